@@ -1,0 +1,42 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install run test lint format requirements clean
+
+help:  ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.venv/installed: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	touch $@
+
+install: .venv/installed .venv/installed-dev  ## make .venv with all that run and test need
+
+run: .venv/installed  ## serve on 127.0.0.1:8000, with embedded servers and demo events
+	$(BIN)/python main.py demo --if-empty
+	$(BIN)/python main.py serve
+
+test: install  ## the suite, on real PostgreSQL and real Redis/Valkey
+	$(BIN)/python -m pytest
+
+lint: install  ## ruff and mypy --strict, tests included
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install  ## ruff's fixes and layout
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+requirements: install  ## pin the dependencies of pyproject.toml anew, with hashes
+	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.txt
+	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+
+clean:  ## remove .venv and caches
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis
