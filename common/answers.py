@@ -1,0 +1,134 @@
+"""The answers: `data` of each question, and `meta`, which all have."""
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+
+D = TypeVar("D")
+
+
+def _absent() -> Any:
+    """A field that is left out of the answer unless it was asked for."""
+    return msgspec.UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One hour, day, ... of a series."""
+
+    start: datetime
+    end: datetime
+    events: int
+    users: int
+    partial: bool
+    """Whether time has not finished the bucket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """The counts of the range before."""
+
+    start: datetime
+    end: datetime
+    events: int
+    users: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventCountsData:
+    events: int
+    users: int
+    series: list[Bucket] = field(default_factory=_absent)
+    previous: Previous = field(default_factory=_absent)
+
+
+@dataclass(frozen=True, slots=True)
+class TopEvent:
+    event_name: str
+    events: int
+    users: int
+    share: float
+    """The part of all events asked about, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """All event names that are not in the rows."""
+
+    event_names: int
+    events: int
+    users: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class TopEventsData:
+    events: int
+    users: int
+    rows: list[TopEvent]
+    other: Other
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveDay:
+    """Active users of one day: different users with an event in each window that ends with it."""
+
+    date: date
+    dau: int
+    wau: int
+    """Rolling 7 days."""
+    mau: int
+    """Rolling 30 days."""
+    stickiness: float | None
+    """dau / mau; null where mau is 0."""
+    calendar_week: int
+    """The week that holds the day, up to the day."""
+    calendar_month: int
+    """The month that holds the day, up to the day."""
+    partial: bool
+    """Whether the day is not over."""
+    active: int = field(default_factory=_absent)
+    """The rolling days that were asked for as `window`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveUsersData:
+    series: list[ActiveDay]
+
+
+@dataclass(frozen=True, slots=True)
+class UserEvent:
+    event_id: UUID
+    event_name: str
+    occurred_at: datetime
+    properties: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What was answered."""
+
+    start: datetime | None
+    end: datetime | None
+    tz: str
+    computed_at: datetime
+    """The database's clock when the answer's snapshot was taken."""
+    complete_until: datetime
+    """All events before this moment that were committed by `computed_at` are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageMeta(Meta):
+    next_cursor: str | None
+    """For the events before these; null at the end of the history."""
+    previous_cursor: str | None
+    """For the events after these; null at its beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[D]):
+    data: D
+    meta: Meta

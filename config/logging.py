@@ -1,0 +1,33 @@
+"""Log lines: one JSON object each, or plain text, with the id of the request."""
+
+import logging
+import sys
+from contextvars import ContextVar
+
+from pythonjsonlogger.json import JsonFormatter
+
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+_FIELDS = "%(levelname)s %(name)s %(message)s %(request_id)s"
+_TEXT = "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"
+
+
+class _WithRequestId(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = request_id.get()
+        return True
+
+
+def configure_logging(level: str, form: str) -> None:
+    """Send all log lines to standard error in one form, uvicorn's among them."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_WithRequestId())
+    handler.setFormatter(_formatter(form))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _formatter(form: str) -> logging.Formatter:
+    if form == "text":
+        return logging.Formatter(_TEXT)
+    renamed = {"levelname": "level", "name": "logger"}
+    return JsonFormatter(_FIELDS, rename_fields=renamed, timestamp=True)

@@ -1,0 +1,121 @@
+"""What can be set from outside. Nowhere else is the environment read."""
+
+import os
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from utils.places import default_data_dir
+
+ENV_PREFIX = "ANALYTICS_"
+
+
+class SettingsError(Exception):
+    """A setting is unknown or out of bounds; the text names it and shows no value."""
+
+
+class Settings(BaseSettings):
+    """The service's settings, read from the environment; an empty variable counts as unset."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, hide_input_in_errors=True
+    )
+
+    database_url: SecretStr | None = Field(
+        None,
+        validation_alias="DATABASE_URL",
+        description="PostgreSQL, as the owner of the tables; unset: the embedded one",
+    )
+    redis_url: SecretStr | None = Field(
+        None, validation_alias="REDIS_URL", description="Redis or Valkey; unset: the embedded one"
+    )
+    query_database_url: SecretStr | None = Field(
+        None, description="PostgreSQL for questions: a role that can only read, or a replica"
+    )
+    data_dir: Path = Field(
+        default_factory=default_data_dir, description="the folder of the embedded servers"
+    )
+    host: str = Field("127.0.0.1", description="the address to listen on; loopback only")
+    port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0: a free one")
+    pool_size: int = Field(4, ge=1, le=100, description="PostgreSQL connections of the service")
+    pool_waiters: int = Field(
+        100, ge=0, le=10_000, description="requests that may wait for a connection at a time"
+    )
+    acquire_timeout_s: float = Field(
+        1.0, gt=0, le=60, description="seconds a request waits for a connection"
+    )
+    request_timeout_s: float = Field(
+        10.0, gt=0, le=300, description="seconds a request may take, its SQL included"
+    )
+    cache_timeout_s: float = Field(
+        0.1, gt=0, le=0.12, description="seconds one Redis command may take"
+    )
+    cache_open_s: int = Field(
+        2, ge=0, le=3600, description="seconds an answer is kept whose range goes on; 0: not at all"
+    )
+    cache_closed_s: int = Field(
+        60, ge=0, le=86400, description="seconds an answer is kept whose range is over; 0: not"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least severe log lines that are written"
+    )
+    log_format: Literal["json", "text"] = Field("json", description="the form of log lines")
+
+    @field_validator("database_url", "query_database_url")
+    @classmethod
+    def _is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        if url and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must start with postgresql://")
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return url
+
+    @field_validator("host")
+    @classmethod
+    def _is_loopback(cls, host: str) -> str:
+        """Nothing asks for a key yet, so nobody outside this machine may ask."""
+        with suppress(ValueError):
+            if host == "localhost" or ip_address(host).is_loopback:
+                return host
+        raise ValueError("must be a loopback address, such as 127.0.0.1")
+
+    def url_of_questions(self) -> SecretStr | None:
+        return self.query_database_url or self.database_url
+
+
+def variable(field: str) -> str:
+    """The environment variable that sets this field."""
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else ENV_PREFIX + field.upper()
+
+
+def load_settings() -> Settings:
+    """Raises: SettingsError."""
+    _refuse_unknown()
+    try:
+        return Settings()
+    except ValidationError as exc:
+        raise SettingsError("; ".join(map(_sentence, exc.errors()))) from None
+
+
+def _refuse_unknown() -> None:
+    known = {variable(field) for field in Settings.model_fields}
+    unknown = [name for name in os.environ if name.startswith(ENV_PREFIX) and name not in known]
+    if unknown:
+        raise SettingsError(f"unknown setting {', '.join(sorted(unknown))}")
+
+
+def _sentence(error: object) -> str:
+    assert isinstance(error, dict)
+    place = str(error["loc"][0])
+    name = variable(place) if place in Settings.model_fields else place
+    return f"{name}: {error['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,88 @@
+"""The schema: plain SQL files, applied once each, in order and forward only."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+from psycopg2.extensions import connection, cursor
+
+_FILE = re.compile(r"(\d{4})_(\w+)\.sql")
+_LOCK = 7_034_127_519_202_611  # any number, the same in all processes
+_LEDGER = """
+create table if not exists schema_migrations (
+    number     integer     primary key,
+    name       text        not null,
+    checksum   text        not null,
+    applied_at timestamptz not null default now()
+)
+"""
+
+
+class MigrationError(Exception):
+    """The database's schema and these migrations do not belong together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    number: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def migrations(folder: Traversable = files("repo").joinpath("migrations")) -> list[Migration]:
+    """All migrations, in order."""
+    found = ((_FILE.fullmatch(file.name), file) for file in folder.iterdir())
+    read = [Migration(int(name[1]), name[2], file.read_text()) for name, file in found if name]
+    return sorted(read, key=lambda migration: migration.number)
+
+
+def migrate(conn: connection, wanted: list[Migration]) -> list[Migration]:
+    """Apply what is missing, all or nothing; return it. Processes that do so at once take turns.
+
+    Raises: MigrationError when one that was applied is changed or unknown; psycopg2.Error.
+    """
+    with conn, conn.cursor() as cur:
+        cur.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
+        cur.execute(_LEDGER)
+        missing = wanted[_count_applied(cur, wanted) :]
+        for migration in missing:
+            _apply(cur, migration)
+    return missing
+
+
+def missing_migrations(cur: cursor, wanted: list[Migration]) -> int:
+    """How many are not applied yet."""
+    cur.execute("select to_regclass('schema_migrations') is not null")
+    if cur.fetchone() != (True,):
+        return len(wanted)
+    cur.execute("select count(*) from schema_migrations")
+    (applied,) = cur.fetchone() or (0,)
+    return len(wanted) - int(applied)
+
+
+def _count_applied(cur: cursor, wanted: list[Migration]) -> int:
+    cur.execute("select number, name, checksum from schema_migrations order by number")
+    applied = cur.fetchall()
+    if len(applied) > len(wanted):
+        raise MigrationError("the database is newer than this program: update the program")
+    for (number, name, checksum), migration in zip(applied, wanted, strict=False):
+        if (number, checksum) != (migration.number, migration.checksum):
+            raise MigrationError(
+                f"migration {number:04} {name} is not what was applied: "
+                "migrations are never changed, only added"
+            )
+    return len(applied)
+
+
+def _apply(cur: cursor, migration: Migration) -> None:
+    cur.execute(migration.text)
+    cur.execute(
+        "insert into schema_migrations (number, name, checksum) values (%s, %s, %s)",
+        (migration.number, migration.name, migration.checksum),
+    )

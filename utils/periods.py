@@ -1,0 +1,95 @@
+"""Ranges that are told in words: the last 30 days, and the one before this."""
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from utils.timebuckets import (
+    Interval,
+    Range,
+    Weekday,
+    add_months,
+    day_start,
+    first_day,
+    local_day,
+    next_first_day,
+)
+
+_LAST = re.compile(r"([1-9][0-9]{0,3})(h|d|w|mo)")
+_UNITS: dict[str, Interval] = {"h": "hour", "d": "day", "w": "week", "mo": "month"}
+_COARSEST_FIRST: tuple[Interval, ...] = ("year", "quarter", "month", "week", "day")
+_MONTHS: dict[Interval, int] = {"year": 12, "quarter": 3, "month": 1}
+
+
+class Last(NamedTuple):
+    """So many units back from now, the unit that now is in among them."""
+
+    count: int
+    unit: Interval
+
+
+def parse_last(text: str) -> Last:
+    """Raises: ValueError."""
+    if not (found := _LAST.fullmatch(text)):
+        raise ValueError("a number from 1 to 9999 and h, d, w or mo, such as 24h, 30d, 12w, 6mo")
+    return Last(int(found[1]), _UNITS[found[2]])
+
+
+def last_range(last: Last, now: datetime, tz: ZoneInfo, week_start: Weekday) -> Range:
+    """Whole local days, weeks or months, the present one included; hours count back from now.
+
+    Raises: ValueError, OverflowError for a range that begins before year 1.
+    """
+    if last.unit == "hour":
+        return Range(now - timedelta(hours=last.count), now)
+    day = first_day(local_day(now, tz), last.unit, week_start)
+    start = _shift(day, last.unit, 1 - last.count)
+    return Range(day_start(start, tz), day_start(next_first_day(day, last.unit), tz))
+
+
+def _shift(day: date, unit: Interval, count: int) -> date:
+    if months := _MONTHS.get(unit):
+        return add_months(day, months * count)
+    return day + timedelta(days=(7 if unit == "week" else 1) * count)
+
+
+def previous_range(asked: Range, now: datetime, tz: ZoneInfo, week_start: Weekday) -> Range:
+    """The range before this one, as much of it as is over of this one now.
+
+    A range that begins and ends with a year, quarter, month, week or day of the zone is shifted
+    by as many of the coarsest of these as it has; any other by its length.
+    """
+    over = asked.until(now)
+    for unit in _COARSEST_FIRST:
+        if count := _count(asked, unit, tz, week_start):
+            return Range(*(_shift_moment(edge, unit, -count, tz, asked.start) for edge in over))
+    length = asked.end - asked.start
+    return Range(over.start - length, over.end - length)
+
+
+def _count(asked: Range, unit: Interval, tz: ZoneInfo, week_start: Weekday) -> int:
+    """How many whole units the range is; 0 where it does not begin and end with one."""
+    start, end = (local_day(edge, tz) for edge in asked)
+    if any(day_start(first_day(day, unit, week_start), tz) != edge
+           for day, edge in zip((start, end), asked, strict=True)):
+        return 0
+    if months := _MONTHS.get(unit):
+        return ((end.year - start.year) * 12 + end.month - start.month) // months
+    return (end - start).days // (7 if unit == "week" else 1)
+
+
+def _shift_moment(
+    moment: datetime, unit: Interval, count: int, tz: ZoneInfo, latest: datetime
+) -> datetime:
+    """The same time of the local clock, so many units away, and never after `latest`."""
+    day = local_day(moment, tz)
+    try:
+        shifted = _shift(day, unit, count)
+    except ValueError:  # that month is over before such a day comes
+        after = add_months(day.replace(day=1), _MONTHS[unit] * count + 1)
+        return min(latest, day_start(after, tz))
+    if moment == day_start(day, tz):
+        return min(latest, day_start(shifted, tz))
+    clock = datetime.combine(shifted, moment.astimezone(tz).time(), tz)
+    return min(latest, clock.astimezone(UTC))
