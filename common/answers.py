@@ -1,18 +1,32 @@
 """The answers: `data` of each question, and `meta`, which all have."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, Generic, TypeVar
-from uuid import UUID
+from typing import Annotated, Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
+from pydantic import WithJsonSchema
 
 D = TypeVar("D")
+
+Table = tuple[type, Sequence[Any]]
+"""What kind of rows, and the rows: their kind names the columns where there are none."""
+
+
+class Tabular(Protocol):
+    """Data that can be shown as rows."""
+
+    def table(self) -> Table: ...
 
 
 def _absent() -> Any:
     """A field that is left out of the answer unless it was asked for."""
     return msgspec.UNSET
+
+
+def is_absent(value: object) -> bool:
+    return value is msgspec.UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +39,14 @@ class Bucket:
     users: int
     partial: bool
     """Whether time has not finished the bucket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A range without a series, as a row."""
+
+    events: int
+    users: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +65,11 @@ class EventCountsData:
     users: int
     series: list[Bucket] = field(default_factory=_absent)
     previous: Previous = field(default_factory=_absent)
+
+    def table(self) -> Table:
+        if is_absent(self.series):
+            return Counts, [Counts(self.events, self.users)]
+        return Bucket, self.series
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +98,9 @@ class TopEventsData:
     rows: list[TopEvent]
     other: Other
 
+    def table(self) -> Table:
+        return TopEvent, self.rows
+
 
 @dataclass(frozen=True, slots=True)
 class ActiveDay:
@@ -98,10 +128,13 @@ class ActiveDay:
 class ActiveUsersData:
     series: list[ActiveDay]
 
+    def table(self) -> Table:
+        return ActiveDay, self.series
+
 
 @dataclass(frozen=True, slots=True)
 class UserEvent:
-    event_id: UUID
+    event_id: Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
     event_name: str
     occurred_at: datetime
     properties: dict[str, Any]
@@ -119,6 +152,11 @@ class Meta:
     complete_until: datetime
     """All events before this moment that were committed by `computed_at` are counted."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether only late events can change the answer."""
+        return self.end is not None and self.complete_until == self.end
+
 
 @dataclass(frozen=True, slots=True)
 class PageMeta(Meta):
@@ -129,6 +167,29 @@ class PageMeta(Meta):
 
 
 @dataclass(frozen=True, slots=True)
+class ActiveUsersMeta(Meta):
+    windows: dict[str, str]
+    """What the numbers of `series` count over: rolling days, or calendar units."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer(Generic[D]):
     data: D
     meta: Meta
+
+    def table(self) -> Table:
+        """The rows of the answer, for the formats that are rows."""
+        return cast(Tabular, self.data).table()
+
+
+@dataclass(frozen=True, slots=True)
+class UserEventsAnswer(Answer[list[UserEvent]]):
+    meta: PageMeta
+
+    def table(self) -> Table:
+        return UserEvent, self.data
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveUsersAnswer(Answer[ActiveUsersData]):
+    meta: ActiveUsersMeta

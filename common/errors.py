@@ -92,7 +92,7 @@ def translate(error: DatabaseError) -> AnalyticsError:
 
 def refuse(parameter: str, message: str) -> PydanticCustomError:
     """An error for a validator to raise that stands by the named parameter."""
-    return PydanticCustomError(_REFUSED + parameter, message)  # type: ignore[arg-type]
+    return PydanticCustomError(_REFUSED + parameter, message)
 
 
 def refused_parameter(kind: str) -> str | None:

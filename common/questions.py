@@ -2,14 +2,26 @@
 
 import hashlib
 import re
+from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic import WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from common.errors import refuse
+from common.errors import InvalidCursor, refuse
+from common.parameters import (
+    EARLIEST,
+    EVER,
+    OUTSIDE_YEARS,
+    EventNames,
+    LastText,
+    Moment,
+    UserId,
+    Zone,
+)
+from utils.cursors import Position, decode_cursor, encode_cursor
+from utils.exports import Format
 from utils.periods import Last, last_range, parse_last
 from utils.timebuckets import (
     MAX_BUCKETS,
@@ -20,89 +32,11 @@ from utils.timebuckets import (
     local_day,
     too_many_buckets,
 )
-from utils.zones import zone, zone_names
-
-Format = Literal["json", "csv", "ndjson"]
-
-EARLIEST = datetime(1999, 12, 31, tzinfo=UTC)
-LATEST = datetime(2100, 1, 2, tzinfo=UTC)
-"""A day around 2000 to 2099, the years that events may be of, for zones ahead of UTC or behind."""
-
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
-_DAY = timedelta(days=1)
-_YEARS = "must be within the years 2000 to 2099"
+from utils.zones import zone
 
 DEFAULT_LAST = "30d"
 
-
-def _moment(text: object) -> date | datetime:
-    """Raises: ValueError, for pydantic to name the parameter."""
-    try:
-        if isinstance(text, str) and _DATE.fullmatch(text):
-            return _within_years(date.fromisoformat(text))
-        if isinstance(text, str) and _INSTANT.fullmatch(text):
-            return _within_years(datetime.fromisoformat(text.upper()).astimezone(UTC))
-    except (ValueError, OverflowError):
-        pass
-    raise ValueError(
-        "must be a date (2025-01-31) or an instant with its offset "
-        "(2025-01-31T09:00:00Z, 2025-01-31T09:00:00%2B01:00; a plus sign is written %2B)"
-    )
-
-
-def _within_years(moment: M) -> M:
-    """Raises: PydanticCustomError."""
-    earliest, latest = (EARLIEST, LATEST) if isinstance(moment, datetime) else _DATES
-    if not earliest <= moment <= latest:
-        raise PydanticCustomError("year", _YEARS)
-    return moment
-
-
-def _known_zone(name: str) -> str:
-    if name not in zone_names():
-        raise ValueError("must be an IANA time zone, such as UTC or Europe/Berlin")
-    return name
-
-
-def _well_formed_last(text: str) -> str:
-    parse_last(text)
-    return text
-
-
-def _as_set(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Questions that differ by order alone are one question."""
-    return tuple(sorted(set(names)))
-
-
-def _storable(text: str) -> str:
-    """What PostgreSQL's text can hold."""
-    if "\x00" in text:
-        raise ValueError("must not contain a NUL character")
-    return text
-
-
-def _at_most_bytes(limit: int) -> AfterValidator:
-    def check(text: str) -> str:
-        if len(text.encode()) > limit:
-            raise ValueError(f"must be at most {limit} bytes long")
-        return text
-
-    return AfterValidator(check)
-
-
-Moment = Annotated[
-    date | datetime,
-    BeforeValidator(_moment),
-    WithJsonSchema({"type": "string", "examples": ["2025-01-31", "2025-01-31T09:00:00Z"]}),
-]
-Zone = Annotated[str, AfterValidator(_known_zone)]
-EventName = Annotated[
-    str, Field(min_length=1, max_length=200), AfterValidator(_storable), _at_most_bytes(200)
-]
-UserId = Annotated[
-    str, Field(min_length=1, max_length=256), AfterValidator(_storable), _at_most_bytes(256)
-]
+_DAY = timedelta(days=1)
 
 
 class Question(BaseModel):
@@ -120,8 +54,15 @@ class Question(BaseModel):
         super().__init_subclass__(**kwargs)
         cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
-    def fingerprint(self, *, without: frozenset[str] = frozenset()) -> str:
-        """The same for equal questions, in every process."""
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_all_parameters(cls, given: Any) -> Any:
+        if isinstance(given, dict) and set(given) - set(cls.model_fields):
+            raise refuse("(unknown)", f"only these are allowed: {', '.join(cls.model_fields)}")
+        return given
+
+    def fingerprint(self, *, without: Collection[str] = ("format",)) -> str:
+        """The same for questions that have the same answer, in every process."""
         asked = self.model_dump_json(exclude=set(without))
         return hashlib.sha256(f"{self.name} {asked}".encode()).hexdigest()
 
@@ -133,7 +74,7 @@ class Ranged(Question):
     end: Moment | None = Field(
         None, description="The first moment after the range; without it, the end of today."
     )
-    last: Annotated[str, AfterValidator(_well_formed_last)] | None = Field(
+    last: LastText | None = Field(
         None,
         description="Instead of `start` and `end`: `30d`, `12w` and `6mo` are whole days, weeks "
         "and months of `tz`, the present one included; `24h` counts back from now. "
@@ -142,9 +83,7 @@ class Ranged(Question):
     )
     tz: Zone = Field("UTC", description="The IANA time zone of dates, days, weeks and months.")
     week_start: Weekday = Field("monday", description="The day that weeks begin on.")
-    event: Annotated[tuple[EventName, ...], Field(max_length=100), AfterValidator(_as_set)] = Field(
-        (), description="Only events of this name; may be repeated."
-    )
+    event: EventNames = Field((), description="Only events of this name; may be repeated.")
 
     @property
     def zone(self) -> ZoneInfo:
@@ -166,9 +105,9 @@ class Ranged(Question):
         try:
             asked = last_range(last, now, self.zone, self.week_start)
         except (ValueError, OverflowError):
-            raise refuse("last", _YEARS) from None
+            raise refuse("last", OUTSIDE_YEARS) from None
         if asked.start < EARLIEST:
-            raise refuse("last", _YEARS)
+            raise refuse("last", OUTSIDE_YEARS)
         return asked
 
     def _edge(self, moment: date | datetime) -> datetime:
@@ -230,6 +169,19 @@ class ActiveUsers(Bucketed):
         None, ge=1, le=366, description="Rolling days to count the active users of as well."
     )
 
+    @property
+    def windows(self) -> dict[str, str]:
+        """What each number of the series counts over."""
+        asked = {"active": f"rolling {self.window} days"} if self.window else {}
+        return {
+            "dau": "rolling 1 day",
+            "wau": "rolling 7 days",
+            "mau": "rolling 30 days",
+            **asked,
+            "calendar_week": f"calendar week from {self.week_start}, up to the day",
+            "calendar_month": "calendar month, up to the day",
+        }
+
     @model_validator(mode="after")
     def _has_few_days(self) -> Self:
         self._refuse_many("day")
@@ -253,8 +205,33 @@ class UserEvents(UserEventsQuery):
 
     user_id: UserId
 
-    def range_or_all(self, now: datetime) -> Range:
-        """A history without a range is whole."""
+    @property
+    def position(self) -> Position | None:
+        """Where the page begins. Raises: InvalidCursor."""
+        if self.cursor is None:
+            return None
+        try:
+            return decode_cursor(self.cursor, self._identity)
+        except ValueError:
+            raise InvalidCursor from None
+
+    def cursor_at(self, position: Position) -> str:
+        return encode_cursor(position, self._identity)
+
+    def range(self, now: datetime) -> Range:
+        """All later pages keep the range of the first; without one, a history is whole."""
+        if position := self.position:
+            return Range(position.start, position.end)
         if self.start is None and self.last is None:
-            return Range(EARLIEST, LATEST)
-        return self.range(now)
+            return EVER
+        return super().range(now)
+
+    @property
+    def _identity(self) -> str:
+        """What must stay the same from page to page."""
+        return self.fingerprint(without=("cursor", "limit", "format"))
+
+    @model_validator(mode="after")
+    def _has_a_cursor_of_its_own(self) -> Self:
+        _ = self.position
+        return self

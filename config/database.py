@@ -13,16 +13,15 @@ from typing import Any, TypeVar
 
 import psycopg2
 from psycopg2 import errors
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, cursor
-from psycopg2.pool import PoolError, SimpleConnectionPool
+from psycopg2.extensions import connection, cursor
+from psycopg2.pool import PoolError
 
 from utils.postgres import (
     QUESTION_OPTIONS,
     WRITER_OPTIONS,
-    close_quietly,
+    GuardedPool,
     connect_arguments,
     hang_up,
-    is_alive,
 )
 
 R = TypeVar("R")
@@ -51,17 +50,18 @@ class DatabaseUnavailable(DatabaseError):
 
 
 @dataclass(slots=True)
-class PoolStats:
-    """What the pool counts; it only grows, but for the gauges `waiting` and `in_use`."""
+class Stats:
+    """What a database counts; `size`, `waiting` and `in_use` are of now, the others only grow."""
 
-    opened: int = 0
-    discarded: int = 0
+    size: int
     acquired: int = 0
     acquire_seconds: float = 0.0
     busy: int = 0
     deadlines: int = 0
     waiting: int = 0
     in_use: int = 0
+    opened: int = 0
+    discarded: int = 0
 
 
 class Cursor(cursor):
@@ -71,73 +71,6 @@ class Cursor(cursor):
     """The database's clock when the snapshot was taken: all that was committed by then is in it."""
 
 
-class GuardedPool(SimpleConnectionPool):
-    """psycopg2's pool, made fit for threads.
-
-    The class alone hands out more than `maxconn` under threads, closes what it should keep, hands
-    out dead connections and loses the place of one that died in a transaction.
-    """
-
-    def __init__(self, maxconn: int, dsn: str, **arguments: Any) -> None:
-        self._lock = threading.Lock()
-        self._connecting = 0
-        self.stats = PoolStats()
-        # None is opened here: the service starts while PostgreSQL is away.
-        super().__init__(0, maxconn, dsn, **arguments)
-
-    def getconn(self, key: Any = None) -> connection:
-        """A connection that lives. Raises: PoolError when all are in use, psycopg2.Error."""
-        while (conn := self._claim()) is not None:
-            if is_alive(conn):
-                return conn
-            self.putconn(conn, close=True)
-        return self._open()
-
-    def putconn(self, conn: connection, key: Any = None, close: bool = False) -> None:
-        """Take a connection back; it is kept only when no transaction is open on it."""
-        idle = conn.closed == 0 and conn.info.transaction_status == TRANSACTION_STATUS_IDLE
-        keep = idle and not close and not self.closed
-        if not keep:
-            close_quietly(conn)
-        with self._lock:
-            self._used.pop(self._rused.pop(id(conn), None), None)
-            self.stats.discarded += not keep
-            if keep:
-                self._pool.append(conn)
-
-    def _claim(self) -> connection | None:
-        """An idle connection, or None and the right to open one."""
-        with self._lock:
-            if self.closed:
-                raise PoolError("connection pool is closed")
-            if self._pool:
-                return self._lend(self._pool.pop())
-            if len(self._used) + self._connecting >= self.maxconn:
-                raise PoolError("connection pool exhausted")
-            self._connecting += 1
-            return None
-
-    def _open(self) -> connection:
-        """Connect outside the lock: while PostgreSQL is away each attempt may take seconds."""
-        conn = None
-        try:
-            conn = psycopg2.connect(*self._args, **self._kwargs)
-            conn.autocommit = True  # transactions are begun by the text that they consist of
-            return conn
-        finally:
-            with self._lock:
-                self._connecting -= 1
-                if conn is not None:
-                    self.stats.opened += 1
-                    self._lend(conn)
-
-    def _lend(self, conn: connection) -> connection:
-        key = self._getkey()
-        self._used[key] = conn
-        self._rused[id(conn)] = key
-        return conn
-
-
 class Database:
     """A pool, as many threads as it has connections, and the queue in front of both."""
 
@@ -145,9 +78,8 @@ class Database:
         self, url: str, *, size: int, waiters: int, acquire_timeout_s: float, name: str
     ) -> None:
         arguments = connect_arguments(QUESTION_OPTIONS, name)
-        self.pool = GuardedPool(size, url, **arguments)
-        self.stats = self.pool.stats
-        self.size = size
+        self.stats = Stats(size)
+        self.pool = GuardedPool(size, url, stats=self.stats, **arguments)
         self._free = asyncio.Semaphore(size)
         self._threads = ThreadPoolExecutor(size, "postgres")
         self._waiters = waiters
@@ -229,7 +161,7 @@ class Connection:
 
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
-        with self._translated(), self._borrowed() as conn, conn.cursor(cursor_factory=Cursor) as cur:
+        with self._translated(), self._borrowed() as conn, _cursor(conn) as cur:
             cur.execute(_BEGIN, (self._left_ms(),))
             (cur.as_of,) = cur.fetchone() or ()
             yield cur
@@ -277,10 +209,15 @@ class Connection:
                 hang_up(self._held)
 
 
+def _cursor(conn: connection) -> Cursor:
+    return conn.cursor(cursor_factory=Cursor)
+
+
 def connect(url: str, name: str) -> connection:
     """A connection of its own for a command that writes. Raises: DatabaseUnavailable."""
     try:
-        return psycopg2.connect(url, **connect_arguments(WRITER_OPTIONS, name))
+        conn: connection = psycopg2.connect(url, **connect_arguments(WRITER_OPTIONS, name))
+        return conn
     except psycopg2.OperationalError as exc:
         raise DatabaseUnavailable("PostgreSQL cannot be reached: " + str(exc).strip()) from exc
 

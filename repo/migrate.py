@@ -2,9 +2,8 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 
 from psycopg2.extensions import connection, cursor
 
@@ -28,15 +27,16 @@ class MigrationError(Exception):
 class Migration:
     number: int
     name: str
-    text: str
+    text: str = field(repr=False)
 
     @property
     def checksum(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def migrations(folder: Traversable = files("repo").joinpath("migrations")) -> list[Migration]:
+def migrations() -> list[Migration]:
     """All migrations, in order."""
+    folder = files("repo").joinpath("migrations")
     found = ((_FILE.fullmatch(file.name), file) for file in folder.iterdir())
     read = [Migration(int(name[1]), name[2], file.read_text()) for name, file in found if name]
     return sorted(read, key=lambda migration: migration.number)

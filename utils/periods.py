@@ -25,14 +25,14 @@ _MONTHS: dict[Interval, int] = {"year": 12, "quarter": 3, "month": 1}
 class Last(NamedTuple):
     """So many units back from now, the unit that now is in among them."""
 
-    count: int
+    units: int
     unit: Interval
 
 
 def parse_last(text: str) -> Last:
     """Raises: ValueError."""
     if not (found := _LAST.fullmatch(text)):
-        raise ValueError("a number from 1 to 9999 and h, d, w or mo, such as 24h, 30d, 12w, 6mo")
+        raise ValueError("must be 1 to 9999 and h, d, w or mo, such as 24h, 30d, 12w, 6mo")
     return Last(int(found[1]), _UNITS[found[2]])
 
 
@@ -42,9 +42,9 @@ def last_range(last: Last, now: datetime, tz: ZoneInfo, week_start: Weekday) -> 
     Raises: ValueError, OverflowError for a range that begins before year 1.
     """
     if last.unit == "hour":
-        return Range(now - timedelta(hours=last.count), now)
+        return Range(now - timedelta(hours=last.units), now)
     day = first_day(local_day(now, tz), last.unit, week_start)
-    start = _shift(day, last.unit, 1 - last.count)
+    start = _shift(day, last.unit, 1 - last.units)
     return Range(day_start(start, tz), day_start(next_first_day(day, last.unit), tz))
 
 
@@ -71,8 +71,10 @@ def previous_range(asked: Range, now: datetime, tz: ZoneInfo, week_start: Weekda
 def _count(asked: Range, unit: Interval, tz: ZoneInfo, week_start: Weekday) -> int:
     """How many whole units the range is; 0 where it does not begin and end with one."""
     start, end = (local_day(edge, tz) for edge in asked)
-    if any(day_start(first_day(day, unit, week_start), tz) != edge
-           for day, edge in zip((start, end), asked, strict=True)):
+    if any(
+        day_start(first_day(day, unit, week_start), tz) != edge
+        for day, edge in zip((start, end), asked, strict=True)
+    ):
         return 0
     if months := _MONTHS.get(unit):
         return ((end.year - start.year) * 12 + end.month - start.month) // months

@@ -1,15 +1,18 @@
-"""What psycopg2's connections lack: a look whether they live, and a way to hang up on them."""
+"""What psycopg2 lacks: a pool for threads, and ways to look at a connection and to hang up."""
 
+import hashlib
 import os
 import select
 import socket
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg2
-from psycopg2.extensions import connection
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, parse_dsn
+from psycopg2.pool import PoolError, SimpleConnectionPool
 
 # Noticed by the server while a query runs, so that nobody's query ends (Linux has the means).
 _CHECK_CLIENT = {"client_connection_check_interval": "500"} if sys.platform == "linux" else {}
@@ -41,6 +44,13 @@ def connect_arguments(options: Mapping[str, str], application_name: str) -> dict
     return {"options": started_with, "application_name": application_name, **_KEEPALIVE}
 
 
+def database_identity(url: str) -> str:
+    """The same for the same database, whoever asks for it: a digest of its host, port and name."""
+    parts = parse_dsn(url)
+    named = [parts.get(name, "") for name in ("host", "hostaddr", "port", "dbname")]
+    return hashlib.sha256("/".join(named).encode()).hexdigest()[:12]
+
+
 def is_alive(conn: connection) -> bool:
     """Whether an idle connection can still be used, told without a round trip.
 
@@ -65,3 +75,84 @@ def hang_up(conn: connection) -> None:
 def close_quietly(conn: connection) -> None:
     with suppress(psycopg2.Error):
         conn.close()
+
+
+class ConnectionStats(Protocol):
+    """What a pool counts."""
+
+    opened: int
+    discarded: int
+
+
+class GuardedPool(SimpleConnectionPool):
+    """psycopg2's pool, made fit for threads.
+
+    The class alone hands out more than `maxconn` under threads, closes what it should keep, hands
+    out dead connections and loses the place of one that died in a transaction.
+    """
+
+    _pool: list[connection]
+    _used: dict[Any, connection]
+    _rused: dict[int, Any]
+    _args: tuple[Any, ...]
+    _kwargs: dict[str, Any]
+    _getkey: Callable[[], Any]
+
+    def __init__(self, maxconn: int, dsn: str, *, stats: ConnectionStats, **arguments: Any) -> None:
+        self._lock = threading.Lock()
+        self._connecting = 0
+        self._stats = stats
+        # None is opened here: the service starts while PostgreSQL is away.
+        super().__init__(0, maxconn, dsn, **arguments)
+
+    def getconn(self, key: Any = None) -> connection:
+        """A connection that lives. Raises: PoolError when all are in use, psycopg2.Error."""
+        while (conn := self._claim()) is not None:
+            if is_alive(conn):
+                return conn
+            self.putconn(conn, close=True)
+        return self._open()
+
+    def putconn(self, conn: connection, key: Any = None, close: bool = False) -> None:
+        """Take a connection back; it is kept only when no transaction is open on it."""
+        idle = conn.closed == 0 and conn.info.transaction_status == TRANSACTION_STATUS_IDLE
+        keep = idle and not close and not self.closed
+        if not keep:
+            close_quietly(conn)
+        with self._lock:
+            self._used.pop(self._rused.pop(id(conn), None), None)
+            self._stats.discarded += not keep
+            if keep:
+                self._pool.append(conn)
+
+    def _claim(self) -> connection | None:
+        """An idle connection, or None and the right to open one."""
+        with self._lock:
+            if self.closed:
+                raise PoolError("connection pool is closed")
+            if self._pool:
+                return self._lend(self._pool.pop())
+            if len(self._used) + self._connecting >= self.maxconn:
+                raise PoolError("connection pool exhausted")
+            self._connecting += 1
+            return None
+
+    def _open(self) -> connection:
+        """Connect outside the lock: while PostgreSQL is away each attempt may take seconds."""
+        conn: connection | None = None
+        try:
+            conn = psycopg2.connect(*self._args, **self._kwargs)
+            conn.autocommit = True  # transactions are begun by the text that they consist of
+            return conn
+        finally:
+            with self._lock:
+                self._connecting -= 1
+                if conn is not None:
+                    self._stats.opened += 1
+                    self._lend(conn)
+
+    def _lend(self, conn: connection) -> connection:
+        key = self._getkey()
+        self._used[key] = conn
+        self._rused[id(conn)] = key
+        return conn

@@ -1,0 +1,91 @@
+"""The types of parameters: what each may be, and the sentence for what it may not."""
+
+import re
+from contextlib import suppress
+from datetime import UTC, date, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from utils.periods import parse_last
+from utils.timebuckets import Range
+from utils.zones import zone_names
+
+EARLIEST = datetime(1999, 12, 31, tzinfo=UTC)
+LATEST = datetime(2100, 1, 2, tzinfo=UTC)
+EVER = Range(EARLIEST, LATEST)
+"""A day around 2000 to 2099, the years that events may be of, for zones ahead of UTC or behind."""
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+_DATES = (date(2000, 1, 1), date(2100, 1, 1))
+OUTSIDE_YEARS = "must be within the years 2000 to 2099"
+
+
+def _moment(text: object) -> date | datetime:
+    """Raises: ValueError, for pydantic to name the parameter."""
+    moment = text if isinstance(text, date) else _parsed(text)
+    earliest, latest = (EARLIEST, LATEST) if isinstance(moment, datetime) else _DATES
+    if not earliest <= moment <= latest:
+        raise ValueError(OUTSIDE_YEARS)
+    return moment
+
+
+def _parsed(text: object) -> date | datetime:
+    with suppress(ValueError, OverflowError):
+        if isinstance(text, str) and _DATE.fullmatch(text):
+            return date.fromisoformat(text)
+        if isinstance(text, str) and _INSTANT.fullmatch(text):
+            return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    raise ValueError(
+        "must be a date (2025-01-31) or an instant with its offset "
+        "(2025-01-31T09:00:00Z, 2025-01-31T09:00:00%2B01:00; a plus sign is written %2B)"
+    )
+
+
+def _known_zone(name: str) -> str:
+    if name not in zone_names():
+        raise ValueError("must be an IANA time zone, such as UTC or Europe/Berlin")
+    return name
+
+
+def _well_formed_last(text: str) -> str:
+    parse_last(text)
+    return text
+
+
+def _as_set(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Questions that differ by order alone are one question."""
+    return tuple(sorted(set(names)))
+
+
+def _storable(text: str) -> str:
+    """What PostgreSQL's text can hold."""
+    if "\x00" in text:
+        raise ValueError("must not contain a NUL character")
+    return text
+
+
+def _at_most_bytes(limit: int) -> AfterValidator:
+    def check(text: str) -> str:
+        if len(text.encode()) > limit:
+            raise ValueError(f"must be at most {limit} bytes long")
+        return text
+
+    return AfterValidator(check)
+
+
+Moment = Annotated[
+    date | datetime,
+    BeforeValidator(_moment),
+    WithJsonSchema({"type": "string", "examples": ["2025-01-31", "2025-01-31T09:00:00Z"]}),
+]
+Zone = Annotated[str, AfterValidator(_known_zone)]
+EventName = Annotated[
+    str, Field(min_length=1, max_length=200), AfterValidator(_storable), _at_most_bytes(200)
+]
+UserId = Annotated[
+    str, Field(min_length=1, max_length=256), AfterValidator(_storable), _at_most_bytes(256)
+]
+EventNames = Annotated[tuple[EventName, ...], Field(max_length=100), AfterValidator(_as_set)]
+LastText = Annotated[str, AfterValidator(_well_formed_last)]

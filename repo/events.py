@@ -1,0 +1,74 @@
+"""The questions about events. Each method is one read-only snapshot."""
+
+from dataclasses import fields
+from typing import Any
+
+from common.answers import (
+    ActiveUsersAnswer,
+    ActiveUsersMeta,
+    Answer,
+    EventCountsData,
+    Meta,
+    PageMeta,
+    TopEventsData,
+    UserEventsAnswer,
+)
+from common.decorators import with_cursor
+from common.parameters import EVER
+from common.questions import ActiveUsers, EventCounts, Ranged, TopEvents, UserEvents
+from config.database import Connection, Cursor
+from repo import raw
+from utils.timebuckets import Range
+
+
+class EventsRepo:
+    """The questions of one request; it takes no connection before the first."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    @with_cursor
+    def get_event_counts(self, cur: Cursor, question: EventCounts) -> Answer[EventCountsData]:
+        """How many events there were, and of how many users."""
+        asked = question.range(cur.as_of)
+        return Answer(raw.event_counts(cur, question, asked), _meta(cur, question, asked))
+
+    @with_cursor
+    def get_top_events(self, cur: Cursor, question: TopEvents) -> Answer[TopEventsData]:
+        """The most frequent event names; those that tie stand in the order of their names."""
+        asked = question.range(cur.as_of)
+        return Answer(raw.top_events(cur, question, asked), _meta(cur, question, asked))
+
+    @with_cursor
+    def get_active_users(self, cur: Cursor, question: ActiveUsers) -> ActiveUsersAnswer:
+        """Daily, weekly and monthly active users of each day that has begun."""
+        asked = question.range(cur.as_of)
+        meta = _meta(cur, question, asked)
+        data = raw.active_users(cur, question, asked)
+        return ActiveUsersAnswer(data, ActiveUsersMeta(**_shared(meta), windows=question.windows))
+
+    @with_cursor
+    def get_user_events(self, cur: Cursor, question: UserEvents) -> UserEventsAnswer:
+        """A page of what one user did, newest first; empty for a user nobody knows."""
+        asked = question.range(cur.as_of)
+        events, older, newer = raw.user_events(cur, question, asked)
+        shared = _shared(_meta(cur, question, asked))
+        meta = PageMeta(**shared, next_cursor=older, previous_cursor=newer)
+        return UserEventsAnswer(events, meta)
+
+
+def _meta(cur: Cursor, question: Ranged, asked: Range) -> Meta:
+    """A whole history has neither start nor end."""
+    start, end, as_of = (moment.astimezone(question.zone) for moment in (*asked, cur.as_of))
+    whole = asked == EVER
+    return Meta(
+        start=None if whole else start,
+        end=None if whole else end,
+        tz=question.tz,
+        computed_at=as_of,
+        complete_until=min(end, as_of),
+    )
+
+
+def _shared(meta: Meta) -> dict[str, Any]:
+    return {field.name: getattr(meta, field.name) for field in fields(Meta)}

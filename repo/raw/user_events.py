@@ -1,0 +1,60 @@
+"""user_events from the events themselves, which is the only place that has them."""
+
+from typing import Any, cast
+from uuid import UUID
+
+import msgspec
+
+from common.answers import UserEvent
+from common.questions import UserEvents
+from config.database import Cursor
+from repo.raw.parameters import parameters
+from repo.statements import statements
+from utils.cursors import Direction, Position
+from utils.timebuckets import Range
+
+SQL = statements("user_events")
+
+
+def user_events(
+    cur: Cursor, question: UserEvents, asked: Range
+) -> tuple[list[UserEvent], str | None, str | None]:
+    """A page, newest first, and the cursors of the pages after and before it."""
+    position = question.position
+    rows, more = _page(cur, question, asked, position)
+    backwards = position is not None and position.direction == "newer"
+    older = _cursor(question, asked, rows, "older") if more or backwards else None
+    newer = _cursor(question, asked, rows, "newer") if (more if backwards else position) else None
+    return [_event(question, row) for row in rows], older, newer
+
+
+def _page(
+    cur: Cursor, question: UserEvents, asked: Range, position: Position | None
+) -> tuple[list[Any], bool]:
+    """The rows, newest first, and whether there are more in the direction asked for."""
+    direction = position.direction if position else "older"
+    more = {
+        "user_id": question.user_id,
+        "moment": position and position.occurred_at,
+        "event_id": position and str(position.event_id),
+        "limit": question.limit + 1,
+    }
+    cur.execute(SQL[f"user_events_{direction}"], parameters(question, asked, **more))
+    rows = cur.fetchmany(question.limit)
+    return rows if direction == "older" else rows[::-1], cur.fetchone() is not None
+
+
+def _cursor(
+    question: UserEvents, asked: Range, rows: list[Any], direction: Direction
+) -> str | None:
+    if not rows:
+        return None
+    event_id, _, occurred_at, _ = rows[-1] if direction == "older" else rows[0]
+    return question.cursor_at(Position(direction, occurred_at, UUID(event_id), *asked))
+
+
+def _event(question: UserEvents, row: Any) -> UserEvent:
+    """Properties stay the text that PostgreSQL shows: a float would change long numbers."""
+    event_id, event_name, occurred_at, properties = row
+    moment = occurred_at.astimezone(question.zone)
+    return UserEvent(event_id, event_name, moment, cast(Any, msgspec.Raw(properties)))

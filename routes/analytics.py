@@ -1,0 +1,73 @@
+"""The questions over HTTP. A handler is a signature and one call."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Response
+
+from common.answers import (
+    ActiveUsersAnswer,
+    Answer,
+    EventCountsData,
+    TopEventsData,
+    UserEventsAnswer,
+)
+from common.parameters import UserId
+from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents, UserEventsQuery
+from repo.events import EventsRepo
+from routes.errors import PROBLEMS, refuse_repeated
+from services.dependencies import Ask, get_ask, get_events_repo
+
+Asking = Annotated[Ask, Depends(get_ask)]
+Events = Annotated[EventsRepo, Depends(get_events_repo)]
+
+router = APIRouter(
+    prefix="/analytics",
+    tags=["analytics"],
+    responses=PROBLEMS,
+    dependencies=[Depends(refuse_repeated)],
+)
+
+
+def _forms(model: Any) -> dict[int | str, dict[str, Any]]:
+    """The forms that an answer comes in, for the API's description."""
+    text = {"schema": {"type": "string"}}
+    return {200: {"model": model, "content": {"text/csv": text, "application/x-ndjson": text}}}
+
+
+@router.get("/event-counts", responses=_forms(Answer[EventCountsData]))
+async def event_counts(
+    question: Annotated[EventCounts, Query()], ask: Asking, repo: Events
+) -> Response:
+    """How many events there were, and of how many users; per hour, day, ... too."""
+    return await ask(repo.get_event_counts, question)
+
+
+@router.get("/top-events", responses=_forms(Answer[TopEventsData]))
+async def top_events(
+    question: Annotated[TopEvents, Query()], ask: Asking, repo: Events
+) -> Response:
+    """The most frequent event names with their users; `other` is all the rest."""
+    return await ask(repo.get_top_events, question)
+
+
+@router.get("/active-users", responses=_forms(ActiveUsersAnswer))
+async def active_users(
+    question: Annotated[ActiveUsers, Query()], ask: Asking, repo: Events
+) -> Response:
+    """Daily, weekly and monthly active users of each day, rolling and by calendar."""
+    return await ask(repo.get_active_users, question)
+
+
+async def _user_events(
+    user_id: Annotated[UserId, Path(description="The user, as events name them.")],
+    query: Annotated[UserEventsQuery, Query()],
+) -> UserEvents:
+    return UserEvents(user_id=user_id, **dict(query))
+
+
+@router.get("/users/{user_id:path}/events", responses=_forms(UserEventsAnswer))
+async def user_events(
+    question: Annotated[UserEvents, Depends(_user_events)], ask: Asking, repo: Events
+) -> Response:
+    """What one user did, newest first, page by page; empty for an unknown user."""
+    return await ask(repo.get_user_events, question)

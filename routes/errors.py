@@ -1,0 +1,128 @@
+"""Errors over HTTP: RFC 9457 problems, one shape everywhere, that never echo what was sent."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from common.errors import AnalyticsError, Fault, InvalidParameter, refused_parameter, translate
+from common.questions import ActiveUsers, EventCounts, TopEvents, UserEventsQuery
+from config.database import DatabaseError
+from config.logging import request_id
+
+MEDIA_TYPE = "application/problem+json"
+
+_QUESTIONS = (EventCounts, TopEvents, ActiveUsers, UserEventsQuery)
+_REPEATABLE = {"event"}
+_SINGLE = {field for question in _QUESTIONS for field in question.model_fields} - _REPEATABLE
+
+_DETAILS = {
+    404: "There is nothing at this path; /docs lists what there is.",
+    405: "The path does not know this method; the Allow header lists those it knows.",
+}
+
+
+class FaultText(BaseModel):
+    parameter: str = Field(description="The parameter at fault.")
+    message: str = Field(description="What is allowed.")
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str = Field(description="What kind of problem, as a URN that stays the same.")
+    title: str
+    status: int
+    detail: str
+    request_id: str = Field(description="As in the `X-Request-Id` header and in the logs.")
+    errors: list[FaultText] = Field(default=[], description="One for each parameter at fault.")
+
+
+def _described(status: int) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: _described(status) for status in (400, 422, 500, 503, 504)
+}
+
+
+def problem(
+    status: int,
+    kind: str,
+    title: str,
+    detail: str,
+    *,
+    faults: Sequence[Fault] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The response for an error."""
+    body: dict[str, Any] = {
+        "type": f"urn:analytics-service:problem:{kind}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "request_id": request_id.get(),
+    }
+    if faults:
+        body["errors"] = faults
+    return Response(msgspec.json.encode(body), status, dict(headers or {}), MEDIA_TYPE)
+
+
+def analytics_problem(error: AnalyticsError) -> Response:
+    after = error.retry_after_s
+    headers = {} if after is None else {"Retry-After": str(after)}
+    return problem(
+        error.status, error.kind, error.title, str(error), faults=error.faults, headers=headers
+    )
+
+
+async def refuse_repeated(request: Request) -> None:
+    """Of two values of a parameter one would be ignored. Raises: InvalidParameter."""
+    given = [name for name, _ in request.query_params.multi_items()]
+    repeated = sorted(name for name in _SINGLE if given.count(name) > 1)
+    if repeated:
+        raise InvalidParameter(faults=[Fault(name, "must be given once") for name in repeated])
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(AnalyticsError, _on_analytics_error)
+    app.add_exception_handler(DatabaseError, _on_database_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+
+
+async def _on_analytics_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, AnalyticsError)
+    return analytics_problem(error)
+
+
+async def _on_database_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, DatabaseError)
+    return analytics_problem(translate(error))
+
+
+async def _on_invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return analytics_problem(InvalidParameter(faults=[_fault(each) for each in error.errors()]))
+
+
+async def _on_http_exception(_: Request, error: Exception) -> Response:
+    """What the router itself says: nothing there, or not by this method."""
+    assert isinstance(error, HTTPException)
+    phrase = HTTPStatus(error.status_code).phrase
+    detail = _DETAILS.get(error.status_code, phrase)
+    kind = phrase.lower().replace(" ", "-")
+    return problem(error.status_code, kind, phrase, detail, headers=error.headers)
+
+
+def _fault(error: Mapping[str, Any]) -> Fault:
+    """Names come from our own models: what pydantic says of the input stays out."""
+    parameter = refused_parameter(error["type"]) or str(error["loc"][1])
+    return Fault(parameter, error["msg"].removeprefix("Value error, "))

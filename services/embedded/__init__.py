@@ -1,0 +1,11 @@
+"""PostgreSQL and Valkey of our own, for a machine that has neither.
+
+One keeper process a data folder runs both. It lives as long as anybody uses them: users hold a
+shared lock, which ends with their process however that ends.
+"""
+
+from services.embedded.binaries import EmbeddedError
+from services.embedded.folder import Endpoints
+from services.embedded.join import embedded_servers
+
+__all__ = ["EmbeddedError", "Endpoints", "embedded_servers"]

@@ -1,0 +1,107 @@
+"""How a program comes to use the embedded servers: it joins a keeper, or starts one."""
+
+import fcntl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+import msgspec
+
+from services.embedded.binaries import EmbeddedError, child_user
+from services.embedded.folder import ENDPOINTS, FAILURE, KEEPER, USERS, Endpoints, Wanted
+
+_ROOT = Path(__file__).parents[2]
+_WITHIN_S = 120
+
+
+@contextmanager
+def embedded_servers(
+    data_dir: Path,
+    *,
+    postgres_bin: Path | None = None,
+    postgres_options: Mapping[str, str] | None = None,
+) -> Iterator[Endpoints]:
+    """The servers of this folder, started if nobody uses them yet; they stop with the last user.
+
+    `postgres_bin` is a folder of other PostgreSQL programs; it and `postgres_options` count for
+    whoever starts the servers. Raises: EmbeddedError.
+    """
+    data_dir = data_dir.absolute()
+    _prepare(data_dir)
+    with (data_dir / USERS).open("wb") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)  # waits for servers that are just being stopped
+        other = str(postgres_bin) if postgres_bin else None
+        yield _joined(Wanted(str(data_dir), other, dict(postgres_options or {})))
+
+
+def _prepare(data_dir: Path) -> None:
+    """As root the folders on the way must be open to the servers' user, and ours is made so."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.chmod(0o711 if child_user() else 0o700)
+    except OSError as exc:
+        raise EmbeddedError(
+            f"{data_dir} cannot be used for data ({exc.strerror}): set ANALYTICS_DATA_DIR"
+        ) from exc
+    closed = [folder for folder in data_dir.parents if not folder.stat().st_mode & 0o001]
+    if child_user() and closed:
+        raise EmbeddedError(
+            f"{closed[0]} is closed to the user nobody, whom root runs the servers as: "
+            "set ANALYTICS_DATA_DIR to a folder elsewhere"
+        )
+
+
+def _joined(wanted: Wanted) -> Endpoints:
+    with (wanted.data_dir / "start.lock").open("wb") as start:
+        fcntl.flock(start, fcntl.LOCK_EX)  # one at a time decides whether to start a keeper
+        keeper = None if _has_keeper(wanted.data_dir) else _start(wanted)
+        return _wait_for_endpoints(wanted.data_dir, keeper)
+
+
+def _has_keeper(data_dir: Path) -> bool:
+    """A keeper holds its lock as long as it lives."""
+    with (data_dir / KEEPER).open("wb") as alive:
+        try:
+            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def _start(wanted: Wanted) -> "subprocess.Popen[bytes]":
+    """In a session of its own: Ctrl-C in the terminal is for the program, which stops first."""
+    for stale in (ENDPOINTS, FAILURE):
+        (wanted.data_dir / stale).unlink(missing_ok=True)
+    with (wanted.data_dir / "keeper.log").open("wb") as log:
+        keeper = subprocess.Popen(
+            [sys.executable, "-m", "services.embedded.keeper", msgspec.json.encode(wanted)],
+            cwd=_ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    Thread(target=keeper.wait, daemon=True).start()  # it may outlive us, and is no zombie if not
+    return keeper
+
+
+def _wait_for_endpoints(data_dir: Path, keeper: "subprocess.Popen[bytes] | None") -> Endpoints:
+    deadline = time.monotonic() + _WITHIN_S
+    while not (data_dir / ENDPOINTS).exists():
+        ended = keeper.poll() is not None if keeper else not _has_keeper(data_dir)
+        if ended or time.monotonic() > deadline:
+            raise EmbeddedError(f"the embedded servers did not start: {_reason(data_dir)}")
+        time.sleep(0.02)
+    return msgspec.json.decode((data_dir / ENDPOINTS).read_bytes(), type=Endpoints)
+
+
+def _reason(data_dir: Path) -> str:
+    for name in (FAILURE, "keeper.log"):
+        file = data_dir / name
+        if file.exists() and (text := file.read_text(errors="replace").strip()):
+            return text[-2000:]
+    return "it took too long"

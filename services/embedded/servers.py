@@ -1,0 +1,233 @@
+"""How one PostgreSQL and one Valkey are made, started and stopped."""
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.embedded.binaries import Binaries, EmbeddedError, child_user, give_to_child
+from services.embedded.folder import NAME, Places, write_private
+
+_READY_WITHIN_S = 60
+_STOP_WITHIN_S = 10
+_LONGEST_SOCKET_FOLDER = 90  # a socket's path has room for 107 bytes on Linux, 103 on macOS
+_PR_SET_PDEATHSIG = 1
+
+_POSTGRES = {
+    "listen_addresses": "127.0.0.1",
+    "max_connections": "60",
+    "shared_buffers": "256MB",
+    "max_wal_size": "2GB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+_VALKEY = """
+bind 127.0.0.1
+port {port}
+requirepass {password}
+dir {folder}
+save ""
+appendonly no
+maxmemory 128mb
+maxmemory-policy allkeys-lru
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that the keeper starts, watches, starts again and stops."""
+
+    name: str
+    command: list[str]
+    log: Path
+    is_ready: Callable[[], bool]
+    stop_signals: tuple[signal.Signals, ...]
+    dies_by: signal.Signals
+    """Sent by the kernel when the keeper dies, however it dies."""
+    config: str = ""
+    before: Callable[[], None] = lambda: None
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Raises: EmbeddedError when it does not answer in time."""
+        self.before()
+        with self.log.open("wb") as log:
+            process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=_dying_with_parent(self.dies_by),
+                start_new_session=True,
+                **child_user(),
+            )
+        assert process.stdin is not None
+        with process.stdin as config:
+            config.write(self.config.encode())
+        self._wait_until_ready(process)
+        return process
+
+    def stop(self, process: "subprocess.Popen[bytes]") -> None:
+        """Ask politely, then less so."""
+        for number in (*self.stop_signals, signal.SIGKILL):
+            process.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_STOP_WITHIN_S)
+                return
+
+    def _wait_until_ready(self, process: "subprocess.Popen[bytes]") -> None:
+        deadline = time.monotonic() + _READY_WITHIN_S
+        while not self.is_ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                process.wait()
+                raise EmbeddedError(
+                    f"{self.name} did not start; its log ends with:\n{self._tail()}"
+                )
+            time.sleep(0.02)
+
+    def _tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
+
+
+def postgres(
+    data_dir: Path, binaries: Binaries, found: Places, options: Mapping[str, str]
+) -> Server:
+    """Raises: EmbeddedError when its folder cannot be made."""
+    folder = data_dir / "postgres"
+    if not (folder / "PG_VERSION").exists():
+        _initialize(folder, binaries, found.postgres_password)
+    settings = {**_POSTGRES, "port": str(found.postgres_port), **options}
+    settings["unix_socket_directories"] = _socket_folder(folder)
+    return Server(
+        name="PostgreSQL",
+        command=[
+            str(binaries.postgres / "postgres"),
+            "-D",
+            str(folder),
+            *(part for name, value in settings.items() for part in ("-c", f"{name}={value}")),
+        ],
+        log=data_dir / "postgres.log",
+        is_ready=lambda: _accepts(binaries, found.postgres_port),
+        stop_signals=(signal.SIGINT, signal.SIGQUIT),
+        dies_by=signal.SIGINT,
+        before=lambda: _wait_for_predecessor(folder),
+    )
+
+
+def valkey(data_dir: Path, binaries: Binaries, found: Places) -> Server:
+    """Its configuration goes through a pipe: a command line shows its password to all."""
+    folder = data_dir / "valkey"
+    folder.mkdir(exist_ok=True)
+    give_to_child(folder)
+    return Server(
+        name="Valkey",
+        command=[str(binaries.valkey), "-"],
+        log=data_dir / "valkey.log",
+        is_ready=lambda: _listens(found.valkey_port),
+        stop_signals=(signal.SIGTERM,),
+        dies_by=signal.SIGTERM,
+        config=_VALKEY.format(
+            port=found.valkey_port, password=found.valkey_password, folder=folder
+        ),
+    )
+
+
+def _initialize(folder: Path, binaries: Binaries, password: str) -> None:
+    """Made under another name: what a crash leaves half done is never taken for whole."""
+    partial = folder.with_name("postgres.new")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(mode=0o700)
+    give_to_child(partial)
+    secret = folder.with_name("postgres.password")
+    write_private(secret, password.encode())
+    give_to_child(secret)
+    initdb = [str(binaries.postgres / "initdb"), "-D", str(partial), "-U", NAME]
+    more = ["--auth=scram-sha-256", "--encoding=UTF8", f"--pwfile={secret}"]
+    _run([*initdb, *more, *_locale(binaries)], "")
+    secret.unlink()
+    postgres = [str(binaries.postgres / "postgres"), "--single", "-D", str(partial), "postgres"]
+    _run(postgres, f"create database {NAME}\n")
+    partial.rename(folder)
+
+
+def _locale(binaries: Binaries) -> list[str]:
+    """The order of bytes, the same everywhere; PostgreSQL has it built in from 17 on."""
+    known = _run([str(binaries.postgres / "initdb"), "--help"], "")
+    if "--builtin-locale" in known:
+        return ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    return ["--locale=C.UTF-8"]
+
+
+def _run(command: list[str], given: str) -> str:
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(
+        command,
+        input=given.encode(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd="/",
+        **child_user(),
+    )
+    if done.returncode:
+        tail = done.stdout.decode(errors="replace").strip()[-1000:]
+        raise EmbeddedError(f"{Path(command[0]).name} failed: {tail}")
+    return done.stdout.decode()
+
+
+def _socket_folder(folder: Path) -> str:
+    return str(folder) if len(os.fsencode(folder)) <= _LONGEST_SOCKET_FOLDER else ""
+
+
+def _wait_for_predecessor(folder: Path) -> None:
+    """A postmaster that was killed leaves its file, and its last children the shared memory."""
+    file = folder / "postmaster.pid"
+    deadline = time.monotonic() + _READY_WITHIN_S
+    while file.exists() and _runs(int(file.read_text().split()[0])):
+        if time.monotonic() > deadline:
+            raise EmbeddedError(f"another PostgreSQL uses {folder}: stop it, and try again")
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    with suppress(OSError):
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    return True
+
+
+def _accepts(binaries: Binaries, port: int) -> bool:
+    """PostgreSQL listens before it lets anybody in."""
+    asked = [str(binaries.postgres / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    return subprocess.run(asked).returncode == 0
+
+
+def _listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def _dying_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """Runs in the child after it has changed its user, which would forget the wish."""
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def wish() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(number))
+        if os.getppid() != parent:  # it died in between
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return wish

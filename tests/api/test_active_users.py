@@ -1,0 +1,67 @@
+"""active-users: windows that roll, windows by the calendar, and no point in the future."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import httpx
+from psycopg2.extensions import connection
+
+from tests.events import insert
+
+MONDAY = datetime(2025, 3, 31, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def series(service: httpx.Client, **parameters: object) -> list[dict]:
+    response = service.get("/analytics/active-users", params=parameters)
+    assert response.status_code == 200, response.text
+    return response.json()["data"]["series"]
+
+
+def test_windows_roll_and_calendar_windows_begin_anew(
+    service: httpx.Client, conn: connection
+) -> None:
+    insert(conn, ("a", "x", MONDAY), ("b", "x", MONDAY - DAY), ("a", "y", MONDAY + DAY))
+    days = series(service, start="2025-03-30", end="2025-04-02", window=2)
+    assert [(d["dau"], d["active"], d["wau"], d["mau"]) for d in days] == [
+        (1, 1, 1, 1),  # Sunday: b
+        (1, 2, 2, 2),  # Monday: a, and b the day before
+        (1, 1, 2, 2),  # Tuesday, the first of April: a again, counted once
+    ]
+    assert [(d["calendar_week"], d["calendar_month"]) for d in days] == [(1, 1), (1, 2), (1, 1)]
+    assert [d["stickiness"] for d in days] == [1, 0.5, 0.5]
+
+
+def test_the_week_begins_when_asked(service: httpx.Client, conn: connection) -> None:
+    insert(conn, ("a", "x", MONDAY), ("b", "x", MONDAY - DAY))
+    asked = {"start": "2025-03-31", "end": "2025-04-01"}
+    assert [d["calendar_week"] for d in series(service, **asked)] == [1]
+    assert [d["calendar_week"] for d in series(service, **asked, week_start="sunday")] == [2]
+
+
+def test_nobody_active_has_no_stickiness(service: httpx.Client, conn: connection) -> None:
+    insert(conn, ("", "x", MONDAY))
+    (day,) = series(service, start="2025-03-31", end="2025-04-01")
+    assert (day["mau"], day["stickiness"]) == (0, None)
+
+
+def test_there_is_no_point_in_the_future(service: httpx.Client, conn: connection) -> None:
+    now = datetime.now(UTC)
+    insert(conn, ("a", "x", now))
+    days = series(
+        service, start=now.date() - DAY, end="2099-01-01".replace("2099", str(now.year + 2))
+    )
+    assert [d["date"] for d in days][-1] in {now.date().isoformat(), date.today().isoformat()}
+    assert days[-1]["partial"] is True
+    assert days[-1]["dau"] == 1
+
+
+def test_windows_are_named(service: httpx.Client) -> None:
+    answer = service.get("/analytics/active-users", params={"last": "1d", "window": 14}).json()
+    assert answer["meta"]["windows"] == {
+        "dau": "rolling 1 day",
+        "wau": "rolling 7 days",
+        "mau": "rolling 30 days",
+        "active": "rolling 14 days",
+        "calendar_week": "calendar week from monday, up to the day",
+        "calendar_month": "calendar month, up to the day",
+    }

@@ -1,0 +1,167 @@
+"""Bad input is a clear 4xx that names the parameter, never a 500, and never an echo."""
+
+import httpx
+import pytest
+
+from tests.problems import assert_problem
+
+SHARED = ["start", "end", "last", "tz", "week_start", "event", "format"]
+PATHS = {
+    "event-counts": [*SHARED, "interval", "compare"],
+    "top-events": [*SHARED, "limit"],
+    "active-users": [*SHARED, "window"],
+    "users/u1/events": [*SHARED, "limit", "cursor"],
+}
+CORPUS = [
+    "NaN",
+    "Infinity",
+    "1e400",
+    "%00",
+    "a%00b",
+    "%FF",
+    "%C3%28",
+    "%ED%A0%80",  # a lone surrogate
+    str(2**63),
+    "-1",
+    "0001-01-01T00:00:00%2B14:00",
+    "9999-12-31T23:59:59-12:00",
+    "2025-02-30",
+    "2025-01-01T00:00:00",  # no offset
+    "2025-01-01T24:00:00Z",
+    "20000000001",
+    "{a,b}",
+    "%25",
+    "trailing%5C",
+    "'; drop table events; --",
+    "$(reboot)",
+    "../../etc/passwd",
+    "UTC+3",
+    "Europe/Nowhere",
+    "[" * 5_000,
+    "x" * 20_000,
+    "",
+]
+
+
+def parameters() -> list[tuple[str, str]]:
+    return [(path, name) for path, names in PATHS.items() for name in names]
+
+
+@pytest.mark.parametrize(("path", "parameter"), parameters())
+def test_no_parameter_can_break_a_question(
+    history: httpx.Client, path: str, parameter: str
+) -> None:
+    for value in CORPUS:
+        given = "&start=2025-01-01" if parameter == "end" else ""
+        response = history.get(f"/analytics/{path}?{parameter}={value}{given}")
+        if parameter == "event" and response.status_code == 200:
+            assert "%FF" not in value
+            continue
+        assert 400 <= response.status_code < 500, (value, response.text)
+        named = parameter
+        if "%FF" in value or "%C3%28" in value or "%ED%A0" in value:
+            named = "query"
+        kind = "invalid-cursor" if response.status_code == 400 else "invalid-parameter"
+        echo = value if len(value) > 8 and "-" not in value else None
+        assert_problem(response, response.status_code, kind, named, sent=echo)
+
+
+@pytest.mark.parametrize("value", ["%00", "a%00b", "x" * 300, "%C3%BC" * 150])
+def test_a_user_id_that_cannot_be_stored_is_refused(history: httpx.Client, value: str) -> None:
+    assert_problem(
+        history.get(f"/analytics/users/{value}/events"), 422, "invalid-parameter", "user_id"
+    )
+
+
+@pytest.mark.parametrize("value", ["%FF", "%ED%A0%80", "a%C3%28"])
+def test_a_path_that_is_not_utf_8_is_refused(history: httpx.Client, value: str) -> None:
+    assert_problem(
+        history.get(f"/analytics/users/{value}/events"), 422, "invalid-parameter", "path"
+    )
+
+
+def test_an_empty_user_is_nobody(history: httpx.Client) -> None:
+    assert_problem(history.get("/analytics/users//events"), 422, "invalid-parameter", "user_id")
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("start=2025-02-01&end=2025-01-01", "start"),
+        ("start=2025-02-01&end=2025-02-01", "start"),
+        ("start=2099-01-01", "start"),
+        ("end=2025-01-01", "start"),
+        ("last=30d&start=2025-01-01", "last"),
+        ("last=9999mo", "last"),
+        ("last=0d", "last"),
+        ("start=1999-12-31", "start"),
+        ("start=2025-01-01&end=2101-01-01", "end"),
+        ("tz=UTC&tz=UTC", "tz"),
+        ("start=2025-01-01&start=2025-01-01", "start"),
+        ("interval=minute", "interval"),
+        ("interval=hour&start=1996-01-01&end=2026-01-01", "start"),
+        ("interval=hour&start=2000-01-01&end=2030-01-01", "interval"),
+        ("interval=day&start=2000-01-01&end=2099-01-01", "interval"),
+        ("compare=next", "compare"),
+        ("secret_canary=1", "(unknown)"),
+        ("&".join(f"event=e{n}" for n in range(101)), "event"),
+    ],
+)
+def test_what_does_not_fit_is_named(history: httpx.Client, query: str, parameter: str) -> None:
+    response = history.get(f"/analytics/event-counts?{query}")
+    assert_problem(response, 422, "invalid-parameter", parameter, sent="secret_canary")
+
+
+def test_an_unknown_parameter_lists_the_known_ones(history: httpx.Client) -> None:
+    response = history.get("/analytics/top-events?limits=5")
+    (error,) = response.json()["errors"]
+    assert error["message"] == (
+        "only these are allowed: format, start, end, last, tz, week_start, event, limit"
+    )
+
+
+class TestCursor:
+    PATH = "/analytics/users/u_e5e88ca5b91b/events"
+
+    @pytest.fixture
+    def cursor(self, history: httpx.Client) -> str:
+        return history.get(self.PATH, params={"limit": 3}).json()["meta"]["next_cursor"]
+
+    def test_a_tampered_cursor_is_refused(self, history: httpx.Client, cursor: str) -> None:
+        for place in (0, len(cursor) // 2, len(cursor) - 1):
+            forged = cursor[:place] + ("A" if cursor[place] != "A" else "B") + cursor[place + 1 :]
+            response = history.get(self.PATH, params={"cursor": forged})
+            assert_problem(response, 400, "invalid-cursor", "cursor", sent=forged)
+
+    @pytest.mark.parametrize(
+        "other", [{"event": "commit"}, {"tz": "Asia/Tokyo"}, {"start": "2020-01-01"}]
+    )
+    def test_other_filters_are_refused(
+        self, history: httpx.Client, cursor: str, other: dict[str, str]
+    ) -> None:
+        response = history.get(self.PATH, params={"cursor": cursor, **other})
+        assert_problem(response, 400, "invalid-cursor", "cursor")
+
+    def test_another_user_is_refused(self, history: httpx.Client, cursor: str) -> None:
+        response = history.get("/analytics/users/u_other/events", params={"cursor": cursor})
+        assert_problem(response, 400, "invalid-cursor", "cursor")
+
+    def test_another_limit_is_fine(self, history: httpx.Client, cursor: str) -> None:
+        response = history.get(self.PATH, params={"cursor": cursor, "limit": 7})
+        assert len(response.json()["data"]) == 7
+
+
+def test_an_unknown_path_is_a_problem(history: httpx.Client) -> None:
+    assert_problem(history.get("/analytics/nothing-here"), 404, "not-found", sent="nothing-here")
+
+
+def test_an_unknown_method_is_a_problem(history: httpx.Client) -> None:
+    response = history.post("/analytics/event-counts", json={"a": 1})
+    assert_problem(response, 405, "method-not-allowed")
+    assert "GET" in response.headers["allow"]
+
+
+def test_a_request_id_that_is_none_is_replaced(history: httpx.Client) -> None:
+    response = history.get("/healthz", headers={"X-Request-Id": "x" * 100})
+    assert response.status_code == 200
+    assert response.headers["x-request-id"] != "x" * 100

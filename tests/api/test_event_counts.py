@@ -1,0 +1,110 @@
+"""event-counts: ranges, buckets, what is partial, and the range before."""
+
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from psycopg2.extensions import connection
+
+from tests.events import insert
+
+NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def data(service: httpx.Client, **parameters: object) -> dict:
+    response = service.get("/analytics/event-counts", params=parameters)
+    assert response.status_code == 200, response.text
+    return response.json()["data"]
+
+
+def test_nobody_counts_as_an_event_and_not_as_a_user(
+    service: httpx.Client, conn: connection
+) -> None:
+    insert(conn, ("", "view", NOON), ("u", "view", NOON), ("u", "buy", NOON))
+    assert data(service, start="2025-03-10", end="2025-03-11") == {"events": 3, "users": 1}
+
+
+def test_the_end_is_not_part_of_the_range(service: httpx.Client, conn: connection) -> None:
+    insert(conn, ("u", "view", NOON))
+    before = {"start": "2025-03-10T00:00:00Z", "end": "2025-03-10T12:00:00Z"}
+    after = {"start": "2025-03-10T12:00:00Z", "end": "2025-03-10T13:00:00Z"}
+    assert data(service, **before)["events"] == 0
+    assert data(service, **after)["events"] == 1
+
+
+def test_buckets_without_events_count_zero(service: httpx.Client, conn: connection) -> None:
+    insert(conn, ("u", "view", NOON), ("v", "view", NOON + 2 * DAY), ("u", "view", NOON + 2 * DAY))
+    series = data(service, start="2025-03-10", end="2025-03-13", interval="day")["series"]
+    assert [(b["events"], b["users"]) for b in series] == [(1, 1), (0, 0), (2, 2)]
+    assert {b["partial"] for b in series} == {False}
+
+
+def test_only_named_events_are_counted(service: httpx.Client, conn: connection) -> None:
+    insert(conn, ("u", "view", NOON), ("v", "buy", NOON), ("w", "leave", NOON))
+    asked = {"start": "2025-03-10", "end": "2025-03-11", "event": ["buy", "leave"]}
+    assert data(service, **asked) == {"events": 2, "users": 2}
+
+
+def test_the_present_bucket_is_partial_and_the_future_left_out(
+    service: httpx.Client, conn: connection
+) -> None:
+    now = datetime.now(UTC)
+    insert(conn, ("u", "view", now))
+    series = data(service, start=(now - DAY).date(), end="2099-01-01", interval="year")["series"]
+    assert series[-1]["partial"] is True
+    assert series[-1]["events"] == 1
+    assert datetime.fromisoformat(series[-1]["start"]) <= now
+
+
+def test_a_committed_event_is_in_the_next_uncached_answer(
+    service: httpx.Client, conn: connection
+) -> None:
+    asked = {"start": "2025-03-10", "end": "2025-03-11"}
+    assert data(service, **asked)["events"] == 0
+    insert(conn, ("u", "view", NOON))
+    fresh = service.get(
+        "/analytics/event-counts", params=asked, headers={"Cache-Control": "no-cache"}
+    )
+    assert fresh.headers["x-cache"] == "bypass"
+    assert fresh.json()["data"]["events"] == 1
+
+
+def test_the_last_days_are_whole_and_today_is_among_them(
+    service: httpx.Client, conn: connection
+) -> None:
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    insert(conn, ("a", "view", today - DAY), ("b", "view", today - DAY - timedelta(seconds=1)))
+    meta = service.get("/analytics/event-counts", params={"last": "2d"}).json()["meta"]
+    assert data(service, last="2d")["events"] == 1
+    assert datetime.fromisoformat(meta["end"]) == today + DAY
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "end"),
+    [
+        (("2025-01-01", "2026-01-01"), "2024-01-01T00:00:00Z", "2025-01-01T00:00:00Z"),
+        (("2025-03-01", "2025-04-01"), "2025-02-01T00:00:00Z", "2025-03-01T00:00:00Z"),
+        (("2025-03-03", "2025-03-10"), "2025-02-24T00:00:00Z", "2025-03-03T00:00:00Z"),
+        (
+            ("2025-03-10T10:00:00Z", "2025-03-10T12:00:00Z"),
+            "2025-03-10T08:00:00Z",
+            "2025-03-10T10:00:00Z",
+        ),
+    ],
+)
+def test_the_previous_range(
+    service: httpx.Client, asked: tuple[str, str], start: str, end: str
+) -> None:
+    previous = data(service, start=asked[0], end=asked[1], compare="previous")["previous"]
+    assert previous == {"start": start, "end": end, "events": 0, "users": 0}
+
+
+def test_buckets_carry_the_offset_of_their_zone(service: httpx.Client) -> None:
+    asked = {"start": "2025-03-30", "end": "2025-03-31", "tz": "Europe/Berlin", "interval": "hour"}
+    series = data(service, **asked)["series"]
+    assert len(series) == 23
+    assert (series[1]["start"], series[1]["end"]) == (
+        "2025-03-30T01:00:00+01:00",
+        "2025-03-30T03:00:00+02:00",
+    )

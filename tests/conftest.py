@@ -1,0 +1,81 @@
+"""Servers, databases and the running service, for all tests."""
+
+import os
+import time
+from collections.abc import Iterator
+
+import httpx
+import psycopg2
+import pytest
+from hypothesis import HealthCheck, settings
+from psycopg2.extensions import connection
+
+from services.embedded import Endpoints
+from tests.events import insert_git_history
+from tests.running import running
+from tests.servers import Cluster, open_servers
+
+# An odd zone of the process must change no answer.
+os.environ["TZ"] = "Pacific/Chatham"
+time.tzset()
+
+# Databases are shared by the examples of one test, and machines are slow now and then.
+settings.register_profile(
+    "real", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("real")
+
+
+@pytest.fixture(scope="session")
+def endpoints() -> Iterator[Endpoints]:
+    with open_servers() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def cluster(endpoints: Endpoints) -> Cluster:
+    return Cluster(endpoints.database_url)
+
+
+@pytest.fixture(scope="session")
+def redis_url(endpoints: Endpoints) -> str:
+    return endpoints.redis_url
+
+
+@pytest.fixture
+def database_url(cluster: Cluster) -> Iterator[str]:
+    """A migrated database without events."""
+    url = cluster.migrated_database()
+    yield url
+    cluster.drop(url)
+
+
+@pytest.fixture
+def conn(database_url: str) -> Iterator[connection]:
+    """A connection of the owner; what it does is committed at once."""
+    opened = psycopg2.connect(database_url)
+    opened.autocommit = True
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def history_url(cluster: Cluster) -> str:
+    """A database with the real events alone; nobody writes to it."""
+    url = cluster.migrated_database()
+    insert_git_history(url)
+    return url
+
+
+@pytest.fixture(scope="session")
+def history(history_url: str, redis_url: str) -> Iterator[httpx.Client]:
+    """The service over the real events."""
+    with running(history_url, redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def service(database_url: str, redis_url: str) -> Iterator[httpx.Client]:
+    """The service over `database_url`."""
+    with running(database_url, redis_url) as client:
+        yield client

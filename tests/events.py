@@ -1,0 +1,39 @@
+"""Events for tests, put in by SQL and not by the loader, which is under test itself."""
+
+import gzip
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg2
+from psycopg2.extensions import connection
+from psycopg2.extras import Json, execute_values
+
+GIT_HISTORY = Path(__file__).parent / "data" / "git-history.ndjson.gz"
+
+_INSERT = "insert into events (event_id, user_id, event_name, occurred_at, properties) values %s"
+
+
+def insert(conn: connection, *rows: tuple[Any, ...]) -> None:
+    """(user_id, event_name, occurred_at) or that and properties, each under an id of its own."""
+    with conn.cursor() as cur:
+        whole = [(str(uuid4()), *row[:3], Json(row[3] if len(row) > 3 else {})) for row in rows]
+        execute_values(cur, _INSERT, whole)
+
+
+def insert_git_history(url: str) -> None:
+    conn = psycopg2.connect(url)
+    with conn, conn.cursor() as cur:
+        execute_values(cur, _INSERT, _git_history(), page_size=5000)
+    conn.autocommit = True
+    conn.cursor().execute("analyze events")
+    conn.close()
+
+
+def _git_history() -> Iterable[tuple[Any, ...]]:
+    fields = ("event_id", "user_id", "event_name", "occurred_at")
+    with gzip.open(GIT_HISTORY, "rb") as file:
+        for event in map(json.loads, file):
+            yield (*(event[field] for field in fields), Json(event["properties"]))

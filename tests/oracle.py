@@ -1,0 +1,67 @@
+"""The answers in plain Python, from what the words mean and not from how the service does it.
+
+It labels each event with what the clock and the calendar of the zone show at that moment, and
+counts labels; it knows no bucket edges. (Zones whose clocks are put back across midnight are left
+out: there a label does not tell the day.)
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+
+
+@dataclass(frozen=True)
+class Event:
+    event_id: str
+    user_id: str
+    event_name: str
+    occurred_at: datetime
+
+
+def users(events: list[Event]) -> int:
+    return len({event.user_id for event in events} - {""})
+
+
+def within(events: list[Event], start: datetime, end: datetime, names: list[str]) -> list[Event]:
+    found = {event.event_id: event for event in reversed(events)}  # the first of an id counts
+    return [
+        event
+        for event in found.values()
+        if start <= event.occurred_at < end and (not names or event.event_name in names)
+    ]
+
+
+def label(moment: datetime, interval: str, tz: str, week_start: str = "monday") -> Any:
+    local = moment.astimezone(ZoneInfo(tz))
+    day = local.date()
+    if interval == "hour":
+        return day, local.hour, local.utcoffset()
+    if interval == "week":
+        return day - timedelta(days=(day.weekday() - WEEKDAYS.index(week_start)) % 7)
+    if interval == "quarter":
+        return day.year, (day.month - 1) // 3
+    return {"day": day, "month": (day.year, day.month), "year": day.year}[interval]
+
+
+def by_label(
+    events: list[Event], interval: str, tz: str, week_start: str
+) -> dict[Any, tuple[int, int]]:
+    groups: dict[Any, list[Event]] = {}
+    for event in events:
+        groups.setdefault(label(event.occurred_at, interval, tz, week_start), []).append(event)
+    return {key: (len(group), users(group)) for key, group in groups.items()}
+
+
+def top(events: list[Event], limit: int) -> list[tuple[str, int, int]]:
+    counts = Counter(event.event_name for event in events)
+    names = sorted(counts, key=lambda name: (-counts[name], name))
+    return [(n, counts[n], users([e for e in events if e.event_name == n])) for n in names[:limit]]
+
+
+def active(events: list[Event], tz: str, first: date, last: date) -> int:
+    """Users with an event on one of these days of the zone."""
+    return users([e for e in events if first <= label(e.occurred_at, "day", tz) <= last])

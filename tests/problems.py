@@ -1,0 +1,20 @@
+"""What every refusal looks like."""
+
+import httpx
+
+
+def assert_problem(
+    response: httpx.Response, status: int, kind: str, *parameters: str, sent: str | None = None
+) -> None:
+    """One shape, the parameters by name, the request's id, and nothing of what was sent."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["type"] == f"urn:analytics-service:problem:{kind}"
+    assert body["status"] == status
+    assert body["title"]
+    assert body["detail"]
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert {error["parameter"] for error in body.get("errors", [])} == set(parameters)
+    if sent:
+        assert sent not in response.text

@@ -1,0 +1,238 @@
+"""Every answer agrees with plain Python over the same events, on each PostgreSQL there is."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from uuid import UUID
+
+import psycopg2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from psycopg2.extensions import connection
+from psycopg2.extras import execute_values
+
+from common.answers import Bucket
+from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents
+from config.database import Database, get_connection
+from repo.events import EventsRepo
+from tests import oracle
+from tests.oracle import Event
+from tests.servers import OLDER_POSTGRES, Cluster, older_postgres
+from utils.timebuckets import Interval, Weekday
+
+ZONES = [
+    "UTC",
+    "Europe/Berlin",
+    "America/Santiago",
+    "Asia/Kathmandu",
+    "Australia/Lord_Howe",
+    "Pacific/Apia",
+]
+# Where clocks change, days go missing, and where days and years begin.
+EDGES = [
+    "2025-03-30T01:00:00+00:00",  # Berlin, 23 hours
+    "2025-10-26T01:00:00+00:00",  # Berlin, 25 hours
+    "2026-09-06T04:00:00+00:00",  # Santiago, a day without midnight
+    "2026-04-05T03:00:00+00:00",  # Santiago, 25 hours
+    "2025-10-04T15:30:00+00:00",  # Lord Howe, half an hour less
+    "2026-04-04T15:00:00+00:00",  # Lord Howe, half an hour more
+    "2011-12-30T10:00:00+00:00",  # Apia, a day that never was
+    "2025-12-31T18:15:00+00:00",  # Kathmandu, New Year
+    "2025-12-31T00:00:00+00:00",
+]
+NAMES = ["view", "buy", "Öl", "a%b_c\\"]
+USERS = ["", "u1", "u2", "u3", "a/b", "ü"]
+
+steps = st.one_of(
+    st.sampled_from([timedelta(0), timedelta.resolution, -timedelta.resolution]),
+    st.integers(-8 * 24 * 4, 8 * 24 * 4).map(lambda quarter: timedelta(minutes=15 * quarter)),
+    st.integers(-(10**12), 10**12).map(lambda micro: timedelta(microseconds=micro)),
+)
+edges = st.sampled_from(EDGES).map(datetime.fromisoformat)
+moments = st.builds(lambda edge, step: edge + step, edges, steps)
+events = st.builds(
+    Event,
+    event_id=st.integers(0, 60).map(lambda n: str(UUID(int=n))),  # few: duplicates happen
+    user_id=st.sampled_from(USERS),
+    event_name=st.sampled_from(NAMES),
+    occurred_at=moments,
+)
+days = moments.map(lambda moment: moment.date())
+ranges = st.one_of(
+    st.tuples(moments, st.timedeltas(timedelta.resolution, timedelta(days=40))).map(
+        lambda pair: (pair[0], pair[0] + pair[1])
+    ),
+    st.tuples(days, st.integers(1, 70)).map(
+        lambda pair: (pair[0], pair[0] + timedelta(days=pair[1]))
+    ),
+)
+shared = {
+    "tz": st.sampled_from(ZONES),
+    "event": st.lists(st.sampled_from(NAMES), max_size=2).map(tuple),
+    "week_start": st.sampled_from(Weekday.__args__),
+}
+
+
+@pytest.fixture(scope="module", params=["18", "15"] if OLDER_POSTGRES.exists() else ["18"])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "15":
+        with older_postgres() as endpoints:
+            yield Cluster(endpoints.database_url).migrated_database()
+    else:
+        yield request.getfixturevalue("cluster").migrated_database()
+
+
+@pytest.fixture(scope="module")
+def owner(database_url: str) -> Iterator[connection]:
+    conn = psycopg2.connect(database_url)
+    yield conn
+    conn.close()
+
+
+@pytest.fixture(scope="module")
+def repo(database_url: str) -> Iterator[EventsRepo]:
+    database = Database(database_url, size=1, waiters=0, acquire_timeout_s=1, name="oracle")
+    yield EventsRepo(get_connection(database, 600))
+    database.close()
+
+
+def store(owner: connection, stored: list[Event]) -> None:
+    """Put just these events in; the first of an id counts."""
+    with owner, owner.cursor() as cur:
+        cur.execute("set local session_replication_role = replica; delete from events")
+        execute_values(
+            cur,
+            "insert into events (event_id, user_id, event_name, occurred_at) values %s "
+            "on conflict do nothing",
+            [(e.event_id, e.user_id, e.event_name, e.occurred_at) for e in stored],
+        )
+
+
+stored_events = st.lists(events, max_size=40)
+
+
+@given(
+    stored=stored_events,
+    asked=ranges,
+    more=st.fixed_dictionaries({**shared, "interval": st.sampled_from(Interval.__args__)}),
+)
+@settings(max_examples=150)
+def test_event_counts_agree(
+    owner: connection, repo: EventsRepo, stored: list[Event], asked: tuple[date, date], more: dict
+) -> None:
+    store(owner, stored)
+    question = EventCounts(start=asked[0], end=asked[1], compare="previous", **more)
+    answer = repo.get_event_counts(question)
+
+    start, end = answer.meta.start, answer.meta.end
+    assert start is not None
+    assert end is not None
+    found = oracle.within(stored, start, end, list(question.event))
+    assert (answer.data.events, answer.data.users) == (len(found), oracle.users(found))
+
+    before = answer.data.previous
+    earlier = oracle.within(stored, before.start, before.end, list(question.event))
+    assert (before.events, before.users) == (len(earlier), oracle.users(earlier))
+
+    series = answer.data.series
+    edges = [(bucket.start, bucket.end) for bucket in series]
+    assert (edges[0][0], edges[-1][1]) == (start, end)
+    assert all(left[1] == right[0] for left, right in pairwise(edges))
+    expected = oracle.by_label(found, more["interval"], question.tz, question.week_start)
+    assert labelled(series, question) == expected
+
+
+def labelled(series: list[Bucket], question: EventCounts) -> dict[object, tuple[int, int]]:
+    """The buckets with events, by what the clocks showed when they began."""
+    return {
+        oracle.label(b.start, question.interval, question.tz, question.week_start): (
+            b.events,
+            b.users,
+        )
+        for b in series
+        if b.events
+    }
+
+
+@given(
+    stored=stored_events, asked=ranges, limit=st.integers(1, 5), more=st.fixed_dictionaries(shared)
+)
+def test_top_events_agree(owner, repo, stored, asked, limit, more) -> None:
+    store(owner, stored)
+    question = TopEvents(start=asked[0], end=asked[1], limit=limit, **more)
+    answer = repo.get_top_events(question)
+
+    found = oracle.within(stored, answer.meta.start, answer.meta.end, list(question.event))
+    top = oracle.top(found, limit)
+    rest = [event for event in found if event.event_name not in {name for name, _, _ in top}]
+    data = answer.data
+    assert [(row.event_name, row.events, row.users) for row in data.rows] == top
+    assert (data.events, data.users) == (len(found), oracle.users(found))
+    assert (data.other.events, data.other.users) == (len(rest), oracle.users(rest))
+    assert data.other.event_names == len({event.event_name for event in rest})
+    shares = [row.share for row in data.rows] + [data.other.share]
+    assert sum(shares) == pytest.approx(1 if found else 0)
+
+
+@given(
+    stored=stored_events,
+    asked=ranges,
+    window=st.integers(1, 60),
+    more=st.fixed_dictionaries(shared),
+)
+def test_active_users_agree(owner, repo, stored, asked, window, more) -> None:
+    store(owner, stored)
+    question = ActiveUsers(start=asked[0], end=asked[1], window=window, **more)
+    answer = repo.get_active_users(question)
+
+    every = oracle.within(
+        stored,
+        datetime.min.replace(tzinfo=UTC),
+        datetime.max.replace(tzinfo=UTC),
+        list(question.event),
+    )
+    for point in answer.data.series:
+        day, tz = point.date, question.tz
+        week = day - timedelta(
+            days=(day.weekday() - oracle.WEEKDAYS.index(question.week_start)) % 7
+        )
+        rolling = {
+            n: oracle.active(every, tz, day - timedelta(days=n - 1), day)
+            for n in (1, 7, 30, window)
+        }
+        assert (point.dau, point.wau, point.mau) == (rolling[1], rolling[7], rolling[30])
+        assert point.active == rolling[window]
+        assert point.calendar_week == oracle.active(every, tz, week, day)
+        assert point.calendar_month == oracle.active(every, tz, day.replace(day=1), day)
+        assert point.stickiness == (point.dau / point.mau if point.mau else None)
+
+
+@given(
+    stored=stored_events,
+    user=st.sampled_from(USERS[1:]),
+    asked=st.none() | ranges,
+    limit=st.integers(1, 7),
+    more=st.fixed_dictionaries(shared),
+)
+def test_user_events_agree(owner, repo, stored, user, asked, limit, more) -> None:
+    store(owner, stored)
+    edges = {"start": asked[0], "end": asked[1]} if asked else {}
+    question = UserEvents(user_id=user, limit=limit, **edges, **more)
+    pages = [repo.get_user_events(question)]
+    start = pages[0].meta.start or datetime.min.replace(tzinfo=UTC)
+    end = pages[0].meta.end or datetime.max.replace(tzinfo=UTC)
+    found = [
+        e for e in oracle.within(stored, start, end, list(question.event)) if e.user_id == user
+    ]
+    newest_first = sorted(found, key=lambda e: (e.occurred_at, UUID(e.event_id)), reverse=True)
+    expected = [event.event_id for event in newest_first]
+
+    while cursor := pages[-1].meta.next_cursor:
+        pages.append(repo.get_user_events(question.model_copy(update={"cursor": cursor})))
+    assert [event.event_id for page in pages for event in page.data] == expected
+
+    back = [pages[-1]]
+    while cursor := back[-1].meta.previous_cursor:
+        back.append(repo.get_user_events(question.model_copy(update={"cursor": cursor})))
+    assert [event.event_id for page in reversed(back) for event in page.data] == expected

@@ -1,0 +1,101 @@
+"""Where the servers of the tests come from. Without servers nothing passes, and nothing skips."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg2
+from psycopg2.extensions import parse_dsn
+
+from repo.migrate import migrate, migrations
+from services.embedded import Endpoints, embedded_servers
+
+OLDER_POSTGRES = Path("/usr/lib/postgresql/15/bin")
+
+# An odd zone of the server must change no answer; nothing here has to survive a power cut.
+OPTIONS = {"timezone": "Pacific/Auckland", "fsync": "off", "full_page_writes": "off"}
+
+
+@contextmanager
+def open_servers() -> Iterator[Endpoints]:
+    """Those that are set, else containers when asked for, else the embedded ones."""
+    database, redis = (os.environ.get(f"TEST_{name}_URL") for name in ("DATABASE", "REDIS"))
+    if database and redis:
+        yield Endpoints(database, redis)
+    elif os.environ.get("TEST_CONTAINERS") == "1":
+        with _containers() as endpoints:
+            yield endpoints
+    else:
+        with _embedded(None) as endpoints:
+            yield endpoints
+
+
+@contextmanager
+def older_postgres() -> Iterator[Endpoints]:
+    with _embedded(OLDER_POSTGRES) as endpoints:
+        yield endpoints
+
+
+@contextmanager
+def _embedded(binaries: Path | None) -> Iterator[Endpoints]:
+    folder = Path(tempfile.mkdtemp(prefix="analytics-test-"))
+    try:
+        with embedded_servers(folder, postgres_bin=binaries, postgres_options=OPTIONS) as found:
+            yield found
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _containers() -> Iterator[Endpoints]:
+    from testcontainers.community.postgres import PostgresContainer
+    from testcontainers.community.redis import RedisContainer
+
+    with PostgresContainer("postgres:18", driver=None) as postgres, RedisContainer() as redis:
+        place = f"{redis.get_container_host_ip()}:{redis.get_exposed_port(6379)}"
+        yield Endpoints(postgres.get_connection_url(), f"redis://{place}/0")
+
+
+class Cluster:
+    """A PostgreSQL server and the databases that tests make on it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._template = self._create("template0")
+        conn = psycopg2.connect(self._template)
+        migrate(conn, migrations())
+        conn.close()
+
+    def empty_database(self) -> str:
+        return self._create("template0")
+
+    def migrated_database(self) -> str:
+        """A fresh database with the schema and no events."""
+        return self._create(parse_dsn(self._template)["dbname"])
+
+    def drop(self, url: str) -> None:
+        self._execute(f'drop database "{parse_dsn(url)["dbname"]}" with (force)')
+
+    def _create(self, template: str) -> str:
+        name = f"test_{uuid4().hex}"
+        self._execute(f'create database "{name}" template "{template}" encoding utf8')
+        return url_of(self._url, name)
+
+    def _execute(self, statement: str) -> None:
+        conn = psycopg2.connect(self._url)
+        try:
+            conn.autocommit = True
+            conn.cursor().execute(statement)
+        finally:
+            conn.close()
+
+
+def url_of(url: str, database: str) -> str:
+    """The same server and user, another database."""
+    parts = parse_dsn(url)
+    place = f"{parts.get('host', '127.0.0.1')}:{parts.get('port', '5432')}"
+    return f"postgresql://{parts['user']}:{parts.get('password', '')}@{place}/{database}"

@@ -1,0 +1,14 @@
+"""Unit tests reach nothing outside of their process."""
+
+import socket
+from typing import NoReturn
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("a unit test opened a connection: move it to another folder")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)

@@ -1,0 +1,84 @@
+"""Ranges told in words: the last so many units, and the range before."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from utils.periods import Last, last_range, parse_last, previous_range
+from utils.timebuckets import Range
+from utils.zones import zone
+
+BERLIN = zone("Europe/Berlin")
+NOW = datetime(2025, 3, 30, 12, tzinfo=UTC)  # a Sunday, the clocks were put forward this night
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        ("24h", Last(24, "hour")),
+        ("30d", Last(30, "day")),
+        ("12w", Last(12, "week")),
+        ("6mo", Last(6, "month")),
+    ],
+)
+def test_what_can_be_said(text: str, last: Last) -> None:
+    assert parse_last(text) == last
+
+
+@pytest.mark.parametrize("text", ["", "d", "0d", "-1d", "1.5d", "10000d", "5m", "5y", "٣d", "1d "])
+def test_what_cannot_be_said(text: str) -> None:
+    with pytest.raises(ValueError, match="such as 24h"):
+        parse_last(text)
+
+
+@pytest.mark.parametrize(
+    ("last", "start", "end"),
+    [
+        ("2h", "2025-03-30T10:00", "2025-03-30T12:00"),
+        ("1d", "2025-03-29T23:00", "2025-03-30T22:00"),
+        ("2d", "2025-03-28T23:00", "2025-03-30T22:00"),
+        ("1w", "2025-03-23T23:00", "2025-03-30T22:00"),
+        ("2mo", "2025-01-31T23:00", "2025-03-31T22:00"),
+    ],
+)
+def test_the_present_unit_is_included(last: str, start: str, end: str) -> None:
+    assert last_range(parse_last(last), NOW, BERLIN, "monday") == (utc(start), utc(end))
+
+
+@pytest.mark.parametrize(
+    ("asked", "now", "previous"),
+    [
+        # whole units are shifted by units
+        (("2025-01-01", "2026-01-01"), "2027-01-01", ("2024-01-01", "2025-01-01")),
+        (("2025-01-01", "2025-07-01"), "2027-01-01", ("2024-07-01", "2025-01-01")),
+        (("2025-03-01", "2025-04-01"), "2027-01-01", ("2025-02-01", "2025-03-01")),
+        (("2025-03-03", "2025-03-17"), "2027-01-01", ("2025-02-17", "2025-03-03")),
+        (("2025-03-04", "2025-03-09"), "2027-01-01", ("2025-02-27", "2025-03-04")),
+        # as much as is over
+        (("2025-03-01", "2025-04-01"), "2025-03-10T06:00", ("2025-02-01", "2025-02-10T06:00")),
+        (("2025-01-01", "2026-01-01"), "2025-03-01T06:00", ("2024-01-01", "2024-03-01T06:00")),
+        # a day that the month before has not: that month is over
+        (("2025-03-01", "2025-04-01"), "2025-03-30T06:00", ("2025-02-01", "2025-03-01")),
+        # nothing is over yet
+        (("2025-03-01", "2025-04-01"), "2025-02-01", ("2025-02-01", "2025-02-01")),
+        # what is made of no units is shifted by its length
+        (
+            ("2025-03-10T10:00", "2025-03-10T12:00"),
+            "2025-03-10T11:00",
+            ("2025-03-10T08:00", "2025-03-10T09:00"),
+        ),
+    ],
+)
+def test_the_range_before(asked: tuple[str, str], now: str, previous: tuple[str, str]) -> None:
+    found = previous_range(Range(*map(utc, asked)), utc(now), zone("UTC"), "monday")
+    assert found == tuple(map(utc, previous))
+
+
+def test_the_day_before_keeps_the_time_of_the_clock() -> None:
+    asked = Range(utc("2025-03-29T23:00"), utc("2025-03-30T22:00"))
+    found = previous_range(asked, NOW, BERLIN, "monday")
+    assert found == (utc("2025-03-28T23:00"), utc("2025-03-29T13:00"))  # 14:00 in Berlin both
