@@ -66,7 +66,7 @@ class _Pools(Collector):
             yield CounterMetricFamily(f"analytics_pool_{name}", text, value=self._sum(name))
 
     def _sum(self, name: str) -> float:
-        return sum(getattr(database.stats, name) for database in self.open)
+        return float(sum(getattr(database.stats, name) for database in self.open))
 
 
 _POOLS = _Pools()

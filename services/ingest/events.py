@@ -1,0 +1,156 @@
+"""From what a file says to an event that can be stored, or the reason why it cannot."""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from repo.ingest import Event
+
+FIELDS = ("event_id", "user_id", "event_name", "occurred_at", "properties")
+REQUIRED = ("event_id", "event_name", "occurred_at")
+
+_UUID = re.compile(
+    r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}"
+)
+_TIME = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?: ?([Zz]|[+-]\d\d:?\d\d))?", re.ASCII
+)
+_FROM = datetime(2000, 1, 1, tzinfo=UTC)
+_UNTIL = datetime(2100, 1, 1, tzinfo=UTC)
+_AHEAD = timedelta(days=1)
+_MOST_BYTES = 262_144  # of JSON as it was given; what counts is its size as PostgreSQL shows it
+
+
+class Invalid(ValueError):
+    """The reason why an event cannot be stored."""
+
+
+class Given(NamedTuple):
+    """The fields as they stand in a file."""
+
+    event_id: Any
+    user_id: Any
+    event_name: Any
+    occurred_at: Any
+    properties: Any
+
+
+class Validator:
+    """Turns what was given into events. Times without an offset are of `tz`, if there is one."""
+
+    def __init__(self, tz: ZoneInfo | None, now: Callable[[], datetime]) -> None:
+        self._tz = tz
+        self._latest = now() + _AHEAD
+
+    def __call__(self, given: Given) -> Event:
+        """Raises: Invalid."""
+        return Event(
+            _event_id(given.event_id),
+            _user_id(given.user_id),
+            _event_name(given.event_name),
+            self._occurred_at(given.occurred_at),
+            _properties(given.properties),
+        )
+
+    def _occurred_at(self, value: Any) -> str:
+        moment = value if isinstance(value, datetime) else _moment(value)
+        if moment.tzinfo is None:
+            if self._tz is None:
+                raise Invalid("occurred_at must have an offset, or --tz must name its zone")
+            moment = moment.replace(tzinfo=self._tz)
+        try:
+            moment = moment.astimezone(UTC)
+        except OverflowError:
+            raise Invalid("occurred_at must be within the years 2000 to 2099") from None
+        if not _FROM <= moment < _UNTIL:
+            raise Invalid("occurred_at must be within the years 2000 to 2099")
+        if moment > self._latest:
+            raise Invalid("occurred_at must not be more than a day ahead")
+        return moment.isoformat()
+
+
+def _event_id(value: Any) -> str:
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, bytes) and len(value) == 16:
+        return str(UUID(bytes=value))
+    if value is None or value == "":
+        raise Invalid("event_id is missing")
+    if not isinstance(value, str) or not _UUID.fullmatch(value):
+        raise Invalid("event_id must be a UUID")
+    return value
+
+
+def _user_id(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _text("user_id", value, 256)
+
+
+def _event_name(value: Any) -> str:
+    if value is None or value == "":
+        raise Invalid("event_name is missing")
+    return _text("event_name", value, 200)
+
+
+def _text(field: str, value: Any, limit: int) -> str:
+    if not isinstance(value, str):
+        raise Invalid(f"{field} must be text")
+    if "\x00" in value:
+        raise Invalid(f"{field} must not contain a NUL character")
+    if len(value) * 4 > limit and len(value.encode()) > limit:
+        raise Invalid(f"{field} must be at most {limit} bytes long")
+    return value
+
+
+def _moment(value: Any) -> datetime:
+    """Fractions finer than microseconds are cut."""
+    if value is None or value == "":
+        raise Invalid("occurred_at is missing")
+    if isinstance(value, str) and _TIME.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value.upper().replace(" ", "T", 1).replace(" ", ""))
+        except (ValueError, OverflowError):
+            pass
+    raise Invalid("occurred_at must be a time such as 2025-01-31T09:00:00+01:00")
+
+
+def _properties(value: Any) -> str:
+    """JSON stays the text that it is: a float would change long numbers."""
+    if value is None or value == "":
+        return "{}"
+    text = value if isinstance(value, str) else _as_json(value)
+    if not text.lstrip(" \t\r\n").startswith("{"):
+        raise Invalid("properties must be an object")
+    if len(text) > _MOST_BYTES:
+        raise Invalid("properties must be an object of less than 64 kB")
+    if "\\u" in text:
+        _check_escapes(text)
+    return text
+
+
+def _as_json(value: Any) -> str:
+    """Structs and maps of Parquet."""
+    try:
+        return json.dumps(dict(value), allow_nan=False, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):
+        raise Invalid("properties must be an object of JSON values") from None
+
+
+def _check_escapes(text: str) -> None:
+    """PostgreSQL stores no NUL and no half of a character."""
+    try:
+        shown = json.dumps(json.loads(text, parse_int=str, parse_float=str), ensure_ascii=False)
+        shown.encode()
+    except UnicodeEncodeError:
+        raise Invalid("properties must not contain a lone surrogate") from None
+    except (ValueError, RecursionError):
+        raise Invalid("properties must be valid JSON") from None
+    if "\\u0000" in shown:
+        raise Invalid("properties must not contain a NUL character")

@@ -1,0 +1,230 @@
+"""The guarded pool, against a server whose own view of its sessions is what counts."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection
+from psycopg2.pool import PoolError
+
+from config.database import (
+    Connection,
+    Database,
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    PoolBusy,
+    get_connection,
+)
+from tests.waiting import wait_until
+
+NAME = "analytics-pool-test"
+SIZE = 3
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = Database(database_url, size=SIZE, waiters=200, acquire_timeout_s=5, name=NAME)
+    yield opened
+    opened.close()
+
+
+def sessions(conn: connection, state: str = "%") -> int:
+    with conn.cursor() as cur:
+        cur.execute(
+            "select count(*) from pg_stat_activity where application_name = %s and state like %s",
+            (NAME, state),
+        )
+        return int(cur.fetchone()[0])
+
+
+def kill_sessions(conn: connection, state: str = "%") -> int:
+    with conn.cursor() as cur:
+        cur.execute(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity "
+            "where application_name = %s and state like %s",
+            (NAME, state),
+        )
+        return int(cur.fetchone()[0])
+
+
+def query(connection: Connection, text: str) -> Callable[[], Any]:
+    def work() -> Any:
+        with connection.snapshot() as cur:
+            cur.execute(text)
+            return cur.fetchone()[0]
+
+    return work
+
+
+async def ask(database: Database, text: str, timeout_s: float = 20) -> Any:
+    connection = get_connection(database, timeout_s)
+    return await connection.run(query(connection, text))
+
+
+def test_threads_cannot_open_more_than_the_limit(database: Database, conn: connection) -> None:
+    together = threading.Barrier(24)
+
+    def take(_: int) -> connection | None:
+        together.wait()
+        try:
+            return database.pool.getconn()
+        except PoolError:
+            return None
+
+    with ThreadPoolExecutor(24) as threads:
+        taken = [got for got in threads.map(take, range(24)) if got]
+    assert len(taken) == SIZE
+    assert sessions(conn) == SIZE
+    for got in taken:
+        database.pool.putconn(got)
+
+
+def test_many_callers_share_few_connections_and_threads(
+    database: Database, conn: connection
+) -> None:
+    async def all_at_once() -> list[Any]:
+        asked = [ask(database, "select 1 from pg_sleep(0.01)") for _ in range(150)]
+        return await asyncio.gather(*asked)
+
+    assert asyncio.run(all_at_once()) == [1] * 150
+    assert sessions(conn) <= SIZE
+    assert database.stats.opened <= SIZE
+    assert sum(thread.name.startswith("postgres") for thread in threading.enumerate()) <= SIZE
+    assert (database.stats.in_use, database.stats.waiting) == (0, 0)
+
+
+def test_waiting_has_an_end(database_url: str) -> None:
+    database = Database(database_url, size=1, waiters=5, acquire_timeout_s=0.2, name=NAME)
+
+    async def second_of_two() -> float:
+        first = asyncio.create_task(ask(database, "select 1 from pg_sleep(1)"))
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        with pytest.raises(PoolBusy):
+            await ask(database, "select 1")
+        waited = time.monotonic() - began
+        assert await first == 1
+        return waited
+
+    assert 0.15 < asyncio.run(second_of_two()) < 0.5
+    database.close()
+
+
+def test_the_queue_has_an_end(database_url: str) -> None:
+    database = Database(database_url, size=1, waiters=2, acquire_timeout_s=5, name=NAME)
+
+    async def four() -> list[Any]:
+        asked = [ask(database, "select 1 from pg_sleep(0.1)") for _ in range(4)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    answers = asyncio.run(four())
+    assert [type(answer) for answer in answers] == [int, int, int, PoolBusy]
+    database.close()
+
+
+def test_the_deadline_ends_the_query_on_the_server_too(
+    database: Database, conn: connection
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        asyncio.run(ask(database, "select 1 from pg_sleep(10)", timeout_s=0.3))
+    assert time.monotonic() - began < 0.8
+    wait_until(lambda: sessions(conn, "active") == 0, within_s=1.5)
+    assert asyncio.run(ask(database, "select 1")) == 1
+
+
+def test_a_caller_that_gives_up_ends_its_query(database: Database, conn: connection) -> None:
+    async def give_up() -> None:
+        asked = asyncio.create_task(ask(database, "select 1 from pg_sleep(10)"))
+        await asyncio.sleep(0.2)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        async with asyncio.timeout(1.5):
+            while database.stats.in_use:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(give_up())
+    wait_until(lambda: sessions(conn, "active") == 0, within_s=1.5)
+
+
+def test_idle_connections_that_died_cost_no_request(database: Database, conn: connection) -> None:
+    async def warm() -> None:
+        await asyncio.gather(*(ask(database, "select 1 from pg_sleep(0.05)") for _ in range(SIZE)))
+
+    asyncio.run(warm())
+    assert kill_sessions(conn) == SIZE
+    wait_until(lambda: sessions(conn) == 0, within_s=2)
+    assert [asyncio.run(ask(database, "select 1")) for _ in range(10)] == [1] * 10
+
+
+def test_a_connection_that_dies_at_work_leaves_its_place(
+    database: Database, conn: connection
+) -> None:
+    async def killed() -> None:
+        asked = asyncio.create_task(ask(database, "select 1 from pg_sleep(10)"))
+        while not sessions(conn, "active"):
+            await asyncio.sleep(0.01)
+        kill_sessions(conn, "active")
+        with pytest.raises(DatabaseUnavailable):
+            await asked
+
+    for _ in range(3 * SIZE):
+        asyncio.run(killed())
+    assert asyncio.run(ask(database, "select 1")) == 1
+
+
+def test_a_snapshot_does_not_change(database: Database, conn: connection) -> None:
+    with get_connection(database, 20).snapshot() as cur:
+        cur.execute("select count(*) from events")
+        before = cur.fetchone()
+        conn.cursor().execute(
+            "insert into events (event_id, event_name, occurred_at) "
+            "values (gen_random_uuid(), 'x', now())"
+        )
+        cur.execute("select count(*) from events")
+        assert cur.fetchone() == before == (0,)
+    assert asyncio.run(ask(database, "select count(*) from events")) == 1
+
+
+def test_questions_cannot_write(database: Database) -> None:
+    with (
+        pytest.raises(psycopg2.errors.ReadOnlySqlTransaction),
+        get_connection(database, 20).snapshot() as cur,
+    ):
+        cur.execute("create table t (x int)")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("TimeZone", "UTC"),
+        ("default_transaction_read_only", "on"),
+        ("lock_timeout", "500ms"),
+        ("idle_in_transaction_session_timeout", "5s"),
+        ("client_connection_check_interval", "500ms"),
+        ("transaction_isolation", "repeatable read"),
+    ],
+)
+def test_sessions_have_their_settings(database: Database, setting: str, value: str) -> None:
+    assert asyncio.run(ask(database, f"show {setting}")) == value
+
+
+def test_nobody_is_left_in_a_transaction(database: Database, conn: connection) -> None:
+    asyncio.run(ask(database, "select 1"))
+    with pytest.raises(psycopg2.errors.DivisionByZero):
+        asyncio.run(ask(database, "select 1 / 0"))
+    assert sessions(conn, "idle in transaction%") == 0
+
+
+def test_a_database_that_is_away_is_told_at_once() -> None:
+    url = "postgresql://nobody@127.0.0.1:1/nothing"
+    database = Database(url, size=1, waiters=1, acquire_timeout_s=1, name=NAME)
+    with pytest.raises(DatabaseUnavailable):
+        asyncio.run(ask(database, "select 1"))
+    database.close()
