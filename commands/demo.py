@@ -1,8 +1,48 @@
 """python main.py demo"""
 
+from datetime import UTC, datetime
+
 import click
+from tqdm import tqdm
+
+from commands._prepare import one_line_errors, prepare
+from config.database import connect
+from config.settings import load_settings
+from repo.ingest import IngestRepo
+from services.demo import demo_events
+from services.ingest.load import BATCH
+from services.servers import servers
+
+_EVENTS_PER_USER = 20
 
 
 @click.command()
-def demo() -> None:
-    """Fill in demo events."""
+@click.option("--events", default=200_000, type=click.IntRange(1, 10_000_000), show_default=True)
+@click.option("--days", default=90, type=click.IntRange(1, 3650), show_default=True)
+@click.option("--users", type=click.IntRange(1, 1_000_000), help="One for each 20 events.")
+@click.option("--seed", default=1, show_default=True, help="Other numbers, other events.")
+@click.option("--if-empty", is_flag=True, help="Do nothing where there are events.")
+@one_line_errors
+def demo(events: int, days: int, users: int | None, seed: int, if_empty: bool) -> None:
+    """Fill in made-up events of the days that end now."""
+    with servers(load_settings()) as endpoints:
+        prepare(endpoints.database_url)
+        conn = connect(endpoints.database_url, "analytics-demo")
+        repo = IngestRepo(conn)
+        if if_empty and not repo.is_empty():
+            click.echo("There are events: no demo events are needed.")
+        else:
+            _fill(repo, events, days, users or max(events // _EVENTS_PER_USER, 1), seed)
+        conn.close()
+
+
+def _fill(repo: IngestRepo, events: int, days: int, users: int, seed: int) -> None:
+    end = datetime.now(UTC)
+    made = demo_events(events, seed=seed, days=days, users=users, end=end)
+    inserted = 0
+    with tqdm(total=events, desc="demo events", unit=" events", disable=None) as bar:
+        for first in range(0, events, BATCH):
+            batch = made[first : first + BATCH]
+            inserted += repo.insert(batch)
+            bar.update(len(batch))
+    click.echo(f"Made {events:,} demo events of {days} days: inserted {inserted:,}.")

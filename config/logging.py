@@ -4,6 +4,7 @@ import logging
 import sys
 from contextvars import ContextVar
 
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
@@ -30,4 +31,5 @@ def _formatter(form: str) -> logging.Formatter:
     if form == "text":
         return logging.Formatter(_TEXT)
     renamed = {"levelname": "level", "name": "logger"}
-    return JsonFormatter(_FIELDS, rename_fields=renamed, timestamp=True)
+    unsaid = [*RESERVED_ATTRS, "color_message"]  # uvicorn's, for terminals
+    return JsonFormatter(_FIELDS, rename_fields=renamed, reserved_attrs=unsaid, timestamp=True)

@@ -1,0 +1,127 @@
+"""Events of a platform that never was: believable, and the same for the same seed and end."""
+
+import json
+import math
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from repo.ingest import Event
+
+NAMES = (
+    "page_view", "search", "product_view", "login", "add_to_cart", "article_read", "click",
+    "video_play", "notification_open", "profile_view", "checkout_started", "purchase", "comment",
+    "like", "share", "filter_used", "remove_from_cart", "wishlist_add", "message_sent", "logout",
+    "settings_changed", "file_upload", "download", "coupon_applied", "review_written",
+    "payment_failed", "refund_requested", "support_opened", "invite_sent", "plan_upgraded",
+    "password_reset", "email_verified", "export_started", "report_created", "team_created",
+    "member_added", "api_key_created", "plan_downgraded", "account_deleted", "survey_answered",
+)  # fmt: skip
+_COUNTRIES = ("DE", "US", "FR", "GB", "IN", "BR", "JP", "NL", "PL", "ES")
+_PLATFORMS = ("web", "ios", "android")
+_PLANS = ("free", "free", "free", "pro", "team")
+
+_HOUR = timedelta(hours=1)
+_NOBODY = 0.04
+_KNOWN_BEFORE = 0.6
+"""The part of users who are there when the period begins."""
+_GROWTH = 0.8
+"""How much busier the last day is than the first."""
+_WEEKEND = 0.55
+
+
+@dataclass(frozen=True, slots=True)
+class _User:
+    user_id: str
+    joined: float
+    """In hours since the period began; below 0: before it."""
+    traits: dict[str, str]
+
+
+def demo_events(count: int, *, seed: int, days: int, users: int, end: datetime) -> list[Event]:
+    """`count` events of the `days` before `end`, oldest first."""
+    random = Random(seed)
+    start = end - timedelta(days=days)
+    crowd = _crowd(random, users, hours=days * 24)
+    signups = [user for user in crowd if user.joined >= 0][: count // 10]
+    made = [_event(random, start, user.joined, user, "signup") for user in signups]
+    made += _activity(random, start, days * 24, crowd, count - len(made))
+    return sorted(made, key=lambda event: event.occurred_at)
+
+
+def _crowd(random: Random, count: int, hours: int) -> list[_User]:
+    """In the order in which they joined."""
+    joined = sorted(
+        -1.0 if random.random() < _KNOWN_BEFORE else random.random() * hours for _ in range(count)
+    )
+    return [_User(f"user_{n:06}", hour, _traits(random)) for n, hour in enumerate(joined, 1)]
+
+
+def _traits(random: Random) -> dict[str, str]:
+    return {
+        "country": _COUNTRIES[min(int(random.expovariate(0.4)), len(_COUNTRIES) - 1)],
+        "platform": random.choice(_PLATFORMS),
+        "plan": random.choice(_PLANS),
+    }
+
+
+def _activity(
+    random: Random, start: datetime, hours: int, crowd: list[_User], count: int
+) -> Iterator[Event]:
+    rhythm = [_weight(start + n * _HOUR, n / hours) for n in range(hours)]
+    busy = sorted(random.choices(range(hours), rhythm, k=count))
+    names = random.choices(NAMES, _zipf_weights(len(NAMES)), k=count)
+    joined = [user.joined for user in crowd]
+    reach = list(accumulate(_zipf(random, len(crowd))))
+    for hour, name in zip(busy, names, strict=True):
+        moment = hour + random.random()
+        here = max(bisect_right(joined, moment), 1)
+        user = crowd[bisect_right(reach, random.random() * reach[here - 1], hi=here - 1)]
+        yield _event(random, start, moment, user, name)
+
+
+def _weight(moment: datetime, passed: float) -> float:
+    """How busy an hour is: nights and weekends are quiet, and the platform grows."""
+    day = 1 + 0.85 * math.sin((moment.hour - 8) / 24 * 2 * math.pi)
+    week = _WEEKEND if moment.weekday() >= 5 else 1.0
+    return day * week * (1 + _GROWTH * passed)
+
+
+def _zipf_weights(count: int) -> list[float]:
+    return [1 / rank for rank in range(1, count + 1)]
+
+
+def _zipf(random: Random, count: int) -> list[float]:
+    """A few users do most, and these are not always those who joined first."""
+    weights = _zipf_weights(count)
+    random.shuffle(weights)
+    return weights
+
+
+def _event(random: Random, start: datetime, hour: float, user: _User, name: str) -> Event:
+    known = name == "signup" or random.random() >= _NOBODY
+    return Event(
+        str(UUID(int=random.getrandbits(128), version=4)),
+        user.user_id if known else "",
+        name,
+        (start + hour * _HOUR).astimezone(UTC).isoformat(),
+        json.dumps(user.traits | _details(random, name)),
+    )
+
+
+def _details(random: Random, name: str) -> dict[str, Any]:
+    """What events of some names tell besides."""
+    if name in {"purchase", "refund_requested"}:
+        return {"amount": round(random.lognormvariate(3.4, 0.8), 2), "currency": "EUR"}
+    if name == "search":
+        return {"results": int(random.expovariate(0.05)), "query_length": random.randint(1, 40)}
+    if name in {"page_view", "article_read"}:
+        return {"path": f"/p/{int(random.paretovariate(1.1))}"}
+    if name == "video_play":
+        return {"seconds": int(random.expovariate(1 / 90))}
+    return {}
