@@ -1,0 +1,162 @@
+"""What holds for every answer: forms, headers, HEAD, the cache, health, metrics and the docs."""
+
+import json
+from datetime import UTC, datetime
+from urllib.parse import urlparse
+
+import httpx
+import pytest
+import redis
+from psycopg2.extensions import connection
+
+from tests.events import insert
+from tests.problems import assert_problem
+from tests.running import running
+
+NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
+RANGE = {"start": "2025-03-10", "end": "2025-03-12"}
+PATHS = ["event-counts", "top-events", "active-users", "users/u/events"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_head_is_get_without_the_body(service: httpx.Client, path: str) -> None:
+    got = service.get(f"/analytics/{path}", params=RANGE)
+    head = service.head(f"/analytics/{path}", params=RANGE)
+    assert head.status_code == 200
+    assert head.content == b""
+    assert head.headers["content-length"] == str(len(got.content))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_hit_is_the_bytes_of_the_miss(service: httpx.Client, conn: connection, path: str) -> None:
+    insert(conn, ("u", "Öl", NOON, {"ü": 0.1}))
+    for form in ("json", "csv", "ndjson"):
+        miss, hit = (
+            service.get(f"/analytics/{path}", params={**RANGE, "format": form}) for _ in "12"
+        )
+        assert (miss.headers["x-cache"], hit.headers["x-cache"]) == ("miss", "hit")
+        assert hit.content == miss.content
+        assert hit.headers["content-type"] == miss.headers["content-type"]
+
+
+def test_csv_and_ndjson_by_accept_and_by_parameter(service: httpx.Client, conn: connection) -> None:
+    insert(conn, ("u", "view", NOON), ("v", "view", NOON))
+    asked = {**RANGE, "interval": "day"}
+    csv = service.get("/analytics/event-counts", params=asked, headers={"Accept": "text/csv"})
+    assert csv.headers["content-type"] == "text/csv; charset=utf-8"
+    assert csv.text.splitlines() == [
+        "start,end,events,users,partial",
+        "2025-03-10T00:00:00Z,2025-03-11T00:00:00Z,2,2,false",
+        "2025-03-11T00:00:00Z,2025-03-12T00:00:00Z,0,0,false",
+    ]
+    lines = service.get("/analytics/event-counts", params={**asked, "format": "ndjson"})
+    assert lines.headers["content-type"] == "application/x-ndjson"
+    assert [json.loads(line)["events"] for line in lines.text.splitlines()] == [2, 0]
+    assert csv.headers["vary"] == "Accept"
+
+
+def test_a_page_of_csv_tells_its_cursors_in_headers(
+    service: httpx.Client, conn: connection
+) -> None:
+    insert(conn, ("u", "a", NOON), ("u", "b", NOON))
+    asked = {"limit": 1, "format": "csv"}
+    first = service.get("/analytics/users/u/events", params=asked)
+    second = service.get(
+        "/analytics/users/u/events", params={**asked, "cursor": first.headers["x-next-cursor"]}
+    )
+    assert "x-next-cursor" not in second.headers
+    assert "x-previous-cursor" in second.headers
+    assert first.text.splitlines()[1].split(",")[1:2] != second.text.splitlines()[1].split(",")[1:2]
+
+
+class TestWithoutRedis:
+    def test_answers_come_all_the_same(self, database_url: str) -> None:
+        with running(database_url, "redis://127.0.0.1:1/0") as service:
+            response = service.get("/analytics/event-counts", params=RANGE)
+            assert response.status_code == 200
+            assert response.headers["x-cache"] == "error"
+            assert response.elapsed.total_seconds() < 0.25
+            assert service.get("/readyz").status_code == 200
+
+    def test_garbage_is_replaced(
+        self, service: httpx.Client, redis_url: str, database_url: str
+    ) -> None:
+        first = service.get("/analytics/top-events", params=RANGE)
+        with redis.Redis.from_url(redis_url) as client:
+            for key in client.scan_iter(b"analytics:*:top_events:*"):
+                client.set(key, b"\x93garbage")
+        second = service.get("/analytics/top-events", params=RANGE)
+        third = service.get("/analytics/top-events", params=RANGE)
+        assert [r.headers["x-cache"] for r in (first, second, third)] == ["miss", "miss", "hit"]
+        assert second.json()["data"] == third.json()["data"] == first.json()["data"]
+
+
+class TestWithoutPostgres:
+    def test_questions_are_refused_and_health_is_not(self, redis_url: str) -> None:
+        with running("postgresql://nobody@127.0.0.1:1/none", redis_url) as service:
+            response = service.get("/analytics/event-counts", params=RANGE)
+            assert_problem(response, 503, "unavailable")
+            assert response.headers["retry-after"] == "2"
+            assert service.get("/healthz").status_code == 200
+            ready = service.get("/readyz")
+            assert ready.status_code == 503
+            assert ready.json()["checks"]["database"] == "unavailable: DatabaseUnavailable"
+
+
+def test_a_question_that_takes_too_long_is_given_up(history_url: str, redis_url: str) -> None:
+    with running(history_url, redis_url, request_timeout_s=0.01) as service:
+        response = service.get("/analytics/active-users", params={"start": "2005-01-01"})
+        assert_problem(response, 504, "too-slow")
+
+
+def test_ready_tells_what_is_missing(cluster: object, redis_url: str) -> None:
+    from tests.servers import Cluster
+
+    assert isinstance(cluster, Cluster)
+    with running(cluster.empty_database(), redis_url) as service:
+        response = service.get("/readyz")
+        assert response.status_code == 503
+        assert response.json()["checks"]["database"] == (
+            "1 migrations missing: run python main.py migrate"
+        )
+
+
+def test_every_answer_has_an_id(service: httpx.Client) -> None:
+    given = service.get("/healthz", headers={"X-Request-Id": "abc-1"})
+    assert given.headers["x-request-id"] == "abc-1"
+    assert len(service.get("/healthz").headers["x-request-id"]) == 32
+
+
+def test_requests_are_counted_by_route_and_not_by_path(service: httpx.Client) -> None:
+    before = service.get("/metrics").text
+    for n in range(20):
+        service.get(f"/analytics/users/u{n}/events")
+        service.get(f"/nothing/{n}")
+    after = service.get("/metrics").text
+    counted = {line.rsplit(" ", 1)[0] for line in after.splitlines() if "http_requests" in line}
+    assert not any("u7" in line or "nothing" in line for line in counted)
+    history = 'http_requests_total{method="GET",route="/analytics/users/{user_id:path}/events",'
+    history += 'status="200"}'
+    assert value(after, history) - value(before, history) == 20
+    nowhere = 'http_requests_total{method="GET",route="(none)",status="404"}'
+    assert value(after, nowhere) - value(before, nowhere) == 20
+
+
+def value(page: str, series: str) -> float:
+    found = [line for line in page.splitlines() if line.startswith(series + " ")]
+    return float(found[0].rsplit(" ", 1)[1]) if found else 0.0
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_the_docs_need_no_internet(service: httpx.Client, path: str) -> None:
+    page = service.get(path)
+    assert page.status_code == 200
+    links = [
+        part.split('"')[0]
+        for part in page.text.replace("'", '"').split('"')
+        if part.endswith((".js", ".css", ".png"))
+    ]
+    assert links
+    for link in links:
+        assert not urlparse(link).netloc
+        assert service.get(link).status_code == 200

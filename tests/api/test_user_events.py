@@ -1,0 +1,93 @@
+"""users/{user_id}/events: pages in both directions that stay right while events arrive."""
+
+from datetime import UTC, datetime, timedelta
+
+import httpx
+from psycopg2.extensions import connection
+
+from tests.events import insert
+
+NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+def page(service: httpx.Client, user: str, **parameters: object) -> dict:
+    response = service.get(f"/analytics/users/{user}/events", params=parameters)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_an_unknown_user_is_an_empty_list(service: httpx.Client) -> None:
+    answer = page(service, "nobody-knows")
+    assert answer["data"] == []
+    assert answer["meta"]["next_cursor"] is None
+    assert answer["meta"]["previous_cursor"] is None
+    assert (answer["meta"]["start"], answer["meta"]["end"]) == (None, None)
+
+
+def test_each_event_comes_once_while_others_arrive(service: httpx.Client, conn: connection) -> None:
+    """1,000 events at ten moments, and new ones before, between and after them all the time."""
+    insert(conn, *[("u", f"old{n}", NOON + n % 10 * MINUTE) for n in range(1000)])
+    seen: list[str] = []
+    cursor = None
+    while True:
+        answer = page(service, "u", limit=33, **({"cursor": cursor} if cursor else {}))
+        seen += [e["event_name"] for e in answer["data"] if e["event_name"].startswith("old")]
+        insert(conn, *[("u", "new", NOON + n * MINUTE) for n in (-5, 3, 50)])
+        if not (cursor := answer["meta"]["next_cursor"]):
+            break
+    assert len(seen) == 1000
+    assert len(set(seen)) == 1000
+
+
+def test_going_back_gives_the_pages_before(service: httpx.Client, conn: connection) -> None:
+    insert(conn, *[("u", str(n), NOON - n * MINUTE) for n in range(7)])
+    first = page(service, "u", limit=3)
+    second = page(service, "u", limit=3, cursor=first["meta"]["next_cursor"])
+    back = page(service, "u", limit=3, cursor=second["meta"]["previous_cursor"])
+    assert [e["event_name"] for e in second["data"]] == ["3", "4", "5"]
+    assert back["data"] == first["data"]
+    assert back["meta"]["previous_cursor"] is None
+    assert back["meta"]["next_cursor"] == first["meta"]["next_cursor"]
+
+
+def test_the_last_page_that_is_full_has_no_next(service: httpx.Client, conn: connection) -> None:
+    insert(conn, *[("u", "x", NOON - n * MINUTE) for n in range(3)])
+    assert page(service, "u", limit=3)["meta"]["next_cursor"] is None
+
+
+def test_a_range_and_names_narrow_it(service: httpx.Client, conn: connection) -> None:
+    insert(conn, ("u", "a", NOON), ("u", "b", NOON), ("u", "a", NOON + timedelta(days=9)))
+    answer = page(service, "u", event="a", start="2025-03-10", end="2025-03-11")
+    assert [e["event_name"] for e in answer["data"]] == ["a"]
+    assert answer["meta"]["complete_until"] == "2025-03-11T00:00:00Z"
+
+
+def test_a_user_id_may_hold_a_slash(service: httpx.Client, conn: connection) -> None:
+    insert(conn, ("org/7/ü?", "x", NOON), ("org", "y", NOON))
+    for path in ("org/7/%C3%BC%3F", "org%2F7%2F%C3%BC%3F"):
+        response = service.get(f"/analytics/users/{path}/events")
+        assert [e["event_name"] for e in response.json()["data"]] == ["x"]
+
+
+def test_properties_come_back_as_they_were_given(service: httpx.Client, conn: connection) -> None:
+    """Neither long numbers nor fine ones pass through a float."""
+    insert(conn, ("u", "x", NOON))
+    with conn.cursor() as cur:
+        cur.execute(
+            "insert into events (event_id, user_id, event_name, occurred_at, properties) values "
+            "(gen_random_uuid(), 'v', 'x', now(), "
+            """'{"long": 123456789012345678901234567890, """
+            """"fine": 0.1000000000000000055511151231}')"""
+        )
+    text = service.get("/analytics/users/v/events").text
+    assert '"long": 123456789012345678901234567890' in text
+    assert '"fine": 0.1000000000000000055511151231' in text
+
+
+def test_moments_are_told_in_the_zone_that_was_asked_for(
+    service: httpx.Client, conn: connection
+) -> None:
+    insert(conn, ("u", "x", NOON))
+    (event,) = page(service, "u", tz="Asia/Kathmandu")["data"]
+    assert event["occurred_at"] == "2025-03-10T17:45:00+05:45"

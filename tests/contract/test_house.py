@@ -1,0 +1,78 @@
+"""The house keeps its floors: who imports whom, and how large rooms are."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FLOORS = ["main", "commands", "routes", "services", "repo", "common", "config", "utils"]
+FENCES = {
+    "fastapi": {"main.py", "routes", "services/dependencies.py"},
+    "redis": {"services"},
+    "psycopg2": {"config/database.py", "repo", "common/decorators.py", "utils/postgres.py"},
+}
+ROOMS = sorted(
+    path.relative_to(ROOT)
+    for floor in FLOORS
+    for path in [*ROOT.glob(f"{floor}.py"), *ROOT.glob(f"{floor}/**/*.py")]
+)
+
+
+def tree(room: Path) -> ast.Module:
+    return ast.parse((ROOT / room).read_text())
+
+
+def imported(room: Path) -> Iterator[str]:
+    for node in ast.walk(tree(room)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def floor(name: str) -> str:
+    return name.split(".")[0]
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=str)
+def test_imports_point_down(room: Path) -> None:
+    here = FLOORS.index(room.parts[0].removesuffix(".py"))
+    for name in imported(room):
+        if floor(name) in FLOORS:
+            assert FLOORS.index(floor(name)) >= here, f"{name} stands above {room}: move it down"
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=str)
+def test_libraries_stay_behind_their_fences(room: Path) -> None:
+    for name in imported(room):
+        for place in [FENCES[floor(name)]] if floor(name) in FENCES else []:
+            inside = {room.as_posix(), *(parent.as_posix() for parent in room.parents)}
+            assert inside & place, f"{room} imports {name}, which belongs to {sorted(place)}"
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=str)
+def test_only_config_reads_the_environment(room: Path) -> None:
+    if room.parts[0] != "config":
+        text = (ROOT / room).read_text()
+        assert "os.environ" not in text, "take it from config.settings"
+        assert "getenv" not in text, "take it from config.settings"
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=str)
+def test_rooms_and_functions_stay_small(room: Path) -> None:
+    assert len((ROOT / room).read_text().splitlines()) <= 300, f"{room} is more than one room"
+    for node in ast.walk(tree(room)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert lines <= 40, f"{node.name} does more than one thing"
+
+
+def test_sql_stands_in_files_and_carries_its_name() -> None:
+    from repo.statements import statements
+
+    for file in (ROOT / "repo" / "sql").glob("*.sql"):
+        for name, text in statements(file.stem).items():
+            assert name.startswith(file.stem)
+            assert text.startswith(f"/* {name} */")

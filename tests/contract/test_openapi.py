@@ -1,0 +1,56 @@
+"""The description of the API says what the API does."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from config.settings import Settings
+from main import create_app
+
+DESCRIBED: dict[str, Any] = create_app(Settings()).openapi()
+QUESTIONS = {path: item for path, item in DESCRIBED["paths"].items() if "/analytics/" in path}
+
+
+@pytest.mark.parametrize("path", QUESTIONS)
+def test_errors_are_problems(path: str) -> None:
+    responses = QUESTIONS[path]["get"]["responses"]
+    for status in ("400", "422", "500", "503", "504"):
+        assert list(responses[status]["content"]) == ["application/problem+json"]
+    assert "HTTPValidationError" not in DESCRIBED["components"]["schemas"]
+
+
+@pytest.mark.parametrize("path", QUESTIONS)
+def test_everything_is_described(path: str) -> None:
+    operation = QUESTIONS[path]["get"]
+    assert operation["description"]
+    for parameter in operation["parameters"]:
+        assert parameter.get("description"), parameter["name"]
+
+
+@pytest.mark.parametrize("path", QUESTIONS)
+def test_an_answer_has_the_fields_that_are_described(path: str, history: httpx.Client) -> None:
+    asked = {"start": "2025-12-01", "end": "2026-01-01", "interval": "day", "compare": "previous"}
+    names = {parameter["name"] for parameter in QUESTIONS[path]["get"]["parameters"]}
+    answer = history.get(
+        path.replace("{user_id}", "u_e5e88ca5b91b"),
+        params={name: value for name, value in asked.items() if name in names}
+        | ({"window": 9} if "window" in names else {}),
+    ).json()
+    content = QUESTIONS[path]["get"]["responses"]["200"]["content"]
+    assert set(content) == {"application/json", "text/csv", "application/x-ndjson"}
+    assert_fits(answer, content["application/json"]["schema"])
+
+
+def assert_fits(value: Any, schema: dict[str, Any]) -> None:
+    """All that is described is there, and nothing else."""
+    if "$ref" in schema:
+        schema = DESCRIBED["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+    if "properties" in schema:
+        assert set(value) == set(schema["properties"])
+        for name, inner in schema["properties"].items():
+            assert_fits(value[name], inner)
+    elif schema.get("type") == "array":
+        assert value
+        for item in value:
+            assert_fits(item, schema["items"])

@@ -1,0 +1,57 @@
+"""The documents are true: what they show is answered, and what there is they tell."""
+
+import re
+
+import click
+import httpx
+import pytest
+
+from config.settings import Settings, variable
+from main import cli, create_app
+from tests import readme
+
+TEXT = readme.README.read_text()
+
+
+def test_the_curl_lines_give_the_answers_that_are_printed(history: httpx.Client) -> None:
+    assert readme.check(str(history.base_url)) == 6
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_each_setting_is_told_with_its_default(field: str) -> None:
+    rows = [row for row in TEXT.splitlines() if row.startswith(f"| `{variable(field)}` |")]
+    assert len(rows) == 1, f"describe {variable(field)} under Settings"
+    described = Settings.model_fields[field]
+    assert rows[0].endswith(f"| {described.description} |")
+    if described.default_factory is None and described.default is not None:
+        default = described.default
+        assert f"| `{default}` |" in rows[0]
+
+
+def test_no_setting_is_told_that_is_none() -> None:
+    told = set(re.findall(r"`(ANALYTICS_[A-Z_]+[A-Z])`", TEXT))
+    assert told <= {variable(field) for field in Settings.model_fields}
+
+
+def test_each_endpoint_is_told() -> None:
+    for path in create_app(Settings()).openapi()["paths"]:
+        assert f"`GET {path}`" in TEXT, f"describe {path} under Endpoints"
+
+
+@pytest.mark.parametrize("command", cli.commands.values(), ids=lambda command: command.name)
+def test_each_command_is_told(command: click.Command) -> None:
+    assert f"`python main.py {command.name}" in TEXT, f"describe {command.name} under Commands"
+
+
+def test_each_metric_is_told_and_no_other(history: httpx.Client) -> None:
+    shown = set(re.findall(r"^# TYPE (\w+) ", history.get("/metrics").text, re.MULTILINE))
+    ours = {name for name in shown if name.startswith(("analytics_", "http_"))}
+    table = TEXT.split("## Metrics")[1].split("\n## ")[0]
+    assert set(re.findall(r"`((?:analytics|http)_\w+)`", table)) == ours
+
+
+@pytest.mark.parametrize("target", ["run", "test"])
+def test_the_two_commands_are_targets_of_make(target: str) -> None:
+    makefile = (readme.README.parent / "Makefile").read_text()
+    assert f"\n{target}:" in makefile
+    assert f"make {target}" in TEXT

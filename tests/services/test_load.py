@@ -1,0 +1,335 @@
+"""`python main.py load`, as it is called: what it stores, what it tells, and what it leaves out."""
+
+import csv
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from psycopg2.extensions import connection
+from pyarrow import parquet
+
+from tests.events import GIT_HISTORY
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+ID = "00000000-0000-4000-8000-{:012}"
+
+Load = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def environment(database_url: str, redis_url: str) -> dict[str, str]:
+    return {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": redis_url}
+
+
+@pytest.fixture
+def load(environment: dict[str, str], tmp_path: Path) -> Load:
+    def call(*arguments: object, given: bytes = b"") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "main.py"), "load", *map(str, arguments)]
+        done = subprocess.run(
+            command, input=given, capture_output=True, env=environment, cwd=tmp_path, check=False
+        )
+        return subprocess.CompletedProcess(
+            command, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
+
+    return call
+
+
+def event(n: int, **other: Any) -> dict[str, Any]:
+    whole = {
+        "event_id": ID.format(n),
+        "user_id": f"u{n}",
+        "event_name": "view",
+        "occurred_at": "2025-01-31T09:00:00Z",
+        "properties": {"n": n},
+    } | other
+    return {name: value for name, value in whole.items() if value is not ...}
+
+
+def ndjson(*events: dict[str, Any] | bytes) -> bytes:
+    lines = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in events]
+    return b"\n".join(lines) + b"\n"
+
+
+def stored(conn: connection, columns: str = "event_id") -> list[Any]:
+    with conn.cursor() as cur:
+        cur.execute(f"select {columns} from events order by event_id")
+        return [row[0] if len(row) == 1 else row for row in cur]
+
+
+def rejected(path: Path) -> list[tuple[int, str]]:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(row["line"], row["reason"]) for row in rows]
+
+
+def test_the_real_events_once_and_again(load: Load, conn: connection) -> None:
+    first, second = load(GIT_HISTORY), load(GIT_HISTORY)
+    assert first.stdout.splitlines()[-1].endswith(
+        "read 200,925, inserted 200,925, already there 0, rejected 0"
+    )
+    assert second.stdout.splitlines()[-1].endswith(
+        "read 200,925, inserted 0, already there 200,925, rejected 0"
+    )
+    assert (first.returncode, second.returncode) == (0, 0)
+    with conn.cursor() as cur:
+        cur.execute("select count(*), count(distinct user_id) from events")
+        assert cur.fetchone() == (200_925, 3_532)
+
+
+def test_one_broken_line_among_good_ones(load: Load, conn: connection, tmp_path: Path) -> None:
+    file = tmp_path / "events.ndjson"
+    file.write_bytes(ndjson(event(1), b'{"event_id": "broken', event(3)))
+    done = load(file)
+    assert done.returncode == 1
+    assert "read 3, inserted 2, already there 0, rejected 1" in done.stdout
+    assert "1 rejected: the line is not valid JSON" in done.stdout
+    assert stored(conn) == [ID.format(1), ID.format(3)]
+    report = tmp_path / "events.ndjson.rejected.ndjson"
+    assert [json.loads(line) for line in report.read_text().splitlines()] == [
+        {"line": 2, "reason": "the line is not valid JSON", "input": '{"event_id": "broken'}
+    ]
+
+
+def test_the_report_of_an_earlier_load_goes_away(load: Load, tmp_path: Path) -> None:
+    file = tmp_path / "events.ndjson"
+    report = tmp_path / "events.ndjson.rejected.ndjson"
+    file.write_bytes(ndjson(b"{"))
+    load(file)
+    assert report.exists()
+    file.write_bytes(ndjson(event(1)))
+    assert load(file).returncode == 0
+    assert not report.exists()
+
+
+BAD: list[tuple[dict[str, Any] | bytes, str]] = [
+    (event(1, event_name=...), "event_name is missing"),
+    (
+        event(1, occurred_at="0001-01-01T00:00:00Z"),
+        "occurred_at must be within the years 2000 to 2099",
+    ),
+    (
+        event(1, occurred_at="9999-12-31T23:59:59Z"),
+        "occurred_at must be within the years 2000 to 2099",
+    ),
+    (event(1, properties={"x": float("nan")}), "the line is not valid JSON"),
+    (
+        event(1, properties={"x": "y" * 2_000_000}),
+        "properties must be an object of less than 64 kB",
+    ),
+    (event(1, properties={"x": "y" * 70_000}), "properties must be an object of less than 64 kB"),
+    (b'{"event_id":"\xff"}', "the line is not valid UTF-8"),
+    (b'{"properties":{"a":"\xff"}}', "the line is not valid UTF-8"),
+    (event(1, properties={"x": "\x00"}), "properties must not contain a NUL character"),
+    (event(1, properties={"x": "\ud800"}), "the line is not valid JSON"),
+    (event(1, user_id="\x00"), "user_id must not contain a NUL character"),
+    (event(1, event_id=7), "Expected `str | null`, got `int` - at `$.event_id`"),
+    (event(1, extra=1), "Object contains unknown field `extra`"),
+    (event(1, properties=[]), "properties must be an object"),
+    (b'{"properties":' + b"[" * 20_000, "the line is not valid JSON"),
+    (b"x" * 5_000_000, "the line is over 4 MB long"),
+    (
+        ndjson(event(1)).replace(b'{"n": 1}', b'{"n": 1e131071}').strip(),
+        "properties must be an object of less than 64 kB",  # in the digits that PostgreSQL shows
+    ),
+    (
+        ndjson(event(1)).replace(b'{"n": 1}', b'{"n": 1e140000}').strip(),
+        "value overflows numeric format",
+    ),
+]
+
+
+def test_each_bad_line_is_told_with_its_reason_and_good_ones_are_loaded(
+    load: Load, conn: connection, tmp_path: Path
+) -> None:
+    file = tmp_path / "bad.ndjson"
+    file.write_bytes(ndjson(*(line for bad, _ in BAD for line in (bad, b"")), event(2), event(3)))
+    done = load(file)
+    assert done.returncode == 1
+    assert f"read {len(BAD) + 2}, inserted 2, already there 0, rejected {len(BAD)}" in done.stdout
+    assert stored(conn) == [ID.format(2), ID.format(3)]
+    expected = [(2 * n + 1, reason) for n, (_, reason) in enumerate(BAD)]
+    assert sorted(rejected(tmp_path / "bad.ndjson.rejected.ndjson")) == expected
+
+
+def test_properties_are_stored_as_they_were_given(
+    load: Load, conn: connection, tmp_path: Path
+) -> None:
+    text = (
+        b'{"long": 123456789012345678901234567890, "text": "a\\tb\\\\ \\"\\u00fc", "fine": 1e-30}'
+    )
+    (tmp_path / "x.ndjson").write_bytes(ndjson(event(1)).replace(b'{"n": 1}', text))
+    assert load("x.ndjson").returncode == 0
+    assert stored(conn, "properties->>'long', properties->>'text', properties->>'fine'") == [
+        ("123456789012345678901234567890", 'a\tb\\ "ü', "0.000000000000000000000000000001")
+    ]
+
+
+def test_names_and_users_are_stored_as_they_were_given(
+    load: Load, conn: connection, tmp_path: Path
+) -> None:
+    odd = ["\\N", "\\.", "a\tb", "a\nb", "a\r\nb", "\\", "'; --", "ü\u2028", "\x7f"]
+    (tmp_path / "x.ndjson").write_bytes(
+        ndjson(*(event(n, user_id=text, event_name=text) for n, text in enumerate(odd)))
+    )
+    assert load("x.ndjson").returncode == 0
+    assert stored(conn, "user_id, event_name") == [(text, text) for text in odd]
+
+
+def test_an_id_counts_once_and_the_first_of_it(
+    load: Load, conn: connection, tmp_path: Path
+) -> None:
+    (tmp_path / "x.ndjson").write_bytes(
+        ndjson(event(1, event_name="first"), event(2), event(1, event_name="second"))
+    )
+    assert "inserted 2, already there 1, rejected 0" in load("x.ndjson").stdout
+    assert stored(conn, "event_name") == ["first", "view"]
+
+
+def test_a_cut_off_input_gives_what_came_before(
+    load: Load, conn: connection, tmp_path: Path
+) -> None:
+    events = [event(n, properties={"n": str(n) * 50}) for n in range(3000)]
+    whole = gzip.compress(ndjson(*events))
+    (tmp_path / "cut.gz").write_bytes(whole[: len(whole) // 2])
+    done = load("cut.gz")
+    assert done.returncode == 1
+    assert "the compressed input is cut off or damaged" in done.stderr
+    found = stored(conn)
+    assert 1000 < len(found) < 3000
+    assert found == [ID.format(n) for n in range(len(found))]
+    assert f"stopped after row {len(found):,}:" in done.stderr
+
+
+@pytest.fixture
+def some_events() -> list[dict[str, Any]]:
+    with gzip.open(GIT_HISTORY, "rt") as file:
+        return [json.loads(next(file)) for _ in range(500)]
+
+
+def as_csv(events: list[dict[str, Any]], path: Path, names: dict[str, str]) -> None:
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file)
+        writer.writerow([names.get(name, name) for name in events[0]])
+        for given in events:
+            writer.writerow([*list(given.values())[:-1], json.dumps(given["properties"])])
+
+
+def as_parquet(events: list[dict[str, Any]], path: Path, names: dict[str, str]) -> None:
+    columns = {names.get(name, name): [given[name] for given in events] for name in events[0]}
+    columns["occurred_at"] = [datetime.fromisoformat(text) for text in columns["occurred_at"]]
+    columns["properties"] = [json.dumps(given["properties"]) for given in events]
+    parquet.write_table(pyarrow.table(columns), path)
+
+
+@pytest.mark.parametrize("write", [as_csv, as_parquet])
+@pytest.mark.parametrize("through", ["file", "stdin"])
+def test_all_forms_store_the_same(
+    load: Load,
+    conn: connection,
+    tmp_path: Path,
+    some_events: list[dict[str, Any]],
+    write: Callable[..., None],
+    through: str,
+) -> None:
+    path = tmp_path / "events.data"
+    write(some_events, path, {"user_id": "visitor", "event_name": "action"})
+    mapped = ["--map", "user_id=visitor", "--map", "event_name=action"]
+    given = {"given": path.read_bytes()} if through == "stdin" else {}
+    done = load("-" if given else path, *mapped, **given)
+    assert done.returncode == 0, done.stderr
+    found = stored(
+        conn, "event_id, user_id, event_name, extract(epoch from occurred_at)::bigint, properties"
+    )
+    assert found == sorted(
+        (
+            e["event_id"],
+            e["user_id"],
+            e["event_name"],
+            int(datetime.fromisoformat(e["occurred_at"]).timestamp()),
+            e["properties"],
+        )
+        for e in some_events
+    )
+
+
+def test_a_column_that_is_missing_stops_its_file_and_no_other(
+    load: Load, conn: connection, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text(f"event_id,event_name\n{ID.format(1)},view\n")
+    (tmp_path / "b.ndjson").write_bytes(ndjson(event(2)))
+    done = load("a.csv", "b.ndjson")
+    assert done.returncode == 1
+    assert "a.csv: there is no column occurred_at; there are event_id, event_name;" in done.stderr
+    assert "--map occurred_at=COLUMN" in done.stderr
+    assert stored(conn) == [ID.format(2)]
+
+
+def test_a_column_that_nobody_knows_is_not_dropped_in_silence(
+    load: Load, conn: connection, tmp_path: Path
+) -> None:
+    row = f"{ID.format(1)},view,2025-01-01 10:00:00,mine\n"
+    (tmp_path / "a.csv").write_text("event_id,event_name,occurred_at,extra\n" + row)
+    refused = load("a.csv", "--tz", "UTC")
+    assert refused.returncode == 1
+    assert "--ignore COLUMN" in refused.stderr
+    assert load("a.csv", "--tz", "UTC", "--ignore", "extra").returncode == 0
+    assert stored(conn) == [ID.format(1)]
+
+
+def test_bad_rows_of_csv_are_told_with_their_lines(
+    load: Load, conn: connection, tmp_path: Path
+) -> None:
+    rows = [
+        b"event_id,user_id,event_name,occurred_at",
+        f'{ID.format(1)},"two\nlines",view,2025-01-01T00:00:00Z'.encode(),
+        f"{ID.format(2)},u,view".encode(),
+        f"{ID.format(3)},".encode() + b"\xff,view,2025-01-01T00:00:00Z",
+        f"{ID.format(4)},u,view,2025-01-01T00:00:00Z".encode(),
+    ]
+    (tmp_path / "a.csv").write_bytes(b"\n".join(rows))
+    assert load("a.csv").returncode == 1
+    assert stored(conn, "event_id, user_id") == [(ID.format(1), "two\nlines"), (ID.format(4), "u")]
+    assert rejected(tmp_path / "a.csv.rejected.ndjson") == [
+        (4, "the row has 3 fields and the header 4"),
+        (5, "the row is not valid UTF-8"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--map", "nothing=x"], ["--tz", "Mars/Olympus"], ["--format", "xml"], []]
+)
+def test_calls_that_make_no_sense_are_told(load: Load, arguments: list[str]) -> None:
+    files = ["a.csv"] if arguments else []
+    assert load(*files, *arguments).returncode == 2
+
+
+def test_a_file_that_is_not_there_is_told(load: Load) -> None:
+    done = load("missing.ndjson")
+    assert done.returncode == 1
+    assert "missing.ndjson" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_load_that_was_killed_is_repeated(
+    load: Load, conn: connection, environment: dict[str, str]
+) -> None:
+    command = [sys.executable, str(ROOT / "main.py"), "load", str(GIT_HISTORY), "--batch", "1000"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: len(stored(conn)) > 5000, within_s=30)
+        process.send_signal(signal.SIGKILL)
+    part = len(stored(conn))
+    assert part < 200_925
+    done = load(GIT_HISTORY)
+    assert done.returncode == 0
+    assert f"already there {part:,}" in done.stdout
+    assert len(stored(conn)) == 200_925
