@@ -26,12 +26,17 @@ def users(events: list[Event]) -> int:
     return len({event.user_id for event in events} - {""})
 
 
-def within(events: list[Event], start: datetime, end: datetime, names: list[str]) -> list[Event]:
+def within(
+    events: list[Event], start: datetime | None, end: datetime | None, names: tuple[str, ...]
+) -> list[Event]:
+    """Each event once; None is no bound."""
     found = {event.event_id: event for event in reversed(events)}  # the first of an id counts
     return [
         event
         for event in found.values()
-        if start <= event.occurred_at < end and (not names or event.event_name in names)
+        if (start is None or start <= event.occurred_at)
+        and (end is None or event.occurred_at < end)
+        and (not names or event.event_name in names)
     ]
 
 

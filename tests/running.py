@@ -19,8 +19,8 @@ def running(database_url: str, redis_url: str, **more: Any) -> Iterator[httpx.Cl
     """A client of a service of its own, with these settings."""
     app = create_app(
         Settings(
-            DATABASE_URL=SecretStr(database_url),  # type: ignore[call-arg]
-            REDIS_URL=SecretStr(redis_url),  # type: ignore[call-arg]
+            DATABASE_URL=SecretStr(database_url),
+            REDIS_URL=SecretStr(redis_url),
             **more,
         )
     )

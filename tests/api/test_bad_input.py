@@ -125,7 +125,7 @@ class TestCursor:
 
     @pytest.fixture
     def cursor(self, history: httpx.Client) -> str:
-        return history.get(self.PATH, params={"limit": 3}).json()["meta"]["next_cursor"]
+        return str(history.get(self.PATH, params={"limit": 3}).json()["meta"]["next_cursor"])
 
     def test_a_tampered_cursor_is_refused(self, history: httpx.Client, cursor: str) -> None:
         for place in (0, len(cursor) // 2, len(cursor) - 1):

@@ -1,21 +1,21 @@
 """event-counts: ranges, buckets, what is partial, and the range before."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
 from psycopg2.extensions import connection
 
+from tests.api.asking import ask
 from tests.events import insert
 
 NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def data(service: httpx.Client, **parameters: object) -> dict:
-    response = service.get("/analytics/event-counts", params=parameters)
-    assert response.status_code == 200, response.text
-    return response.json()["data"]
+def data(service: httpx.Client, **parameters: object) -> Any:
+    return ask(service, "event-counts", **parameters)["data"]
 
 
 def test_nobody_counts_as_an_event_and_not_as_a_user(
@@ -75,7 +75,7 @@ def test_the_last_days_are_whole_and_today_is_among_them(
 ) -> None:
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     insert(conn, ("a", "view", today - DAY), ("b", "view", today - DAY - timedelta(seconds=1)))
-    meta = service.get("/analytics/event-counts", params={"last": "2d"}).json()["meta"]
+    meta = ask(service, "event-counts", last="2d")["meta"]
     assert data(service, last="2d")["events"] == 1
     assert datetime.fromisoformat(meta["end"]) == today + DAY
 

@@ -4,26 +4,22 @@ from uuid import UUID
 
 import httpx
 
-
-def get(client: httpx.Client, path: str, **parameters: object) -> dict:
-    response = client.get(f"/analytics/{path}", params=parameters)
-    assert response.status_code == 200, response.text
-    return response.json()
+from tests.api.asking import ask
 
 
 def test_all_events_are_counted(history: httpx.Client) -> None:
-    answer = get(history, "event-counts", start="2005-01-01", end="2027-01-01")
+    answer = ask(history, "event-counts", start="2005-01-01", end="2027-01-01")
     assert answer["data"] == {"events": 200_925, "users": 3_532}
 
 
 def test_a_year_in_utc(history: httpx.Client) -> None:
-    answer = get(history, "event-counts", start="2025-01-01", end="2026-01-01")
+    answer = ask(history, "event-counts", start="2025-01-01", end="2026-01-01")
     assert answer["data"] == {"events": 8_848, "users": 262}
     assert answer["meta"]["complete_until"] == "2026-01-01T00:00:00Z"
 
 
 def test_top_events_of_a_year_in_utc(history: httpx.Client) -> None:
-    answer = get(history, "top-events", start="2025-01-01", end="2026-01-01", limit=5)
+    answer = ask(history, "top-events", start="2025-01-01", end="2026-01-01", limit=5)
     assert [(r["event_name"], r["events"], r["users"]) for r in answer["data"]["rows"]] == [
         ("signed_off", 4_829, 187),
         ("commit", 2_521, 183),
@@ -38,8 +34,8 @@ def test_top_events_of_a_year_in_utc(history: httpx.Client) -> None:
 
 def test_the_same_year_in_los_angeles(history: httpx.Client) -> None:
     asked = {"start": "2025-01-01", "end": "2026-01-01", "tz": "America/Los_Angeles"}
-    assert get(history, "event-counts", **asked)["data"] == {"events": 8_849, "users": 263}
-    rows = get(history, "top-events", **asked)["data"]["rows"]
+    assert ask(history, "event-counts", **asked)["data"] == {"events": 8_849, "users": 263}
+    rows = ask(history, "top-events", **asked)["data"]["rows"]
     assert [(r["events"], r["users"]) for r in rows if r["event_name"] == "commit"] == [
         (2_522, 184)
     ]
@@ -47,7 +43,7 @@ def test_the_same_year_in_los_angeles(history: httpx.Client) -> None:
 
 def test_days_of_which_one_has_25_hours(history: httpx.Client) -> None:
     asked = {"start": "2025-10-25", "end": "2025-10-28", "tz": "Europe/Berlin", "interval": "day"}
-    data = get(history, "event-counts", **asked)["data"]
+    data = ask(history, "event-counts", **asked)["data"]
     assert [(b["events"], b["users"]) for b in data["series"]] == [(5, 3), (4, 3), (30, 6)]
     assert data["series"][1]["start"] == "2025-10-26T00:00:00+02:00"
     assert data["series"][1]["end"] == "2025-10-27T00:00:00+01:00"
@@ -55,7 +51,7 @@ def test_days_of_which_one_has_25_hours(history: httpx.Client) -> None:
 
 
 def test_active_users_of_a_day(history: httpx.Client) -> None:
-    (day,) = get(history, "active-users", start="2025-12-31", end="2026-01-01")["data"]["series"]
+    (day,) = ask(history, "active-users", start="2025-12-31", end="2026-01-01")["data"]["series"]
     assert (day["date"], day["dau"], day["wau"], day["mau"]) == ("2025-12-31", 0, 12, 37)
     assert day["stickiness"] == 0
     assert day["partial"] is False
@@ -66,8 +62,8 @@ def test_a_long_history_comes_whole_and_newest_first(history: httpx.Client) -> N
     seen: list[tuple[str, UUID]] = []
     cursor = None
     while True:
-        asked = {"limit": 1000} | ({"cursor": cursor} if cursor else {})
-        page = get(history, "users/u_e5e88ca5b91b/events", **asked)
+        more: dict[str, str] = {"cursor": cursor} if cursor else {}
+        page = ask(history, "users/u_e5e88ca5b91b/events", limit=1000, **more)
         seen += [(e["occurred_at"], UUID(e["event_id"])) for e in page["data"]]
         if not (cursor := page["meta"]["next_cursor"]):
             break

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import httpx
 from psycopg2.extensions import connection
 
+from tests.api.asking import ask
 from tests.events import insert
 
 NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
@@ -13,7 +14,7 @@ ASKED = {"start": "2025-03-10", "end": "2025-03-11"}
 
 def test_ties_stand_in_the_order_of_their_names(service: httpx.Client, conn: connection) -> None:
     insert(conn, *[("u", name, NOON) for name in ("b", "a", "Z", "é", "c", "c")])
-    rows = service.get("/analytics/top-events", params=ASKED).json()["data"]["rows"]
+    rows = ask(service, "top-events", **ASKED)["data"]["rows"]
     assert [row["event_name"] for row in rows] == ["c", "Z", "a", "b", "é"]
 
 
@@ -26,8 +27,7 @@ def test_the_other_row_makes_the_events_add_up(service: httpx.Client, conn: conn
         ("v", "leave", NOON),
         ("v", "stay", NOON),
     )
-    data = service.get("/analytics/top-events", params={**ASKED, "limit": 2}).json()["data"]
-    assert data == {
+    assert ask(service, "top-events", **ASKED, limit=2)["data"] == {
         "events": 6,
         "users": 2,
         "rows": [
@@ -39,6 +39,6 @@ def test_the_other_row_makes_the_events_add_up(service: httpx.Client, conn: conn
 
 
 def test_no_events_are_no_rows(service: httpx.Client) -> None:
-    data = service.get("/analytics/top-events", params=ASKED).json()["data"]
+    data = ask(service, "top-events", **ASKED)["data"]
     none = {"event_names": 0, "events": 0, "users": 0, "share": 0.0}
     assert data == {"events": 0, "users": 0, "rows": [], "other": none}

@@ -1,20 +1,20 @@
 """users/{user_id}/events: pages in both directions that stay right while events arrive."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 from psycopg2.extensions import connection
 
+from tests.api.asking import ask
 from tests.events import insert
 
 NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
-def page(service: httpx.Client, user: str, **parameters: object) -> dict:
-    response = service.get(f"/analytics/users/{user}/events", params=parameters)
-    assert response.status_code == 200, response.text
-    return response.json()
+def page(service: httpx.Client, user: str, **parameters: object) -> Any:
+    return ask(service, f"users/{user}/events", **parameters)
 
 
 def test_an_unknown_user_is_an_empty_list(service: httpx.Client) -> None:

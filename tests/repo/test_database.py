@@ -33,13 +33,18 @@ def database(database_url: str) -> Iterator[Database]:
     opened.close()
 
 
+def only(row: tuple[Any, ...] | None) -> Any:
+    assert row is not None
+    return row[0]
+
+
 def sessions(conn: connection, state: str = "%") -> int:
     with conn.cursor() as cur:
         cur.execute(
             "select count(*) from pg_stat_activity where application_name = %s and state like %s",
             (NAME, state),
         )
-        return int(cur.fetchone()[0])
+        return int(only(cur.fetchone()))
 
 
 def kill_sessions(conn: connection, state: str = "%") -> int:
@@ -49,14 +54,14 @@ def kill_sessions(conn: connection, state: str = "%") -> int:
             "where application_name = %s and state like %s",
             (NAME, state),
         )
-        return int(cur.fetchone()[0])
+        return int(only(cur.fetchone()))
 
 
 def query(connection: Connection, text: str) -> Callable[[], Any]:
     def work() -> Any:
         with connection.snapshot() as cur:
             cur.execute(text)
-            return cur.fetchone()[0]
+            return only(cur.fetchone())
 
     return work
 

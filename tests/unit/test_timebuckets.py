@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,7 @@ from utils.timebuckets import (
 )
 from utils.zones import zone, zone_names
 
+INTERVALS: tuple[Interval, ...] = get_args(Interval)
 ODD_ZONES = [
     "UTC",
     "Europe/Berlin",
@@ -122,7 +124,7 @@ zones = st.sampled_from(ODD_ZONES) | st.sampled_from(sorted(zone_names()))
 moments = st.datetimes(datetime(2000, 1, 2), datetime(2090, 1, 1)).map(
     lambda moment: moment.replace(tzinfo=UTC)
 )
-intervals = st.sampled_from(Interval.__args__)
+intervals = st.sampled_from(INTERVALS)
 
 
 @given(moments, zones)
@@ -165,7 +167,7 @@ def test_days_of_a_range_are_those_it_touches(start: datetime, length: timedelta
     assert day_start(days[-1] + timedelta(days=1), zone(tz)) >= start + length
 
 
-@pytest.mark.parametrize("interval", Interval.__args__)
+@pytest.mark.parametrize("interval", INTERVALS)
 def test_never_more_buckets_than_the_limit(interval: Interval) -> None:
     start = utc("2000-01-01T00:00")
     longest = start
