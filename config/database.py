@@ -81,7 +81,7 @@ class Database:
         self.stats = Stats(size)
         self.pool = GuardedPool(size, url, stats=self.stats, **arguments)
         self._free = asyncio.Semaphore(size)
-        self._threads = ThreadPoolExecutor(size, "postgres")
+        self._threads = ThreadPoolExecutor(size, name)
         self._waiters = waiters
         self._acquire_timeout_s = acquire_timeout_s
 

@@ -99,7 +99,7 @@ def test_many_callers_share_few_connections_and_threads(
     assert asyncio.run(all_at_once()) == [1] * 150
     assert sessions(conn) <= SIZE
     assert database.stats.opened <= SIZE
-    assert sum(thread.name.startswith("postgres") for thread in threading.enumerate()) <= SIZE
+    assert sum(thread.name.startswith(NAME) for thread in threading.enumerate()) <= SIZE
     assert (database.stats.in_use, database.stats.waiting) == (0, 0)
 
 
