@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import click
-from commands.demo import demo
-from commands.load import load
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from commands.demo import demo
+from commands.load import load
 from commands.migrate import migrate
 from commands.serve import serve
 from common.metrics import published
