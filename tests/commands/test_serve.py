@@ -1,0 +1,95 @@
+"""`python main.py serve` as a process: where it tells to look, and how it stops."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+Serve = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def serve(database_url: str, redis_url: str) -> Iterator[Serve]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(**settings: str) -> subprocess.Popen[str]:
+        urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "ANALYTICS_PORT": "0"}
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "main.py"), "serve"],
+            env={**os.environ, **urls, **settings},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def where_to_look(process: subprocess.Popen[str]) -> list[str]:
+    """The addresses that it prints, up to the last."""
+    assert process.stdout is not None
+    found: list[str] = []
+    while not found or not found[-1].endswith("/metrics"):
+        line = process.stdout.readline()
+        assert line, process.stderr.read() if process.stderr else ""
+        found += re.findall(r"http://[^\s']+", line)
+    return found
+
+
+def answers(address: str) -> bool:
+    try:
+        return httpx.get(address).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_it_tells_where_to_look_and_answers_there(serve: Serve) -> None:
+    docs, first, metrics = where_to_look(serve())
+    for address in (docs, first, metrics):
+        wait_until(lambda address=address: answers(address), within_s=10)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_when_told(serve: Serve, signal_number: int) -> None:
+    process = serve()
+    _, _, metrics = where_to_look(process)
+    wait_until(lambda: answers(metrics), within_s=10)
+    began = time.monotonic()
+    process.send_signal(signal_number)
+    process.communicate(timeout=10)
+    assert time.monotonic() - began < 5
+    assert process.returncode == 0
+
+
+def test_a_port_in_use_is_told_in_one_line(serve: Serve) -> None:
+    _, _, metrics = where_to_look(serve())
+    wait_until(lambda: answers(metrics), within_s=10)
+    port = str(httpx.URL(metrics).port)
+    second = serve(ANALYTICS_PORT=port)
+    _, told = second.communicate(timeout=10)
+    assert second.returncode == 1
+    assert told == f"Error: 127.0.0.1:{port} is in use: set ANALYTICS_PORT to another port\n"
+
+
+def test_a_bad_setting_is_told_in_one_line(serve: Serve) -> None:
+    process = serve(ANALYTICS_POOL_SIZE="many")
+    _, told = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert told.startswith("Error: ANALYTICS_POOL_SIZE: ")
+    assert told.count("\n") == 1
