@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from datetime import UTC, datetime
 from urllib.parse import urlparse
 
@@ -81,6 +82,17 @@ class TestWithoutRedis:
             assert response.elapsed.total_seconds() < 0.25
             assert service.get("/readyz").status_code == 200
 
+    def test_a_silent_one_is_not_waited_for(self, database_url: str) -> None:
+        """It takes connections and never answers, as a stopped process does."""
+        with (
+            socket.create_server(("127.0.0.1", 0)) as silent,
+            running(database_url, f"redis://127.0.0.1:{silent.getsockname()[1]}/0") as service,
+        ):
+            for _ in range(3):
+                response = service.get("/analytics/event-counts", params=RANGE)
+                assert response.headers["x-cache"] == "error"
+                assert response.elapsed.total_seconds() < 0.25
+
     def test_garbage_is_replaced(
         self, service: httpx.Client, redis_url: str, database_url: str
     ) -> None:
@@ -119,6 +131,26 @@ def test_ready_tells_what_is_missing(cluster: Cluster, redis_url: str) -> None:
         assert response.json()["checks"]["database"] == (
             "1 migrations missing: run python main.py migrate"
         )
+
+
+def test_what_nobody_foresaw_tells_nothing(
+    service: httpx.Client, conn: connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    conn.cursor().execute("alter table events rename column occurred_at to happened_at")
+    response = service.get("/analytics/event-counts", params=RANGE)
+    assert_problem(response, 500, "internal-error")
+    assert "happened_at" not in response.text
+    assert "occurred_at" not in response.text
+    (record,) = [found for found in caplog.records if found.message == "a request failed"]
+    assert record.exc_info
+
+
+def test_log_lines_name_no_user(service: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        service.get("/analytics/users/canary-user/events", params={"event": "canary-event"})
+    (line,) = [found for found in caplog.records if found.name == "analytics.access"]
+    assert vars(line)["route"] == "/analytics/users/{user_id:path}/events"
+    assert "canary" not in str(vars(line))
 
 
 def test_every_answer_has_an_id(service: httpx.Client) -> None:
