@@ -8,10 +8,10 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from commands.demo import demo
+from commands.keys import keys
 from commands.load import load
 from commands.migrate import migrate
 from commands.serve import serve
-from common.metrics import published
 from config.settings import Settings, load_settings
 from routes.door import open_door
 from services.resources import open_resources
@@ -20,8 +20,9 @@ from services.resources import open_resources
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service. Nothing is connected before its lifespan. Raises: SettingsError."""
     app = FastAPIOffline(title="Analytics Service", lifespan=lifespan)
-    app.state.settings = settings or load_settings()
-    open_door(app)
+    settings = settings or load_settings()
+    app.state.settings = settings
+    open_door(app, settings.origins)
     return app
 
 
@@ -30,8 +31,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Raises: EmbeddedError."""
     async with open_resources(app.state.settings) as resources:
         app.state.resources = resources
-        with published(resources.database):
-            yield
+        yield
 
 
 @click.group()
@@ -39,7 +39,7 @@ def cli() -> None:
     """Exact, fresh answers about a platform's events."""
 
 
-for command in (serve, migrate, load, demo):
+for command in (serve, migrate, load, demo, keys):
     cli.add_command(command)
 
 if __name__ == "__main__":

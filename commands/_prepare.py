@@ -41,5 +41,5 @@ def prepare(database_url: str) -> bool:
     finally:
         conn.close()
     for migration in applied:
-        click.echo(f"Applied migration {migration.number:04} {migration.name}.")
+        click.echo(f"Applied migration {migration.number:04} {migration.name}.", err=True)
     return bool(applied)

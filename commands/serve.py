@@ -1,19 +1,27 @@
 """python main.py serve"""
 
 import errno
+import multiprocessing
 import signal
 import socket
 import sys
+import time
 
 import click
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 from commands._prepare import one_line_errors, prepare
+from config.database import DatabaseUnavailable, connect
 from config.logging import configure_logging
 from config.settings import Settings, load_settings, variable
+from config.workers import places
+from repo.api_keys import KeysRepo
+from services.resources import may_be_open
 from services.servers import servers
+from utils.processes import DyingWithParent
 
-_STOP_WITHIN_S = 8
+_STOP_WITHIN_S = 7  # for requests in flight; after 10 the whole service is gone
 
 
 @click.command()
@@ -26,12 +34,15 @@ def serve() -> None:
     with servers(settings) as endpoints, _listen(settings) as listening:
         if not settings.database_url:
             prepare(endpoints.database_url)
+        if not may_be_open(settings):
+            _refuse_without_keys(endpoints.database_url)
         _say_where_to_look(settings.host, listening.getsockname()[1])
-        _answer(listening)
+        with places():
+            _Workers(_Config(settings), [listening]).run()
 
 
 def _stop_when_told() -> None:
-    """Being told to stop is no failure; uvicorn passes the signal on when it has stopped."""
+    """Being told to stop is no failure."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
 
@@ -40,25 +51,67 @@ def _listen(settings: Settings) -> socket.socket:
     """Take the address before anything is told about it. Raises: click.ClickException."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family)
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as exc:
-        place = f"{settings.host}:{settings.port}"
         reason = "is in use" if exc.errno == errno.EADDRINUSE else f"cannot be used ({exc})"
         raise click.ClickException(
-            f"{place} {reason}: set {variable('port')} to another port"
+            f"{settings.host}:{settings.port} {reason}: set {variable('port')} to another port"
         ) from None
 
 
-def _answer(listening: socket.socket) -> None:
-    config = uvicorn.Config(
-        "main:create_app",
-        factory=True,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_STOP_WITHIN_S,
-    )
-    uvicorn.Server(config).run(sockets=[listening])
+def _refuse_without_keys(database_url: str) -> None:
+    """A database that is away cannot tell; then all are asked for keys until it can.
+
+    Raises: click.ClickException.
+    """
+    try:
+        conn = connect(database_url, "analytics-serve")
+    except DatabaseUnavailable:
+        return
+    try:
+        if not KeysRepo(conn).has_any():
+            raise click.ClickException(
+                "there is no API key, and only embedded servers on loopback answer without: "
+                "create one with `python main.py keys create NAME --scope read`"
+            )
+    finally:
+        conn.close()
+
+
+class _Config(uvicorn.Config):
+    """How workers are run."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._logging = (settings.log_level, settings.log_format)
+        self._dying = DyingWithParent(signal.SIGTERM)
+        super().__init__(
+            "main:create_app",
+            factory=True,
+            workers=settings.workers,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_STOP_WITHIN_S,
+            timeout_keep_alive=75,  # longer than proxies keep theirs
+        )
+
+    def configure_logging(self) -> None:
+        """The first thing that a new worker does."""
+        configure_logging(*self._logging)
+        if multiprocessing.parent_process():
+            self._dying()
+
+
+class _Workers(Multiprocess):
+    """Starts the workers, replaces those that die, and stops them all."""
+
+    def join_all(self) -> None:
+        """Whoever does not stop in time is ended."""
+        deadline = time.monotonic() + _STOP_WITHIN_S + 2
+        for process in self.processes:
+            process.process.join(max(0, deadline - time.monotonic()))
+            if process.process.is_alive():
+                process.process.kill()
+                process.process.join()
 
 
 def _say_where_to_look(host: str, port: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from config.database import Connection, Cursor
+from config.database import Connection, ConnectionLost, Cursor
 
 
 class HasConnection(Protocol):
@@ -22,12 +22,20 @@ def with_cursor(
 ) -> Callable[Concatenate[S, P], R]:
     """Lend the method a cursor: one call is one read-only snapshot.
 
+    If its connection dies at work, the method is called once more with another one.
+
     Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
     """
 
-    @wraps(method)
-    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def once(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with self.connection.snapshot() as cur:
             return method(self, cur, *args, **kwargs)
+
+    @wraps(method)
+    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return once(self, *args, **kwargs)
+        except ConnectionLost:
+            return once(self, *args, **kwargs)
 
     return call

@@ -1,6 +1,7 @@
 """The errors that callers see. The default text of each is its docstring."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,11 +26,12 @@ class AnalyticsError(Exception):
     status: ClassVar[int] = 500
     kind: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"
-    retry_after_s: ClassVar[int | None] = None
+    usual_headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, detail: str | None = None, *, faults: Sequence[Fault] = ()) -> None:
         super().__init__(detail or self.__doc__)
         self.faults = list(faults)
+        self.headers = dict(self.usual_headers)
 
 
 class InvalidParameter(AnalyticsError):
@@ -52,13 +54,69 @@ class InvalidCursor(AnalyticsError):
         super().__init__(faults=[Fault("cursor", message)])
 
 
+class Unauthorized(AnalyticsError):
+    """A key is needed: send it as `Authorization: Bearer KEY`."""
+
+    status = 401
+    kind = "unauthorized"
+    title = "Unauthorized"
+    usual_headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="analytics"'}
+
+
+class InvalidKey(Unauthorized):
+    """The key is not known, or its time is over."""
+
+    usual_headers: ClassVar[Mapping[str, str]] = {
+        "WWW-Authenticate": 'Bearer realm="analytics", error="invalid_token"'
+    }
+
+
+class Forbidden(AnalyticsError):
+    """The key lacks the scope that this needs."""
+
+    status = 403
+    kind = "forbidden"
+    title = "Forbidden"
+
+    def __init__(self, scope: str, detail: str | None = None) -> None:
+        super().__init__(detail or f"The key lacks the scope `{scope}`.")
+        challenge = f'Bearer realm="analytics", error="insufficient_scope", scope="{scope}"'
+        self.headers = {"WWW-Authenticate": challenge}
+
+
+class TooManyRequests(AnalyticsError):
+    """The key has used up its requests for now."""
+
+    status = 429
+    kind = "too-many-requests"
+    title = "Too many requests"
+
+    def __init__(self, per_second: int, wait_ms: int) -> None:
+        super().__init__(f"This key may ask {per_second} times a second.")
+        wait_s = math.ceil(wait_ms / 1000)
+        limits = rate_limit_headers(per_second, 0, wait_ms)
+        self.headers = {"Retry-After": str(wait_s), **limits}
+
+
+class TooManyAtOnce(AnalyticsError):
+    """The key has too many questions under way."""
+
+    status = 429
+    kind = "too-many-at-once"
+    title = "Too many requests at once"
+
+    def __init__(self, at_once: int) -> None:
+        super().__init__(f"This key may have {at_once} questions computed at a time.")
+        self.headers = {"Retry-After": "1"}
+
+
 class Busy(AnalyticsError):
     """Too many questions at once; try again shortly."""
 
     status = 503
     kind = "busy"
     title = "Busy"
-    retry_after_s = 1
+    usual_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
 
 
 class Unavailable(AnalyticsError):
@@ -67,7 +125,7 @@ class Unavailable(AnalyticsError):
     status = 503
     kind = "unavailable"
     title = "Database unavailable"
-    retry_after_s = 2
+    usual_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "2"}
 
 
 class TooSlow(AnalyticsError):
@@ -76,6 +134,14 @@ class TooSlow(AnalyticsError):
     status = 504
     kind = "too-slow"
     title = "Deadline exceeded"
+
+
+def rate_limit_headers(per_second: int, left: int, full_in_ms: int) -> dict[str, str]:
+    """As in the IETF's draft "RateLimit header fields for HTTP": a quota for a window of 1 s."""
+    return {
+        "RateLimit-Policy": f'"second";q={per_second};w=1',
+        "RateLimit": f'"second";r={left};t={math.ceil(full_in_ms / 1000)}',
+    }
 
 
 _TRANSLATED: dict[type[DatabaseError], type[AnalyticsError]] = {
@@ -87,7 +153,8 @@ _TRANSLATED: dict[type[DatabaseError], type[AnalyticsError]] = {
 
 def translate(error: DatabaseError) -> AnalyticsError:
     """The error of ours for one of the pool's."""
-    return _TRANSLATED[type(error)]()
+    (found,) = (ours for theirs, ours in _TRANSLATED.items() if isinstance(error, theirs))
+    return found()
 
 
 def refuse(parameter: str, message: str) -> PydanticCustomError:

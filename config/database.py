@@ -1,15 +1,16 @@
 """The way to PostgreSQL: a guarded pool, and what a request holds of it."""
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import psycopg2
 from psycopg2 import errors
@@ -49,6 +50,10 @@ class DatabaseUnavailable(DatabaseError):
     """PostgreSQL cannot be reached, or went away."""
 
 
+class ConnectionLost(DatabaseUnavailable):
+    """The connection died at work. What only reads may be done once more, on another one."""
+
+
 @dataclass(slots=True)
 class Stats:
     """What a database counts; `size`, `waiting` and `in_use` are of now, the others only grow."""
@@ -75,15 +80,33 @@ class Database:
     """A pool, as many threads as it has connections, and the queue in front of both."""
 
     def __init__(
-        self, url: str, *, size: int, waiters: int, acquire_timeout_s: float, name: str
+        self,
+        url: str,
+        *,
+        size: int,
+        waiters: int,
+        acquire_timeout_s: float,
+        statement_timeout_s: float = 60,
+        lifetime_s: float = 1800,
+        name: str,
     ) -> None:
-        arguments = connect_arguments(QUESTION_OPTIONS, name)
+        # Each transaction has a shorter limit; this one is for what forgets to set it.
+        limit = {"statement_timeout": str(int(statement_timeout_s * 1000))}
+        arguments = connect_arguments({**QUESTION_OPTIONS, **limit}, name)
         self.stats = Stats(size)
-        self.pool = GuardedPool(size, url, stats=self.stats, **arguments)
+        self.pool = GuardedPool(size, url, stats=self.stats, lifetime_s=lifetime_s, **arguments)
         self._free = asyncio.Semaphore(size)
         self._threads = ThreadPoolExecutor(size, name)
         self._waiters = waiters
         self._acquire_timeout_s = acquire_timeout_s
+
+    async def keep(self, every_s: float = 0.5) -> NoReturn:
+        """Keep the pool full and fresh, so that no request has to connect."""
+        while True:
+            with suppress(DatabaseError, PoolError, psycopg2.Error):
+                if not self._free.locked():
+                    await asyncio.shield(await self.submit(self.pool.renew, math.inf))
+            await asyncio.sleep(every_s)
 
     async def submit(self, work: Callable[[], R], deadline: float) -> "asyncio.Future[R]":
         """Start blocking work once a connection is free; until then no thread is taken.
@@ -98,7 +121,8 @@ class Database:
         return future
 
     def close(self) -> None:
-        """Let running work end, then close all connections."""
+        """End running work, then close all connections."""
+        self.pool.hang_up()
         self._threads.shutdown(wait=True, cancel_futures=True)
         if not self.pool.closed:
             self.pool.closeall()
@@ -131,9 +155,9 @@ class Database:
 class Connection:
     """What a request holds of the pool: nothing until its first statement, then one connection."""
 
-    def __init__(self, database: Database, timeout_s: float) -> None:
+    def __init__(self, database: Database, deadline: float) -> None:
         self._database = database
-        self._deadline = time.monotonic() + timeout_s
+        self._deadline = deadline
         self._lock = threading.Lock()
         self._held: connection | None = None
         self._given_up = False
@@ -161,7 +185,7 @@ class Connection:
 
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
-        with self._translated(), self._borrowed() as conn, _cursor(conn) as cur:
+        with self._borrowed() as conn, self._translated(conn), _cursor(conn) as cur:
             cur.execute(_BEGIN, (self._left_ms(),))
             (cur.as_of,) = cur.fetchone() or ()
             yield cur
@@ -169,7 +193,7 @@ class Connection:
 
     @contextmanager
     def _borrowed(self) -> Iterator[connection]:
-        conn = self._database.pool.getconn()
+        conn = self._connected()
         try:
             self._hold(conn)
             yield conn
@@ -177,16 +201,26 @@ class Connection:
             self._hold(None)
             self._database.pool.putconn(conn)
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _connected(self) -> connection:
         try:
-            yield
+            return self._database.pool.getconn()
         except PoolError as exc:
             raise PoolBusy from exc
+        except psycopg2.Error as exc:
+            raise DatabaseUnavailable from exc
+
+    @contextmanager
+    def _translated(self, conn: connection) -> Iterator[None]:
+        try:
+            yield
         except errors.QueryCanceled as exc:
             raise DeadlineExceeded from exc
+        except errors.UndefinedTable as exc:  # nobody has called migrate yet
+            raise DatabaseUnavailable from exc
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
-            raise (DeadlineExceeded if self._given_up else DatabaseUnavailable) from exc
+            if self._given_up:
+                raise DeadlineExceeded from exc
+            raise (ConnectionLost if conn.closed else DatabaseUnavailable) from exc
 
     def _left_ms(self) -> int:
         """What the statements may take; 0 would mean no limit at all."""
@@ -222,6 +256,6 @@ def connect(url: str, name: str) -> connection:
         raise DatabaseUnavailable("PostgreSQL cannot be reached: " + str(exc).strip()) from exc
 
 
-def get_connection(database: Database, timeout_s: float) -> Connection:
-    """The connection of one request, which must be answered within `timeout_s` seconds."""
-    return Connection(database, timeout_s)
+def get_connection(database: Database, deadline: float) -> Connection:
+    """The connection of one request, which must be answered by `deadline`, a monotonic time."""
+    return Connection(database, deadline)

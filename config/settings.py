@@ -39,11 +39,15 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default_factory=default_data_dir, description="the folder of the embedded servers"
     )
-    host: str = Field("127.0.0.1", description="the address to listen on; loopback only")
+    host: str = Field("127.0.0.1", description="the address to listen on; others need keys")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0: a free one")
-    pool_size: int = Field(4, ge=1, le=100, description="PostgreSQL connections of the service")
+    workers: int = Field(2, ge=1, le=64, description="processes that answer")
+    pool_size: int = Field(4, ge=1, le=100, description="PostgreSQL connections of a worker")
     pool_waiters: int = Field(
         100, ge=0, le=10_000, description="requests that may wait for a connection at a time"
+    )
+    connection_lifetime_s: int = Field(
+        1800, ge=1, le=86400, description="seconds after which a connection is replaced"
     )
     acquire_timeout_s: float = Field(
         1.0, gt=0, le=60, description="seconds a request waits for a connection"
@@ -51,6 +55,7 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         10.0, gt=0, le=300, description="seconds a request may take, its SQL included"
     )
+    cache_enabled: bool = Field(True, description="false: answers are computed, and none is kept")
     cache_timeout_s: float = Field(
         0.1, gt=0, le=0.12, description="seconds one Redis command may take"
     )
@@ -59,6 +64,24 @@ class Settings(BaseSettings):
     )
     cache_closed_s: int = Field(
         60, ge=0, le=86400, description="seconds an answer is kept whose range is over; 0: not"
+    )
+    cache_stale_s: int = Field(
+        3600,
+        ge=0,
+        le=86400,
+        description="seconds an old answer is kept on, for when PostgreSQL is away",
+    )
+    rate_limit: int = Field(
+        100, ge=0, le=100_000, description="requests of a key per second; 0: any number"
+    )
+    at_once_limit: int = Field(
+        16, ge=0, le=1000, description="questions of a key computed at a time; 0: any number"
+    )
+    cors_origins: str = Field(
+        "", description="origins whose pages may ask, separated by commas; unset: none"
+    )
+    metrics_token: SecretStr | None = Field(
+        None, description="the bearer token of `/metrics`; needed there as soon as there are keys"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least severe log lines that are written"
@@ -79,17 +102,16 @@ class Settings(BaseSettings):
             raise ValueError("must start with redis://, rediss:// or unix://")
         return url
 
-    @field_validator("host")
-    @classmethod
-    def _is_loopback(cls, host: str) -> str:
-        """Nothing asks for a key yet, so nobody outside this machine may ask."""
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can ask."""
         with suppress(ValueError):
-            if host == "localhost" or ip_address(host).is_loopback:
-                return host
-        raise ValueError("must be a loopback address, such as 127.0.0.1")
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        return False
 
-    def url_of_questions(self) -> SecretStr | None:
-        return self.query_database_url or self.database_url
+    @property
+    def origins(self) -> list[str]:
+        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
 
 
 def variable(field: str) -> str:

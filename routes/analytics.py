@@ -15,7 +15,7 @@ from common.parameters import UserId
 from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents, UserEventsQuery
 from repo.events import EventsRepo
 from routes.errors import PROBLEMS, refuse_repeated
-from services.dependencies import Ask, get_ask, get_events_repo
+from services.dependencies import Ask, get_ask, get_events_repo, get_reader
 
 Asking = Annotated[Ask, Depends(get_ask)]
 Events = Annotated[EventsRepo, Depends(get_events_repo)]
@@ -24,7 +24,7 @@ router = APIRouter(
     prefix="/analytics",
     tags=["analytics"],
     responses=PROBLEMS,
-    dependencies=[Depends(refuse_repeated)],
+    dependencies=[Depends(get_reader), Depends(refuse_repeated)],
 )
 
 

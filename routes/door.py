@@ -3,19 +3,45 @@
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from routes import analytics, health, metrics
 from routes.errors import Problem, add_error_handlers
+from routes.hot_path import HotPath
 from routes.middleware import HeadAsGet, ReadableUrl, RequestContext
 
+_CORS: dict[str, Any] = {
+    "allow_methods": ["GET", "HEAD"],
+    "allow_headers": ["Authorization", "Cache-Control", "If-None-Match", "X-Request-Id"],
+    "expose_headers": [
+        "Age",
+        "ETag",
+        "RateLimit",
+        "RateLimit-Policy",
+        "Retry-After",
+        "Server-Timing",
+        "X-Cache",
+        "X-Next-Cursor",
+        "X-Previous-Cursor",
+        "X-Request-Id",
+    ],
+    "max_age": 3600,
+}
 
-def open_door(app: FastAPI) -> None:
-    """Give the application its routes, errors, middleware and description."""
+
+def open_door(app: FastAPI, origins: list[str]) -> None:
+    """Give the application its routes, errors, middleware and description.
+
+    Pages of `origins` may ask from browsers.
+    """
     for room in (analytics, health, metrics):
         app.include_router(room.router)
     add_error_handlers(app)
-    for middleware in (HeadAsGet, ReadableUrl, RequestContext):  # the last is outermost
+    for middleware in (HotPath, HeadAsGet, ReadableUrl):  # the last is outermost
         app.add_middleware(middleware)
+    if origins:
+        app.add_middleware(CORSMiddleware, allow_origins=origins, **_CORS)
+    app.add_middleware(RequestContext)
     _describe_problems(app)
 
 

@@ -49,7 +49,7 @@ def _described(status: int) -> dict[str, Any]:
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: _described(status) for status in (400, 422, 500, 503, 504)
+    status: _described(status) for status in (400, 401, 403, 422, 429, 500, 503, 504)
 }
 
 
@@ -76,10 +76,13 @@ def problem(
 
 
 def analytics_problem(error: AnalyticsError) -> Response:
-    after = error.retry_after_s
-    headers = {} if after is None else {"Retry-After": str(after)}
     return problem(
-        error.status, error.kind, error.title, str(error), faults=error.faults, headers=headers
+        error.status,
+        error.kind,
+        error.title,
+        str(error),
+        faults=error.faults,
+        headers=error.headers,
     )
 
 

@@ -1,15 +1,40 @@
 """The page that Prometheus scrapes."""
 
-from fastapi import APIRouter, Request, Response
-from prometheus_client import REGISTRY
+import secrets
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client.exposition import choose_encoder
 from starlette.concurrency import run_in_threadpool
+
+from common.errors import Forbidden, Unauthorized
+from common.metrics import collected
+from services.dependencies import get_resources
+from services.resources import Resources
 
 router = APIRouter(include_in_schema=False)
 
 
-@router.get("/metrics")
+async def may_scrape(
+    request: Request, resources: Annotated[Resources, Depends(get_resources)]
+) -> None:
+    """The page has a token of its own, so that Prometheus needs no key for questions.
+
+    Raises: Unauthorized, Forbidden.
+    """
+    if resources.metrics_token is None:
+        if not resources.keys.is_open:
+            raise Forbidden("metrics", "Set ANALYTICS_METRICS_TOKEN and send it as a bearer token.")
+        return
+    kind, _, given = request.headers.get("authorization", "").partition(" ")
+    wanted = resources.metrics_token.get_secret_value()
+    if kind.lower() != "bearer" or not secrets.compare_digest(given.encode(), wanted.encode()):
+        raise Unauthorized
+
+
+@router.get("/metrics", dependencies=[Depends(may_scrape)])
 async def metrics(request: Request) -> Response:
     """All metrics, written down in a thread: with many series it takes a while."""
     encode, media_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(await run_in_threadpool(encode, REGISTRY), headers={"Content-Type": media_type})
+    page = await run_in_threadpool(lambda: encode(collected()))
+    return Response(page, headers={"Content-Type": media_type})

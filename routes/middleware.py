@@ -10,9 +10,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.errors import AnalyticsError, Fault, InvalidParameter
-from common.metrics import REQUEST_SECONDS, REQUESTS
+from common.metrics import IN_FLIGHT, REQUEST_SECONDS, REQUESTS
 from config.logging import request_id
 from routes.errors import analytics_problem
+from services.hang_up import ClientGone
 
 log = logging.getLogger("analytics.access")
 
@@ -31,13 +32,18 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         token = request_id.set(_request_id(scope))
+        scope.setdefault("state", {})["began"] = time.monotonic()
         exchange = _Exchange(scope, send)
+        IN_FLIGHT.inc()
         try:
             await self._app(scope, receive, exchange.send)
+        except ClientGone:
+            pass
         except Exception:
             log.exception("a request failed")
             await exchange.fail(receive)
         finally:
+            IN_FLIGHT.dec()
             exchange.record()
             request_id.reset(token)
 

@@ -1,94 +1,229 @@
-"""From a question to the bytes of its answer: the cache first, else the repo and then the cache."""
+"""From a question to its page: the cache first, else one flight to the repo."""
 
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Literal
 
-from common.answers import Answer, Meta
-from common.metrics import CACHE_REQUESTS, QUESTION_SECONDS
-from common.questions import Question
-from config.database import Connection
-from services.cache_service import CacheFailed, CacheService, Page
-from utils.exports import MEDIA_TYPES, Format, as_csv, as_json, as_ndjson
+from common.errors import TooManyAtOnce, TooManyRequests
+from common.metrics import CACHE_REQUESTS, LIMITED, QUESTION_SECONDS
+from config.database import (
+    Connection,
+    Database,
+    DatabaseError,
+    DeadlineExceeded,
+    get_connection,
+)
+from services.cache_service import CacheFailed, CacheService, Found, Limits
+from services.flights import Flights
+from services.pages import Asked, Page, write
 
-Q = TypeVar("Q", bound=Question)
+CacheResult = Literal["hit", "miss", "stale"]
 
-CacheResult = Literal["hit", "miss", "error", "bypass"]
-
-_VERSION = 1  # of the form of pages and answers; a new one leaves the old pages to expire
+_VERSION = 2  # of the form of pages and answers; a new one leaves the old pages to expire
+_NO_LIMITS = Limits()
+_LOOK_AGAIN_S = 0.02
+_SIGN_OF_LIFE_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
+class Policy:
+    """How long answers are kept, in seconds; `enabled` is the kill switch."""
+
+    enabled: bool
+    open_s: int
+    closed_s: int
+    request_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Who asks, up to when there is time, and whether only a new answer will do."""
+
+    limits: Limits
+    deadline: float
+    fresh: bool = False
+
+
+@dataclass(slots=True)
 class Served:
+    """A page, and what there is to tell about it."""
+
     page: Page
     cache: CacheResult
+    found: Found | None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def age_s(self) -> int:
+        return self.found.age_ms // 1000 if self.found and self.cache != "miss" else 0
 
 
 class AnswerService:
-    """Answers questions; closed ranges are kept for longer than open ones."""
+    """Answers questions; ranges that are over are kept for longer than those that go on."""
 
-    def __init__(self, cache: CacheService, database: str, *, open_s: int, closed_s: int) -> None:
-        """`database` tells apart the databases that share a cache."""
+    def __init__(
+        self, cache: CacheService, database: Database, *, identity: str, policy: Policy
+    ) -> None:
+        """`identity` tells apart the databases that share a cache."""
         self._cache = cache
-        self._prefix = f"analytics:{_VERSION}:{database}"
-        self._open_s = open_s
-        self._closed_s = closed_s
+        self._database = database
+        self._prefix = f"analytics:{_VERSION}:{identity}"
+        self._policy = policy
+        self._flights: Flights[Page] = Flights()
+        self._refreshing: set[asyncio.Task[None]] = set()
 
-    async def answer(
-        self,
-        connection: Connection,
-        method: Callable[[Q], Answer[Any]],
-        question: Q,
-        *,
-        form: Format,
-        fresh: bool,
-    ) -> Served:
-        """The answer as `form`; `fresh` does not look into the cache.
+    def key(self, name: str, fingerprint: str, form: str, *, compressed: bool) -> str:
+        return f"{self._prefix}:{name}:{form}:{'gzip' if compressed else 'plain'}:{fingerprint}"
+
+    async def look_up(self, key: str, visit: Visit) -> Found | None:
+        """What the cache says; None while Redis is away.
+
+        Raises: TooManyRequests, TooManyAtOnce.
+        """
+        try:
+            found = await self._cache.look_up(key, visit.limits, overlook=self._overlooks(visit))
+        except CacheFailed:
+            if visit.limits:
+                LIMITED.labels("unknown").inc()
+            return None
+        _refuse_over_limit(found, visit.limits)
+        return found
+
+    def hit(self, asked: Asked, found: Found) -> Served | None:
+        """The page if it will do; shortly before its end one of those who ask has it renewed."""
+        if found.verdict != "hit" or found.page is None:
+            return None
+        CACHE_REQUESTS.labels("hit").inc()
+        if found.page.is_due(found.fresh_ms / 1000):
+            self._refresh(asked)
+        return Served(found.page, "hit", found)
+
+    async def compute(self, asked: Asked, visit: Visit, found: Found | None) -> Served:
+        """The page that was not found, or the old one while PostgreSQL is away.
 
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
-        key = f"{self._prefix}:{question.name}:{form}:{question.fingerprint()}"
-        cached, result = (None, "bypass") if fresh else await self._cached(key)
-        CACHE_REQUESTS.labels(result).inc()
-        if cached is not None:
-            return Served(cached, result)
-        with QUESTION_SECONDS.labels(question.name).time():
-            page, ttl_s = await connection.run(lambda: self._compute(method, question, key, form))
-        if result != "error":  # a Redis that just failed is not waited for again
-            await self._keep(page, ttl_s)
-        return Served(page, result)
-
-    async def _cached(self, key: str) -> tuple[Page | None, CacheResult]:
         try:
-            page = await self._cache.get(key)
-        except CacheFailed:
-            return None, "error"
-        return page, "hit" if page else "miss"
+            return Served(await self._page(asked, visit, found), "miss", found)
+        except DatabaseError:
+            if found is None or found.page is None:
+                raise
+            CACHE_REQUESTS.labels("stale").inc()
+            return Served(found.page, "stale", found)
 
-    async def _keep(self, page: Page, ttl_s: int) -> None:
+    async def close(self) -> None:
+        """Nobody waits for what is still being renewed."""
+        for task in self._refreshing:
+            task.cancel()
+        await asyncio.gather(*self._refreshing, return_exceptions=True)
+
+    def _overlooks(self, visit: Visit) -> bool:
+        return visit.fresh or not self._policy.enabled
+
+    async def _page(self, asked: Asked, visit: Visit, found: Found | None) -> Page:
+        if self._overlooks(visit):
+            # A flight that took off before might not see what was committed since.
+            CACHE_REQUESTS.labels("bypass").inc()
+            return await self._computed(asked, visit, found)
+        joins = asked.key in self._flights
+        CACHE_REQUESTS.labels(_result(found, joins=joins)).inc()
+        try:
+            async with asyncio.timeout(visit.deadline - time.monotonic()):
+                return await self._flights.join(
+                    asked.key, lambda: self._flight(asked, visit, found)
+                )
+        except TimeoutError:
+            raise DeadlineExceeded from None
+        finally:
+            if found and (joins or not found.leads):  # else the flight gives back what it held
+                await self._settle(asked, visit, found)
+
+    async def _flight(self, asked: Asked, visit: Visit, found: Found | None) -> Page:
+        """Compute the page, or wait for the process that does."""
+        while found and not found.leads:
+            if found.verdict == "hit" and found.page:
+                return found.page
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            found = await self._looked_again(asked.key)
+        return await self._computed(asked, visit, found)
+
+    async def _looked_again(self, key: str) -> Found | None:
         with suppress(CacheFailed):
-            if ttl_s:
-                await self._cache.put(page, ttl_s)
+            return await self._cache.look_up(key, _NO_LIMITS)
+        return None
 
-    def _compute(
-        self, method: Callable[[Q], Answer[Any]], question: Q, key: str, form: Format
-    ) -> tuple[Page, int]:
-        """Runs in a thread: large answers take a while to write down."""
-        answer = method(question)
-        page = Page(key, MEDIA_TYPES[form], _headers(answer.meta), _body(answer, form))
-        return page, self._closed_s if answer.meta.is_over else self._open_s
+    async def _computed(self, asked: Asked, visit: Visit, found: Found | None) -> Page:
+        page = None
+        try:
+            async with self._signs_of_life(asked.key, found):
+                connection = get_connection(self._database, visit.deadline)
+                with QUESTION_SECONDS.labels(asked.name).time():
+                    page = await connection.run(lambda: self._written(asked, connection))
+            return page
+        finally:
+            await self._settle(asked, visit, found, page)
+
+    def _written(self, asked: Asked, connection: Connection) -> Page:
+        """Runs in a thread."""
+        began = time.perf_counter()
+        answer = asked.answer(connection)
+        kept_s = self._policy.closed_s if answer.meta.is_over else self._policy.open_s
+        return write(asked, answer, compute_s=time.perf_counter() - began, fresh_s=kept_s)
+
+    def _refresh(self, asked: Asked) -> None:
+        if asked.key not in self._flights:
+            task = asyncio.create_task(self._refreshed(asked))
+            self._refreshing.add(task)
+            task.add_done_callback(self._refreshing.discard)
+
+    async def _refreshed(self, asked: Asked) -> None:
+        visit = Visit(_NO_LIMITS, time.monotonic() + self._policy.request_s)
+        with suppress(CacheFailed, DatabaseError):
+            found = await self._cache.look_up(asked.key, _NO_LIMITS, overlook=True)
+            if found.leads:
+                CACHE_REQUESTS.labels("refresh").inc()
+                await self._flights.join(asked.key, lambda: self._flight(asked, visit, found))
+
+    @asynccontextmanager
+    async def _signs_of_life(self, key: str, found: Found | None) -> AsyncIterator[None]:
+        """Tell other processes now and then that the page is being computed."""
+        task = asyncio.create_task(self._renew(key)) if found and found.leads else None
+        try:
+            yield
+        finally:
+            if task:
+                task.cancel()
+
+    async def _renew(self, key: str) -> None:
+        with suppress(CacheFailed):
+            while True:
+                await asyncio.sleep(_SIGN_OF_LIFE_S)
+                await self._cache.renew(key)
+
+    async def _settle(
+        self, asked: Asked, visit: Visit, found: Found | None, page: Page | None = None
+    ) -> None:
+        if found is None:  # a Redis that just failed is not waited for again
+            return
+        with suppress(CacheFailed):
+            await self._cache.settle(
+                asked.key, visit.limits, found.token, page if self._policy.enabled else None
+            )
 
 
-def _headers(meta: Meta) -> dict[str, str]:
-    """What CSV and NDJSON have no other place for."""
-    cursors = {"X-Next-Cursor": "next_cursor", "X-Previous-Cursor": "previous_cursor"}
-    found = {header: getattr(meta, name, None) for header, name in cursors.items()}
-    return {header: cursor for header, cursor in found.items() if cursor}
+def _result(found: Found | None, *, joins: bool) -> str:
+    if found is None:
+        return "error"
+    return "joined" if joins or not found.leads else "miss"
 
 
-def _body(answer: Answer[Any], form: Format) -> bytes:
-    if form == "json":
-        return as_json(answer)
-    row_type, rows = answer.table()
-    return as_csv(row_type, rows) if form == "csv" else as_ndjson(rows)
+def _refuse_over_limit(found: Found, limits: Limits) -> None:
+    if found.verdict == "rate":
+        LIMITED.labels("rate").inc()
+        raise TooManyRequests(limits.per_second, found.wait_ms)
+    if found.verdict == "slots":
+        LIMITED.labels("at_once").inc()
+        raise TooManyAtOnce(limits.at_once)

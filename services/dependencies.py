@@ -1,16 +1,22 @@
 """What handlers ask for. All of it is async: a sync dependency would take a thread."""
 
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends, Request, Response
-from starlette.datastructures import Headers
+from fastapi.security import HTTPBearer
 
 from common.answers import Answer
 from common.questions import Question
 from config.database import Connection, get_connection
+from repo.api_keys import ApiKey
 from repo.events import EventsRepo
-from services.answer_service import AnswerService
+from services.answer_service import Served
+from services.delivery import Known, accepts_gzip, look, looks, respond, visit_of
+from services.hang_up import unless_hung_up
+from services.pages import Asked
 from services.resources import Resources
 from utils.exports import preferred_format
 
@@ -22,9 +28,9 @@ async def get_resources(request: Request) -> Resources:
 
 
 async def get_request_connection(
-    resources: Annotated[Resources, Depends(get_resources)],
+    request: Request, resources: Annotated[Resources, Depends(get_resources)]
 ) -> Connection:
-    return get_connection(resources.database, resources.request_timeout_s)
+    return get_connection(resources.database, request.state.began + resources.request_s)
 
 
 async def get_events_repo(
@@ -33,30 +39,80 @@ async def get_events_repo(
     return EventsRepo(connection)
 
 
+async def get_reader(
+    request: Request,
+    resources: Annotated[Resources, Depends(get_resources)],
+    _: Annotated[object, Depends(HTTPBearer(auto_error=False))],  # describes, and checks nothing
+) -> ApiKey | None:
+    """The key of who asks. Raises: Unauthorized, InvalidKey, Forbidden, Unavailable."""
+    return await resources.keys.check(request.headers.get("authorization"), "read")
+
+
 class Ask:
     """Answers a question in the form that the request wants."""
 
-    def __init__(self, answers: AnswerService, connection: Connection, headers: Headers) -> None:
-        self._answers = answers
-        self._connection = connection
-        self._headers = headers
+    def __init__(self, request: Request, resources: Resources, key: ApiKey | None) -> None:
+        self._request = request
+        self._resources = resources
+        self._limits = resources.limits_of(key)
+        deadline = request.state.began + resources.request_s
+        self._visit = visit_of(request.headers, self._limits, deadline)
 
     async def __call__(self, method: Callable[[Q], Answer[Any]], question: Q) -> Response:
-        served = await self._answers.answer(
-            self._connection,
-            method,
-            question,
-            form=question.format or preferred_format(self._headers.get("accept", "")),
-            fresh="no-cache" in self._headers.get("cache-control", ""),
+        """`method` is one of a repo, which is made anew with the connection that answers.
+
+        Raises: TooManyRequests, TooManyAtOnce, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
+        ClientGone.
+        """
+        request = self._request
+        asked = self._asked(method, question)
+        if seen := looks(request.scope, request.headers):
+            self._resources.memory.put(seen, Known(asked, request.scope["route"]))
+        served = await self._served(asked)
+        return respond(served, request.headers, self._limits, request.state.began)
+
+    async def _served(self, asked: Asked) -> Served:
+        answers = self._resources.answers
+        looked = self._request.scope["state"].pop("looked", None)
+        looked = looked or await look(answers, asked.key, self._visit)
+        served = answers.hit(asked, looked.found) if looked.found else None
+        began = time.perf_counter()
+        if served is None:
+            computing = answers.compute(asked, self._visit, looked.found)
+            served = await unless_hung_up(self._request.receive, computing)
+            served.seconds["answer"] = time.perf_counter() - began
+        served.seconds["cache"] = looked.seconds
+        return served
+
+    def _asked(self, method: Callable[[Q], Answer[Any]], question: Q) -> Asked:
+        headers = self._request.headers
+        form = question.format or preferred_format(headers.get("accept", ""))
+        compressed = accepts_gzip(headers)
+        key = self._resources.answers.key(
+            question.name, question.fingerprint(), form, compressed=compressed
         )
-        headers = {"X-Cache": served.cache, "Cache-Control": "private, no-cache", "Vary": "Accept"}
-        page = served.page
-        return Response(page.body, media_type=page.media_type, headers=headers | page.headers)
+        repo_type = type(cast(Any, method).__self__)
+        return Asked(
+            question.name,
+            key,
+            form,
+            compressed,
+            partial(_answer, repo_type, method.__name__, question),
+        )
+
+
+def _answer(
+    repo_type: Callable[[Connection], object],
+    method: str,
+    question: Question,
+    connection: Connection,
+) -> Answer[Any]:
+    return cast(Answer[Any], getattr(repo_type(connection), method)(question))
 
 
 async def get_ask(
     request: Request,
     resources: Annotated[Resources, Depends(get_resources)],
-    connection: Annotated[Connection, Depends(get_request_connection)],
+    key: Annotated[ApiKey | None, Depends(get_reader)],
 ) -> Ask:
-    return Ask(resources.answers, connection, request.headers)
+    return Ask(request, resources, key)

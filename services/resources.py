@@ -1,16 +1,30 @@
 """What the application opens when it starts and closes when it stops."""
 
+import asyncio
+import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
+from pydantic import SecretStr
+
+from common.metrics import Publisher, published
 from config.database import Database
 from config.settings import Settings
-from services.answer_service import AnswerService
-from services.cache_service import CacheService, redis_client
+from repo.api_keys import ApiKey
+from services.answer_service import AnswerService, Policy
+from services.auth import KeyRing
+from services.cache_service import CacheService, Limits, redis_client
+from services.delivery import Known, Looks
+from services.memory import Memory
 from services.servers import servers
 from utils.postgres import database_identity
+
+log = logging.getLogger("analytics.resources")
+
+_REMEMBERED = 5_000  # requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +34,15 @@ class Resources:
     database: Database
     cache: CacheService
     answers: AnswerService
-    request_timeout_s: float
+    keys: KeyRing
+    memory: Memory[Looks, Known]
+    limits: Limits
+    request_s: float
+    metrics_token: SecretStr | None
+
+    def limits_of(self, key: ApiKey | None) -> Limits:
+        """Without a key there is no limit."""
+        return self.limits.of(f"key{key.key_id}") if key else Limits()
 
 
 @asynccontextmanager
@@ -32,16 +54,41 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         url = questions.get_secret_value() if questions else endpoints.database_url
         database = open_database(settings, url)
         stack.callback(database.close)
+        publisher = stack.enter_context(published(database))
+        await stack.enter_async_context(_running(_publish(publisher)))
+        await stack.enter_async_context(_running(database.keep()))
         client = redis_client(endpoints.redis_url, settings.cache_timeout_s)
         stack.push_async_callback(client.aclose)
-        cache = CacheService(client, settings.cache_timeout_s)
-        answers = AnswerService(
-            cache,
-            database_identity(url),
-            open_s=settings.cache_open_s,
-            closed_s=settings.cache_closed_s,
+        cache = CacheService(
+            client,
+            settings.cache_timeout_s,
+            request_s=settings.request_timeout_s,
+            stale_s=settings.cache_stale_s,
         )
-        yield Resources(database, cache, answers, settings.request_timeout_s)
+        answers = AnswerService(
+            cache, database, identity=database_identity(url), policy=_policy(settings)
+        )
+        stack.push_async_callback(answers.close)
+        keys = KeyRing(database, endpoints.database_url, may_be_open=may_be_open(settings))
+        stack.push_async_callback(keys.tell_used)
+        await stack.enter_async_context(_running(keys.keep()))
+        limits = Limits("", settings.rate_limit, settings.at_once_limit)
+        memory: Memory[Looks, Known] = Memory(_REMEMBERED)
+        yield Resources(
+            database,
+            cache,
+            answers,
+            keys,
+            memory,
+            limits,
+            settings.request_timeout_s,
+            settings.metrics_token,
+        )
+
+
+def may_be_open(settings: Settings) -> bool:
+    """Whether keys are needed only once there are some: on one's own machine and database."""
+    return settings.database_url is None and settings.is_loopback
 
 
 def open_database(settings: Settings, url: str) -> Database:
@@ -50,5 +97,40 @@ def open_database(settings: Settings, url: str) -> Database:
         size=settings.pool_size,
         waiters=settings.pool_waiters,
         acquire_timeout_s=settings.acquire_timeout_s,
+        statement_timeout_s=settings.request_timeout_s,
+        lifetime_s=settings.connection_lifetime_s,
         name=f"analytics-{os.getpid()}",
     )
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(
+        enabled=settings.cache_enabled,
+        open_s=settings.cache_open_s,
+        closed_s=settings.cache_closed_s,
+        request_s=settings.request_timeout_s,
+    )
+
+
+async def _publish(publisher: Publisher) -> NoReturn:
+    """So that the worker that is asked for metrics can show those of the others."""
+    while True:
+        await asyncio.sleep(1)
+        publisher.publish()
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, Any]) -> AsyncIterator[None]:
+    """Work in the background that never ends by itself."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(_tell_failure)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def _tell_failure(task: "asyncio.Task[Any]") -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.critical("work in the background ended", exc_info=error)

@@ -38,14 +38,15 @@ def steady(text: str) -> Any:
     return answer
 
 
-def check(base: str) -> int:
+def check(client: httpx.Client) -> int:
     """How many examples there are. Raises: AssertionError."""
     found = list(examples())
     for example in found:
-        text = httpx.get(base + example.path).text
+        text = client.get(example.path).text
         assert steady(text) == steady(example.answer), f"{example.path} gives {text}"
     return len(found)
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{check(sys.argv[1])} answers are as the README says\n")
+    with httpx.Client(base_url=sys.argv[1]) as client:
+        sys.stdout.write(f"{check(client)} answers are as the README says\n")

@@ -12,6 +12,10 @@ from pydantic import SecretStr
 
 from config.settings import Settings
 from main import create_app
+from tests.servers import KEY
+
+AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
+METRICS_TOKEN = "the-token-of-the-tests"
 
 
 @contextmanager
@@ -21,7 +25,8 @@ def running(database_url: str, redis_url: str, **more: Any) -> Iterator[httpx.Cl
         Settings(
             DATABASE_URL=SecretStr(database_url),
             REDIS_URL=SecretStr(redis_url),
-            **more,
+            metrics_token=SecretStr(METRICS_TOKEN),
+            **{"rate_limit": 0, "at_once_limit": 0, **more},
         )
     )
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
@@ -30,7 +35,8 @@ def running(database_url: str, redis_url: str, **more: Any) -> Iterator[httpx.Cl
     try:
         _wait_until_started(server, thread)
         port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        base = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=base, headers=AUTHORIZED, timeout=30) as client:
             yield client
     finally:
         server.should_exit = True
@@ -43,3 +49,16 @@ def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> Non
         assert thread.is_alive(), "the service stopped while it started"
         assert time.monotonic() < deadline, "the service did not start in time"
         time.sleep(0.005)
+
+
+def scrape(service: httpx.Client) -> str:
+    """The page of metrics."""
+    page = service.get("/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"})
+    assert page.status_code == 200, page.text
+    return page.text
+
+
+def value(page: str, series: str) -> float:
+    """The value of one series; 0 where it is not there yet."""
+    found = [line for line in page.splitlines() if line.startswith(series + " ")]
+    return float(found[0].rsplit(" ", 1)[1]) if found else 0.0

@@ -11,10 +11,14 @@ from uuid import uuid4
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
+from repo.api_keys import KeysRepo
 from repo.migrate import migrate, migrations
+from services.auth import digest_of
 from services.embedded import Endpoints, embedded_servers
 
 OLDER_POSTGRES = Path("/usr/lib/postgresql/15/bin")
+
+KEY = "ask_the-key-of-the-tests"
 
 # An odd zone of the server must change no answer; nothing here has to survive a power cut.
 OPTIONS = {"timezone": "Pacific/Auckland", "fsync": "off", "full_page_writes": "off"}
@@ -61,13 +65,14 @@ def _containers() -> Iterator[Endpoints]:
 
 
 class Cluster:
-    """A PostgreSQL server and the databases that tests make on it."""
+    """A PostgreSQL server and the databases that tests make on it; their key is KEY."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._template = self._create("template0")
         conn = psycopg2.connect(self._template)
         migrate(conn, migrations())
+        KeysRepo(conn).create("tests", digest_of(KEY), KEY[:8], ["read"])
         conn.close()
 
     def empty_database(self) -> str:

@@ -2,17 +2,21 @@
 
 import hashlib
 import os
+import random
 import select
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, parse_dsn
 from psycopg2.pool import PoolError, SimpleConnectionPool
+
+from utils.breaker import Breaker
 
 # Noticed by the server while a query runs, so that nobody's query ends (Linux has the means).
 _CHECK_CLIENT = {"client_connection_check_interval": "500"} if sys.platform == "linux" else {}
@@ -84,28 +88,48 @@ class ConnectionStats(Protocol):
     discarded: int
 
 
+class ServerAway(psycopg2.OperationalError):
+    """PostgreSQL could not be reached a moment ago, and it is not time to try again."""
+
+
+class PooledConnection(connection):
+    """A connection that knows until when it is used."""
+
+    retire_at: float
+
+
 class GuardedPool(SimpleConnectionPool):
-    """psycopg2's pool, made fit for threads.
+    """psycopg2's pool, made fit for threads and for a server that comes and goes.
 
     The class alone hands out more than `maxconn` under threads, closes what it should keep, hands
     out dead connections and loses the place of one that died in a transaction.
     """
 
-    _pool: list[connection]
-    _used: dict[Any, connection]
+    _pool: list[PooledConnection]
+    _used: dict[Any, PooledConnection]
     _rused: dict[int, Any]
     _args: tuple[Any, ...]
     _kwargs: dict[str, Any]
     _getkey: Callable[[], Any]
 
-    def __init__(self, maxconn: int, dsn: str, *, stats: ConnectionStats, **arguments: Any) -> None:
+    def __init__(
+        self,
+        maxconn: int,
+        dsn: str,
+        *,
+        stats: ConnectionStats,
+        lifetime_s: float,
+        **arguments: Any,
+    ) -> None:
         self._lock = threading.Lock()
         self._connecting = 0
         self._stats = stats
+        self._lifetime_s = lifetime_s
+        self._breaker = Breaker(failures=1, first_s=0.2, longest_s=2)
         # None is opened here: the service starts while PostgreSQL is away.
-        super().__init__(0, maxconn, dsn, **arguments)
+        super().__init__(0, maxconn, dsn, connection_factory=PooledConnection, **arguments)
 
-    def getconn(self, key: Any = None) -> connection:
+    def getconn(self, key: Any = None) -> PooledConnection:
         """A connection that lives. Raises: PoolError when all are in use, psycopg2.Error."""
         while (conn := self._claim()) is not None:
             if is_alive(conn):
@@ -114,9 +138,10 @@ class GuardedPool(SimpleConnectionPool):
         return self._open()
 
     def putconn(self, conn: connection, key: Any = None, close: bool = False) -> None:
-        """Take a connection back; it is kept only when no transaction is open on it."""
+        """Take a connection back; it is kept only when it is young and in no transaction."""
+        assert isinstance(conn, PooledConnection)
         idle = conn.closed == 0 and conn.info.transaction_status == TRANSACTION_STATUS_IDLE
-        keep = idle and not close and not self.closed
+        keep = idle and not close and not self.closed and time.monotonic() < conn.retire_at
         if not keep:
             close_quietly(conn)
         with self._lock:
@@ -125,24 +150,57 @@ class GuardedPool(SimpleConnectionPool):
             if keep:
                 self._pool.append(conn)
 
-    def _claim(self) -> connection | None:
+    def renew(self) -> None:
+        """Look after those that are idle, the longest idle first, and open what is missing.
+
+        Raises: PoolError when closed, psycopg2.Error.
+        """
+        with self._lock:
+            idle = len(self._pool)
+        for _ in range(idle):
+            self._renew_one()
+        while conn := self._claim_missing():
+            self.putconn(conn)
+
+    def hang_up(self) -> None:
+        """End whatever those that are lent do; threads must not outlive the service for it."""
+        with self._lock:
+            for conn in self._used.values():
+                hang_up(conn)
+
+    def _renew_one(self) -> None:
+        with self._lock:
+            conn = self._lend(self._pool.pop(0)) if self._pool else None
+        if conn is not None:
+            self.putconn(conn, close=not is_alive(conn))
+
+    def _claim_missing(self) -> PooledConnection | None:
+        with self._lock:
+            if self.closed or len(self._pool) + self._taken() >= self.maxconn:
+                return None
+            self._connecting += 1
+        return self._open()
+
+    def _claim(self) -> PooledConnection | None:
         """An idle connection, or None and the right to open one."""
         with self._lock:
             if self.closed:
                 raise PoolError("connection pool is closed")
             if self._pool:
                 return self._lend(self._pool.pop())
-            if len(self._used) + self._connecting >= self.maxconn:
+            if self._taken() >= self.maxconn:
                 raise PoolError("connection pool exhausted")
             self._connecting += 1
             return None
 
-    def _open(self) -> connection:
+    def _taken(self) -> int:
+        return len(self._used) + self._connecting
+
+    def _open(self) -> PooledConnection:
         """Connect outside the lock: while PostgreSQL is away each attempt may take seconds."""
-        conn: connection | None = None
+        conn: PooledConnection | None = None
         try:
-            conn = psycopg2.connect(*self._args, **self._kwargs)
-            conn.autocommit = True  # transactions are begun by the text that they consist of
+            conn = self._connect()
             return conn
         finally:
             with self._lock:
@@ -151,7 +209,21 @@ class GuardedPool(SimpleConnectionPool):
                     self._stats.opened += 1
                     self._lend(conn)
 
-    def _lend(self, conn: connection) -> connection:
+    def _connect(self) -> PooledConnection:
+        if not self._breaker.allows():
+            raise ServerAway(str(ServerAway.__doc__))
+        try:
+            conn = cast(PooledConnection, psycopg2.connect(*self._args, **self._kwargs))
+        except psycopg2.OperationalError:
+            self._breaker.failed()
+            raise
+        self._breaker.succeeded()
+        conn.autocommit = True  # transactions are begun by the text that they consist of
+        # Not all at once: those that were opened together would be renewed together.
+        conn.retire_at = time.monotonic() + self._lifetime_s * random.uniform(0.8, 1)
+        return conn
+
+    def _lend(self, conn: PooledConnection) -> PooledConnection:
         key = self._getkey()
         self._used[key] = conn
         self._rused[id(conn)] = key

@@ -1,12 +1,10 @@
 """How one PostgreSQL and one Valkey are made, started and stopped."""
 
-import ctypes
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,11 +13,11 @@ from pathlib import Path
 
 from services.embedded.binaries import Binaries, EmbeddedError, child_user, give_to_child
 from services.embedded.folder import NAME, Places, write_private
+from utils.processes import DyingWithParent
 
 _READY_WITHIN_S = 60
 _STOP_WITHIN_S = 10
 _LONGEST_SOCKET_FOLDER = 90  # a socket's path has room for 107 bytes on Linux, 103 on macOS
-_PR_SET_PDEATHSIG = 1
 
 _POSTGRES = {
     "listen_addresses": "127.0.0.1",
@@ -64,7 +62,7 @@ class Server:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_dying_with_parent(self.dies_by),
+                preexec_fn=DyingWithParent(self.dies_by),
                 start_new_session=True,
                 **child_user(),
             )
@@ -217,17 +215,3 @@ def _listens(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
-
-
-def _dying_with_parent(number: signal.Signals) -> Callable[[], None] | None:
-    """Runs in the child after it has changed its user, which would forget the wish."""
-    if sys.platform != "linux":
-        return None
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
-
-    def wish() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(number))
-        if os.getppid() != parent:  # it died in between
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return wish

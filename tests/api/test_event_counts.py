@@ -66,7 +66,7 @@ def test_a_committed_event_is_in_the_next_uncached_answer(
     fresh = service.get(
         "/analytics/event-counts", params=asked, headers={"Cache-Control": "no-cache"}
     )
-    assert fresh.headers["x-cache"] == "bypass"
+    assert fresh.headers["x-cache"] == "miss"
     assert fresh.json()["data"]["events"] == 1
 
 

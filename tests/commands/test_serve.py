@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.running import METRICS_TOKEN
+from tests.servers import KEY
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +27,7 @@ def serve(database_url: str, redis_url: str) -> Iterator[Serve]:
 
     def start(**settings: str) -> subprocess.Popen[str]:
         urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "ANALYTICS_PORT": "0"}
+        urls["ANALYTICS_METRICS_TOKEN"] = METRICS_TOKEN
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "main.py"), "serve"],
             env={**os.environ, **urls, **settings},
@@ -53,8 +56,9 @@ def where_to_look(process: subprocess.Popen[str]) -> list[str]:
 
 
 def answers(address: str) -> bool:
+    token = METRICS_TOKEN if address.endswith("/metrics") else KEY
     try:
-        return httpx.get(address).status_code == 200
+        return httpx.get(address, headers={"Authorization": f"Bearer {token}"}).status_code == 200
     except httpx.TransportError:
         return False
 

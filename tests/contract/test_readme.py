@@ -9,12 +9,13 @@ import pytest
 from config.settings import Settings, variable
 from main import cli, create_app
 from tests import readme
+from tests.running import scrape
 
 TEXT = readme.README.read_text()
 
 
 def test_the_curl_lines_give_the_answers_that_are_printed(history: httpx.Client) -> None:
-    assert readme.check(str(history.base_url)) == 6
+    assert readme.check(history) == 6
 
 
 @pytest.mark.parametrize("field", Settings.model_fields)
@@ -44,7 +45,7 @@ def test_each_command_is_told(command: click.Command) -> None:
 
 
 def test_each_metric_is_told_and_no_other(history: httpx.Client) -> None:
-    shown = set(re.findall(r"^# TYPE (\w+) ", history.get("/metrics").text, re.MULTILINE))
+    shown = set(re.findall(r"^# TYPE (\w+) ", scrape(history), re.MULTILINE))
     ours = {name for name in shown if name.startswith(("analytics_", "http_"))}
     table = TEXT.split("## Metrics")[1].split("\n## ")[0]
     assert set(re.findall(r"`((?:analytics|http)_\w+)`", table)) == ours

@@ -1,10 +1,12 @@
 """The guarded pool, against a server whose own view of its sessions is what counts."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import psycopg2
@@ -12,8 +14,10 @@ import pytest
 from psycopg2.extensions import connection
 from psycopg2.pool import PoolError
 
+from common.decorators import with_cursor
 from config.database import (
     Connection,
+    Cursor,
     Database,
     DatabaseUnavailable,
     DeadlineExceeded,
@@ -67,8 +71,12 @@ def query(connection: Connection, text: str) -> Callable[[], Any]:
 
 
 async def ask(database: Database, text: str, timeout_s: float = 20) -> Any:
-    connection = get_connection(database, timeout_s)
+    connection = get_connection(database, time.monotonic() + timeout_s)
     return await connection.run(query(connection, text))
+
+
+def soon() -> float:
+    return time.monotonic() + 20
 
 
 def test_threads_cannot_open_more_than_the_limit(database: Database, conn: connection) -> None:
@@ -184,8 +192,113 @@ def test_a_connection_that_dies_at_work_leaves_its_place(
     assert asyncio.run(ask(database, "select 1")) == 1
 
 
+class _Repo:
+    """As all repos are, with a method that waits for its connection to be killed once."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.calls = 0
+
+    @with_cursor
+    def get_seven(self, cur: Cursor) -> int:
+        self.calls += 1
+        cur.execute("select 7 from pg_sleep(%s)", (10 if self.calls == 1 else 0,))
+        return int(only(cur.fetchone()))
+
+
+def test_a_read_whose_connection_dies_is_done_once_more(
+    database: Database, conn: connection
+) -> None:
+    repo = _Repo(get_connection(database, soon()))
+
+    async def killed_once() -> int:
+        asked = asyncio.create_task(repo.connection.run(repo.get_seven))
+        while not sessions(conn, "active"):
+            await asyncio.sleep(0.01)
+        kill_sessions(conn, "active")
+        return await asked
+
+    assert asyncio.run(killed_once()) == 7
+    assert repo.calls == 2
+
+
+def test_a_read_that_was_given_up_is_not_done_again(database: Database) -> None:
+    repo = _Repo(get_connection(database, time.monotonic() + 0.3))
+    with pytest.raises(DeadlineExceeded):
+        asyncio.run(repo.connection.run(repo.get_seven))
+    wait_until(lambda: database.stats.in_use == 0, within_s=1)
+    assert repo.calls == 1
+
+
+def keep_for(database: Database, seconds: float) -> None:
+    async def keep() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await database.keep(every_s=0.02)
+
+    asyncio.run(keep())
+
+
+def test_the_pool_is_kept_full(database: Database, conn: connection) -> None:
+    keep_for(database, 0.3)
+    assert sessions(conn) == SIZE
+    assert (database.stats.opened, database.stats.discarded) == (SIZE, 0)
+    kill_sessions(conn)
+    keep_for(database, 0.3)
+    assert sessions(conn) == SIZE
+
+
+def test_connections_grow_old(database_url: str, conn: connection) -> None:
+    database = Database(
+        database_url, size=SIZE, waiters=1, acquire_timeout_s=1, lifetime_s=0.2, name=NAME
+    )
+    keep_for(database, 0.6)
+    assert database.stats.discarded >= SIZE
+    assert sessions(conn) <= SIZE
+    database.close()
+
+
+def test_a_database_that_is_away_is_not_tried_by_everybody() -> None:
+    """A connect that fails takes 2 seconds where packets vanish; here its tries are counted."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.05)
+        url = f"postgresql://nobody@127.0.0.1:{server.getsockname()[1]}/nothing"
+        database = Database(url, size=SIZE, waiters=50, acquire_timeout_s=5, name=NAME)
+        tries = _HangsUp(server)
+        with tries:
+            for _ in range(50):
+                with pytest.raises(DatabaseUnavailable):
+                    asyncio.run(ask(database, "select 1"))
+        assert 1 <= tries.count <= 2
+        database.close()
+
+
+class _HangsUp(AbstractContextManager["_HangsUp"]):
+    """Takes connections and hangs up at once, until it is left."""
+
+    def __init__(self, server: socket.socket) -> None:
+        self.count = 0
+        self._server = server
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._take)
+
+    def _take(self) -> None:
+        while not self._left.is_set():
+            with suppress(TimeoutError):
+                self._server.accept()[0].close()
+                self.count += 1
+
+    def __enter__(self) -> "_HangsUp":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+        self._thread.join()
+
+
 def test_a_snapshot_does_not_change(database: Database, conn: connection) -> None:
-    with get_connection(database, 20).snapshot() as cur:
+    with get_connection(database, soon()).snapshot() as cur:
         cur.execute("select count(*) from events")
         before = cur.fetchone()
         conn.cursor().execute(
@@ -200,7 +313,7 @@ def test_a_snapshot_does_not_change(database: Database, conn: connection) -> Non
 def test_questions_cannot_write(database: Database) -> None:
     with (
         pytest.raises(psycopg2.errors.ReadOnlySqlTransaction),
-        get_connection(database, 20).snapshot() as cur,
+        get_connection(database, soon()).snapshot() as cur,
     ):
         cur.execute("create table t (x int)")
 

@@ -1,5 +1,6 @@
 """Every answer agrees with plain Python over the same events, on each PostgreSQL there is."""
 
+import time
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from itertools import pairwise
@@ -94,7 +95,7 @@ def owner(database_url: str) -> Iterator[connection]:
 @pytest.fixture(scope="module")
 def repo(database_url: str) -> Iterator[EventsRepo]:
     database = Database(database_url, size=1, waiters=0, acquire_timeout_s=1, name="oracle")
-    yield EventsRepo(get_connection(database, 600))
+    yield EventsRepo(get_connection(database, time.monotonic() + 600))
     database.close()
 
 

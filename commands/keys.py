@@ -1,0 +1,98 @@
+"""python main.py keys"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+import click
+
+from commands._prepare import one_line_errors, prepare
+from config.database import connect
+from config.settings import load_settings
+from repo.api_keys import KeyExists, KeyLine, KeysRepo, NoSuchKey, Scope
+from services.auth import new_secret
+from services.servers import servers
+
+_SCOPES = ("read", "write", "admin")
+
+
+@click.group()
+def keys() -> None:
+    """Create, list, rotate and revoke the keys of callers."""
+
+
+@keys.command()
+@click.argument("name")
+@click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(_SCOPES))
+@one_line_errors
+def create(name: str, scopes: tuple[str, ...]) -> None:
+    """Make a key and show it, this once."""
+    secret = new_secret()
+    wanted = cast(list[Scope], sorted(set(scopes)))
+    with _repo() as repo:
+        repo.create(name, secret.digest, secret.hint, wanted)
+    click.echo(secret.text)
+
+
+@keys.command("list")
+@one_line_errors
+def list_() -> None:
+    """Tell the keys there are, never their secrets."""
+    with _repo() as repo:
+        lines = repo.get_all()
+    for line in (("NAME", "KEY", "SCOPES", "CREATED", "ENDS", "LAST USED"), *map(_shown, lines)):
+        click.echo("{:<24} {:<10} {:<18} {:<20} {:<20} {}".format(*line).rstrip())
+
+
+@keys.command()
+@click.argument("name")
+@click.option(
+    "--grace-hours",
+    default=24.0,
+    type=click.FloatRange(0, 24 * 365),
+    show_default=True,
+    help="How long the old key works on.",
+)
+@one_line_errors
+def rotate(name: str, grace_hours: float) -> None:
+    """Replace a key by a new one of the same scopes and show it, this once."""
+    secret = new_secret()
+    with _repo() as repo:
+        repo.rotate(name, secret.digest, secret.hint, timedelta(hours=grace_hours))
+    click.echo(secret.text)
+
+
+@keys.command()
+@click.argument("name")
+@one_line_errors
+def revoke(name: str) -> None:
+    """End all keys of this name, within 5 seconds on every worker."""
+    with _repo() as repo:
+        repo.revoke(name)
+    click.echo(f"The keys of {name} work no more.")
+
+
+@contextmanager
+def _repo() -> Iterator[KeysRepo]:
+    with servers(load_settings()) as endpoints:
+        prepare(endpoints.database_url)
+        conn = connect(endpoints.database_url, "analytics-keys")
+        try:
+            yield KeysRepo(conn)
+        except NoSuchKey as exc:
+            raise click.ClickException(f"no key of the name {exc} works") from exc
+        except KeyExists as exc:
+            message = f"a key of the name {exc} works already: rotate or revoke it"
+            raise click.ClickException(message) from exc
+        finally:
+            conn.close()
+
+
+def _shown(line: KeyLine) -> tuple[str, ...]:
+    moments = (line.created_at, line.ends_at, line.last_used_at)
+    return (line.name, line.hint + "...", ",".join(line.scopes), *map(_moment, moments))
+
+
+def _moment(moment: datetime | None) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}Z" if moment else "never"

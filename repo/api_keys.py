@@ -1,0 +1,125 @@
+"""Keys of callers: what is kept of them, which is never the secret."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
+
+from psycopg2 import errors
+from psycopg2.extensions import connection
+
+from common.decorators import with_cursor
+from config.database import Connection, Cursor, DatabaseUnavailable
+from repo.statements import statements
+
+SQL = statements("api_keys")
+
+_NO_SCHEMA = "the schema is missing: run `python main.py migrate`"
+
+Scope = Literal["read", "write", "admin"]
+
+
+class ApiKey(NamedTuple):
+    """A key that works."""
+
+    key_id: int
+    name: str
+    digest: bytes
+    scopes: frozenset[str]
+
+    def may(self, scope: Scope) -> bool:
+        """`admin` may do all."""
+        return scope in self.scopes or "admin" in self.scopes
+
+
+class KeyLine(NamedTuple):
+    """What there is to tell about a key."""
+
+    name: str
+    hint: str
+    scopes: list[str]
+    created_at: datetime
+    ends_at: datetime | None
+    last_used_at: datetime | None
+
+
+class NoSuchKey(Exception):
+    """No key of this name works."""
+
+
+class KeyExists(Exception):
+    """A key of this name works already."""
+
+
+class ApiKeysRepo:
+    """The keys that questions are asked with."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    @with_cursor
+    def get_active_keys(self, cur: Cursor) -> list[ApiKey]:
+        """Those that work now."""
+        cur.execute(SQL["api_keys_active"])
+        return [
+            ApiKey(key_id, name, bytes(digest), frozenset(scopes))
+            for key_id, name, digest, scopes in cur
+        ]
+
+
+class KeysRepo:
+    """The keys as their keeper sees them; each method is one transaction."""
+
+    def __init__(self, conn: connection) -> None:
+        self._conn = conn
+
+    def get_all(self) -> list[KeyLine]:
+        with self._conn, self._conn.cursor() as cur:
+            cur.execute(SQL["api_keys_all"])
+            return [KeyLine(*row) for row in cur]
+
+    def has_any(self) -> bool:
+        """Whether any key works. Raises: DatabaseUnavailable where there is no schema."""
+        try:
+            with self._conn, self._conn.cursor() as cur:
+                cur.execute(SQL["api_keys_active"])
+                return cur.rowcount > 0
+        except errors.UndefinedTable as exc:
+            raise DatabaseUnavailable(_NO_SCHEMA) from exc
+
+    def create(self, name: str, digest: bytes, hint: str, scopes: Sequence[Scope]) -> None:
+        """Raises: KeyExists."""
+        try:
+            with self._conn, self._conn.cursor() as cur:
+                cur.execute(
+                    SQL["api_keys_insert"],
+                    {"name": name, "digest": digest, "hint": hint, "scopes": list(scopes)},
+                )
+        except errors.UniqueViolation as exc:
+            raise KeyExists(name) from exc
+
+    def rotate(self, name: str, digest: bytes, hint: str, grace: timedelta) -> None:
+        """The name's key is another one now; the old one works for `grace`. Raises: NoSuchKey."""
+        with self._conn, self._conn.cursor() as cur:
+            cur.execute(SQL["api_keys_end"], {"name": name, "grace": grace})
+            row = cur.fetchone()
+            if row is None:
+                raise NoSuchKey(name)
+            cur.execute(
+                SQL["api_keys_insert"],
+                {"name": name, "digest": digest, "hint": hint, "scopes": row[0]},
+            )
+
+    def revoke(self, name: str) -> None:
+        """Raises: NoSuchKey."""
+        with self._conn, self._conn.cursor() as cur:
+            cur.execute(SQL["api_keys_end_all"], {"name": name})
+            if not cur.rowcount:
+                raise NoSuchKey(name)
+
+    def tell_used(self, moments: Mapping[int, float]) -> None:
+        """When keys were used last, in seconds since 1970."""
+        with self._conn, self._conn.cursor() as cur:
+            cur.execute(
+                SQL["api_keys_used"],
+                {"key_ids": list(moments), "moments": list(moments.values())},
+            )

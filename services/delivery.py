@@ -1,0 +1,110 @@
+"""What of HTTP concerns all answers: how requests look, and the headers of responses."""
+
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Scope
+
+from common.errors import rate_limit_headers
+from services.answer_service import AnswerService, Served, Visit
+from services.cache_service import Found, Limits
+from services.pages import Asked
+
+_LONGEST_REMEMBERED = 2_000  # bytes of a request
+_SHARED = {"Cache-Control": "private, no-cache", "Vary": "Accept, Accept-Encoding"}
+_NOT_IN_304 = ("Content-Encoding",)
+
+
+class Looks(NamedTuple):
+    """All of a request that its question comes from: what looks the same asks the same."""
+
+    path: bytes
+    query: bytes
+    accept: str
+    compressed: bool
+
+
+class Known(NamedTuple):
+    """A question that was asked before, and the route that it came by."""
+
+    asked: Asked
+    route: object
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What the cache said to a request, and how long that took."""
+
+    found: Found | None
+    seconds: float
+
+
+def looks(scope: Scope, headers: Headers) -> Looks | None:
+    """None for a request that is too long to be remembered."""
+    path, query = scope["raw_path"], scope["query_string"]
+    accept = headers.get("accept", "")
+    if len(path) + len(query) + len(accept) > _LONGEST_REMEMBERED:
+        return None
+    return Looks(path, query, accept, accepts_gzip(headers))
+
+
+def accepts_gzip(headers: Headers) -> bool:
+    """Whether gzip is named and not refused; `*` alone does not ask for it."""
+    for coding in headers.get("accept-encoding", "").lower().split(","):
+        name, _, weight = coding.partition(";")
+        if name.strip() == "gzip":
+            return weight.replace(" ", "").rstrip("0.") != "q="
+    return False
+
+
+def visit_of(headers: Headers, limits: Limits, deadline: float) -> Visit:
+    return Visit(limits, deadline, fresh="no-cache" in headers.get("cache-control", "").lower())
+
+
+async def look(answers: AnswerService, key: str, visit: Visit) -> Looked:
+    """Raises: TooManyRequests, TooManyAtOnce."""
+    began = time.perf_counter()
+    found = await answers.look_up(key, visit)
+    return Looked(found, time.perf_counter() - began)
+
+
+def respond(served: Served, headers: Headers, limits: Limits, began: float) -> Response:
+    """The page, or 304 where the client has it; `began` is the monotonic start of the request."""
+    page = served.page
+    told = {
+        **_SHARED,
+        "ETag": page.etag,
+        "X-Cache": served.cache,
+        "Age": str(served.age_s),
+        "Server-Timing": _timing(served.seconds, time.monotonic() - began),
+        **_limits(served.found, limits),
+        **page.headers,
+    }
+    if _has(headers.get("if-none-match"), page.etag):
+        for name in _NOT_IN_304:
+            told.pop(name, None)
+        return Response(status_code=304, headers=told)
+    return Response(page.body, headers=told, media_type=page.media_type)
+
+
+def _has(if_none_match: str | None, etag: str) -> bool:
+    """Compared weakly, as RFC 9110 wants it for If-None-Match."""
+    if if_none_match is None:
+        return False
+    given = [tag.strip() for tag in if_none_match.split(",")]
+    return "*" in given or any(tag.removeprefix("W/") == etag.removeprefix("W/") for tag in given)
+
+
+def _timing(seconds: dict[str, float], total: float) -> str:
+    return ", ".join(
+        f"{name};dur={spent * 1000:.2f}" for name, spent in (*seconds.items(), ("total", total))
+    )
+
+
+def _limits(found: Found | None, limits: Limits) -> dict[str, str]:
+    if found is None or not limits.per_second:
+        return {}
+    return rate_limit_headers(limits.per_second, found.left, found.wait_ms)

@@ -1,0 +1,88 @@
+"""Pages: answers as they are sent, and how they are written down."""
+
+import gzip
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from common.answers import Answer, Meta
+from config.database import Connection
+from utils.exports import MEDIA_TYPES, Format, as_csv, as_json, as_ndjson
+
+_WORTH_COMPRESSING = 1_000  # bytes; below, headers weigh more
+_LEVEL = 5
+_ANEW = ("computed_at", "complete_until")
+
+
+class Page(msgspec.Struct, frozen=True, array_like=True):
+    """An answer as it is sent."""
+
+    key: str
+    media_type: str
+    headers: dict[str, str]
+    body: bytes
+    etag: str
+    compute_s: float
+    """How long it took to compute."""
+    fresh_s: int
+    """How long it will do."""
+
+    def is_due(self, left_s: float) -> bool:
+        """Whether to compute it anew already, `left_s` before its end.
+
+        The more ask and the longer it takes, the earlier one of them is told so; see "Optimal
+        Probabilistic Cache Stampede Prevention" (Vattani, Chierichetti, Lowenstein; VLDB 2015).
+        """
+        return left_s < -self.compute_s * math.log(1 - random.random())
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question in the form that its answer is to have, and how it is answered."""
+
+    name: str
+    key: str
+    form: Format
+    compressed: bool
+    answer: Callable[[Connection], Answer[Any]]
+
+
+def write(asked: Asked, answer: Answer[Any], *, compute_s: float, fresh_s: int) -> Page:
+    """Large answers take a while: for threads."""
+    body = _body(answer, asked.form)
+    headers = _cursors(answer.meta)
+    if asked.compressed and len(body) >= _WORTH_COMPRESSING:
+        body = gzip.compress(body, _LEVEL, mtime=0)
+        headers["Content-Encoding"] = "gzip"
+    etag = _etag(answer, asked.form)
+    return Page(asked.key, MEDIA_TYPES[asked.form], headers, body, etag, compute_s, fresh_s)
+
+
+def _body(answer: Answer[Any], form: Format) -> bytes:
+    if form == "json":
+        return as_json(answer)
+    row_type, rows = answer.table()
+    return as_csv(row_type, rows) if form == "csv" else as_ndjson(rows)
+
+
+def _cursors(meta: Meta) -> dict[str, str]:
+    """What CSV and NDJSON have no other place for."""
+    cursors = {"X-Next-Cursor": "next_cursor", "X-Previous-Cursor": "previous_cursor"}
+    found = {header: getattr(meta, name, None) for header, name in cursors.items()}
+    return {header: cursor for header, cursor in found.items() if cursor}
+
+
+def _etag(answer: Answer[Any], form: Format) -> str:
+    """Of all but the moments that each computation has anew; weak, since those are in the body."""
+    meta = {
+        field.name: getattr(answer.meta, field.name)
+        for field in fields(answer.meta)
+        if field.name not in _ANEW
+    }
+    stable = as_json([form, answer.data, meta])
+    return f'W/"{blake2b(stable, digest_size=12).hexdigest()}"'
