@@ -130,11 +130,14 @@ class KeyRing:
         return self._keys.get(digest_of(secret.strip())) if kind.lower() == "bearer" else None
 
     async def _read_soon(self) -> None:
-        """A key may be newer than what was read; guesses must not become a load."""
+        """A key may be newer than what was read; but guesses must not become a load."""
+        asked_at = time.monotonic()
         async with self._reading:
-            if time.monotonic() - self._read_at >= _READ_ONCE_IN_S:
-                with suppress(DatabaseError):
-                    await self._read()
+            if self._read_at > asked_at:  # for another one who waited here
+                return
+            await asyncio.sleep(self._read_at + _READ_ONCE_IN_S - asked_at)
+            with suppress(DatabaseError):
+                await self._read()
 
     async def _read(self) -> None:
         self._read_at = time.monotonic()

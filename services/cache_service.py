@@ -42,8 +42,9 @@ class Limits:
     def __bool__(self) -> bool:
         return bool(self.per_second or self.at_once)
 
-    def of(self, caller: str) -> "Limits":
-        return replace(self, caller=caller)
+    def of(self, key_id: int) -> "Limits":
+        """The same for one of the keys of this database."""
+        return replace(self, caller=f"{self.caller}:{key_id}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class Resources:
 
     def limits_of(self, key: ApiKey | None) -> Limits:
         """Without a key there is no limit."""
-        return self.limits.of(f"key{key.key_id}") if key else Limits()
+        return self.limits.of(key.key_id) if key else Limits()
 
 
 @asynccontextmanager
@@ -65,14 +65,13 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             request_s=settings.request_timeout_s,
             stale_s=settings.cache_stale_s,
         )
-        answers = AnswerService(
-            cache, database, identity=database_identity(url), policy=_policy(settings)
-        )
+        identity = database_identity(url)
+        answers = AnswerService(cache, database, identity=identity, policy=_policy(settings))
         stack.push_async_callback(answers.close)
         keys = KeyRing(database, endpoints.database_url, may_be_open=may_be_open(settings))
         stack.push_async_callback(keys.tell_used)
         await stack.enter_async_context(_running(keys.keep()))
-        limits = Limits("", settings.rate_limit, settings.at_once_limit)
+        limits = Limits(identity, settings.rate_limit, settings.at_once_limit)
         memory: Memory[Looks, Known] = Memory(_REMEMBERED)
         yield Resources(
             database,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import httpx
 import uvicorn
@@ -13,9 +14,17 @@ from pydantic import SecretStr
 from config.settings import Settings
 from main import create_app
 from tests.servers import KEY
+from utils.postgres import database_identity
 
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 METRICS_TOKEN = "the-token-of-the-tests"
+
+_USUAL: dict[str, Any] = {
+    "metrics_token": SecretStr(METRICS_TOKEN),
+    "rate_limit": 0,
+    "at_once_limit": 0,
+}
+_IDENTITIES: WeakKeyDictionary[httpx.Client, str] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -25,8 +34,7 @@ def running(database_url: str, redis_url: str, **more: Any) -> Iterator[httpx.Cl
         Settings(
             DATABASE_URL=SecretStr(database_url),
             REDIS_URL=SecretStr(redis_url),
-            metrics_token=SecretStr(METRICS_TOKEN),
-            **{"rate_limit": 0, "at_once_limit": 0, **more},
+            **{**_USUAL, **more},
         )
     )
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
@@ -37,6 +45,7 @@ def running(database_url: str, redis_url: str, **more: Any) -> Iterator[httpx.Cl
         port = server.servers[0].sockets[0].getsockname()[1]
         base = f"http://127.0.0.1:{port}"
         with httpx.Client(base_url=base, headers=AUTHORIZED, timeout=30) as client:
+            _IDENTITIES[client] = database_identity(database_url)
             yield client
     finally:
         server.should_exit = True
@@ -49,6 +58,11 @@ def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> Non
         assert thread.is_alive(), "the service stopped while it started"
         assert time.monotonic() < deadline, "the service did not start in time"
         time.sleep(0.005)
+
+
+def identity_of(service: httpx.Client) -> str:
+    """What tells the pages of this service apart from those of others."""
+    return _IDENTITIES[service]
 
 
 def scrape(service: httpx.Client) -> str:

@@ -1,0 +1,302 @@
+"""What is kept, for how long, and how answers tell about it."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from psycopg2.extensions import connection
+
+from tests.events import insert
+from tests.problems import assert_problem
+from tests.running import identity_of, running, scrape, value
+
+NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
+CLOSED = {"start": "2025-03-10", "end": "2025-03-12"}
+COUNTS = "/analytics/event-counts"
+FRESH = {"Cache-Control": "no-cache"}
+
+
+def data(response: httpx.Response) -> Any:
+    assert response.status_code == 200, response.text
+    return response.json()["data"]
+
+
+def executions(service: httpx.Client) -> float:
+    series = 'analytics_question_duration_seconds_count{question="event_counts"}'
+    return value(scrape(service), series)
+
+
+LARGE = {"start": "2025-01-01", "end": "2025-03-01", "interval": "day"}
+
+
+class TestEtag:
+    def test_who_has_the_answer_gets_no_body(self, service: httpx.Client, conn: connection) -> None:
+        insert(conn, ("u", "view", NOON))
+        first = service.get(COUNTS, params=CLOSED)
+        tag = first.headers["etag"]
+        second = service.get(COUNTS, params=CLOSED, headers={"If-None-Match": tag})
+        assert (second.status_code, second.content) == (304, b"")
+        assert second.headers["etag"] == tag
+        assert second.headers["x-cache"] == "hit"
+        assert second.headers["cache-control"] == "private, no-cache"
+
+    @pytest.mark.parametrize("given", ["*", '"other", {}', "{strong}"])
+    def test_lists_stars_and_strong_tags_match(self, service: httpx.Client, given: str) -> None:
+        tag = service.get(COUNTS, params=CLOSED).headers["etag"]
+        asked = given.format(tag, strong=tag.removeprefix("W/"))
+        response = service.get(COUNTS, params=CLOSED, headers={"If-None-Match": asked})
+        assert response.status_code == 304
+
+    def test_it_stays_while_the_answer_stays(self, service: httpx.Client, conn: connection) -> None:
+        """`computed_at` and `complete_until` are others each time, the tag is not."""
+        open_range = {"start": "2025-03-10"}
+        tags = [
+            service.get(COUNTS, params=open_range, headers=FRESH).headers["etag"] for _ in range(3)
+        ]
+        assert len(set(tags)) == 1
+        insert(conn, ("u", "view", NOON))
+        assert service.get(COUNTS, params=open_range, headers=FRESH).headers["etag"] != tags[0]
+
+    def test_forms_and_questions_differ(self, service: httpx.Client) -> None:
+        asked = [
+            {**CLOSED, "interval": "day", "format": form} for form in ("json", "csv", "ndjson")
+        ]
+        asked += [{**CLOSED, "interval": "week", "format": "csv"}, {**CLOSED, "tz": "Asia/Tokyo"}]
+        tags = [service.get(COUNTS, params=each).headers["etag"] for each in asked]
+        assert len(set(tags)) == len(asked)
+
+
+class TestCompression:
+    def test_large_answers_are_compressed_once(self, service: httpx.Client) -> None:
+        miss, hit = (
+            service.get(COUNTS, params=LARGE, headers={"Accept-Encoding": "gzip"}) for _ in range(2)
+        )
+        assert (miss.headers["x-cache"], hit.headers["x-cache"]) == ("miss", "hit")
+        assert miss.headers["content-encoding"] == hit.headers["content-encoding"] == "gzip"
+        assert miss.content == hit.content
+        assert len(data(hit)["series"]) == 59
+        assert int(hit.headers["content-length"]) < len(hit.content) / 3
+
+    @pytest.mark.parametrize("coding", ["identity", "br", "gzip;q=0", "*", ""])
+    def test_those_who_do_not_want_it_get_it_plain(
+        self, service: httpx.Client, coding: str
+    ) -> None:
+        service.get(COUNTS, params=LARGE, headers={"Accept-Encoding": "gzip"})
+        plain = service.get(COUNTS, params=LARGE, headers={"Accept-Encoding": coding})
+        assert "content-encoding" not in plain.headers
+        assert plain.headers["vary"] == "Accept, Accept-Encoding"
+        assert len(data(plain)["series"]) == 59
+
+    def test_small_answers_are_not(self, service: httpx.Client) -> None:
+        small = service.get(COUNTS, params=CLOSED, headers={"Accept-Encoding": "gzip"})
+        assert "content-encoding" not in small.headers
+
+
+class TestFreshness:
+    def test_no_cache_sees_what_was_just_committed(
+        self, service: httpx.Client, conn: connection
+    ) -> None:
+        for n in range(1, 4):
+            insert(conn, ("u", "view", NOON))
+            assert data(service.get(COUNTS, params=CLOSED, headers=FRESH))["events"] == n
+        assert data(service.get(COUNTS, params=CLOSED))["events"] == 3
+
+    def test_an_answer_tells_its_age(self, service: httpx.Client) -> None:
+        assert service.get(COUNTS, params=CLOSED).headers["age"] == "0"
+        time.sleep(1.1)
+        assert service.get(COUNTS, params=CLOSED).headers["age"] == "1"
+
+    def test_open_ranges_are_kept_for_a_moment(
+        self, database_url: str, redis_url: str, conn: connection
+    ) -> None:
+        with running(database_url, redis_url, cache_open_s=1) as service:
+            asked = {"start": "2025-03-10"}
+            assert data(service.get(COUNTS, params=asked))["events"] == 0
+            insert(conn, ("u", "view", NOON))
+            assert service.get(COUNTS, params=asked).headers["x-cache"] == "hit"
+            time.sleep(1.1)
+            assert data(service.get(COUNTS, params=asked))["events"] == 1
+
+    def test_the_kill_switch_keeps_nothing(self, database_url: str, redis_url: str) -> None:
+        with running(database_url, redis_url, cache_enabled=False) as service:
+            answers = [service.get(COUNTS, params=CLOSED) for _ in range(2)]
+            assert [answer.headers["x-cache"] for answer in answers] == ["miss", "miss"]
+
+    def test_times_are_told(self, service: httpx.Client) -> None:
+        miss, hit = (service.get(COUNTS, params=CLOSED).headers["server-timing"] for _ in "12")
+        names = [[part.split(";")[0] for part in told.split(", ")] for told in (miss, hit)]
+        assert sorted(names[0]) == ["answer", "cache", "total"]
+        assert sorted(names[1]) == ["cache", "total"]
+
+
+class TestOneFlight:
+    @pytest.fixture
+    def slow(self, service: httpx.Client, conn: connection) -> httpx.Client:
+        """Each statement on events takes a third of a second."""
+        slow_down(conn, 0.3)
+        return service
+
+    def test_a_cold_question_is_computed_once(self, slow: httpx.Client) -> None:
+        before = executions(slow)
+        with ThreadPoolExecutor(30) as threads:
+            asked = [threads.submit(slow.get, COUNTS, params=CLOSED) for _ in range(30)]
+            answers = {answer.result().content for answer in asked}
+        assert len(answers) == 1
+        assert executions(slow) - before == 1
+
+    def test_once_for_all_processes(
+        self, slow: httpx.Client, database_url: str, redis_url: str
+    ) -> None:
+        with running(database_url, redis_url) as other:
+            before = executions(slow)
+            with ThreadPoolExecutor(20) as threads:
+                services = (slow, other)
+                asked = [
+                    threads.submit(services[n % 2].get, COUNTS, params=CLOSED) for n in range(20)
+                ]
+                answers = {answer.result().content for answer in asked}
+            assert len(answers) == 1
+            assert executions(slow) - before == 1
+
+    def test_one_who_hangs_up_does_not_disturb_the_others(self, slow: httpx.Client) -> None:
+        def impatient() -> None:
+            with pytest.raises(httpx.TimeoutException):
+                httpx.get(
+                    f"{slow.base_url}{COUNTS}", params=CLOSED, headers=slow.headers, timeout=0.1
+                )
+
+        first = threading.Thread(target=impatient)
+        first.start()
+        time.sleep(0.05)
+        with ThreadPoolExecutor(10) as threads:
+            asked = [threads.submit(slow.get, COUNTS, params=CLOSED) for _ in range(10)]
+            assert {answer.result().status_code for answer in asked} == {200}
+        first.join()
+
+    def test_a_failure_reaches_all_and_stays_with_none(
+        self, service: httpx.Client, conn: connection
+    ) -> None:
+        conn.cursor().execute("alter table events rename to hidden")
+        with ThreadPoolExecutor(5) as threads:
+            asked = [threads.submit(service.get, COUNTS, params=CLOSED) for _ in range(5)]
+            assert {answer.result().status_code for answer in asked} == {503}
+        conn.cursor().execute("alter table hidden rename to events")
+        assert service.get(COUNTS, params=CLOSED).status_code == 200
+
+    def test_a_hot_question_never_waits(
+        self, database_url: str, redis_url: str, conn: connection
+    ) -> None:
+        """It is kept for a second and takes a tenth: it is computed anew before its end."""
+        slow_down(conn, 0.1)
+        with running(database_url, redis_url, cache_open_s=1) as service:
+            asked = {"start": "2025-03-10"}
+            assert service.get(COUNTS, params=asked).headers["x-cache"] == "miss"
+            end = time.monotonic() + 3.5
+            answers = []
+            while time.monotonic() < end:
+                answers.append(service.get(COUNTS, params=asked))
+            assert {answer.headers["x-cache"] for answer in answers} == {"hit"}
+            assert executions(service) >= 4
+
+    def test_the_last_who_hangs_up_ends_the_query(
+        self, slow: httpx.Client, conn: connection
+    ) -> None:
+        slow_down(conn, 5)
+        with pytest.raises(httpx.TimeoutException):
+            slow.get(COUNTS, params=CLOSED, timeout=0.3)
+        deadline = time.monotonic() + 1.5
+        while active(conn):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+class TestStale:
+    def test_old_answers_are_served_while_postgresql_is_away(
+        self, database_url: str, redis_url: str, conn: connection
+    ) -> None:
+        insert(conn, ("u", "view", NOON))
+        with running(database_url, redis_url, cache_closed_s=1) as service:
+            fresh = service.get(COUNTS, params=CLOSED)
+            time.sleep(1.2)
+            conn.cursor().execute("alter table events rename to hidden")
+            stale = service.get(COUNTS, params=CLOSED)
+            assert (stale.status_code, stale.headers["x-cache"]) == (200, "stale")
+            assert stale.content == fresh.content
+            assert int(stale.headers["age"]) >= 1
+            insisted = service.get(COUNTS, params=CLOSED, headers=FRESH)
+            assert_problem(insisted, 503, "unavailable")
+            conn.cursor().execute("alter table hidden rename to events")
+            assert service.get(COUNTS, params=CLOSED).headers["x-cache"] == "miss"
+
+
+class TestPoison:
+    @pytest.mark.parametrize(
+        "poison",
+        [b"", b"\x00garbage", b"9" * 26, b"1700000000000" + b"9999999999999" + b"\x97", b"0" * 500],
+    )
+    def test_garbage_is_replaced(
+        self, service: httpx.Client, redis_url: str, poison: bytes
+    ) -> None:
+        first = service.get(COUNTS, params=CLOSED)
+        with redis.Redis.from_url(redis_url) as client:
+            (key,) = _pages(client, service)
+            client.set(key, poison)
+            replaced = service.get(COUNTS, params=CLOSED)
+            assert (replaced.status_code, replaced.headers["x-cache"]) == (200, "miss")
+            assert service.get(COUNTS, params=CLOSED).headers["x-cache"] == "hit"
+            assert data(replaced) == data(first)
+
+    def test_another_type_is_replaced(self, service: httpx.Client, redis_url: str) -> None:
+        service.get(COUNTS, params=CLOSED)
+        with redis.Redis.from_url(redis_url) as client:
+            (key,) = _pages(client, service)
+            client.delete(key)
+            client.lpush(key, "a list")
+            assert service.get(COUNTS, params=CLOSED).headers["x-cache"] == "miss"
+            assert service.get(COUNTS, params=CLOSED).headers["x-cache"] == "hit"
+
+    def test_the_page_of_another_question_is_not_served(
+        self, service: httpx.Client, redis_url: str, conn: connection
+    ) -> None:
+        insert(conn, ("u", "view", NOON))
+        service.get(COUNTS, params=CLOSED)
+        with redis.Redis.from_url(redis_url) as client:
+            (key,) = _pages(client, service)
+            service.get(COUNTS, params={**CLOSED, "event": "other"})
+            (other,) = set(_pages(client, service)) - {key}
+            client.set(other, client.get(key) or b"")
+        answer = service.get(COUNTS, params={**CLOSED, "event": "other"})
+        assert data(answer)["events"] == 0
+
+
+def _pages(client: redis.Redis, service: httpx.Client) -> list[bytes]:
+    """Those of this service: the cache is shared with other tests."""
+    keys = client.scan_iter(b"analytics:*:" + identity_of(service).encode() + b":event_counts:*")
+    return [key for key in keys if not key.endswith(b":flight")]
+
+
+def slow_down(conn: connection, seconds: float) -> None:
+    """Make each statement on events take so long."""
+    cur = conn.cursor()
+    cur.execute("select to_regclass('stored_events')")
+    if cur.fetchone() == (None,):
+        cur.execute("alter table events rename to stored_events")
+    cur.execute(
+        "create or replace view events as select * from stored_events "
+        f"where (select true from pg_sleep({seconds}))"
+    )
+
+
+def active(conn: connection) -> int:
+    with conn.cursor() as cur:
+        cur.execute(
+            "select count(*) from pg_stat_activity where state = 'active' "
+            "and datname = current_database() and pid <> pg_backend_pid()"
+        )
+        (found,) = cur.fetchone() or (0,)
+        return int(found)

@@ -1,0 +1,181 @@
+"""Keys: who may ask, how often, and how soon a change counts."""
+
+import hashlib
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from psycopg2.extensions import connection
+
+from main import create_app
+from tests.api.test_caching import COUNTS, slow_down
+from tests.problems import assert_problem
+from tests.running import METRICS_TOKEN, running, scrape, value
+from tests.waiting import wait_until
+
+RANGE = {"start": "2025-03-10", "end": "2025-03-12"}
+NEEDED = 'Bearer realm="analytics"'
+PUBLIC = {"/healthz", "/readyz"}
+
+
+def add_key(conn: connection, secret: str, *scopes: str, name: str = "another") -> dict[str, str]:
+    digest = hashlib.sha256(secret.encode()).digest()
+    conn.cursor().execute(
+        "insert into api_keys (name, digest, hint, scopes) values (%s, %s, 'ask_', %s)",
+        (name, digest, list(scopes)),
+    )
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def status(service: httpx.Client, headers: dict[str, str]) -> int:
+    return service.get(COUNTS, params=RANGE, headers=headers).status_code
+
+
+@pytest.mark.parametrize(
+    ("sent", "challenge"),
+    [
+        (None, NEEDED),
+        ("Bearer wrong", f'{NEEDED}, error="invalid_token"'),
+        ("Bearer", f'{NEEDED}, error="invalid_token"'),
+        ("Basic dXNlcjpwYXNz", f'{NEEDED}, error="invalid_token"'),
+        ("ask_the-key-of-the-tests", f'{NEEDED}, error="invalid_token"'),
+        ("Bearer ask_the-key-of-the-tests2", f'{NEEDED}, error="invalid_token"'),
+        ("Bearer " + "x" * 5_000, f'{NEEDED}, error="invalid_token"'),
+    ],
+)
+def test_without_a_key_nothing_is_told(
+    service: httpx.Client, sent: str | None, challenge: str
+) -> None:
+    headers = {"Authorization": sent} if sent else {}
+    with httpx.Client(base_url=service.base_url) as stranger:
+        for params in (RANGE, {"start": "nonsense"}):
+            response = stranger.get(COUNTS, params=params, headers=headers)
+            assert_problem(response, 401, "unauthorized", sent=sent)
+            assert response.headers["www-authenticate"] == challenge
+
+
+def test_what_is_kept_is_not_for_strangers(service: httpx.Client) -> None:
+    assert status(service, {}) == 200
+    with httpx.Client(base_url=service.base_url) as stranger:
+        assert stranger.get(COUNTS, params=RANGE).status_code == 401
+
+
+def test_each_path_needs_a_key_but_these(service: httpx.Client) -> None:
+    paths = set(create_app().openapi()["paths"])
+    with httpx.Client(base_url=service.base_url) as stranger:
+        open_to_all = {
+            path for path in paths if stranger.get(path.format(user_id="u")).status_code != 401
+        }
+    assert open_to_all == PUBLIC
+
+
+def test_a_scope_is_needed(service: httpx.Client, conn: connection) -> None:
+    writer = add_key(conn, "a-writer", "write", name="writer")
+    response = service.get(COUNTS, params=RANGE, headers=writer)
+    assert_problem(response, 403, "forbidden")
+    assert 'error="insufficient_scope", scope="read"' in response.headers["www-authenticate"]
+    assert status(service, add_key(conn, "an-admin", "admin", name="admin")) == 200
+
+
+def test_a_scope_is_needed_for_what_is_kept_too(service: httpx.Client, conn: connection) -> None:
+    assert status(service, {}) == 200
+    assert status(service, add_key(conn, "a-writer", "write")) == 403
+
+
+def test_a_new_key_works_at_once(service: httpx.Client, conn: connection) -> None:
+    assert status(service, {"Authorization": "Bearer tomorrow"}) == 401
+    assert status(service, add_key(conn, "tomorrow", "read")) == 200
+
+
+def test_guessing_does_not_ask_the_database_each_time(
+    service: httpx.Client, conn: connection
+) -> None:
+    before = value(scrape(service), "analytics_pool_acquired_total")
+    began = time.monotonic()
+    guesses = [{"Authorization": f"Bearer guess{n}"} for n in range(200)]
+    with ThreadPoolExecutor(20) as threads:
+        assert set(threads.map(lambda guess: status(service, guess), guesses)) == {401}
+    asked = value(scrape(service), "analytics_pool_acquired_total") - before
+    assert asked <= 5 * (time.monotonic() - began) + 5, "2 reads a second, and the pool's keeper"
+
+
+def test_a_revoked_key_ends_within_5_seconds(service: httpx.Client, conn: connection) -> None:
+    revoked = add_key(conn, "for-a-while", "read")
+    wait_until(lambda: status(service, revoked) == 200, within_s=3)
+    conn.cursor().execute("update api_keys set ends_at = now() where name = 'another'")
+    wait_until(lambda: status(service, revoked) == 401, within_s=5)
+
+
+def test_metrics_have_a_token_of_their_own(service: httpx.Client) -> None:
+    assert_problem(service.get("/metrics"), 401, "unauthorized")
+    scrape(service)
+    as_key = {"Authorization": f"Bearer {METRICS_TOKEN}"}
+    assert status(service, as_key) == 401
+
+
+def test_metrics_without_a_token_are_closed(database_url: str, redis_url: str) -> None:
+    with running(database_url, redis_url, metrics_token=None) as service:
+        assert_problem(service.get("/metrics"), 403, "forbidden")
+
+
+class TestLimits:
+    @pytest.fixture
+    def limited(self, database_url: str, redis_url: str) -> Iterator[httpx.Client]:
+        with running(database_url, redis_url, rate_limit=5, at_once_limit=2) as service:
+            yield service
+
+    def test_a_burst_over_the_limit_is_refused(self, limited: httpx.Client) -> None:
+        answers = [limited.get(COUNTS, params=RANGE) for _ in range(20)]
+        allowed = [answer for answer in answers if answer.status_code == 200]
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert len(allowed) + len(refused) == 20
+        assert 5 <= len(allowed) <= 8
+        assert allowed[0].headers["ratelimit-policy"] == '"second";q=5;w=1'
+        assert re.fullmatch(r'"second";r=[0-4];t=1', allowed[0].headers["ratelimit"])
+        assert_problem(refused[0], 429, "too-many-requests")
+        assert refused[0].headers["retry-after"] == "1"
+        assert refused[0].headers["ratelimit"] == '"second";r=0;t=1'
+        time.sleep(1.1)
+        assert status(limited, {}) == 200
+
+    def test_it_holds_across_workers(
+        self, limited: httpx.Client, database_url: str, redis_url: str
+    ) -> None:
+        time.sleep(1)
+        with running(database_url, redis_url, rate_limit=5) as other:
+            answers = [
+                (limited, other)[n % 2].get(COUNTS, params=RANGE).status_code for n in range(20)
+            ]
+        assert 5 <= answers.count(200) <= 8
+
+    def test_each_key_has_its_own(self, limited: httpx.Client, conn: connection) -> None:
+        another = add_key(conn, "another", "read")
+        assert [status(limited, {}) for _ in range(9)][-1] == 429
+        assert status(limited, another) == 200
+
+    def test_a_forged_address_is_no_way_around(self, limited: httpx.Client) -> None:
+        forged = [{"X-Forwarded-For": f"10.0.0.{n}", "X-Real-IP": f"10.0.0.{n}"} for n in range(9)]
+        assert [status(limited, headers) for headers in forged][-1] == 429
+
+    def test_few_are_computed_at_a_time(self, limited: httpx.Client, conn: connection) -> None:
+        slow_down(conn, 0.5)
+        names = [{**RANGE, "event": f"e{n}"} for n in range(5)]
+        with ThreadPoolExecutor(5) as threads:
+            asked = [threads.submit(limited.get, COUNTS, params=each) for each in names]
+            answers = [answer.result() for answer in asked]
+        assert sorted(answer.status_code for answer in answers) == [200, 200, 429, 429, 429]
+        refused = next(answer for answer in answers if answer.status_code == 429)
+        assert_problem(refused, 429, "too-many-at-once")
+        assert refused.headers["retry-after"] == "1"
+        time.sleep(1)
+        assert status(limited, {}) == 200, "the places are free again"
+
+    def test_without_redis_all_are_let_through(self, database_url: str) -> None:
+        with running(database_url, "redis://127.0.0.1:1/0", rate_limit=1) as service:
+            before = value(scrape(service), 'analytics_limited_requests_total{limit="unknown"}')
+            assert [status(service, {}) for _ in range(5)] == [200] * 5
+            after = value(scrape(service), 'analytics_limited_requests_total{limit="unknown"}')
+            assert after - before == 5

@@ -1,0 +1,86 @@
+"""`python main.py keys`: secrets are shown once, and names stay."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from psycopg2.extensions import connection
+
+from services.auth import digest_of
+
+ROOT = Path(__file__).parents[2]
+
+Keys = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def keys(database_url: str, redis_url: str) -> Keys:
+    environment = {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": redis_url}
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "main.py"), "keys", *arguments]
+        return subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+
+    return call
+
+
+def working(conn: connection, secret: str) -> list[str] | None:
+    """The scopes of a key that works."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "select scopes from api_keys where digest = %s "
+            "and (ends_at is null or ends_at > now())",
+            (digest_of(secret),),
+        )
+        row = cur.fetchone()
+        return row[0] if row else None
+
+
+def test_a_key_is_shown_once_and_kept_as_its_hash(keys: Keys, conn: connection) -> None:
+    secret = keys("create", "app", "--scope", "read", "--scope", "write").stdout.strip()
+    assert len(secret) == 47
+    assert working(conn, secret) == ["read", "write"]
+    listed = keys("list").stdout
+    assert secret not in listed
+    assert secret[:8] in listed
+    with conn.cursor() as cur:
+        cur.execute("select api_keys::text from api_keys where name = 'app'")
+        (row,) = cur.fetchone() or ("",)
+    assert secret not in row
+
+
+def test_a_name_is_given_once(keys: Keys) -> None:
+    keys("create", "app", "--scope", "read")
+    again = keys("create", "app", "--scope", "read")
+    assert again.returncode == 1
+    assert "Error: a key of the name app works already: rotate or revoke it" in again.stderr
+
+
+def test_the_old_key_works_on_for_its_grace(keys: Keys, conn: connection) -> None:
+    old = keys("create", "app", "--scope", "read").stdout.strip()
+    new = keys("rotate", "app").stdout.strip()
+    assert working(conn, old) == working(conn, new) == ["read"]
+    newest = keys("rotate", "app", "--grace-hours", "0").stdout.strip()
+    assert working(conn, new) is None
+    assert working(conn, newest) == ["read"]
+
+
+def test_all_keys_of_a_name_are_revoked(keys: Keys, conn: connection) -> None:
+    secrets = [keys("create", "app", "--scope", "read").stdout.strip()]
+    secrets.append(keys("rotate", "app").stdout.strip())
+    assert keys("revoke", "app").stdout == "The keys of app work no more.\n"
+    assert [working(conn, secret) for secret in secrets] == [None, None]
+
+
+@pytest.mark.parametrize("command", ["rotate", "revoke"])
+def test_a_name_that_nobody_has_is_told(keys: Keys, command: str) -> None:
+    done = keys(command, "nobody")
+    assert done.returncode == 1
+    assert done.stderr == "Error: no key of the name nobody works\n"
+
+
+def test_an_unknown_scope_is_refused(keys: Keys) -> None:
+    assert "'read', 'write', 'admin'" in keys("create", "app", "--scope", "all").stderr
