@@ -24,7 +24,7 @@ def test_each_setting_is_told_with_its_default(field: str) -> None:
     assert len(rows) == 1, f"describe {variable(field)} under Settings"
     described = Settings.model_fields[field]
     assert rows[0].endswith(f"| {described.description} |")
-    if described.default_factory is None and described.default is not None:
+    if described.default_factory is None and described.default not in (None, ""):
         default = described.default
         assert f"| `{default}` |" in rows[0]
 
