@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     workers: int = Field(2, ge=1, le=64, description="processes that answer")
     pool_size: int = Field(4, ge=1, le=100, description="PostgreSQL connections of a worker")
     pool_waiters: int = Field(
-        100, ge=0, le=10_000, description="requests that may wait for a connection at a time"
+        1000, ge=0, le=10_000, description="requests that may wait for a connection at a time"
     )
     connection_lifetime_s: int = Field(
         1800, ge=1, le=86400, description="seconds after which a connection is replaced"

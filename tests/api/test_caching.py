@@ -14,6 +14,7 @@ from psycopg2.extensions import connection
 from tests.events import insert
 from tests.problems import assert_problem
 from tests.running import identity_of, running, scrape, value
+from tests.slowness import slow_down
 
 NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
 CLOSED = {"start": "2025-03-10", "end": "2025-03-12"}
@@ -278,18 +279,6 @@ def _pages(client: redis.Redis, service: httpx.Client) -> list[bytes]:
     """Those of this service: the cache is shared with other tests."""
     keys = client.scan_iter(b"analytics:*:" + identity_of(service).encode() + b":event_counts:*")
     return [key for key in keys if not key.endswith(b":flight")]
-
-
-def slow_down(conn: connection, seconds: float) -> None:
-    """Make each statement on events take so long."""
-    cur = conn.cursor()
-    cur.execute("select to_regclass('stored_events')")
-    if cur.fetchone() == (None,):
-        cur.execute("alter table events rename to stored_events")
-    cur.execute(
-        "create or replace view events as select * from stored_events "
-        f"where (select true from pg_sleep({seconds}))"
-    )
 
 
 def active(conn: connection) -> int:

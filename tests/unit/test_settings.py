@@ -21,8 +21,8 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("ANALYTICS_PORT", "seventy"),
         ("ANALYTICS_PORT", "65536"),
-        ("ANALYTICS_HOST", "0.0.0.0"),
-        ("ANALYTICS_HOST", "example.org"),
+        ("ANALYTICS_WORKERS", "0"),
+        ("ANALYTICS_CACHE_ENABLED", "perhaps"),
         ("ANALYTICS_POOL_SIZE", "0"),
         ("ANALYTICS_REQUEST_TIMEOUT_S", "0"),
         ("ANALYTICS_REQUEST_TIMEOUT_S", "nan"),

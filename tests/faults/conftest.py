@@ -1,0 +1,108 @@
+"""Faults are made outside of the service, on servers of their own, and one table tells of all."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from services.embedded import Endpoints, embedded_servers
+from tests.faults.service import Service, service
+from tests.servers import OPTIONS, Cluster
+
+_OPTIONS = {**OPTIONS, "shared_preload_libraries": "pg_stat_statements", "max_connections": "80"}
+_ROWS: dict[int, tuple[str, str]] = {}
+_FAILED: set[int] = set()
+
+
+@dataclass(frozen=True)
+class Own:
+    """Servers that only these tests use, and may end."""
+
+    folder: Path
+    endpoints: Endpoints
+    cluster: Cluster
+
+    def postmaster(self) -> int:
+        return int((self.folder / "postgres" / "postmaster.pid").read_text().split()[0])
+
+    def valkey(self) -> int:
+        """The process whose folder is that of the cache."""
+        wanted = str(self.folder / "valkey")
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.readlink(entry / "cwd") == wanted or (
+                    b"valkey-server" in (entry / "cmdline").read_bytes()
+                    and str(self.folder) in os.readlink(entry / "cwd")
+                ):
+                    return int(entry.name)
+        raise AssertionError("no cache runs")
+
+
+@pytest.fixture(scope="session")
+def own() -> Iterator[Own]:
+    folder = Path(tempfile.mkdtemp(prefix="analytics-faults-"))
+    folder.chmod(0o711)
+    with embedded_servers(folder, postgres_options=_OPTIONS) as endpoints:
+        yield Own(folder, endpoints, Cluster(endpoints.database_url))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def fault_url(own: Own) -> Iterator[str]:
+    url = own.cluster.migrated_database()
+    yield url
+    own.cluster.drop(url)
+
+
+@pytest.fixture
+def running(own: Own, fault_url: str) -> Iterator[Service]:
+    """A service over a database of its own."""
+    with service(fault_url, own.endpoints.redis_url) as started:
+        yield started
+        stuck = started.query(
+            "select count(*) from pg_stat_activity where state like 'idle in transaction%' "
+            "and now() - state_change > interval '1 second'"
+        )
+        assert stuck == [(0,)], "check 12: nobody is idle in a transaction"
+
+
+class Check:
+    """The line of one check in the table."""
+
+    def __init__(self, number: int, title: str) -> None:
+        self._number = number
+        self._title = title
+        _ROWS[number] = (title, "")
+
+    def measured(self, figure: str) -> None:
+        told = _ROWS[self._number][1]
+        _ROWS[self._number] = (self._title, f"{told}; {figure}" if told else figure)
+
+
+@pytest.fixture
+def check(request: pytest.FixtureRequest) -> Check:
+    """`@pytest.mark.check(number)` names the check; the docstring of the test is its title."""
+    number = request.node.get_closest_marker("check").args[0]
+    title = (request.function.__doc__ or "").strip().splitlines()[0]
+    return Check(number, title)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") -> Iterator[None]:
+    report = yield
+    marker = item.get_closest_marker("check")
+    if marker and report.failed:  # type: ignore[attr-defined]
+        _FAILED.add(marker.args[0])
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.section("faults")
+    for number, (title, figure) in sorted(_ROWS.items()):
+        verdict = "FAIL" if number in _FAILED else "pass"
+        terminalreporter.write_line(f"{number:>3}  {verdict}  {title} {figure}")

@@ -1,0 +1,98 @@
+"""A TCP proxy that fails as networks fail: it refuses, swallows, or takes its time."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Literal
+
+Mode = Literal["pass", "refuse", "swallow"]
+
+_BLOCK = 65_536
+
+
+class Proxy:
+    """Passes bytes on to a port of this machine, in a thread of its own, as `mode` says."""
+
+    def __init__(self, target: int) -> None:
+        self.mode: Mode = "pass"
+        self.delay_s = 0.0
+        self.port = 0
+        self._target = target
+        self._loop = asyncio.new_event_loop()
+        self._open: set[asyncio.StreamWriter] = set()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._started.wait()
+
+    def stop(self) -> None:
+        self.cut()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def refuse(self) -> None:
+        """From now on nobody is let in, and those inside are thrown out."""
+        self.mode = "refuse"
+        self.cut()
+
+    def cut(self) -> None:
+        """End all connections."""
+        self._loop.call_soon_threadsafe(self._cut)
+
+    def _cut(self) -> None:
+        for writer in self._open:
+            writer.transport.abort()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.port = server.sockets[0].getsockname()[1]
+        self._started.set()
+        self._loop.run_forever()
+        server.close()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.sleep(0.01))
+        self._loop.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.mode == "refuse":
+            writer.transport.abort()
+            return
+        self._open.add(writer)
+        with suppress(OSError, asyncio.CancelledError):
+            onward = await asyncio.open_connection("127.0.0.1", self._target)
+            self._open.add(onward[1])
+            await asyncio.wait(
+                [
+                    asyncio.create_task(self._pump(reader, onward[1])),
+                    asyncio.create_task(self._pump(onward[0], writer)),
+                ],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            self._open.discard(onward[1])
+            onward[1].transport.abort()
+        self._open.discard(writer)
+        writer.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while block := await reader.read(_BLOCK):
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
+                if self.mode == "pass":
+                    writer.write(block)
+                    await writer.drain()
+
+
+@contextmanager
+def proxy_to(port: int) -> Iterator[Proxy]:
+    proxy = Proxy(port)
+    proxy.start()
+    try:
+        yield proxy
+    finally:
+        proxy.stop()

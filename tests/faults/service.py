@@ -1,0 +1,176 @@
+"""The service as operators run it, two workers, with a proxy before each of its servers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import psycopg2
+from psycopg2.extensions import connection
+
+from tests.faults.load import Reply, ask_all
+from tests.faults.proxy import Proxy, proxy_to
+from tests.running import AUTHORIZED, METRICS_TOKEN
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+WORKERS = 2
+POOL = 5
+DEADLINE_S = 5.0
+ACQUIRE_S = 1.0
+COUNTS = "/analytics/event-counts?start=2025-03-10&end=2025-03-12"
+SCRAPER = {"Authorization": f"Bearer {METRICS_TOKEN}"}
+
+_SETTINGS = {
+    "ANALYTICS_PORT": "0",
+    "ANALYTICS_WORKERS": str(WORKERS),
+    "ANALYTICS_POOL_SIZE": str(POOL),
+    "ANALYTICS_REQUEST_TIMEOUT_S": str(DEADLINE_S),
+    "ANALYTICS_ACQUIRE_TIMEOUT_S": str(ACQUIRE_S),
+    "ANALYTICS_RATE_LIMIT": "0",
+    "ANALYTICS_AT_ONCE_LIMIT": "0",
+    "ANALYTICS_METRICS_TOKEN": METRICS_TOKEN,
+}
+
+
+@dataclass
+class Service:
+    """A running service, its servers' proxies, and what is seen of it from outside."""
+
+    process: "subprocess.Popen[bytes]"
+    database: Proxy
+    cache: Proxy
+    log: Path
+    conn: connection
+    port: int = 0
+    headers: dict[str, str] = field(default_factory=lambda: dict(AUTHORIZED))
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        """Over a connection of its own, so that any worker may answer."""
+        return httpx.get(self.base + path, headers={**self.headers, **more}, timeout=30)
+
+    def fresh(self, count: int, *, at_once: int, mark: str) -> list[Reply]:
+        """So many questions that were never asked before."""
+        paths = [f"{COUNTS}&event={mark}{n}" for n in range(count)]
+        return ask_all(self.port, paths, self.headers, at_once=at_once)
+
+    def kept(self, count: int, *, at_once: int) -> list[Reply]:
+        """One question, again and again."""
+        return ask_all(self.port, [COUNTS] * count, self.headers, at_once=at_once)
+
+    def metrics(self) -> dict[str, float]:
+        """Each series and its value."""
+        page = httpx.get(f"{self.base}/metrics", headers=SCRAPER, timeout=10)
+        assert page.status_code == 200, page.text
+        lines = [line for line in page.text.splitlines() if line and not line.startswith("#")]
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+    def query(self, text: str, *values: object) -> list[tuple[Any, ...]]:
+        with self.conn.cursor() as cur:
+            cur.execute(text, values or None)
+            return cur.fetchall() if cur.description else []
+
+    def backends(self, more: str = "") -> list[int]:
+        """The sessions of the workers, as the server sees them."""
+        rows = self.query(
+            "select pid from pg_stat_activity where datname = current_database() "
+            "and application_name ~ '^analytics-[0-9]+$' " + more
+        )
+        return [pid for (pid,) in rows]
+
+    def kill_backends(self, *pids: int) -> None:
+        self.query("select pg_terminate_backend(pid) from unnest(%s) as p(pid)", list(pids))
+
+    def worker_pids(self) -> list[int]:
+        """The processes that answer."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [pid for pid in map(int, children.split()) if b"spawn_main" in _command(pid)]
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        lines = self.log.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.base}/readyz", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+@contextmanager
+def service(
+    database_url: str, redis_url: str, *, ready: bool = True, **settings: str
+) -> Iterator[Service]:
+    """Runs until the end of the block."""
+    with (
+        proxy_to(urlsplit(database_url).port or 5432) as database,
+        proxy_to(urlsplit(redis_url).port or 6379) as cache,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        log = Path(folder) / "log"
+        urls = {
+            "DATABASE_URL": _through(database_url, database),
+            "REDIS_URL": _through(redis_url, cache),
+        }
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, str(ROOT / "main.py"), "serve"],
+                env={**os.environ, **urls, **_SETTINGS, **settings},
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+            )
+        conn = psycopg2.connect(database_url)
+        conn.autocommit = True
+        running = Service(process, database, cache, log, conn)
+        try:
+            running.port = _port(process, log)
+            if ready:
+                wait_until(running.is_ready, within_s=20)
+            yield running
+        finally:
+            _stop(process)
+            conn.close()
+
+
+def _through(url: str, proxy: Proxy) -> str:
+    parts = urlsplit(url)
+    return url.replace(f":{parts.port}", f":{proxy.port}")
+
+
+def _port(process: "subprocess.Popen[bytes]", log: Path) -> int:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if b"/docs" in line:
+            return int(line.split(b":")[-1].split(b"/")[0])
+    raise AssertionError(log.read_text())
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    assert process.stdout is not None
+    process.stdout.close()
+    process.wait()
