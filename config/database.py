@@ -23,7 +23,9 @@ from utils.postgres import (
     GuardedPool,
     connect_arguments,
     hang_up,
+    statement_name,
 )
+from utils.tracing import span
 
 R = TypeVar("R")
 
@@ -70,10 +72,14 @@ class Stats:
 
 
 class Cursor(cursor):
-    """A cursor inside a snapshot."""
+    """A cursor inside a snapshot; each statement is a span of its own name in the trace."""
 
     as_of: datetime
     """The database's clock when the snapshot was taken: all that was committed by then is in it."""
+
+    def execute(self, query: Any, vars: Any = None) -> None:
+        with span(statement_name(query)):
+            super().execute(query, vars)
 
 
 class Database:
@@ -134,8 +140,9 @@ class Database:
         began = time.monotonic()
         self.stats.waiting += 1
         try:
-            async with asyncio.timeout(min(self._acquire_timeout_s, deadline - began)):
-                await self._free.acquire()
+            with span("pool wait"):
+                async with asyncio.timeout(min(self._acquire_timeout_s, deadline - began)):
+                    await self._free.acquire()
         except TimeoutError:
             self.stats.busy += 1
             raise PoolBusy from None

@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
+from utils.tracing import ids
+
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 _FIELDS = "%(levelname)s %(name)s %(message)s %(request_id)s"
@@ -16,6 +18,7 @@ _TEXT = "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"
 class _WithRequestId(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_id.get()
+        vars(record).update(ids())
         return True
 
 

@@ -83,6 +83,11 @@ class Settings(BaseSettings):
     metrics_token: SecretStr | None = Field(
         None, description="the bearer token of `/metrics`; needed there as soon as there are keys"
     )
+    otel_endpoint: str | None = Field(
+        None,
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="the OpenTelemetry collector that traces are sent to; unset: no traces",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least severe log lines that are written"
     )

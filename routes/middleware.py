@@ -6,6 +6,7 @@ import time
 import uuid
 from urllib.parse import unquote_to_bytes
 
+from opentelemetry.trace import Span
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,10 +15,12 @@ from common.metrics import IN_FLIGHT, REQUEST_SECONDS, REQUESTS
 from config.logging import request_id
 from routes.errors import analytics_problem
 from services.hang_up import ClientGone
+from utils.tracing import finish_server_span, server_span
 
 log = logging.getLogger("analytics.access")
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CLIENT_GONE = 499  # nobody was there to answer
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -36,16 +39,23 @@ class RequestContext:
         exchange = _Exchange(scope, send)
         IN_FLIGHT.inc()
         try:
+            with server_span(exchange.method, Headers(scope=scope)) as span:
+                try:
+                    await self._answer(scope, receive, exchange)
+                finally:
+                    exchange.record(span)
+        finally:
+            IN_FLIGHT.dec()
+            request_id.reset(token)
+
+    async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
+        try:
             await self._app(scope, receive, exchange.send)
         except ClientGone:
             pass
         except Exception:
             log.exception("a request failed")
             await exchange.fail(receive)
-        finally:
-            IN_FLIGHT.dec()
-            exchange.record()
-            request_id.reset(token)
 
 
 class _Exchange:
@@ -70,20 +80,20 @@ class _Exchange:
         if self._status is None:
             await analytics_problem(AnalyticsError())(self._scope, receive, self.send)
 
-    def record(self) -> None:
-        """The route's template, since paths hold users and are without number."""
+    @property
+    def method(self) -> str:
+        return self._scope["method"] if self._scope["method"] in _METHODS else "other"
+
+    def record(self, span: Span | None) -> None:
+        """By the route's template, since paths hold users and are without number."""
         seconds = time.perf_counter() - self._began
-        method = self._scope["method"] if self._scope["method"] in _METHODS else "other"
         route = getattr(self._scope.get("route"), "path", "(none)")
-        REQUESTS.labels(method, route, self._status or 499).inc()
-        REQUEST_SECONDS.labels(method, route).observe(seconds)
-        line = {
-            "method": method,
-            "route": route,
-            "status": self._status,
-            "seconds": round(seconds, 6),
-        }
-        log.info("request", extra=line)
+        status = self._status or _CLIENT_GONE
+        finish_server_span(span, self.method, route, status)
+        REQUESTS.labels(self.method, route, status).inc()
+        REQUEST_SECONDS.labels(self.method, route).observe(seconds)
+        line = {"method": self.method, "route": route, "status": status}
+        log.info("request", extra={**line, "seconds": round(seconds, 6)})
 
 
 class ReadableUrl:

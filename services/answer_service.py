@@ -19,6 +19,7 @@ from config.database import (
 from services.cache_service import CacheFailed, CacheService, Found, Limits
 from services.flights import Flights
 from services.pages import Asked, Page, write
+from utils.tracing import span
 
 CacheResult = Literal["hit", "miss", "stale"]
 
@@ -171,7 +172,8 @@ class AnswerService:
         began = time.perf_counter()
         answer = asked.answer(connection)
         kept_s = self._policy.closed_s if answer.meta.is_over else self._policy.open_s
-        return write(asked, answer, compute_s=time.perf_counter() - began, fresh_s=kept_s)
+        with span("write"):
+            return write(asked, answer, compute_s=time.perf_counter() - began, fresh_s=kept_s)
 
     def _refresh(self, asked: Asked) -> None:
         if asked.key not in self._flights:

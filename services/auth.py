@@ -12,6 +12,7 @@ from common.errors import Forbidden, InvalidKey, Unauthorized, Unavailable
 from common.metrics import KEY_CHECKS
 from config.database import Database, DatabaseError, connect, get_connection
 from repo.api_keys import ApiKey, ApiKeysRepo, KeysRepo, Scope
+from utils.tracing import span
 
 _PREFIX = "ask_"
 _HINT = len(_PREFIX) + 4
@@ -77,7 +78,8 @@ class KeyRing:
 
     def known(self, authorization: str | None, scope: Scope) -> ApiKey | None:
         """The key if this worker has it, without a wait. Raises: Forbidden."""
-        key = self._find(authorization)
+        with span("key check"):
+            key = self._find(authorization)
         if key is None:
             return None
         if not key.may(scope):

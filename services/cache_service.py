@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from common.metrics import CACHE_ERRORS
 from services.pages import Page
 from utils.breaker import Breaker
+from utils.tracing import span
 
 T = TypeVar("T")
 
@@ -134,8 +135,9 @@ class CacheService:
             CACHE_ERRORS.labels("skipped").inc()
             raise CacheFailed(operation)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                answer = await command
+            with span(f"cache {operation}"):
+                async with asyncio.timeout(self._timeout_s):
+                    answer = await command
         except (RedisError, OSError) as exc:  # TimeoutError is an OSError
             self._breaker.failed()
             CACHE_ERRORS.labels(operation).inc()

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+from utils.tracing import span
+
 T = TypeVar("T")
 
 
@@ -30,7 +32,8 @@ class Flights(Generic[T]):
         flight = self._open.get(key) or self._take_off(key, start)
         flight.waiting += 1
         try:
-            return await asyncio.shield(flight.task)
+            with span("flight"):
+                return await asyncio.shield(flight.task)
         finally:
             flight.waiting -= 1
             if not flight.waiting:

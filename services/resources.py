@@ -20,6 +20,7 @@ from services.cache_service import CacheService, Limits, redis_client
 from services.delivery import Known, Looks
 from services.memory import Memory
 from services.servers import servers
+from services.tracing import traced
 from utils.postgres import database_identity
 
 log = logging.getLogger("analytics.resources")
@@ -49,6 +50,7 @@ class Resources:
 async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     """Opened in this order and closed in the other. Raises: EmbeddedError."""
     async with AsyncExitStack() as stack:
+        stack.enter_context(traced(settings.otel_endpoint))
         endpoints = stack.enter_context(servers(settings))
         questions = settings.query_database_url
         url = questions.get_secret_value() if questions else endpoints.database_url

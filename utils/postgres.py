@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import re
 import select
 import socket
 import sys
@@ -19,6 +20,8 @@ from psycopg2.pool import PoolError, SimpleConnectionPool
 from utils.breaker import Breaker
 
 # Noticed by the server while a query runs, so that nobody's query ends (Linux has the means).
+_NAMED = re.compile(r"\s*/\* (\w+) \*/")
+
 _CHECK_CLIENT = {"client_connection_check_interval": "500"} if sys.platform == "linux" else {}
 
 QUESTION_OPTIONS: Mapping[str, str] = {
@@ -53,6 +56,12 @@ def database_identity(url: str) -> str:
     parts = parse_dsn(url)
     named = [parts.get(name, "") for name in ("host", "hostaddr", "port", "dbname")]
     return hashlib.sha256("/".join(named).encode()).hexdigest()[:12]
+
+
+def statement_name(text: str) -> str:
+    """The name that stands before a statement as a comment."""
+    found = _NAMED.match(text)
+    return found[1] if found else "sql"
 
 
 def is_alive(conn: connection) -> bool:

@@ -1,0 +1,77 @@
+"""Traces: what a request did, by stable names, and nothing of what it was about."""
+
+import logging
+
+import pytest
+
+from config.logging import configure_logging
+from tests.collector import Collector, collecting
+from tests.running import running
+
+PATH = "/analytics/users/canary-user/events"
+COUNTS = "/analytics/event-counts"
+CANARY = {"event": "canary-event", "start": "2025-03-10"}
+
+
+def traced(database_url: str, redis_url: str, *paths: str) -> Collector:
+    """What the collector was sent, after the service has stopped."""
+    with collecting() as collector:
+        with pytest.MonkeyPatch.context() as environment:  # which the exporter reads itself
+            environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+            with running(database_url, redis_url) as service:
+                for path in paths:
+                    service.get(path, params=CANARY, headers={"X-Canary": "canary-header"})
+        return collector
+
+
+def test_a_miss_shows_where_the_time_went(database_url: str, redis_url: str) -> None:
+    collector = traced(database_url, redis_url, COUNTS)
+    spans = {(span.name, span.parent) for span in collector.spans()}
+    route = f"GET {COUNTS}"
+    assert spans >= {
+        (route, None),
+        ("key check", route),
+        ("cache look_up", route),
+        ("flight", route),
+        ("pool wait", route),
+        ("event_counts", route),
+        ("write", route),
+        ("cache settle", route),
+    }
+    (server,) = [span for span in collector.spans() if span.name == route]
+    assert sorted(server.attributes) == [
+        "http.request.method",
+        "http.response.status_code",
+        "http.route",
+    ]
+
+
+def test_a_hit_asks_the_cache_alone(database_url: str, redis_url: str) -> None:
+    collector = traced(database_url, redis_url, COUNTS, COUNTS)
+    second = [span for span in collector.spans() if span.name == f"GET {COUNTS}"][1]
+    inner = [span.name for span in collector.spans() if span.trace_id == second.trace_id]
+    assert sorted(inner) == ["GET /analytics/event-counts", "cache look_up", "key check"]
+
+
+def test_no_value_of_a_user_is_in_a_trace(database_url: str, redis_url: str) -> None:
+    collector = traced(database_url, redis_url, PATH, COUNTS, "/nothing/canary-path")
+    assert len(collector.spans()) > 10
+    assert not any("canary" in str(request) for request in collector.requests)
+
+
+def test_without_an_endpoint_there_are_none(database_url: str, redis_url: str) -> None:
+    with collecting() as collector, running(database_url, redis_url) as service:
+        service.get(COUNTS)
+    assert collector.requests == []
+
+
+def test_log_lines_tell_the_trace(
+    database_url: str, redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    configure_logging("info", "json")
+    collector = traced(database_url, redis_url, COUNTS)
+    root.handlers[:], root.level = handlers, level
+    (server,) = [span for span in collector.spans() if span.name == f"GET {COUNTS}"]
+    assert f'"trace_id": "{server.trace_id}"' in capsys.readouterr().err

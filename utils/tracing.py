@@ -1,0 +1,61 @@
+"""Traces: where the time of a request goes. Names are fixed, and no value of a user is in them."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+from opentelemetry import trace
+from opentelemetry.propagate import extract
+from opentelemetry.trace import Link, Span, SpanKind, Tracer, TracerProvider
+
+_NOTHING: AbstractContextManager[None] = nullcontext()
+_tracer: Tracer | None = None
+
+
+def trace_to(provider: TracerProvider | None) -> None:
+    """From now on spans go to this provider; without one there are none, and they cost nothing.
+
+    The provider is ours alone: what libraries do by themselves stays out of the traces.
+    """
+    global _tracer
+    _tracer = provider.get_tracer("analytics") if provider else None
+
+
+def span(name: str) -> AbstractContextManager[Span | None]:
+    """A part of what the request is doing."""
+    return _tracer.start_as_current_span(name) if _tracer else _NOTHING
+
+
+def server_span(method: str, headers: Mapping[str, str]) -> AbstractContextManager[Span | None]:
+    """A request. Whoever sends one cannot choose what is traced: its own trace is only linked."""
+    if _tracer is None:
+        return _NOTHING
+    theirs = trace.get_current_span(extract(headers)).get_span_context()
+    return _tracer.start_as_current_span(
+        method, kind=SpanKind.SERVER, links=[Link(theirs)] if theirs.is_valid else []
+    )
+
+
+def finish_server_span(span: Span | None, method: str, route: str, status: int) -> None:
+    """Name it by its route, in the terms of OpenTelemetry's conventions for HTTP."""
+    if span:
+        span.update_name(f"{method} {route}")
+        span.set_attributes(
+            {
+                "http.request.method": method,
+                "http.route": route,
+                "http.response.status_code": status,
+            }
+        )
+        if status >= 500:
+            span.set_status(trace.StatusCode.ERROR)
+
+
+def ids() -> dict[str, str]:
+    """The present trace and span, for log lines."""
+    context = trace.get_current_span().get_span_context() if _tracer else None
+    if context is None or not context.is_valid:
+        return {}
+    return {
+        "trace_id": trace.format_trace_id(context.trace_id),
+        "span_id": trace.format_span_id(context.span_id),
+    }
