@@ -88,6 +88,7 @@ class _Config(uvicorn.Config):
             "main:create_app",
             factory=True,
             workers=settings.workers,
+            log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_STOP_WITHIN_S,
@@ -96,6 +97,7 @@ class _Config(uvicorn.Config):
 
     def configure_logging(self) -> None:
         """The first thing that a new worker does."""
+        super().configure_logging()
         configure_logging(*self._logging)
         if multiprocessing.parent_process():
             self._dying()

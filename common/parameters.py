@@ -88,4 +88,8 @@ UserId = Annotated[
     str, Field(min_length=1, max_length=256), AfterValidator(_storable), _at_most_bytes(256)
 ]
 EventNames = Annotated[tuple[EventName, ...], Field(max_length=100), AfterValidator(_as_set)]
-LastText = Annotated[str, AfterValidator(_well_formed_last)]
+LastText = Annotated[
+    str,
+    AfterValidator(_well_formed_last),
+    WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,3}(h|d|w|mo)$"}),
+]

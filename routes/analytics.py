@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Response
+from starlette.convertors import Convertor, register_url_convertor
 
 from common.answers import (
     ActiveUsersAnswer,
@@ -16,6 +17,21 @@ from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents, Us
 from repo.events import EventsRepo
 from routes.errors import PROBLEMS, refuse_repeated
 from services.dependencies import Ask, get_ask, get_events_repo, get_reader
+
+
+class _Text(Convertor[str]):
+    """Any text, slashes and line breaks too: it is up to the platform how users are called."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("text", _Text())
 
 Asking = Annotated[Ask, Depends(get_ask)]
 Events = Annotated[EventsRepo, Depends(get_events_repo)]
@@ -65,7 +81,7 @@ async def _user_events(
     return UserEvents(user_id=user_id, **dict(query))
 
 
-@router.get("/users/{user_id:path}/events", responses=_forms(UserEventsAnswer))
+@router.get("/users/{user_id:text}/events", responses=_forms(UserEventsAnswer))
 async def user_events(
     question: Annotated[UserEvents, Depends(_user_events)], ask: Asking, repo: Events
 ) -> Response:

@@ -3,7 +3,9 @@
 import logging
 import re
 import time
+import traceback
 import uuid
+from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from opentelemetry.trace import Span
@@ -19,6 +21,7 @@ from utils.tracing import finish_server_span, server_span
 
 log = logging.getLogger("analytics.access")
 
+_FRAMES = 8
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_GONE = 499  # nobody was there to answer
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -53,8 +56,8 @@ class RequestContext:
             await self._app(scope, receive, exchange.send)
         except ClientGone:
             pass
-        except Exception:
-            log.exception("a request failed")
+        except Exception as exc:
+            log.error("a request failed", extra={"failure": _without_values(exc)})
             await exchange.fail(receive)
 
 
@@ -136,6 +139,17 @@ class HeadAsGet:
 def _share_route(inner: Scope, outer: Scope) -> None:
     if "route" in inner:
         outer["route"] = inner["route"]
+
+
+def _without_values(error: BaseException) -> list[str]:
+    """What failed and where, the first cause first. Messages may hold what was sent."""
+    cause = error.__cause__ or error.__context__
+    frames = [
+        f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    ]
+    kind = f"{type(error).__name__} {getattr(error, 'pgcode', None) or ''}".strip()
+    return [*(_without_values(cause) if cause else []), kind, *frames]
 
 
 def _request_id(scope: Scope) -> str:

@@ -64,6 +64,8 @@ class Proxy:
             return
         self._open.add(writer)
         with suppress(OSError, asyncio.CancelledError):
+            while self.mode == "swallow" and await reader.read(_BLOCK):
+                pass
             onward = await asyncio.open_connection("127.0.0.1", self._target)
             self._open.add(onward[1])
             await asyncio.wait(
