@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install run test lint format requirements clean
+.PHONY: help install run test test-faults lint format requirements clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,6 +24,9 @@ run: .venv/installed  ## serve on 127.0.0.1:8000, with embedded servers and demo
 
 test: install  ## the suite, on real PostgreSQL and real Redis/Valkey
 	$(BIN)/python -m pytest
+
+test-faults: install  ## the service under faults: killed, silent and full servers; needs promtool
+	$(BIN)/python -m pytest -p no:randomly tests/faults
 
 lint: install  ## ruff and mypy --strict, tests included
 	$(BIN)/ruff check .
