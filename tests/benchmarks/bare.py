@@ -1,0 +1,19 @@
+"""What a cached answer is compared with: a bare Starlette handler that asks Redis once."""
+
+import os
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from services.cache_service import redis_client
+
+_client = redis_client(os.environ["REDIS_URL"], 1)
+
+
+async def _get(_: Request) -> Response:
+    return Response(await _client.get("bare"), media_type="application/json")
+
+
+app = Starlette(routes=[Route("/", _get)])

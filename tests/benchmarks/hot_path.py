@@ -1,0 +1,143 @@
+"""What every request passes through: `make bench` prints the figures as they stand in the docs.
+
+All in one run on one machine: ratios hold, absolute times depend on the machine. Needs Debian's
+`wrk` and `hey`.
+"""
+
+import asyncio
+import csv
+import os
+import platform
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import redis
+
+from services.embedded import Endpoints, embedded_servers
+from tests.benchmarks.layers import layers
+from tests.events import insert_git_history
+from tests.faults.service import Service, service
+from tests.running import AUTHORIZED
+from tests.servers import Cluster
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+PATH = "/analytics/event-counts?start=2025-01-01&end=2026-01-01"
+SECONDS = 6
+ROUNDS = 3
+CONNECTIONS = 16
+
+
+def main() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="analytics-bench-"))
+    folder.chmod(0o711)
+    with embedded_servers(folder) as endpoints:
+        url = Cluster(endpoints.database_url).migrated_database()
+        insert_git_history(url)
+        say(
+            f"{os.cpu_count()} cores, Python {platform.python_version()}, {CONNECTIONS} connections"
+        )
+        for workers in (1, 2):
+            throughput(endpoints, url, workers)
+        say()
+        asyncio.run(layers(url, endpoints.redis_url, say))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def say(line: str = "") -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def throughput(endpoints: Endpoints, url: str, workers: int) -> None:
+    """Cached answers beside the bare handler, turn by turn, the load on the same cores."""
+    with (
+        bare(endpoints, workers) as bare_port,
+        service(url, endpoints.redis_url, ANALYTICS_WORKERS=str(workers)) as ours,
+    ):
+        body = ours.get(PATH).content
+        with redis.Redis.from_url(endpoints.redis_url) as client:
+            client.set("bare", body)
+        rates: dict[str, list[float]] = {"bare": [], "ours": []}
+        for _ in range(ROUNDS):
+            rates["bare"].append(rate(f"http://127.0.0.1:{bare_port}/"))
+            rates["ours"].append(rate(ours.base + PATH))
+        bare_rate, our_rate = (statistics.median(rates[name]) for name in ("bare", "ours"))
+        say(
+            f"| cached, {workers} worker(s) | {our_rate:,.0f} requests/s | "
+            f"bare Starlette and one GET: {bare_rate:,.0f} | {our_rate / bare_rate:.0%} |"
+        )
+        latency(ours, our_rate * 0.7, workers)
+
+
+def rate(url: str) -> float:
+    """Requests per second, each of them 200."""
+    key = f"Authorization: {AUTHORIZED['Authorization']}"
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "-H", key, url]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "Non-2xx" not in told, told
+    found = re.search(r"Requests/sec:\s+([\d.]+)", told)
+    assert found
+    return float(found[1])
+
+
+def latency(ours: Service, wanted: float, workers: int) -> None:
+    """How long answers take at a steady rate, and what memory the workers hold after it."""
+    key = f"Authorization: {AUTHORIZED['Authorization']}"
+    each = wanted / CONNECTIONS
+    command = ["hey", "-z", f"{SECONDS}s", "-c", str(CONNECTIONS), "-q", f"{each:.1f}", "-o", "csv"]
+    told = subprocess.run(
+        [*command, "-H", key, ours.base + PATH], check=True, capture_output=True, text=True
+    ).stdout
+    times = sorted(float(row["response-time"]) for row in csv.DictReader(told.splitlines()))
+    shown = ", ".join(
+        f"p{percent} {times[int(len(times) * percent / 100)] * 1000:.1f} ms"
+        for percent in (50, 99, 99.9)
+    )
+    held = [
+        value / 2**20
+        for name, value in ours.metrics().items()
+        if name.startswith("process_resident_memory_bytes")
+    ]
+    say(f"| at {len(times) / SECONDS:,.0f} requests/s (asked for {wanted:,.0f}) | {shown} |")
+    say(f"| memory of a worker of {workers} | {max(held):.0f} MB |")
+
+
+@contextmanager
+def bare(endpoints: Endpoints, workers: int) -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "tests.benchmarks.bare:app", "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--workers", str(workers), "--no-access-log", "--log-level", "error"],
+        env={**os.environ, "REDIS_URL": endpoints.redis_url},
+        cwd=ROOT,
+    )
+    try:
+        wait_until(lambda: _answers(port), within_s=20)
+        time.sleep(1)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+if __name__ == "__main__":
+    main()

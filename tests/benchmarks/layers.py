@@ -1,0 +1,161 @@
+"""What each layer costs: requests in this process, without sockets, with and without the layer."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+from pydantic import SecretStr
+from starlette.types import ASGIApp, Message
+
+from common.questions import UserEvents
+from config.database import get_connection
+from config.settings import Settings
+from main import create_app, lifespan
+from repo.events import EventsRepo
+from services.cache_service import Limits
+from services.delivery import Known
+from services.resources import Resources
+from tests.running import AUTHORIZED
+
+HIT = "/analytics/event-counts?start=2025-01-01&end=2026-01-01"
+MISS = "/analytics/users/nobody/events"
+REQUESTS = 1_500
+ROUNDS = 7
+
+Call = Callable[[], Awaitable[None]]
+
+
+async def layers(database_url: str, redis_url: str, say: Callable[[str], None]) -> None:
+    """Medians of rounds that take turns, in microseconds of one request."""
+    async with AsyncExitStack() as stack:
+        apps = {
+            name: await opened(stack, database_url, redis_url, **settings)
+            for name, settings in {
+                "whole": {"rate_limit": 1_000_000_000},
+                "without limits": {"rate_limit": 0, "at_once_limit": 0},
+                "without a cache": {"cache_enabled": False, "rate_limit": 0, "at_once_limit": 0},
+            }.items()
+        }
+        whole, unlimited, uncached = apps.values()
+        resources: Resources = whole.state.resources
+        hits: dict[str, Call] = {
+            "a hit, whole": asking(whole, HIT),
+            "a hit without limits": asking(unlimited, HIT),
+            "a hit by the ordinary way (router, question)": forgetting(whole, HIT),
+            "the look-up alone": looking_up(resources, Limits("bench", 1_000_000_000, 16)),
+            "the look-up alone, without limits": looking_up(resources, Limits()),
+            "one GET of Redis alone": getting(resources),
+            "/healthz (middleware, metrics, log line, router)": asking(whole, "/healthz"),
+            "the check of the key alone": checking(resources),
+        }
+        misses: dict[str, Call] = {
+            "a miss, whole": asking(whole, MISS, fresh=True),
+            "a miss without limits": asking(unlimited, MISS, fresh=True),
+            "a miss without limits and cache": asking(uncached, MISS),
+            "the repo method alone (thread, pool, snapshot, SQL)": computing(resources),
+        }
+        for calls in (hits, misses):
+            for name, taken in (await measured(calls)).items():
+                say(f"| {name} | {taken:,.0f} us |")
+
+
+async def opened(
+    stack: AsyncExitStack, database_url: str, redis_url: str, **settings: Any
+) -> FastAPI:
+    urls = {"DATABASE_URL": SecretStr(database_url), "REDIS_URL": SecretStr(redis_url)}
+    app = create_app(Settings(**{"at_once_limit": 1000, **urls, **settings}))
+    await stack.enter_async_context(lifespan(app))
+    return app
+
+
+async def measured(calls: dict[str, Call]) -> dict[str, float]:
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(ROUNDS):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            for _ in range(REQUESTS):
+                await call()
+            taken[name].append((time.perf_counter() - began) / REQUESTS * 1e6)
+    return {name: statistics.median(each) for name, each in taken.items()}
+
+
+def asking(app: ASGIApp, address: str, *, fresh: bool = False) -> Call:
+    parts = urlsplit(address)
+    headers = {**AUTHORIZED, **({"Cache-Control": "no-cache"} if fresh else {})}
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": parts.path,
+        "raw_path": parts.path.encode(),
+        "query_string": parts.query.encode(),
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "scheme": "http",
+        "server": ("127.0.0.1", 80),
+        "client": ("127.0.0.1", 1),
+        "http_version": "1.1",
+        "root_path": "",
+    }
+
+    async def send(message: Message) -> None:
+        assert message.get("status", 200) == 200, message
+
+    async def call() -> None:
+        await app({**scope, "state": {}}, _never, send)
+
+    return call
+
+
+async def _never() -> Message:
+    """The client sends nothing more, and stays."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def forgetting(app: FastAPI, address: str) -> Call:
+    ask = asking(app, address)
+    memory = app.state.resources.memory
+
+    async def call() -> None:
+        memory._kept.clear()
+        await ask()
+
+    return call
+
+
+def looking_up(resources: Resources, limits: Limits) -> Call:
+    async def call() -> None:
+        known: Known = next(iter(resources.memory._kept.values()))
+        found = await resources.cache.look_up(known.asked.key, limits)
+        assert found.verdict == "hit"
+
+    return call
+
+
+def getting(resources: Resources) -> Call:
+    async def call() -> None:
+        await resources.cache._client.get("bare")
+
+    return call
+
+
+def checking(resources: Resources) -> Call:
+    async def call() -> None:
+        assert resources.keys.known(AUTHORIZED["Authorization"], "read")
+
+    return call
+
+
+def computing(resources: Resources) -> Call:
+    question = UserEvents(user_id="nobody")
+
+    async def call() -> None:
+        connection = get_connection(resources.database, time.monotonic() + 10)
+        repo = EventsRepo(connection)
+        await connection.run(lambda: repo.get_user_events(question))
+
+    return call
