@@ -184,3 +184,35 @@ def test_the_docs_need_no_internet(service: httpx.Client, path: str) -> None:
     for link in links:
         assert not urlparse(link).netloc
         assert service.get(link).status_code == 200
+
+
+class TestCors:
+    origin = "https://app.example"
+
+    def test_pages_of_other_origins_may_not_ask(self, service: httpx.Client) -> None:
+        response = service.get(
+            "/analytics/event-counts", params=RANGE, headers={"Origin": self.origin}
+        )
+        assert "access-control-allow-origin" not in response.headers
+
+    def test_those_that_are_set_may(self, database_url: str, redis_url: str) -> None:
+        origins = f"{self.origin}, https://other.example"
+        with running(database_url, redis_url, cors_origins=origins) as service:
+            for _ in range(2):
+                response = service.get(
+                    "/analytics/event-counts", params=RANGE, headers={"Origin": self.origin}
+                )
+                assert response.headers["access-control-allow-origin"] == self.origin
+                assert "Origin" in response.headers["vary"]
+                assert "ETag" in response.headers["access-control-expose-headers"]
+            asked_first = httpx.options(
+                f"{service.base_url}/analytics/event-counts",
+                headers={
+                    "Origin": self.origin,
+                    "Access-Control-Request-Method": "GET",
+                    "Access-Control-Request-Headers": "authorization",
+                },
+            )
+            assert asked_first.status_code == 200
+            stranger = service.get("/healthz", headers={"Origin": "https://evil.example"})
+            assert "access-control-allow-origin" not in stranger.headers

@@ -77,7 +77,7 @@ class Check:
     def __init__(self, number: int, title: str) -> None:
         self._number = number
         self._title = title
-        _ROWS[number] = (title, "")
+        _ROWS.setdefault(number, (title, ""))
 
     def measured(self, figure: str) -> None:
         told = _ROWS[self._number][1]
