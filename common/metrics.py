@@ -7,7 +7,7 @@ import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,12 @@ KEY_CHECKS = _counter(
     "Requests by what their key was: ok, none, unknown, or forbidden without the scope.",
     "result",
 )
+
+# Children are kept: to find one by its labels takes longer than to count.
+requests = cache(REQUESTS.labels)
+request_seconds = cache(REQUEST_SECONDS.labels)
+cache_requests = cache(CACHE_REQUESTS.labels)
+key_checks = cache(KEY_CHECKS.labels)
 
 _POOL_COUNTERS = {
     "acquired": "Connections that were lent.",

@@ -5,7 +5,7 @@ import sys
 from contextvars import ContextVar
 
 from pythonjsonlogger.core import RESERVED_ATTRS
-from pythonjsonlogger.json import JsonFormatter
+from pythonjsonlogger.msgspec import MsgspecFormatter
 
 from utils.tracing import ids
 
@@ -27,7 +27,14 @@ def configure_logging(level: str, form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_WithRequestId())
     handler.setFormatter(_formatter(form))
+    _leave_out_what_nobody_sees()
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _leave_out_what_nobody_sees() -> None:
+    """Half of what a line costs, as Python's logging HOWTO has it under "Optimization"."""
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
 
 
 def _formatter(form: str) -> logging.Formatter:
@@ -35,4 +42,4 @@ def _formatter(form: str) -> logging.Formatter:
         return logging.Formatter(_TEXT)
     renamed = {"levelname": "level", "name": "logger"}
     unsaid = [*RESERVED_ATTRS, "color_message"]  # uvicorn's, for terminals
-    return JsonFormatter(_FIELDS, rename_fields=renamed, reserved_attrs=unsaid, timestamp=True)
+    return MsgspecFormatter(_FIELDS, rename_fields=renamed, reserved_attrs=unsaid, timestamp=True)

@@ -4,7 +4,8 @@ A hit takes one round trip to Redis, no thread and no connection, and neither th
 question is looked at again. Whatever is not as usual goes the ordinary way.
 """
 
-from starlette.datastructures import Headers
+from collections.abc import Mapping
+
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -32,10 +33,16 @@ def _is_question(scope: Scope) -> bool:
     return scope["method"] == "GET" and bool(scope["path"].startswith(_PREFIX))
 
 
+def _as_text(scope: Scope) -> dict[str, str]:
+    """Of headers that come twice the first counts, as in Starlette's."""
+    given = reversed(scope["headers"])
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in given}
+
+
 async def _answered(scope: Scope) -> Response | None:
     """The response, or None for the ordinary way."""
     resources: Resources = scope["app"].state.resources
-    headers = Headers(scope=scope)
+    headers = _as_text(scope)
     seen = looks(scope, headers)
     known = resources.memory.get(seen) if seen else None
     if known is None:
@@ -51,7 +58,7 @@ async def _answered(scope: Scope) -> Response | None:
 
 
 async def _hit(
-    scope: Scope, headers: Headers, resources: Resources, known: Known, key: ApiKey | None
+    scope: Scope, headers: Mapping[str, str], resources: Resources, known: Known, key: ApiKey | None
 ) -> Response | None:
     """Raises: TooManyRequests, TooManyAtOnce."""
     began = scope["state"]["began"]
@@ -63,5 +70,6 @@ async def _hit(
         scope["state"]["looked"] = looked
         return None
     served.seconds["cache"] = looked.seconds
+    scope["state"]["hit"] = True
     scope["route"] = known.route
     return respond(served, headers, limits, began)

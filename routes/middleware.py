@@ -4,16 +4,16 @@ import logging
 import re
 import time
 import traceback
-import uuid
 from pathlib import Path
+from secrets import token_hex
+from typing import cast
 from urllib.parse import unquote_to_bytes
 
 from opentelemetry.trace import Span
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.errors import AnalyticsError, Fault, InvalidParameter
-from common.metrics import IN_FLIGHT, REQUEST_SECONDS, REQUESTS
+from common.metrics import IN_FLIGHT, request_seconds, requests
 from config.logging import request_id
 from routes.errors import analytics_problem
 from services.hang_up import ClientGone
@@ -22,7 +22,8 @@ from utils.tracing import finish_server_span, server_span
 log = logging.getLogger("analytics.access")
 
 _FRAMES = 8
-_GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _CLIENT_GONE = 499  # nobody was there to answer
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -42,7 +43,7 @@ class RequestContext:
         exchange = _Exchange(scope, send)
         IN_FLIGHT.inc()
         try:
-            with server_span(exchange.method, Headers(scope=scope)) as span:
+            with server_span(exchange.method, scope["headers"]) as span:
                 try:
                     await self._answer(scope, receive, exchange)
                 finally:
@@ -73,9 +74,8 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = request_id.get()
-            headers["X-Content-Type-Options"] = "nosniff"
+            given = (b"x-request-id", request_id.get().encode())
+            message["headers"] = [*message["headers"], given, _NO_SNIFFING]
         await self._send(message)
 
     async def fail(self, receive: Receive) -> None:
@@ -93,10 +93,13 @@ class _Exchange:
         route = getattr(self._scope.get("route"), "path", "(none)")
         status = self._status or _CLIENT_GONE
         finish_server_span(span, self.method, route, status)
-        REQUESTS.labels(self.method, route, status).inc()
-        REQUEST_SECONDS.labels(self.method, route).observe(seconds)
-        line = {"method": self.method, "route": route, "status": status}
-        log.info("request", extra={**line, "seconds": round(seconds, 6)})
+        requests(self.method, route, status).inc()
+        request_seconds(self.method, route).observe(seconds)
+        # Answers that were kept are counted; a line for each would cost as much as the answer.
+        level = logging.DEBUG if "hit" in self._scope["state"] else logging.INFO
+        if log.isEnabledFor(level):
+            line = {"method": self.method, "route": route, "status": status}
+            log.log(level, "request", extra={**line, "seconds": round(seconds, 6)})
 
 
 class ReadableUrl:
@@ -153,13 +156,17 @@ def _without_values(error: BaseException) -> list[str]:
 
 
 def _request_id(scope: Scope) -> str:
-    given = Headers(scope=scope).get("x-request-id", "")
-    return given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _GIVEN_ID.fullmatch(value):
+            return cast(bytes, value).decode()
+    return token_hex(16)
 
 
 def _unreadable_part(scope: Scope) -> str | None:
     parts = {"path": scope.get("raw_path") or b"", "query": scope.get("query_string") or b""}
     for name, raw in parts.items():
+        if b"%" not in raw and raw.isascii():
+            continue
         try:
             unquote_to_bytes(raw).decode()
         except UnicodeDecodeError:

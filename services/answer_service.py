@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from common.errors import TooManyAtOnce, TooManyRequests
-from common.metrics import CACHE_REQUESTS, LIMITED, QUESTION_SECONDS
+from common.metrics import LIMITED, QUESTION_SECONDS, cache_requests
 from config.database import (
     Connection,
     Database,
@@ -97,7 +97,7 @@ class AnswerService:
         """The page if it will do; shortly before its end one of those who ask has it renewed."""
         if found.verdict != "hit" or found.page is None:
             return None
-        CACHE_REQUESTS.labels("hit").inc()
+        cache_requests("hit").inc()
         if found.page.is_due(found.fresh_ms / 1000):
             self._refresh(asked)
         return Served(found.page, "hit", found)
@@ -112,7 +112,7 @@ class AnswerService:
         except DatabaseError:
             if found is None or found.page is None:
                 raise
-            CACHE_REQUESTS.labels("stale").inc()
+            cache_requests("stale").inc()
             return Served(found.page, "stale", found)
 
     async def close(self) -> None:
@@ -127,10 +127,10 @@ class AnswerService:
     async def _page(self, asked: Asked, visit: Visit, found: Found | None) -> Page:
         if self._overlooks(visit):
             # A flight that took off before might not see what was committed since.
-            CACHE_REQUESTS.labels("bypass").inc()
+            cache_requests("bypass").inc()
             return await self._computed(asked, visit, found)
         joins = asked.key in self._flights
-        CACHE_REQUESTS.labels(_result(found, joins=joins)).inc()
+        cache_requests(_result(found, joins=joins)).inc()
         try:
             async with asyncio.timeout(visit.deadline - time.monotonic()):
                 return await self._flights.join(
@@ -186,7 +186,7 @@ class AnswerService:
         with suppress(CacheFailed, DatabaseError):
             found = await self._cache.look_up(asked.key, _NO_LIMITS, overlook=True)
             if found.leads:
-                CACHE_REQUESTS.labels("refresh").inc()
+                cache_requests("refresh").inc()
                 await self._flights.join(asked.key, lambda: self._flight(asked, visit, found))
 
     @asynccontextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from common.errors import Forbidden, InvalidKey, Unauthorized, Unavailable
-from common.metrics import KEY_CHECKS
+from common.metrics import key_checks
 from config.database import Database, DatabaseError, connect, get_connection
 from repo.api_keys import ApiKey, ApiKeysRepo, KeysRepo, Scope
 from utils.tracing import span
@@ -71,7 +71,7 @@ class KeyRing:
         if key is not None or self.is_open:
             return key
         if authorization is None and self._keys is not None:
-            KEY_CHECKS.labels("none").inc()
+            key_checks("none").inc()
             raise Unauthorized
         await self._read_soon()
         return self._checked_again(authorization, scope)
@@ -83,9 +83,9 @@ class KeyRing:
         if key is None:
             return None
         if not key.may(scope):
-            KEY_CHECKS.labels("forbidden").inc()
+            key_checks("forbidden").inc()
             raise Forbidden(scope)
-        KEY_CHECKS.labels("ok").inc()
+        key_checks("ok").inc()
         self._used[key.key_id] = time.time()
         return key
 
@@ -122,7 +122,7 @@ class KeyRing:
         key = self.known(authorization, scope)
         if key is not None or self.is_open:
             return key
-        KEY_CHECKS.labels("none" if authorization is None else "unknown").inc()
+        key_checks("none" if authorization is None else "unknown").inc()
         raise Unauthorized if authorization is None else InvalidKey
 
     def _find(self, authorization: str | None) -> ApiKey | None:

@@ -3,22 +3,20 @@
 It helps and is never needed: whatever fails here, answers are computed.
 """
 
-import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Literal, TypeVar
-from uuid import uuid4
+from itertools import count
+from secrets import token_hex
+from typing import Literal, TypeVar
 
 import msgspec
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from common.metrics import CACHE_ERRORS
 from services.pages import Page
+from services.redis_line import RedisLine, Script
 from utils.breaker import Breaker
 from utils.tracing import span
 
@@ -26,7 +24,6 @@ T = TypeVar("T")
 
 Verdict = Literal["hit", "miss", "rate", "slots"]
 
-_CONNECTIONS = 32
 _FLIGHT_MS = 1_000  # without a sign of life whoever computes a page is taken for dead
 _MOMENTS = 26  # bytes that settle.lua puts before a page
 _LARGEST = 8 * 2**20
@@ -45,7 +42,7 @@ class Limits:
 
     def of(self, key_id: int) -> "Limits":
         """The same for one of the keys of this database."""
-        return replace(self, caller=f"{self.caller}:{key_id}")
+        return Limits(f"{self.caller}:{key_id}", self.per_second, self.at_once)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,28 +69,31 @@ class CacheFailed(Exception):
 class CacheService:
     """Each call is one round trip, within `timeout_s`; while Redis is away most are none."""
 
-    def __init__(self, client: Redis, timeout_s: float, *, request_s: float, stale_s: int) -> None:
-        self._client = client
-        self._timeout_s = timeout_s
+    def __init__(self, url: str, timeout_s: float, *, request_s: float, stale_s: int) -> None:
+        # Large pages that are stored must not hold up the look-ups.
+        self._reading = RedisLine(url, timeout_s)
+        self._writing = RedisLine(url, timeout_s)
         self._request_ms = int(request_s * 1000)
         self._stale_ms = stale_s * 1000
         self._breaker = Breaker(failures=3, first_s=0.5, longest_s=2)
-        self._look_up = client.register_script(_script("look_up"))
-        self._settle = client.register_script(_script("settle"))
+        self._look_up = Script(_script("look_up"), keys=4)
+        self._settle = Script(_script("settle"), keys=3)
+        self._tokens = count()
+        self._process = token_hex(8)
 
     async def look_up(self, key: str, limits: Limits, *, overlook: bool = False) -> Found:
         """The page of this key, and leave to compute it; `overlook` does not read the page.
 
         Raises: CacheFailed.
         """
-        token = uuid4().hex
+        token = f"{self._process}{next(self._tokens):x}"
+        keys = (key, _flight(key), _bucket(limits), _slots(limits))
         limit = (limits.per_second, limits.at_once, self._request_ms)
-        call = self._look_up(
-            keys=[key, _flight(key), _bucket(limits), _slots(limits)],
-            args=[token, _FLIGHT_MS, *limit, int(overlook)],
-        )
         verdict, left, wait_ms, leads, age_ms, fresh_ms, stored = await self._within(
-            "look_up", call
+            "look_up",
+            lambda: self._reading.run(
+                self._look_up, *keys, token, _FLIGHT_MS, *limit, int(overlook)
+            ),
         )
         page = _decoded(key, stored) if stored else None
         broken = verdict == b"hit" and page is None  # nobody else will replace it
@@ -115,41 +115,35 @@ class CacheService:
         """
         stored = msgspec.msgpack.encode(page) if page else b""
         fresh_ms = page.fresh_s * 1000 if page and len(stored) <= _LARGEST else 0
-        call = self._settle(
-            keys=[key, _flight(key), _slots(limits)],
-            args=[token, stored if fresh_ms else b"", fresh_ms, fresh_ms + self._stale_ms],
-        )
-        await self._within("settle", call)
+        keys = (key, _flight(key), _slots(limits))
+        told = (token, stored if fresh_ms else b"", fresh_ms, fresh_ms + self._stale_ms)
+        await self._within("settle", lambda: self._writing.run(self._settle, *keys, *told))
 
     async def renew(self, key: str) -> None:
         """A sign of life of whoever computes the page. Raises: CacheFailed."""
-        await self._within("renew", self._client.pexpire(_flight(key), _FLIGHT_MS))
+        await self._within("renew", lambda: self._writing.call("PEXPIRE", _flight(key), _FLIGHT_MS))
 
     async def ping(self) -> None:
         """Raises: CacheFailed."""
-        await self._within("ping", self._client.ping())
+        await self._within("ping", lambda: self._writing.call("PING"))
 
-    async def _within(self, operation: str, command: Awaitable[T]) -> T:
+    def close(self) -> None:
+        self._reading.close()
+        self._writing.close()
+
+    async def _within(self, operation: str, command: Callable[[], Awaitable[T]]) -> T:
         if not self._breaker.allows():
-            _close(command)
             CACHE_ERRORS.labels("skipped").inc()
             raise CacheFailed(operation)
         try:
             with span(f"cache {operation}"):
-                async with asyncio.timeout(self._timeout_s):
-                    answer = await command
+                answer = await command()
         except (RedisError, OSError) as exc:  # TimeoutError is an OSError
             self._breaker.failed()
             CACHE_ERRORS.labels(operation).inc()
             raise CacheFailed(operation) from exc
         self._breaker.succeeded()
         return answer
-
-
-def _close(command: Awaitable[Any]) -> None:
-    """What is never awaited says so."""
-    if asyncio.iscoroutine(command):
-        command.close()
 
 
 def _decoded(key: str, stored: bytes) -> Page | None:
@@ -176,16 +170,3 @@ def _bucket(limits: Limits) -> str:
 
 def _slots(limits: Limits) -> str:
     return f"analytics:limit:{limits.caller}:slots"
-
-
-def redis_client(url: str, timeout_s: float) -> Redis:
-    """A client without the library's retries, which wait for seconds."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=_CONNECTIONS,
-        timeout=timeout_s,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return Redis.from_pool(pool)

@@ -1,10 +1,10 @@
 """What of HTTP concerns all answers: how requests look, and the headers of responses."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Scope
 
@@ -15,7 +15,6 @@ from services.pages import Asked
 
 _LONGEST_REMEMBERED = 2_000  # bytes of a request
 _SHARED = {"Cache-Control": "private, no-cache", "Vary": "Accept, Accept-Encoding"}
-_NOT_IN_304 = ("Content-Encoding",)
 
 
 class Looks(NamedTuple):
@@ -42,7 +41,7 @@ class Looked:
     seconds: float
 
 
-def looks(scope: Scope, headers: Headers) -> Looks | None:
+def looks(scope: Scope, headers: Mapping[str, str]) -> Looks | None:
     """None for a request that is too long to be remembered."""
     path, query = scope["raw_path"], scope["query_string"]
     accept = headers.get("accept", "")
@@ -51,7 +50,7 @@ def looks(scope: Scope, headers: Headers) -> Looks | None:
     return Looks(path, query, accept, accepts_gzip(headers))
 
 
-def accepts_gzip(headers: Headers) -> bool:
+def accepts_gzip(headers: Mapping[str, str]) -> bool:
     """Whether gzip is named and not refused; `*` alone does not ask for it."""
     for coding in headers.get("accept-encoding", "").lower().split(","):
         name, _, weight = coding.partition(";")
@@ -60,7 +59,7 @@ def accepts_gzip(headers: Headers) -> bool:
     return False
 
 
-def visit_of(headers: Headers, limits: Limits, deadline: float) -> Visit:
+def visit_of(headers: Mapping[str, str], limits: Limits, deadline: float) -> Visit:
     return Visit(limits, deadline, fresh="no-cache" in headers.get("cache-control", "").lower())
 
 
@@ -71,7 +70,22 @@ async def look(answers: AnswerService, key: str, visit: Visit) -> Looked:
     return Looked(found, time.perf_counter() - began)
 
 
-def respond(served: Served, headers: Headers, limits: Limits, began: float) -> Response:
+class PageResponse(Response):
+    """A response whose headers are bytes already."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status_code = status
+        self.background = None
+        self.body = body
+        self.raw_headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1"))
+            for name, value in headers.items()
+        ]
+
+
+def respond(
+    served: Served, headers: Mapping[str, str], limits: Limits, began: float
+) -> PageResponse:
     """The page, or 304 where the client has it; `began` is the monotonic start of the request."""
     page = served.page
     told = {
@@ -81,13 +95,13 @@ def respond(served: Served, headers: Headers, limits: Limits, began: float) -> R
         "Age": str(served.age_s),
         "Server-Timing": _timing(served.seconds, time.monotonic() - began),
         **_limits(served.found, limits),
-        **page.headers,
     }
     if _has(headers.get("if-none-match"), page.etag):
-        for name in _NOT_IN_304:
-            told.pop(name, None)
-        return Response(status_code=304, headers=told)
-    return Response(page.body, headers=told, media_type=page.media_type)
+        return PageResponse(304, told, b"")
+    told |= page.headers
+    told["Content-Type"] = page.media_type
+    told["Content-Length"] = str(len(page.body))
+    return PageResponse(200, told, page.body)
 
 
 def _has(if_none_match: str | None, etag: str) -> bool:

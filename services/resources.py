@@ -16,7 +16,7 @@ from config.settings import Settings
 from repo.api_keys import ApiKey
 from services.answer_service import AnswerService, Policy
 from services.auth import KeyRing
-from services.cache_service import CacheService, Limits, redis_client
+from services.cache_service import CacheService, Limits
 from services.delivery import Known, Looks
 from services.memory import Memory
 from services.servers import servers
@@ -59,14 +59,13 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         publisher = stack.enter_context(published(database))
         await stack.enter_async_context(_running(_publish(publisher)))
         await stack.enter_async_context(_running(database.keep()))
-        client = redis_client(endpoints.redis_url, settings.cache_timeout_s)
-        stack.push_async_callback(client.aclose)
         cache = CacheService(
-            client,
+            endpoints.redis_url,
             settings.cache_timeout_s,
             request_s=settings.request_timeout_s,
             stale_s=settings.cache_stale_s,
         )
+        stack.callback(cache.close)
         identity = database_identity(url)
         answers = AnswerService(cache, database, identity=identity, policy=_policy(settings))
         stack.push_async_callback(answers.close)

@@ -1,6 +1,6 @@
 """Traces: where the time of a request goes. Names are fixed, and no value of a user is in them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 
 from opentelemetry import trace
@@ -25,11 +25,14 @@ def span(name: str) -> AbstractContextManager[Span | None]:
     return _tracer.start_as_current_span(name) if _tracer else _NOTHING
 
 
-def server_span(method: str, headers: Mapping[str, str]) -> AbstractContextManager[Span | None]:
+def server_span(
+    method: str, headers: Iterable[tuple[bytes, bytes]]
+) -> AbstractContextManager[Span | None]:
     """A request. Whoever sends one cannot choose what is traced: its own trace is only linked."""
     if _tracer is None:
         return _NOTHING
-    theirs = trace.get_current_span(extract(headers)).get_span_context()
+    carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+    theirs = trace.get_current_span(extract(carrier)).get_span_context()
     return _tracer.start_as_current_span(
         method, kind=SpanKind.SERVER, links=[Link(theirs)] if theirs.is_valid else []
     )

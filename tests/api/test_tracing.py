@@ -74,4 +74,4 @@ def test_log_lines_tell_the_trace(
     collector = traced(database_url, redis_url, COUNTS)
     root.handlers[:], root.level = handlers, level
     (server,) = [span for span in collector.spans() if span.name == f"GET {COUNTS}"]
-    assert f'"trace_id": "{server.trace_id}"' in capsys.readouterr().err
+    assert f'"trace_id":"{server.trace_id}"' in capsys.readouterr().err

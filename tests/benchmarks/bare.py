@@ -2,14 +2,13 @@
 
 import os
 
+from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from services.cache_service import redis_client
-
-_client = redis_client(os.environ["REDIS_URL"], 1)
+_client = Redis.from_url(os.environ["REDIS_URL"])
 
 
 async def _get(_: Request) -> Response:

@@ -1,11 +1,10 @@
 """What every request passes through: `make bench` prints the figures as they stand in the docs.
 
 All in one run on one machine: ratios hold, absolute times depend on the machine. Needs Debian's
-`wrk` and `hey`.
+`wrk`.
 """
 
 import asyncio
-import csv
 import os
 import platform
 import re
@@ -36,6 +35,8 @@ PATH = "/analytics/event-counts?start=2025-01-01&end=2026-01-01"
 SECONDS = 6
 ROUNDS = 3
 CONNECTIONS = 16
+PACED = 128  # connections that pause between their requests
+STEADY = "tests/benchmarks/steady.lua"
 
 
 def main() -> None:
@@ -82,35 +83,41 @@ def throughput(endpoints: Endpoints, url: str, workers: int) -> None:
 
 def rate(url: str) -> float:
     """Requests per second, each of them 200."""
+    return _told(wrk(url, CONNECTIONS), r"Requests/sec:\s+([\d.]+)")[0]
+
+
+def wrk(url: str, connections: int, *more: str, **environment: str) -> str:
     key = f"Authorization: {AUTHORIZED['Authorization']}"
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "-H", key, url]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "-H", key, *more, url]
+    told = subprocess.run(
+        command, check=True, capture_output=True, text=True, env={**os.environ, **environment}
+    ).stdout
     assert "Non-2xx" not in told, told
-    found = re.search(r"Requests/sec:\s+([\d.]+)", told)
-    assert found
-    return float(found[1])
+    return told
 
 
 def latency(ours: Service, wanted: float, workers: int) -> None:
-    """How long answers take at a steady rate, and what memory the workers hold after it."""
-    key = f"Authorization: {AUTHORIZED['Authorization']}"
-    each = wanted / CONNECTIONS
-    command = ["hey", "-z", f"{SECONDS}s", "-c", str(CONNECTIONS), "-q", f"{each:.1f}", "-o", "csv"]
-    told = subprocess.run(
-        [*command, "-H", key, ours.base + PATH], check=True, capture_output=True, text=True
-    ).stdout
-    times = sorted(float(row["response-time"]) for row in csv.DictReader(told.splitlines()))
+    """How long answers take below the capacity, and what memory the workers hold after it."""
+    pause_ms = round(PACED / wanted * 1000) - 1
+    told = wrk(ours.base + PATH, PACED, "-s", str(ROOT / STEADY), PAUSE_MS=str(max(pause_ms, 1)))
+    (reached,) = _told(told, r"Requests/sec:\s+([\d.]+)")
+    times = _told(told, r"percentiles (\S+) (\S+) (\S+)")
     shown = ", ".join(
-        f"p{percent} {times[int(len(times) * percent / 100)] * 1000:.1f} ms"
-        for percent in (50, 99, 99.9)
+        f"p{percent} {taken / 1000:.1f} ms"
+        for percent, taken in zip((50, 99, 99.9), times, strict=True)
     )
     held = [
         value / 2**20
         for name, value in ours.metrics().items()
         if name.startswith("process_resident_memory_bytes")
     ]
-    say(f"| at {len(times) / SECONDS:,.0f} requests/s (asked for {wanted:,.0f}) | {shown} |")
-    say(f"| memory of a worker of {workers} | {max(held):.0f} MB |")
+    say(f"| {workers} worker(s) at {reached:,.0f} requests/s | {shown} | {max(held):.0f} MB each |")
+
+
+def _told(text: str, pattern: str) -> list[float]:
+    found = re.search(pattern, text)
+    assert found, text
+    return [float(figure) for figure in found.groups()]
 
 
 @contextmanager

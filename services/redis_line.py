@@ -1,0 +1,166 @@
+"""A connection to Redis that many requests share, so that each costs little.
+
+Commands go out as they come and answers come back in their order (pipelining), without a task, a
+timer or a connection for each. Whoever gives up waiting leaves its place to be answered into
+nothing, so an answer never reaches another one than who asked.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from typing import Any, cast
+
+import hiredis
+from redis.asyncio.connection import parse_url
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError, TimeoutError
+
+_NO_SCRIPT = "NOSCRIPT"
+
+
+class Script:
+    """A Lua script: sent once, then named by its digest."""
+
+    def __init__(self, text: str, keys: int) -> None:
+        self.text = text
+        self.keys = keys
+        self.digest = ""
+
+
+class _Line(asyncio.Protocol):
+    """One open connection."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader(replyError=ResponseError)
+        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._watch: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None
+
+    def send(self, *command: Any) -> "asyncio.Future[Any]":
+        """The answer to come. Raises: ConnectionError."""
+        if self._transport is None:
+            raise RedisConnectionError("Redis hung up")
+        future: asyncio.Future[Any] = self._loop.create_future()
+        now = self._loop.time()
+        self._waiting.append((now + self._timeout_s, future))
+        if self._watch is None:
+            self._watch = self._loop.call_at(now + self._timeout_s, self._look)
+        self._transport.write(hiredis.pack_command(command))
+        return future
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not one by its class
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        while (answer := self._reader.gets()) is not False:
+            _, future = self._waiting.popleft()
+            if future.done():  # nobody waits any more
+                continue
+            if isinstance(answer, ResponseError):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._watch:
+            self._watch.cancel()
+        self._fail(RedisConnectionError("Redis hung up"))
+
+    def _look(self) -> None:
+        """One timer for all who wait: the first of them has waited longest."""
+        self._watch = None
+        if not self._waiting:
+            return
+        due, _ = self._waiting[0]
+        if due <= self._loop.time():
+            self._fail(TimeoutError("Redis did not answer in time"))
+            self.close()  # what comes now would be taken for the answers to others
+        else:
+            self._watch = self._loop.call_at(due, self._look)
+
+    def _fail(self, error: Exception) -> None:
+        while self._waiting:
+            _, future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(error)
+
+
+class RedisLine:
+    """Connects when it is needed, and again when the connection was lost."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        """`url` is one of redis-py's: redis://, rediss:// or unix://."""
+        self._parts: dict[str, Any] = dict(parse_url(url))
+        self._timeout_s = timeout_s
+        self._line: _Line | None = None
+        self._connecting = asyncio.Lock()
+
+    async def call(self, *command: Any) -> Any:
+        """The answer to a command. Raises: RedisError, OSError."""
+        line = self._line
+        if line is None or not line.is_open:
+            line = await self._connected()
+        return await line.send(*command)
+
+    async def run(self, script: Script, *arguments: Any) -> Any:
+        """What a script returns. Raises: RedisError, OSError."""
+        if not script.digest:
+            script.digest = (await self.call("SCRIPT", "LOAD", script.text)).decode()
+        try:
+            return await self.call("EVALSHA", script.digest, script.keys, *arguments)
+        except ResponseError as exc:
+            if not str(exc).startswith(_NO_SCRIPT):
+                raise
+        return await self.call("EVAL", script.text, script.keys, *arguments)
+
+    def close(self) -> None:
+        if self._line:
+            self._line.close()
+
+    async def _connected(self) -> _Line:
+        async with asyncio.timeout(self._timeout_s), self._connecting:
+            if self._line is None or not self._line.is_open:
+                self._line = await self._connect()
+            return self._line
+
+    async def _connect(self) -> _Line:
+        loop, parts = asyncio.get_running_loop(), self._parts
+        if "path" in parts:
+            _, line = await loop.create_unix_connection(self._new_line, parts["path"])
+        else:
+            host, port = parts.get("host", "localhost"), parts.get("port", 6379)
+            _, line = await loop.create_connection(
+                self._new_line, host, port, ssl=_tls(parts) if _wants_tls(parts) else None
+            )
+        if password := parts.get("password"):
+            await line.send("AUTH", parts.get("username") or "default", password)
+        if database := parts.get("db"):
+            await line.send("SELECT", database)
+        return line
+
+    def _new_line(self) -> _Line:
+        return _Line(self._timeout_s)
+
+
+def _wants_tls(parts: dict[str, Any]) -> bool:
+    return "SSL" in getattr(parts.get("connection_class"), "__name__", "")
+
+
+def _tls(parts: dict[str, Any]) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=parts.get("ssl_ca_certs"))
+    if parts.get("ssl_cert_reqs") == "none":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
