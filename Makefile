@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install run test test-faults lint format requirements clean
+.PHONY: help install run test test-faults bench lint format requirements clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,9 @@ test: install  ## the suite, on real PostgreSQL and real Redis/Valkey
 
 test-faults: install  ## the service under faults: killed, silent and full servers; needs promtool
 	$(BIN)/python -m pytest -p no:randomly tests/faults
+
+bench: install  ## what the hot path costs; needs wrk
+	$(BIN)/python -m tests.benchmarks.hot_path
 
 lint: install  ## ruff and mypy --strict, tests included
 	$(BIN)/ruff check .

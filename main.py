@@ -21,7 +21,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The service. Nothing is connected before its lifespan. Raises: SettingsError."""
     # What FastAPI traces by itself would have paths in it, and values of users in those.
     untraced = {"tracing": False, "metrics": False, "logs": False}
-    app = FastAPIOffline(title="Analytics Service", lifespan=lifespan, telemetry=untraced)
+    app = FastAPIOffline(
+        title="Analytics Service", lifespan=lifespan, telemetry=untraced, redirect_slashes=False
+    )
     settings = settings or load_settings()
     app.state.settings = settings
     open_door(app, settings.origins)

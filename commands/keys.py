@@ -12,7 +12,7 @@ from config.database import connect
 from config.settings import load_settings
 from repo.api_keys import KeyExists, KeyLine, KeysRepo, NoSuchKey, Scope
 from services.auth import new_secret
-from services.servers import servers
+from services.servers import database_server
 
 _SCOPES = ("read", "write", "admin")
 
@@ -75,9 +75,9 @@ def revoke(name: str) -> None:
 
 @contextmanager
 def _repo() -> Iterator[KeysRepo]:
-    with servers(load_settings()) as endpoints:
-        prepare(endpoints.database_url)
-        conn = connect(endpoints.database_url, "analytics-keys")
+    with database_server(load_settings()) as url:
+        prepare(url)
+        conn = connect(url, "analytics-keys")
         try:
             yield KeysRepo(conn)
         except NoSuchKey as exc:

@@ -3,13 +3,14 @@
 import io
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
+from typing import IO, Any, cast, get_args
 from zoneinfo import ZoneInfo
 
 import click
@@ -21,8 +22,8 @@ from config.settings import load_settings
 from repo.ingest import IngestRepo
 from services.ingest.events import FIELDS, Validator
 from services.ingest.load import BATCH, Loader, RejectedFile, Report
-from services.ingest.readers import Columns, Form, Unreadable, opened, sniff
-from services.servers import servers
+from services.ingest.readers import Columns, Form, Unreadable, form_of, opened
+from services.servers import database_server
 from utils.zones import zone, zone_names
 
 
@@ -34,7 +35,11 @@ def _mapping(
     for name, _, column in pairs:
         if name not in FIELDS or not column:
             raise click.BadParameter(f"use FIELD=COLUMN with a field of {', '.join(FIELDS)}")
-    return {name: column for name, _, column in pairs}
+    names = {name: column for name, _, column in pairs}
+    columns = [names.get(name, name) for name in FIELDS]
+    if len(names) < len(pairs) or len(set(columns)) < len(columns):
+        raise click.BadParameter("each field needs one column, and each column is of one field")
+    return names
 
 
 def _zone(context: click.Context, parameter: click.Parameter, given: str | None) -> ZoneInfo | None:
@@ -75,33 +80,51 @@ def load(
 
     An interrupted load is simply repeated: each event_id is stored once.
     """
-    columns = Columns(names, ignore)
-    with servers(load_settings()) as endpoints:
-        prepare(endpoints.database_url)
-        conn = connect(endpoints.database_url, "analytics-load")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # telling what was done
+    columns = Columns(names, _ignored(names, ignore))
+    with database_server(load_settings()) as url:
+        prepare(url)
+        conn = connect(url, "analytics-load")
         validator = Validator(tz, lambda: datetime.now(UTC))
         loader = Loader(IngestRepo(conn), validator, batch)
-        clean = [_load_one(loader, file, form, columns) for file in files]
+        places = _RejectedPaths()
+        clean = [_load_one(loader, file, form, columns, places(file)) for file in files]
         conn.close()
     if not all(clean):
         sys.exit(1)
 
 
-def _load_one(loader: Loader, path: Path, form: Form | None, columns: Columns) -> bool:
-    """Whether all of the input was taken."""
-    rejected = RejectedFile(_rejected_path(path))
+def _ignored(names: dict[str, str], ignore: tuple[str, ...]) -> tuple[str, ...]:
+    """Raises: click.BadParameter for a column that is needed."""
+    used = {names.get(name, name) for name in FIELDS}
+    if needed := used & set(ignore):
+        raise click.BadParameter(f"--ignore: {', '.join(needed)} holds a field of events")
+    return tuple(dict.fromkeys(ignore))
+
+
+def _load_one(
+    loader: Loader, path: Path, form: Form | None, columns: Columns, rejected_path: Path
+) -> bool:
+    """Whether all of the input was taken; what was done is told also where it breaks off."""
+    report, rejected = Report(), RejectedFile(rejected_path)
+    failure = ""
     try:
         with _input(path) as raw, _progress(path, raw) as progress:
             file = opened(raw)
-            known = form or sniff(file.peek(64))
-            report = loader.load(known, file, columns, rejected=rejected, progress=progress)
+            known = form or form_of(file)
+            loader.load(known, file, columns, report, rejected=rejected, progress=progress)
     except (OSError, Unreadable) as exc:
-        click.echo(f"{path}: {exc}", err=True)
-        return False
+        failure = str(exc)
+    except BaseException:
+        failure = "it broke off: run the same command again"
+        raise
     finally:
         rejected.close()
-    _tell(path, report, rejected)
-    return report.is_clean
+        if report.read or not failure:
+            _tell(path, report, rejected)
+        if failure:
+            click.echo(f"{path}: {failure}", err=True)
+    return report.is_clean and not failure
 
 
 @contextmanager
@@ -111,15 +134,33 @@ def _input(path: Path) -> Iterator[io.BufferedReader]:
         with path.open("rb") as file:
             yield file
         return
-    given = sys.stdin.buffer
-    assert isinstance(given, io.BufferedReader)
-    if sniff(given.peek(64)) != "parquet":
+    head = sys.stdin.buffer.read(64)  # all of it, however small the pieces come in
+    given = cast(io.BufferedReader, io.BufferedReader(_Rejoined(head, sys.stdin.buffer)))
+    if not head.startswith(b"PAR1"):
         yield given
         return
     with tempfile.TemporaryFile(buffering=0) as spooled:
         shutil.copyfileobj(given, spooled)
         spooled.seek(0)
         yield io.BufferedReader(spooled)
+
+
+class _Rejoined(io.RawIOBase):
+    """What was read already, and then the rest."""
+
+    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+        self._head = head
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = len(buffer)
+        part = self._head[:size] or self._rest.read1(size)  # type: ignore[attr-defined]
+        self._head = self._head[size:]
+        buffer[: len(part)] = part
+        return len(part)
 
 
 @contextmanager
@@ -136,11 +177,20 @@ def _progress(path: Path, raw: io.BufferedReader) -> Iterator[Callable[[int], No
         yield advance
 
 
-def _rejected_path(path: Path) -> Path:
-    """Beside the input, or here if that folder cannot be written."""
-    name = "stdin" if path == Path("-") else path.name
-    folder = path.absolute().parent
-    return (folder if os.access(folder, os.W_OK) else Path.cwd()) / f"{name}.rejected.ndjson"
+class _RejectedPaths:
+    """Beside the input, or here if that folder cannot be written; never the same for two."""
+
+    def __init__(self) -> None:
+        self._given: set[Path] = set()
+
+    def __call__(self, path: Path) -> Path:
+        name = "stdin" if path == Path("-") else path.name
+        folder = path.absolute().parent
+        folder = folder if os.access(folder, os.W_OK) else Path.cwd()
+        tries = (f"{name}{n}.rejected.ndjson" for n in ("", *(f"-{n}" for n in range(2, 10_000))))
+        found = next(folder / name for name in tries if folder / name not in self._given)
+        self._given.add(found)
+        return found
 
 
 def _tell(path: Path, report: Report, rejected: RejectedFile) -> None:
@@ -151,7 +201,9 @@ def _tell(path: Path, report: Report, rejected: RejectedFile) -> None:
     )
     for reason, count in report.rejected.most_common():
         click.echo(f"  {count:,} rejected: {reason}")
-    if refused:
+    if rejected.failure:
+        click.echo(f"  the rejected rows could not be written: {rejected.failure}", err=True)
+    elif refused:
         click.echo(f"  the rejected rows are in {rejected.path}")
     if report.ended:
         click.echo(f"  stopped after row {report.read:,}: {report.ended}", err=True)

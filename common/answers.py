@@ -1,7 +1,7 @@
 """The answers: `data` of each question, and `meta`, which all have."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import date, datetime
 from typing import Annotated, Any, Generic, Protocol, TypeVar, cast
 
@@ -92,6 +92,16 @@ class Other:
 
 
 @dataclass(frozen=True, slots=True)
+class TopEventRow:
+    """A line of CSV or NDJSON."""
+
+    event_name: str | None
+    events: int
+    users: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class TopEventsData:
     events: int
     users: int
@@ -99,7 +109,12 @@ class TopEventsData:
     other: Other
 
     def table(self) -> Table:
-        return TopEvent, self.rows
+        """The last row, without a name, is all the others, so that the rows add up."""
+        rows: list[TopEventRow] = [TopEventRow(*astuple(row)) for row in self.rows]
+        if self.other.event_names:
+            other = self.other
+            rows.append(TopEventRow(None, other.events, other.users, other.share))
+        return TopEventRow, rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +170,7 @@ class Meta:
     @property
     def is_over(self) -> bool:
         """Whether only late events can change the answer."""
-        return self.end is not None and self.complete_until == self.end
+        return self.end is not None and self.end < self.computed_at
 
 
 @dataclass(frozen=True, slots=True)

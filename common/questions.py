@@ -13,6 +13,7 @@ from common.errors import InvalidCursor, refuse
 from common.parameters import (
     EARLIEST,
     EVER,
+    LATEST,
     OUTSIDE_YEARS,
     EventNames,
     LastText,
@@ -211,9 +212,15 @@ class UserEvents(UserEventsQuery):
         if self.cursor is None:
             return None
         try:
-            return decode_cursor(self.cursor, self._identity)
+            position = decode_cursor(self.cursor, self._identity)
         except ValueError:
             raise InvalidCursor from None
+        # The digest is no secret: whoever has the source can make one.
+        if not EARLIEST <= position.start < position.end <= LATEST:
+            raise InvalidCursor
+        if not EARLIEST <= position.occurred_at <= LATEST:
+            raise InvalidCursor
+        return position
 
     def cursor_at(self, position: Position) -> str:
         return encode_cursor(position, self._identity)

@@ -259,7 +259,7 @@ def connect(url: str, name: str) -> connection:
     try:
         conn: connection = psycopg2.connect(url, **connect_arguments(WRITER_OPTIONS, name))
         return conn
-    except psycopg2.OperationalError as exc:
+    except psycopg2.Error as exc:
         raise DatabaseUnavailable("PostgreSQL cannot be reached: " + str(exc).strip()) from exc
 
 

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, field
 from importlib.resources import files
 
+from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
@@ -47,6 +48,13 @@ def migrate(conn: connection, wanted: list[Migration]) -> list[Migration]:
 
     Raises: MigrationError when one that was applied is changed or unknown; psycopg2.Error.
     """
+    try:
+        return _migrate(conn, wanted)
+    except errors.InsufficientPrivilege as exc:
+        raise MigrationError(f"this role may not change the schema: {exc}".strip()) from exc
+
+
+def _migrate(conn: connection, wanted: list[Migration]) -> list[Migration]:
     with conn, conn.cursor() as cur:
         cur.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
         cur.execute(_LEDGER)

@@ -3,6 +3,8 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.convertors import Convertor, register_url_convertor
 
 from common.answers import (
@@ -78,7 +80,11 @@ async def _user_events(
     user_id: Annotated[UserId, Path(description="The user, as events name them.")],
     query: Annotated[UserEventsQuery, Query()],
 ) -> UserEvents:
-    return UserEvents(user_id=user_id, **dict(query))
+    try:
+        return UserEvents(user_id=user_id, **dict(query))
+    except ValidationError as exc:
+        faults = [{**fault, "loc": ("query", *fault["loc"])} for fault in exc.errors()]
+        raise RequestValidationError(faults) from None
 
 
 @router.get("/users/{user_id:text}/events", responses=_forms(UserEventsAnswer))

@@ -23,6 +23,8 @@ _CORS: dict[str, Any] = {
         "X-Cache",
         "X-Next-Cursor",
         "X-Previous-Cursor",
+        "X-Previous-Events",
+        "X-Previous-Users",
         "X-Request-Id",
     ],
     "max_age": 3600,

@@ -121,8 +121,11 @@ async def _on_http_exception(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
     detail = _DETAILS.get(error.status_code, phrase)
+    headers = dict(error.headers or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"
     kind = phrase.lower().replace(" ", "-")
-    return problem(error.status_code, kind, phrase, detail, headers=error.headers)
+    return problem(error.status_code, kind, phrase, detail, headers=headers)
 
 
 def _fault(error: Mapping[str, Any]) -> Fault:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from itertools import count
 from secrets import token_hex
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import msgspec
-from redis.exceptions import RedisError
 
 from common.metrics import CACHE_ERRORS
 from services.pages import Page
@@ -89,24 +88,13 @@ class CacheService:
         token = f"{self._process}{next(self._tokens):x}"
         keys = (key, _flight(key), _bucket(limits), _slots(limits))
         limit = (limits.per_second, limits.at_once, self._request_ms)
-        verdict, left, wait_ms, leads, age_ms, fresh_ms, stored = await self._within(
-            "look_up",
-            lambda: self._reading.run(
-                self._look_up, *keys, token, _FLIGHT_MS, *limit, int(overlook)
-            ),
-        )
-        page = _decoded(key, stored) if stored else None
-        broken = verdict == b"hit" and page is None  # nobody else will replace it
-        return Found(
-            "miss" if broken else verdict.decode(),
-            token,
-            left,
-            wait_ms,
-            bool(leads) or broken,
-            age_ms,
-            fresh_ms,
-            page,
-        )
+        arguments = (*keys, token, _FLIGHT_MS, *limit, int(overlook))
+
+        async def found() -> Found:
+            said = await self._reading.run(self._look_up, *arguments)
+            return _found(key, token, *said)
+
+        return await self._within("look_up", found)
 
     async def settle(self, key: str, limits: Limits, token: str, page: Page | None = None) -> None:
         """Store the page if there is one, and give back what `look_up` gave to this token.
@@ -138,12 +126,29 @@ class CacheService:
         try:
             with span(f"cache {operation}"):
                 answer = await command()
-        except (RedisError, OSError) as exc:  # TimeoutError is an OSError
+        except Exception as exc:  # whatever it is: what Redis says must not stop an answer
             self._breaker.failed()
             CACHE_ERRORS.labels(operation).inc()
             raise CacheFailed(operation) from exc
         self._breaker.succeeded()
         return answer
+
+
+def _found(
+    key: str,
+    token: str,
+    verdict: bytes,
+    left: int,
+    wait_ms: int,
+    leads: int,
+    age_ms: int,
+    fresh_ms: int,
+    stored: bytes | None,
+) -> Found:
+    page = _decoded(key, stored) if stored else None
+    broken = verdict == b"hit" and page is None  # nobody else will replace it
+    said = cast(Verdict, "miss" if broken else verdict.decode())
+    return Found(said, token, left, wait_ms, bool(leads) or broken, age_ms, fresh_ms, page)
 
 
 def _decoded(key: str, stored: bytes) -> Page | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from common.answers import Answer, Meta
+from common.answers import Answer
 from config.database import Connection
 from utils.exports import MEDIA_TYPES, Format, as_csv, as_json, as_ndjson
 
@@ -55,7 +55,7 @@ class Asked:
 def write(asked: Asked, answer: Answer[Any], *, compute_s: float, fresh_s: int) -> Page:
     """Large answers take a while: for threads."""
     body = _body(answer, asked.form)
-    headers = _cursors(answer.meta)
+    headers = _beside_rows(answer)
     if asked.compressed and len(body) >= _WORTH_COMPRESSING:
         body = gzip.compress(body, _LEVEL, mtime=0)
         headers["Content-Encoding"] = "gzip"
@@ -70,11 +70,16 @@ def _body(answer: Answer[Any], form: Format) -> bytes:
     return as_csv(row_type, rows) if form == "csv" else as_ndjson(rows)
 
 
-def _cursors(meta: Meta) -> dict[str, str]:
+def _beside_rows(answer: Answer[Any]) -> dict[str, str]:
     """What CSV and NDJSON have no other place for."""
-    cursors = {"X-Next-Cursor": "next_cursor", "X-Previous-Cursor": "previous_cursor"}
-    found = {header: getattr(meta, name, None) for header, name in cursors.items()}
-    return {header: cursor for header, cursor in found.items() if cursor}
+    previous = getattr(answer.data, "previous", None)
+    found = {
+        "X-Next-Cursor": getattr(answer.meta, "next_cursor", None),
+        "X-Previous-Cursor": getattr(answer.meta, "previous_cursor", None),
+        "X-Previous-Events": getattr(previous, "events", None),
+        "X-Previous-Users": getattr(previous, "users", None),
+    }
+    return {header: str(value) for header, value in found.items() if value is not None}
 
 
 def _etag(answer: Answer[Any], form: Format) -> str:

@@ -62,15 +62,22 @@ class _Line(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is not one by its class
 
     def data_received(self, data: bytes) -> None:
-        self._reader.feed(data)
-        while (answer := self._reader.gets()) is not False:
-            _, future = self._waiting.popleft()
-            if future.done():  # nobody waits any more
-                continue
-            if isinstance(answer, ResponseError):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+        try:
+            self._reader.feed(data)
+            while (answer := self._reader.gets()) is not False:
+                self._give(answer)
+        except (hiredis.HiredisError, IndexError):  # no answer, or one that nobody asked for
+            self._fail(RedisConnectionError("this is not Redis"))
+            self.close()
+
+    def _give(self, answer: Any) -> None:
+        _, future = self._waiting.popleft()
+        if future.done():  # nobody waits any more
+            return
+        if isinstance(answer, ResponseError):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

@@ -8,6 +8,16 @@ from services.embedded import Endpoints, embedded_servers
 
 
 @contextmanager
+def database_server(settings: Settings) -> Iterator[str]:
+    """Where PostgreSQL is, for commands that need no Redis. Raises: EmbeddedError."""
+    if settings.database_url:
+        yield settings.database_url.get_secret_value()
+        return
+    with embedded_servers(settings.data_dir) as embedded:
+        yield embedded.database_url
+
+
+@contextmanager
 def servers(settings: Settings) -> Iterator[Endpoints]:
     """Where the servers are, for as long as they are needed. Raises: EmbeddedError."""
     database, redis = settings.database_url, settings.redis_url

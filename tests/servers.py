@@ -47,6 +47,7 @@ def older_postgres() -> Iterator[Endpoints]:
 @contextmanager
 def _embedded(binaries: Path | None) -> Iterator[Endpoints]:
     folder = Path(tempfile.mkdtemp(prefix="analytics-test-"))
+    folder.chmod(0o711)
     try:
         with embedded_servers(folder, postgres_bin=binaries, postgres_options=OPTIONS) as found:
             yield found

@@ -4,11 +4,12 @@ import binascii
 import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
 
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Direction = Literal["older", "newer"]
 
 _DIGEST = 12
@@ -18,10 +19,10 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
     """Just below or above one event, within the range that the first page had."""
 
     direction: Direction
-    occurred_at: datetime
+    occurred_at: Moment
     event_id: UUID
-    start: datetime
-    end: datetime
+    start: Moment
+    end: Moment
 
 
 def encode_cursor(position: Position, question: str) -> str:
@@ -39,7 +40,10 @@ def decode_cursor(text: str, question: str) -> Position:
     digest, body = whole[:_DIGEST], whole[_DIGEST:]
     if _as_text(whole) != text or digest != _digest(body, question):
         raise ValueError("not a cursor of this question")
-    return msgspec.msgpack.decode(body, type=Position)
+    try:
+        return msgspec.msgpack.decode(body, type=Position)
+    except msgspec.DecodeError as exc:
+        raise ValueError("not a position") from exc
 
 
 def _as_text(whole: bytes) -> str:

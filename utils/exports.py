@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import date, datetime
@@ -16,6 +17,9 @@ MEDIA_TYPES: dict[Format, str] = {
     "csv": "text/csv; charset=utf-8",
     "ndjson": "application/x-ndjson",
 }
+
+_ANY: dict[str, Format] = {"*/*": "json", "application/*": "json", "text/*": "csv"}
+_WEIGHT = re.compile(r"[01](\.\d{0,3})?")
 
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
@@ -55,7 +59,7 @@ def _cell(value: Any) -> str:
 def preferred_format(accept: str) -> Format:
     """The best of an Accept header; JSON for one that names none of ours."""
     wanted = sorted(map(_quality, accept.lower().split(",")), key=lambda pair: -pair[0])
-    known = {media.split(";")[0]: form for form, media in MEDIA_TYPES.items()}
+    known = {media.split(";")[0]: form for form, media in MEDIA_TYPES.items()} | _ANY
     return next((known[media] for quality, media in wanted if quality and media in known), "json")
 
 
@@ -63,8 +67,6 @@ def _quality(media_range: str) -> tuple[float, str]:
     media, *parameters = (part.strip() for part in media_range.split(";"))
     for parameter in parameters:
         if parameter.startswith("q="):
-            try:
-                return float(parameter[2:]), media
-            except ValueError:
-                return 0.0, media
+            found = _WEIGHT.fullmatch(parameter[2:])
+            return float(found[0]) if found else 0.0, media
     return 1.0, media

@@ -43,7 +43,9 @@ def _active(cur: Cursor, question: ActiveUsers, days: list[date]) -> Mapping[str
         "week_ends": _ends(question, days, "week"),
         "month_ends": _ends(question, days, "month"),
     }
-    cur.execute(SQL["active_users"], parameters(question, Range(starts[0], starts[-1]), **more))
+    cur.execute(
+        SQL["active_users"], parameters(cur, question, Range(starts[0], starts[-1]), **more)
+    )
     steps: dict[str, list[int]] = defaultdict(lambda: [0] * len(days))
     for window, day, step in cur:
         if day < len(days):  # users still active when the series ends leave after it

@@ -23,7 +23,7 @@ def event_counts(cur: Cursor, question: EventCounts, asked: Range) -> EventCount
 
 
 def _counts(cur: Cursor, question: EventCounts, asked: Range) -> tuple[int, int]:
-    cur.execute(SQL["event_counts"], parameters(question, asked))
+    cur.execute(SQL["event_counts"], parameters(cur, question, asked))
     events, users = cur.fetchone() or (0, 0)
     return events, users
 
@@ -50,7 +50,7 @@ def _bucket_counts(
     """Events and users by the index of the bucket."""
     whole = Range(begun[0].start, begun[-1].end)
     starts = [bucket.start for bucket in begun]
-    cur.execute(SQL["event_counts_series"], parameters(question, whole, starts=starts))
+    cur.execute(SQL["event_counts_series"], parameters(cur, question, whole, starts=starts))
     return {index: (events, users) for index, events, users in cur}
 
 

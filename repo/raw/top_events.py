@@ -11,7 +11,7 @@ SQL = statements("top_events")
 
 
 def top_events(cur: Cursor, question: TopEvents, asked: Range) -> TopEventsData:
-    cur.execute(SQL["top_events"], parameters(question, asked))
+    cur.execute(SQL["top_events"], parameters(cur, question, asked))
     *names, (_, events, users) = cur.fetchall()
     top, rest = names[: question.limit], names[question.limit :]
     rows = [TopEvent(name, count, by, _share(count, events)) for name, count, by in top]
@@ -23,7 +23,7 @@ def top_events(cur: Cursor, question: TopEvents, asked: Range) -> TopEventsData:
 
 
 def _other_users(cur: Cursor, question: TopEvents, asked: Range, top: list[str]) -> int:
-    cur.execute(SQL["top_events_other"], parameters(question, asked, top=top))
+    cur.execute(SQL["top_events_other"], parameters(cur, question, asked, top=top))
     (users,) = cur.fetchone() or (0,)
     return int(users)
 

@@ -8,7 +8,6 @@ import msgspec
 from common.answers import UserEvent
 from common.questions import UserEvents
 from config.database import Cursor
-from repo.raw.parameters import parameters
 from repo.statements import statements
 from utils.cursors import Direction, Position
 from utils.timebuckets import Range
@@ -39,7 +38,7 @@ def _page(
         "event_id": position and str(position.event_id),
         "limit": question.limit + 1,
     }
-    cur.execute(SQL[f"user_events_{direction}"], parameters(question, asked, **more))
+    cur.execute(SQL[f"user_events_{direction}"], {**_range(question, asked), **more})
     rows = cur.fetchmany(question.limit)
     return rows if direction == "older" else rows[::-1], cur.fetchone() is not None
 
@@ -58,3 +57,8 @@ def _event(question: UserEvents, row: Any) -> UserEvent:
     event_id, event_name, occurred_at, properties = row
     moment = occurred_at.astimezone(question.zone)
     return UserEvent(event_id, event_name, moment, cast(Any, msgspec.Raw(properties)))
+
+
+def _range(question: UserEvents, asked: Range) -> dict[str, Any]:
+    """A record of what came in: events that are dated ahead are shown as well."""
+    return {"start": asked.start, "end": asked.end, "names": question.names}

@@ -5,9 +5,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import msgspec
 
@@ -16,6 +16,7 @@ from services.embedded.folder import ENDPOINTS, FAILURE, KEEPER, USERS, Endpoint
 
 _ROOT = Path(__file__).parents[2]
 _WITHIN_S = 120
+_LOOK_EVERY_S = 1.0
 
 
 @contextmanager
@@ -35,24 +36,51 @@ def embedded_servers(
     with (data_dir / USERS).open("wb") as users:
         fcntl.flock(users, fcntl.LOCK_SH)  # waits for servers that are just being stopped
         other = str(postgres_bin) if postgres_bin else None
-        yield _joined(Wanted(str(data_dir), other, dict(postgres_options or {})))
+        wanted = Wanted(str(data_dir), other, dict(postgres_options or {}))
+        with _watched(wanted):
+            yield _joined(wanted)
 
 
 def _prepare(data_dir: Path) -> None:
     """As root the folders on the way must be open to the servers' user, and ours is made so."""
+    ours = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        data_dir.chmod(0o711 if child_user() else 0o700)
+        for folder in ours:  # the mode of what others made is theirs
+            folder.chmod(0o711 if child_user() else 0o700)
+        (data_dir / USERS).touch()
     except OSError as exc:
         raise EmbeddedError(
             f"{data_dir} cannot be used for data ({exc.strerror}): set ANALYTICS_DATA_DIR"
         ) from exc
-    closed = [folder for folder in data_dir.parents if not folder.stat().st_mode & 0o001]
+    closed = [
+        folder for folder in (data_dir, *data_dir.parents) if not folder.stat().st_mode & 0o001
+    ]
     if child_user() and closed:
         raise EmbeddedError(
             f"{closed[0]} is closed to the user nobody, whom root runs the servers as: "
             "set ANALYTICS_DATA_DIR to a folder elsewhere"
         )
+
+
+@contextmanager
+def _watched(wanted: Wanted) -> Iterator[None]:
+    """A keeper that dies is replaced for as long as its servers are used."""
+    left = Event()
+
+    def watch() -> None:
+        while not left.wait(_LOOK_EVERY_S):
+            if (wanted.data_dir / ENDPOINTS).exists() and not _has_keeper(wanted.data_dir):
+                with suppress(EmbeddedError, OSError):
+                    _joined(wanted)
+
+    watching = Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        left.set()
+        watching.join()
 
 
 def _joined(wanted: Wanted) -> Endpoints:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -72,7 +72,8 @@ def _watch(users: int) -> Event:
 def _start_dead(servers: list[Server], processes: list["subprocess.Popen[bytes]"]) -> None:
     for index, process in enumerate(processes):
         if process.poll() is not None:
-            processes[index] = servers[index].start()
+            with suppress(EmbeddedError):  # it is tried again, and the other one stays
+                processes[index] = servers[index].start()
 
 
 def main() -> None:

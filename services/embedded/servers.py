@@ -187,22 +187,23 @@ def _wait_for_predecessor(folder: Path) -> None:
     """A postmaster that was killed leaves its file, and its last children the shared memory."""
     file = folder / "postmaster.pid"
     deadline = time.monotonic() + _READY_WITHIN_S
-    while file.exists() and _runs(int(file.read_text().split()[0])):
+    while file.exists() and _runs(file.read_text().split()[:1], folder):
         if time.monotonic() > deadline:
             raise EmbeddedError(f"another PostgreSQL uses {folder}: stop it, and try again")
         time.sleep(0.05)
+    if file.exists() and not file.read_text().strip():
+        file.unlink()  # of a start that a crash cut short; PostgreSQL would leave it to people
 
 
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+def _runs(pids: list[str], folder: Path) -> bool:
+    """Whether it is a server of this folder; after a crash its number may be another's by now."""
+    if not pids:
         return False
-    except PermissionError:
-        return True
+    entry = Path("/proc") / pids[0]
     with suppress(OSError):
-        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
-    return True
+        is_ours = str(folder).encode() in (entry / "cmdline").read_bytes()
+        return is_ours and " Z " not in (entry / "stat").read_text()
+    return False
 
 
 def _accepts(binaries: Binaries, port: int) -> bool:

@@ -17,8 +17,9 @@ _UUID = re.compile(
     r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}"
 )
 _TIME = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?: ?([Zz]|[+-]\d\d:?\d\d))?", re.ASCII
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?: ?([Zz]|[+-]\d\d(?::?\d\d)?))?", re.ASCII
 )
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _FROM = datetime(2000, 1, 1, tzinfo=UTC)
 _UNTIL = datetime(2100, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(days=1)
@@ -44,7 +45,7 @@ class Validator:
 
     def __init__(self, tz: ZoneInfo | None, now: Callable[[], datetime]) -> None:
         self._tz = tz
-        self._latest = now() + _AHEAD
+        self._now = now
 
     def __call__(self, given: Given) -> Event:
         """Raises: Invalid."""
@@ -68,7 +69,7 @@ class Validator:
             raise Invalid("occurred_at must be within the years 2000 to 2099") from None
         if not _FROM <= moment < _UNTIL:
             raise Invalid("occurred_at must be within the years 2000 to 2099")
-        if moment > self._latest:
+        if moment > self._now() + _AHEAD:
             raise Invalid("occurred_at must not be more than a day ahead")
         return moment.isoformat()
 
@@ -138,19 +139,26 @@ def _properties(value: Any) -> str:
 def _as_json(value: Any) -> str:
     """Structs and maps of Parquet."""
     try:
-        return json.dumps(dict(value), allow_nan=False, ensure_ascii=False, default=str)
+        return json.dumps(dict(value), allow_nan=False, ensure_ascii=False, default=_as_text)
     except (TypeError, ValueError):
         raise Invalid("properties must be an object of JSON values") from None
+
+
+def _as_text(value: Any) -> str:
+    """Times, decimals and ids of Parquet; bytes have no text."""
+    if isinstance(value, bytes):
+        raise TypeError
+    return str(value)
 
 
 def _check_escapes(text: str) -> None:
     """PostgreSQL stores no NUL and no half of a character."""
     try:
-        shown = json.dumps(json.loads(text, parse_int=str, parse_float=str), ensure_ascii=False)
-        shown.encode()
+        decoded = json.loads(text, parse_int=str, parse_float=str)
+        json.dumps(decoded, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise Invalid("properties must not contain a lone surrogate") from None
     except (ValueError, RecursionError):
         raise Invalid("properties must be valid JSON") from None
-    if "\\u0000" in shown:
+    if _NUL.search(text):
         raise Invalid("properties must not contain a NUL character")

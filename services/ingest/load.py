@@ -48,14 +48,22 @@ class RejectedFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.failure: str | None = None
+        """Why rows could not be written to it; they are counted all the same."""
         self._file: io.TextIOWrapper | None = None
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as exc:
+            self.failure = str(exc)
 
     def write(self, line: Line, reason: str) -> None:
-        if self._file is None:
-            self._file = self.path.open("w", encoding="utf-8")
         row = {"line": line.number, "reason": reason, "input": _shown(line.shown)}
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        try:
+            if self._file is None:
+                self._file = self.path.open("w", encoding="utf-8")
+            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        except OSError as exc:
+            self.failure = str(exc)
 
     def close(self) -> None:
         if self._file is not None:
@@ -75,12 +83,15 @@ class Loader:
         form: Form,
         file: Input,
         columns: Columns,
+        report: Report,
         *,
         rejected: RejectedFile,
         progress: Callable[[int], None],
-    ) -> Report:
-        """`progress` is told how many rows were taken. Raises: Unreadable, DatabaseUnavailable."""
-        report = Report()
+    ) -> None:
+        """What becomes of the rows is counted in the report, also where this raises.
+
+        `progress` is told how many rows were taken. Raises: Unreadable, DatabaseUnavailable.
+        """
         with ThreadPoolExecutor(1) as writer:
             pending: Future[Stored] | None = None
             for lines in self._batches(read(form, file, columns), report):
@@ -89,7 +100,6 @@ class Loader:
                 pending = writer.submit(self._store, valid)
                 progress(len(lines))
             _account(pending, report, rejected)
-        return report
 
     def _batches(self, lines: Iterator[Line], report: Report) -> Iterator[list[Line]]:
         """So many rows, or fewer where they are large."""
@@ -98,7 +108,7 @@ class Loader:
         try:
             for line in lines:
                 batch.append(line)
-                size += len(line.shown)
+                size += size_of(line.shown)
                 if len(batch) == self._batch or size > _BATCH_BYTES:
                     yield batch
                     batch, size = [], 0
@@ -152,6 +162,13 @@ def _account(pending: "Future[Stored] | None", report: Report, rejected: Rejecte
 def _reject(line: Line, reason: str, report: Report, rejected: RejectedFile) -> None:
     report.rejected[reason] += 1
     rejected.write(line, reason)
+
+
+def size_of(row: Any) -> int:
+    """About how many bytes a row holds in memory."""
+    if isinstance(row, bytes | str):
+        return len(row)
+    return sum(len(cell) if isinstance(cell, bytes | str) else 100 for cell in row)
 
 
 def _shown(row: Any) -> str:

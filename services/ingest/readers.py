@@ -4,7 +4,8 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal, NamedTuple, cast
 
@@ -16,6 +17,9 @@ Form = Literal["ndjson", "csv", "parquet"]
 Input = io.BufferedReader | gzip.GzipFile
 
 MOST_LINE_BYTES = 4 * 1024 * 1024
+_PARQUET_ROWS = 1_000
+_MOST_ROW_LINES = 1_000  # of CSV; a quote that is open for longer was never closed
+_DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 class Unreadable(Exception):
@@ -48,6 +52,11 @@ class Columns:
     def places(self, found: list[str]) -> list[int | None]:
         """Where each field stands. Raises: Unreadable."""
         wanted = [self.of(name) for name in FIELDS]
+        if len(set(found)) < len(found):
+            raise Unreadable(f"two columns have one name: {', '.join(found)}")
+        missing = [name for name in self.names.values() if name not in found]
+        if missing:
+            raise Unreadable(f"there is no column {missing[0]}; there are {', '.join(found)}")
         for name in REQUIRED:
             if self.of(name) not in found:
                 raise Unreadable(
@@ -64,10 +73,15 @@ class Columns:
 
 
 def sniff(start: bytes) -> Form:
-    """The form of an input by its first bytes."""
+    """The form of an input by its first bytes. Raises: Unreadable."""
     if start.startswith(b"PAR1"):
         return "parquet"
-    return "ndjson" if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else "csv"
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise Unreadable("this is UTF-16: convert it to UTF-8")
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text.startswith(b"["):
+        raise Unreadable("this is one JSON array: put each event on a line of its own (NDJSON)")
+    return "ndjson" if text.startswith(b"{") else "csv"
 
 
 def opened(raw: io.BufferedReader) -> Input:
@@ -78,12 +92,20 @@ def opened(raw: io.BufferedReader) -> Input:
     return gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
 
 
+def form_of(file: Input) -> Form:
+    """Raises: Unreadable."""
+    try:
+        return sniff(file.peek(64))
+    except _DAMAGED as exc:
+        raise Unreadable("the compressed input is cut off or damaged at its beginning") from exc
+
+
 def read(form: Form, file: Input, columns: Columns) -> Iterator[Line]:
     """The rows of a file. Raises: Unreadable, Ended."""
     readers = {"ndjson": _ndjson, "csv": _csv, "parquet": _parquet}
     try:
         yield from readers[form](file, columns)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+    except _DAMAGED as exc:
         raise Ended("the compressed input is cut off or damaged") from exc
 
 
@@ -140,32 +162,70 @@ def _csv(file: Input, columns: Columns) -> Iterator[Line]:
     csv.field_size_limit(MOST_LINE_BYTES)
     text = io.TextIOWrapper(cast(IO[bytes], file), "utf-8-sig", "surrogateescape", newline="")
     try:
-        yield from _csv_rows(csv.reader(text), columns)
+        yield from _csv_rows(_CsvLines(text), columns)
     finally:
         text.detach()  # the file is another's to close
 
 
-def _csv_rows(rows: Any, columns: Columns) -> Iterator[Line]:
-    header = next(rows, None)
+class _CsvLines:
+    """The lines of a file for `csv.reader`; those of a row that is broken can be read again.
+
+    A quote that is never closed would swallow all that follows: only its line is lost.
+    """
+
+    def __init__(self, text: Iterable[str]) -> None:
+        self._text = iter(text)
+        self._again: deque[str] = deque()
+        self._row: list[str] = []
+        self.number = 0
+        """Of the line that the row begins with."""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if len(self._row) == _MOST_ROW_LINES:
+            raise csv.Error("a quote is not closed")
+        line = self._again.popleft() if self._again else next(self._text)
+        self._row.append(line)
+        return line
+
+    def row(self) -> list[str] | None:
+        """The fields of the next row; None at the end. Raises: csv.Error."""
+        self.number += len(self._row) or 1
+        self._row = []
+        return next(csv.reader(self, strict=True), None)
+
+    def give_back(self) -> str:
+        """Read all but the first line of this row again; return that one."""
+        first, *others = self._row
+        self._again.extendleft(reversed(others))
+        self._row = [first]
+        return first
+
+
+def _csv_rows(lines: _CsvLines, columns: Columns) -> Iterator[Line]:
+    header = lines.row()
     if header is None:
         return
     places = columns.places(header)
     while True:
-        number = rows.line_num + 1
         try:
-            row = next(rows)
-        except StopIteration:
-            return
+            row = lines.row()
         except csv.Error as exc:
-            yield Line(number, "", Invalid(f"the row cannot be read: {exc}"))
+            reason = f"the row cannot be read: {exc}"
+            yield Line(lines.number, lines.give_back(), Invalid(reason))
             continue
-        if row:
-            yield Line(number, row, _row(row, len(header), places))
+        if row is None:
+            return
+        if row and len(row) != len(header):
+            reason = f"the row has {len(row)} fields and the header {len(header)}"
+            yield Line(lines.number, lines.give_back(), Invalid(reason))
+        elif row:
+            yield Line(lines.number, row, _row(row, places))
 
 
-def _row(row: list[str], width: int, places: list[int | None]) -> Given | Invalid:
-    if len(row) != width:
-        return Invalid(f"the row has {len(row)} fields and the header {width}")
+def _row(row: list[str], places: list[int | None]) -> Given | Invalid:
     try:
         "".join(row).encode()
     except UnicodeEncodeError:
@@ -179,21 +239,44 @@ def _parquet(file: Input, columns: Columns) -> Iterator[Line]:
 
     try:
         source = parquet.ParquetFile(file)
-    except pyarrow.ArrowInvalid as exc:
+        places = columns.places(source.schema_arrow.names)
+    except pyarrow.ArrowException as exc:
         raise Unreadable(f"this is no Parquet file: {exc}") from exc
-    places = columns.places(source.schema_arrow.names)
     number = 0
-    for batch in source.iter_batches(batch_size=10_000):
-        for row in zip(*(_values(column) for column in batch.columns), strict=True):
-            number += 1
-            given = Given(*(None if place is None else row[place] for place in places))
-            yield Line(number, row, given)
+    try:
+        for batch in source.iter_batches(batch_size=_PARQUET_ROWS):
+            for row in zip(*map(_values, batch.columns), strict=True):
+                number += 1
+                yield Line(number, row, _cells(row, places))
+    except (pyarrow.ArrowException, OSError) as exc:
+        raise Ended(f"the Parquet file is damaged: {exc}") from exc
+
+
+def _cells(row: tuple[Any, ...], places: list[int | None]) -> Given | Invalid:
+    cells = [None if place is None else row[place] for place in places]
+    for name, cell in zip(FIELDS, cells, strict=True):
+        if isinstance(cell, Invalid):
+            return Invalid(f"{name} {cell}")
+    return Given(*cells)
 
 
 def _values(column: Any) -> list[Any]:
     """Nanoseconds are cut to the microseconds that PostgreSQL and Python have."""
-    from pyarrow import timestamp, types
+    import pyarrow
 
-    if types.is_timestamp(column.type):
-        column = column.cast(timestamp("us", column.type.tz), safe=False)
-    return cast(list[Any], column.to_pylist())
+    if pyarrow.types.is_timestamp(column.type):
+        column = column.cast(pyarrow.timestamp("us", column.type.tz), safe=False)
+    try:
+        return cast(list[Any], column.to_pylist())
+    except (OverflowError, ValueError, pyarrow.ArrowException):
+        return [_value(cell) for cell in column]
+
+
+def _value(cell: Any) -> Any:
+    """One cell, where another one of its column cannot be read."""
+    import pyarrow
+
+    try:
+        return cell.as_py()
+    except (OverflowError, ValueError, pyarrow.ArrowException):
+        return Invalid("cannot be read: it is no valid text, time or zone")

@@ -1,5 +1,6 @@
 """event-counts: ranges, buckets, what is partial, and the range before."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -108,3 +109,40 @@ def test_buckets_carry_the_offset_of_their_zone(service: httpx.Client) -> None:
         "2025-03-30T01:00:00+01:00",
         "2025-03-30T03:00:00+02:00",
     )
+
+
+def test_what_has_not_happened_is_not_counted(service: httpx.Client, conn: connection) -> None:
+    """An event that is dated ahead would be in a total and in no bucket."""
+    now = datetime.now(UTC)
+    insert(conn, ("u", "fut", now - timedelta(hours=1)), ("v", "fut", now + timedelta(hours=3)))
+    asked = {"start": (now - timedelta(days=2)).date(), "end": (now + timedelta(days=40)).date()}
+    counts = ask(service, "event-counts", **asked, event="fut", interval="hour")["data"]
+    assert (counts["events"], counts["users"]) == (1, 1)
+    assert sum(bucket["events"] for bucket in counts["series"]) == 1
+    assert ask(service, "top-events", **asked, event="fut")["data"]["events"] == 1
+    days = ask(service, "active-users", **asked, event="fut")["data"]["series"]
+    assert days[-1]["wau"] == 1
+
+
+def test_hours_that_count_back_from_now_are_not_over(
+    service: httpx.Client, conn: connection
+) -> None:
+    """They end with the moment of the question, and the next moment is in the next answer."""
+    asked = {"last": "24h", "event": "zzz"}
+    assert ask(service, "event-counts", **asked)["data"]["events"] == 0
+    insert(conn, ("u", "zzz", datetime.now(UTC)))
+    time.sleep(2.1)
+    assert ask(service, "event-counts", **asked)["data"]["events"] == 1
+
+
+def test_compared_rows_tell_the_range_before_in_headers(
+    service: httpx.Client, conn: connection
+) -> None:
+    insert(conn, *[("u", "view", "2025-03-09T12:00:00Z")] * 3)
+    response = service.get(
+        "/analytics/event-counts",
+        params={"start": "2025-03-10", "end": "2025-03-11", "compare": "previous", "format": "csv"},
+    )
+    assert response.text.splitlines() == ["events,users", "0,0"]
+    assert response.headers["x-previous-events"] == "3"
+    assert response.headers["x-previous-users"] == "1"

@@ -42,3 +42,16 @@ def test_no_events_are_no_rows(service: httpx.Client) -> None:
     data = ask(service, "top-events", **ASKED)["data"]
     none = {"event_names": 0, "events": 0, "users": 0, "share": 0.0}
     assert data == {"events": 0, "users": 0, "rows": [], "other": none}
+
+
+def test_rows_of_csv_add_up(service: httpx.Client, conn: connection) -> None:
+    """The last one has no name and is all the others."""
+    moment = "2025-03-10T12:00:00Z"
+    insert(conn, *[("u", name, moment) for name in ("a", "a", "b", "c")], ("v", "c", moment))
+    asked = {"start": "2025-03-10", "end": "2025-03-11", "limit": "1", "format": "csv"}
+    response = service.get("/analytics/top-events", params=asked)
+    assert response.text.splitlines() == [
+        "event_name,events,users,share",
+        "a,2,1,0.4",
+        ",3,2,0.6",
+    ]

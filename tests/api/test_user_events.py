@@ -3,13 +3,17 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 import pytest
 from psycopg2.extensions import connection
 
+from common.questions import UserEvents
 from tests.api.asking import ask
 from tests.events import insert
+from tests.problems import assert_problem
+from utils.cursors import Position
 
 NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -98,3 +102,21 @@ def test_moments_are_told_in_the_zone_that_was_asked_for(
     insert(conn, ("u", "x", NOON))
     (event,) = page(service, "u", tz="Asia/Kathmandu")["data"]
     assert event["occurred_at"] == "2025-03-10T17:45:00+05:45"
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"start": datetime(2026, 1, 1, tzinfo=UTC), "end": datetime(2025, 1, 1, tzinfo=UTC)},
+        {"occurred_at": datetime(1, 1, 2, tzinfo=UTC)},
+        {"occurred_at": datetime(2025, 1, 1)},
+        {"start": datetime(1, 1, 1, tzinfo=UTC)},
+    ],
+)
+def test_a_forged_cursor_is_refused(service: httpx.Client, forged: dict[str, datetime]) -> None:
+    """With the source anybody can make its digest."""
+    good = {"start": NOON, "end": NOON + 5 * MINUTE, "occurred_at": NOON}
+    position = Position(direction="older", event_id=UUID(int=1), **{**good, **forged})
+    cursor = UserEvents(user_id="u").cursor_at(position)
+    response = service.get("/analytics/users/u/events", params={"cursor": cursor})
+    assert_problem(response, 400, "invalid-cursor", "cursor")

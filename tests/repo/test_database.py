@@ -224,9 +224,15 @@ def test_a_read_whose_connection_dies_is_done_once_more(
 
 def test_a_read_that_was_given_up_is_not_done_again(database: Database) -> None:
     repo = _Repo(get_connection(database, time.monotonic() + 0.3))
-    with pytest.raises(DeadlineExceeded):
-        asyncio.run(repo.connection.run(repo.get_seven))
-    wait_until(lambda: database.stats.in_use == 0, within_s=1)
+
+    async def given_up() -> None:
+        with pytest.raises(DeadlineExceeded):
+            await repo.connection.run(repo.get_seven)
+        async with asyncio.timeout(1.5):
+            while database.stats.in_use:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(given_up())
     assert repo.calls == 1
 
 

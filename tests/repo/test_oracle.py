@@ -145,6 +145,7 @@ def test_event_counts_agree(
     assert all(left[1] == right[0] for left, right in pairwise(edges))
     how = (more["interval"], question.tz, question.week_start)
     assert labelled(series, how) == oracle.by_label(found, *how)
+    assert sum(bucket.events for bucket in series) == answer.data.events
 
 
 def labelled(series: list[Bucket], how: tuple[str, str, str]) -> dict[object, tuple[int, int]]:
@@ -199,6 +200,12 @@ def test_active_users_agree(
     answer = repo.get_active_users(question)
 
     every = oracle.within(stored, None, None, question.event)
+    start, end = question.range(answer.meta.computed_at)
+    edges = (start, end - timedelta.resolution)
+    shown = {oracle.label(moment, "day", question.tz) for moment in edges}
+    dates = [point.date for point in answer.data.series]
+    assert (dates[0], dates[-1]) == (min(shown), max(shown))
+    assert dates == [dates[0] + timedelta(days=n) for n in range(len(dates))]
     for point in answer.data.series:
         day, tz = point.date, question.tz
         week = day - timedelta(

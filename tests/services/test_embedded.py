@@ -165,14 +165,35 @@ def test_they_die_with_a_user_that_is_killed(folder: Path, join: Join) -> None:
     wait_until(lambda: not processes(folder), within_s=10)
 
 
-def test_they_die_with_their_keeper_and_start_again(folder: Path, join: Join) -> None:
+def test_they_die_with_their_keeper_and_come_back(folder: Path, join: Join) -> None:
     join()
     with embedded_servers(folder) as endpoints:
         query(endpoints, "create table kept as select 42 as x")
+        before = postmaster(folder)
         os.kill(the_one(folder, "embedded.keeper"), signal.SIGKILL)
+        wait_until(lambda: before not in processes(folder), within_s=10)
+        wait_until(lambda: answers(endpoints), within_s=20)
+        assert query(endpoints, "select x from kept") == (42,)
+
+
+def test_the_number_of_a_dead_server_may_be_anothers(folder: Path) -> None:
+    with embedded_servers(folder):
+        pass
+    wait_until(lambda: not processes(folder), within_s=10)
+    for left in (f"{os.getpid()}\n/elsewhere\n", ""):
+        (folder / "postgres" / "postmaster.pid").write_text(left)
+        with embedded_servers(folder) as endpoints:
+            assert answers(endpoints)
         wait_until(lambda: not processes(folder), within_s=10)
-        with embedded_servers(folder) as again:
-            assert query(again, "select x from kept") == (42,)
+
+
+def test_the_mode_of_a_folder_that_was_there_stays(folder: Path) -> None:
+    shared = folder / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    with embedded_servers(shared) as endpoints:
+        assert answers(endpoints)
+    assert shared.stat().st_mode & 0o7777 == 0o1777
 
 
 def test_a_server_that_is_killed_comes_back_where_it_was(folder: Path) -> None:

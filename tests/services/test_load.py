@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from psycopg2.extensions import connection
 from pyarrow import parquet
 
+from services.ingest.load import size_of
 from tests.events import GIT_HISTORY
 from tests.waiting import wait_until
 
@@ -333,3 +335,166 @@ def test_a_load_that_was_killed_is_repeated(
     assert done.returncode == 0
     assert f"already there {part:,}" in done.stdout
     assert len(stored(conn)) == 200_925
+
+
+HEADER = "event_id,event_name,occurred_at,user_id"
+
+
+def csv_rows(*numbers: int) -> list[str]:
+    return [f"{ID.format(n)},view,2025-01-01T00:00:00Z,u{n}" for n in numbers]
+
+
+@pytest.mark.parametrize("after", [3, 5000])
+def test_a_quote_that_is_never_closed_costs_its_line_alone(
+    load: Load, conn: connection, tmp_path: Path, after: int
+) -> None:
+    broken = f'{ID.format(1)},view,2025-01-01T00:00:00Z,"u1'
+    rows = [HEADER, *csv_rows(0), broken, *csv_rows(*range(2, after))]
+    (tmp_path / "a.csv").write_text("\n".join(rows) + "\n")
+    done = load("a.csv")
+    assert f"read {after:,}, inserted {after - 1:,}, already there 0, rejected 1" in done.stdout
+    assert stored(conn) == [ID.format(n) for n in range(after) if n != 1]
+    (line,) = (tmp_path / "a.csv.rejected.ndjson").read_text().splitlines()
+    assert json.loads(line)["line"] == 3
+    assert json.loads(line)["input"].strip() == broken
+
+
+@pytest.mark.parametrize("length", [1, 12, 20])
+def test_an_input_that_is_cut_off_at_once_does_not_stop_the_others(
+    load: Load, conn: connection, tmp_path: Path, length: int
+) -> None:
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(ndjson(event(1)))[:length])
+    (tmp_path / "b.ndjson").write_bytes(ndjson(event(2)))
+    done = load("cut.gz", "b.ndjson")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    if length > 1:  # else nobody can tell that it was compressed
+        assert "the compressed input is cut off or damaged" in done.stderr
+    assert stored(conn) == [ID.format(2)]
+
+
+def test_rows_of_parquet_that_cannot_be_read_are_told(
+    load: Load, conn: connection, tmp_path: Path
+) -> None:
+    far = pyarrow.array([0, 10**18, -(10**17)], pyarrow.timestamp("us", "UTC"))
+    ids = [ID.format(n) for n in range(3)]
+    names = pyarrow.array([b"view", b"view", b"view"]).view(pyarrow.string())
+    moments = pyarrow.array([1_740_000_000_000_000, 10**18, -(10**17)]).cast(far.type)
+    table = pyarrow.table({"event_id": ids, "event_name": names, "occurred_at": moments})
+    parquet.write_table(table, tmp_path / "far.parquet")
+    done = load("far.parquet")
+    assert "read 3, inserted 1, already there 0, rejected 2" in done.stdout, done.stderr
+    bad = pyarrow.array([b"view", b"\xff", b"view"]).view(pyarrow.string())
+    good_times = pyarrow.array([1_740_000_000_000_000] * 3).cast(far.type)
+    table = pyarrow.table({"event_id": ids, "event_name": bad, "occurred_at": good_times})
+    parquet.write_table(table, tmp_path / "bad.parquet")
+    done = load("bad.parquet")
+    assert "read 3, inserted 1, already there 1, rejected 1" in done.stdout, done.stderr
+
+
+def test_large_rows_are_not_all_kept_in_memory() -> None:
+    cells = ["x" * 60_000, "y"]
+    assert size_of(cells) == 60_001
+    assert size_of(b"x" * 100) == 100
+
+
+def test_two_inputs_of_one_name_have_two_lists_of_rejects(load: Load, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "e.ndjson").write_bytes(ndjson(b"{"))
+    done = load("a/e.ndjson", "b/e.ndjson", "a/e.ndjson")
+    told = [line.split("are in ")[1] for line in done.stdout.splitlines() if "are in" in line]
+    assert len(set(told)) == 3
+    assert all(Path(path).exists() for path in told)
+
+
+def test_rejects_that_cannot_be_written_stop_nothing(
+    load: Load, conn: connection, tmp_path: Path
+) -> None:
+    (tmp_path / "e.ndjson").write_bytes(ndjson(b"{", event(2)))
+    (tmp_path / "e.ndjson.rejected.ndjson").mkdir()
+    done = load("e.ndjson")
+    assert done.returncode == 1
+    assert "read 2, inserted 1, already there 0, rejected 1" in done.stdout
+    assert "the rejected rows could not be written" in done.stderr
+    assert stored(conn) == [ID.format(2)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_load_that_is_stopped_tells_what_it_did(
+    conn: connection, environment: dict[str, str], number: int
+) -> None:
+    command = [sys.executable, str(ROOT / "main.py"), "load", str(GIT_HISTORY), "--batch", "1000"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        wait_until(lambda: len(stored(conn)) > 5000, within_s=30)
+        process.send_signal(number)
+        told, complained = process.communicate()
+    assert process.returncode
+    assert ": read " in told
+    assert "run the same command again" in complained
+
+
+def test_an_escaped_backslash_is_no_nul(load: Load, conn: connection, tmp_path: Path) -> None:
+    text = rb'{"path": "C:\\u0000dir"}'
+    (tmp_path / "x.ndjson").write_bytes(ndjson(event(1)).replace(b'{"n": 1}', text))
+    assert load("x.ndjson").returncode == 0
+    assert stored(conn, "properties->>'path'") == ["C:\\u0000dir"]
+
+
+def test_what_postgresql_writes_as_csv_is_read(
+    load: Load, conn: connection, tmp_path: Path
+) -> None:
+    row = f"{ID.format(1)},view,2025-01-01 00:00:00+00,u1"
+    (tmp_path / "a.csv").write_text(f"{HEADER}\n{row}\n")
+    assert load("a.csv").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (b'[{"event_id": 1}]', "put each event on a line of its own"),
+        ("event_id".encode("utf-16"), "this is UTF-16"),
+        (b"event_id,event_id,event_name,occurred_at\n", "two columns have one name"),
+    ],
+)
+def test_inputs_of_another_kind_are_told(
+    load: Load, tmp_path: Path, given: bytes, told: str
+) -> None:
+    (tmp_path / "x").write_bytes(given)
+    assert told in load("x").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--map", "user_id=v", "--map", "event_name=v"], 2),
+        (["--map", "user_id=a", "--map", "user_id=b"], 2),
+        (["--map", "user_id=event_name"], 2),
+        (["--ignore", "event_id"], 2),
+        (["--map", "user_id=nosuch", "--ignore", "user_id"], 1),
+    ],
+)
+def test_maps_that_make_no_sense_are_told(
+    load: Load, tmp_path: Path, arguments: list[str], code: int
+) -> None:
+    (tmp_path / "a.csv").write_text("\n".join([HEADER, *csv_rows(1)]))
+    done = load("a.csv", *arguments)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+
+
+def test_standard_input_may_come_in_small_pieces(
+    conn: connection, environment: dict[str, str]
+) -> None:
+    command = [sys.executable, str(ROOT / "main.py"), "load", "-"]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:
+        assert process.stdin
+        for part in (b"\n", ndjson(event(1))[:20], ndjson(event(1))[20:]):
+            process.stdin.write(part)
+            process.stdin.flush()
+            time.sleep(0.2)
+        process.stdin.close()
+    assert process.returncode == 0
+    assert stored(conn) == [ID.format(1)]
