@@ -133,7 +133,7 @@ class Bucketed(Ranged):
         if too_many_buckets(self.range(datetime.now(UTC)), interval):
             raise refuse(
                 "interval",
-                f"gives more than {MAX_BUCKETS} buckets over this range; use a longer interval "
+                f"may give more than {MAX_BUCKETS} buckets over this range; use a longer interval "
                 "or a shorter range",
             )
 

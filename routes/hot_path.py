@@ -67,7 +67,7 @@ async def _hit(
     looked = await look(resources.answers, known.asked.key, visit)
     served = resources.answers.hit(known.asked, looked.found) if looked.found else None
     if served is None:
-        scope["state"]["looked"] = looked
+        scope["state"] |= {"looked": looked, "reader": key}  # neither is done a second time
         return None
     served.seconds["cache"] = looked.seconds
     scope["state"]["hit"] = True

@@ -45,6 +45,9 @@ async def get_reader(
     _: Annotated[object, Depends(HTTPBearer(auto_error=False))],  # describes, and checks nothing
 ) -> ApiKey | None:
     """The key of who asks. Raises: Unauthorized, InvalidKey, Forbidden, Unavailable."""
+    state = request.scope["state"]
+    if "reader" in state:
+        return cast(ApiKey | None, state["reader"])
     return await resources.keys.check(request.headers.get("authorization"), "read")
 
 

@@ -116,6 +116,25 @@ def test_a_revoked_key_ends_within_5_seconds(service: httpx.Client, conn: connec
     wait_until(lambda: status(service, revoked) == 401, within_s=5)
 
 
+def test_when_a_key_was_used_last_is_written_down(
+    database_url: str, redis_url: str, conn: connection
+) -> None:
+    with running(database_url, redis_url) as service:
+        assert status(service, {}) == 200
+    with conn.cursor() as cur:
+        cur.execute("select now() - last_used_at < interval '1 minute' from api_keys")
+        assert cur.fetchone() == (True,)
+
+
+def test_each_request_is_checked_once(service: httpx.Client) -> None:
+    series = 'analytics_key_checks_total{result="ok"}'
+    assert status(service, {}) == 200
+    before = value(scrape(service), series)
+    for headers in ({}, {"Cache-Control": "no-cache"}, {}):
+        assert status(service, headers) == 200
+    assert value(scrape(service), series) - before == 3
+
+
 def test_metrics_have_a_token_of_their_own(service: httpx.Client) -> None:
     assert_problem(service.get("/metrics"), 401, "unauthorized")
     scrape(service)

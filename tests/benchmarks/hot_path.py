@@ -98,7 +98,7 @@ def wrk(url: str, connections: int, *more: str, **environment: str) -> str:
 
 def latency(ours: Service, wanted: float, workers: int) -> None:
     """How long answers take below the capacity, and what memory the workers hold after it."""
-    pause_ms = round(PACED / wanted * 1000) - 1
+    pause_ms = int(PACED / wanted * 1000 - 2)  # an answer takes about 2 ms as well
     told = wrk(ours.base + PATH, PACED, "-s", str(ROOT / STEADY), PAUSE_MS=str(max(pause_ms, 1)))
     (reached,) = _told(told, r"Requests/sec:\s+([\d.]+)")
     times = _told(told, r"percentiles (\S+) (\S+) (\S+)")

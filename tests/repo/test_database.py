@@ -330,6 +330,7 @@ def test_questions_cannot_write(database: Database) -> None:
         ("TimeZone", "UTC"),
         ("default_transaction_read_only", "on"),
         ("lock_timeout", "500ms"),
+        ("transaction_read_only", "on"),
         ("idle_in_transaction_session_timeout", "5s"),
         ("client_connection_check_interval", "500ms"),
         ("transaction_isolation", "repeatable read"),
@@ -337,6 +338,15 @@ def test_questions_cannot_write(database: Database) -> None:
 )
 def test_sessions_have_their_settings(database: Database, setting: str, value: str) -> None:
     assert asyncio.run(ask(database, f"show {setting}")) == value
+
+
+def test_a_session_has_a_limit_of_its_own(database: Database) -> None:
+    """For what would forget to set one."""
+    conn = database.pool.getconn()
+    with conn.cursor() as cur:
+        cur.execute("show statement_timeout")
+        assert cur.fetchone() == ("1min",)
+    database.pool.putconn(conn)
 
 
 def test_nobody_is_left_in_a_transaction(database: Database, conn: connection) -> None:
