@@ -115,9 +115,9 @@ class CacheService:
         """Raises: CacheFailed."""
         await self._within("ping", lambda: self._writing.call("PING"))
 
-    def close(self) -> None:
-        self._reading.close()
-        self._writing.close()
+    async def close(self) -> None:
+        await self._reading.close()
+        await self._writing.close()
 
     async def _within(self, operation: str, command: Callable[[], Awaitable[T]]) -> T:
         if not self._breaker.allows():

@@ -37,6 +37,7 @@ class _Line(asyncio.Protocol):
         self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
         self._watch: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
+        self.ended = asyncio.Event()
 
     @property
     def is_open(self) -> bool:
@@ -81,6 +82,7 @@ class _Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self.ended.set()
         if self._watch:
             self._watch.cancel()
         self._fail(RedisConnectionError("Redis hung up"))
@@ -132,9 +134,12 @@ class RedisLine:
                 raise
         return await self.call("EVAL", script.text, script.keys, *arguments)
 
-    def close(self) -> None:
-        if self._line:
-            self._line.close()
+    async def close(self) -> None:
+        """Wait until it is closed: a loop must not end before."""
+        line, self._line = self._line, None
+        if line is not None and line.is_open:
+            line.close()
+            await line.ended.wait()
 
     async def _connected(self) -> _Line:
         async with asyncio.timeout(self._timeout_s), self._connecting:
@@ -151,11 +156,18 @@ class RedisLine:
             _, line = await loop.create_connection(
                 self._new_line, host, port, ssl=_tls(parts) if _wants_tls(parts) else None
             )
-        if password := parts.get("password"):
-            await line.send("AUTH", parts.get("username") or "default", password)
-        if database := parts.get("db"):
-            await line.send("SELECT", database)
+        try:
+            await self._introduce(line)
+        except BaseException:
+            line.close()
+            raise
         return line
+
+    async def _introduce(self, line: _Line) -> None:
+        if password := self._parts.get("password"):
+            await line.send("AUTH", self._parts.get("username") or "default", password)
+        if database := self._parts.get("db"):
+            await line.send("SELECT", database)
 
     def _new_line(self) -> _Line:
         return _Line(self._timeout_s)

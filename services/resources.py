@@ -65,7 +65,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             request_s=settings.request_timeout_s,
             stale_s=settings.cache_stale_s,
         )
-        stack.callback(cache.close)
+        stack.push_async_callback(cache.close)
         identity = database_identity(url)
         answers = AnswerService(cache, database, identity=identity, policy=_policy(settings))
         stack.push_async_callback(answers.close)
