@@ -21,6 +21,7 @@ from services.resources import may_be_open
 from services.servers import servers
 from utils.processes import DyingWithParent
 
+_SIGN_OF_LIFE_WITHIN_S = 3
 _STOP_WITHIN_S = 7  # for requests in flight; after 10 the whole service is gone
 
 
@@ -92,6 +93,8 @@ class _Config(uvicorn.Config):
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_STOP_WITHIN_S,
+            # A worker that dies while it is asked for a sign of life is missed for so long.
+            timeout_worker_healthcheck=_SIGN_OF_LIFE_WITHIN_S,
             timeout_keep_alive=75,  # longer than proxies keep theirs
         )
 

@@ -98,7 +98,7 @@ def test_a_worker_is_killed(running: Service, check: Check) -> None:
     assert other in running.worker_pids()
     assert not fallen
     assert set(statuses(replies)) <= {200, BROKEN}
-    assert statuses(replies)[BROKEN] <= 8, "no more than were in flight"
+    assert statuses(replies).get(BROKEN, 0) <= 8, "no more than were in flight"
 
 
 @pytest.mark.check(26)
