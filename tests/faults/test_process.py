@@ -6,6 +6,8 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,19 +45,22 @@ def in_background(
     return thread
 
 
+@contextmanager
+def tracing_into_silence(own: Own, url: str) -> Iterator[Service]:
+    """A service whose collector takes everything and answers nothing."""
+    with proxy_to(1) as collector:
+        collector.mode = "swallow"
+        endpoint = f"http://127.0.0.1:{collector.port}"
+        with service(url, own.endpoints.redis_url, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) as running:
+            yield running
+
+
 @pytest.mark.check(24)
 def test_graceful_stop(own: Own, fault_url: str, check: Check) -> None:
     """Told to stop under load, with Redis and the collector silent"""
-    with (
-        proxy_to(1) as collector,
-        service(
-            fault_url,
-            own.endpoints.redis_url,
-            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{collector.port}",
-        ) as running,
-    ):
+    with tracing_into_silence(own, fault_url) as running:
         slow_down(running.conn, 0.2)
-        collector.mode = running.cache.mode = "swallow"
+        running.cache.mode = "swallow"
         replies: list[Reply] = []
         load = in_background(replies, running, 3, "stop")
         time.sleep(1)
@@ -104,15 +109,7 @@ def test_a_worker_is_killed(running: Service, check: Check) -> None:
 @pytest.mark.check(26)
 def test_the_collector_is_away(own: Own, fault_url: str, check: Check) -> None:
     """Traces go nowhere for 20 s"""
-    with (
-        proxy_to(1) as collector,
-        service(
-            fault_url,
-            own.endpoints.redis_url,
-            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{collector.port}",
-        ) as running,
-    ):
-        collector.mode = "swallow"
+    with tracing_into_silence(own, fault_url) as running:
         running.kept(2000, at_once=4)
         before = memory(running)
         end = time.monotonic() + 20
