@@ -17,7 +17,11 @@ from common.decorators import with_cursor
 from common.parameters import EVER
 from common.questions import ActiveUsers, EventCounts, Ranged, TopEvents, UserEvents
 from config.database import Connection, Cursor
-from repo import raw
+from repo import answering
+from repo.raw import Raw
+from repo.rollups.rolled import Rolled
+from repo.rollups.state import read_state
+from repo.sources import Source
 from utils.timebuckets import Range
 
 
@@ -30,31 +34,46 @@ class EventsRepo:
     @with_cursor
     def get_event_counts(self, cur: Cursor, question: EventCounts) -> Answer[EventCountsData]:
         """How many events there were, and of how many users."""
+        source = _source(cur, question)
         asked = question.range(cur.as_of)
-        return Answer(raw.event_counts(cur, question, asked), _meta(cur, question, asked))
+        data = answering.event_counts(source, question, asked, cur.as_of)
+        return Answer(data, _meta(cur, question, asked))
 
     @with_cursor
     def get_top_events(self, cur: Cursor, question: TopEvents) -> Answer[TopEventsData]:
         """The most frequent event names; those that tie stand in the order of their names."""
+        source = _source(cur, question)
         asked = question.range(cur.as_of)
-        return Answer(raw.top_events(cur, question, asked), _meta(cur, question, asked))
+        data = answering.top_events(source, question, asked, cur.as_of)
+        return Answer(data, _meta(cur, question, asked))
 
     @with_cursor
     def get_active_users(self, cur: Cursor, question: ActiveUsers) -> ActiveUsersAnswer:
         """Daily, weekly and monthly active users of each day that has begun."""
+        source = _source(cur, question)
         asked = question.range(cur.as_of)
         meta = _meta(cur, question, asked)
-        data = raw.active_users(cur, question, asked)
+        data = answering.active_users(source, question, asked, cur.as_of)
         return ActiveUsersAnswer(data, ActiveUsersMeta(**_shared(meta), windows=question.windows))
 
     @with_cursor
     def get_user_events(self, cur: Cursor, question: UserEvents) -> UserEventsAnswer:
         """A page of what one user did, newest first; empty for a user nobody knows."""
         asked = question.range(cur.as_of)
-        events, older, newer = raw.user_events(cur, question, asked)
+        events, older, newer = answering.user_events(cur, question, asked)
         shared = _shared(_meta(cur, question, asked))
         meta = PageMeta(**shared, next_cursor=older, previous_cursor=newer)
         return UserEventsAnswer(events, meta)
+
+
+def _source(cur: Cursor, question: Ranged) -> Source:
+    """Rollups where there are some for this cluster, else the events."""
+    state = read_state(cur)
+    if state is None:
+        return Raw(cur, question)
+    # A replica's clock may be behind that of the server whose folder came so far.
+    cur.as_of = max(cur.as_of, state.folded.end)
+    return Rolled(cur, question, state)
 
 
 def _meta(cur: Cursor, question: Ranged, asked: Range) -> Meta:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import Any, get_args
@@ -18,10 +19,12 @@ from common.answers import Bucket
 from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents
 from config.database import Database, get_connection
 from repo.events import EventsRepo
+from repo.rollups.folder import Folder
 from tests import oracle
 from tests.oracle import Event
 from tests.servers import OLDER_POSTGRES, Cluster, older_postgres
 from utils.timebuckets import WEEKDAYS, Interval
+from utils.zones import zone
 
 ZONES = [
     "UTC",
@@ -52,23 +55,65 @@ steps = st.one_of(
     st.integers(-(10**12), 10**12).map(lambda micro: timedelta(microseconds=micro)),
 )
 edges = st.sampled_from(EDGES).map(datetime.fromisoformat)
-moments = st.builds(lambda edge, step: edge + step, edges, steps)
-events = st.builds(
-    Event,
-    event_id=st.integers(0, 60).map(lambda n: str(UUID(int=n))),  # few: duplicates happen
-    user_id=st.sampled_from(USERS),
-    event_name=st.sampled_from(NAMES),
-    occurred_at=moments,
+
+
+def events_at(moments: st.SearchStrategy[datetime]) -> st.SearchStrategy[Event]:
+    return st.builds(
+        Event,
+        event_id=st.integers(0, 60).map(lambda n: str(UUID(int=n))),  # few: duplicates happen
+        user_id=st.sampled_from(USERS),
+        event_name=st.sampled_from(NAMES),
+        occurred_at=moments,
+    )
+
+
+def ranges_at(moments: st.SearchStrategy[datetime]) -> st.SearchStrategy[tuple[date, date]]:
+    lengths = st.timedeltas(timedelta.resolution, timedelta(days=40))
+    days = moments.map(lambda moment: moment.date())
+    return st.one_of(
+        st.tuples(moments, lengths).map(lambda pair: (pair[0], pair[0] + pair[1])),
+        st.tuples(days, st.integers(1, 70)).map(
+            lambda pair: (pair[0], pair[0] + timedelta(days=pair[1]))
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Folding:
+    """How far the folder has come when it is asked."""
+
+    first: int
+    """Events that are stored before it starts."""
+    second: int
+    """Events that are stored before its last steps; the others come after them."""
+    steps: int
+    most: int
+    """Events of one step: few make it sweep."""
+
+
+foldings = st.builds(
+    Folding, st.integers(0, 40), st.integers(0, 40), st.integers(0, 3), st.integers(1, 12)
 )
-days = moments.map(lambda moment: moment.date())
-ranges = st.one_of(
-    st.tuples(moments, st.timedeltas(timedelta.resolution, timedelta(days=40))).map(
-        lambda pair: (pair[0], pair[0] + pair[1])
-    ),
-    st.tuples(days, st.integers(1, 70)).map(
-        lambda pair: (pair[0], pair[0] + timedelta(days=pair[1]))
-    ),
-)
+
+
+@dataclass(frozen=True)
+class World:
+    stored: list[Event]
+    folding: Folding | None
+    """None: there are no rollups."""
+    asked: tuple[date, date]
+
+
+@st.composite
+def worlds(draw: st.DrawFn, *, rolled: bool = True) -> World:
+    """Rollups are made around one edge only: sealing the days between two takes long."""
+    folding = draw(st.none() | foldings) if rolled else None
+    around = st.just(draw(edges)) if folding else edges
+    moments = st.builds(lambda edge, step: edge + step, around, steps)
+    stored = draw(st.lists(events_at(moments), max_size=40))
+    return World(stored, folding, draw(ranges_at(moments)))
+
+
 shared = {
     "tz": st.sampled_from(ZONES),
     "event": st.lists(st.sampled_from(NAMES), max_size=2).map(tuple),
@@ -88,6 +133,7 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def owner(database_url: str) -> Iterator[connection]:
     conn = psycopg2.connect(database_url)
+    conn.autocommit = True
     yield conn
     conn.close()
 
@@ -99,35 +145,52 @@ def repo(database_url: str) -> Iterator[EventsRepo]:
     database.close()
 
 
-def store(owner: connection, stored: list[Event]) -> None:
-    """Put just these events in; the first of an id counts."""
-    with owner, owner.cursor() as cur:
-        cur.execute("set local session_replication_role = replica; delete from events")
-        execute_values(
-            cur,
-            "insert into events (event_id, user_id, event_name, occurred_at) values %s "
-            "on conflict do nothing",
-            [(e.event_id, e.user_id, e.event_name, e.occurred_at) for e in stored],
-        )
+def store(owner: connection, world: World) -> None:
+    """Put just these events in, and fold what is to be folded; the first of an id counts."""
+    with owner.cursor() as cur:
+        cur.execute(EMPTY)
+    if folding := world.folding:
+        folder = Folder(owner, [zone("Europe/Berlin")], folding.most)
+        insert(owner, world.stored[: folding.first])
+        folder.catch_up()
+        insert(owner, world.stored[folding.first : folding.second])
+        for _ in range(folding.steps):
+            folder.step()
+        insert(owner, world.stored[max(folding.first, folding.second) :])
+    else:
+        insert(owner, world.stored)
 
 
-stored_events = st.lists(events, max_size=40)
+def insert(owner: connection, stored: list[Event]) -> None:
+    rows = [(e.event_id, e.user_id, e.event_name, e.occurred_at) for e in stored]
+    with owner.cursor() as cur:
+        execute_values(cur, INSERT, rows)
+
+
+EMPTY = """
+set session_replication_role = replica;
+delete from events;
+truncate fold_state, slots, sealed_spans, spans, ahead, month_versions;
+reset session_replication_role
+"""
+INSERT = """
+insert into events (event_id, user_id, event_name, occurred_at) values %s on conflict do nothing
+"""
 
 
 @given(
-    stored=stored_events,
-    asked=ranges,
+    world=worlds(),
     more=st.fixed_dictionaries({**shared, "interval": st.sampled_from(get_args(Interval))}),
 )
 @settings(max_examples=150)
 def test_event_counts_agree(
     owner: connection,
     repo: EventsRepo,
-    stored: list[Event],
-    asked: tuple[date, date],
+    world: World,
     more: dict[str, Any],
 ) -> None:
-    store(owner, stored)
+    store(owner, world)
+    stored, asked = world.stored, world.asked
     question = EventCounts(start=asked[0], end=asked[1], compare="previous", **more)
     answer = repo.get_event_counts(question)
 
@@ -154,18 +217,16 @@ def labelled(series: list[Bucket], how: tuple[str, str, str]) -> dict[object, tu
     return {oracle.label(b.start, *how): (b.events, b.users) for b in filled}
 
 
-@given(
-    stored=stored_events, asked=ranges, limit=st.integers(1, 5), more=st.fixed_dictionaries(shared)
-)
+@given(world=worlds(), limit=st.integers(1, 5), more=st.fixed_dictionaries(shared))
 def test_top_events_agree(
     owner: connection,
     repo: EventsRepo,
-    stored: list[Event],
-    asked: tuple[date, date],
+    world: World,
     limit: int,
     more: dict[str, Any],
 ) -> None:
-    store(owner, stored)
+    store(owner, world)
+    stored, asked = world.stored, world.asked
     question = TopEvents(start=asked[0], end=asked[1], limit=limit, **more)
     answer = repo.get_top_events(question)
 
@@ -182,20 +243,19 @@ def test_top_events_agree(
 
 
 @given(
-    stored=stored_events,
-    asked=ranges,
+    world=worlds(),
     window=st.integers(1, 60),
     more=st.fixed_dictionaries(shared),
 )
 def test_active_users_agree(
     owner: connection,
     repo: EventsRepo,
-    stored: list[Event],
-    asked: tuple[date, date],
+    world: World,
     window: int,
     more: dict[str, Any],
 ) -> None:
-    store(owner, stored)
+    store(owner, world)
+    stored, asked = world.stored, world.asked
     question = ActiveUsers(start=asked[0], end=asked[1], window=window, **more)
     answer = repo.get_active_users(question)
 
@@ -223,23 +283,24 @@ def test_active_users_agree(
 
 
 @given(
-    stored=stored_events,
+    world=worlds(rolled=False),
     user=st.sampled_from(USERS[1:]),
-    asked=st.none() | ranges,
+    whole=st.booleans(),
     limit=st.integers(1, 7),
     more=st.fixed_dictionaries(shared),
 )
 def test_user_events_agree(
     owner: connection,
     repo: EventsRepo,
-    stored: list[Event],
+    world: World,
     user: str,
-    asked: tuple[date, date] | None,
+    whole: bool,
     limit: int,
     more: dict[str, Any],
 ) -> None:
-    store(owner, stored)
-    edges = {"start": asked[0], "end": asked[1]} if asked else {}
+    store(owner, world)
+    stored, asked = world.stored, world.asked
+    edges = {} if whole else {"start": asked[0], "end": asked[1]}
     question = UserEvents(user_id=user, limit=limit, **edges, **more)
     pages = [repo.get_user_events(question)]
     meta = pages[0].meta

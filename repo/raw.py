@@ -1,0 +1,80 @@
+"""Counts from the events themselves: right for every question, and the slow way."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from itertools import accumulate
+from typing import Any
+
+from common.questions import ActiveUsers, Ranged
+from config.database import Cursor
+from repo.sources import NOTHING, Count, Counted, Top
+from repo.statements import statements
+from utils.timebuckets import Interval, Range, day_start, first_day, next_first_day
+
+SQL = statements("event_counts") | statements("top_events") | statements("active_users")
+
+_DAY = timedelta(days=1)
+
+
+class Raw:
+    """A Source."""
+
+    def __init__(self, cur: Cursor, question: Ranged) -> None:
+        self._cur = cur
+        self._names = question.names
+
+    def counts(self, ranges: Sequence[Range]) -> Counted:
+        if not ranges:
+            return Counted(NOTHING, [])
+        whole = Range(ranges[0].start, ranges[-1].end)
+        self._execute("event_counts", whole)
+        total = Count(*self._cur.fetchone() or NOTHING)
+        return Counted(total, self._each(ranges, whole) if len(ranges) > 1 else [total])
+
+    def _each(self, ranges: Sequence[Range], whole: Range) -> list[Count]:
+        self._execute("event_counts_series", whole, starts=[range_.start for range_ in ranges])
+        found = {index: Count(events, users) for index, events, users in self._cur}
+        return [found.get(index, NOTHING) for index in range(len(ranges))]
+
+    def top(self, asked: Range, limit: int) -> Top:
+        self._execute("top_events", asked)
+        *names, (_, *total) = self._cur.fetchall()
+        rows = [(name, Count(*count)) for name, *count in names]
+        top, rest = rows[:limit], rows[limit:]
+        events = sum(count.events for _, count in rest)
+        users = self._other_users(asked, [name for name, _ in top]) if rest else 0
+        return Top(Count(*total), top, len(rest), Count(events, users))
+
+    def _other_users(self, asked: Range, top: list[str]) -> int:
+        self._execute("top_events_other", asked, top=top)
+        (users,) = self._cur.fetchone() or (0,)
+        return int(users)
+
+    def active(self, question: ActiveUsers, days: Sequence[date]) -> Mapping[str, list[int]]:
+        starts = [day_start(day, question.zone) for day in [*days, days[-1] + _DAY]]
+        over = Range(starts[0], starts[-1]).until(self._cur.as_of)
+        self._execute(
+            "active_users",
+            over,
+            starts=starts[:-1],
+            window=question.window or 1,
+            week_ends=_ends(question, days, "week"),
+            month_ends=_ends(question, days, "month"),
+        )
+        steps: dict[str, list[int]] = defaultdict(lambda: [0] * len(days))
+        for window, day, step in self._cur:
+            if day < len(days):  # users still active when the series ends leave after it
+                steps[window][day] = step
+        active = {window: list(accumulate(stepped)) for window, stepped in steps.items()}
+        return defaultdict(lambda: [0] * len(days), active)
+
+    def _execute(self, name: str, asked: Range, **more: Any) -> None:
+        given = {"start": asked.start, "end": asked.end, "names": self._names, **more}
+        self._cur.execute(SQL[name], given)
+
+
+def _ends(question: ActiveUsers, days: Sequence[date], unit: Interval) -> list[int]:
+    """For each day the index of the day on which its week or month is over."""
+    firsts = (first_day(day, unit, question.week_start) for day in days)
+    return [(next_first_day(first, unit) - days[0]).days for first in firsts]

@@ -1,0 +1,49 @@
+"""PostgreSQL's binary COPY, as far as rollups need it: integers and bytes, none of them null.
+
+Source: PostgreSQL's documentation of COPY, "Binary Format".
+"""
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_END = b"\xff\xff"
+_INT4 = struct.Struct("!ii")
+_INT8 = struct.Struct("!iq")
+_LENGTH = struct.Struct("!i")
+
+Format = str
+"""A letter for each column: i and q are integers of 4 and 8 bytes, b is bytes."""
+
+
+def encode(rows: Iterable[Sequence[int | bytes]], columns: Format) -> bytes:
+    """What COPY ... FROM STDIN (FORMAT binary) takes."""
+    count = struct.pack("!h", len(columns))
+    parts = [SIGNATURE]
+    for row in rows:
+        parts.append(count)
+        parts.extend(_field(value, kind) for value, kind in zip(row, columns, strict=True))
+    return b"".join([*parts, _END])
+
+
+def _field(value: int | bytes, kind: str) -> bytes:
+    if isinstance(value, bytes):
+        return _LENGTH.pack(len(value)) + value
+    return _INT4.pack(4, value) if kind == "i" else _INT8.pack(8, value)
+
+
+def decode(sent: bytes, columns: Format) -> Iterator[tuple[Any, ...]]:
+    """The rows that COPY ... TO STDOUT (FORMAT binary) gave; bytes must be the last column."""
+    fixed = columns.rstrip("b")
+    head = struct.Struct("!h" + "".join(f"i{kind}" for kind in fixed))
+    at, end = len(SIGNATURE), len(sent) - len(_END)
+    while at < end:
+        _, *fields = head.unpack_from(sent, at)
+        at += head.size
+        values = fields[1::2]
+        if fixed != columns:
+            (length,) = _LENGTH.unpack_from(sent, at)
+            values.append(sent[at + 4 : at + 4 + length])
+            at += 4 + length
+        yield tuple(values)

@@ -1,0 +1,152 @@
+"""Folding: what is committed and not folded yet is added to the rollups, each event just once.
+
+One transaction folds all events that its snapshot sees and the snapshot of the last fold did not,
+and stores its own. So neither the order in which writers commit nor how long they take matters.
+Of very many events it takes the oldest, and stores how far it came: a sweep.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from psycopg2.extensions import connection, cursor
+
+from repo.rollups.batch import Batch
+from repo.rollups.tables import add_slots, add_spans, copied
+from repo.statements import statements
+
+SQL = statements("fold")
+
+MOST = 500_000
+"""Events of one transaction, which bounds its memory."""
+SETTLED_AFTER = timedelta(minutes=15)
+"""Events that come in later than this are late: they change answers that are kept for long."""
+_NOT_SWEEPING = "-infinity"
+
+
+class Snapshot(NamedTuple):
+    """Which transactions a snapshot does not see: from xmax on, and some before."""
+
+    text: str
+
+    @property
+    def xmax(self) -> str:
+        return self.text.split(":")[1]
+
+    @property
+    def xip(self) -> str:
+        return "{" + self.text.split(":")[2] + "}"
+
+
+@dataclass(slots=True)
+class Progress:
+    """The row of fold_state, and what its transaction sees."""
+
+    generation: int
+    is_current: bool
+    now: datetime
+    sees: Snapshot
+    snapshot: Snapshot
+    sweeping_to: Snapshot
+    swept_until: str
+    version: int
+    sealed: int
+    first_slot: int | None
+
+    @property
+    def is_sweeping(self) -> bool:
+        return self.swept_until != _NOT_SWEEPING
+
+
+@contextmanager
+def locked(conn: connection, generation: int) -> Iterator[tuple[cursor, Progress]]:
+    """A transaction in which nobody else folds or seals. Raises: LookupError."""
+    with conn.cursor() as cur:
+        cur.execute(SQL["fold_tables"])
+        cur.execute(SQL["fold_lock"])
+        try:
+            yield cur, _progress(cur, generation)
+        except BaseException:
+            if not conn.closed:
+                cur.execute("rollback")
+            raise
+        cur.execute("commit")
+
+
+def _progress(cur: cursor, generation: int) -> Progress:
+    cur.execute(SQL["fold_state"], {"generation": generation})
+    row = cur.fetchone()
+    if row is None:
+        raise LookupError(f"generation {generation} is gone")
+    found, is_current, now, sees, snapshot, sweeping_to, *rest = row
+    seen = (Snapshot(sees), Snapshot(snapshot), Snapshot(sweeping_to))
+    return Progress(found, is_current, now, *seen, *rest)
+
+
+def fold(cur: cursor, progress: Progress, most: int) -> int:
+    """Take what is not folded, or the oldest of it; tell how many events. To be stored after."""
+    _take(cur, progress, most)
+    given = {"generation": progress.generation}
+    for name in ("fold_ripe", "fold_ahead", "fold_users", "fold_names"):
+        cur.execute(SQL[name], given)
+    batch = Batch(copied(cur, SQL["fold_batch"]))
+    progress.version = max(progress.version + 1, int(progress.now.timestamp() * 1_000_000))
+    if len(batch):
+        _add(cur, progress, batch)
+    return len(batch)
+
+
+def store(cur: cursor, progress: Progress) -> None:
+    """The last thing that a transaction of `locked` does, which must have folded."""
+    values: dict[str, Any] = {
+        "generation": progress.generation,
+        "snapshot": progress.snapshot.text,
+        "sweeping_to": progress.sweeping_to.text,
+        "swept_until": progress.swept_until,
+        "version": progress.version,
+        "sealed": progress.sealed,
+        "first_slot": progress.first_slot,
+    }
+    cur.execute(SQL["fold_store"], values)
+
+
+def _take(cur: cursor, progress: Progress, most: int) -> None:
+    tail = {"xmax": progress.snapshot.xmax, "xip": progress.snapshot.xip}
+    if not progress.is_sweeping:
+        cur.execute(SQL["fold_count"], {**tail, "limit": most + 1})
+        (count,) = cur.fetchone() or (0,)
+        if count <= most:
+            cur.execute(SQL["fold_take"], tail)
+            progress.snapshot = progress.sees
+            return
+        progress.sweeping_to = progress.sees
+    _sweep(cur, progress, tail, most)
+
+
+def _sweep(cur: cursor, progress: Progress, tail: dict[str, str], most: int) -> None:
+    swept = {
+        "swept_xmax": progress.sweeping_to.xmax,
+        "swept_xip": progress.sweeping_to.xip,
+        "swept_until": progress.swept_until,
+        "most": most,
+    }
+    cur.execute(SQL["fold_take_swept"], {**tail, **swept})
+    cur.execute(SQL["fold_taken"])
+    count, progress.swept_until = cur.fetchone() or (0, _NOT_SWEEPING)
+    if count < most:
+        progress.snapshot, progress.swept_until = progress.sweeping_to, _NOT_SWEEPING
+
+
+def _add(cur: cursor, progress: Progress, batch: Batch) -> None:
+    deltas = batch.deltas()
+    first = min(slot for slot, _ in deltas)
+    if progress.first_slot is None or first < progress.first_slot:
+        progress.first_slot = first
+    if add_spans(cur, progress.generation, progress.version, deltas):
+        progress.sealed = progress.version
+    add_slots(cur, progress.generation, deltas)
+    late = batch.months_before(progress.now - SETTLED_AFTER)
+    if late and progress.is_current:
+        cur.execute(SQL["fold_late"], {"months": late, "version": progress.version})

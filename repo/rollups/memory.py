@@ -1,0 +1,89 @@
+"""What a process keeps of sealed spans: they seldom change, and tell by a version when they do."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pyroaring import BitMap
+
+from config.database import Cursor
+from repo.rollups.state import SQL, State
+from utils.slots import Span
+
+_LARGEST = 48 * 2**20
+_OVERHEAD = 300  # bytes that a set costs besides its own
+
+
+class Row(NamedTuple):
+    """Events of a span or slot, and their users. Sets are shared: never changed."""
+
+    events: int
+    users: BitMap
+
+
+Rows = Mapping[int, Row]
+"""By name_id; 0 is all names together."""
+
+
+class Place(NamedTuple):
+    """Where rows are kept: a span as it was at a version, and which of its names."""
+
+    lineage: str
+    span: Span
+    version: int
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Seals:
+    version: int
+    versions: dict[Span, int]
+
+
+class Memory:
+    """Bounded; shared by the threads of a process."""
+
+    def __init__(self, largest: int = _LARGEST) -> None:
+        self._largest = largest
+        self._lock = threading.Lock()
+        self._seals: dict[str, _Seals] = {}
+        self._rows: OrderedDict[Place, tuple[Rows, int]] = OrderedDict()
+        self._bytes = 0
+
+    def sealed(self, cur: Cursor, state: State) -> Mapping[Span, int]:
+        """The version of each sealed span, as this snapshot sees them."""
+        known = self._seals.get(state.lineage, _Seals(-1, {}))
+        if known.version == state.sealed:
+            return known.versions
+        if known.version > state.sealed:  # the snapshot is older than what another one has seen
+            return _seals(cur, state, -1)
+        versions = {**known.versions, **_seals(cur, state, known.version)}
+        with self._lock:
+            self._seals = {state.lineage: _Seals(state.sealed, versions)}
+        return versions
+
+    def find(self, places: Iterable[Place]) -> dict[Place, Rows]:
+        """What is kept of these."""
+        found = {}
+        with self._lock:
+            for place in places:
+                if entry := self._rows.get(place):
+                    self._rows.move_to_end(place)
+                    found[place] = entry[0]
+        return found
+
+    def keep(self, place: Place, rows: Rows, size: int) -> None:
+        """Forgets what was not asked for the longest time."""
+        with self._lock:
+            self._bytes += size + _OVERHEAD - self._rows.pop(place, ({}, 0))[1]
+            self._rows[place] = (rows, size + _OVERHEAD)
+            while self._bytes > self._largest:
+                _, (_, gone) = self._rows.popitem(last=False)
+                self._bytes -= gone
+
+
+def _seals(cur: Cursor, state: State, since: int) -> dict[Span, int]:
+    cur.execute(SQL["rollups_sealed"], {"generation": state.generation, "since": since})
+    return {Span(start, end): version for start, end, version in cur}

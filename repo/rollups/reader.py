@@ -1,0 +1,169 @@
+"""Counts of ranges from rollups and the tail, exact in one snapshot."""
+
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pyroaring import BitMap
+
+from config.database import Cursor
+from repo.rollups.binary import decode
+from repo.rollups.memory import Memory, Place, Row, Rows
+from repo.rollups.names import Names
+from repo.rollups.state import SQL, State
+from utils.plans import Kind, Plan, plan
+from utils.slots import Span, days_in, hours_in, months_in
+from utils.timebuckets import Range
+
+_UTC = ZoneInfo("UTC")
+_FIRST_STRANGER = 2**31  # ordinals are positive integers of 4 bytes
+
+
+@dataclass(slots=True)
+class Tally:
+    """Events and users that were counted in parts."""
+
+    events: int = 0
+    parts: list[BitMap] = field(default_factory=list)
+    ordinals: list[int] = field(default_factory=list)
+
+    def users(self) -> BitMap:
+        """Never to be changed: it may be a set that others share."""
+        return BitMap.union(BitMap(self.ordinals), *self.parts)
+
+
+Tallies = dict[str, Tally]
+"""By event name; '' for all those that were asked for together."""
+
+
+class Reader:
+    """Reads for one question within one snapshot."""
+
+    def __init__(
+        self, cur: Cursor, state: State, memory: Memory, names: Names, tz: ZoneInfo
+    ) -> None:
+        self._cur = cur
+        self._state = state
+        self._memory = memory
+        self._names = names
+        self._seals = memory.sealed(cur, state)
+        self._strangers: dict[str, int] = {}
+        self._kinds: list[Kind] = [
+            months_in,
+            lambda gap: days_in(gap, tz),
+            lambda gap: days_in(gap, _UTC),
+            hours_in,
+        ]
+
+    def tallies(self, ranges: Sequence[Range]) -> list[Tallies]:
+        """The counts of each range; they stand in order and do not overlap."""
+        plans = [self._plan(asked) for asked in ranges]
+        counted: list[Tallies] = [defaultdict(Tally) for _ in ranges]
+        self._add_spans(plans, counted)
+        self._add_slots(plans, counted)
+        self._add_tail(plans, counted)
+        self._add_edges(plans, counted)
+        return counted
+
+    def _plan(self, asked: Range) -> Plan:
+        return plan(asked, self._state.folded, self._kinds, self._seals.__contains__)
+
+    def _add_spans(self, plans: Sequence[Plan], counted: list[Tallies]) -> None:
+        wanted = [(index, span) for index, plan in enumerate(plans) for span in plan.spans]
+        rows = self._span_rows(span for _, span in wanted)
+        for index, span in wanted:
+            for name_id, row in rows[span].items():
+                _add(counted[index][self._names.of(name_id)], row)
+
+    def _span_rows(self, spans: Iterable[Span]) -> Mapping[Span, Rows]:
+        """From memory, else from the tables."""
+        places = {span: self._place(span) for span in spans}
+        found = self._memory.find(places.values())
+        missing = [span for span, place in places.items() if place not in found]
+        read = self._read_spans(missing) if missing else {}
+        return {span: found.get(place) or read.get(span, {}) for span, place in places.items()}
+
+    def _place(self, span: Span) -> Place:
+        return Place(self._state.lineage, span, self._seals[span], self._names.scope)
+
+    def _read_spans(self, spans: list[Span]) -> dict[Span, dict[int, Row]]:
+        read: dict[Span, dict[int, Row]] = {span: {} for span in spans}
+        sizes = dict.fromkeys(spans, 0)
+        for start, end, name_id, events, users in self._copy("rollups_spans", spans, "iiiqb"):
+            read[Span(start, end)][name_id] = Row(events, BitMap.deserialize(users))
+            sizes[Span(start, end)] += len(users)
+        for span, rows in read.items():
+            self._memory.keep(self._place(span), rows, sizes[span])
+        return read
+
+    def _add_slots(self, plans: Sequence[Plan], counted: list[Tallies]) -> None:
+        gaps = [(gap, index) for index, plan in enumerate(plans) for gap in plan.gaps]
+        if not gaps:
+            return
+        of_slot = {slot: index for gap, index in gaps for slot in range(*gap)}
+        for slot, name_id, events, users in self._copy(
+            "rollups_slots", [gap for gap, _ in gaps], "iiqb"
+        ):
+            row = Row(events, BitMap.deserialize(users))
+            _add(counted[of_slot[slot]][self._names.of(name_id)], row)
+
+    def _copy(self, name: str, spans: Sequence[Span], columns: str) -> Iterator[Any]:
+        given = {
+            "generation": self._state.generation,
+            "starts": [span.start for span in spans],
+            "ends": [span.end for span in spans],
+            "name_ids": self._names.ids,
+        }
+        text = SQL[name].replace("{names}", self._names.condition)
+        sent = io.BytesIO()
+        self._cur.copy_expert(self._cur.mogrify(text, given).decode(), sent)
+        return decode(sent.getvalue(), columns)
+
+    def _add_tail(self, plans: Sequence[Plan], counted: list[Tallies]) -> None:
+        middles = [(plan.middle, index) for index, plan in enumerate(plans) if plan.middle]
+        if not middles:
+            return
+        edges = sorted({edge for middle, _ in middles for edge in middle})
+        segments = {edge: segment for segment, edge in enumerate(edges)}
+        of_segment = {segments[middle.start]: index for middle, index in middles}
+        given = {"edges": edges, "start": edges[0], "end": edges[-1], **self._state.tail}
+        for segment, *found in self._found("rollups_tail", given):
+            if segment in of_segment:  # not between two middles, where edges are
+                self._add_found(counted[of_segment[segment]], *found)
+
+    def _add_edges(self, plans: Sequence[Plan], counted: list[Tallies]) -> None:
+        edges = [(index, edge) for index, plan in enumerate(plans) for edge in plan.edges]
+        if not edges:
+            return
+        given = {
+            "segments": [index for index, _ in edges],
+            "starts": [edge.start for _, edge in edges],
+            "ends": [edge.end for _, edge in edges],
+        }
+        for index, *found in self._found("rollups_edges", given):
+            self._add_found(counted[index], *found)
+
+    def _found(self, name: str, given: dict[str, Any]) -> Cursor:
+        shared = {"names": self._names.asked, "by_name": self._names.each}
+        self._cur.execute(SQL[name], {**given, **shared})
+        return self._cur
+
+    def _add_found(
+        self, tallies: Tallies, name: str, ordinal: int, stranger: str, events: int
+    ) -> None:
+        tally = tallies[name]
+        tally.events += events
+        if ordinal or stranger:
+            tally.ordinals.append(ordinal or self._stranger(stranger))
+
+    def _stranger(self, user_id: str) -> int:
+        """A number for this question alone, of a user who has no ordinal yet."""
+        return self._strangers.setdefault(user_id, _FIRST_STRANGER + len(self._strangers))
+
+
+def _add(tally: Tally, row: Row) -> None:
+    tally.events += row.events
+    tally.parts.append(row.users)

@@ -1,0 +1,80 @@
+"""Counts from rollups and what is not folded yet: the cost is that of the answer."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, timedelta
+from itertools import pairwise
+
+from pyroaring import BitMap
+
+from common.questions import ActiveUsers, Ranged
+from config.database import Cursor
+from repo.rollups.memory import Memory
+from repo.rollups.names import NameIds, Names
+from repo.rollups.reader import Reader, Tally
+from repo.rollups.state import State
+from repo.sources import Count, Counted, Top
+from utils.bitmaps import rolling, running
+from utils.timebuckets import Interval, Range, day_start, first_day
+
+_MEMORY = Memory()
+_NAME_IDS = NameIds()
+_DAY = timedelta(days=1)
+_NOBODY = BitMap()
+
+
+class Rolled:
+    """A Source."""
+
+    def __init__(self, cur: Cursor, question: Ranged, state: State) -> None:
+        self._cur = cur
+        self._question = question
+        self._state = state
+
+    def counts(self, ranges: Sequence[Range]) -> Counted:
+        tallies = [_tally(found) for found in self._reader().tallies(ranges)]
+        users = [tally.users() for tally in tallies]
+        each = [Count(t.events, len(by)) for t, by in zip(tallies, users, strict=True)]
+        return Counted(Count(sum(count.events for count in each), len(_union(users))), each)
+
+    def top(self, asked: Range, limit: int) -> Top:
+        (tallies,) = self._reader(each=True).tallies([asked])
+        found = [(name, tally.events, tally.users()) for name, tally in tallies.items()]
+        found.sort(key=lambda row: (-row[1], row[0]))
+        rows = [(name, Count(events, len(users))) for name, events, users in found[:limit]]
+        rest = found[limit:]
+        return Top(_count(found), rows, len(rest), _count(rest))
+
+    def active(self, question: ActiveUsers, days: Sequence[date]) -> Mapping[str, list[int]]:
+        starts = [day_start(day, question.zone) for day in [*days, days[-1] + _DAY]]
+        ranges = [Range(*edges).until(self._cur.as_of) for edges in pairwise(starts)]
+        sets = [_tally(found).users() for found in self._reader().tallies(ranges)]
+        return {
+            "dau": [len(users) for users in sets],
+            "wau": list(rolling(sets, 7)),
+            "mau": list(rolling(sets, 30)),
+            "active": list(rolling(sets, question.window or 1)),
+            "calendar_week": list(running(sets, _firsts(question, days, "week"))),
+            "calendar_month": list(running(sets, _firsts(question, days, "month"))),
+        }
+
+    def _reader(self, *, each: bool = False) -> Reader:
+        cur, state, question = self._cur, self._state, self._question
+        names = Names(cur, state.lineage, question.names, _NAME_IDS, each=each)
+        return Reader(cur, state, _MEMORY, names, question.zone)
+
+
+def _tally(found: Mapping[str, Tally]) -> Tally:
+    return found.get("", Tally())
+
+
+def _union(sets: Iterable[BitMap]) -> BitMap:
+    return BitMap.union(_NOBODY, *sets)
+
+
+def _count(found: Sequence[tuple[str, int, BitMap]]) -> Count:
+    events = sum(events for _, events, _ in found)
+    return Count(events, len(_union(users for _, _, users in found)))
+
+
+def _firsts(question: ActiveUsers, days: Sequence[date], unit: Interval) -> Iterable[bool]:
+    return (first_day(day, unit, question.week_start) == day for day in days)

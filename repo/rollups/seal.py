@@ -1,0 +1,114 @@
+"""Sealing: spans whose time is over are kept as one row for each name."""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from zoneinfo import ZoneInfo
+
+from psycopg2.extensions import cursor
+from pyroaring import BitMap
+
+from repo.rollups.batch import Delta
+from repo.rollups.binary import decode
+from repo.rollups.fold import Progress
+from repo.rollups.tables import SQL, copied, edges, read_spans, sealed_in, summed, write_spans
+from utils.plans import Kind, covered
+from utils.slots import HOUR, HOURS_KEPT, Span, days_in, hours_in, months_in, slot_of
+from utils.zones import zone
+
+AT_ONCE = 200
+"""Spans of one transaction."""
+_UTC = zone("UTC")
+
+Parts = tuple[tuple[Span, ...], tuple[Span, ...]]
+"""The sealed spans that a span is made of, and the gaps between them."""
+
+
+def over(progress: Progress) -> Span | None:
+    """The slots that can be sealed."""
+    until = progress.now
+    if progress.is_sweeping:
+        until = min(until, datetime.fromisoformat(progress.swept_until))
+    if progress.first_slot is None or progress.first_slot >= slot_of(until):
+        return None
+    return Span(progress.first_slot, slot_of(until))
+
+
+def due(cur: cursor, generation: int, whole: Span, zones: Sequence[ZoneInfo]) -> list[Span]:
+    """Spans that are over and not sealed; those that others are made of come first."""
+    whole = Span(_day_before(whole.start), whole.end)
+    sealed = set(sealed_in(cur, generation, whole))
+    kinds = [_recent_hours, *map(_days, (_UTC, *zones)), months_in]
+    wanted = dict.fromkeys(span for kind in kinds for span in kind(whole))
+    return [span for span in wanted if span not in sealed]
+
+
+def seal(cur: cursor, progress: Progress, spans: Sequence[Span]) -> None:
+    """Write these spans, each the union of what it holds."""
+    generation = progress.generation
+    whole = Span(min(span.start for span in spans), max(span.end for span in spans))
+    sealed = set(sealed_in(cur, generation, whole))
+    parts = {span: _parts(span, sealed) for span in spans}
+    found = _read(cur, generation, parts.values())
+    progress.version += 1
+    progress.sealed = progress.version
+    made = {span: _made(part, found) for span, part in parts.items()}
+    write_spans(cur, generation, progress.version, made)
+    _unseal_hours(cur, progress)
+
+
+def _day_before(slot: int) -> int:
+    """So that the month, and the first day of each zone, are sealed as well."""
+    return slot - 32 * 24 * HOUR
+
+
+def _recent_hours(whole: Span) -> Iterator[Span]:
+    return hours_in(Span(max(whole.start, whole.end - HOURS_KEPT), whole.end))
+
+
+def _days(tz: ZoneInfo) -> Kind:
+    return lambda gap: days_in(gap, tz)
+
+
+def _parts(span: Span, sealed: set[Span]) -> Parts:
+    return covered(span, [_days(_UTC), hours_in], sealed.__contains__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What there is to make spans of."""
+
+    spans: dict[Span, dict[int, Delta]]
+    slots: dict[int, dict[int, Delta]]
+    """In order; those without events are left out."""
+
+
+def _read(cur: cursor, generation: int, parts: Iterable[Parts]) -> _Found:
+    spans, gaps = (sorted(set(chain.from_iterable(kind))) for kind in zip(*parts, strict=True))
+    slots: dict[int, dict[int, Delta]] = defaultdict(dict)
+    given = {"generation": generation, **edges(gaps)}
+    rows = decode(copied(cur, SQL["fold_read_gaps"], given), "iiqb") if gaps else ()
+    for slot, name_id, events, users in rows:
+        slots[slot][name_id] = Delta(events, BitMap.deserialize(users))
+    return _Found(read_spans(cur, generation, spans), dict(sorted(slots.items())))
+
+
+def _made(parts: Parts, found: _Found) -> dict[int, Delta]:
+    spans, gaps = parts
+    slots = list(found.slots)
+    held = (slots[bisect_left(slots, gap.start) : bisect_left(slots, gap.end)] for gap in gaps)
+    rows = chain(
+        (found.spans[span] for span in spans),
+        (found.slots[slot] for slot in chain.from_iterable(held)),
+    )
+    return summed(row for part in rows for row in part.items())
+
+
+def _unseal_hours(cur: cursor, progress: Progress) -> None:
+    """Readers look for hours of a shorter time only."""
+    before = slot_of(progress.now) - HOURS_KEPT - 24 * HOUR
+    given = {"generation": progress.generation, "before": before, "length": HOUR}
+    cur.execute(SQL["fold_unseal"], given)

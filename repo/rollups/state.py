@@ -1,0 +1,59 @@
+"""Up to where the folder has come, as one snapshot sees it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from config.database import Cursor
+from repo.statements import statements
+from utils.slots import slot_start
+from utils.timebuckets import Range
+
+SQL = statements("rollups")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The generation that questions ask."""
+
+    generation: int
+    lineage: str
+    """The same only for generations with the same past."""
+    folded: Range
+    """When the events in slots occurred."""
+    sealed: int
+    """The version at which a sealed span last changed."""
+    tail: dict[str, Any]
+    """What tells events that are not folded from those that are."""
+
+
+def read_state(cur: Cursor) -> State | None:
+    """None where questions must be answered from the events themselves."""
+    cur.execute(SQL["rollups_state"])
+    row = cur.fetchone()
+    return _state(*row) if row else None
+
+
+def _state(
+    generation: int,
+    lineage: str,
+    folded_at: datetime,
+    first_slot: int | None,
+    sealed: int,
+    xmax: str,
+    xip: str,
+    swept_until: str,
+    swept_xmax: str,
+    swept_xip: str,
+) -> State:
+    first = folded_at if first_slot is None else slot_start(first_slot)
+    tail = {
+        "generation": generation,
+        "folded_at": folded_at,
+        "xmax": xmax,
+        "xip": xip,
+        "swept_until": swept_until,
+        "swept_xmax": swept_xmax,
+        "swept_xip": swept_xip,
+    }
+    return State(generation, lineage, Range(first, folded_at), sealed, tail)

@@ -1,0 +1,53 @@
+"""Where counts come from: the events themselves, or rollups. Both give the same."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import NamedTuple, Protocol
+
+from common.questions import ActiveUsers
+from utils.timebuckets import Range
+
+
+class Count(NamedTuple):
+    """Events, and the different users who caused them."""
+
+    events: int
+    users: int
+
+
+NOTHING = Count(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Ranges that follow each other: all of them together, and each."""
+
+    total: Count
+    each: list[Count]
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """The most frequent names, and how many there are besides."""
+
+    total: Count
+    rows: list[tuple[str, Count]]
+    other_names: int
+    other: Count
+
+
+class Source(Protocol):
+    """Counts of events that have occurred; ranges in the future hold none."""
+
+    def counts(self, ranges: Sequence[Range]) -> Counted:
+        """Ranges stand in order and touch."""
+        ...
+
+    def top(self, asked: Range, limit: int) -> Top:
+        """The most events first; those that tie stand in the order of their names."""
+        ...
+
+    def active(self, question: ActiveUsers, days: Sequence[date]) -> Mapping[str, list[int]]:
+        """For each window, the users who are active in the one that ends with each day."""
+        ...

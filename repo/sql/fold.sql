@@ -1,0 +1,236 @@
+-- name: fold_lock
+-- Before the snapshot is taken, so that two folders can never both believe that they are alone.
+begin isolation level repeatable read;
+lock table fold_state in exclusive mode;
+
+-- name: fold_tables
+-- Of this session, and emptied at the end of each transaction.
+create temporary table if not exists fold_batch (
+    occurred_at timestamptz not null,
+    event_name  text        not null,
+    user_id     text        not null
+) on commit delete rows;
+create temporary table if not exists fold_slots (
+    slot    integer not null,
+    name_id integer not null,
+    events  bigint  not null,
+    users   bytea   not null
+) on commit delete rows;
+create temporary table if not exists fold_spans (
+    start_slot integer not null,
+    end_slot   integer not null,
+    name_id    integer not null,
+    events     bigint  not null,
+    users      bytea   not null
+) on commit delete rows;
+
+-- name: fold_state
+select generation,
+       is_current,
+       now(),
+       pg_current_snapshot()::text,
+       snapshot::text,
+       sweeping_to::text,
+       swept_until::text,
+       version,
+       sealed,
+       first_slot
+from   fold_state
+where  generation = %(generation)s;
+
+-- name: fold_generations
+-- The generation that questions ask, and the one that is being built, if there are any.
+select generation
+from   fold_state
+where  cluster = (select system_identifier from pg_control_system())
+order  by generation;
+
+-- name: fold_begin
+insert into fold_state (cluster)
+select system_identifier from pg_control_system()
+returning generation;
+
+-- name: fold_count
+-- How many events are not folded, up to a limit.
+select count(*)
+from   (select
+        from   events
+        where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
+        limit  %(limit)s) as tail;
+
+-- name: fold_take
+-- All that this snapshot sees and the last one did not.
+insert into fold_batch (occurred_at, event_name, user_id)
+select occurred_at, event_name, user_id
+from   events
+where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]));
+
+-- name: fold_take_swept
+-- The next of many, in the order in which they occurred.
+insert into fold_batch (occurred_at, event_name, user_id)
+select   occurred_at, event_name, user_id
+from     events
+where    (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
+and      ingested_xid < %(swept_xmax)s::xid8
+and      ingested_xid <> all(%(swept_xip)s::xid8[])
+and      occurred_at >= %(swept_until)s
+order    by occurred_at
+fetch    first %(most)s rows with ties;
+
+-- name: fold_taken
+select count(*), (max(occurred_at) + interval '1 microsecond')::text from fold_batch;
+
+-- name: fold_ripe
+-- Events whose time has come since they were folded.
+with ripe as (
+    delete from ahead
+    where  generation = %(generation)s
+    and    occurred_at < now()
+    returning occurred_at, event_name, user_id
+)
+insert into fold_batch (occurred_at, event_name, user_id)
+select * from ripe;
+
+-- name: fold_ahead
+-- Events that have not occurred yet wait.
+with early as (
+    delete from fold_batch
+    where  occurred_at >= now()
+    returning occurred_at, event_name, user_id
+)
+insert into ahead (generation, occurred_at, event_name, user_id)
+select %(generation)s, occurred_at, event_name, user_id from early;
+
+-- name: fold_users
+insert into users (user_id)
+select distinct user_id
+from   fold_batch
+where  user_id <> ''
+and    not exists (select from users where users.user_id = fold_batch.user_id);
+
+-- name: fold_names
+insert into event_names (event_name)
+select distinct event_name
+from   fold_batch
+where  not exists (select from event_names where event_names.event_name = fold_batch.event_name);
+
+-- name: fold_batch
+copy (
+    select occurred_at, name_id, coalesce(ordinal, 0)
+    from   fold_batch
+    join   event_names using (event_name)
+    left   join users using (user_id)
+) to stdout (format binary);
+
+-- name: fold_read_gaps
+copy (
+    select found.*
+    from   unnest(%(starts)s::int[], %(ends)s::int[]) as gap (start_slot, end_slot)
+    cross  join lateral (
+        select slot, name_id, events, users
+        from   slots
+        where  generation = %(generation)s
+        and    slot >= start_slot
+        and    slot < end_slot
+        offset 0  -- one look into the index for each gap, whatever the planner knows
+    ) as found
+) to stdout (format binary);
+
+-- name: fold_read_slots
+copy (
+    select slot, name_id, events, users
+    from   slots
+    where  generation = %(generation)s
+    and    slot = any(%(slots)s::int[])
+) to stdout (format binary);
+
+-- name: fold_copy_slots
+copy fold_slots (slot, name_id, events, users) from stdin (format binary);
+
+-- name: fold_write_slots
+insert into slots (generation, slot, name_id, events, users)
+select %(generation)s, slot, name_id, events, users
+from   fold_slots
+on conflict (generation, slot, name_id)
+do update set events = excluded.events, users = excluded.users;
+
+-- name: fold_sealed
+-- Sealed spans that reach into another one.
+select start_slot, end_slot
+from   sealed_spans
+where  generation = %(generation)s
+and    start_slot < %(end)s
+and    end_slot > %(start)s;
+
+-- name: fold_read_spans
+copy (
+    select start_slot, end_slot, name_id, events, users
+    from   spans
+    join   unnest(%(starts)s::int[], %(ends)s::int[]) as wanted (start_slot, end_slot)
+    using  (start_slot, end_slot)
+    where  generation = %(generation)s
+) to stdout (format binary);
+
+-- name: fold_copy_spans
+copy fold_spans (start_slot, end_slot, name_id, events, users) from stdin (format binary);
+
+-- name: fold_write_spans
+insert into spans (generation, start_slot, end_slot, name_id, events, users)
+select %(generation)s, start_slot, end_slot, name_id, events, users
+from   fold_spans
+on conflict (generation, start_slot, end_slot, name_id)
+do update set events = excluded.events, users = excluded.users;
+
+-- name: fold_seal
+-- These spans are sealed, or changed, as of this version.
+insert into sealed_spans (generation, start_slot, end_slot, version)
+select %(generation)s, start_slot, end_slot, %(version)s
+from   unnest(%(starts)s::int[], %(ends)s::int[]) as span (start_slot, end_slot)
+on conflict (generation, start_slot, end_slot)
+do update set version = excluded.version;
+
+-- name: fold_unseal
+-- Spans that are kept no longer.
+with gone as (
+    delete from sealed_spans
+    where  generation = %(generation)s
+    and    end_slot <= %(before)s
+    and    end_slot - start_slot = %(length)s
+    returning start_slot, end_slot
+)
+delete from spans
+using  gone
+where  generation = %(generation)s
+and    spans.start_slot = gone.start_slot
+and    spans.end_slot = gone.end_slot;
+
+-- name: fold_late
+-- Months that events change after they were answered for.
+insert into month_versions (month, version)
+select unnest(%(months)s::int[]), %(version)s
+on conflict (month)
+do update set version = excluded.version;
+
+-- name: fold_store
+update fold_state
+set    snapshot = %(snapshot)s,
+       sweeping_to = %(sweeping_to)s,
+       swept_until = %(swept_until)s,
+       folded_at = now(),
+       version = %(version)s,
+       sealed = %(sealed)s,
+       first_slot = %(first_slot)s
+where  generation = %(generation)s;
+
+-- name: fold_switch
+-- From now on questions ask this generation.
+update fold_state set is_current = false where is_current;
+update fold_state set is_current = true where generation = %(generation)s;
+
+-- name: fold_forget
+-- The rollups of all other generations.
+delete from slots where generation <> %(generation)s;
+delete from spans where generation <> %(generation)s;
+delete from sealed_spans where generation <> %(generation)s;
+delete from ahead where generation <> %(generation)s;
+delete from fold_state where generation <> %(generation)s;

@@ -1,0 +1,99 @@
+-- name: rollups_state
+-- Up to which snapshot all is folded; no row where nothing is, or where ids of transactions
+-- are those of another cluster.
+select generation,
+       lineage || '.' || (select timeline_id from pg_control_checkpoint()),
+       folded_at,
+       first_slot,
+       sealed,
+       pg_snapshot_xmax(snapshot)::text,
+       array(select pg_snapshot_xip(snapshot))::text,
+       swept_until::text,
+       pg_snapshot_xmax(sweeping_to)::text,
+       array(select pg_snapshot_xip(sweeping_to))::text
+from   fold_state
+where  is_current
+and    cluster = (select system_identifier from pg_control_system());
+
+-- name: rollups_sealed
+-- Spans that were sealed or changed since a version.
+select start_slot, end_slot, version
+from   sealed_spans
+where  generation = %(generation)s
+and    version > %(since)s;
+
+-- name: rollups_names
+select name_id, event_name
+from   event_names
+where  %(names)s::text[] is null or event_name = any(%(names)s);
+
+-- name: rollups_spans
+copy (
+    select found.*
+    from   unnest(%(starts)s::int[], %(ends)s::int[]) as wanted (start_slot, end_slot)
+    cross  join lateral (
+        select start_slot, end_slot, name_id, events, users
+        from   spans
+        where  generation = %(generation)s
+        and    spans.start_slot = wanted.start_slot
+        and    spans.end_slot = wanted.end_slot
+        and    {names}
+        offset 0  -- one look into the index for each span, whatever the planner knows
+    ) as found
+) to stdout (format binary);
+
+-- name: rollups_slots
+copy (
+    select found.*
+    from   unnest(%(starts)s::int[], %(ends)s::int[]) as gap (start_slot, end_slot)
+    cross  join lateral (
+        select slot, name_id, events, users
+        from   slots
+        where  generation = %(generation)s
+        and    slot >= start_slot
+        and    slot < end_slot
+        and    {names}
+        offset 0
+    ) as found
+) to stdout (format binary);
+
+-- name: rollups_tail
+-- Events that are not folded, or were folded before their time, by segment, name and user.
+with tail as (
+    select occurred_at, event_name, user_id
+    from   events
+    where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
+    and    not (occurred_at < %(swept_until)s
+                and ingested_xid < %(swept_xmax)s::xid8
+                and ingested_xid <> all(%(swept_xip)s::xid8[]))
+    union  all
+    select occurred_at, event_name, user_id
+    from   ahead
+    where  generation = %(generation)s
+    and    occurred_at >= %(folded_at)s
+)
+select   width_bucket(occurred_at, %(edges)s::timestamptz[]) - 1 as segment,
+         case when %(by_name)s then event_name else '' end,
+         coalesce(ordinal, 0),
+         case when ordinal is null then user_id else '' end,
+         count(*)
+from     tail
+left     join users using (user_id)
+where    occurred_at >= %(start)s
+and      occurred_at <  %(end)s
+and      (%(names)s::text[] is null or event_name = any(%(names)s))
+group    by 1, 2, 3, 4;
+
+-- name: rollups_edges
+-- Events of ranges that are finer than a slot, by segment, name and user.
+select   segment,
+         case when %(by_name)s then event_name else '' end,
+         coalesce(ordinal, 0),
+         case when ordinal is null then user_id else '' end,
+         count(*)
+from     unnest(%(segments)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+         as edge (segment, starts_at, ends_at)
+join     events on occurred_at >= starts_at and occurred_at < ends_at
+left     join users using (user_id)
+where    (%(names)s::text[] is null or event_name = any(%(names)s))
+group    by 1, 2, 3, 4;
