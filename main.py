@@ -11,6 +11,7 @@ from commands.demo import demo
 from commands.keys import keys
 from commands.load import load
 from commands.migrate import migrate
+from commands.rollup import rollup
 from commands.serve import serve
 from config.settings import Settings, load_settings
 from routes.door import open_door
@@ -43,7 +44,7 @@ def cli() -> None:
     """Exact, fresh answers about a platform's events."""
 
 
-for command in (serve, migrate, load, demo, keys):
+for command in (serve, migrate, load, demo, rollup, keys):
     cli.add_command(command)
 
 if __name__ == "__main__":

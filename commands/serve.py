@@ -11,6 +11,7 @@ import click
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from commands._folder import folding
 from commands._prepare import one_line_errors, prepare
 from config.database import DatabaseUnavailable, connect
 from config.logging import configure_logging
@@ -38,7 +39,7 @@ def serve() -> None:
         if not may_be_open(settings):
             _refuse_without_keys(endpoints.database_url)
         _say_where_to_look(settings.host, listening.getsockname()[1])
-        with places():
+        with places(), folding():
             _Workers(_Config(settings), [listening]).run()
 
 

@@ -99,6 +99,18 @@ KEY_CHECKS = _counter(
     "result",
 )
 
+TAIL_EVENTS = _gauge(
+    "analytics_tail_events", "Events that are not folded, up to as many as do not wait."
+)
+TAIL_SECONDS = _gauge("analytics_tail_seconds", "Seconds that events wait to be folded.")
+FOLD_SECONDS = _histogram(
+    "analytics_fold_duration_seconds",
+    "Seconds of one fold, with the sealing of spans that are over.",
+    bounds=(*_BOUNDS, 30, 60),
+)
+FOLDED_EVENTS = _counter("analytics_folded_events", "Events that were folded.")
+SEALED_SPANS = _counter("analytics_sealed_spans", "Spans that were sealed.")
+
 # Children are kept: to find one by its labels takes longer than to count.
 requests = cache(REQUESTS.labels)
 request_seconds = cache(REQUEST_SECONDS.labels)

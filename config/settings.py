@@ -5,11 +5,13 @@ from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from utils.places import default_data_dir
+from utils.zones import zone, zone_names
 
 ENV_PREFIX = "ANALYTICS_"
 
@@ -41,6 +43,11 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="the address to listen on; others need keys")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0: a free one")
+    time_zones: str = Field(
+        "UTC",
+        description="IANA zones whose days are kept ready, separated by commas; questions in any "
+        "other zone are answered as exactly, only slower",
+    )
     workers: int = Field(2, ge=1, le=64, description="processes that answer")
     pool_size: int = Field(4, ge=1, le=100, description="PostgreSQL connections of a worker")
     pool_waiters: int = Field(
@@ -100,6 +107,13 @@ class Settings(BaseSettings):
             raise ValueError("must start with postgresql://")
         return url
 
+    @field_validator("time_zones")
+    @classmethod
+    def _are_zones(cls, names: str) -> str:
+        if unknown := set(_listed(names)) - zone_names():
+            raise ValueError(f"{len(unknown)} of them is no IANA time zone, such as Europe/Berlin")
+        return names
+
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
@@ -116,7 +130,15 @@ class Settings(BaseSettings):
 
     @property
     def origins(self) -> list[str]:
-        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+        return _listed(self.cors_origins)
+
+    @property
+    def zones(self) -> list[ZoneInfo]:
+        return [zone(name) for name in _listed(self.time_zones)]
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def variable(field: str) -> str:

@@ -40,6 +40,9 @@ class Snapshot(NamedTuple):
         return "{" + self.text.split(":")[2] + "}"
 
 
+NOTHING_FOLDED = Snapshot("3:3:")
+
+
 @dataclass(slots=True)
 class Progress:
     """The row of fold_state, and what its transaction sees."""

@@ -1,12 +1,16 @@
 """The folder: keeps the rollups up with the events."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
+import psycopg2
+from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
-from repo.rollups.fold import MOST, Progress, fold, locked, store
+from config.database import DatabaseUnavailable
+from repo.rollups.fold import MOST, NOTHING_FOLDED, Progress, Snapshot, fold, locked, store
 from repo.rollups.seal import AT_ONCE, due, over, seal
 from repo.statements import statements
 from utils.slots import Span
@@ -46,8 +50,9 @@ class Folder:
         return events
 
     def step(self) -> Step:
-        """Do some of the work of each generation. Raises: psycopg2.Error."""
-        steps = [self._step(generation) for generation in self._generations()]
+        """Do some of the work of each generation. Raises: DatabaseUnavailable."""
+        with _translated():
+            steps = [self._step(generation) for generation in self._generations()]
         return Step(
             sum(step.events for step in steps),
             sum(step.spans for step in steps),
@@ -63,7 +68,36 @@ class Folder:
             cur.execute(SQL["fold_begin"])
             return [generation for (generation,) in cur]
 
+    def pending(self, most: int) -> int:
+        """How many events are not folded, up to a limit, told without a lock.
+
+        Raises: DatabaseUnavailable.
+        """
+        with _translated(), self._conn.cursor() as cur:
+            cur.execute(SQL["fold_snapshot"])
+            row = cur.fetchone()
+            snapshot = Snapshot(row[0]) if row else NOTHING_FOLDED
+            tail = {"xmax": snapshot.xmax, "xip": snapshot.xip, "limit": most}
+            cur.execute(SQL["fold_count"], tail)
+            (count,) = cur.fetchone() or (0,)
+            return int(count)
+
+    def rebuild(self) -> int:
+        """Make all rollups anew, while questions go on; tell how many events were folded.
+
+        Raises: DatabaseUnavailable.
+        """
+        with _translated(), self._conn.cursor() as cur:
+            cur.execute(SQL["fold_begin"])
+        return self.catch_up()
+
     def _step(self, generation: int) -> Step:
+        try:
+            return self._stepped(generation)
+        except LookupError:  # another folder has finished one that takes its place
+            return Step(0, 0, is_more=False)
+
+    def _stepped(self, generation: int) -> Step:
         with locked(self._conn, generation) as (cur, progress):
             events = fold(cur, progress, self._most)
             spans = self._next_due(cur, progress)
@@ -84,6 +118,16 @@ class Folder:
         spans = self._due.get(generation, [])
         self._due[generation] = spans[AT_ONCE:]
         return spans[:AT_ONCE]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except errors.UndefinedTable as exc:
+        raise DatabaseUnavailable("the schema is missing: run `python main.py migrate`") from exc
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
+        raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
 
 
 def _switch(cur: cursor, generation: int) -> None:

@@ -45,6 +45,13 @@ from   fold_state
 where  cluster = (select system_identifier from pg_control_system())
 order  by generation;
 
+-- name: fold_snapshot
+-- What the generation that questions ask has folded.
+select snapshot::text
+from   fold_state
+where  is_current
+and    cluster = (select system_identifier from pg_control_system());
+
 -- name: fold_begin
 insert into fold_state (cluster)
 select system_identifier from pg_control_system()

@@ -1,0 +1,51 @@
+"""The folder beside the workers: `python main.py rollup`, started again when it ends."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from utils.processes import DyingWithParent
+
+_MAIN = Path(__file__).parents[1] / "main.py"
+_START_AGAIN_S = 1.0
+_STOP_WITHIN_S = 2.0
+
+
+@contextmanager
+def folding() -> Iterator[None]:
+    """Runs until the end of the block."""
+    stopping = threading.Event()
+    keeper = threading.Thread(target=_keep, args=(stopping,), daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        keeper.join()
+
+
+def _keep(stopping: threading.Event) -> None:
+    while not stopping.is_set():
+        process = subprocess.Popen(
+            [sys.executable, str(_MAIN), "rollup"],
+            preexec_fn=DyingWithParent(signal.SIGTERM),
+            start_new_session=True,  # a terminal's Ctrl-C is for the service, which stops it
+        )
+        while process.poll() is None and not stopping.is_set():
+            stopping.wait(0.1)
+        _end(process)
+        stopping.wait(_START_AGAIN_S)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """A fold that is cut off leaves no trace: it is one transaction."""
+    process.terminate()
+    try:
+        process.wait(_STOP_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,43 @@
+"""python main.py rollup"""
+
+import signal
+import sys
+import time
+from contextlib import closing
+
+import click
+
+from commands._prepare import one_line_errors, prepare
+from config.database import connect
+from config.logging import configure_logging
+from config.settings import Settings, load_settings
+from repo.rollups.folder import Folder
+from services.rollup import fold_forever
+from services.servers import database_server
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Fold what is there, and stop.")
+@click.option("--rebuild", is_flag=True, help="Make all anew while questions go on, and stop.")
+@one_line_errors
+def rollup(once: bool, rebuild: bool) -> None:
+    """Keep the rollups up with the events; `serve` does so by itself."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    settings = load_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    with database_server(settings) as url:
+        if not settings.database_url:
+            prepare(url)
+        if once or rebuild:
+            _fold(url, settings, rebuild=rebuild)
+        else:
+            fold_forever(url, settings.zones)
+
+
+def _fold(url: str, settings: Settings, *, rebuild: bool) -> None:
+    began = time.monotonic()
+    with closing(connect(url, "analytics-rollup")) as conn:
+        conn.autocommit = True
+        folder = Folder(conn, settings.zones)
+        events = folder.rebuild() if rebuild else folder.catch_up()
+    click.echo(f"Folded {events:,} events in {time.monotonic() - began:.1f} s.")

@@ -1,0 +1,79 @@
+"""Folding for as long as the service runs."""
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import NoReturn
+from zoneinfo import ZoneInfo
+
+from common.metrics import FOLD_SECONDS, FOLDED_EVENTS, SEALED_SPANS, TAIL_EVENTS, TAIL_SECONDS
+from config.database import DatabaseError, connect
+from repo.rollups.folder import Folder, Step
+
+log = logging.getLogger("analytics.rollup")
+
+_LOOK_EVERY_S = 0.2
+_FOLD_AFTER_S = 0.5
+"""Events wait so long: the more are folded at once, the less each costs."""
+_FOLD_FROM = 2_000
+"""So many do not wait: until they are folded every question reads them."""
+_SEAL_EVERY_S = 30.0
+_TRY_AGAIN_S = 1.0
+
+
+def fold_forever(database_url: str, zones: Sequence[ZoneInfo]) -> NoReturn:
+    """Keep the rollups up with the events, whatever happens to PostgreSQL."""
+    while True:
+        try:
+            _fold(database_url, zones)
+        except DatabaseError as exc:
+            log.warning("folding waits for PostgreSQL", extra={"failure": str(exc)})
+        except Exception:  # questions stay right without it: it must come back, not stop
+            log.exception("a fold failed")
+        time.sleep(_TRY_AGAIN_S)
+
+
+def _fold(database_url: str, zones: Sequence[ZoneInfo]) -> NoReturn:
+    with closing(connect(database_url, "analytics-rollup")) as conn:
+        conn.autocommit = True
+        folder = Folder(conn, zones)
+        pace = _Pace()
+        while True:
+            if pace.is_time(folder.pending(_FOLD_FROM)):
+                pace.stepped(_step(folder))
+            time.sleep(pace.rest_s)
+
+
+def _step(folder: Folder) -> Step:
+    with FOLD_SECONDS.time():
+        step = folder.step()
+    FOLDED_EVENTS.inc(step.events)
+    SEALED_SPANS.inc(step.spans)
+    return step
+
+
+class _Pace:
+    """When to fold: soon after events come in, and now and then for what is over."""
+
+    rest_s = 0.0
+
+    def __init__(self) -> None:
+        self._stepped_at = -_SEAL_EVERY_S
+        self._waiting_since: float | None = None
+
+    def is_time(self, pending: int) -> bool:
+        now = time.monotonic()
+        since = self._waiting_since = (self._waiting_since or now) if pending else None
+        TAIL_EVENTS.set(pending)
+        TAIL_SECONDS.set(now - since if since else 0)
+        self.rest_s = _LOOK_EVERY_S
+        waited = since is not None and now - since >= _FOLD_AFTER_S
+        return pending >= _FOLD_FROM or waited or now - self._stepped_at >= _SEAL_EVERY_S
+
+    def stepped(self, step: Step) -> None:
+        self._waiting_since = None
+        if step.is_more:
+            self._stepped_at, self.rest_s = -_SEAL_EVERY_S, 0
+        else:
+            self._stepped_at = time.monotonic()
