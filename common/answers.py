@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
-from pydantic import WithJsonSchema
+from pydantic import Field, WithJsonSchema
 
 D = TypeVar("D")
+
+SETTLED_AFTER = timedelta(minutes=15)
+"""Events that are stored later than so after they occurred are late."""
 
 Table = tuple[type, Sequence[Any]]
 """What kind of rows, and the rows: their kind names the columns where there are none."""
@@ -168,9 +171,9 @@ class Meta:
     """All events before this moment that were committed by `computed_at` are counted."""
 
     @property
-    def is_over(self) -> bool:
+    def is_settled(self) -> bool:
         """Whether only late events can change the answer."""
-        return self.end is not None and self.end < self.computed_at
+        return self.end is not None and self.end <= self.computed_at - SETTLED_AFTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +194,8 @@ class ActiveUsersMeta(Meta):
 class Answer(Generic[D]):
     data: D
     meta: Meta
+    edition: Annotated[str | None, Field(exclude=True)] = None
+    """Of the months that it depends on; None where late events are not watched. Never shown."""
 
     def table(self) -> Table:
         """The rows of the answer, for the formats that are rows."""

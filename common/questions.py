@@ -24,6 +24,7 @@ from common.parameters import (
 from utils.cursors import Position, decode_cursor, encode_cursor
 from utils.exports import Format
 from utils.periods import Last, last_range, parse_last
+from utils.slots import month_number
 from utils.timebuckets import (
     MAX_BUCKETS,
     Interval,
@@ -38,6 +39,8 @@ from utils.zones import zone
 DEFAULT_LAST = "30d"
 
 _DAY = timedelta(days=1)
+_MONTH = 32  # days, with the one that the first day may begin on elsewhere
+_LONGER = timedelta(days=8)  # than another, a quarter or a year can be
 
 
 class Question(BaseModel):
@@ -61,6 +64,11 @@ class Question(BaseModel):
         if isinstance(given, dict) and set(given) - set(cls.model_fields):
             raise refuse("(unknown)", f"only these are allowed: {', '.join(cls.model_fields)}")
         return given
+
+    @property
+    def months(self) -> tuple[int, int] | None:
+        """The first and last month of UTC that the answer depends on; None where they move."""
+        return None
 
     def fingerprint(self, *, without: Collection[str] = ("format",)) -> str:
         """The same for questions that have the same answer, in every process."""
@@ -94,6 +102,17 @@ class Ranged(Question):
     def names(self) -> list[str] | None:
         """The event names asked about; None for all."""
         return list(self.event) or None
+
+    @property
+    def months(self) -> tuple[int, int] | None:
+        if self.start is None or self.end is None:
+            return None
+        asked = Range(self._edge(self.start), self._edge(self.end))
+        return month_number(asked.start - self._look_back(asked)), month_number(asked.end)
+
+    def _look_back(self, asked: Range) -> timedelta:
+        """How long before the range events matter, at most."""
+        return timedelta(0)
 
     def range(self, now: datetime) -> Range:
         """What is asked about when it is asked at this moment. Raises: PydanticCustomError."""
@@ -150,6 +169,9 @@ class EventCounts(Bucketed):
         "one, shifted by years, quarters, months, weeks or days where the range is made of them.",
     )
 
+    def _look_back(self, asked: Range) -> timedelta:
+        return asked.end - asked.start + _LONGER if self.compare else timedelta(0)
+
     @model_validator(mode="after")
     def _has_few_buckets(self) -> Self:
         if self.interval:
@@ -182,6 +204,9 @@ class ActiveUsers(Bucketed):
             "calendar_week": f"calendar week from {self.week_start}, up to the day",
             "calendar_month": "calendar month, up to the day",
         }
+
+    def _look_back(self, asked: Range) -> timedelta:
+        return max(_MONTH, self.window or 0) * _DAY
 
     @model_validator(mode="after")
     def _has_few_days(self) -> Self:
@@ -232,6 +257,10 @@ class UserEvents(UserEventsQuery):
         if self.start is None and self.last is None:
             return EVER
         return super().range(now)
+
+    @property
+    def months(self) -> None:
+        """Histories are read from the events, where nobody counts what changes."""
 
     @property
     def _identity(self) -> str:

@@ -70,7 +70,11 @@ class Settings(BaseSettings):
         2, ge=0, le=3600, description="seconds an answer is kept whose range goes on; 0: not at all"
     )
     cache_closed_s: int = Field(
-        60, ge=0, le=86400, description="seconds an answer is kept whose range is over; 0: not"
+        3600,
+        ge=0,
+        le=86400,
+        description="seconds an answer is kept whose range is over, unless late events change it; "
+        "0: not at all",
     )
     cache_stale_s: int = Field(
         3600,

@@ -37,7 +37,7 @@ class EventsRepo:
         source = _source(cur, question)
         asked = question.range(cur.as_of)
         data = answering.event_counts(source, question, asked, cur.as_of)
-        return Answer(data, _meta(cur, question, asked))
+        return Answer(data, _meta(cur, question, asked), source.edition)
 
     @with_cursor
     def get_top_events(self, cur: Cursor, question: TopEvents) -> Answer[TopEventsData]:
@@ -45,7 +45,7 @@ class EventsRepo:
         source = _source(cur, question)
         asked = question.range(cur.as_of)
         data = answering.top_events(source, question, asked, cur.as_of)
-        return Answer(data, _meta(cur, question, asked))
+        return Answer(data, _meta(cur, question, asked), source.edition)
 
     @with_cursor
     def get_active_users(self, cur: Cursor, question: ActiveUsers) -> ActiveUsersAnswer:
@@ -54,7 +54,8 @@ class EventsRepo:
         asked = question.range(cur.as_of)
         meta = _meta(cur, question, asked)
         data = answering.active_users(source, question, asked, cur.as_of)
-        return ActiveUsersAnswer(data, ActiveUsersMeta(**_shared(meta), windows=question.windows))
+        more = ActiveUsersMeta(**_shared(meta), windows=question.windows)
+        return ActiveUsersAnswer(data, more, source.edition)
 
     @with_cursor
     def get_user_events(self, cur: Cursor, question: UserEvents) -> UserEventsAnswer:

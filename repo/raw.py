@@ -20,6 +20,8 @@ _DAY = timedelta(days=1)
 class Raw:
     """A Source."""
 
+    edition = None
+
     def __init__(self, cur: Cursor, question: Ranged) -> None:
         self._cur = cur
         self._names = question.names

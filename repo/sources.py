@@ -40,6 +40,11 @@ class Top:
 class Source(Protocol):
     """Counts of events that have occurred; ranges in the future hold none."""
 
+    @property
+    def edition(self) -> str | None:
+        """Of the months that the question depends on; None where late events are not watched."""
+        ...
+
     def counts(self, ranges: Sequence[Range]) -> Counted:
         """Ranges stand in order and touch."""
         ...

@@ -64,8 +64,9 @@ async def _hit(
     began = scope["state"]["began"]
     limits = resources.limits_of(key)
     visit = visit_of(headers, limits, began + resources.request_s)
-    looked = await look(resources.answers, known.asked.key, visit)
-    served = resources.answers.hit(known.asked, looked.found) if looked.found else None
+    asked = resources.answers.current(known.asked)
+    looked = await look(resources.answers, asked.key, visit)
+    served = resources.answers.hit(asked, looked.found) if looked.found else None
     if served is None:
         scope["state"] |= {"looked": looked, "reader": key}  # neither is done a second time
         return None

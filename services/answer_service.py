@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from common.errors import TooManyAtOnce, TooManyRequests
@@ -17,6 +17,7 @@ from config.database import (
     get_connection,
 )
 from services.cache_service import CacheFailed, CacheService, Found, Limits
+from services.editions import Editions
 from services.flights import Flights
 from services.pages import Asked, Page, write
 from utils.tracing import span
@@ -63,14 +64,21 @@ class Served:
 
 
 class AnswerService:
-    """Answers questions; ranges that are over are kept for longer than those that go on."""
+    """Answers questions; what is over is kept for long, as long as no late event changes it."""
 
     def __init__(
-        self, cache: CacheService, database: Database, *, identity: str, policy: Policy
+        self,
+        cache: CacheService,
+        database: Database,
+        editions: Editions,
+        *,
+        identity: str,
+        policy: Policy,
     ) -> None:
         """`identity` tells apart the databases that share a cache."""
         self._cache = cache
         self._database = database
+        self._editions = editions
         self._prefix = f"analytics:{_VERSION}:{identity}"
         self._policy = policy
         self._flights: Flights[Page] = Flights()
@@ -78,6 +86,13 @@ class AnswerService:
 
     def key(self, name: str, fingerprint: str, form: str, *, compressed: bool) -> str:
         return f"{self._prefix}:{name}:{form}:{'gzip' if compressed else 'plain'}:{fingerprint}"
+
+    def current(self, asked: Asked) -> Asked:
+        """The same question, to be looked for in the present edition."""
+        if asked.months is None:
+            return asked
+        edition = self._editions.of(asked.months)
+        return asked if edition == asked.edition else replace(asked, edition=edition)
 
     async def look_up(self, key: str, visit: Visit) -> Found | None:
         """What the cache says; None while Redis is away.
@@ -171,7 +186,8 @@ class AnswerService:
         """Runs in a thread."""
         began = time.perf_counter()
         answer = asked.answer(connection)
-        kept_s = self._policy.closed_s if answer.meta.is_over else self._policy.open_s
+        watched = asked.edition and answer.edition and answer.meta.is_settled
+        kept_s = self._policy.closed_s if watched else self._policy.open_s
         with span("write"):
             return write(asked, answer, compute_s=time.perf_counter() - began, fresh_s=kept_s)
 

@@ -103,7 +103,7 @@ class CacheService:
         """
         stored = msgspec.msgpack.encode(page) if page else b""
         fresh_ms = page.fresh_s * 1000 if page and len(stored) <= _LARGEST else 0
-        keys = (key, _flight(key), _slots(limits))
+        keys = (page.key if page else key, _flight(key), _slots(limits))
         told = (token, stored if fresh_ms else b"", fresh_ms, fresh_ms + self._stale_ms)
         await self._within("settle", lambda: self._writing.run(self._settle, *keys, *told))
 

@@ -95,13 +95,16 @@ class Ask:
             question.name, question.fingerprint(), form, compressed=compressed
         )
         repo_type = type(cast(Any, method).__self__)
-        return Asked(
+        asked = Asked(
             question.name,
             key,
+            question.months,
+            None,
             form,
             compressed,
             partial(_answer, repo_type, method.__name__, question),
         )
+        return self._resources.answers.current(asked)
 
 
 def _answer(

@@ -12,6 +12,7 @@ import msgspec
 
 from common.answers import Answer
 from config.database import Connection
+from repo.editions import Months
 from utils.exports import MEDIA_TYPES, Format, as_csv, as_json, as_ndjson
 
 _WORTH_COMPRESSING = 1_000  # bytes; below, headers weigh more
@@ -46,26 +47,43 @@ class Asked:
     """A question in the form that its answer is to have, and how it is answered."""
 
     name: str
-    key: str
+    plain_key: str
+    """Of the answer, whatever its edition."""
+    months: Months | None
+    """The months that the answer depends on; None where they move with time."""
+    edition: str | None
+    """Of these months, as far as this worker knows; None where late events are not watched."""
     form: Format
     compressed: bool
     answer: Callable[[Connection], Answer[Any]]
 
+    @property
+    def key(self) -> str:
+        return self.key_in(self.edition)
+
+    def key_in(self, edition: str | None) -> str:
+        return f"{self.plain_key}:{edition}" if edition else self.plain_key
+
 
 def write(asked: Asked, answer: Answer[Any], *, compute_s: float, fresh_s: int) -> Page:
-    """Large answers take a while: for threads."""
+    """Large answers take a while: for threads.
+
+    The page is kept for the edition that its answer was computed from, which may be newer than the
+    one that it was looked for.
+    """
     body = _body(answer, asked.form)
     headers = _beside_rows(answer)
     if asked.compressed and len(body) >= _WORTH_COMPRESSING:
         body = gzip.compress(body, _LEVEL, mtime=0)
         headers["Content-Encoding"] = "gzip"
     etag = _etag(answer, asked.form)
-    return Page(asked.key, MEDIA_TYPES[asked.form], headers, body, etag, compute_s, fresh_s)
+    key = asked.key_in(answer.edition if asked.edition else None)
+    return Page(key, MEDIA_TYPES[asked.form], headers, body, etag, compute_s, fresh_s)
 
 
 def _body(answer: Answer[Any], form: Format) -> bytes:
     if form == "json":
-        return as_json(answer)
+        return as_json({"data": answer.data, "meta": answer.meta})
     row_type, rows = answer.table()
     return as_csv(row_type, rows) if form == "csv" else as_ndjson(rows)
 

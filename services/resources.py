@@ -18,6 +18,7 @@ from services.answer_service import AnswerService, Policy
 from services.auth import KeyRing
 from services.cache_service import CacheService, Limits
 from services.delivery import Known, Looks
+from services.editions import Editions
 from services.memory import Memory
 from services.servers import servers
 from services.tracing import traced
@@ -67,11 +68,14 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         )
         stack.push_async_callback(cache.close)
         identity = database_identity(url)
-        answers = AnswerService(cache, database, identity=identity, policy=_policy(settings))
+        editions = Editions(database)
+        policy = _policy(settings)
+        answers = AnswerService(cache, database, editions, identity=identity, policy=policy)
         stack.push_async_callback(answers.close)
         keys = KeyRing(database, endpoints.database_url, may_be_open=may_be_open(settings))
         stack.push_async_callback(keys.tell_used)
         await stack.enter_async_context(_running(keys.keep()))
+        await stack.enter_async_context(_running(editions.keep()))
         limits = Limits(identity, settings.rate_limit, settings.at_once_limit)
         memory: Memory[Looks, Known] = Memory(_REMEMBERED)
         yield Resources(

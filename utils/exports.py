@@ -25,8 +25,8 @@ _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
-def as_json(answer: Any) -> bytes:
-    return _encode(answer)
+def as_json(value: Any) -> bytes:
+    return _encode(value)
 
 
 def as_ndjson(rows: Sequence[Any]) -> bytes:

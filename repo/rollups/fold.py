@@ -8,11 +8,12 @@ Of very many events it takes the oldest, and stores how far it came: a sweep.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from psycopg2.extensions import connection, cursor
 
+from common.answers import SETTLED_AFTER
 from repo.rollups.batch import Batch
 from repo.rollups.tables import add_slots, add_spans, copied
 from repo.statements import statements
@@ -21,8 +22,6 @@ SQL = statements("fold")
 
 MOST = 500_000
 """Events of one transaction, which bounds its memory."""
-SETTLED_AFTER = timedelta(minutes=15)
-"""Events that come in later than this are late: they change answers that are kept for long."""
 _NOT_SWEEPING = "-infinity"
 
 

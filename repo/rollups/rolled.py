@@ -8,6 +8,7 @@ from pyroaring import BitMap
 
 from common.questions import ActiveUsers, Ranged
 from config.database import Cursor
+from repo.editions import read_edition
 from repo.rollups.memory import Memory
 from repo.rollups.names import NameIds, Names
 from repo.rollups.reader import Reader, Tally
@@ -29,6 +30,10 @@ class Rolled:
         self._cur = cur
         self._question = question
         self._state = state
+
+    @property
+    def edition(self) -> str | None:
+        return read_edition(self._cur, self._state.lineage, self._question.months)
 
     def counts(self, ranges: Sequence[Range]) -> Counted:
         tallies = [_tally(found) for found in self._reader().tallies(ranges)]

@@ -224,7 +224,7 @@ class TestStale:
         self, database_url: str, redis_url: str, conn: connection
     ) -> None:
         insert(conn, ("u", "view", NOON))
-        with running(database_url, redis_url, cache_closed_s=1) as service:
+        with running(database_url, redis_url, cache_open_s=1) as service:
             fresh = service.get(COUNTS, params=CLOSED)
             time.sleep(1.2)
             conn.cursor().execute("alter table events rename to hidden")

@@ -1,0 +1,71 @@
+"""Editions of months: what late events have changed, and when."""
+
+from dataclasses import dataclass
+
+from common.decorators import with_cursor
+from config.database import Connection, Cursor
+from repo.rollups.state import read_state
+from repo.statements import statements
+
+SQL = statements("editions")
+
+Months = tuple[int, int]
+"""The first and the last month of UTC, counted from year 0."""
+
+
+def edition(lineage: str, version: int) -> str:
+    """What is part of the keys of answers."""
+    return f"{lineage}.{version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Editions:
+    """The months that late events have changed."""
+
+    lineage: str
+    newest: int
+    versions: dict[int, int]
+
+    def of(self, months: Months) -> str:
+        first, last = months
+        changed = (v for month, v in self.versions.items() if first <= month <= last)
+        return edition(self.lineage, max(changed, default=0))
+
+
+def read_edition(cur: Cursor, lineage: str, months: Months | None) -> str | None:
+    """As this snapshot has it; None for months that move with time."""
+    if months is None:
+        return None
+    cur.execute(SQL["editions_of"], {"first": months[0], "last": months[1]})
+    (version,) = cur.fetchone() or (0,)
+    return edition(lineage, version)
+
+
+class EditionsRepo:
+    """Asked again and again by each worker."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    @with_cursor
+    def get_editions(self, cur: Cursor, known: Editions | None) -> Editions | None:
+        """What is so now; `known` is what was known before.
+
+        None without rollups, and while events wait to be folded for so long that the folder must
+        have stopped: then late events would change answers that are kept.
+        """
+        state = read_state(cur)
+        if state is None or _is_behind(cur, state.tail):
+            return None
+        if known is None or known.lineage != state.lineage:
+            known = Editions(state.lineage, -1, {})
+        cur.execute(SQL["editions_since"], {"since": known.newest})
+        if changed := dict(cur.fetchall()):
+            newest = max(changed.values())
+            return Editions(state.lineage, newest, {**known.versions, **changed})
+        return known
+
+
+def _is_behind(cur: Cursor, tail: dict[str, object]) -> bool:
+    cur.execute(SQL["editions_behind"], tail)
+    return cur.fetchone() == (True,)

@@ -1,0 +1,50 @@
+"""Which edition of the past is the present one: what keeps answers about it for long.
+
+Late events change the months that they fall in. The folder counts these changes, in PostgreSQL and
+in the transaction that makes them; each worker looks for them again and again, and they are a part
+of the key that an answer is kept under. So nothing has to be deleted, and nothing can be forgotten.
+"""
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import NoReturn
+
+from config.database import Database, DatabaseError, get_connection
+from repo.editions import Editions as Known
+from repo.editions import EditionsRepo, Months
+
+_LOOK_EVERY_S = 0.3
+_WITHIN_S = 2.0
+_MOST = 1_000  # ranges whose edition is remembered
+
+
+class Editions:
+    """What this worker knows; without rollups, or while the folder is behind, nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: Known | None = None
+        self._tokens: dict[Months, str | None] = {}
+
+    def of(self, months: Months) -> str | None:
+        """The edition of these months; None where there is none to rely on."""
+        if months not in self._tokens:
+            if len(self._tokens) >= _MOST:
+                self._tokens.clear()
+            self._tokens[months] = self._known.of(months) if self._known else None
+        return self._tokens[months]
+
+    async def keep(self) -> NoReturn:
+        """Look again and again. While PostgreSQL is away nothing changes."""
+        while True:
+            with suppress(DatabaseError):
+                await self._look()
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _look(self) -> None:
+        connection = get_connection(self._database, time.monotonic() + _WITHIN_S)
+        repo = EditionsRepo(connection)
+        known = await connection.run(lambda: repo.get_editions(self._known))
+        if known != self._known:
+            self._known, self._tokens = known, {}

@@ -1,0 +1,99 @@
+"""Answers about what is over are kept for long, and a late event changes just those over it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+
+import httpx
+import pytest
+from psycopg2.extensions import connection
+
+from repo.rollups.folder import Folder
+from tests.events import insert
+from tests.running import running
+from tests.waiting import wait_until
+from utils.zones import zone
+
+COUNTS = "/analytics/event-counts"
+JANUARY = {"start": "2026-01-01", "end": "2026-02-01"}
+MARCH = {"start": "2026-03-01", "end": "2026-04-01"}
+IN_JANUARY = "2026-01-20T12:00:00Z"
+IN_MARCH = "2026-03-20T12:00:00Z"
+
+
+@pytest.fixture
+def folder(conn: connection) -> Folder:
+    return Folder(conn, [zone("UTC")])
+
+
+@pytest.fixture
+def workers(
+    database_url: str, redis_url: str, conn: connection, folder: Folder
+) -> Iterator[list[httpx.Client]]:
+    """Two that share a cache, over one event in each month; open answers are not kept."""
+    insert(conn, ("u", "view", IN_JANUARY), ("u", "view", IN_MARCH))
+    folder.catch_up()
+    with ExitStack() as stack:
+        open_ = (running(database_url, redis_url, cache_open_s=0) for _ in range(2))
+        clients = [stack.enter_context(one) for one in open_]
+        for client in clients:
+            wait_until(partial(_kept, client, JANUARY), within_s=5)
+            wait_until(partial(_kept, client, MARCH), within_s=5)
+        yield clients
+
+
+def _kept(client: httpx.Client, asked: dict[str, str]) -> bool:
+    return client.get(COUNTS, params=asked).headers["x-cache"] == "hit"
+
+
+def _events(client: httpx.Client, asked: dict[str, str]) -> int:
+    return int(client.get(COUNTS, params=asked).json()["data"]["events"])
+
+
+def _counts(client: httpx.Client, asked: dict[str, str], events: int) -> bool:
+    return _events(client, asked) == events
+
+
+def _mau(client: httpx.Client, asked: dict[str, str]) -> int:
+    answer = client.get("/analytics/active-users", params=asked).json()
+    return int(answer["data"]["series"][0]["mau"])
+
+
+def test_a_late_event_changes_the_answers_over_its_month_everywhere(
+    workers: list[httpx.Client], conn: connection, folder: Folder
+) -> None:
+    insert(conn, ("late", "view", IN_JANUARY))
+    folder.catch_up()
+    began = time.monotonic()
+    for client in workers:
+        wait_until(partial(_counts, client, JANUARY, 2), within_s=1)
+    assert time.monotonic() - began < 1
+    for client in workers:
+        assert _kept(client, MARCH)
+
+
+def test_ranges_that_reach_back_into_the_month_change_as_well(
+    workers: list[httpx.Client], conn: connection, folder: Folder
+) -> None:
+    february = {"start": "2026-02-01", "end": "2026-02-10"}
+    assert _mau(workers[0], february) == 1
+    insert(conn, ("late", "view", "2026-01-31T12:00:00Z"))
+    folder.catch_up()
+    wait_until(lambda: _mau(workers[0], february) == 2, within_s=1)
+
+
+def test_without_a_folder_nothing_is_kept_for_long(
+    workers: list[httpx.Client], conn: connection
+) -> None:
+    """Late events are watched by the folder; once it is seen to be behind, its word is no good."""
+    insert(conn, ("late", "view", IN_JANUARY))
+    wait_until(lambda: _events(workers[0], JANUARY) == 2, within_s=5)
+
+
+def test_a_new_generation_is_another_past(
+    workers: list[httpx.Client], conn: connection, folder: Folder
+) -> None:
+    folder.rebuild()
+    wait_until(lambda: not _kept(workers[0], MARCH), within_s=2)
+    assert _events(workers[0], MARCH) == 1
