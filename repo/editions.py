@@ -4,13 +4,10 @@ from dataclasses import dataclass
 
 from common.decorators import with_cursor
 from config.database import Connection, Cursor
-from repo.rollups.state import read_state
+from repo.rollups.state import Months, read_state
 from repo.statements import statements
 
 SQL = statements("editions")
-
-Months = tuple[int, int]
-"""The first and the last month of UTC, counted from year 0."""
 
 
 def edition(lineage: str, version: int) -> str:
@@ -30,15 +27,6 @@ class Editions:
         first, last = months
         changed = (v for month, v in self.versions.items() if first <= month <= last)
         return edition(self.lineage, max(changed, default=0))
-
-
-def read_edition(cur: Cursor, lineage: str, months: Months | None) -> str | None:
-    """As this snapshot has it; None for months that move with time."""
-    if months is None:
-        return None
-    cur.execute(SQL["editions_of"], {"first": months[0], "last": months[1]})
-    (version,) = cur.fetchone() or (0,)
-    return edition(lineage, version)
 
 
 class EditionsRepo:

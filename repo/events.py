@@ -69,7 +69,7 @@ class EventsRepo:
 
 def _source(cur: Cursor, question: Ranged) -> Source:
     """Rollups where there are some for this cluster, else the events."""
-    state = read_state(cur)
+    state = read_state(cur, question.months)
     if state is None:
         return Raw(cur, question)
     # A replica's clock may be behind that of the server whose folder came so far.

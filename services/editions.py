@@ -12,7 +12,8 @@ from typing import NoReturn
 
 from config.database import Database, DatabaseError, get_connection
 from repo.editions import Editions as Known
-from repo.editions import EditionsRepo, Months
+from repo.editions import EditionsRepo
+from repo.rollups.state import Months
 
 _LOOK_EVERY_S = 0.3
 _WITHIN_S = 2.0

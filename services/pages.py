@@ -12,7 +12,7 @@ import msgspec
 
 from common.answers import Answer
 from config.database import Connection
-from repo.editions import Months
+from repo.rollups.state import Months
 from utils.exports import MEDIA_TYPES, Format, as_csv, as_json, as_ndjson
 
 _WORTH_COMPRESSING = 1_000  # bytes; below, headers weigh more

@@ -14,6 +14,8 @@ HOUR = 4
 """An hour, in slots."""
 HOURS_KEPT = 100 * 24 * HOUR
 """How far back hours are sealed, in slots; days take over before."""
+_SHORTEST_DAY = 20 * HOUR
+_SHORTEST_MONTH = 28 * 24 * HOUR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UTC = ZoneInfo("UTC")
 _DAY = timedelta(days=1)
@@ -43,6 +45,8 @@ def hours_in(whole: Span) -> Iterator[Span]:
 
 def days_in(whole: Span, tz: ZoneInfo) -> Iterator[Span]:
     """The zone's days within a span, in order; those that begin within a slot are left out."""
+    if whole.end - whole.start < _SHORTEST_DAY:
+        return
     day = local_day(slot_start(whole.start), tz).replace(day=1)
     while slot_start(whole.end) > day_start(day, tz):
         yield from (s for s in _days(tz, day) if whole.start <= s.start and s.end <= whole.end)
@@ -51,6 +55,8 @@ def days_in(whole: Span, tz: ZoneInfo) -> Iterator[Span]:
 
 def months_in(whole: Span) -> Iterator[Span]:
     """The months of UTC within a span, in order."""
+    if whole.end - whole.start < _SHORTEST_MONTH:
+        return
     day = slot_start(whole.start).date().replace(day=1)
     while (span := _month(day)).end <= whole.end:
         if whole.start <= span.start:

@@ -1,7 +1,7 @@
 """What a process keeps of sealed spans: they seldom change, and tell by a version when they do."""
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -28,12 +28,29 @@ Rows = Mapping[int, Row]
 
 
 class Place(NamedTuple):
-    """Where rows are kept: a span as it was at a version, and which of its names."""
+    """Where rows are kept: spans together, as they were at their versions, and which names."""
 
     lineage: str
-    span: Span
-    version: int
+    spans: tuple[Span, ...]
+    versions: tuple[int, ...]
     scope: str
+
+
+def join(parts: Iterable[Rows]) -> Rows:
+    """The rows of all these together."""
+    found: dict[int, list[Row]] = defaultdict(list)
+    for rows in parts:
+        for name_id, row in rows.items():
+            found[name_id].append(row)
+    return {
+        name_id: Row(sum(row.events for row in rows), BitMap.union(*(row.users for row in rows)))
+        for name_id, rows in found.items()
+    }
+
+
+def size_of(users: BitMap) -> int:
+    """About how many bytes a set takes: of 2 for each user and the 8 kB of 65,536 the fewer."""
+    return min(2 * len(users), users.max() // 8 + 8192) if users else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,7 +11,7 @@ from pyroaring import BitMap
 
 from config.database import Cursor
 from repo.rollups.binary import decode
-from repo.rollups.memory import Memory, Place, Row, Rows
+from repo.rollups.memory import Memory, Place, Row, Rows, join, size_of
 from repo.rollups.names import Names
 from repo.rollups.state import SQL, State
 from utils.plans import Kind, Plan, plan
@@ -72,22 +72,45 @@ class Reader:
         return plan(asked, self._state.folded, self._kinds, self._seals.__contains__)
 
     def _add_spans(self, plans: Sequence[Plan], counted: list[Tallies]) -> None:
-        wanted = [(index, span) for index, plan in enumerate(plans) for span in plan.spans]
-        rows = self._span_rows(span for _, span in wanted)
-        for index, span in wanted:
-            for name_id, row in rows[span].items():
-                _add(counted[index][self._names.of(name_id)], row)
+        sealed = self._sealed_rows([plan.spans for plan in plans])
+        for rows, tallies in zip(sealed, counted, strict=True):
+            for name_id, row in rows.items():
+                _add(tallies[self._names.of(name_id)], row)
 
-    def _span_rows(self, spans: Iterable[Span]) -> Mapping[Span, Rows]:
+    def _sealed_rows(self, groups: Sequence[tuple[Span, ...]]) -> list[Rows]:
+        """Each group of spans as one. What was joined before is remembered, joined."""
+        places = [self._place(spans) for spans in groups]
+        joined = self._memory.find(places)
+        missing = [
+            span
+            for spans, place in zip(groups, places, strict=True)
+            for span in spans
+            if place not in joined
+        ]
+        rows = self._span_rows(missing)
+        for spans, place in zip(groups, places, strict=True):
+            if place not in joined:
+                joined[place] = self._joined(place, [rows[span] for span in spans])
+        return [joined[place] for place in places]
+
+    def _joined(self, place: Place, parts: list[Rows]) -> Rows:
+        if len(parts) < 2:
+            return parts[0] if parts else {}
+        rows = join(parts)
+        self._memory.keep(place, rows, sum(size_of(row.users) for row in rows.values()))
+        return rows
+
+    def _span_rows(self, spans: Sequence[Span]) -> Mapping[Span, Rows]:
         """From memory, else from the tables."""
-        places = {span: self._place(span) for span in spans}
+        places = {span: self._place((span,)) for span in spans}
         found = self._memory.find(places.values())
         missing = [span for span, place in places.items() if place not in found]
         read = self._read_spans(missing) if missing else {}
         return {span: found.get(place) or read.get(span, {}) for span, place in places.items()}
 
-    def _place(self, span: Span) -> Place:
-        return Place(self._state.lineage, span, self._seals[span], self._names.scope)
+    def _place(self, spans: tuple[Span, ...]) -> Place:
+        versions = tuple(self._seals[span] for span in spans)
+        return Place(self._state.lineage, spans, versions, self._names.scope)
 
     def _read_spans(self, spans: list[Span]) -> dict[Span, dict[int, Row]]:
         read: dict[Span, dict[int, Row]] = {span: {} for span in spans}
@@ -96,7 +119,7 @@ class Reader:
             read[Span(start, end)][name_id] = Row(events, BitMap.deserialize(users))
             sizes[Span(start, end)] += len(users)
         for span, rows in read.items():
-            self._memory.keep(self._place(span), rows, sizes[span])
+            self._memory.keep(self._place((span,)), rows, sizes[span])
         return read
 
     def _add_slots(self, plans: Sequence[Plan], counted: list[Tallies]) -> None:

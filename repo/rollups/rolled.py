@@ -8,7 +8,7 @@ from pyroaring import BitMap
 
 from common.questions import ActiveUsers, Ranged
 from config.database import Cursor
-from repo.editions import read_edition
+from repo.editions import edition
 from repo.rollups.memory import Memory
 from repo.rollups.names import NameIds, Names
 from repo.rollups.reader import Reader, Tally
@@ -33,7 +33,8 @@ class Rolled:
 
     @property
     def edition(self) -> str | None:
-        return read_edition(self._cur, self._state.lineage, self._question.months)
+        state, months = self._state, self._question.months
+        return edition(state.lineage, state.changed) if months else None
 
     def counts(self, ranges: Sequence[Range]) -> Counted:
         tallies = [_tally(found) for found in self._reader().tallies(ranges)]

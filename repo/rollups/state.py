@@ -12,6 +12,10 @@ from utils.timebuckets import Range
 SQL = statements("rollups")
 
 
+Months = tuple[int, int]
+"""The first and the last month of UTC, counted from year 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """The generation that questions ask."""
@@ -23,13 +27,16 @@ class State:
     """When the events in slots occurred."""
     sealed: int
     """The version at which a sealed span last changed."""
+    changed: int
+    """The version at which late events last changed the months asked about; 0: never."""
     tail: dict[str, Any]
     """What tells events that are not folded from those that are."""
 
 
-def read_state(cur: Cursor) -> State | None:
+def read_state(cur: Cursor, months: Months | None = None) -> State | None:
     """None where questions must be answered from the events themselves."""
-    cur.execute(SQL["rollups_state"])
+    first, last = months or (0, 0)
+    cur.execute(SQL["rollups_state"], {"first_month": first, "last_month": last})
     row = cur.fetchone()
     return _state(*row) if row else None
 
@@ -45,6 +52,7 @@ def _state(
     swept_until: str,
     swept_xmax: str,
     swept_xip: str,
+    changed: int,
 ) -> State:
     first = folded_at if first_slot is None else slot_start(first_slot)
     tail = {
@@ -56,4 +64,4 @@ def _state(
         "swept_xmax": swept_xmax,
         "swept_xip": swept_xip,
     }
-    return State(generation, lineage, Range(first, folded_at), sealed, tail)
+    return State(generation, lineage, Range(first, folded_at), sealed, changed, tail)

@@ -4,12 +4,6 @@ select month, version
 from   month_versions
 where  version > %(since)s;
 
--- name: editions_of
--- The version of some months together.
-select coalesce(max(version), 0)
-from   month_versions
-where  month between %(first)s and %(last)s;
-
 -- name: editions_behind
 -- Whether the folder has left events alone for longer than it does at work.
 select %(folded_at)s < now() - interval '3 seconds'

@@ -10,7 +10,10 @@ select generation,
        array(select pg_snapshot_xip(snapshot))::text,
        swept_until::text,
        pg_snapshot_xmax(sweeping_to)::text,
-       array(select pg_snapshot_xip(sweeping_to))::text
+       array(select pg_snapshot_xip(sweeping_to))::text,
+       (select coalesce(max(version), 0)
+        from   month_versions
+        where  month between %(first_month)s and %(last_month)s)
 from   fold_state
 where  is_current
 and    cluster = (select system_identifier from pg_control_system());
@@ -71,29 +74,45 @@ with tail as (
     from   ahead
     where  generation = %(generation)s
     and    occurred_at >= %(folded_at)s
+),
+found as (
+    select   width_bucket(occurred_at, %(edges)s::timestamptz[]) - 1 as segment,
+             case when %(by_name)s then event_name else '' end as event_name,
+             user_id,
+             count(*) as events
+    from     tail
+    where    occurred_at >= %(start)s
+    and      occurred_at <  %(end)s
+    and      (%(names)s::text[] is null or event_name = any(%(names)s))
+    group    by 1, 2, 3
 )
-select   width_bucket(occurred_at, %(edges)s::timestamptz[]) - 1 as segment,
-         case when %(by_name)s then event_name else '' end,
-         coalesce(ordinal, 0),
-         case when ordinal is null then user_id else '' end,
-         count(*)
-from     tail
-left     join users using (user_id)
-where    occurred_at >= %(start)s
-and      occurred_at <  %(end)s
-and      (%(names)s::text[] is null or event_name = any(%(names)s))
-group    by 1, 2, 3, 4;
+select segment, event_name, coalesce(ordinal, 0), user_id, events
+from   found
+left   join lateral (
+    select ordinal from users where users.user_id = found.user_id offset 0
+) as known on true;
 
 -- name: rollups_edges
 -- Events of ranges that are finer than a slot, by segment, name and user.
-select   segment,
-         case when %(by_name)s then event_name else '' end,
-         coalesce(ordinal, 0),
-         case when ordinal is null then user_id else '' end,
-         count(*)
-from     unnest(%(segments)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
-         as edge (segment, starts_at, ends_at)
-join     events on occurred_at >= starts_at and occurred_at < ends_at
-left     join users using (user_id)
-where    (%(names)s::text[] is null or event_name = any(%(names)s))
-group    by 1, 2, 3, 4;
+with found as (
+    select   segment,
+             case when %(by_name)s then event_name else '' end as event_name,
+             user_id,
+             count(*) as events
+    from     unnest(%(segments)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+             as edge (segment, starts_at, ends_at)
+    cross    join lateral (
+        select event_name, user_id
+        from   events
+        where  occurred_at >= starts_at
+        and    occurred_at <  ends_at
+        and    (%(names)s::text[] is null or event_name = any(%(names)s))
+        offset 0
+    ) as inside
+    group    by 1, 2, 3
+)
+select segment, event_name, coalesce(ordinal, 0), user_id, events
+from   found
+left   join lateral (
+    select ordinal from users where users.user_id = found.user_id offset 0
+) as known on true;
