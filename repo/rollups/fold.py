@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from psycopg2.extensions import connection, cursor
 
 from common.answers import SETTLED_AFTER
+from config.database import Cursor
 from repo.rollups.batch import Batch
 from repo.rollups.tables import add_slots, add_spans, copied
 from repo.statements import statements
@@ -56,6 +57,8 @@ class Progress:
     version: int
     sealed: int
     first_slot: int | None
+    touched: frozenset[int] = frozenset()
+    """The slots that events were added to."""
 
     @property
     def is_sweeping(self) -> bool:
@@ -63,18 +66,27 @@ class Progress:
 
 
 @contextmanager
-def locked(conn: connection, generation: int) -> Iterator[tuple[cursor, Progress]]:
-    """A transaction in which nobody else folds or seals. Raises: LookupError."""
-    with conn.cursor() as cur:
+def snapshot_locked(conn: connection) -> Iterator[Cursor]:
+    """A transaction in which nobody else folds, seals or counts."""
+    with conn.cursor(cursor_factory=Cursor) as cur:
         cur.execute(SQL["fold_tables"])
         cur.execute(SQL["fold_lock"])
         try:
-            yield cur, _progress(cur, generation)
+            cur.execute(SQL["fold_now"])
+            (cur.as_of,) = cur.fetchone() or ()
+            yield cur
         except BaseException:
             if not conn.closed:
                 cur.execute("rollback")
             raise
         cur.execute("commit")
+
+
+@contextmanager
+def locked(conn: connection, generation: int) -> Iterator[tuple[cursor, Progress]]:
+    """The same, for a generation. Raises: LookupError."""
+    with snapshot_locked(conn) as cur:
+        yield cur, _progress(cur, generation)
 
 
 def _progress(cur: cursor, generation: int) -> Progress:
@@ -143,7 +155,8 @@ def _sweep(cur: cursor, progress: Progress, tail: dict[str, str], most: int) -> 
 
 def _add(cur: cursor, progress: Progress, batch: Batch) -> None:
     deltas = batch.deltas()
-    first = min(slot for slot, _ in deltas)
+    progress.touched = frozenset(slot for slot, _ in deltas)
+    first = min(progress.touched)
     if progress.first_slot is None or first < progress.first_slot:
         progress.first_slot = first
     if add_spans(cur, progress.generation, progress.version, deltas):

@@ -1,5 +1,6 @@
 """The folder: keeps the rollups up with the events."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,12 +11,26 @@ from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
 from config.database import DatabaseUnavailable
-from repo.rollups.fold import MOST, NOTHING_FOLDED, Progress, Snapshot, fold, locked, store
+from repo.rollups import numbers
+from repo.rollups.fold import (
+    MOST,
+    NOTHING_FOLDED,
+    Progress,
+    Snapshot,
+    fold,
+    locked,
+    snapshot_locked,
+    store,
+)
 from repo.rollups.seal import AT_ONCE, due, over, seal
+from repo.rollups.state import read_state
 from repo.statements import statements
-from utils.slots import Span
+from utils.slots import HOUR, Span, slot_of
 
 SQL = statements("fold")
+
+_COUNT_EVERY_S = 5.0
+"""Today changes with each event: its numbers need not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +55,30 @@ class Folder:
         self._most = most
         self._looked: dict[int, Span] = {}
         self._due: dict[int, list[Span]] = {}
+        self._knows_zones = False
+        self._marked: int | None = None
+        self._counted_at = -_COUNT_EVERY_S
 
     def catch_up(self) -> int:
-        """Fold all that is committed, seal all that is over; tell how many events were folded."""
+        """Fold all that is committed, seal all that is over, and count the numbers of all days.
+
+        Returns how many events were folded. Raises: DatabaseUnavailable.
+        """
         events, is_more = 0, True
         while is_more:
             step = self.step()
             events, is_more = events + step.events, step.is_more
+        with _translated():
+            while self._count_numbers():
+                pass
         return events
 
     def step(self) -> Step:
         """Do some of the work of each generation. Raises: DatabaseUnavailable."""
         with _translated():
             steps = [self._step(generation) for generation in self._generations()]
+            if time.monotonic() - self._counted_at >= _COUNT_EVERY_S:
+                self._count_numbers()
         return Step(
             sum(step.events for step in steps),
             sum(step.spans for step in steps),
@@ -107,7 +133,33 @@ class Folder:
             is_done = not spans and not progress.is_sweeping
             if is_done and not progress.is_current:
                 _switch(cur, generation)
+                if progress.first_slot is not None:
+                    numbers.mark_all(cur, self._zones, progress.first_slot, progress.now)
+            elif progress.is_current:
+                self._mark(cur, progress)
         return Step(events, len(spans), not is_done)
+
+    def _mark(self, cur: cursor, progress: Progress) -> None:
+        """The days whose numbers change, by events or since time goes on."""
+        if progress.first_slot is None:
+            return
+        if not self._knows_zones:
+            numbers.mark_undeclared(cur, self._zones, progress.first_slot, progress.now)
+            self._knows_zones = True
+        touched = set(progress.touched)
+        if self._marked != (slot := slot_of(progress.now)):
+            touched.add(max(slot - 24 * HOUR, progress.first_slot))
+            self._marked = slot
+        numbers.mark(cur, self._zones, touched, progress.now)
+
+    def _count_numbers(self) -> int:
+        """The days that were counted, of which there may be more."""
+        with snapshot_locked(self._conn) as cur:
+            state = read_state(cur)
+            counted = numbers.count_due(cur, state) if state else 0
+        if counted < numbers.AT_ONCE:
+            self._counted_at = time.monotonic()
+        return counted
 
     def _next_due(self, cur: cursor, progress: Progress) -> list[Span]:
         """Looking for them takes long: it is done when time, or a sweep, has come further."""

@@ -44,11 +44,17 @@ class Rolled:
 
     def top(self, asked: Range, limit: int) -> Top:
         (tallies,) = self._reader(each=True).tallies([asked])
-        found = [(name, tally.events, tally.users()) for name, tally in tallies.items()]
-        found.sort(key=lambda row: (-row[1], row[0]))
+        found = _by_events(tallies)
         rows = [(name, Count(events, len(users))) for name, events, users in found[:limit]]
         rest = found[limit:]
         return Top(_count(found), rows, len(rest), _count(rest))
+
+    def by_name(self, ranges: Sequence[Range]) -> list[list[tuple[str, Count]]]:
+        """For each range the event names that it holds, the most frequent first."""
+        return [
+            [(name, Count(events, len(users))) for name, events, users in _by_events(tallies)]
+            for tallies in self._reader(each=True).tallies(ranges)
+        ]
 
     def active(self, question: ActiveUsers, days: Sequence[date]) -> Mapping[str, list[int]]:
         starts = [day_start(day, question.zone) for day in [*days, days[-1] + _DAY]]
@@ -67,6 +73,11 @@ class Rolled:
         cur, state, question = self._cur, self._state, self._question
         names = Names(cur, state.lineage, question.names, _NAME_IDS, each=each)
         return Reader(cur, state, _MEMORY, names, question.zone)
+
+
+def _by_events(tallies: Mapping[str, Tally]) -> list[tuple[str, int, BitMap]]:
+    found = [(name, tally.events, tally.users()) for name, tally in tallies.items()]
+    return sorted(found, key=lambda row: (-row[1], row[0]))
 
 
 def _tally(found: Mapping[str, Tally]) -> Tally:

@@ -3,6 +3,9 @@
 begin isolation level repeatable read;
 lock table fold_state in exclusive mode;
 
+-- name: fold_now
+select now();
+
 -- name: fold_tables
 -- Of this session, and emptied at the end of each transaction.
 create temporary table if not exists fold_batch (

@@ -1,0 +1,98 @@
+"""Numbers for SQL readers: the days of each declared zone, counted soon after they change."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from psycopg2.extensions import cursor
+
+from common.questions import ActiveUsers
+from config.database import Cursor
+from repo.rollups.rolled import Rolled
+from repo.rollups.state import State
+from repo.sources import Count
+from repo.statements import statements
+from utils.slots import slot_start
+from utils.timebuckets import Range, day_start, local_day
+
+SQL = statements("numbers")
+
+AT_ONCE = 31
+"""Days of one transaction."""
+_REACH = 30
+"""Days that the users of one day count in."""
+_DAY = timedelta(days=1)
+
+
+def mark(cur: cursor, zones: Iterable[ZoneInfo], slots: Iterable[int], now: datetime) -> None:
+    """Events of these slots came in: their days, and those whose windows they are in, are due."""
+    moments = [slot_start(slot) for slot in slots]
+    for tz in zones:
+        today = local_day(now, tz)
+        touched = {local_day(moment, tz) for moment in moments}
+        due = {day + n * _DAY for day in touched for n in range(_REACH)}
+        _mark(cur, tz, [day for day in due if day <= today])
+
+
+def mark_undeclared(cur: cursor, zones: Sequence[ZoneInfo], first_slot: int, now: datetime) -> None:
+    """All days of zones that were not declared before; those that are no more are forgotten."""
+    cur.execute(SQL["numbers_forget"], {"zones": [tz.key for tz in zones]})
+    cur.execute(SQL["numbers_zones"])
+    known = {name for (name,) in cur}
+    mark_all(cur, [tz for tz in zones if tz.key not in known], first_slot, now)
+
+
+def mark_all(cur: cursor, zones: Iterable[ZoneInfo], first_slot: int, now: datetime) -> None:
+    """All days since the first event."""
+    for tz in zones:
+        first, today = local_day(slot_start(first_slot), tz), local_day(now, tz)
+        _mark(cur, tz, [first + n * _DAY for n in range((today - first).days + 1)])
+
+
+def _mark(cur: cursor, tz: ZoneInfo, days: Sequence[date]) -> None:
+    if days:
+        cur.execute(SQL["numbers_mark"], {"zone": tz.key, "days": list(days)})
+
+
+def count_due(cur: Cursor, state: State) -> int:
+    """Count some of the days that are due; tell how many."""
+    cur.execute(SQL["numbers_take"], {"most": AT_ONCE})
+    due = [(zone, day) for zone, day in cur]
+    if due:
+        _count(cur, state, due[0][0], sorted(day for _, day in due))
+    return len(due)
+
+
+def _count(cur: Cursor, state: State, zone: str, due: list[date]) -> None:
+    question = ActiveUsers(start=due[0], end=due[-1] + _DAY, tz=zone)
+    source = Rolled(cur, question, state)
+    ranges = [Range(*(day_start(edge, question.zone) for edge in (day, day + _DAY))) for day in due]
+    by_name = source.by_name([asked.until(cur.as_of) for asked in ranges])
+    _write_events(cur, zone, list(zip(due, by_name, strict=True)))
+    windows = _windows(source, question, due)
+    for day, asked, found, active in zip(due, ranges, by_name, windows, strict=True):
+        edges = {"starts_at": asked.start, "ends_at": asked.end}
+        events = sum(count.events for _, count in found)
+        shared = {"zone": zone, "day": day, "counted_at": cur.as_of}
+        cur.execute(SQL["numbers_users"], {**shared, **edges, "events": events, **active})
+
+
+def _write_events(
+    cur: Cursor, zone: str, by_name: Sequence[tuple[date, Sequence[tuple[str, Count]]]]
+) -> None:
+    cur.execute(SQL["numbers_clear"], {"zone": zone, "days": [day for day, _ in by_name]})
+    rows = [(day, name, *count) for day, found in by_name for name, count in found]
+    columns = zip(*rows, strict=True) if rows else ([], [], [], [])
+    given = dict(zip(("days", "names", "events", "users"), map(list, columns), strict=True))
+    cur.execute(SQL["numbers_events"], {"zone": zone, **given})
+
+
+def _windows(
+    source: Rolled, question: ActiveUsers, due: Sequence[date]
+) -> Iterator[dict[str, int]]:
+    """dau, wau and mau of each day."""
+    first = due[0] - _REACH * _DAY
+    days = [first + n * _DAY for n in range((due[-1] - first).days + 1)]
+    active = source.active(question, days)
+    for day in due:
+        yield {name: active[name][(day - first).days] for name in ("dau", "wau", "mau")}

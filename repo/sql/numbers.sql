@@ -1,0 +1,42 @@
+-- name: numbers_mark
+-- These days are to be counted.
+insert into numbers_due (zone, day)
+select %(zone)s, unnest(%(days)s::date[])
+on conflict do nothing;
+
+-- name: numbers_zones
+select distinct zone from day_users union select distinct zone from numbers_due;
+
+-- name: numbers_forget
+-- Zones that are not declared any more.
+delete from day_events where zone <> all(%(zones)s);
+delete from day_users where zone <> all(%(zones)s);
+delete from numbers_due where zone <> all(%(zones)s);
+
+-- name: numbers_take
+-- The days of one zone that wait, from the first one on.
+with first as (
+    select zone, day from numbers_due order by zone, day limit 1
+)
+delete from numbers_due
+using  first
+where  numbers_due.zone = first.zone
+and    numbers_due.day < first.day + %(most)s
+returning numbers_due.zone, numbers_due.day;
+
+-- name: numbers_clear
+delete from day_events where zone = %(zone)s and day = any(%(days)s::date[]);
+
+-- name: numbers_events
+insert into day_events (zone, day, event_name, events, users)
+select %(zone)s, day, event_name, events, users
+from   unnest(%(days)s::date[], %(names)s::text[], %(events)s::bigint[], %(users)s::int[])
+       as counted (day, event_name, events, users);
+
+-- name: numbers_users
+insert into day_users (zone, day, starts_at, ends_at, events, dau, wau, mau, counted_at)
+values (%(zone)s, %(day)s, %(starts_at)s, %(ends_at)s, %(events)s, %(dau)s, %(wau)s, %(mau)s,
+        %(counted_at)s)
+on conflict (zone, day)
+do update set events = excluded.events, dau = excluded.dau, wau = excluded.wau, mau = excluded.mau,
+              counted_at = excluded.counted_at;
