@@ -151,6 +151,29 @@ class ActiveUsersData:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanData:
+    """What a question would read."""
+
+    source: str
+    """`rollups`, or `events` where there are none for this database."""
+    rows: int
+    """Of rollups, those that the process remembers included."""
+    bytes: int
+    """Of these rows."""
+    events: int
+    """Events at most, of edges that are finer than a quarter of an hour; an estimate of all that
+    are read where there are no rollups."""
+    tail: int
+    """Events that are not folded yet, up to 10,000; they are read besides, and do not count."""
+    allowed_rows: int
+    allowed_bytes: int
+    allowed_events: int
+
+    def table(self) -> Table:
+        return PlanData, [self]
+
+
+@dataclass(frozen=True, slots=True)
 class UserEvent:
     event_id: Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
     event_name: str

@@ -110,6 +110,20 @@ class TooManyAtOnce(AnalyticsError):
         self.headers = {"Retry-After": "1"}
 
 
+class TooExpensive(AnalyticsError):
+    """The question would read more than one question may."""
+
+    status = 422
+    kind = "too-expensive"
+    title = "Too expensive"
+
+    def __init__(self, what: str, reads: int, allowed: int, cheaper: str) -> None:
+        super().__init__(
+            f"This question would read {reads:,} {what}, and may read {allowed:,}. Cheaper: "
+            f"{cheaper}. With explain=true its plan is told and nothing is read."
+        )
+
+
 class Busy(AnalyticsError):
     """Too many questions at once; try again shortly."""
 

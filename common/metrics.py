@@ -99,6 +99,21 @@ KEY_CHECKS = _counter(
     "result",
 )
 
+PLANS = _counter(
+    "analytics_plans",
+    "Questions that were computed, by what from: rollups, or the events where there are none.",
+    "question",
+    "source",
+)
+ROLLUP_ROWS = _counter("analytics_rollup_rows_read", "Rows of rollups that were read.", "question")
+ROLLUP_BYTES = _counter(
+    "analytics_rollup_bytes_read", "Bytes of rollups that were read.", "question"
+)
+EVENTS_READ = _counter(
+    "analytics_events_read",
+    "Groups of events, by user and name, that were read beside rollups: of edges and the tail.",
+    "question",
+)
 TAIL_EVENTS = _gauge(
     "analytics_tail_events", "Events that are not folded, up to as many as do not wait."
 )

@@ -145,7 +145,17 @@ class Ranged(Question):
         return self
 
 
-class Bucketed(Ranged):
+class Counting(Ranged):
+    """A question whose answer is counted, which costs more or less."""
+
+    explain: bool = Field(
+        False,
+        description="Tell the plan instead of the answer: what the question would read, and what "
+        "it may. What would read more is refused.",
+    )
+
+
+class Bucketed(Counting):
     """A question whose answer is cut at the hours, days, ... of a zone."""
 
     def _refuse_many(self, interval: Interval) -> None:
@@ -179,7 +189,7 @@ class EventCounts(Bucketed):
         return self
 
 
-class TopEvents(Ranged):
+class TopEvents(Counting):
     """The most frequent event names."""
 
     limit: int = Field(10, ge=1, le=1000, description="How many names.")

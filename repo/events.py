@@ -1,6 +1,8 @@
 """The questions about events. Each method is one read-only snapshot."""
 
+from collections.abc import Callable
 from dataclasses import fields
+from datetime import datetime
 from typing import Any
 
 from common.answers import (
@@ -10,19 +12,28 @@ from common.answers import (
     EventCountsData,
     Meta,
     PageMeta,
+    PlanData,
     TopEventsData,
     UserEventsAnswer,
 )
 from common.decorators import with_cursor
+from common.metrics import PLANS
 from common.parameters import EVER
-from common.questions import ActiveUsers, EventCounts, Ranged, TopEvents, UserEvents
+from common.questions import ActiveUsers, Counting, EventCounts, Ranged, TopEvents, UserEvents
 from config.database import Connection, Cursor
 from repo import answering
+from repo.explain import Explained
 from repo.raw import Raw
 from repo.rollups.rolled import Rolled
 from repo.rollups.state import read_state
 from repo.sources import Source
 from utils.timebuckets import Range
+
+_ANSWERING: dict[type[Counting], Callable[[Source, Any, Range, datetime], object]] = {
+    EventCounts: answering.event_counts,
+    TopEvents: answering.top_events,
+    ActiveUsers: answering.active_users,
+}
 
 
 class EventsRepo:
@@ -33,7 +44,7 @@ class EventsRepo:
 
     @with_cursor
     def get_event_counts(self, cur: Cursor, question: EventCounts) -> Answer[EventCountsData]:
-        """How many events there were, and of how many users."""
+        """How many events there were, and of how many users. Raises: TooExpensive."""
         source = _source(cur, question)
         asked = question.range(cur.as_of)
         data = answering.event_counts(source, question, asked, cur.as_of)
@@ -41,7 +52,10 @@ class EventsRepo:
 
     @with_cursor
     def get_top_events(self, cur: Cursor, question: TopEvents) -> Answer[TopEventsData]:
-        """The most frequent event names; those that tie stand in the order of their names."""
+        """The most frequent event names; those that tie stand in the order of their names.
+
+        Raises: TooExpensive.
+        """
         source = _source(cur, question)
         asked = question.range(cur.as_of)
         data = answering.top_events(source, question, asked, cur.as_of)
@@ -49,13 +63,24 @@ class EventsRepo:
 
     @with_cursor
     def get_active_users(self, cur: Cursor, question: ActiveUsers) -> ActiveUsersAnswer:
-        """Daily, weekly and monthly active users of each day that has begun."""
+        """Daily, weekly and monthly active users of each day that has begun.
+
+        Raises: TooExpensive.
+        """
         source = _source(cur, question)
         asked = question.range(cur.as_of)
         meta = _meta(cur, question, asked)
         data = answering.active_users(source, question, asked, cur.as_of)
         more = ActiveUsersMeta(**_shared(meta), windows=question.windows)
         return ActiveUsersAnswer(data, more, source.edition)
+
+    @with_cursor
+    def get_plan(self, cur: Cursor, question: Counting) -> Answer[PlanData]:
+        """What a question would read."""
+        explained = Explained(_source(cur, question))
+        asked = question.range(cur.as_of)
+        _ANSWERING[type(question)](explained, question, asked, cur.as_of)
+        return Answer(explained.plan(), _meta(cur, question, asked))
 
     @with_cursor
     def get_user_events(self, cur: Cursor, question: UserEvents) -> UserEventsAnswer:
@@ -67,14 +92,17 @@ class EventsRepo:
         return UserEventsAnswer(events, meta)
 
 
-def _source(cur: Cursor, question: Ranged) -> Source:
+def _source(cur: Cursor, question: Counting) -> Source:
     """Rollups where there are some for this cluster, else the events."""
     state = read_state(cur, question.months)
     if state is None:
-        return Raw(cur, question)
-    # A replica's clock may be behind that of the server whose folder came so far.
-    cur.as_of = max(cur.as_of, state.folded.end)
-    return Rolled(cur, question, state)
+        source: Source = Raw(cur, question)
+    else:
+        # A replica's clock may be behind that of the server whose folder came so far.
+        cur.as_of = max(cur.as_of, state.folded.end)
+        source = Rolled(cur, question, state)
+    PLANS.labels(question.name, source.kind).inc()
+    return source
 
 
 def _meta(cur: Cursor, question: Ranged, asked: Range) -> Meta:

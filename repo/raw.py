@@ -2,33 +2,46 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from itertools import accumulate
 from typing import Any
 
 from common.questions import ActiveUsers, Ranged
 from config.database import Cursor
+from repo.cost import Cost
 from repo.sources import NOTHING, Count, Counted, Top
 from repo.statements import statements
-from utils.timebuckets import Interval, Range, day_start, first_day, next_first_day
+from utils.timebuckets import Interval, Range, first_day, next_first_day
 
 SQL = statements("event_counts") | statements("top_events") | statements("active_users")
-
-_DAY = timedelta(days=1)
 
 
 class Raw:
     """A Source."""
 
     edition = None
+    kind = "events"
 
     def __init__(self, cur: Cursor, question: Ranged) -> None:
         self._cur = cur
         self._names = question.names
 
+    def tail(self) -> int:
+        """Where nothing is folded there is none."""
+        return 0
+
+    def cost(self, ranges: Sequence[Range], *, each: bool) -> Cost:
+        """PostgreSQL's estimate: there is nothing to count by."""
+        if not ranges:
+            return Cost()
+        self._execute("event_counts_estimate", Range(ranges[0].start, ranges[-1].end))
+        ((plan,),) = self._cur.fetchone() or ()
+        return Cost(events=int(plan["Plan"]["Plan Rows"]))
+
     def counts(self, ranges: Sequence[Range]) -> Counted:
         if not ranges:
             return Counted(NOTHING, [])
+        self.cost(ranges, each=False).check()
         whole = Range(ranges[0].start, ranges[-1].end)
         self._execute("event_counts", whole)
         total = Count(*self._cur.fetchone() or NOTHING)
@@ -40,6 +53,7 @@ class Raw:
         return [found.get(index, NOTHING) for index in range(len(ranges))]
 
     def top(self, asked: Range, limit: int) -> Top:
+        self.cost([asked], each=True).check()
         self._execute("top_events", asked)
         *names, (_, *total) = self._cur.fetchall()
         rows = [(name, Count(*count)) for name, *count in names]
@@ -53,13 +67,14 @@ class Raw:
         (users,) = self._cur.fetchone() or (0,)
         return int(users)
 
-    def active(self, question: ActiveUsers, days: Sequence[date]) -> Mapping[str, list[int]]:
-        starts = [day_start(day, question.zone) for day in [*days, days[-1] + _DAY]]
-        over = Range(starts[0], starts[-1]).until(self._cur.as_of)
+    def active(
+        self, question: ActiveUsers, days: Sequence[date], ranges: Sequence[Range]
+    ) -> Mapping[str, list[int]]:
+        self.cost(ranges, each=False).check()
         self._execute(
             "active_users",
-            over,
-            starts=starts[:-1],
+            Range(ranges[0].start, ranges[-1].end),
+            starts=[day.start for day in ranges],
             window=question.window or 1,
             week_ends=_ends(question, days, "week"),
             month_ends=_ends(question, days, "month"),

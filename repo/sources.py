@@ -6,6 +6,7 @@ from datetime import date
 from typing import NamedTuple, Protocol
 
 from common.questions import ActiveUsers
+from repo.cost import Cost
 from utils.timebuckets import Range
 
 
@@ -45,6 +46,19 @@ class Source(Protocol):
         """Of the months that the question depends on; None where late events are not watched."""
         ...
 
+    @property
+    def kind(self) -> str:
+        """`rollups` or `events`."""
+        ...
+
+    def cost(self, ranges: Sequence[Range], *, each: bool) -> Cost:
+        """What counting these would read; `each` event name by itself."""
+        ...
+
+    def tail(self) -> int:
+        """Events that are not folded yet, up to 10,000."""
+        ...
+
     def counts(self, ranges: Sequence[Range]) -> Counted:
         """Ranges stand in order and touch."""
         ...
@@ -53,6 +67,11 @@ class Source(Protocol):
         """The most events first; those that tie stand in the order of their names."""
         ...
 
-    def active(self, question: ActiveUsers, days: Sequence[date]) -> Mapping[str, list[int]]:
-        """For each window, the users who are active in the one that ends with each day."""
+    def active(
+        self, question: ActiveUsers, days: Sequence[date], ranges: Sequence[Range]
+    ) -> Mapping[str, list[int]]:
+        """For each window, the users who are active in the one that ends with each day.
+
+        `ranges` are what is over of the days.
+        """
         ...

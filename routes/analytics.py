@@ -11,6 +11,7 @@ from common.answers import (
     ActiveUsersAnswer,
     Answer,
     EventCountsData,
+    PlanData,
     TopEventsData,
     UserEventsAnswer,
 )
@@ -52,28 +53,28 @@ def _forms(model: Any) -> dict[int | str, dict[str, Any]]:
     return {200: {"model": model, "content": {"text/csv": text, "application/x-ndjson": text}}}
 
 
-@router.get("/event-counts", responses=_forms(Answer[EventCountsData]))
+@router.get("/event-counts", responses=_forms(Answer[EventCountsData] | Answer[PlanData]))
 async def event_counts(
     question: Annotated[EventCounts, Query()], ask: Asking, repo: Events
 ) -> Response:
     """How many events there were, and of how many users; per hour, day, ... too."""
-    return await ask(repo.get_event_counts, question)
+    return await ask(repo.get_plan if question.explain else repo.get_event_counts, question)
 
 
-@router.get("/top-events", responses=_forms(Answer[TopEventsData]))
+@router.get("/top-events", responses=_forms(Answer[TopEventsData] | Answer[PlanData]))
 async def top_events(
     question: Annotated[TopEvents, Query()], ask: Asking, repo: Events
 ) -> Response:
     """The most frequent event names with their users; `other` is all the rest."""
-    return await ask(repo.get_top_events, question)
+    return await ask(repo.get_plan if question.explain else repo.get_top_events, question)
 
 
-@router.get("/active-users", responses=_forms(ActiveUsersAnswer))
+@router.get("/active-users", responses=_forms(ActiveUsersAnswer | Answer[PlanData]))
 async def active_users(
     question: Annotated[ActiveUsers, Query()], ask: Asking, repo: Events
 ) -> Response:
     """Daily, weekly and monthly active users of each day, rolling and by calendar."""
-    return await ask(repo.get_active_users, question)
+    return await ask(repo.get_plan if question.explain else repo.get_active_users, question)
 
 
 async def _user_events(

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from psycopg2.extensions import connection
 
 from services.embedded import Endpoints
-from tests.events import insert_git_history
+from tests.events import fold, insert_git_history
 from tests.running import running
 from tests.servers import Cluster, open_servers
 
@@ -61,9 +61,10 @@ def conn(database_url: str) -> Iterator[connection]:
 
 @pytest.fixture(scope="session")
 def history_url(cluster: Cluster) -> str:
-    """A database with the real events alone; nobody writes to it."""
+    """A database with the real events alone, all of them folded; nobody writes to it."""
     url = cluster.migrated_database()
     insert_git_history(url)
+    fold(url)
     return url
 
 

@@ -11,6 +11,9 @@ import psycopg2
 from psycopg2.extensions import connection
 from psycopg2.extras import Json, execute_values
 
+from repo.rollups.folder import Folder
+from utils.zones import zone
+
 GIT_HISTORY = Path(__file__).parent / "data" / "git-history.ndjson.gz"
 
 _INSERT = "insert into events (event_id, user_id, event_name, occurred_at, properties) values %s"
@@ -37,3 +40,10 @@ def _git_history() -> Iterable[tuple[Any, ...]]:
     with gzip.open(GIT_HISTORY, "rb") as file:
         for event in map(json.loads, file):
             yield (*(event[field] for field in fields), Json(event["properties"]))
+
+
+def fold(url: str) -> None:
+    conn = psycopg2.connect(url)
+    conn.autocommit = True
+    Folder(conn, [zone("UTC")]).catch_up()
+    conn.close()

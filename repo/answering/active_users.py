@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 
 from common.answers import ActiveDay, ActiveUsersData
 from common.questions import ActiveUsers
@@ -28,7 +29,9 @@ def _series(
     reach = max(_LONGEST, question.window or 0)
     first = shown[0] - reach * _DAY
     days = [first + n * _DAY for n in range((shown[-1] - first).days + 1)]
-    active = source.active(question, days)
+    starts = [day_start(day, question.zone) for day in [*days, days[-1] + _DAY]]
+    ranges = [Range(*edges).until(as_of) for edges in pairwise(starts)]
+    active = source.active(question, days, ranges)
     return [_point(question, day, active, (day - first).days, as_of) for day in shown]
 
 

@@ -59,6 +59,8 @@ class Progress:
     first_slot: int | None
     touched: frozenset[int] = frozenset()
     """The slots that events were added to."""
+    first_slot_before: int | None = None
+    """Where there were events before that were the first."""
 
     @property
     def is_sweeping(self) -> bool:
@@ -158,7 +160,7 @@ def _add(cur: cursor, progress: Progress, batch: Batch) -> None:
     progress.touched = frozenset(slot for slot, _ in deltas)
     first = min(progress.touched)
     if progress.first_slot is None or first < progress.first_slot:
-        progress.first_slot = first
+        progress.first_slot_before, progress.first_slot = progress.first_slot, first
     if add_spans(cur, progress.generation, progress.version, deltas):
         progress.sealed = progress.version
     add_slots(cur, progress.generation, deltas)

@@ -150,6 +150,8 @@ class Folder:
         if self._marked != (slot := slot_of(progress.now)):
             touched.add(max(slot - 24 * HOUR, progress.first_slot))
             self._marked = slot
+        if progress.first_slot_before:
+            touched |= set(range(progress.first_slot, progress.first_slot_before, 24 * HOUR))
         numbers.mark(cur, self._zones, touched, progress.now)
 
     def _count_numbers(self) -> int:

@@ -28,6 +28,12 @@ class NameIds:
             self._learn(cur, lineage, None)
         return self._names[lineage][name_id]
 
+    def count(self, cur: Cursor, lineage: str) -> int:
+        """How many there are, as far as this process knows."""
+        if lineage not in self._names:
+            self._learn(cur, lineage, None)
+        return len(self._names[lineage])
+
     def _learn(self, cur: Cursor, lineage: str, asked: list[str] | None) -> dict[str, int]:
         cur.execute(SQL["rollups_names"], {"names": asked})
         names: dict[int, str] = {**self._names.get(lineage, {}), **dict(cur.fetchall())}
@@ -45,7 +51,11 @@ class Names:
         self.asked = asked
         self.each = each
         self.ids = _ALL if asked is None else known.ids(cur, lineage, asked)
+        self._count = known.count(cur, lineage) if each and asked is None else len(self.ids)
         self._name = partial(known.name, cur, lineage)
+
+    def __len__(self) -> int:
+        return self._count
 
     @property
     def condition(self) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from psycopg2.extensions import cursor
@@ -69,7 +70,7 @@ def _count(cur: Cursor, state: State, zone: str, due: list[date]) -> None:
     ranges = [Range(*(day_start(edge, question.zone) for edge in (day, day + _DAY))) for day in due]
     by_name = source.by_name([asked.until(cur.as_of) for asked in ranges])
     _write_events(cur, zone, list(zip(due, by_name, strict=True)))
-    windows = _windows(source, question, due)
+    windows = _windows(source, question, due, cur.as_of)
     for day, asked, found, active in zip(due, ranges, by_name, windows, strict=True):
         edges = {"starts_at": asked.start, "ends_at": asked.end}
         events = sum(count.events for _, count in found)
@@ -88,11 +89,13 @@ def _write_events(
 
 
 def _windows(
-    source: Rolled, question: ActiveUsers, due: Sequence[date]
+    source: Rolled, question: ActiveUsers, due: Sequence[date], as_of: datetime
 ) -> Iterator[dict[str, int]]:
     """dau, wau and mau of each day."""
     first = due[0] - _REACH * _DAY
     days = [first + n * _DAY for n in range((due[-1] - first).days + 1)]
-    active = source.active(question, days)
+    starts = [day_start(day, question.zone) for day in [*days, days[-1] + _DAY]]
+    ranges = [Range(*edges).until(as_of) for edges in pairwise(starts)]
+    active = source.active(question, days, ranges)
     for day in due:
         yield {name: active[name][(day - first).days] for name in ("dau", "wau", "mau")}

@@ -2,23 +2,27 @@
 
 import io
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from pyroaring import BitMap
 
+from common.metrics import EVENTS_READ, ROLLUP_BYTES, ROLLUP_ROWS
+from common.questions import Ranged
 from config.database import Cursor
+from repo.cost import Cost
 from repo.rollups.binary import decode
 from repo.rollups.memory import Memory, Place, Row, Rows, join, size_of
 from repo.rollups.names import Names
 from repo.rollups.state import SQL, State
 from utils.plans import Kind, Plan, plan
-from utils.slots import Span, days_in, hours_in, months_in
+from utils.slots import HOURS_KEPT, Span, days_in, hours_in, months_in, slot_of
 from utils.timebuckets import Range
 
 _UTC = ZoneInfo("UTC")
+WORTH_A_LOOK = 20_000
 _FIRST_STRANGER = 2**31  # ordinals are positive integers of 4 bytes
 
 
@@ -43,30 +47,56 @@ class Reader:
     """Reads for one question within one snapshot."""
 
     def __init__(
-        self, cur: Cursor, state: State, memory: Memory, names: Names, tz: ZoneInfo
+        self, cur: Cursor, state: State, memory: Memory, names: Names, question: Ranged
     ) -> None:
+        tz = question.zone
         self._cur = cur
+        self._question = question.name
         self._state = state
         self._memory = memory
         self._names = names
         self._seals = memory.sealed(cur, state)
         self._strangers: dict[str, int] = {}
+        since = slot_of(state.folded.end) - HOURS_KEPT
         self._kinds: list[Kind] = [
             months_in,
             lambda gap: days_in(gap, tz),
             lambda gap: days_in(gap, _UTC),
-            hours_in,
+            lambda gap: hours_in(Span(max(gap.start, since), gap.end)),
         ]
 
     def tallies(self, ranges: Sequence[Range]) -> list[Tallies]:
         """The counts of each range; they stand in order and do not overlap."""
         plans = [self._plan(asked) for asked in ranges]
+        if _may_be_large(plans, len(self._names)):
+            self._cost(plans).check()
         counted: list[Tallies] = [defaultdict(Tally) for _ in ranges]
         self._add_spans(plans, counted)
         self._add_slots(plans, counted)
         self._add_tail(plans, counted)
         self._add_edges(plans, counted)
         return counted
+
+    def cost(self, ranges: Sequence[Range]) -> Cost:
+        """What `tallies` would read of these."""
+        return self._cost([self._plan(asked) for asked in ranges])
+
+    def tail(self) -> int:
+        """Events that are not folded, up to 10,000."""
+        self._cur.execute(SQL["rollups_tail_count"], self._state.tail)
+        (count,) = self._cur.fetchone() or (0,)
+        return int(count)
+
+    def _cost(self, plans: Sequence[Plan]) -> Cost:
+        edges = [edge for plan in plans for edge in plan.edges]
+        given = {
+            **self._given([span for plan in plans for span in plan.spans]),
+            "gap_starts": [gap.start for plan in plans for gap in plan.gaps],
+            "gap_ends": [gap.end for plan in plans for gap in plan.gaps],
+            "edges": [slot_of(edge.start) for edge in edges],
+        }
+        self._cur.execute(self._text("rollups_cost"), given)
+        return Cost(*self._cur.fetchone() or ())
 
     def _plan(self, asked: Range) -> Plan:
         return plan(asked, self._state.folded, self._kinds, self._seals.__contains__)
@@ -133,17 +163,25 @@ class Reader:
             row = Row(events, BitMap.deserialize(users))
             _add(counted[of_slot[slot]][self._names.of(name_id)], row)
 
-    def _copy(self, name: str, spans: Sequence[Span], columns: str) -> Iterator[Any]:
-        given = {
+    def _copy(self, name: str, spans: Sequence[Span], columns: str) -> list[Any]:
+        sent = io.BytesIO()
+        text = self._cur.mogrify(self._text(name), self._given(spans)).decode()
+        self._cur.copy_expert(text, sent)
+        rows = list(decode(sent.getvalue(), columns))
+        ROLLUP_ROWS.labels(self._question).inc(len(rows))
+        ROLLUP_BYTES.labels(self._question).inc(sent.tell())
+        return rows
+
+    def _text(self, name: str) -> str:
+        return SQL[name].replace("{names}", self._names.condition)
+
+    def _given(self, spans: Sequence[Span]) -> dict[str, Any]:
+        return {
             "generation": self._state.generation,
             "starts": [span.start for span in spans],
             "ends": [span.end for span in spans],
             "name_ids": self._names.ids,
         }
-        text = SQL[name].replace("{names}", self._names.condition)
-        sent = io.BytesIO()
-        self._cur.copy_expert(self._cur.mogrify(text, given).decode(), sent)
-        return decode(sent.getvalue(), columns)
 
     def _add_tail(self, plans: Sequence[Plan], counted: list[Tallies]) -> None:
         middles = [(plan.middle, index) for index, plan in enumerate(plans) if plan.middle]
@@ -169,10 +207,12 @@ class Reader:
         for index, *found in self._found("rollups_edges", given):
             self._add_found(counted[index], *found)
 
-    def _found(self, name: str, given: dict[str, Any]) -> Cursor:
+    def _found(self, name: str, given: dict[str, Any]) -> list[Any]:
         shared = {"names": self._names.asked, "by_name": self._names.each}
         self._cur.execute(SQL[name], {**given, **shared})
-        return self._cur
+        found = self._cur.fetchall()
+        EVENTS_READ.labels(self._question).inc(len(found))
+        return found
 
     def _add_found(
         self, tallies: Tallies, name: str, ordinal: int, stranger: str, events: int
@@ -185,6 +225,13 @@ class Reader:
     def _stranger(self, user_id: str) -> int:
         """A number for this question alone, of a user who has no ordinal yet."""
         return self._strangers.setdefault(user_id, _FIRST_STRANGER + len(self._strangers))
+
+
+def _may_be_large(plans: Sequence[Plan], names: int) -> bool:
+    """Whether it is worth a look before: most questions read little."""
+    slots = sum(gap.end - gap.start for plan in plans for gap in plan.gaps)
+    rows = names * (slots + sum(len(plan.spans) for plan in plans))
+    return rows > WORTH_A_LOOK or any(plan.edges for plan in plans)
 
 
 def _add(tally: Tally, row: Row) -> None:

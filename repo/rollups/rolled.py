@@ -1,13 +1,13 @@
 """Counts from rollups and what is not folded yet: the cost is that of the answer."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, timedelta
-from itertools import pairwise
+from datetime import date
 
 from pyroaring import BitMap
 
 from common.questions import ActiveUsers, Ranged
 from config.database import Cursor
+from repo.cost import Cost
 from repo.editions import edition
 from repo.rollups.memory import Memory
 from repo.rollups.names import NameIds, Names
@@ -15,16 +15,17 @@ from repo.rollups.reader import Reader, Tally
 from repo.rollups.state import State
 from repo.sources import Count, Counted, Top
 from utils.bitmaps import rolling, running
-from utils.timebuckets import Interval, Range, day_start, first_day
+from utils.timebuckets import Interval, Range, first_day
 
 _MEMORY = Memory()
 _NAME_IDS = NameIds()
-_DAY = timedelta(days=1)
 _NOBODY = BitMap()
 
 
 class Rolled:
     """A Source."""
+
+    kind = "rollups"
 
     def __init__(self, cur: Cursor, question: Ranged, state: State) -> None:
         self._cur = cur
@@ -35,6 +36,12 @@ class Rolled:
     def edition(self) -> str | None:
         state, months = self._state, self._question.months
         return edition(state.lineage, state.changed) if months else None
+
+    def cost(self, ranges: Sequence[Range], *, each: bool) -> Cost:
+        return self._reader(each=each).cost(ranges)
+
+    def tail(self) -> int:
+        return self._reader().tail()
 
     def counts(self, ranges: Sequence[Range]) -> Counted:
         tallies = [_tally(found) for found in self._reader().tallies(ranges)]
@@ -56,9 +63,9 @@ class Rolled:
             for tallies in self._reader(each=True).tallies(ranges)
         ]
 
-    def active(self, question: ActiveUsers, days: Sequence[date]) -> Mapping[str, list[int]]:
-        starts = [day_start(day, question.zone) for day in [*days, days[-1] + _DAY]]
-        ranges = [Range(*edges).until(self._cur.as_of) for edges in pairwise(starts)]
+    def active(
+        self, question: ActiveUsers, days: Sequence[date], ranges: Sequence[Range]
+    ) -> Mapping[str, list[int]]:
         sets = [_tally(found).users() for found in self._reader().tallies(ranges)]
         return {
             "dau": [len(users) for users in sets],
@@ -72,7 +79,7 @@ class Rolled:
     def _reader(self, *, each: bool = False) -> Reader:
         cur, state, question = self._cur, self._state, self._question
         names = Names(cur, state.lineage, question.names, _NAME_IDS, each=each)
-        return Reader(cur, state, _MEMORY, names, question.zone)
+        return Reader(cur, state, _MEMORY, names, question)
 
 
 def _by_events(tallies: Mapping[str, Tally]) -> list[tuple[str, int, BitMap]]:

@@ -16,3 +16,11 @@ where  occurred_at >= %(start)s
 and    occurred_at <  %(end)s
 and    (%(names)s::text[] is null or event_name = any(%(names)s))
 group  by bucket;
+
+-- name: event_counts_estimate
+-- About how many events a range holds.
+explain (format json)
+select
+from   events
+where  occurred_at >= %(start)s
+and    occurred_at <  %(end)s;

@@ -60,6 +60,52 @@ copy (
     ) as found
 ) to stdout (format binary);
 
+-- name: rollups_cost
+-- Rows and bytes of spans and slots, and at most so many events of slots that edges cut.
+with wanted as (
+    select found.bytes
+    from   unnest(%(starts)s::int[], %(ends)s::int[]) as wanted (start_slot, end_slot)
+    cross  join lateral (
+        select octet_length(users) as bytes
+        from   spans
+        where  generation = %(generation)s
+        and    spans.start_slot = wanted.start_slot
+        and    spans.end_slot = wanted.end_slot
+        and    {names}
+        offset 0
+    ) as found
+    union  all
+    select found.bytes
+    from   unnest(%(gap_starts)s::int[], %(gap_ends)s::int[]) as gap (start_slot, end_slot)
+    cross  join lateral (
+        select octet_length(users) as bytes
+        from   slots
+        where  generation = %(generation)s
+        and    slot >= start_slot
+        and    slot < end_slot
+        and    {names}
+        offset 0
+    ) as found
+)
+select count(*)::int8,
+       coalesce(sum(bytes), 0)::int8,
+       (select coalesce(sum(events), 0)::int8
+        from   slots
+        where  generation = %(generation)s
+        and    slot = any(%(edges)s::int[])
+        and    name_id = 0)
+from   wanted;
+
+-- name: rollups_tail_count
+select count(*)
+from   (select
+        from   events
+        where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
+        and    not (occurred_at < %(swept_until)s
+                    and ingested_xid < %(swept_xmax)s::xid8
+                    and ingested_xid <> all(%(swept_xip)s::xid8[]))
+        limit  10000) as tail;
+
 -- name: rollups_tail
 -- Events that are not folded, or were folded before their time, by segment, name and user.
 with tail as (

@@ -116,7 +116,7 @@ def test_an_unknown_parameter_lists_the_known_ones(history: httpx.Client) -> Non
     response = history.get("/analytics/top-events?limits=5")
     (error,) = response.json()["errors"]
     assert error["message"] == (
-        "only these are allowed: format, start, end, last, tz, week_start, event, limit"
+        "only these are allowed: format, start, end, last, tz, week_start, event, explain, limit"
     )
 
 

@@ -1,0 +1,38 @@
+"""What a question reads, known before it runs, and how much one may."""
+
+from dataclasses import dataclass
+
+from common.errors import TooExpensive
+
+ROWS = 500_000
+"""Of rollups: some seconds of a processor."""
+BYTES = 256 * 2**20
+"""Of their sets: they are in memory all at once."""
+EVENTS = 20_000_000
+"""Counted one by one: all of a request's time."""
+
+_SHORTER = "a shorter range, or a longer interval"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of a question, or of a part of it."""
+
+    rows: int = 0
+    bytes: int = 0
+    events: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.rows + other.rows, self.bytes + other.bytes, self.events + other.events)
+
+    def check(self) -> None:
+        """Raises: TooExpensive."""
+        zones = f"{_SHORTER}, or the days of a zone that is kept ready"
+        aligned = f"{_SHORTER}, or one that begins and ends with a quarter of an hour"
+        for what, reads, allowed, cheaper in (
+            ("rows of rollups", self.rows, ROWS, zones),
+            ("bytes of rollups", self.bytes, BYTES, zones),
+            ("events", self.events, EVENTS, aligned),
+        ):
+            if reads > allowed:
+                raise TooExpensive(what, reads, allowed, cheaper)

@@ -1,0 +1,101 @@
+"""What a question costs is known before it runs, and one that costs too much is refused."""
+
+import httpx
+import pytest
+from psycopg2.extensions import connection
+
+from repo import cost
+from repo.rollups.folder import Folder
+from tests.events import insert
+from tests.problems import assert_problem
+from utils.zones import zone
+
+RANGE = {"start": "2026-03-01", "end": "2026-04-01"}
+UNALIGNED = {"start": "2026-03-01T00:07:00Z", "end": "2026-03-31T00:20:00Z"}
+COUNTS = "/analytics/event-counts"
+
+
+@pytest.fixture(autouse=True)
+def folded(conn: connection) -> None:
+    """Two names on each of three days, two of the events in the first quarter of an hour."""
+    days = [f"2026-03-{day:02}T00:05:00Z" for day in (1, 2, 3)]
+    insert(conn, *[("u", name, day) for day in days for name in ("view", "buy")])
+    Folder(conn, [zone("UTC")]).catch_up()
+    insert(conn, ("u", "view", days[0]))
+
+
+def plan(service: httpx.Client, path: str, **asked: str) -> dict[str, object]:
+    answer = service.get(path, params={"explain": "true", **asked})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, object] = answer.json()["data"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "rows", "events"),
+    [
+        (COUNTS, RANGE, 1, 0),  # a month
+        (COUNTS, {**RANGE, "interval": "day"}, 3, 0),  # days; those without events have no rows
+        (COUNTS, {**RANGE, "interval": "day", "event": "buy"}, 3, 0),
+        (COUNTS, {**UNALIGNED, "interval": "day"}, 2, 2),
+        (COUNTS, {**RANGE, "compare": "previous"}, 1, 0),
+        ("/analytics/top-events", RANGE, 2, 0),
+        ("/analytics/active-users", RANGE, 3, 0),
+    ],
+)
+def test_the_plan_tells_what_is_read(
+    service: httpx.Client, path: str, asked: dict[str, str], rows: int, events: int
+) -> None:
+    told = plan(service, path, **asked)
+    assert (told["source"], told["rows"], told["events"]) == ("rollups", rows, events)
+    assert told["tail"] == 1
+    assert told["allowed_rows"] == cost.ROWS
+
+
+def test_the_plan_of_what_is_not_rolled_up_is_an_estimate(
+    service: httpx.Client, conn: connection
+) -> None:
+    conn.cursor().execute("update fold_state set cluster = 1; analyze events")
+    told = plan(service, COUNTS, **RANGE)
+    assert (told["source"], told["rows"], told["events"]) == ("events", 0, 7)
+
+
+@pytest.mark.parametrize(
+    ("what", "path", "asked"),
+    [
+        ("ROWS", COUNTS, {**RANGE, "interval": "day"}),
+        ("BYTES", "/analytics/active-users", RANGE),
+        ("EVENTS", COUNTS, UNALIGNED),
+    ],
+)
+def test_what_reads_too_much_is_refused_and_what_reads_less_is_told(
+    service: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    path: str,
+    asked: dict[str, str],
+) -> None:
+    monkeypatch.setattr(cost, what, 1)
+    monkeypatch.setattr("repo.rollups.reader.WORTH_A_LOOK", 0)
+    refused = service.get(path, params=asked)
+    assert_problem(refused, 422, "too-expensive")
+    assert "Cheaper: a shorter range" in refused.json()["detail"]
+    assert plan(service, path, **asked)
+
+
+def test_events_are_counted_one_by_one_up_to_a_limit(
+    service: httpx.Client, conn: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conn.cursor().execute("update fold_state set cluster = 1; analyze events")
+    monkeypatch.setattr(cost, "EVENTS", 6)
+    for path in (COUNTS, "/analytics/top-events", "/analytics/active-users"):
+        assert_problem(service.get(path, params=RANGE), 422, "too-expensive")
+
+
+def test_what_is_not_folded_yet_is_not_held_against_a_question(
+    service: httpx.Client, conn: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "EVENTS", 3)
+    insert(conn, *[("u", "view", "2026-03-05T00:00:00Z")] * 10)
+    answer = service.get(COUNTS, params=RANGE)
+    assert answer.json()["data"] == {"events": 17, "users": 1}
