@@ -192,6 +192,8 @@ class Meta:
     """The database's clock when the answer's snapshot was taken."""
     complete_until: datetime
     """All events before this moment that were committed by `computed_at` are counted."""
+    source: str
+    """`rollups`, or `events`: histories, and all where there are no rollups for this database."""
 
     @property
     def is_settled(self) -> bool:

@@ -48,7 +48,7 @@ class EventsRepo:
         source = _source(cur, question)
         asked = question.range(cur.as_of)
         data = answering.event_counts(source, question, asked, cur.as_of)
-        return Answer(data, _meta(cur, question, asked), source.edition)
+        return Answer(data, _meta(cur, question, asked, source.kind), source.edition)
 
     @with_cursor
     def get_top_events(self, cur: Cursor, question: TopEvents) -> Answer[TopEventsData]:
@@ -59,7 +59,7 @@ class EventsRepo:
         source = _source(cur, question)
         asked = question.range(cur.as_of)
         data = answering.top_events(source, question, asked, cur.as_of)
-        return Answer(data, _meta(cur, question, asked), source.edition)
+        return Answer(data, _meta(cur, question, asked, source.kind), source.edition)
 
     @with_cursor
     def get_active_users(self, cur: Cursor, question: ActiveUsers) -> ActiveUsersAnswer:
@@ -69,7 +69,7 @@ class EventsRepo:
         """
         source = _source(cur, question)
         asked = question.range(cur.as_of)
-        meta = _meta(cur, question, asked)
+        meta = _meta(cur, question, asked, source.kind)
         data = answering.active_users(source, question, asked, cur.as_of)
         more = ActiveUsersMeta(**_shared(meta), windows=question.windows)
         return ActiveUsersAnswer(data, more, source.edition)
@@ -80,7 +80,7 @@ class EventsRepo:
         explained = Explained(_source(cur, question))
         asked = question.range(cur.as_of)
         _ANSWERING[type(question)](explained, question, asked, cur.as_of)
-        return Answer(explained.plan(), _meta(cur, question, asked))
+        return Answer(explained.plan(), _meta(cur, question, asked, explained.kind))
 
     @with_cursor
     def get_user_events(self, cur: Cursor, question: UserEvents) -> UserEventsAnswer:
@@ -105,7 +105,7 @@ def _source(cur: Cursor, question: Counting) -> Source:
     return source
 
 
-def _meta(cur: Cursor, question: Ranged, asked: Range) -> Meta:
+def _meta(cur: Cursor, question: Ranged, asked: Range, source: str = "events") -> Meta:
     """A whole history has neither start nor end."""
     start, end, as_of = (moment.astimezone(question.zone) for moment in (*asked, cur.as_of))
     whole = asked == EVER
@@ -115,6 +115,7 @@ def _meta(cur: Cursor, question: Ranged, asked: Range) -> Meta:
         tz=question.tz,
         computed_at=as_of,
         complete_until=min(end, as_of),
+        source=source,
     )
 
 

@@ -1,8 +1,11 @@
 """The state of the schema."""
 
+from typing import Literal
+
 from common.decorators import with_cursor
 from config.database import Connection, Cursor
 from repo.migrate import migrations, missing_migrations
+from repo.rollups.state import SQL
 
 
 class SchemaRepo:
@@ -13,3 +16,12 @@ class SchemaRepo:
     def get_missing_migrations(self, cur: Cursor) -> int:
         """How many migrations of this program the database lacks; negative if it is newer."""
         return missing_migrations(cur, migrations())
+
+    @with_cursor
+    def get_state_of_rollups(self, cur: Cursor) -> Literal["ok", "none", "foreign"]:
+        """Foreign are those of a cluster that this database was restored from."""
+        cur.execute(SQL["rollups_generations"])
+        is_there, is_foreign = cur.fetchone() or (False, False)
+        if is_there:
+            return "ok"
+        return "foreign" if is_foreign else "none"

@@ -27,7 +27,11 @@ async def readyz(
 ) -> Response:
     """Whether questions can be answered, and by what; without Redis they can, only slower."""
     database = await _database(connection)
-    checks = {"database": database, "cache": await _cache(resources)}
+    checks = {
+        "database": database,
+        "cache": await _cache(resources),
+        "rollups": await _rollups(connection) if database == "ok" else "unknown",
+    }
     ready = database == "ok"
     body = {"status": "ready" if ready else "not ready", "checks": checks}
     return Response(msgspec.json.encode(body), 200 if ready else 503, media_type="application/json")
@@ -40,6 +44,22 @@ async def _database(connection: Connection) -> str:
     except DatabaseError as error:
         return f"unavailable: {type(error).__name__}"
     return "ok" if not missing else f"{missing} migrations missing: run python main.py migrate"
+
+
+_ROLLUPS = {
+    "ok": "ok",
+    "none": "not built yet: questions are answered from the events, as exactly and slower",
+    "foreign": "of the database that this one was restored from, and being built anew: "
+    "questions are answered from the events, as exactly and slower",
+}
+
+
+async def _rollups(connection: Connection) -> str:
+    repo = SchemaRepo(connection)
+    try:
+        return _ROLLUPS[await connection.run(repo.get_state_of_rollups)]
+    except DatabaseError as error:
+        return f"unavailable: {type(error).__name__}"
 
 
 async def _cache(resources: Resources) -> str:

@@ -17,7 +17,7 @@ from utils.exports import MEDIA_TYPES, Format, as_csv, as_json, as_ndjson
 
 _WORTH_COMPRESSING = 1_000  # bytes; below, headers weigh more
 _LEVEL = 5
-_ANEW = ("computed_at", "complete_until")
+_ANEW = ("computed_at", "complete_until", "source")
 
 
 class Page(msgspec.Struct, frozen=True, array_like=True):
@@ -101,7 +101,7 @@ def _beside_rows(answer: Answer[Any]) -> dict[str, str]:
 
 
 def _etag(answer: Answer[Any], form: Format) -> str:
-    """Of all but the moments that each computation has anew; weak, since those are in the body."""
+    """Of all but what each computation has anew; weak, since those are in the body."""
     meta = {
         field.name: getattr(answer.meta, field.name)
         for field in fields(answer.meta)

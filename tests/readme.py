@@ -14,7 +14,7 @@ BASE = "http://127.0.0.1:8000"
 
 _EXAMPLE = re.compile(r"^curl -s '([^']+)'\n```\n```\w+\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
 # What is another with every request.
-_VARYING = ("computed_at", "request_id")
+_VARYING = ("computed_at", "request_id", "source")
 
 
 class Example(NamedTuple):

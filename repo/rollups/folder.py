@@ -29,6 +29,7 @@ from utils.slots import HOUR, Span, slot_of
 
 SQL = statements("fold")
 
+_ADOPT_AT_ONCE = 20_000
 _COUNT_EVERY_S = 5.0
 """Today changes with each event: its numbers need not."""
 
@@ -91,8 +92,21 @@ class Folder:
             cur.execute(SQL["fold_generations"])
             if here := [generation for (generation,) in cur]:
                 return here
+            self._adopt(cur)
             cur.execute(SQL["fold_begin"])
             return [generation for (generation,) in cur]
+
+    def _adopt(self, cur: cursor) -> None:
+        """Events of another cluster, whose ids are those of transactions to come here.
+
+        Until they have others every question would read them as not folded.
+        """
+        adopted = 1
+        while adopted:
+            cur.execute("begin")
+            cur.execute(SQL["fold_adopt"], {"most": _ADOPT_AT_ONCE})
+            adopted = cur.rowcount
+            cur.execute("commit")
 
     def pending(self, most: int) -> int:
         """How many events are not folded, up to a limit, told without a lock.

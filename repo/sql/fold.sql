@@ -244,3 +244,16 @@ delete from spans where generation <> %(generation)s;
 delete from sealed_spans where generation <> %(generation)s;
 delete from ahead where generation <> %(generation)s;
 delete from fold_state where generation <> %(generation)s;
+
+-- name: fold_adopt
+-- Events that bear ids of transactions which this cluster has not had yet: they were restored from
+-- another one. They get one of this transaction, some at a time.
+set local analytics.reason = 'adopt';
+update events
+set    ingested_xid = pg_current_xact_id()
+where  ctid = any (array(
+    select ctid
+    from   events
+    where  ingested_xid >= pg_snapshot_xmax(pg_current_snapshot())
+    limit  %(most)s
+));

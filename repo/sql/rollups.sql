@@ -162,3 +162,10 @@ from   found
 left   join lateral (
     select ordinal from users where users.user_id = found.user_id offset 0
 ) as known on true;
+
+-- name: rollups_generations
+-- Whether there are rollups that questions ask, and whether any are of this cluster.
+select coalesce(bool_or(is_current and here), false), coalesce(bool_or(not here), false)
+from   (select is_current,
+               cluster = (select system_identifier from pg_control_system()) as here
+        from   fold_state) as generations;
