@@ -1,5 +1,6 @@
 """The application, and the entry to the commands."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -36,6 +37,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Raises: EmbeddedError."""
     async with open_resources(app.state.settings) as resources:
         app.state.resources = resources
+        gc.collect()
+        gc.freeze()  # what is there stays: looking through it again would hold up requests
         yield
 
 
