@@ -1,7 +1,5 @@
 """python main.py rollup"""
 
-import signal
-import sys
 import time
 from contextlib import closing
 
@@ -22,7 +20,6 @@ from services.servers import database_server
 @one_line_errors
 def rollup(once: bool, rebuild: bool) -> None:
     """Keep the rollups up with the events; `serve` does so by itself."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
     with database_server(settings) as url:

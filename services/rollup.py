@@ -16,7 +16,7 @@ log = logging.getLogger("analytics.rollup")
 _LOOK_EVERY_S = 0.2
 _FOLD_AFTER_S = 0.5
 """Events wait so long: the more are folded at once, the less each costs."""
-_FOLD_FROM = 2_000
+_FOLD_FROM = 5_000
 """So many do not wait: until they are folded every question reads them."""
 _SEAL_EVERY_S = 30.0
 _TRY_AGAIN_S = 1.0

@@ -7,7 +7,9 @@ lock table fold_state in exclusive mode;
 select now();
 
 -- name: fold_tables
--- Of this session, and emptied at the end of each transaction.
+-- Of this session, and emptied at the end of each transaction. A folder that went away in the middle
+-- of one must not keep the others out.
+set idle_in_transaction_session_timeout = '60s';
 create temporary table if not exists fold_batch (
     occurred_at timestamptz not null,
     event_name  text        not null,

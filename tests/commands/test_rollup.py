@@ -1,0 +1,136 @@
+"""`python main.py rollup`, by hand and beside the service."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg2.extensions import connection
+
+from tests.events import insert
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+MAIN = [sys.executable, str(ROOT / "main.py")]
+NOON = "2026-03-20T12:00:00Z"
+
+
+@pytest.fixture
+def environment(database_url: str, redis_url: str) -> dict[str, str]:
+    urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "ANALYTICS_PORT": "0"}
+    return {**os.environ, **urls}
+
+
+def rollup(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [*MAIN, "rollup", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def one(conn: connection, text: str) -> Any:
+    with conn.cursor() as cur:
+        cur.execute(text)
+        (value,) = cur.fetchone() or (None,)
+        return value
+
+
+def folded(conn: connection) -> int:
+    """The events that are in slots."""
+    return int(one(conn, "select coalesce(sum(events), 0) from slots where name_id = 0"))
+
+
+def folders(conn: connection) -> int:
+    return int(
+        one(
+            conn,
+            "select count(*) from pg_stat_activity "
+            "where datname = current_database() and application_name = 'analytics-rollup'",
+        )
+    )
+
+
+def test_once_folds_what_is_there(environment: dict[str, str], conn: connection) -> None:
+    insert(conn, ("u", "view", NOON), ("u", "view", NOON))
+    assert re.fullmatch(r"Folded 2 events in \d+\.\d s\.\n", rollup(environment, "--once").stdout)
+    assert re.match(r"Folded 0 events", rollup(environment, "--once").stdout)
+    assert folded(conn) == 2
+
+
+def test_a_rebuild_takes_the_place_of_what_was(
+    environment: dict[str, str], conn: connection
+) -> None:
+    insert(conn, ("u", "view", NOON))
+    rollup(environment, "--once")
+    conn.cursor().execute("update slots set events = 7")
+    assert rollup(environment, "--rebuild").stdout.startswith("Folded 1 events")
+    assert folded(conn) == 1
+    assert one(conn, "select array_agg((generation, is_current)::text) from fold_state") == [
+        "(2,t)"
+    ]
+    assert one(conn, "select count(distinct generation) from spans") == 1
+
+
+def test_a_database_that_is_away_is_told_in_one_line(environment: dict[str, str]) -> None:
+    away = {**environment, "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
+    told = rollup(away, "--once")
+    assert told.returncode == 1
+    assert told.stderr.startswith("Error: PostgreSQL cannot be reached")
+    assert "Traceback" not in told.stderr
+
+
+@contextmanager
+def running(environment: dict[str, str], command: str) -> Iterator["subprocess.Popen[bytes]"]:
+    process = subprocess.Popen(
+        [*MAIN, command], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def child(process: "subprocess.Popen[bytes]") -> int | None:
+    """The folder that the service started."""
+    children = Path(f"/proc/{process.pid}/task")
+    for task in children.glob("*/children"):
+        for pid in map(int, task.read_text().split()):
+            if b"rollup" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+    return None
+
+
+def test_the_service_keeps_a_folder(environment: dict[str, str], conn: connection) -> None:
+    """It folds by itself, is started again when it is killed, and ends with the service."""
+    with running(environment, "serve") as process:
+        insert(conn, ("u", "view", NOON))
+        wait_until(lambda: folded(conn) == 1, within_s=10)
+        victim = child(process)
+        assert victim is not None
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: child(process) not in (None, victim), within_s=5)
+        insert(conn, ("u", "view", NOON))
+        wait_until(lambda: folded(conn) == 2, within_s=10)
+        assert folders(conn) == 1
+    wait_until(lambda: folders(conn) == 0, within_s=5)
+
+
+def test_the_folder_outlives_its_connection(environment: dict[str, str], conn: connection) -> None:
+    with running(environment, "rollup") as process:
+        insert(conn, ("u", "view", NOON))
+        wait_until(lambda: folded(conn) == 1, within_s=10)
+        one(
+            conn,
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity "
+            "where datname = current_database() and application_name = 'analytics-rollup'",
+        )
+        insert(conn, ("u", "view", NOON))
+        wait_until(lambda: folded(conn) == 2, within_s=10)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == -signal.SIGTERM  # at once, whatever it is at
