@@ -8,8 +8,10 @@ ROWS = 500_000
 """Of rollups: some seconds of a processor."""
 BYTES = 256 * 2**20
 """Of their sets: they are in memory all at once."""
+EDGES = 1_000_000
+"""Events that edges cut off: their users are counted one by one."""
 EVENTS = 20_000_000
-"""Counted one by one: all of a request's time."""
+"""Events of a question that has no rollups: all of a request's time."""
 
 _SHORTER = "a shorter range, or a longer interval"
 
@@ -25,14 +27,14 @@ class Cost:
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(self.rows + other.rows, self.bytes + other.bytes, self.events + other.events)
 
-    def check(self) -> None:
+    def check(self, allowed_events: int) -> None:
         """Raises: TooExpensive."""
         zones = f"{_SHORTER}, or the days of a zone that is kept ready"
         aligned = f"{_SHORTER}, or one that begins and ends with a quarter of an hour"
         for what, reads, allowed, cheaper in (
             ("rows of rollups", self.rows, ROWS, zones),
             ("bytes of rollups", self.bytes, BYTES, zones),
-            ("events", self.events, EVENTS, aligned),
+            ("events", self.events, allowed_events, aligned),
         ):
             if reads > allowed:
                 raise TooExpensive(what, reads, allowed, cheaper)

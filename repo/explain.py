@@ -5,7 +5,7 @@ from datetime import date
 
 from common.answers import PlanData
 from common.questions import ActiveUsers
-from repo.cost import BYTES, EVENTS, ROWS, Cost
+from repo.cost import BYTES, ROWS, Cost
 from repo.sources import NOTHING, Counted, Source, Top
 from utils.timebuckets import Range
 
@@ -26,7 +26,20 @@ class Explained:
     def plan(self) -> PlanData:
         cost = self._cost
         tail = self._source.tail()
-        return PlanData(self.kind, cost.rows, cost.bytes, cost.events, tail, ROWS, BYTES, EVENTS)
+        return PlanData(
+            self.kind,
+            cost.rows,
+            cost.bytes,
+            cost.events,
+            tail,
+            ROWS,
+            BYTES,
+            self._source.allowed_events,
+        )
+
+    @property
+    def allowed_events(self) -> int:
+        return self._source.allowed_events
 
     def tail(self) -> int:
         return self._source.tail()

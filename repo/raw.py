@@ -8,7 +8,7 @@ from typing import Any
 
 from common.questions import ActiveUsers, Ranged
 from config.database import Cursor
-from repo.cost import Cost
+from repo.cost import EVENTS, Cost
 from repo.sources import NOTHING, Count, Counted, Top
 from repo.statements import statements
 from utils.timebuckets import Interval, Range, first_day, next_first_day
@@ -21,9 +21,12 @@ class Raw:
 
     edition = None
     kind = "events"
+    allowed_events = EVENTS
 
-    def __init__(self, cur: Cursor, question: Ranged) -> None:
+    def __init__(self, cur: Cursor, question: Ranged, *, guarded: bool = True) -> None:
+        """`guarded`: refuse what reads too many events."""
         self._cur = cur
+        self._guarded = guarded
         self._names = question.names
 
     def tail(self) -> int:
@@ -38,10 +41,14 @@ class Raw:
         ((plan,),) = self._cur.fetchone() or ()
         return Cost(events=int(plan["Plan"]["Plan Rows"]))
 
+    def _check(self, ranges: Sequence[Range]) -> None:
+        if self._guarded:
+            self.cost(ranges, each=False).check(EVENTS)
+
     def counts(self, ranges: Sequence[Range]) -> Counted:
         if not ranges:
             return Counted(NOTHING, [])
-        self.cost(ranges, each=False).check()
+        self._check(ranges)
         whole = Range(ranges[0].start, ranges[-1].end)
         self._execute("event_counts", whole)
         total = Count(*self._cur.fetchone() or NOTHING)
@@ -53,7 +60,7 @@ class Raw:
         return [found.get(index, NOTHING) for index in range(len(ranges))]
 
     def top(self, asked: Range, limit: int) -> Top:
-        self.cost([asked], each=True).check()
+        self._check([asked])
         self._execute("top_events", asked)
         *names, (_, *total) = self._cur.fetchall()
         rows = [(name, Count(*count)) for name, *count in names]
@@ -70,7 +77,7 @@ class Raw:
     def active(
         self, question: ActiveUsers, days: Sequence[date], ranges: Sequence[Range]
     ) -> Mapping[str, list[int]]:
-        self.cost(ranges, each=False).check()
+        self._check(ranges)
         self._execute(
             "active_users",
             Range(ranges[0].start, ranges[-1].end),

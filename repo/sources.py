@@ -55,6 +55,11 @@ class Source(Protocol):
         """What counting these would read; `each` event name by itself."""
         ...
 
+    @property
+    def allowed_events(self) -> int:
+        """Events that a question may read one by one, besides those not folded yet."""
+        ...
+
     def tail(self) -> int:
         """Events that are not folded yet, up to 10,000."""
         ...

@@ -78,12 +78,13 @@ class Folder:
         """Do some of the work of each generation. Raises: DatabaseUnavailable."""
         with _translated():
             steps = [self._step(generation) for generation in self._generations()]
-            if time.monotonic() - self._counted_at >= _COUNT_EVERY_S:
+            is_busy = any(step.is_more for step in steps)
+            if not is_busy and time.monotonic() - self._counted_at >= _COUNT_EVERY_S:
                 self._count_numbers()
         return Step(
             sum(step.events for step in steps),
             sum(step.spans for step in steps),
-            any(step.is_more for step in steps),
+            is_busy,
         )
 
     def _generations(self) -> list[int]:

@@ -12,7 +12,7 @@ from pyroaring import BitMap
 from common.metrics import EVENTS_READ, ROLLUP_BYTES, ROLLUP_ROWS
 from common.questions import Ranged
 from config.database import Cursor
-from repo.cost import Cost
+from repo.cost import EDGES, Cost
 from repo.rollups.binary import decode
 from repo.rollups.memory import Memory, Place, Row, Rows, join, size_of
 from repo.rollups.names import Names
@@ -22,6 +22,8 @@ from utils.slots import HOURS_KEPT, Span, days_in, hours_in, months_in, slot_of
 from utils.timebuckets import Range
 
 _UTC = ZoneInfo("UTC")
+LONG_TAIL = 100_000
+"""Events of the tail that are read one by one; the milliseconds that a question takes double."""
 WORTH_A_LOOK = 20_000
 _FIRST_STRANGER = 2**31  # ordinals are positive integers of 4 bytes
 
@@ -37,6 +39,10 @@ class Tally:
     def users(self) -> BitMap:
         """Never to be changed: it may be a set that others share."""
         return BitMap.union(BitMap(self.ordinals), *self.parts)
+
+
+class LongTail(Exception):
+    """More events of the range are not folded than a process should read."""
 
 
 Tallies = dict[str, Tally]
@@ -66,14 +72,17 @@ class Reader:
         ]
 
     def tallies(self, ranges: Sequence[Range]) -> list[Tallies]:
-        """The counts of each range; they stand in order and do not overlap."""
+        """The counts of each range; they stand in order and do not overlap.
+
+        Raises: LongTail, TooExpensive.
+        """
         plans = [self._plan(asked) for asked in ranges]
         if _may_be_large(plans, len(self._names)):
-            self._cost(plans).check()
+            self._cost(plans).check(EDGES)
         counted: list[Tallies] = [defaultdict(Tally) for _ in ranges]
+        self._add_tail(plans, counted)
         self._add_spans(plans, counted)
         self._add_slots(plans, counted)
-        self._add_tail(plans, counted)
         self._add_edges(plans, counted)
         return counted
 
@@ -191,7 +200,10 @@ class Reader:
         segments = {edge: segment for segment, edge in enumerate(edges)}
         of_segment = {segments[middle.start]: index for middle, index in middles}
         given = {"edges": edges, "start": edges[0], "end": edges[-1], **self._state.tail}
-        for segment, *found in self._found("rollups_tail", given):
+        tail = self._found("rollups_tail", {**given, "most": LONG_TAIL})
+        if sum(events for *_, events in tail) >= LONG_TAIL:
+            raise LongTail
+        for segment, *found in tail:
             if segment in of_segment:  # not between two middles, where edges are
                 self._add_found(counted[of_segment[segment]], *found)
 

@@ -108,7 +108,7 @@ from   (select
 
 -- name: rollups_tail
 -- Events that are not folded, or were folded before their time, by segment, name and user.
-with tail as (
+with waiting as (
     select occurred_at, event_name, user_id
     from   events
     where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
@@ -121,15 +121,20 @@ with tail as (
     where  generation = %(generation)s
     and    occurred_at >= %(folded_at)s
 ),
+tail as (
+    select occurred_at, event_name, user_id
+    from   waiting
+    where  occurred_at >= %(start)s
+    and    occurred_at <  %(end)s
+    and    (%(names)s::text[] is null or event_name = any(%(names)s))
+    limit  %(most)s
+),
 found as (
     select   width_bucket(occurred_at, %(edges)s::timestamptz[]) - 1 as segment,
              case when %(by_name)s then event_name else '' end as event_name,
              user_id,
              count(*) as events
     from     tail
-    where    occurred_at >= %(start)s
-    and      occurred_at <  %(end)s
-    and      (%(names)s::text[] is null or event_name = any(%(names)s))
     group    by 1, 2, 3
 )
 select segment, event_name, coalesce(ordinal, 0), user_id, events

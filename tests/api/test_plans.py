@@ -4,7 +4,8 @@ import httpx
 import pytest
 from psycopg2.extensions import connection
 
-from repo import cost
+from repo import cost, raw
+from repo.rollups import reader
 from repo.rollups.folder import Folder
 from tests.events import insert
 from tests.problems import assert_problem
@@ -65,7 +66,7 @@ def test_the_plan_of_what_is_not_rolled_up_is_an_estimate(
     [
         ("ROWS", COUNTS, {**RANGE, "interval": "day"}),
         ("BYTES", "/analytics/active-users", RANGE),
-        ("EVENTS", COUNTS, UNALIGNED),
+        ("EDGES", COUNTS, UNALIGNED),
     ],
 )
 def test_what_reads_too_much_is_refused_and_what_reads_less_is_told(
@@ -75,8 +76,9 @@ def test_what_reads_too_much_is_refused_and_what_reads_less_is_told(
     path: str,
     asked: dict[str, str],
 ) -> None:
-    monkeypatch.setattr(cost, what, 1)
-    monkeypatch.setattr("repo.rollups.reader.WORTH_A_LOOK", 0)
+    for module in (cost, reader):
+        monkeypatch.setattr(module, what, 1, raising=False)
+    monkeypatch.setattr(reader, "WORTH_A_LOOK", 0)
     refused = service.get(path, params=asked)
     assert_problem(refused, 422, "too-expensive")
     assert "Cheaper: a shorter range" in refused.json()["detail"]
@@ -87,7 +89,7 @@ def test_events_are_counted_one_by_one_up_to_a_limit(
     service: httpx.Client, conn: connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conn.cursor().execute("update fold_state set cluster = 1; analyze events")
-    monkeypatch.setattr(cost, "EVENTS", 6)
+    monkeypatch.setattr(raw, "EVENTS", 6)
     for path in (COUNTS, "/analytics/top-events", "/analytics/active-users"):
         assert_problem(service.get(path, params=RANGE), 422, "too-expensive")
 
@@ -95,7 +97,19 @@ def test_events_are_counted_one_by_one_up_to_a_limit(
 def test_what_is_not_folded_yet_is_not_held_against_a_question(
     service: httpx.Client, conn: connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cost, "EVENTS", 3)
+    monkeypatch.setattr(reader, "EDGES", 1)
     insert(conn, *[("u", "view", "2026-03-05T00:00:00Z")] * 10)
     answer = service.get(COUNTS, params=RANGE)
     assert answer.json()["data"] == {"events": 17, "users": 1}
+
+
+@pytest.mark.parametrize("path", [COUNTS, "/analytics/top-events", "/analytics/active-users"])
+def test_very_many_that_are_not_folded_yet_are_counted_by_postgresql(
+    service: httpx.Client, monkeypatch: pytest.MonkeyPatch, conn: connection, path: str
+) -> None:
+    asked = {**RANGE, "interval": "day"} if path == COUNTS else RANGE
+    insert(conn, *[(f"u{n}", "view", "2026-03-05T00:00:00Z") for n in range(10)])
+    read = service.get(path, params=asked, headers={"Cache-Control": "no-cache"})
+    monkeypatch.setattr(reader, "LONG_TAIL", 5)
+    counted = service.get(path, params=asked, headers={"Cache-Control": "no-cache"})
+    assert counted.json()["data"] == read.json()["data"]
