@@ -21,6 +21,7 @@ from utils.postgres import (
     QUESTION_OPTIONS,
     WRITER_OPTIONS,
     GuardedPool,
+    close_quietly,
     connect_arguments,
     hang_up,
     statement_name,
@@ -50,6 +51,10 @@ class DeadlineExceeded(DatabaseError):
 
 class DatabaseUnavailable(DatabaseError):
     """PostgreSQL cannot be reached, or went away."""
+
+
+class RightsMissing(DatabaseUnavailable):
+    """The role of questions may not read what they need."""
 
 
 class ConnectionLost(DatabaseUnavailable):
@@ -224,6 +229,8 @@ class Connection:
             raise DeadlineExceeded from exc
         except errors.UndefinedTable as exc:  # nobody has called migrate yet
             raise DatabaseUnavailable from exc
+        except errors.InsufficientPrivilege as exc:
+            raise RightsMissing from exc
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
             if self._given_up:
                 raise DeadlineExceeded from exc
@@ -261,6 +268,23 @@ def connect(url: str, name: str) -> connection:
         return conn
     except psycopg2.Error as exc:
         raise DatabaseUnavailable("PostgreSQL cannot be reached: " + str(exc).strip()) from exc
+
+
+@contextmanager
+def connected_for(url: str, name: str, seconds: float) -> Iterator[connection]:
+    """The same for work that must be over in time, whatever it waits for: a lock, a dead network.
+
+    Raises: DatabaseUnavailable.
+    """
+    conn = connect(url, name)
+    watch = threading.Timer(seconds, hang_up, (conn,))
+    watch.daemon = True
+    watch.start()
+    try:
+        yield conn
+    finally:
+        watch.cancel()
+        close_quietly(conn)
 
 
 def get_connection(database: Database, deadline: float) -> Connection:

@@ -49,7 +49,9 @@ class Settings(BaseSettings):
         "other zone are answered as exactly, only slower",
     )
     workers: int = Field(2, ge=1, le=64, description="processes that answer")
-    pool_size: int = Field(4, ge=1, le=100, description="PostgreSQL connections of a worker")
+    pool_size: int = Field(
+        4, ge=1, le=100, description="PostgreSQL connections of a worker; one more reads keys"
+    )
     pool_waiters: int = Field(
         1000, ge=0, le=10_000, description="requests that may wait for a connection at a time"
     )

@@ -31,6 +31,13 @@ class ApiKey(NamedTuple):
         return scope in self.scopes or "admin" in self.scopes
 
 
+class KnownKeys(NamedTuple):
+    """The keys that work, and whether there ever was one."""
+
+    active: list[ApiKey]
+    ever: bool
+
+
 class KeyLine(NamedTuple):
     """What there is to tell about a key."""
 
@@ -57,13 +64,20 @@ class ApiKeysRepo:
         self.connection = connection
 
     @with_cursor
-    def get_active_keys(self, cur: Cursor) -> list[ApiKey]:
+    def get_known_keys(self, cur: Cursor) -> KnownKeys:
         """Those that work now."""
         cur.execute(SQL["api_keys_active"])
-        return [
+        active = [
             ApiKey(key_id, name, bytes(digest), frozenset(scopes))
             for key_id, name, digest, scopes in cur
         ]
+        return KnownKeys(active, bool(active) or _has_rows(cur))
+
+
+def _has_rows(cur: Cursor) -> bool:
+    cur.execute(SQL["api_keys_ever"])
+    (ever,) = cur.fetchone() or ()
+    return bool(ever)
 
 
 class KeysRepo:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import secrets
 import time
 from contextlib import suppress
@@ -10,9 +11,11 @@ from typing import NoReturn
 
 from common.errors import Forbidden, InvalidKey, Unauthorized, Unavailable
 from common.metrics import key_checks
-from config.database import Database, DatabaseError, connect, get_connection
+from config.database import Database, DatabaseError, connected_for, get_connection
 from repo.api_keys import ApiKey, ApiKeysRepo, KeysRepo, Scope
 from utils.tracing import span
+
+log = logging.getLogger("analytics.keys")
 
 _PREFIX = "ask_"
 _HINT = len(_PREFIX) + 4
@@ -49,20 +52,24 @@ class KeyRing:
     """
 
     def __init__(self, database: Database, writer_url: str, *, may_be_open: bool) -> None:
-        """`may_be_open`: as long as there are no keys at all, none is asked for."""
+        """`may_be_open`: as long as there never was a key, none is asked for."""
         self._database = database
         self._writer_url = writer_url
         self._may_be_open = may_be_open
         self._keys: dict[bytes, ApiKey] | None = None
+        self._never_any = False
         self._used: dict[int, float] = {}
         self._read_at = -_READ_ONCE_IN_S
+        self._as_of = self._read_at
         self._reading = asyncio.Lock()
 
     @property
     def is_open(self) -> bool:
-        return self._may_be_open and self._keys == {}
+        return self._may_be_open and self._never_any
 
-    async def check(self, authorization: str | None, scope: Scope) -> ApiKey | None:
+    async def check(
+        self, authorization: str | None, scope: Scope, deadline: float
+    ) -> ApiKey | None:
         """The key of a request; None where none is needed.
 
         Raises: Unauthorized, InvalidKey, Forbidden, Unavailable.
@@ -73,7 +80,7 @@ class KeyRing:
         if authorization is None and self._keys is not None:
             key_checks("none").inc()
             raise Unauthorized
-        await self._read_soon()
+        await self._read_by(deadline)
         return self._checked_again(authorization, scope)
 
     def known(self, authorization: str | None, scope: Scope) -> ApiKey | None:
@@ -90,15 +97,21 @@ class KeyRing:
         return key
 
     async def keep(self) -> NoReturn:
-        """Read the keys and tell which were used, until cancelled."""
-        told_at = time.monotonic()
+        """Read the keys again and again, whatever happens: else revoked ones would work on."""
         while True:
-            with suppress(DatabaseError):
+            try:
                 await self._read()
-            if time.monotonic() - told_at > _TELL_EVERY_S:
-                told_at = time.monotonic()
-                await self.tell_used()
+            except DatabaseError:
+                pass
+            except Exception as exc:
+                log.error("keys cannot be read", extra={"failure": type(exc).__name__})
             await asyncio.sleep(_READ_EVERY_S)
+
+    async def keep_telling(self) -> NoReturn:
+        """Tell which keys were used; apart from reading, which must not wait for it."""
+        while True:
+            await asyncio.sleep(_TELL_EVERY_S)
+            await self.tell_used()
 
     async def tell_used(self) -> None:
         """Write down when keys were used last; what cannot be written now is written later."""
@@ -106,19 +119,15 @@ class KeyRing:
         if used:
             try:
                 await asyncio.to_thread(self._tell, used)
-            except DatabaseError:
+            except Exception as exc:
                 self._used = used | self._used
+                log.warning("keys' last use is not told", extra={"failure": type(exc).__name__})
 
     def _tell(self, used: dict[int, float]) -> None:
-        conn = connect(self._writer_url, "analytics-keys")
-        try:
+        with connected_for(self._writer_url, "analytics-keys", _WITHIN_S) as conn:
             KeysRepo(conn).tell_used(used)
-        finally:
-            conn.close()
 
     def _checked_again(self, authorization: str | None, scope: Scope) -> ApiKey | None:
-        if self._keys is None:
-            raise Unavailable
         key = self.known(authorization, scope)
         if key is not None or self.is_open:
             return key
@@ -131,9 +140,17 @@ class KeyRing:
         kind, _, secret = authorization.partition(" ")
         return self._keys.get(digest_of(secret.strip())) if kind.lower() == "bearer" else None
 
-    async def _read_soon(self) -> None:
-        """A key may be newer than what was read; but guesses must not become a load."""
+    async def _read_by(self, deadline: float) -> None:
+        """A key may be newer than what was read. Raises: Unavailable, when that cannot be told."""
         asked_at = time.monotonic()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline - asked_at):
+                await self._read_soon(asked_at)
+        if self._as_of < asked_at:
+            raise Unavailable
+
+    async def _read_soon(self, asked_at: float) -> None:
+        """Not at once for each: guesses must not become a load."""
         async with self._reading:
             if self._read_at > asked_at:  # for another one who waited here
                 return
@@ -142,7 +159,11 @@ class KeyRing:
                 await self._read()
 
     async def _read(self) -> None:
-        self._read_at = time.monotonic()
-        connection = get_connection(self._database, self._read_at + _WITHIN_S)
-        keys = await connection.run(ApiKeysRepo(connection).get_active_keys)
-        self._keys = {key.digest: key for key in keys}
+        self._read_at = began = time.monotonic()
+        connection = get_connection(self._database, began + _WITHIN_S)
+        known = await connection.run(ApiKeysRepo(connection).get_known_keys)
+        if began < self._as_of:  # another reading overtook this one
+            return
+        self._keys = {key.digest: key for key in known.active}
+        self._never_any = not known.ever
+        self._as_of = began

@@ -48,7 +48,8 @@ async def get_reader(
     state = request.scope["state"]
     if "reader" in state:
         return cast(ApiKey | None, state["reader"])
-    return await resources.keys.check(request.headers.get("authorization"), "read")
+    deadline = request.state.began + resources.request_s
+    return await resources.keys.check(request.headers.get("authorization"), "read", deadline)
 
 
 class Ask:

@@ -55,7 +55,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         endpoints = stack.enter_context(servers(settings))
         questions = settings.query_database_url
         url = questions.get_secret_value() if questions else endpoints.database_url
-        database = open_database(settings, url)
+        database = open_database(settings, url, settings.pool_size, "analytics")
         stack.callback(database.close)
         publisher = stack.enter_context(published(database))
         await stack.enter_async_context(_running(_publish(publisher)))
@@ -72,9 +72,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         policy = _policy(settings)
         answers = AnswerService(cache, database, editions, identity=identity, policy=policy)
         stack.push_async_callback(answers.close)
-        keys = KeyRing(database, endpoints.database_url, may_be_open=may_be_open(settings))
-        stack.push_async_callback(keys.tell_used)
-        await stack.enter_async_context(_running(keys.keep()))
+        ring = _key_ring(settings, url, endpoints.database_url)
+        keys = await stack.enter_async_context(ring)
         await stack.enter_async_context(_running(editions.keep()))
         limits = Limits(identity, settings.rate_limit, settings.at_once_limit)
         memory: Memory[Looks, Known] = Memory(_REMEMBERED)
@@ -90,20 +89,33 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         )
 
 
+@asynccontextmanager
+async def _key_ring(settings: Settings, url: str, writer_url: str) -> AsyncIterator[KeyRing]:
+    """With a connection of its own: whoever takes all others must not keep a revoked key alive."""
+    database = open_database(settings, url, 1, "analytics-keys")
+    keys = KeyRing(database, writer_url, may_be_open=may_be_open(settings))
+    try:
+        async with _running(keys.keep()), _running(keys.keep_telling()):
+            yield keys
+    finally:
+        await keys.tell_used()
+        database.close()
+
+
 def may_be_open(settings: Settings) -> bool:
     """Whether keys are needed only once there are some: on one's own machine and database."""
     return settings.database_url is None and settings.is_loopback
 
 
-def open_database(settings: Settings, url: str) -> Database:
+def open_database(settings: Settings, url: str, size: int, name: str) -> Database:
     return Database(
         url,
-        size=settings.pool_size,
+        size=size,
         waiters=settings.pool_waiters,
         acquire_timeout_s=settings.acquire_timeout_s,
         statement_timeout_s=settings.request_timeout_s,
         lifetime_s=settings.connection_lifetime_s,
-        name=f"analytics-{os.getpid()}",
+        name=f"{name}-{os.getpid()}",
     )
 
 

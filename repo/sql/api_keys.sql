@@ -4,6 +4,10 @@ select key_id, name, digest, scopes
 from   api_keys
 where  ends_at is null or ends_at > now();
 
+-- name: api_keys_ever
+-- Whether there ever was a key: those that ended stay.
+select exists (select from api_keys);
+
 -- name: api_keys_all
 -- Keys that work and keys that worked, by name, the newest first.
 select   name, hint, scopes, created_at, ends_at, last_used_at

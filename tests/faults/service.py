@@ -129,8 +129,8 @@ def service(
     ):
         log = Path(folder) / "log"
         urls = {
-            "DATABASE_URL": _through(database_url, database),
-            "REDIS_URL": _through(redis_url, cache),
+            "DATABASE_URL": through(database_url, database),
+            "REDIS_URL": through(redis_url, cache),
         }
         with log.open("wb") as stderr:
             process = subprocess.Popen(
@@ -152,7 +152,7 @@ def service(
             conn.close()
 
 
-def _through(url: str, proxy: Proxy) -> str:
+def through(url: str, proxy: Proxy) -> str:
     parts = urlsplit(url)
     return url.replace(f":{parts.port}", f":{proxy.port}")
 
