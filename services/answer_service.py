@@ -24,7 +24,7 @@ from utils.tracing import span
 
 CacheResult = Literal["hit", "miss", "stale"]
 
-_VERSION = 2  # of the form of pages and answers; a new one leaves the old pages to expire
+_VERSION = 3  # of the form of pages and answers; a new one leaves the old pages to expire
 _NO_LIMITS = Limits()
 _LOOK_AGAIN_S = 0.02
 _SIGN_OF_LIFE_S = 0.3
@@ -208,18 +208,18 @@ class AnswerService:
     @asynccontextmanager
     async def _signs_of_life(self, key: str, found: Found | None) -> AsyncIterator[None]:
         """Tell other processes now and then that the page is being computed."""
-        task = asyncio.create_task(self._renew(key)) if found and found.leads else None
+        task = asyncio.create_task(self._renew(key, found.token)) if found and found.leads else None
         try:
             yield
         finally:
             if task:
                 task.cancel()
 
-    async def _renew(self, key: str) -> None:
+    async def _renew(self, key: str, token: str) -> None:
         with suppress(CacheFailed):
             while True:
                 await asyncio.sleep(_SIGN_OF_LIFE_S)
-                await self._cache.renew(key)
+                await self._cache.renew(key, token)
 
     async def _settle(
         self, asked: Asked, visit: Visit, found: Found | None, page: Page | None = None
@@ -227,9 +227,8 @@ class AnswerService:
         if found is None:  # a Redis that just failed is not waited for again
             return
         with suppress(CacheFailed):
-            await self._cache.settle(
-                asked.key, visit.limits, found.token, page if self._policy.enabled else None
-            )
+            kept = page if self._policy.enabled else None
+            await self._cache.settle(asked.key, visit.limits, found, kept)
 
 
 def _result(found: Found | None, *, joins: bool) -> str:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 Verdict = Literal["hit", "miss", "rate", "slots"]
 
 _FLIGHT_MS = 1_000  # without a sign of life whoever computes a page is taken for dead
-_MOMENTS = 26  # bytes that settle.lua puts before a page
+_MOMENTS = 39  # bytes that settle.lua puts before a page
 _LARGEST = 8 * 2**20
 
 
@@ -57,6 +57,8 @@ class Found:
     """Whether this request is the one to compute the page."""
     age_ms: int
     fresh_ms: int
+    now_ms: int
+    """When that was, by the clock of Redis."""
     page: Page | None
     """The page, also one that is no longer fresh."""
 
@@ -77,6 +79,7 @@ class CacheService:
         self._breaker = Breaker(failures=3, first_s=0.5, longest_s=2)
         self._look_up = Script(_script("look_up"), keys=4)
         self._settle = Script(_script("settle"), keys=3)
+        self._renew = Script(_script("renew"), keys=1)
         self._tokens = count()
         self._process = token_hex(8)
 
@@ -96,20 +99,22 @@ class CacheService:
 
         return await self._within("look_up", found)
 
-    async def settle(self, key: str, limits: Limits, token: str, page: Page | None = None) -> None:
-        """Store the page if there is one, and give back what `look_up` gave to this token.
+    async def settle(self, key: str, limits: Limits, found: Found, page: Page | None) -> None:
+        """Store the page if there is one, and give back what this `look_up` gave.
 
         Raises: CacheFailed.
         """
         stored = msgspec.msgpack.encode(page) if page else b""
         fresh_ms = page.fresh_s * 1000 if page and len(stored) <= _LARGEST else 0
         keys = (page.key if page else key, _flight(key), _slots(limits))
-        told = (token, stored if fresh_ms else b"", fresh_ms, fresh_ms + self._stale_ms)
+        kept_ms = fresh_ms + self._stale_ms
+        told = (found.token, stored if fresh_ms else b"", fresh_ms, kept_ms, found.now_ms)
         await self._within("settle", lambda: self._writing.run(self._settle, *keys, *told))
 
-    async def renew(self, key: str) -> None:
+    async def renew(self, key: str, token: str) -> None:
         """A sign of life of whoever computes the page. Raises: CacheFailed."""
-        await self._within("renew", lambda: self._writing.call("PEXPIRE", _flight(key), _FLIGHT_MS))
+        told = (_flight(key), token, _FLIGHT_MS)
+        await self._within("renew", lambda: self._writing.run(self._renew, *told))
 
     async def ping(self) -> None:
         """Raises: CacheFailed."""
@@ -143,17 +148,19 @@ def _found(
     leads: int,
     age_ms: int,
     fresh_ms: int,
+    now_ms: int,
     stored: bytes | None,
 ) -> Found:
     page = _decoded(key, stored) if stored else None
     broken = verdict == b"hit" and page is None  # nobody else will replace it
     said = cast(Verdict, "miss" if broken else verdict.decode())
-    return Found(said, token, left, wait_ms, bool(leads) or broken, age_ms, fresh_ms, page)
+    may_lead = bool(leads) or broken
+    return Found(said, token, left, wait_ms, may_lead, age_ms, fresh_ms, now_ms, page)
 
 
 def _decoded(key: str, stored: bytes) -> Page | None:
     """None for what is no page of this key: it is never served, and replaced."""
-    with suppress(msgspec.DecodeError):
+    with suppress(msgspec.DecodeError, RecursionError):
         page = msgspec.msgpack.decode(stored[_MOMENTS:], type=Page)
         if page.key == key:
             return page

@@ -1,12 +1,14 @@
 -- Before a question: the caller's limits, the page, and else who computes it, in one round trip.
--- A page begins with two moments of 13 digits, in ms: when it was stored, and until when it is fresh.
+-- A page begins with three moments of 13 digits, in ms: when it was stored, until when it is fresh,
+-- and when the request that computed it was here. What stands in these keys may be anybody's garbage:
+-- it must neither stop answers nor let anybody through.
 --
 -- KEYS  page, flight, bucket, slots
 -- ARGV  token of the request, ms a flight lives without a sign of life, requests per second
 --       (0: any), requests at a time (0: any), ms a request may take, '1' to overlook the page
 -- Returns what was found ('hit', 'miss'; 'rate', 'slots' where a limit was met), requests left,
 -- ms until the bucket is full, or until another try, whether this request is to compute the page,
--- age of the page and how long it stays fresh in ms, and the page, also one that is not fresh.
+-- age of the page and how long it stays fresh in ms, the time, and the page, also one not fresh.
 local page_key, flight_key, bucket_key, slots_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, flight_ms = ARGV[1], ARGV[2]
 local rate, at_once, request_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -19,10 +21,13 @@ local left, full_in = -1, 0
 if rate > 0 then
     local step = 1000 / rate
     local stored = redis.pcall('GET', bucket_key)
-    local full_at = math.max(type(stored) == 'string' and tonumber(stored) or 0, now)
+    local full_at = type(stored) == 'string' and tonumber(stored) or now
+    if not (full_at > now and full_at <= now + 1000) then
+        full_at = now
+    end
     local room = 1000 - (full_at - now)
     if room < step then
-        return { 'rate', 0, math.ceil(step - room), 0, 0, 0, false }
+        return { 'rate', 0, math.ceil(step - room), 0, 0, 0, now, false }
     end
     full_in = full_at + step - now
     left = math.floor((1000 - full_in) / step + 0.0001)
@@ -39,16 +44,27 @@ if ARGV[6] ~= '1' then
     end
 end
 if page and fresh_for > 0 then
-    return { 'hit', left, full_in, 0, age, fresh_for, page }
+    return { 'hit', left, full_in, 0, age, fresh_for, now, page }
 end
 
 if at_once > 0 then
-    redis.call('ZREMRANGEBYSCORE', slots_key, '-inf', now)
+    local ended = redis.pcall('ZREMRANGEBYSCORE', slots_key, '-inf', now)
+    if type(ended) == 'table' then
+        redis.call('DEL', slots_key)
+    end
+    redis.call('ZREMRANGEBYSCORE', slots_key, '(' .. now + request_ms, '+inf')
     if redis.call('ZCARD', slots_key) >= at_once then
-        return { 'slots', left, full_in, 0, age, fresh_for, page }
+        return { 'slots', left, full_in, 0, age, fresh_for, now, page }
     end
     redis.call('ZADD', slots_key, now + request_ms, token)
     redis.call('PEXPIRE', slots_key, request_ms)
 end
-local leads = redis.call('SET', flight_key, token, 'NX', 'PX', flight_ms) and 1 or 0
-return { 'miss', left, full_in, leads, age, fresh_for, page }
+
+-- A lead lasts `flight_ms` at most: what stays longer is none.
+local lasts = redis.call('PTTL', flight_key)
+local leads = 0
+if lasts < 0 or lasts > tonumber(flight_ms) then
+    redis.call('SET', flight_key, token, 'PX', flight_ms)
+    leads = 1
+end
+return { 'miss', left, full_in, leads, age, fresh_for, now, page }

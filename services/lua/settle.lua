@@ -1,16 +1,26 @@
 -- After a question: store its page, and give back what the request held.
 --
 -- KEYS  page, flight, slots
--- ARGV  token of the request, the page ('' where there is none), ms it is fresh, ms it is kept
+-- ARGV  token of the request, the page ('' where there is none), ms it is fresh, ms it is kept,
+--       when the request looked it up, in ms
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-if redis.call('GET', KEYS[2]) == ARGV[1] then
+if redis.pcall('GET', KEYS[2]) == ARGV[1] then
     redis.call('DEL', KEYS[2])
 end
-redis.call('ZREM', KEYS[3], ARGV[1])
-if ARGV[2] ~= '' then
-    local moments = string.format('%013.0f%013.0f', now, now + ARGV[3])
-    redis.call('SET', KEYS[1], moments .. ARGV[2], 'PX', ARGV[4])
+redis.pcall('ZREM', KEYS[3], ARGV[1])
+if ARGV[2] == '' then
+    return redis.status_reply('OK')
 end
+
+-- Who came later saw more: an answer that took long must not replace what he stored meanwhile.
+local stored = redis.pcall('GET', KEYS[1])
+local till = type(stored) == 'string' and tonumber(string.sub(stored, 14, 26)) or 0
+local since = type(stored) == 'string' and tonumber(string.sub(stored, 27, 39)) or 0
+if till > now and since > tonumber(ARGV[5]) and since <= now then
+    return redis.status_reply('OK')
+end
+local moments = string.format('%013.0f%013.0f%013.0f', now, now + ARGV[3], ARGV[5])
+redis.call('SET', KEYS[1], moments .. ARGV[2], 'PX', ARGV[4])
 return redis.status_reply('OK')

@@ -248,7 +248,7 @@ class TestPoison:
     ) -> None:
         first = service.get(COUNTS, params=CLOSED)
         with redis.Redis.from_url(redis_url) as client:
-            (key,) = _pages(client, service)
+            (key,) = pages(client, service)
             client.set(key, poison)
             replaced = service.get(COUNTS, params=CLOSED)
             assert (replaced.status_code, replaced.headers["x-cache"]) == (200, "miss")
@@ -258,7 +258,7 @@ class TestPoison:
     def test_another_type_is_replaced(self, service: httpx.Client, redis_url: str) -> None:
         service.get(COUNTS, params=CLOSED)
         with redis.Redis.from_url(redis_url) as client:
-            (key,) = _pages(client, service)
+            (key,) = pages(client, service)
             client.delete(key)
             client.lpush(key, "a list")
             assert service.get(COUNTS, params=CLOSED).headers["x-cache"] == "miss"
@@ -270,15 +270,15 @@ class TestPoison:
         insert(conn, ("u", "view", NOON))
         service.get(COUNTS, params=CLOSED)
         with redis.Redis.from_url(redis_url) as client:
-            (key,) = _pages(client, service)
+            (key,) = pages(client, service)
             service.get(COUNTS, params={**CLOSED, "event": "other"})
-            (other,) = set(_pages(client, service)) - {key}
+            (other,) = set(pages(client, service)) - {key}
             client.set(other, client.get(key) or b"")
         answer = service.get(COUNTS, params={**CLOSED, "event": "other"})
         assert data(answer)["events"] == 0
 
 
-def _pages(client: redis.Redis, service: httpx.Client) -> list[bytes]:
+def pages(client: redis.Redis, service: httpx.Client) -> list[bytes]:
     """Those of this service: the cache is shared with other tests."""
     keys = client.scan_iter(b"analytics:*:" + identity_of(service).encode() + b":event_counts:*")
     return [key for key in keys if not key.endswith(b":flight")]

@@ -1,0 +1,113 @@
+"""What stands in Redis: who may store a page, and garbage in the place of leads and limits."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+import httpx
+import pytest
+import redis
+from psycopg2.extensions import connection
+
+from tests.api.test_caching import CLOSED, COUNTS, FRESH, NOON, data, pages
+from tests.events import insert
+from tests.running import identity_of, running
+from tests.slowness import slow_down
+
+Fill = Callable[[redis.Redis, str], object]
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as opened:
+        yield opened
+
+
+def test_who_asked_earlier_does_not_replace_a_newer_page(
+    service: httpx.Client, conn: connection
+) -> None:
+    insert(conn, ("u", "view", NOON))
+    slow_down(conn, 1)
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(service.get, COUNTS, params=CLOSED)
+        time.sleep(0.4)
+        slow_down(conn, 0)
+        conn.cursor().execute(
+            "insert into stored_events (event_id, user_id, event_name, occurred_at) "
+            "values (gen_random_uuid(), 'v', 'view', %s)",
+            (NOON,),
+        )
+        assert data(service.get(COUNTS, params=CLOSED, headers=FRESH))["events"] == 2
+        assert data(slow.result())["events"] == 1
+    kept = service.get(COUNTS, params=CLOSED)
+    assert kept.headers["x-cache"] == "hit"
+    assert data(kept)["events"] == 2
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda client, key: client.set(key, "garbage"),
+        lambda client, key: client.set(key, "garbage", ex=3600),
+        lambda client, key: client.lpush(key, "garbage"),
+    ],
+)
+def test_garbage_is_no_lead(service: httpx.Client, client: redis.Redis, fill: Fill) -> None:
+    service.get(COUNTS, params=CLOSED)
+    (page,) = pages(client, service)
+    client.delete(page)
+    fill(client, f"{page.decode()}:flight")
+    answer = service.get(COUNTS, params=CLOSED)
+    assert answer.elapsed.total_seconds() < 1
+    assert data(answer)["events"] == 0
+    assert service.get(COUNTS, params=CLOSED).headers["x-cache"] == "hit"
+
+
+def test_the_lead_of_another_one_is_not_kept_alive(
+    service: httpx.Client, client: redis.Redis, conn: connection
+) -> None:
+    service.get(COUNTS, params=CLOSED)
+    (page,) = pages(client, service)
+    client.delete(page)
+    slow_down(conn, 1.5)
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(service.get, COUNTS, params=CLOSED)
+        time.sleep(0.2)
+        client.set(page + b":flight", "another one", px=500)
+        time.sleep(0.9)
+        assert client.get(page + b":flight") is None
+        assert slow.result().status_code == 200
+
+
+def test_a_page_of_great_depth_is_replaced(service: httpx.Client, client: redis.Redis) -> None:
+    service.get(COUNTS, params=CLOSED)
+    (page,) = pages(client, service)
+    stored = cast(bytes, client.get(page))
+    moments, fields = stored[:39], stored[40:]
+    client.set(page, moments + b"\x98" + fields + b"\x91" * 100_000 + b"\xc0")
+    assert service.get(COUNTS, params=CLOSED).headers["x-cache"] == "miss"
+    assert service.get(COUNTS, params=CLOSED).headers["x-cache"] == "hit"
+
+
+@pytest.mark.parametrize(
+    ("part", "fill"),
+    [
+        ("slots", lambda client, key: client.lpush(key, "garbage")),
+        ("slots", lambda client, key: client.zadd(key, {f"{n}": 9e15 for n in range(9)})),
+        ("rate", lambda client, key: client.lpush(key, "garbage")),
+        ("rate", lambda client, key: client.set(key, "9e15")),
+        ("rate", lambda client, key: client.set(key, "nan")),
+        ("rate", lambda client, key: client.set(key, "-inf")),
+    ],
+)
+def test_garbage_is_no_limit_and_lifts_none(
+    database_url: str, redis_url: str, client: redis.Redis, part: str, fill: Fill
+) -> None:
+    with running(database_url, redis_url, rate_limit=5, at_once_limit=2) as service:
+        fill(client, f"analytics:limit:{identity_of(service)}:1:{part}")
+        answers = [service.get(COUNTS, params=CLOSED, headers=FRESH) for _ in range(20)]
+    assert [answer.status_code for answer in answers[:4]] == [200] * 4
+    assert re.fullmatch(r'"second";r=[0-4];t=1', answers[0].headers["ratelimit"])
+    assert 429 in {answer.status_code for answer in answers}
