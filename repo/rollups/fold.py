@@ -50,6 +50,7 @@ class Progress:
     generation: int
     is_current: bool
     now: datetime
+    """Never before that of the last fold, whatever became of the clock."""
     sees: Snapshot
     snapshot: Snapshot
     sweeping_to: Snapshot
@@ -67,13 +68,17 @@ class Progress:
         return self.swept_until != _NOT_SWEEPING
 
 
+class Gone(LookupError):
+    """Another generation has taken the place of this one."""
+
+
 @contextmanager
 def snapshot_locked(conn: connection) -> Iterator[Cursor]:
     """A transaction in which nobody else folds, seals or counts."""
     with conn.cursor(cursor_factory=Cursor) as cur:
         cur.execute(SQL["fold_tables"])
-        cur.execute(SQL["fold_lock"])
         try:
+            cur.execute(SQL["fold_lock"])
             cur.execute(SQL["fold_now"])
             (cur.as_of,) = cur.fetchone() or ()
             yield cur
@@ -86,7 +91,7 @@ def snapshot_locked(conn: connection) -> Iterator[Cursor]:
 
 @contextmanager
 def locked(conn: connection, generation: int) -> Iterator[tuple[cursor, Progress]]:
-    """The same, for a generation. Raises: LookupError."""
+    """The same, for a generation. Raises: Gone."""
     with snapshot_locked(conn) as cur:
         yield cur, _progress(cur, generation)
 
@@ -95,7 +100,7 @@ def _progress(cur: cursor, generation: int) -> Progress:
     cur.execute(SQL["fold_state"], {"generation": generation})
     row = cur.fetchone()
     if row is None:
-        raise LookupError(f"generation {generation} is gone")
+        raise Gone
     found, is_current, now, sees, snapshot, sweeping_to, *rest = row
     seen = (Snapshot(sees), Snapshot(snapshot), Snapshot(sweeping_to))
     return Progress(found, is_current, now, *seen, *rest)
@@ -104,7 +109,7 @@ def _progress(cur: cursor, generation: int) -> Progress:
 def fold(cur: cursor, progress: Progress, most: int) -> int:
     """Take what is not folded, or the oldest of it; tell how many events. To be stored after."""
     _take(cur, progress, most)
-    given = {"generation": progress.generation}
+    given = {"generation": progress.generation, "now": progress.now}
     for name in ("fold_ripe", "fold_ahead", "fold_users", "fold_names"):
         cur.execute(SQL[name], given)
     batch = Batch(copied(cur, SQL["fold_batch"]))
@@ -121,6 +126,7 @@ def store(cur: cursor, progress: Progress) -> None:
         "snapshot": progress.snapshot.text,
         "sweeping_to": progress.sweeping_to.text,
         "swept_until": progress.swept_until,
+        "folded_at": progress.now,
         "version": progress.version,
         "sealed": progress.sealed,
         "first_slot": progress.first_slot,

@@ -15,6 +15,7 @@ from repo.rollups import numbers
 from repo.rollups.fold import (
     MOST,
     NOTHING_FOLDED,
+    Gone,
     Progress,
     Snapshot,
     fold,
@@ -77,7 +78,7 @@ class Folder:
     def step(self) -> Step:
         """Do some of the work of each generation. Raises: DatabaseUnavailable."""
         with _translated():
-            steps = [self._step(generation) for generation in self._generations()]
+            steps = [self._try_step(generation) for generation in self._generations()]
             is_busy = any(step.is_more for step in steps)
             if not is_busy and time.monotonic() - self._counted_at >= _COUNT_EVERY_S:
                 self._count_numbers()
@@ -132,13 +133,14 @@ class Folder:
             cur.execute(SQL["fold_begin"])
         return self.catch_up()
 
-    def _step(self, generation: int) -> Step:
+    def _try_step(self, generation: int) -> Step:
+        """Where another folder has switched to another generation, there is that one to look at."""
         try:
-            return self._stepped(generation)
-        except LookupError:  # another folder has finished one that takes its place
-            return Step(0, 0, is_more=False)
+            return self._step(generation)
+        except Gone:
+            return Step(0, 0, is_more=True)
 
-    def _stepped(self, generation: int) -> Step:
+    def _step(self, generation: int) -> Step:
         with locked(self._conn, generation) as (cur, progress):
             events = fold(cur, progress, self._most)
             spans = self._next_due(cur, progress)
@@ -150,23 +152,23 @@ class Folder:
                 _switch(cur, generation)
                 if progress.first_slot is not None:
                     numbers.mark_all(cur, self._zones, progress.first_slot, progress.now)
-            elif progress.is_current:
-                self._mark(cur, progress)
+            elif progress.is_current and progress.first_slot is not None:
+                self._mark(cur, progress, progress.first_slot)
+        # Only now: what a step that fails was to do is left to the next.
+        self._knows_zones = self._knows_zones or progress.is_current
+        self._marked = slot_of(progress.now) if progress.is_current else self._marked
+        self._due[generation] = self._due.get(generation, [])[len(spans) :]
         return Step(events, len(spans), not is_done)
 
-    def _mark(self, cur: cursor, progress: Progress) -> None:
+    def _mark(self, cur: cursor, progress: Progress, first: int) -> None:
         """The days whose numbers change, by events or since time goes on."""
-        if progress.first_slot is None:
-            return
         if not self._knows_zones:
-            numbers.mark_undeclared(cur, self._zones, progress.first_slot, progress.now)
-            self._knows_zones = True
+            numbers.mark_undeclared(cur, self._zones, first, progress.now)
         touched = set(progress.touched)
         if self._marked != (slot := slot_of(progress.now)):
-            touched.add(max(slot - 24 * HOUR, progress.first_slot))
-            self._marked = slot
+            touched.add(max(slot - 24 * HOUR, first))
         if progress.first_slot_before:
-            touched |= set(range(progress.first_slot, progress.first_slot_before, 24 * HOUR))
+            touched |= set(range(first, progress.first_slot_before, 24 * HOUR))
         numbers.mark(cur, self._zones, touched, progress.now)
 
     def _count_numbers(self) -> int:
@@ -184,9 +186,7 @@ class Folder:
         if whole and not self._due.get(generation) and self._looked.get(generation) != whole:
             self._due[generation] = due(cur, generation, whole, self._zones)
             self._looked[generation] = whole
-        spans = self._due.get(generation, [])
-        self._due[generation] = spans[AT_ONCE:]
-        return spans[:AT_ONCE]
+        return self._due.get(generation, [])[:AT_ONCE]
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from pyroaring import BitMap
 
 from config.database import Cursor
 from repo.rollups.state import SQL, State
-from utils.slots import Span
+from utils.slots import HOUR, HOURS_KEPT, Span, slot_of
 
 _LARGEST = 48 * 2**20
-_OVERHEAD = 300  # bytes that a set costs besides its own
+_OVERHEAD = 500  # bytes that a set costs besides its own
 
 
 class Row(NamedTuple):
@@ -76,7 +76,7 @@ class Memory:
             return known.versions
         if known.version > state.sealed:  # the snapshot is older than what another one has seen
             return _seals(cur, state, -1)
-        versions = {**known.versions, **_seals(cur, state, known.version)}
+        versions = _kept({**known.versions, **_seals(cur, state, known.version)}, state)
         with self._lock:
             self._seals = {state.lineage: _Seals(state.sealed, versions)}
         return versions
@@ -93,9 +93,10 @@ class Memory:
 
     def keep(self, place: Place, rows: Rows, size: int) -> None:
         """Forgets what was not asked for the longest time."""
+        size += (len(rows) + 1) * _OVERHEAD
         with self._lock:
-            self._bytes += size + _OVERHEAD - self._rows.pop(place, ({}, 0))[1]
-            self._rows[place] = (rows, size + _OVERHEAD)
+            self._bytes += size - self._rows.pop(place, ({}, 0))[1]
+            self._rows[place] = (rows, size)
             while self._bytes > self._largest:
                 _, (_, gone) = self._rows.popitem(last=False)
                 self._bytes -= gone
@@ -104,3 +105,13 @@ class Memory:
 def _seals(cur: Cursor, state: State, since: int) -> dict[Span, int]:
     cur.execute(SQL["rollups_sealed"], {"generation": state.generation, "since": since})
     return {Span(start, end): version for start, end, version in cur}
+
+
+def _kept(versions: dict[Span, int], state: State) -> dict[Span, int]:
+    """Without the hours that the folder may have let go, of which no version tells."""
+    oldest = slot_of(state.folded.end) - HOURS_KEPT
+    return {
+        span: version
+        for span, version in versions.items()
+        if span.start >= oldest or span.end - span.start > HOUR
+    }

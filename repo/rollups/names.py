@@ -20,26 +20,28 @@ class NameIds:
         """Of those names that have one: the others are in no rollup."""
         known = self._ids.get(lineage, {})
         if missing := [name for name in names if name not in known]:
-            known = self._learn(cur, lineage, missing)
+            learned = self._learn(cur, lineage, missing)
+            known = {name: name_id for name_id, name in learned.items()}
         return [known[name] for name in names if name in known]
 
     def name(self, cur: Cursor, lineage: str, name_id: int) -> str:
-        if name_id not in self._names.get(lineage, {}):
-            self._learn(cur, lineage, None)
-        return self._names[lineage][name_id]
+        known = self._names.get(lineage, {})
+        if name_id not in known:
+            known = self._learn(cur, lineage, None)
+        return known[name_id]
 
     def count(self, cur: Cursor, lineage: str) -> int:
         """How many there are, as far as this process knows."""
-        if lineage not in self._names:
-            self._learn(cur, lineage, None)
-        return len(self._names[lineage])
+        known = self._names.get(lineage)
+        return len(self._learn(cur, lineage, None) if known is None else known)
 
-    def _learn(self, cur: Cursor, lineage: str, asked: list[str] | None) -> dict[str, int]:
+    def _learn(self, cur: Cursor, lineage: str, asked: list[str] | None) -> dict[int, str]:
+        """What is kept may be another lineage's at once: threads ask for both."""
         cur.execute(SQL["rollups_names"], {"names": asked})
         names: dict[int, str] = {**self._names.get(lineage, {}), **dict(cur.fetchall())}
         ids = {name: name_id for name_id, name in names.items()}
         self._names, self._ids = {lineage: names}, {lineage: ids}
-        return ids
+        return names
 
 
 class Names:

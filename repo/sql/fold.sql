@@ -30,9 +30,10 @@ create temporary table if not exists fold_spans (
 ) on commit delete rows;
 
 -- name: fold_state
+-- Time never goes back, though clocks may, and a transaction may wait for one that began later.
 select generation,
        is_current,
-       now(),
+       greatest(now(), folded_at),
        pg_current_snapshot()::text,
        snapshot::text,
        sweeping_to::text,
@@ -97,7 +98,7 @@ select count(*), (max(occurred_at) + interval '1 microsecond')::text from fold_b
 with ripe as (
     delete from ahead
     where  generation = %(generation)s
-    and    occurred_at < now()
+    and    occurred_at < %(now)s
     returning occurred_at, event_name, user_id
 )
 insert into fold_batch (occurred_at, event_name, user_id)
@@ -107,7 +108,7 @@ select * from ripe;
 -- Events that have not occurred yet wait.
 with early as (
     delete from fold_batch
-    where  occurred_at >= now()
+    where  occurred_at >= %(now)s
     returning occurred_at, event_name, user_id
 )
 insert into ahead (generation, occurred_at, event_name, user_id)
@@ -228,7 +229,7 @@ update fold_state
 set    snapshot = %(snapshot)s,
        sweeping_to = %(sweeping_to)s,
        swept_until = %(swept_until)s,
-       folded_at = now(),
+       folded_at = %(folded_at)s,
        version = %(version)s,
        sealed = %(sealed)s,
        first_slot = %(first_slot)s

@@ -1,0 +1,172 @@
+"""What may befall a folder and its readers, and changes no answer and stops nobody."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection
+from pyroaring import BitMap
+
+from common.questions import ActiveUsers, EventCounts, TopEvents
+from config.database import Cursor
+from repo.rollups import folder as folder_module
+from repo.rollups import memory as memory_module
+from repo.rollups import seal
+from repo.rollups.folder import Folder
+from repo.rollups.memory import Memory, Place, Row
+from repo.rollups.names import NameIds
+from tests.events import insert
+from tests.rollups import Asker, asking, connected
+from utils.slots import HOUR, Span
+from utils.zones import zone
+
+ZONES = [zone("UTC"), zone("Europe/Berlin")]
+NOW = datetime.now(UTC)
+DAY = timedelta(days=1)
+HOUR_LONG = timedelta(hours=1)
+
+
+@pytest.fixture
+def asker(database_url: str) -> Iterator[Asker]:
+    with asking(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def other(database_url: str) -> Iterator[connection]:
+    with connected(database_url) as opened:
+        yield opened
+
+
+def sealed(conn: connection) -> int:
+    with conn.cursor() as cur:
+        cur.execute("select count(*) from sealed_spans")
+        return int((cur.fetchone() or (0,))[0])
+
+
+def hour_of(moment: datetime) -> dict[str, Any]:
+    start = moment.replace(minute=0, second=0, microsecond=0)
+    return {"start": start, "end": start + HOUR_LONG}
+
+
+def test_hours_that_are_no_longer_sealed_are_not_taken_for_empty(
+    conn: connection, asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = NOW - 5 * DAY
+    insert(conn, ("u1", "view", old), ("u2", "view", old + HOUR_LONG))
+    Folder(conn, ZONES).catch_up()
+    asker.compare(EventCounts(**hour_of(old)))
+
+    # Time goes on by days: the folder lets the old hours go, and seals new ones.
+    for module in (seal, memory_module):
+        monkeypatch.setattr(module, "HOURS_KEPT", 24 * HOUR, raising=False)
+    Folder(conn, ZONES).catch_up()
+    insert(conn, ("u3", "view", NOW - 2 * HOUR_LONG))
+    with conn.cursor() as cur:
+        cur.execute("delete from sealed_spans where end_slot = (select max(end_slot) from spans)")
+    Folder(conn, ZONES).catch_up()
+    assert asker.compare(EventCounts(**hour_of(old))).events == 1
+    asker.compare(TopEvents(start=old - HOUR_LONG, end=old + 3 * HOUR_LONG))
+    asker.compare(ActiveUsers(start=old.date(), end=NOW.date(), tz="Asia/Kathmandu"))
+
+
+def test_a_clock_that_is_put_back_changes_no_answer(conn: connection, asker: Asker) -> None:
+    """As well as a folder that waited for another one longer than its transaction is old."""
+    insert(conn, ("u1", "view", NOW), ("u2", "view", NOW + HOUR_LONG / 2))
+    folder = Folder(conn, ZONES)
+    folder.catch_up()
+    with conn.cursor() as cur:  # it was an hour later when the last fold took place
+        cur.execute("delete from ahead returning occurred_at, event_name, user_id")
+        cur.execute("update fold_state set folded_at = now() + interval '1 hour'")
+        cur.execute("update fold_state set snapshot = '3:3:', first_slot = null")
+        cur.execute("delete from slots")
+    folder.step()
+    insert(conn, ("u3", "view", NOW + HOUR_LONG / 4), ("u4", "view", NOW + 2 * HOUR_LONG))
+    for _ in range(2):
+        asked = EventCounts(start=NOW - HOUR_LONG, end=NOW + 3 * HOUR_LONG)
+        assert asker.compare(asked).events == 3
+        folder.step()
+
+
+def test_a_folder_that_cannot_get_the_lock_goes_on_later(
+    conn: connection, other: connection
+) -> None:
+    folder = Folder(conn, ZONES)
+    folder.catch_up()
+    insert(conn, ("u1", "view", NOW))
+    with conn.cursor() as cur:
+        cur.execute("set lock_timeout = '50ms'")
+    with other.cursor() as cur:
+        cur.execute("begin; lock table fold_state in exclusive mode")
+        with pytest.raises(psycopg2.errors.LockNotAvailable):
+            folder.step()
+        cur.execute("commit")
+    assert folder.catch_up() == 1
+
+
+def test_folders_that_begin_together_both_go_on(
+    conn: connection, other: connection, asker: Asker
+) -> None:
+    """Each begins a generation; the first that is done is asked."""
+    insert(conn, ("u1", "view", NOW))
+    with conn.cursor() as cur:
+        cur.execute(folder_module.SQL["fold_begin"])
+        cur.execute(folder_module.SQL["fold_begin"])
+    first, second = Folder(conn, ZONES), Folder(other, ZONES)
+    first.catch_up()
+    second.catch_up()
+    assert asker.compare(EventCounts(last="2d")).events == 1
+    assert asker.rolled == 1
+
+
+def test_what_a_failed_step_was_to_seal_is_sealed_by_the_next(
+    conn: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert(conn, ("u1", "view", NOW - 3 * DAY))
+    whole = Folder(conn, ZONES)
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module, "store", fail)
+        with pytest.raises(ZeroDivisionError):
+            whole.step()
+    whole.catch_up()
+    found = sealed(conn)
+    with conn.cursor() as cur:
+        cur.execute("truncate fold_state, slots, sealed_spans, spans")
+    Folder(conn, ZONES).catch_up()
+    assert found == sealed(conn)
+
+
+def fail(*_: object) -> None:
+    raise ZeroDivisionError
+
+
+def test_names_of_two_generations_are_known_at_the_same_time(
+    conn: connection, asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads ask for both while questions move from one to the other."""
+    known = NameIds()
+    insert(conn, ("u1", "view", NOW))
+    Folder(conn, ZONES).catch_up()
+    learn = known._learn
+
+    def learn_beside_another(cur: Cursor, lineage: str, asked: list[str] | None) -> Any:
+        found = learn(cur, lineage, asked)
+        learn(cur, "another", None)
+        return found
+
+    monkeypatch.setattr(known, "_learn", learn_beside_another)
+    with asker.snapshot() as cur:
+        assert known.name(cur, "one", 1) == "view"
+        assert known.ids(cur, "one", ["view"]) == [1]
+
+
+def test_memory_counts_what_small_sets_cost() -> None:
+    """A set of one user takes 18 bytes in a table, and some hundred in a process."""
+    memory = Memory(largest=100_000)
+    places = [Place("l", Span(n, n + 1), 1, "each") for n in range(100)]
+    for place in places:
+        memory.keep(place, {n: Row(1, BitMap([n])) for n in range(1, 101)}, 1800)
+    kept = memory.find(places)
+    assert 0 < len(kept) * 100 * 200 <= 100_000

@@ -1,0 +1,73 @@
+"""The same question, asked of rollups and of the events in one snapshot."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import connection
+
+from common.questions import ActiveUsers, EventCounts, Ranged, TopEvents
+from config.database import Cursor, Database, get_connection
+from repo import answering
+from repo.events import _source
+from repo.raw import Raw
+from repo.rollups.rolled import Rolled
+from repo.sources import Source
+
+ANSWERS: dict[type[Ranged], Any] = {
+    EventCounts: answering.event_counts,
+    TopEvents: answering.top_events,
+    ActiveUsers: answering.active_users,
+}
+
+
+class Asker:
+    """Asks on one connection."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = get_connection(database, time.monotonic() + 600)
+        self.rolled = 0
+        """Answers that came from rollups."""
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Cursor]:
+        with self._connection.snapshot() as cur:
+            yield cur
+
+    def compare(self, question: Ranged) -> Any:
+        """The answer, which both must give."""
+        with self.snapshot() as cur:
+            source = _source(cur, question)
+            self.rolled += isinstance(source, Rolled)
+            found, expected = (
+                answered(given, question, cur) for given in (source, Raw(cur, question))
+            )
+            assert found == expected, f"{question!r} as of {cur.as_of}"
+            return found
+
+
+def answered(source: Source, question: Ranged, cur: Cursor) -> Any:
+    asked = question.range(cur.as_of)
+    return ANSWERS[type(question)](source, question, asked, cur.as_of)
+
+
+@contextmanager
+def asking(url: str) -> Iterator[Asker]:
+    database = Database(url, size=1, waiters=0, acquire_timeout_s=1, name="asker")
+    try:
+        yield Asker(database)
+    finally:
+        database.close()
+
+
+@contextmanager
+def connected(url: str) -> Iterator[connection]:
+    """What it does is committed at once."""
+    conn = psycopg2.connect(url)
+    conn.autocommit = True
+    try:
+        yield conn
+    finally:
+        conn.close()
