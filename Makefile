@@ -43,6 +43,7 @@ format: install  ## ruff's fixes and layout
 requirements: install  ## pin the dependencies of pyproject.toml anew, with hashes
 	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.txt
 	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group bench -c requirements-dev.txt -o requirements-bench.txt
 
 clean:  ## remove .venv and caches
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis
