@@ -1,6 +1,8 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+EVENTS ?= 10000000
+BENCH_DIR ?= build/bench-$(EVENTS)
 
 .PHONY: help install run test test-faults bench lint format requirements clean
 
@@ -28,8 +30,12 @@ test: install  ## the suite, on real PostgreSQL and real Redis/Valkey
 test-faults: install  ## the service under faults: killed, silent and full servers; needs promtool
 	$(BIN)/python -m pytest -p no:randomly tests/faults
 
-bench: install  ## what the hot path costs; needs wrk
-	$(BIN)/python -m tests.benchmarks.hot_path
+.venv/installed-bench: requirements-bench.txt .venv/installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.txt
+	touch $@
+
+bench: install .venv/installed-bench  ## this service beside others, over EVENTS events kept in BENCH_DIR; needs wrk
+	$(BIN)/python -m tests.benchmarks --events $(EVENTS) --folder $(BENCH_DIR) $(BENCH_OPTIONS)
 
 lint: install  ## ruff and mypy --strict, tests included
 	$(BIN)/ruff check .

@@ -1,0 +1,51 @@
+-- name: events_per_day
+select   {day} as day, count(*) as events
+from     events
+where    occurred_at >= '{start}' and occurred_at < '{end}'
+group by day
+order by day
+
+-- name: top_events
+select   event_name, count(*) as events
+from     events
+where    occurred_at >= '{start}' and occurred_at < '{end}'
+group by event_name
+order by events desc, event_name
+limit    10
+
+-- name: unique_users
+select count(distinct user_id) as users
+from   events
+where  occurred_at >= '{start}' and occurred_at < '{end}' and user_id <> ''
+
+-- name: unique_users_per_day
+select   day, count(*) as users
+from     (
+    select distinct {day} as day, user_id
+    from   events
+    where  occurred_at >= '{start}' and occurred_at < '{end}' and user_id <> ''
+)
+group by day
+order by day
+
+-- name: active_users
+-- A bit for each day that a user was active on; then each window of each day is a mask.
+with people as (
+    select   bit_or(1::bigint << ({day} - {first_reached})::int) as days
+    from     events
+    where    occurred_at >= '{reached_start}' and occurred_at < '{reached_end}' and user_id <> ''
+    group by user_id
+)
+select   count(*) filter ((days >> (day + 29) & 1) <> 0) as dau,
+         count(*) filter ((days >> (day + 23) & 127) <> 0) as wau,
+         count(*) filter ((days >> day & 1073741823) <> 0) as mau
+from     people, range({shown}) as shown (day)
+group by day
+order by day
+
+-- name: user_events
+select   event_id, event_name, occurred_at, properties
+from     events
+where    user_id = '{user}' and occurred_at >= '{start}' and occurred_at < '{end}'
+order by occurred_at desc, event_id desc
+limit    50

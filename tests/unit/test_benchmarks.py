@@ -1,0 +1,57 @@
+"""What the benchmark asks about is the same every day, and cut where the service cuts it."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pyarrow.compute as pc
+
+from tests.benchmarks.cases import Case, address, cases, spelling
+from tests.benchmarks.event_set import DAYS, END, START, days_of_events, sample
+
+
+def case_of(name: str) -> Case:
+    return next(case for case in cases() if case.name == name)
+
+
+def test_the_same_number_gives_the_same_events() -> None:
+    first, second = sample(20_000, seed=1), sample(20_000, seed=1)
+    assert first.equals(second)
+    assert first.num_rows == 20_000
+
+
+def test_events_have_an_id_of_their_own_and_stand_in_the_order_of_time() -> None:
+    events = sample(20_000, seed=1)
+    moments = events["occurred_at"].to_pylist()
+    assert pc.count_distinct(events["event_id"]).as_py() == 20_000
+    assert moments == sorted(moments)
+    assert START <= moments[0] < moments[-1] < END
+
+
+def test_each_day_has_its_events() -> None:
+    for day, events in enumerate(days_of_events(20_000)):
+        start = START + timedelta(days=day)
+        bounds = pc.min_max(events["occurred_at"]).as_py()
+        assert start <= bounds["min"] <= bounds["max"] < start + timedelta(days=1)
+    assert day == DAYS - 1
+
+
+def test_a_day_of_berlin_has_25_hours() -> None:
+    starts = case_of("Europe/Berlin").starts_of(case_of("Europe/Berlin").days)
+    hours = {end - start for start, end in pairwise(starts)}
+    assert hours == {timedelta(hours=24), timedelta(hours=25)}
+    spelled = spelling("duckdb")("events_per_day", case_of("Europe/Berlin"))
+    assert spelled is not None
+    assert (
+        "case when occurred_at < '2026-10-25 01:00:00' then 7200000000 else 3600000000" in spelled
+    )
+
+
+def test_days_and_those_reached_back_to_fit_into_a_number() -> None:
+    for case in cases():
+        assert len(case.reached) <= 63
+
+
+def test_an_unaligned_range_is_asked_as_it_is() -> None:
+    case = case_of("UTC, unaligned")
+    assert case.edges[0] == datetime(2026, 10, 23, 0, 7, 13, tzinfo=UTC)
+    assert "start=2026-10-23T00:07:13Z" in address("top_events", case)
