@@ -16,7 +16,7 @@ from tests.benchmarks.in_process import in_process
 from tests.benchmarks.loading import fold_rate, load_rates
 from tests.benchmarks.rates import history_rate, question_rate
 from tests.benchmarks.report import Report, machine, show, write
-from tests.benchmarks.serving import ROOT, serving
+from tests.benchmarks.serving import ROOT, make_key, serving
 from tests.benchmarks.store import Stores, asked_copy, connected, open_stores
 from tests.benchmarks.systems import Cached, ChDb, DuckDb, Postgres, System, Uncached
 from tests.running import AUTHORIZED
@@ -67,7 +67,7 @@ def _stored(folder: Path, wanted: Wanted) -> Measured:
     if wanted.parts == ("hot-path",):
         return [], {}
     with open_stores(folder, wanted.events, say) as stores:
-        loaded = load_rates(stores, wanted.events) if "load" in wanted.parts else {}
+        loaded = load_rates(stores, wanted.events, say) if "load" in wanted.parts else {}
         if wanted.parts == ("load",):
             return [], loaded
         rows, rates = _served(stores, wanted)
@@ -78,9 +78,11 @@ def _served(stores: Stores, wanted: Wanted) -> Measured:
     """What is measured on a running service, over a set that was folded just before."""
     rows: list[Row] = []
     with asked_copy(stores, "asked", use_up=wanted.use_up) as url:
+        make_key(url)
         rates = {"fold_per_s": fold_rate(url, wanted.events)}
         with serving(url, stores.endpoints.redis_url, stores.folder / "service.log") as port:
             if "rates" in wanted.parts:
+                say("rates")
                 rates["questions_per_s"] = question_rate(port, stores.folder)
                 rates["histories_per_s"] = history_rate(port, stores.folder)
             if "questions" in wanted.parts:

@@ -9,7 +9,6 @@ import os
 import platform
 import re
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -24,19 +23,19 @@ import redis
 
 from services.embedded import Endpoints, embedded_servers
 from tests.benchmarks.layers import layers
+from tests.benchmarks.serving import ROOT, free_port, is_up, serving
 from tests.events import insert_git_history
-from tests.faults.service import Service, service
-from tests.running import AUTHORIZED
+from tests.running import AUTHORIZED, METRICS_TOKEN
 from tests.servers import Cluster
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
 PATH = "/analytics/event-counts?start=2025-01-01&end=2026-01-01"
 SECONDS = 6
 ROUNDS = 3
 CONNECTIONS = 16
 PACED = 128  # connections that pause between their requests
 STEADY = "tests/benchmarks/steady.lua"
+SCRAPER = {"Authorization": f"Bearer {METRICS_TOKEN}"}
 
 
 def main() -> None:
@@ -53,8 +52,8 @@ def hot_path() -> dict[str, float]:
         say(
             f"{os.cpu_count()} cores, Python {platform.python_version()}, {CONNECTIONS} connections"
         )
-        throughput(endpoints, url, 1)
-        ours, yardstick = throughput(endpoints, url, 2)
+        throughput(endpoints, url, folder, 1)
+        ours, yardstick = throughput(endpoints, url, folder, 2)
         say()
         asyncio.run(layers(url, endpoints.redis_url, say))
     shutil.rmtree(folder, ignore_errors=True)
@@ -66,19 +65,20 @@ def say(line: str = "") -> None:
     sys.stdout.flush()
 
 
-def throughput(endpoints: Endpoints, url: str, workers: int) -> tuple[float, float]:
+def throughput(endpoints: Endpoints, url: str, folder: Path, workers: int) -> tuple[float, float]:
     """Cached answers beside the bare handler, turn by turn, the load on the same cores."""
     with (
         bare(endpoints, workers) as bare_port,
-        service(url, endpoints.redis_url, ANALYTICS_WORKERS=str(workers)) as ours,
+        serving(url, endpoints.redis_url, folder / "service.log", workers) as port,
     ):
-        body = ours.get(PATH).content
+        ours = f"http://127.0.0.1:{port}"
+        body = httpx.get(ours + PATH, headers=AUTHORIZED, timeout=30).content
         with redis.Redis.from_url(endpoints.redis_url) as client:
             client.set("bare", body)
         rates: dict[str, list[float]] = {"bare": [], "ours": []}
         for _ in range(ROUNDS):
             rates["bare"].append(rate(f"http://127.0.0.1:{bare_port}/"))
-            rates["ours"].append(rate(ours.base + PATH))
+            rates["ours"].append(rate(ours + PATH))
         bare_rate, our_rate = (statistics.median(rates[name]) for name in ("bare", "ours"))
         say(
             f"| cached, {workers} worker(s) | {our_rate:,.0f} requests/s | "
@@ -107,22 +107,24 @@ def wrk(url: str, connections: int, *more: str, **environment: str) -> str:
     return told
 
 
-def latency(ours: Service, wanted: float, workers: int) -> None:
+def latency(ours: str, wanted: float, workers: int) -> None:
     """How long answers take below the capacity, and what memory the workers hold after it."""
     pause_ms = int(PACED / wanted * 1000 - 2)  # an answer takes about 2 ms as well
-    told = wrk(ours.base + PATH, PACED, "-s", str(ROOT / STEADY), PAUSE_MS=str(max(pause_ms, 1)))
+    told = wrk(ours + PATH, PACED, "-s", str(ROOT / STEADY), PAUSE_MS=str(max(pause_ms, 1)))
     reached = rate_of(told)
     times = _told(told, r"percentiles (\S+) (\S+) (\S+)")
     shown = ", ".join(
         f"p{percent} {taken / 1000:.1f} ms"
         for percent, taken in zip((50, 99, 99.9), times, strict=True)
     )
-    held = [
-        value / 2**20
-        for name, value in ours.metrics().items()
-        if name.startswith("process_resident_memory_bytes")
-    ]
-    say(f"| {workers} worker(s) at {reached:,.0f} requests/s | {shown} | {max(held):.0f} MB each |")
+    held = memory(ours) / 2**20
+    say(f"| {workers} worker(s) at {reached:,.0f} requests/s | {shown} | {held:.0f} MB each |")
+
+
+def memory(ours: str) -> float:
+    """In bytes, of the worker that holds the most."""
+    page = httpx.get(f"{ours}/metrics", headers=SCRAPER, timeout=10).text
+    return max(map(float, re.findall(r"^process_resident_memory_bytes\S* (\S+)$", page, re.M)))
 
 
 def _told(text: str, pattern: str) -> list[float]:
@@ -133,8 +135,7 @@ def _told(text: str, pattern: str) -> list[float]:
 
 @contextmanager
 def bare(endpoints: Endpoints, workers: int) -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "uvicorn", "tests.benchmarks.bare:app", "--port", str(port)]
     process = subprocess.Popen(
         [*command, "--workers", str(workers), "--no-access-log", "--log-level", "error"],
@@ -142,19 +143,12 @@ def bare(endpoints: Endpoints, workers: int) -> Iterator[int]:
         cwd=ROOT,
     )
     try:
-        wait_until(lambda: _answers(port), within_s=20)
+        wait_until(lambda: is_up(f"http://127.0.0.1:{port}/"), within_s=20)
         time.sleep(1)
         yield port
     finally:
         process.terminate()
         process.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 if __name__ == "__main__":

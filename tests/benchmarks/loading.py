@@ -21,7 +21,7 @@ _ROUNDS = 3
 _COLUMNS = "event_id, user_id, event_name, occurred_at, properties"
 
 
-def load_rates(stores: Stores, events: int) -> dict[str, float]:
+def load_rates(stores: Stores, events: int, say: Callable[[str], None]) -> dict[str, float]:
     """Rows a second, of the loader from NDJSON and from Parquet, and of psql from CSV."""
     rows = min(events, _ROWS)
     files = {suffix: stores.folder / f"sample.{suffix}" for suffix in ("csv", "ndjson", "parquet")}
@@ -32,9 +32,10 @@ def load_rates(stores: Stores, events: int) -> dict[str, float]:
         "load_parquet_per_s": lambda url: run(url, "load", str(files["parquet"])),
     }
     taken: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(_ROUNDS):
+    for turn in range(_ROUNDS):
         for name, way in ways.items():
             taken[name].append(_timed(stores, way, rows))
+        say(f"loading: round {turn + 1} of {_ROUNDS}")
     for file in files.values():
         file.unlink()
     return {name: rows / median(each) for name, each in taken.items()}

@@ -1,4 +1,4 @@
-"""The service as it runs for its users: `python main.py serve`, two workers, no limits."""
+"""The service as it runs for its users: `python main.py serve`, but without limits."""
 
 import os
 import signal
@@ -25,7 +25,6 @@ TIMEOUT_S = 300
 """No question of the benchmark is refused for being slow."""
 
 _SETTINGS = {
-    "ANALYTICS_WORKERS": "2",
     "ANALYTICS_REQUEST_TIMEOUT_S": str(TIMEOUT_S),
     "ANALYTICS_ACQUIRE_TIMEOUT_S": "60",
     "ANALYTICS_RATE_LIMIT": "0",
@@ -53,12 +52,12 @@ def run(database_url: str, *words: str) -> None:
 
 
 @contextmanager
-def serving(database_url: str, redis_url: str, log: Path) -> Iterator[int]:
-    """The port of a service whose key is KEY, until the end of the block."""
-    _make_key(database_url)
+def serving(database_url: str, redis_url: str, log: Path, workers: int = 2) -> Iterator[int]:
+    """The port of a service, until the end of the block."""
     port = free_port()
     arguments, environment = command(database_url, "serve")
-    more = {"REDIS_URL": redis_url, "ANALYTICS_PORT": str(port), **_SETTINGS}
+    own = {"ANALYTICS_PORT": str(port), "ANALYTICS_WORKERS": str(workers)}
+    more = {"REDIS_URL": redis_url, **own, **_SETTINGS}
     with (
         log.open("wb") as opened,
         running(arguments, {**environment, **more}, opened.fileno()) as process,
@@ -104,7 +103,8 @@ def _is_ready(process: "subprocess.Popen[bytes]", url: str) -> bool:
     return is_up(url)
 
 
-def _make_key(database_url: str) -> None:
+def make_key(database_url: str) -> None:
+    """Let KEY ask."""
     conn = psycopg2.connect(database_url)
     KeysRepo(conn).create("bench", digest_of(KEY), KEY[:8], ["read"])
     conn.close()
