@@ -1,5 +1,7 @@
 """`make bench`: each question asked of everybody, then rates; docs/benchmarks.md tells more."""
 
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -51,6 +53,7 @@ def main(
     events: int, folder: Path | None, parts: tuple[str, ...], names: tuple[str, ...], use_up: bool
 ) -> None:
     """Print the table, and write build/bench.json."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ending all that was started
     wanted = Wanted(events, parts or PARTS, names or tuple(CASES), use_up)
     rows, measured = _stored(folder or ROOT / "build" / f"bench-{events}", wanted)
     measured |= hot_path() if "hot-path" in wanted.parts else {}
