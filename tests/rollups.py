@@ -8,7 +8,7 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import connection
 
-from common.questions import ActiveUsers, EventCounts, Ranged, TopEvents
+from common.questions import ActiveUsers, Counting, EventCounts, TopEvents
 from config.database import Cursor, Database, get_connection
 from repo import answering
 from repo.events import _source
@@ -16,7 +16,7 @@ from repo.raw import Raw
 from repo.rollups.rolled import Rolled
 from repo.sources import Source
 
-ANSWERS: dict[type[Ranged], Any] = {
+ANSWERS: dict[type[Counting], Any] = {
     EventCounts: answering.event_counts,
     TopEvents: answering.top_events,
     ActiveUsers: answering.active_users,
@@ -36,7 +36,7 @@ class Asker:
         with self._connection.snapshot() as cur:
             yield cur
 
-    def compare(self, question: Ranged) -> Any:
+    def compare(self, question: Counting) -> Any:
         """The answer, which both must give."""
         with self.snapshot() as cur:
             source = _source(cur, question)
@@ -48,7 +48,7 @@ class Asker:
             return found
 
 
-def answered(source: Source, question: Ranged, cur: Cursor) -> Any:
+def answered(source: Source, question: Counting, cur: Cursor) -> Any:
     asked = question.range(cur.as_of)
     return ANSWERS[type(question)](source, question, asked, cur.as_of)
 

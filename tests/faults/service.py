@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -102,6 +103,15 @@ class Service:
     def log_lines(self) -> list[dict[str, Any]]:
         lines = self.log.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def settle(self) -> None:
+        """Until what was inserted is folded, and every worker knows of it."""
+        folded = (
+            "select 1 from fold_state where is_current and not exists ("
+            "select from events where not pg_visible_in_snapshot(ingested_xid, snapshot))"
+        )
+        wait_until(lambda: bool(self.query(folded)), within_s=10)
+        time.sleep(1)
 
     def is_ready(self) -> bool:
         try:
