@@ -21,7 +21,12 @@ OLDER_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 KEY = "ask_the-key-of-the-tests"
 
 # An odd zone of the server must change no answer; nothing here has to survive a power cut.
-OPTIONS = {"timezone": "Pacific/Auckland", "fsync": "off", "full_page_writes": "off"}
+OPTIONS = {
+    "timezone": "Pacific/Auckland",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_prepared_transactions": "4",
+}
 
 
 @contextmanager
@@ -60,7 +65,9 @@ def _containers() -> Iterator[Endpoints]:
     from testcontainers.community.postgres import PostgresContainer
     from testcontainers.community.redis import RedisContainer
 
-    with PostgresContainer("postgres:18", driver=None) as postgres, RedisContainer() as redis:
+    server = PostgresContainer("postgres:18", driver=None)
+    server.with_command("postgres -c max_prepared_transactions=4")
+    with server as postgres, RedisContainer() as redis:
         place = f"{redis.get_container_host_ip()}:{redis.get_exposed_port(6379)}"
         yield Endpoints(postgres.get_connection_url(), f"redis://{place}/0")
 

@@ -47,11 +47,13 @@ def due(cur: cursor, generation: int, whole: Span, zones: Sequence[ZoneInfo]) ->
 
 
 def seal(cur: cursor, progress: Progress, spans: Sequence[Span]) -> None:
-    """Write these spans, each the union of what it holds."""
+    """Write these spans, each the union of what it holds; another folder may have sealed some."""
     generation = progress.generation
     whole = Span(min(span.start for span in spans), max(span.end for span in spans))
     sealed = set(sealed_in(cur, generation, whole))
-    parts = {span: _parts(span, sealed) for span in spans}
+    parts = {span: _parts(span, sealed) for span in spans if span not in sealed}
+    if not parts:
+        return
     found = _read(cur, generation, parts.values())
     progress.version += 1
     progress.sealed = progress.version

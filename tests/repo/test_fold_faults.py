@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg2
 import pytest
 from psycopg2.extensions import connection
 from pyroaring import BitMap
 
 from common.questions import ActiveUsers, EventCounts, TopEvents
-from config.database import Cursor
+from config.database import Cursor, DatabaseUnavailable
 from repo.rollups import folder as folder_module
 from repo.rollups import memory as memory_module
 from repo.rollups import seal
@@ -100,7 +99,7 @@ def test_a_folder_that_cannot_get_the_lock_goes_on_later(
         cur.execute("set lock_timeout = '50ms'")
     with other.cursor() as cur:
         cur.execute("begin; lock table fold_state in exclusive mode")
-        with pytest.raises(psycopg2.errors.LockNotAvailable):
+        with pytest.raises(DatabaseUnavailable):
             folder.step()
         cur.execute("commit")
     assert folder.catch_up() == 1
@@ -136,6 +135,19 @@ def test_what_a_failed_step_was_to_seal_is_sealed_by_the_next(
         cur.execute("truncate fold_state, slots, sealed_spans, spans")
     Folder(conn, ZONES).catch_up()
     assert found == sealed(conn)
+
+
+def test_what_another_folder_has_sealed_is_left_alone(
+    conn: connection, other: connection, asker: Asker
+) -> None:
+    """Though an event comes late for it."""
+    insert(conn, ("u1", "view", NOW - 3 * DAY))
+    first, second = Folder(conn, ZONES), Folder(other, ZONES)
+    first.step()
+    second.catch_up()
+    insert(conn, ("u2", "view", NOW - 30 * DAY), ("u3", "view", NOW - 3 * DAY))
+    first.catch_up()
+    asker.compare(EventCounts(last="40d", interval="day", tz="Europe/Berlin"))
 
 
 def fail(*_: object) -> None:

@@ -1,0 +1,193 @@
+"""What is committed is in the next answer, just once, whatever writers and folders are doing."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from psycopg2.extensions import connection, cursor
+
+from common.questions import ActiveUsers, Counting, EventCounts, TopEvents
+from repo.rollups.folder import Folder
+from tests.rollups import Asker, asking, connected
+from utils.zones import zone
+
+SECONDS = 15
+"""How long it goes on; longer finds more."""
+LONGEST_S = 2
+"""How long a transaction is held open."""
+WRITERS, FOLDERS, READERS = 8, 2, 2
+ZONES = [zone("UTC"), zone("Europe/Berlin")]
+INSERT = "insert into events (event_id, user_id, event_name, occurred_at) values (%s, %s, %s, %s)"
+
+Work = Callable[[random.Random], None]
+
+
+def event(rng: random.Random) -> tuple[str, str, str, datetime]:
+    """Now, a little ahead, a little late or very late."""
+    shift = rng.choice(
+        [0, 0, 0, rng.uniform(0, 3), -rng.uniform(0, 7200), -rng.uniform(0, 250_000)]
+    )
+    user = rng.choice(["", *(f"u{n}" for n in range(40)), f"new{rng.randrange(10**6)}"])
+    moment = datetime.now(UTC) + timedelta(seconds=shift)
+    return str(uuid4()), user, rng.choice("abcde"), moment
+
+
+def write(cur: cursor, rng: random.Random) -> None:
+    """One transaction, and part of it may be undone."""
+    cur.execute("begin")
+    for _ in range(rng.randrange(4)):
+        cur.execute(INSERT, event(rng))
+    for _ in range(rng.randrange(3)):
+        cur.execute("savepoint part")
+        cur.execute(INSERT, event(rng))
+        cur.execute(rng.choice(["rollback to part", "release part"]))
+    if rng.random() < 0.1:
+        time.sleep(rng.uniform(0, LONGEST_S))
+    cur.execute("rollback" if rng.random() < 0.15 else "commit")
+
+
+def writer(url: str) -> Work:
+    def work(rng: random.Random) -> None:
+        with connected(url) as conn, conn.cursor() as cur:
+            for _ in range(20):
+                write(cur, rng)
+                time.sleep(rng.uniform(0, 0.1))
+
+    return work
+
+
+def folder(url: str) -> Work:
+    """It sweeps when it takes few at a time, and is replaced now and then."""
+
+    def work(rng: random.Random) -> None:
+        with connected(url) as conn:
+            steps = Folder(conn, ZONES, rng.choice([3, 20, 500_000]))
+            for _ in range(rng.randrange(1, 15)):
+                steps.step()
+                time.sleep(rng.uniform(0, 0.2))
+
+    return work
+
+
+def question(rng: random.Random) -> Counting:
+    now = datetime.now(UTC)
+    ends = [None, now, now + timedelta(hours=1), now.replace(minute=0, second=0, microsecond=0)]
+    start = now - timedelta(seconds=rng.choice([1, 600, 7200, 86400, 300_000]))
+    end = rng.choice(ends)
+    asked: dict[str, Any] = {
+        "start": start,
+        "end": end if end and end > start else None,
+        "tz": rng.choice(["UTC", "Europe/Berlin", "Asia/Kathmandu"]),
+        "event": rng.choice([(), (), ("a",), ("b", "e")]),
+    }
+    kind: type[Counting] = rng.choice([EventCounts, EventCounts, TopEvents, ActiveUsers])
+    if kind is EventCounts:
+        asked["interval"] = rng.choice([None, "hour", "day"])
+    return kind(**asked)
+
+
+def reader(asker: Asker, compared: list[Counting]) -> Work:
+    def work(rng: random.Random) -> None:
+        asked = question(rng)
+        asker.compare(asked)
+        compared.append(asked)
+
+    return work
+
+
+@contextmanager
+def repeated(work: Work, seed: int, failures: list[Exception]) -> Iterator[None]:
+    """In a thread of its own, until the end or the first failure."""
+    is_over, rng = threading.Event(), random.Random(seed)
+
+    def run() -> None:
+        while not is_over.is_set() and not failures:
+            try:
+                work(rng)
+            except Exception as exc:
+                failures.append(exc)
+            except AssertionError as exc:
+                failures.append(RuntimeError(str(exc)))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+@contextmanager
+def prepared(conn: connection) -> Iterator[bool]:
+    """A transaction that is neither committed nor rolled back; whether the server allows it."""
+    with conn.cursor() as cur:
+        cur.execute("show max_prepared_transactions")
+        is_allowed = cur.fetchone() != ("0",)
+        if is_allowed:
+            cur.execute("begin")
+            for n in range(20):
+                cur.execute(INSERT, event(random.Random(n)))
+            cur.execute("prepare transaction 'waits'")
+        try:
+            yield is_allowed
+        finally:
+            cur.execute("select gid from pg_prepared_xacts where database = current_database()")
+            for (gid,) in cur.fetchall():
+                cur.execute("rollback prepared %s", (gid,))
+
+
+def test_an_answer_is_always_that_of_the_events(database_url: str, conn: connection) -> None:
+    compared: list[Counting] = []
+    failures: list[Exception] = []
+    with ExitStack() as stack:
+        is_prepared = stack.enter_context(prepared(conn))
+        askers = [stack.enter_context(asking(database_url)) for _ in range(READERS)]
+        works = [writer(database_url)] * WRITERS + [folder(database_url)] * FOLDERS
+        works += [reader(asker, compared) for asker in askers]
+        with ExitStack() as running:
+            for seed, work in enumerate(works):
+                running.enter_context(repeated(work, random.randrange(10**6) + seed, failures))
+            deadline = time.monotonic() + SECONDS
+            while time.monotonic() < deadline and not failures:
+                time.sleep(0.05)
+        if failures:
+            raise failures[0]
+        compare_at_the_end(askers[0], conn, is_prepared)
+        assert sum(asker.rolled for asker in askers) > 0.9 * len(compared)
+    print(len(compared), "comparisons")
+    assert len(compared) > 10 * SECONDS
+
+
+def compare_at_the_end(asker: Asker, conn: connection, is_prepared: bool) -> None:
+    """All of it, folded and not folded, and what was prepared once it is committed."""
+    whole = EventCounts(last="5d", interval="day")
+    folder = Folder(conn, ZONES)
+    asker.compare(whole)
+    folder.catch_up()
+    before = asker.compare(whole).events
+    if is_prepared:
+        conn.cursor().execute("commit prepared 'waits'")
+        for _ in range(2):
+            assert asker.compare(whole).events > before
+            asker.compare(TopEvents(last="5d"))
+            asker.compare(ActiveUsers(last="5d"))
+            folder.catch_up()
+    assert folder.step().events == 0
+
+
+if __name__ == "__main__":
+    import sys
+
+    from tests.servers import Cluster, open_servers
+
+    SECONDS = int(sys.argv[1])
+    with open_servers() as servers:
+        url = Cluster(servers.database_url).migrated_database()
+        with connected(url) as opened:
+            test_an_answer_is_always_that_of_the_events(url, opened)
