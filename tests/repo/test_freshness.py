@@ -85,7 +85,8 @@ def question(rng: random.Random) -> Counting:
         "tz": rng.choice(["UTC", "Europe/Berlin", "Asia/Kathmandu"]),
         "event": rng.choice([(), (), ("a",), ("b", "e")]),
     }
-    kind: type[Counting] = rng.choice([EventCounts, EventCounts, TopEvents, ActiveUsers])
+    kinds: list[type[Counting]] = [EventCounts, EventCounts, TopEvents, ActiveUsers]
+    kind = rng.choice(kinds)
     if kind is EventCounts:
         asked["interval"] = rng.choice([None, "hour", "day"])
     return kind(**asked)
