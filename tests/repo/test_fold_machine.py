@@ -1,0 +1,115 @@
+"""Events, folds, restarts, rebuilds and kills in any order: answers stay those of the events."""
+
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg2
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from psycopg2.extensions import connection
+
+from common.questions import ActiveUsers, Counting, EventCounts, TopEvents
+from config.database import DatabaseUnavailable
+from repo.rollups import folder as folder_module
+from repo.rollups.folder import Folder
+from tests.events import insert
+from tests.rollups import asking, connected
+from tests.servers import Cluster
+from utils.zones import zone
+
+ZONES = [zone("UTC"), zone("America/New_York")]
+QUESTIONS: list[Counting] = [
+    EventCounts(last="500d"),
+    EventCounts(last="4d", interval="hour", tz="America/New_York", event=("a",)),
+    EventCounts(last="500d", interval="month", tz="Asia/Kathmandu"),
+    TopEvents(last="400d", tz="America/New_York"),
+    ActiveUsers(last="40d", tz="America/New_York"),
+]
+SECONDS_AGO = st.one_of(
+    st.integers(-2, 20),
+    st.integers(0, 7200),
+    st.integers(0, 100).map(lambda hours: hours * 3600),
+    st.integers(0, 480).map(lambda days: days * 86_400),
+)
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(["", "u1", "u2", "u3"]), st.sampled_from("abc"), SECONDS_AGO),
+    min_size=1,
+    max_size=6,
+)
+
+
+class Folding(RuleBasedStateMachine):
+    """One folder at a time, as in production; it may be killed before any part of its work."""
+
+    cluster: Cluster
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        url = self.cluster.migrated_database()
+        self.stack.callback(self.cluster.drop, url)
+        self.url = url
+        self.conn = self.stack.enter_context(connected(url))
+        self.asker = self.stack.enter_context(asking(url))
+        self.restarted(2)
+
+    def teardown(self) -> None:
+        self.stack.close()
+
+    @rule(events=EVENTS)
+    def written(self, events: list[tuple[str, str, int]]) -> None:
+        now = datetime.now(UTC)
+        insert(self.conn, *((u, name, now - timedelta(seconds=ago)) for u, name, ago in events))
+
+    @rule()
+    def stepped(self) -> None:
+        self.folder.step()
+
+    @rule()
+    def caught_up(self) -> None:
+        self.folder.catch_up()
+
+    @rule(most=st.sampled_from([1, 2, 500_000]))
+    def restarted(self, most: int) -> None:
+        self.folding = self.stack.enter_context(connected(self.url))
+        self.folder = Folder(self.folding, ZONES, most)
+
+    @rule(part=st.sampled_from(["fold", "seal", "store", "_switch"]), does_begin=st.booleans())
+    def killed(self, part: str, does_begin: bool) -> None:
+        """In a transaction; the steps before it are committed."""
+        with pytest.MonkeyPatch.context() as patch, suppress(DatabaseUnavailable, psycopg2.Error):
+            patch.setattr(folder_module, part, self._ending(getattr(folder_module, part)))
+            if does_begin:
+                self.folder.rebuild()
+            self.folder.catch_up()
+        self.restarted(500_000)
+
+    @rule()
+    def rebuilt(self) -> None:
+        self.folder.rebuild()
+
+    @invariant()
+    def answers_are_those_of_the_events(self) -> None:
+        for question in QUESTIONS:
+            self.asker.compare(question)
+
+    def _ending(self, part: Any) -> Any:
+        def ending(*given: Any) -> Any:
+            end(self.conn, self.folding)
+            return part(*given)
+
+        return ending
+
+
+def end(conn: connection, victim: connection) -> None:
+    with conn.cursor() as cur:
+        cur.execute("select pg_terminate_backend(%s, 5000)", (victim.info.backend_pid,))
+
+
+def test_no_order_of_what_happens_changes_an_answer(cluster: Cluster) -> None:
+    machine = type("Folding", (Folding,), {"cluster": cluster})
+    shorter = settings(max_examples=20, stateful_step_count=15)
+    run_state_machine_as_test(machine, settings=shorter)
