@@ -14,6 +14,7 @@ from commands.load import load
 from commands.migrate import migrate
 from commands.rollup import rollup
 from commands.serve import serve
+from commands.verify import verify
 from config.settings import Settings, load_settings
 from routes.door import open_door
 from services.resources import open_resources
@@ -47,7 +48,7 @@ def cli() -> None:
     """Exact, fresh answers about a platform's events."""
 
 
-for command in (serve, migrate, load, demo, rollup, keys):
+for command in (serve, migrate, load, demo, rollup, verify, keys):
     cli.add_command(command)
 
 if __name__ == "__main__":

@@ -421,13 +421,24 @@ def test_rejects_that_cannot_be_written_stop_nothing(
     assert stored(conn) == [ID.format(2)]
 
 
+def _heeding_interrupts() -> None:
+    """Shells have what they start in the background ignore them, and so would the load."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_load_that_is_stopped_tells_what_it_did(
     conn: connection, environment: dict[str, str], number: int
 ) -> None:
     command = [sys.executable, str(ROOT / "main.py"), "load", str(GIT_HISTORY), "--batch", "1000"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heeding_interrupts,
+    ) as process:
         wait_until(lambda: len(stored(conn)) > 5000, within_s=30)
         process.send_signal(number)
         told, complained = process.communicate()

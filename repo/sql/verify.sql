@@ -1,0 +1,375 @@
+-- name: verify_begin
+-- All that is compared is seen at one moment. Sorts get memory, since each is of a bounded size.
+begin isolation level repeatable read read only;
+set local work_mem = '64MB';
+set local jit = off;
+
+-- name: verify_state
+select generation,
+       cluster = (select system_identifier from pg_control_system()),
+       snapshot::text,
+       sweeping_to::text,
+       swept_until::text,
+       folded_at::text
+from   fold_state
+where  is_current;
+
+-- name: verify_edges
+-- Where UTC months begin, from the first event to after the last, in slots.
+select   (extract(epoch from month at time zone 'UTC') / 900)::int
+from     (select min(occurred_at) at time zone 'UTC' as first,
+                 max(occurred_at) at time zone 'UTC' as last
+          from   events) as events
+cross    join generate_series(date_trunc('month', first), last + interval '1 month',
+                              interval '1 month') as month
+order    by 1;
+
+-- name: verify_names
+select name_id, event_name from event_names;
+
+-- name: verify_held
+-- How many events the slots of a range hold, folded or not.
+copy (
+    select   date_bin('15 minutes', occurred_at, timestamptz 'epoch'), count(*)
+    from     events
+    where    occurred_at >= timestamptz 'epoch' + %(start)s * interval '15 minutes'
+    and      occurred_at <  timestamptz 'epoch' + %(end)s * interval '15 minutes'
+    group    by 1
+    order    by 1
+) to stdout (format binary);
+
+-- name: verify_recount
+-- What slots should hold: by slot, name and user; 0 is nobody, -1 is whom no dictionary knows.
+copy (
+    select   date_bin('15 minutes', occurred_at, timestamptz 'epoch'),
+             coalesce(name_id, -1),
+             case when user_id = '' then 0 else coalesce(ordinal, -1) end,
+             count(*)
+    from     events
+    left     join event_names using (event_name)
+    left     join users using (user_id)
+    where    occurred_at >= timestamptz 'epoch' + %(start)s * interval '15 minutes'
+    and      occurred_at <  timestamptz 'epoch' + %(end)s * interval '15 minutes'
+    and      occurred_at <  %(folded_at)s
+    and      (pg_visible_in_snapshot(ingested_xid, %(snapshot)s)
+              or (pg_visible_in_snapshot(ingested_xid, %(sweeping_to)s)
+                  and occurred_at < %(swept_until)s))
+    group    by 1, 2, 3
+    order    by 1, 2, 3
+) to stdout (format binary);
+
+-- name: verify_slots
+copy (
+    select slot, slot + 1, name_id, events, users
+    from   slots
+    where  generation = %(generation)s
+    and    slot >= %(start)s
+    and    slot < %(end)s
+) to stdout (format binary);
+
+-- name: verify_spans
+copy (
+    select found.*
+    from   unnest(%(starts)s::int[], %(ends)s::int[]) as wanted (start_slot, end_slot)
+    cross  join lateral (
+        select start_slot, end_slot, name_id, events, users
+        from   spans
+        where  generation = %(generation)s
+        and    spans.start_slot = wanted.start_slot
+        and    spans.end_slot = wanted.end_slot
+        offset 0  -- one look into the index for each span, whatever the planner knows
+    ) as found
+) to stdout (format binary);
+
+-- name: verify_sealed
+-- The spans that begin in a range and are sealed, or have rows all the same.
+select   start_slot, end_slot, bool_or(is_sealed)
+from     (select start_slot, end_slot, true as is_sealed
+          from   sealed_spans
+          where  generation = %(generation)s
+          and    start_slot >= %(start)s
+          and    start_slot < %(end)s
+          union  all
+          select start_slot, end_slot, false
+          from   spans
+          where  generation = %(generation)s
+          and    start_slot >= %(start)s
+          and    start_slot < %(end)s) as span
+group    by 1, 2
+order    by 1, 2;
+
+-- name: verify_ahead
+-- Events that were folded before their time, and those that wait: where they are not the same.
+select   occurred_at::text, event_name, sum(stored)::bigint, sum(recounted)::bigint
+from     (select occurred_at, event_name, user_id, 1 as stored, 0 as recounted
+          from   ahead
+          where  generation = %(generation)s
+          union  all
+          select occurred_at, event_name, user_id, 0, 1
+          from   events
+          where  occurred_at >= %(folded_at)s
+          and    (pg_visible_in_snapshot(ingested_xid, %(snapshot)s)
+                  or (pg_visible_in_snapshot(ingested_xid, %(sweeping_to)s)
+                      and occurred_at < %(swept_until)s))) as waiting
+group    by occurred_at, event_name, user_id
+having   sum(stored) <> sum(recounted)
+order    by occurred_at, event_name, user_id;
+
+-- name: verify_ahead_rows
+select count(*) from ahead where generation = %(generation)s;
+
+-- name: verify_users
+-- Each id has one ordinal of its own; the indexes that say so are not asked.
+select count(*), count(distinct user_id), count(distinct ordinal), count(*) filter (where ordinal <= 0)
+from   users;
+
+-- name: verify_event_names
+select count(*), count(distinct event_name), count(distinct name_id), count(*) filter (where name_id <= 0)
+from   event_names;
+
+-- name: verify_fold_state
+-- What readers conclude from the row: where slots begin, and which changes of spans to look for.
+select first_slot,
+       (select min(slot) from slots where slots.generation = fold_state.generation),
+       sealed,
+       (select max(version) from sealed_spans where sealed_spans.generation = fold_state.generation)
+from   fold_state
+where  generation = %(generation)s;
+
+-- name: verify_random_hour
+-- The hour of the first event from a random moment on, and how many events it holds up to a limit.
+with range as (
+    select min(occurred_at) as first, max(occurred_at) as last from events
+),
+hour as (
+    select   date_bin('1 hour', occurred_at, timestamptz 'epoch') as start
+    from     events
+    where    occurred_at >= (select first + (last - first) * random() from range)
+    order    by occurred_at
+    limit    1
+)
+select (extract(epoch from start) / 900)::int,
+       (select count(*)
+        from   (select
+                from   events
+                where  occurred_at >= start
+                and    occurred_at < start + interval '1 hour'
+                limit  %(limit)s) as held)
+from   hour;
+
+-- name: verify_random_span
+-- One of the sealed spans over a slot that are longer than an hour, at most a month back.
+select   start_slot, end_slot
+from     sealed_spans
+where    generation = %(generation)s
+and      start_slot <= %(slot)s
+and      start_slot > %(slot)s - 31 * 96
+and      end_slot > %(slot)s
+and      end_slot - start_slot > 4
+order    by random()
+limit    1;
+
+-- name: verify_random_name
+-- All names together as often as any one of them.
+select   name_id
+from     (select 0 as name_id, random() < 0.5 as is_first
+          union  all
+          (select name_id, random() < 0.5 from event_names order by random() limit 1)) as name
+order    by is_first desc, name_id
+limit    1;
+
+-- name: verify_slots_of_name
+copy (
+    select slot, slot + 1, name_id, events, users
+    from   slots
+    where  generation = %(generation)s
+    and    name_id = %(name_id)s
+    and    slot >= %(start)s
+    and    slot < %(end)s
+) to stdout (format binary);
+
+-- name: verify_zones
+-- The zones that have numbers, and their days: those that should be there, and those that are.
+select   zone,
+         least(min(day), (select (timestamptz 'epoch' + first_slot * interval '15 minutes')
+                                 at time zone zone
+                          from   fold_state
+                          where  generation = %(generation)s)::date),
+         greatest(max(day), (%(folded_at)s::timestamptz at time zone zone)::date) + 1
+from     (select zone, day from day_users
+          union  all
+          select zone, day from day_events
+          union  all
+          select zone, day from numbers_due) as days
+group    by zone
+order    by zone;
+
+-- name: verify_waiting
+-- Days that may be behind: those that are due, and those that events change which are not folded.
+select day
+from   numbers_due
+where  zone = %(zone)s
+union
+select day + reach
+from   (select distinct (occurred_at at time zone %(zone)s)::date as day
+        from   events
+        where  ingested_xid >= pg_snapshot_xmin(%(snapshot)s)
+        and    not pg_visible_in_snapshot(ingested_xid, %(snapshot)s)
+        union
+        select distinct (occurred_at at time zone %(zone)s)::date
+        from   events
+        where  occurred_at >= %(folded_at)s
+        and    occurred_at < now()) as changed
+cross  join generate_series(-1, 30) as reach;
+
+-- name: verify_numbers_rows
+select count(*) from day_users where zone = %(zone)s and day >= %(first)s and day < %(end)s
+union  all
+select count(*) from day_events where zone = %(zone)s and day >= %(first)s and day < %(end)s;
+
+-- name: verify_calendar
+-- Each day since the first event has a row, and begins and ends where its date does.
+with day as (
+    select day::date
+    from   fold_state,
+           generate_series(
+               ((timestamptz 'epoch' + first_slot * interval '15 minutes')
+                at time zone %(zone)s)::date,
+               (%(folded_at)s::timestamptz at time zone %(zone)s)::date,
+               interval '1 day') as day
+    where  generation = %(generation)s
+)
+select   'day_users', day::text, 'no row', 'a row'
+from     day
+where    day >= %(first)s
+and      day < %(end)s
+and      day <> all(%(waiting)s::date[])
+and      not exists (select
+                     from   day_users
+                     where  zone = %(zone)s
+                     and    day_users.day = day.day)
+union    all
+select   'day_users', day::text, starts_at || '/' || ends_at, 'where the date begins and ends'
+from     day_users
+where    zone = %(zone)s
+and      day >= %(first)s
+and      day < %(end)s
+and      ((starts_at at time zone zone)::date < day
+          or ((starts_at - interval '1 us') at time zone zone)::date >= day
+          or (ends_at at time zone zone)::date <= day
+          or ((ends_at - interval '1 us') at time zone zone)::date > day)
+order    by 2;
+
+-- name: verify_day_events
+with place as (
+    select array_agg(day order by day) as days,
+           array_agg(starts_at order by day) as starts,
+           array_agg(ends_at order by day) as ends
+    from   day_users
+    where  zone = %(zone)s
+    and    day >= %(first)s
+    and    day < %(end)s
+),
+held as (
+    select width_bucket(occurred_at, starts) as place, occurred_at, event_name, user_id
+    from   place
+    join   events on occurred_at >= starts[1] and occurred_at < ends[array_upper(ends, 1)]
+    where  occurred_at < %(folded_at)s
+    and    (pg_visible_in_snapshot(ingested_xid, %(snapshot)s)
+            or (pg_visible_in_snapshot(ingested_xid, %(sweeping_to)s)
+                and occurred_at < %(swept_until)s))
+),
+counted as (
+    select   days[held.place] as day,
+             event_name,
+             count(*) as events,
+             count(distinct nullif(user_id, '')) as users
+    from     held, place
+    where    occurred_at < ends[held.place]
+    group    by 1, 2
+),
+stored as (
+    select day, event_name, events, users
+    from   day_events
+    where  zone = %(zone)s
+    and    day >= %(first)s
+    and    day < %(end)s
+)
+select   'day_events',
+         day || ' ' || quote_literal(event_name),
+         coalesce(stored.events || ' events, ' || stored.users || ' users', 'no row'),
+         coalesce(counted.events || ' events, ' || counted.users || ' users', 'no row')
+from     stored
+full     join counted using (day, event_name)
+where    (stored.events, stored.users) is distinct from (counted.events, counted.users)
+and      day <> all(%(waiting)s::date[])
+order    by day, event_name;
+
+-- name: verify_day_users
+-- A user is active from a day on until the window has passed, or until a later day of theirs goes on.
+with place as (
+    select array_agg(day order by day) as days,
+           array_agg(starts_at order by day) as starts,
+           array_agg(ends_at order by day) as ends
+    from   day_users
+    where  zone = %(zone)s
+    and    day >= %(first)s::date - 29
+    and    day < %(end)s
+),
+held as (
+    select width_bucket(occurred_at, starts) as place, occurred_at, user_id
+    from   place
+    join   events on occurred_at >= starts[1] and occurred_at < ends[array_upper(ends, 1)]
+    where  occurred_at < %(folded_at)s
+    and    (pg_visible_in_snapshot(ingested_xid, %(snapshot)s)
+            or (pg_visible_in_snapshot(ingested_xid, %(sweeping_to)s)
+                and occurred_at < %(swept_until)s))
+),
+active as (
+    select   days[held.place] as day, user_id, count(*) as events
+    from     held, place
+    where    occurred_at < ends[held.place]
+    group    by 1, 2
+),
+followed as (
+    select day, lead(day) over (partition by user_id order by day) as next
+    from   active
+    where  user_id <> ''
+),
+change as (
+    select day, events, 0 as dau, 0 as wau, 0 as mau from active
+    union  all
+    select day, 0, 1, 1, 1 from followed
+    union  all
+    select day + 1, 0, -1, 0, 0 from followed
+    union  all
+    select least(day + 7, next), 0, 0, -1, 0 from followed
+    union  all
+    select least(day + 30, next), 0, 0, 0, -1 from followed
+    union  all
+    select unnest(days), 0, 0, 0, 0 from place
+),
+counted as (
+    select   day,
+             sum(events) as events,
+             sum(sum(dau)) over by_day as dau,
+             sum(sum(wau)) over by_day as wau,
+             sum(sum(mau)) over by_day as mau
+    from     change
+    group    by day
+    window   by_day as (order by day)
+)
+select   'day_users',
+         day::text,
+         format('%%s events, %%s, %%s and %%s users', stored.events, stored.dau, stored.wau,
+                stored.mau),
+         format('%%s events, %%s, %%s and %%s users', counted.events, counted.dau, counted.wau, counted.mau)
+from     day_users as stored
+join     counted using (day)
+where    zone = %(zone)s
+and      day >= %(first)s
+and      day < %(end)s
+and      (stored.events, stored.dau, stored.wau, stored.mau)
+         is distinct from (counted.events, counted.dau, counted.wau, counted.mau)
+and      day <> all(%(waiting)s::date[])
+order    by day;

@@ -1,0 +1,55 @@
+"""The numbers of days, against what is counted anew from the events."""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import NamedTuple
+
+from psycopg2.extensions import connection, cursor
+
+from repo.verify.findings import Difference, Findings
+from repo.verify.snapshot import SQL, State, snapshot
+
+_AT_ONCE = timedelta(days=92)
+_CHECKS = ("verify_calendar", "verify_day_users", "verify_day_events")
+
+
+class Days(NamedTuple):
+    """first <= day < end, in a zone."""
+
+    zone: str
+    first: date
+    end: date
+
+
+def verify_numbers(conn: connection, findings: Findings) -> None:
+    """All days of all zones that have numbers; those that wait to be counted anew are left out.
+
+    Raises: Unverifiable, DatabaseUnavailable.
+    """
+    with snapshot(conn) as (cur, state):
+        cur.execute(SQL["verify_zones"], state.folded())
+        zones = [Days(*row) for row in cur]
+    for days in zones:
+        for part in _parts(days):
+            with snapshot(conn) as (cur, state):
+                _verify(cur, state, part, findings)
+
+
+def _parts(days: Days) -> Iterator[Days]:
+    first = days.first
+    while first < days.end:
+        end = min(first + _AT_ONCE, days.end)
+        yield Days(days.zone, first, end)
+        first = end
+
+
+def _verify(cur: cursor, state: State, days: Days, findings: Findings) -> None:
+    given = {**days._asdict(), **state.folded()}
+    cur.execute(SQL["verify_waiting"], given)
+    given["waiting"] = [day for (day,) in cur]
+    cur.execute(SQL["verify_numbers_rows"], given)
+    findings.rows += sum(rows for (rows,) in cur)
+    for check in _CHECKS:
+        cur.execute(SQL[check], given)
+        for table, place, stored, true in cur:
+            findings.differs(Difference(table, f"{days.zone} {place}", stored, true))

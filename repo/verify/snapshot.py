@@ -1,0 +1,92 @@
+"""One moment of the database, and up to where the folder had come at it."""
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+import psycopg2
+from psycopg2 import errors
+from psycopg2.extensions import connection, cursor
+
+from config.database import DatabaseUnavailable
+from repo.statements import statements
+
+SQL = statements("verify")
+
+FIRST, AFTER = -(2**31), 2**31 - 1
+"""Slots are integers of 4 bytes."""
+
+
+class Unverifiable(Exception):
+    """There is nothing that could be verified."""
+
+
+class Span(NamedTuple):
+    """start <= slot < end."""
+
+    start: int
+    end: int
+
+    def on_the_clock(self) -> "Span":
+        """From 1970 on: PostgreSQL's calendar does not reach as far back as integers do."""
+        return Span(max(self.start, 0), max(self.end, 0))
+
+    def shared(self, other: "Span") -> "Span":
+        return Span(max(self.start, other.start), min(self.end, other.end))
+
+
+class State(NamedTuple):
+    """The row of fold_state that questions ask."""
+
+    generation: int
+    is_of_this_cluster: bool
+    snapshot: str
+    sweeping_to: str
+    swept_until: str
+    folded_at: str
+
+    def folded(self) -> dict[str, Any]:
+        """What tells the events that are folded from those that are not."""
+        return self._asdict()
+
+
+@contextmanager
+def snapshot(conn: connection) -> Iterator[tuple[cursor, State]]:
+    """A transaction that only reads; `conn` must be in autocommit.
+
+    Raises: Unverifiable, DatabaseUnavailable.
+    """
+    try:
+        with conn.cursor() as cur:
+            cur.execute(SQL["verify_begin"])
+            try:
+                yield cur, _state(cur)
+            finally:
+                with suppress(psycopg2.InterfaceError, psycopg2.OperationalError):
+                    cur.execute("rollback")
+    except errors.UndefinedTable as exc:
+        raise Unverifiable("the schema is missing: run `python main.py migrate`") from exc
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
+        raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
+
+
+def copied(cur: cursor, statement: str, given: Mapping[str, Any]) -> bytes:
+    """What a COPY ... TO STDOUT gives."""
+    sent = io.BytesIO()
+    cur.copy_expert(cur.mogrify(statement, given), sent)
+    return sent.getvalue()
+
+
+def _state(cur: cursor) -> State:
+    cur.execute(SQL["verify_state"])
+    row = cur.fetchone()
+    if row is None:
+        raise Unverifiable("there are no rollups that questions ask: the folder has yet to run")
+    state = State(*row)
+    if not state.is_of_this_cluster:
+        raise Unverifiable(
+            "the rollups were made in another cluster, and questions do not ask them: "
+            "its transaction ids tell nothing here"
+        )
+    return state

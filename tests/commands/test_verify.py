@@ -1,0 +1,242 @@
+"""`python main.py verify`: silent about what is true, and nothing that is planted is missed."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from psycopg2.extensions import connection
+from pyroaring import BitMap
+
+from commands.verify import verified
+from repo.rollups.folder import Folder
+from repo.verify.sample import verify_sample
+from tests.events import insert
+from utils.zones import zone
+
+MAIN = [sys.executable, str(Path(__file__).parents[2] / "main.py")]
+ZONES = [zone("UTC"), zone("Europe/Berlin")]
+NOW = datetime.now(UTC)
+OLD = datetime(2026, 1, 31, 22, 50, tzinfo=UTC)
+"""Of January in UTC; the next half of an hour is of February in Berlin."""
+
+
+def events() -> Iterator[tuple[str, str, datetime]]:
+    for n in range(200):
+        yield f"u{n % 7}", ("view", "buy")[n % 2], OLD + timedelta(minutes=7 * n)
+    yield "", "view", OLD
+    yield "u1", "view", NOW - timedelta(minutes=1)
+    yield "u2", "view", NOW + timedelta(days=2)
+
+
+@pytest.fixture
+def folded(conn: connection) -> connection:
+    insert(conn, *events())
+    Folder(conn, ZONES).catch_up()
+    return conn
+
+
+def changed(conn: connection, text: str, *values: object) -> int:
+    with conn.cursor() as cur:
+        cur.execute(text, values)
+        return cur.rowcount
+
+
+def told(url: str) -> list[str]:
+    return [str(difference) for difference in verified(url).told]
+
+
+def test_the_command_is_quiet_about_what_is_true(folded: connection, database_url: str) -> None:
+    environment = {**os.environ, "DATABASE_URL": database_url}
+    process = subprocess.run([*MAIN, "verify"], env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    pattern = r"Compared ([\d,]+) rows with 202 events in \d+\.\d s: all are true\.\n"
+    found = re.fullmatch(pattern, process.stdout)
+    assert found is not None, process.stdout
+    with folded.cursor() as cur:
+        tables = ("slots", "spans", "ahead", "users", "event_names", "day_users", "day_events")
+        cur.execute("select " + " + ".join(f"(select count(*) from {name})" for name in tables))
+        assert int(found[1].replace(",", "")) == (cur.fetchone() or (0,))[0]
+
+
+def test_the_command_tells_what_differs(folded: connection, database_url: str) -> None:
+    assert changed(folded, "update slots set events = events + 1 where name_id = 0") == 95
+    environment = {**os.environ, "DATABASE_URL": database_url}
+    process = subprocess.run([*MAIN, "verify"], env=environment, capture_output=True, text=True)
+    assert process.returncode == 1
+    lines = process.stdout.splitlines()
+    assert lines[0] == (
+        "slots 2026-01-31T22:45Z/2026-01-31T23:00Z all names: "
+        "stored 4 events, 2 users; true 3 events, 2 users"
+    )
+    assert re.fullmatch(r"\.\.\. and \d+ more\.", lines[-2])
+    assert re.search(r": \d+ differ\.$", lines[-1])
+
+
+def test_what_cannot_be_verified_does_not_pass(conn: connection, database_url: str) -> None:
+    environment = {**os.environ, "DATABASE_URL": database_url}
+    process = subprocess.run([*MAIN, "verify"], env=environment, capture_output=True, text=True)
+    assert process.returncode == 1
+    assert process.stderr.startswith("Error: nothing was verified: there are no rollups")
+
+
+PLANTED = {
+    "a count of a slot": (
+        "update slots set events = 9 where (slot, name_id) = (select slot, name_id from slots "
+        "where name_id > 0 order by slot, name_id limit 1)",
+        "slots 2026-01-31T22:45Z/2026-01-31T23:00Z '",
+    ),
+    "a count of a span": (
+        "update spans set events = 9 where (start_slot, end_slot, name_id) = (select start_slot, "
+        "end_slot, name_id from spans where name_id = 0 order by end_slot - start_slot desc, "
+        "start_slot limit 1)",
+        "spans 2026-01-01T00:00Z/2026-02-01T00:00Z all names: stored 9 events, 7 users; "
+        "true 11 events, 7 users",
+    ),
+    "a row of a slot is missing": (
+        "delete from slots where name_id = 0 and slot = (select max(slot) from slots)",
+        "all names: stored no row; true 1 events, 1 users",
+    ),
+    "a row of a span is missing": (
+        "delete from spans where name_id = 0 and (start_slot, end_slot) = (select start_slot, "
+        "end_slot from spans order by end_slot - start_slot desc, start_slot limit 1)",
+        "all names: stored no row; true 11 events, 7 users",
+    ),
+    "a slot without events": (
+        "insert into slots select generation, slot - 5, name_id, events, users from slots "
+        "where name_id = 0 and slot = (select min(slot) from slots)",
+        "all names: stored 3 events, 2 users; true no row",
+    ),
+    "a slot of ages ago": (
+        "insert into slots select generation, -2147483648, name_id, events, users from slots "
+        "where name_id = 0 and slot = (select min(slot) from slots)",
+        "slots slot -2147483648",
+    ),
+    "rows of a span that is not sealed": (
+        "delete from sealed_spans where (start_slot, end_slot) = (select start_slot, end_slot "
+        "from spans order by end_slot - start_slot desc, start_slot limit 1)",
+        "stored rows; true not sealed, so no rows",
+    ),
+    "a sealed span that has events and no rows": (
+        "insert into sealed_spans select generation, min(slot), max(slot), 1 from slots group by 1",
+        "all names: stored no row; true 201 events, 7 users",
+    ),
+    "an ordinal of another user": (
+        "update users set ordinal = default where user_id = 'u3'",
+        "users (with 8)",
+    ),
+    "a user without ordinal": ("delete from users where user_id = 'u3'", "one without ordinal"),
+    "names that are exchanged": (
+        "update event_names set event_name = case event_name when 'buy' then 'x' else 'buy' end",
+        "'x': stored",
+    ),
+    "an event that waits": ("delete from ahead", "ahead "),
+    "an event that waits twice": ("insert into ahead select * from ahead", "ahead "),
+    "where slots begin": ("update fold_state set first_slot = first_slot + 1", "first_slot"),
+    "when spans changed": ("update fold_state set sealed = 0", "fold_state sealed: stored 0"),
+    "a generation nobody asks": (
+        "update slots set generation = generation + 1 where slot = (select min(slot) from slots)",
+        "stored no row",
+    ),
+    "a count of a day": (
+        "update day_users set events = events + 1 where zone = 'UTC' and day = '2026-01-31'",
+        "day_users UTC 2026-01-31: stored 12 events, 7, 7 and 7 users; "
+        "true 11 events, 7, 7 and 7 users",
+    ),
+    "dau": ("update day_users set dau = 3 where day = '2026-02-02'", "day_users UTC 2026-02-02"),
+    "wau": ("update day_users set wau = 3 where day = '2026-02-05'", "day_users UTC 2026-02-05"),
+    "mau": ("update day_users set mau = 3 where day = '2026-03-02'", "0, 0 and 3 users; true"),
+    "an edge of a day": (
+        "update day_users set ends_at = ends_at + interval '1 second' "
+        "where zone = 'Europe/Berlin' and day = '2026-02-01'",
+        "day_users Europe/Berlin 2026-02-01: stored",
+    ),
+    "a day is missing": (
+        "delete from day_users where zone = 'UTC' and day = '2026-03-02'",
+        "day_users UTC 2026-03-02: stored no row",
+    ),
+    "a day too much": (
+        "update day_users set day = day + 60 where zone = 'UTC' and day = current_date",
+        "day_users UTC",
+    ),
+    "users of a name": (
+        "update day_events set users = users + 1 "
+        "where (zone, day, event_name) = ('UTC', '2026-02-01', 'buy')",
+        "day_events UTC 2026-02-01 'buy': stored",
+    ),
+    "a name of a day is missing": (
+        "delete from day_events where (zone, day, event_name) = ('UTC', '2026-02-01', 'buy')",
+        "day_events UTC 2026-02-01 'buy': stored no row",
+    ),
+    "a name that no event has": (
+        "insert into day_events values ('UTC', '2026-03-01', 'sold', 1, 1)",
+        "day_events UTC 2026-03-01 'sold': stored 1 events, 1 users; true no row",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_what_is_planted_is_found(folded: connection, database_url: str, name: str) -> None:
+    statement, line = PLANTED[name]
+    assert changed(folded, statement) > 0
+    found = told(database_url)
+    assert any(line in each for each in found), found
+
+
+@pytest.mark.parametrize("table", ["slots", "spans"])
+@pytest.mark.parametrize("bit", ["more", "less", "other"])
+def test_one_bit_is_found(folded: connection, database_url: str, table: str, bit: str) -> None:
+    """In each table, whatever row it is in."""
+    with folded.cursor() as cur:
+        cur.execute(f"select ctid, users from {table} order by random() limit 1")
+        row, stored = cur.fetchone() or ("", b"")
+    users = BitMap.deserialize(bytes(stored))
+    if bit != "more":
+        users.remove(users.max() if users else 0)
+    if bit != "less":
+        users.add(1_000_000)
+    changed(folded, f"update {table} set users = %s where ctid = %s", users.serialize(), row)
+    (line,) = told(database_url)
+    assert line.startswith(table)
+
+
+def test_days_that_wait_are_not_compared(folded: connection, database_url: str) -> None:
+    """What came in since, folded or not, is true."""
+    insert(folded, ("u9", "view", OLD), ("u9", "view", NOW - timedelta(seconds=30)))
+    assert told(database_url) == []
+    Folder(folded, ZONES).step()
+    assert told(database_url) == []
+
+
+def test_a_sweep_under_way_is_true(conn: connection, database_url: str) -> None:
+    insert(conn, *events())
+    folder = Folder(conn, ZONES, most=50)
+    folder.catch_up()
+    insert(conn, *events())
+    for _ in range(6):
+        folder.step()
+        assert told(database_url) == []
+
+
+def test_a_sample_finds_what_it_looks_at(folded: connection) -> None:
+    assert verify_sample(folded).differences == 0
+    changed(folded, "update slots set events = events + 1")
+    found = verify_sample(folded)
+    assert found.differences > 0
+    assert found.rows > 0
+
+
+def test_a_sample_compares_days_and_months_with_their_slots(conn: connection) -> None:
+    insert(conn, *(event for event in events() if event[2] < NOW - timedelta(days=1)))
+    Folder(conn, ZONES).catch_up()
+    changed(conn, "update spans set events = events + 1 where end_slot - start_slot > 4")
+    assert any(verify_sample(conn).differences for _ in range(40))
+
+
+def test_a_sample_of_nothing_finds_nothing(conn: connection) -> None:
+    Folder(conn, ZONES).catch_up()
+    assert verify_sample(conn).differences == 0
