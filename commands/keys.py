@@ -15,6 +15,7 @@ from services.auth import new_secret
 from services.servers import database_server
 
 _SCOPES = ("read", "write", "admin")
+_LONGEST = 100
 
 
 @click.group()
@@ -22,8 +23,14 @@ def keys() -> None:
     """Create, list, rotate and revoke the keys of callers."""
 
 
+def _checked_name(_: click.Context, __: click.Parameter, name: str) -> str:
+    if not name.isprintable() or name != name.strip() or not 0 < len(name.encode()) <= _LONGEST:
+        raise click.BadParameter(f"must be 1 to {_LONGEST} bytes of text on one line")
+    return name
+
+
 @keys.command()
-@click.argument("name")
+@click.argument("name", callback=_checked_name)
 @click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(_SCOPES))
 @one_line_errors
 def create(name: str, scopes: tuple[str, ...]) -> None:

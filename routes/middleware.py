@@ -25,6 +25,7 @@ _FRAMES = 8
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _CLIENT_GONE = 499  # nobody was there to answer
+_LISTS = frozenset({b"accept", b"accept-encoding", b"cache-control", b"if-none-match"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -38,6 +39,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["headers"] = _joined(scope["headers"])
         token = request_id.set(_request_id(scope))
         scope.setdefault("state", {})["began"] = time.monotonic()
         exchange = _Exchange(scope, send)
@@ -153,6 +155,17 @@ def _without_values(error: BaseException) -> list[str]:
     ]
     kind = f"{type(error).__name__} {getattr(error, 'pgcode', None) or ''}".strip()
     return [*(_without_values(cause) if cause else []), kind, *frames]
+
+
+def _joined(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Lists may come in several lines, which mean the same as one (RFC 9110, 5.3)."""
+    lists = [header for header in headers if header[0] in _LISTS]
+    whole: dict[bytes, bytes] = {}
+    for name, value in lists:
+        whole[name] = whole[name] + b", " + value if name in whole else value
+    if len(whole) == len(lists):
+        return headers
+    return [*(header for header in headers if header[0] not in _LISTS), *whole.items()]
 
 
 def _request_id(scope: Scope) -> str:

@@ -20,6 +20,7 @@ from services.cache_service import CacheService, Limits
 from services.delivery import Known, Looks
 from services.editions import Editions
 from services.memory import Memory
+from services.readiness import Readiness
 from services.servers import servers
 from services.tracing import traced
 from utils.postgres import database_identity
@@ -37,6 +38,7 @@ class Resources:
     cache: CacheService
     answers: AnswerService
     keys: KeyRing
+    readiness: Readiness
     memory: Memory[Looks, Known]
     limits: Limits
     request_s: float
@@ -82,6 +84,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             cache,
             answers,
             keys,
+            Readiness(database, cache, within_s=settings.request_timeout_s),
             memory,
             limits,
             settings.request_timeout_s,

@@ -7,9 +7,19 @@ from contextlib import closing
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
-from common.metrics import FOLD_SECONDS, FOLDED_EVENTS, SEALED_SPANS, TAIL_EVENTS, TAIL_SECONDS
+from common.metrics import (
+    DRIFT,
+    FOLD_SECONDS,
+    FOLDED_EVENTS,
+    SEALED_SPANS,
+    TAIL_EVENTS,
+    TAIL_SECONDS,
+    VERIFIED_ROWS,
+)
 from config.database import DatabaseError, connect
 from repo.rollups.folder import Folder, Step
+from repo.verify.findings import Findings
+from repo.verify.sample import verify_sample
 
 log = logging.getLogger("analytics.rollup")
 
@@ -20,6 +30,8 @@ _FOLD_FROM = 5_000
 """So many do not wait: until they are folded every question reads them."""
 _SEAL_EVERY_S = 30.0
 _TRY_AGAIN_S = 1.0
+_VERIFY_EVERY_S = 15.0
+_TOLD = 10
 
 
 def fold_forever(database_url: str, zones: Sequence[ZoneInfo]) -> NoReturn:
@@ -39,9 +51,13 @@ def _fold(database_url: str, zones: Sequence[ZoneInfo]) -> NoReturn:
         conn.autocommit = True
         folder = Folder(conn, zones)
         pace = _Pace()
+        verify_at = time.monotonic() + _VERIFY_EVERY_S
         while True:
             if pace.is_time(folder.pending(_FOLD_FROM)):
                 pace.stepped(_step(folder))
+            if time.monotonic() >= verify_at:
+                _tell(verify_sample(conn))
+                verify_at = time.monotonic() + _VERIFY_EVERY_S
             time.sleep(pace.rest_s)
 
 
@@ -51,6 +67,14 @@ def _step(folder: Folder) -> Step:
     FOLDED_EVENTS.inc(step.events)
     SEALED_SPANS.inc(step.spans)
     return step
+
+
+def _tell(found: Findings) -> None:
+    """What differs stays so until somebody has all made anew."""
+    VERIFIED_ROWS.inc(found.rows)
+    DRIFT.inc(found.differences)
+    for difference in found.told[:_TOLD]:
+        log.error("rollups differ from the events", extra={"difference": str(difference)})
 
 
 class _Pace:

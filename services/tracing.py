@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
@@ -27,7 +27,7 @@ def traced(endpoint: str | None) -> Iterator[None]:
     quiet = _Quiet()
     for handler in logging.getLogger().handlers:
         handler.addFilter(quiet)
-    provider = TracerProvider(resource=Resource.create({"service.name": "analytics-service"}))
+    provider = TracerProvider(resource=_resource())
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=_EXPORT_WITHIN_S)))
     trace_to(provider)
     try:
@@ -38,6 +38,13 @@ def traced(endpoint: str | None) -> Iterator[None]:
         stopping = threading.Thread(target=provider.shutdown, daemon=True)
         stopping.start()
         stopping.join(_STOP_WITHIN_S)
+
+
+def _resource() -> Resource:
+    """As the `OTEL_*` variables have it; only a service without a name gets ours."""
+    given = Resource.create()
+    unnamed = str(given.attributes.get(SERVICE_NAME)).startswith("unknown_service")
+    return given.merge(Resource({SERVICE_NAME: "analytics-service"})) if unnamed else given
 
 
 class _Quiet(logging.Filter):

@@ -1,7 +1,7 @@
 """Traces: where the time of a request goes. Names are fixed, and no value of a user is in them."""
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from opentelemetry import trace
 from opentelemetry.propagate import extract
@@ -22,7 +22,22 @@ def trace_to(provider: TracerProvider | None) -> None:
 
 def span(name: str) -> AbstractContextManager[Span | None]:
     """A part of what the request is doing."""
-    return _tracer.start_as_current_span(name) if _tracer else _NOTHING
+    return _part(_tracer, name) if _tracer else _NOTHING
+
+
+@contextmanager
+def _part(tracer: Tracer, name: str) -> Iterator[Span]:
+    """Of an error the kind alone is told: its message may hold values, and SQL with them."""
+    untold = tracer.start_as_current_span(
+        name, record_exception=False, set_status_on_exception=False
+    )
+    with untold as part:
+        try:
+            yield part
+        except Exception as exc:
+            part.set_status(trace.StatusCode.ERROR)
+            part.set_attribute("error.type", type(exc).__name__)
+            raise
 
 
 def server_span(
@@ -33,8 +48,13 @@ def server_span(
         return _NOTHING
     carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
     theirs = trace.get_current_span(extract(carrier)).get_span_context()
+    links = [Link(theirs)] if theirs.is_valid else []
     return _tracer.start_as_current_span(
-        method, kind=SpanKind.SERVER, links=[Link(theirs)] if theirs.is_valid else []
+        method,
+        kind=SpanKind.SERVER,
+        links=links,
+        record_exception=False,
+        set_status_on_exception=False,
     )
 
 

@@ -292,3 +292,15 @@ def active(conn: connection) -> int:
         )
         (found,) = cur.fetchone() or (0,)
         return int(found)
+
+
+def test_lists_in_several_headers_are_read_as_one(service: httpx.Client) -> None:
+    """RFC 9110, 5.3."""
+    first = service.get(COUNTS, params=CLOSED)
+    headers = [("If-None-Match", '"another"'), ("If-None-Match", first.headers["etag"])]
+    assert service.get(COUNTS, params=CLOSED, headers=headers).status_code == 304
+    headers = [("Cache-Control", "max-age=60"), ("Cache-Control", "no-cache")]
+    assert service.get(COUNTS, params=CLOSED, headers=headers).headers["x-cache"] == "miss"
+    headers = [("Accept", "text/html"), ("Accept", "text/csv")]
+    told = service.get(COUNTS, params=CLOSED, headers=headers).headers["content-type"]
+    assert told == "text/csv; charset=utf-8"

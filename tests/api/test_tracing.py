@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from psycopg2.extensions import connection
 
 from config.logging import configure_logging
 from tests.collector import Collector, collecting
@@ -13,11 +14,13 @@ COUNTS = "/analytics/event-counts"
 CANARY = {"event": "canary-event", "start": "2025-03-10"}
 
 
-def traced(database_url: str, redis_url: str, *paths: str) -> Collector:
+def traced(database_url: str, redis_url: str, *paths: str, **variables: str) -> Collector:
     """What the collector was sent, after the service has stopped."""
     with collecting() as collector:
         with pytest.MonkeyPatch.context() as environment:  # which the exporter reads itself
             environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+            for name, text in variables.items():
+                environment.setenv(name, text)
             with running(database_url, redis_url) as service:
                 for path in paths:
                     service.get(path, params=CANARY, headers={"X-Canary": "canary-header"})
@@ -57,6 +60,34 @@ def test_no_value_of_a_user_is_in_a_trace(database_url: str, redis_url: str) -> 
     collector = traced(database_url, redis_url, PATH, COUNTS, "/nothing/canary-path")
     assert len(collector.spans()) > 10
     assert not any("canary" in str(request) for request in collector.requests)
+
+
+def test_not_even_where_a_statement_fails(
+    database_url: str, redis_url: str, conn: connection
+) -> None:
+    """PostgreSQL's messages quote the statement, and psycopg2 has put the values into it."""
+    conn.cursor().execute("alter table events rename column user_id to somebody")
+    collector = traced(database_url, redis_url, PATH)
+    kinds = {span.name: span.attributes.get("error.type") for span in collector.spans()}
+    assert "UndefinedColumn" in str(kinds["flight"])
+    assert not any("canary" in str(request) for request in collector.requests)
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({}, "analytics-service"),
+        ({"OTEL_SERVICE_NAME": "counts"}, "counts"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=counts,deployment=blue"}, "counts"),
+    ],
+)
+def test_the_service_is_called_as_it_is_set(
+    database_url: str, redis_url: str, variables: dict[str, str], name: str
+) -> None:
+    collector = traced(database_url, redis_url, COUNTS, **variables)
+    (resource,) = collector.requests[0].resource_spans
+    named = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
+    assert named["service.name"] == name
 
 
 def test_without_an_endpoint_there_are_none(database_url: str, redis_url: str) -> None:

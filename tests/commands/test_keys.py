@@ -84,3 +84,13 @@ def test_a_name_that_nobody_has_is_told(keys: Keys, command: str) -> None:
 
 def test_an_unknown_scope_is_refused(keys: Keys) -> None:
     assert "'read', 'write', 'admin'" in keys("create", "app", "--scope", "all").stderr
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 101, "ä" * 51, "two\nlines", " app"])
+def test_a_name_that_cannot_be_told_is_refused(keys: Keys, conn: connection, name: str) -> None:
+    refused = keys("create", name, "--scope", "read")
+    assert refused.returncode == 2
+    assert "must be 1 to 100 bytes of text on one line" in refused.stderr
+    with conn.cursor() as cur:
+        cur.execute("select from api_keys where name = %s", (name,))
+        assert cur.rowcount == 0

@@ -1,0 +1,70 @@
+"""Whether questions can be answered, and by what."""
+
+import asyncio
+import time
+
+from config.database import Connection, Database, DatabaseError, get_connection
+from repo.schema import SchemaRepo
+from services.cache_service import CacheFailed, CacheService
+
+_REMEMBERED_S = 0.5
+
+_ROLLUPS = {
+    "ok": "ok",
+    "none": "not built yet: questions are answered from the events, as exactly and slower",
+    "foreign": "of the database that this one was restored from, and being built anew: "
+    "questions are answered from the events, as exactly and slower",
+}
+
+
+class Readiness:
+    """Looks for all who ask at a time: anybody may, and must not take connections from others."""
+
+    def __init__(self, database: Database, cache: CacheService, *, within_s: float) -> None:
+        self._database = database
+        self._cache = cache
+        self._within_s = within_s
+        self._looking = asyncio.Lock()
+        self._looked_at = -_REMEMBERED_S
+        self._checks: dict[str, str] = {}
+
+    async def checks(self) -> dict[str, str]:
+        """What there is to tell about `database`, `cache` and `rollups`; each "ok" if it is."""
+        async with self._looking:
+            if time.monotonic() - self._looked_at >= _REMEMBERED_S:
+                self._checks = await self._look()
+                self._looked_at = time.monotonic()
+            return self._checks
+
+    async def _look(self) -> dict[str, str]:
+        connection = get_connection(self._database, time.monotonic() + self._within_s)
+        database = await _database(connection)
+        return {
+            "database": database,
+            "cache": await self._of_cache(),
+            "rollups": await _rollups(connection) if database == "ok" else "unknown",
+        }
+
+    async def _of_cache(self) -> str:
+        try:
+            await self._cache.ping()
+        except CacheFailed:
+            return "unavailable: questions are answered without it"
+        return "ok"
+
+
+async def _database(connection: Connection) -> str:
+    repo = SchemaRepo(connection)
+    try:
+        missing = await connection.run(repo.get_missing_migrations)
+    except DatabaseError as error:
+        return f"unavailable: {type(error).__name__}"
+    return "ok" if not missing else f"{missing} migrations missing: run python main.py migrate"
+
+
+async def _rollups(connection: Connection) -> str:
+    repo = SchemaRepo(connection)
+    try:
+        return _ROLLUPS[await connection.run(repo.get_state_of_rollups)]
+    except DatabaseError as error:
+        return f"unavailable: {type(error).__name__}"
