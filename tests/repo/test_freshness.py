@@ -16,7 +16,7 @@ from repo.rollups.folder import Folder
 from tests.rollups import Asker, asking, connected
 from utils.zones import zone
 
-SECONDS = 15
+SECONDS = 6
 """How long it goes on; longer finds more."""
 LONGEST_S = 2
 """How long a transaction is held open."""
@@ -54,7 +54,7 @@ def write(cur: cursor, rng: random.Random) -> None:
 def writer(url: str) -> Work:
     def work(rng: random.Random) -> None:
         with connected(url) as conn, conn.cursor() as cur:
-            for _ in range(20):
+            for _ in range(5):
                 write(cur, rng)
                 time.sleep(rng.uniform(0, 0.1))
 
@@ -148,6 +148,7 @@ def test_an_answer_is_always_that_of_the_events(database_url: str, conn: connect
     failures: list[Exception] = []
     with ExitStack() as stack:
         is_prepared = stack.enter_context(prepared(conn))
+        Folder(conn, ZONES).catch_up()
         askers = [stack.enter_context(asking(database_url)) for _ in range(READERS)]
         works = [writer(database_url)] * WRITERS + [folder(database_url)] * FOLDERS
         works += [reader(asker, compared) for asker in askers]
