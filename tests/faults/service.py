@@ -97,8 +97,15 @@ class Service:
 
     def worker_pids(self) -> list[int]:
         """The processes that answer."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [pid for pid in map(int, children.split()) if b"spawn_main" in _command(pid)]
+        return [pid for pid in self._children() if b"spawn_main" in _command(pid)]
+
+    def folder_pids(self) -> list[int]:
+        """The process that folds; none for as long as it takes to start it again."""
+        return [pid for pid in self._children() if _command(pid).endswith(b"rollup\0")]
+
+    def _children(self) -> list[int]:
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(pid) for task in tasks for pid in task.read_text().split()]
 
     def log_lines(self) -> list[dict[str, Any]]:
         lines = self.log.read_text().splitlines()
