@@ -25,7 +25,7 @@ run: .venv/installed  ## serve on 127.0.0.1:8000, with embedded servers and demo
 	$(BIN)/python main.py serve
 
 test: install  ## the suite, on real PostgreSQL and real Redis/Valkey
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-faults: install  ## the service under faults: killed, silent and full servers; needs promtool
 	$(BIN)/python -m pytest -p no:randomly tests/faults

@@ -26,6 +26,11 @@ settings.register_profile(
 settings.load_profile("real")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Each worker has servers of its own, unless they are given: then some tests would collide."""
+    return 0 if "TEST_DATABASE_URL" in os.environ else min(4, os.cpu_count() or 1)
+
+
 @pytest.fixture(scope="session")
 def endpoints() -> Iterator[Endpoints]:
     with open_servers() as found:
