@@ -26,6 +26,7 @@ settings.register_profile(
 settings.load_profile("real")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Each worker has servers of its own, unless they are given: then some tests would collide."""
     return 0 if "TEST_DATABASE_URL" in os.environ else min(4, os.cpu_count() or 1)
