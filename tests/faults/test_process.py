@@ -73,6 +73,7 @@ def test_graceful_stop(own: Own, fault_url: str, check: Check) -> None:
     broken = [reply for reply in replies if reply.status == BROKEN and reply.began < told - 0.05]
     check.measured(f"{len(broken)} of {len(replies)} broken, gone after {took:.1f} s")
     assert not broken
+    assert set(statuses(replies)) <= {200, BROKEN}
     assert took <= 10
     assert running.process.returncode == 0
 
