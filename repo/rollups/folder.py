@@ -23,7 +23,7 @@ from repo.rollups.fold import (
     snapshot_locked,
     store,
 )
-from repo.rollups.seal import AT_ONCE, due, over, seal
+from repo.rollups.seal import due, next_of, over, seal
 from repo.rollups.state import read_state
 from repo.statements import statements
 from utils.slots import HOUR, Span, slot_of
@@ -180,13 +180,13 @@ class Folder:
             self._counted_at = time.monotonic()
         return counted
 
-    def _next_due(self, cur: cursor, progress: Progress) -> list[Span]:
+    def _next_due(self, cur: cursor, progress: Progress) -> Sequence[Span]:
         """Looking for them takes long: it is done when time, or a sweep, has come further."""
         generation, whole = progress.generation, over(progress)
         if whole and not self._due.get(generation) and self._looked.get(generation) != whole:
             self._due[generation] = due(cur, generation, whole, self._zones)
             self._looked[generation] = whole
-        return self._due.get(generation, [])[:AT_ONCE]
+        return next_of(cur, generation, self._due.get(generation, []))
 
 
 @contextmanager

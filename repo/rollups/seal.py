@@ -1,11 +1,11 @@
 """Sealing: spans whose time is over are kept as one row for each name."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
+from itertools import accumulate, chain
 from zoneinfo import ZoneInfo
 
 from psycopg2.extensions import cursor
@@ -19,8 +19,10 @@ from utils.plans import Kind, covered
 from utils.slots import HOUR, HOURS_KEPT, Span, days_in, hours_in, months_in, slot_of
 from utils.zones import zone
 
-AT_ONCE = 200
+_AT_ONCE = 200
 """Spans of one transaction."""
+BYTES = 32 * 2**20
+"""Of the sets of users that are read for it, unless one span has more."""
 _UTC = zone("UTC")
 
 Parts = tuple[tuple[Span, ...], tuple[Span, ...]]
@@ -44,6 +46,22 @@ def due(cur: cursor, generation: int, whole: Span, zones: Sequence[ZoneInfo]) ->
     kinds = [_recent_hours, *map(_days, (_UTC, *zones)), months_in]
     wanted = dict.fromkeys(span for kind in kinds for span in kind(whole))
     return [span for span in wanted if span not in sealed]
+
+
+def next_of(cur: cursor, generation: int, spans: Sequence[Span]) -> Sequence[Span]:
+    """The first of them, as many as one transaction has memory for."""
+    spans = spans[:_AT_ONCE]
+    if len(spans) < 2:
+        return spans
+    whole = Span(min(span.start for span in spans), max(span.end for span in spans))
+    cur.execute(SQL["fold_sizes"], {"generation": generation, **whole._asdict()})
+    sizes = sorted(cur)
+    slots, before = [slot for slot, _ in sizes], [0, *accumulate(int(size) for _, size in sizes)]
+    bytes_ = accumulate(
+        before[bisect_left(slots, span.end)] - before[bisect_left(slots, span.start)]
+        for span in spans
+    )
+    return spans[: max(1, bisect_right(list(bytes_), BYTES))]
 
 
 def seal(cur: cursor, progress: Progress, spans: Sequence[Span]) -> None:

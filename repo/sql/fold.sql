@@ -149,6 +149,15 @@ copy (
     ) as found
 ) to stdout (format binary);
 
+-- name: fold_sizes
+-- Bytes of the sets of users in each slot of a range; they are not read for it.
+select   slot, sum(octet_length(users))
+from     slots
+where    generation = %(generation)s
+and      slot >= %(start)s
+and      slot < %(end)s
+group    by slot;
+
 -- name: fold_read_slots
 copy (
     select slot, name_id, events, users

@@ -71,6 +71,21 @@ def test_hours_that_are_no_longer_sealed_are_not_taken_for_empty(
     asker.compare(ActiveUsers(start=old.date(), end=NOW.date(), tz="Asia/Kathmandu"))
 
 
+@pytest.mark.parametrize("most", [1, 2_000])
+def test_spans_are_sealed_in_as_much_memory_as_there_is(
+    conn: connection, asker: Asker, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    insert(conn, *((f"u{n}", "view", NOW - n * HOUR_LONG) for n in range(24 * 40)))
+    steps: list[int] = []
+    folder = Folder(conn, ZONES)
+    monkeypatch.setattr(seal, "BYTES", most)
+    while (step := folder.step()).is_more:
+        steps.append(step.spans)
+    assert steps.count(1) > 40 if most == 1 else max(steps) > 20
+    assert sum(steps) == sealed(conn)
+    asker.compare(EventCounts(last="40d", interval="day", tz="Europe/Berlin"))
+
+
 def test_a_clock_that_is_put_back_changes_no_answer(conn: connection, asker: Asker) -> None:
     """As well as a folder that waited for another one longer than its transaction is old."""
     insert(conn, ("u1", "view", NOW), ("u2", "view", NOW + HOUR_LONG / 2))
