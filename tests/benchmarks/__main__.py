@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from tests.benchmarks.anatomy import anatomy
 from tests.benchmarks.arriving import arriving
 from tests.benchmarks.asking import Row, asked
 from tests.benchmarks.cases import cases
@@ -23,7 +24,7 @@ from tests.benchmarks.store import Stores, asked_copy, connected, open_stores
 from tests.benchmarks.systems import Cached, ChDb, DuckDb, Postgres, System, Uncached
 from tests.running import AUTHORIZED
 
-PARTS = ("questions", "rates", "load", "hot-path")
+PARTS = ("questions", "anatomy", "rates", "load", "hot-path")
 CASES = [case.name for case in cases()]
 RATES = ("cached_per_s", "starlette_redis_per_s", "load_per_s", "copy_per_s", "fold_per_s")
 """Those that are always told; 0: not measured."""
@@ -88,6 +89,8 @@ def _served(stores: Stores, wanted: Wanted) -> Measured:
                 say("rates")
                 rates["questions_per_s"] = question_rate(port, stores.folder)
                 rates["histories_per_s"] = history_rate(port, stores.folder)
+            if "anatomy" in wanted.parts:
+                anatomy(url, stores.endpoints, say)
             if "questions" in wanted.parts:
                 rows = _questions(stores, url, port, wanted)
     return rows, rates

@@ -74,14 +74,14 @@ async def opened(
     return app
 
 
-async def measured(calls: dict[str, Call]) -> dict[str, float]:
+async def measured(calls: dict[str, Call], requests: int = REQUESTS) -> dict[str, float]:
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
         for name, call in calls.items():
             began = time.perf_counter()
-            for _ in range(REQUESTS):
+            for _ in range(requests):
                 await call()
-            taken[name].append((time.perf_counter() - began) / REQUESTS * 1e6)
+            taken[name].append((time.perf_counter() - began) / requests * 1e6)
     return {name: statistics.median(each) for name, each in taken.items()}
 
 
