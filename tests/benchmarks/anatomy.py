@@ -16,6 +16,7 @@ from psycopg2.extensions import cursor
 from common.questions import ActiveUsers, Counting, EventCounts, TopEvents
 from config.database import Cursor, get_connection
 from repo.events import EventsRepo
+from services.cache_service import Limits
 from services.embedded import Endpoints
 from services.pages import Asked, write
 from services.resources import Resources
@@ -39,15 +40,11 @@ async def _anatomy(database_url: str, redis_url: str, say: Callable[[str], None]
     columns: dict[str, Parts] = {}
     async with AsyncExitStack() as stack:
         shared = {"rate_limit": 0, "at_once_limit": 0, **zones("time_zones")}
-        cached, uncached = [
-            await opened(stack, database_url, redis_url, **shared, cache_enabled=is_on)
-            for is_on in (True, False)
-        ]
+        app = await opened(stack, database_url, redis_url, **shared)
         for question in [name for name in QUESTIONS if name != "user_events"]:
-            path = address(question, case)
-            whole = {"cached": asking(cached, path, fresh=True), "not": asking(uncached, path)}
-            inner = _Inner(cached.state.resources, question, case)
-            taken = await measured({**whole, **inner.calls(database_url)}, TURNS)
+            inner = _Inner(app.state.resources, question, case)
+            whole = asking(app, address(question, case), fresh=True)
+            taken = await measured({"whole": whole, **inner.calls(database_url)}, TURNS)
             columns[QUESTIONS[question]] = _parts(taken)
     say("| us | " + " | ".join(columns) + " |")
     say("|---" * (len(columns) + 1) + "|")
@@ -56,19 +53,17 @@ async def _anatomy(database_url: str, redis_url: str, say: Callable[[str], None]
 
 
 def _parts(taken: Parts) -> Parts:
+    inner = sum(taken[name] for name in ("parse", "redis", "method", "json"))
     return {
+        "router, dependencies, tasks, headers": taken["whole"] - inner,
         "the address is read and checked": taken["parse"],
-        "router, dependencies, tasks, headers": taken["not"]
-        - taken["method"]
-        - taken["parse"]
-        - taken["json"],
-        "two round trips to Redis": taken["cached"] - taken["not"],
+        "two round trips to Redis": taken["redis"],
         "a place in the queue, a thread and back": taken["thread"],
         "pool, begin and commit": taken["snapshot"] - taken["thread"],
         "SQL and its transfer": taken["sql"],
         "plan, decoding, unions": taken["method"] - taken["snapshot"] - taken["sql"],
         "JSON and its digest": taken["json"],
-        "whole": taken["cached"],
+        "whole": taken["whole"],
     }
 
 
@@ -89,6 +84,10 @@ class _Inner:
         async def parse() -> None:
             self._parsed()
 
+        async def redis() -> None:
+            found = await self._resources.cache.look_up("anatomy", Limits(), overlook=True)
+            await self._resources.cache.settle("anatomy", Limits(), found, None)
+
         async def thread() -> None:
             await self._run(lambda _: None)
 
@@ -104,6 +103,7 @@ class _Inner:
 
         return {
             "parse": parse,
+            "redis": redis,
             "thread": thread,
             "snapshot": snapshot,
             "method": method,
