@@ -1,5 +1,6 @@
 """The folder beside the workers: `python main.py rollup`, started again when it ends."""
 
+import logging
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from utils.processes import DyingWithParent
+
+log = logging.getLogger("analytics.rollup")
 
 _MAIN = Path(__file__).parents[1] / "main.py"
 _START_AGAIN_S = 1.0
@@ -30,15 +33,22 @@ def folding() -> Iterator[None]:
 
 def _keep(stopping: threading.Event) -> None:
     while not stopping.is_set():
-        process = subprocess.Popen(
-            [sys.executable, str(_MAIN), "rollup"],
-            preexec_fn=DyingWithParent(signal.SIGTERM),
-            start_new_session=True,  # a terminal's Ctrl-C is for the service, which stops it
-        )
-        while process.poll() is None and not stopping.is_set():
-            stopping.wait(0.1)
-        _end(process)
+        try:
+            _run(stopping)
+        except (OSError, subprocess.SubprocessError) as exc:  # no memory, no file, no process left
+            log.error("the folder cannot be started", extra={"failure": str(exc)})
         stopping.wait(_START_AGAIN_S)
+
+
+def _run(stopping: threading.Event) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(_MAIN), "rollup"],
+        preexec_fn=DyingWithParent(signal.SIGTERM),
+        start_new_session=True,  # a terminal's Ctrl-C is for the service, which stops it
+    )
+    while process.poll() is None and not stopping.is_set():
+        stopping.wait(0.1)
+    _end(process)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

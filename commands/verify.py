@@ -2,7 +2,9 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import click
 from tqdm import tqdm
@@ -27,7 +29,7 @@ def verify() -> None:
         if not settings.database_url:
             prepare(url)
         try:
-            findings = verified(url)
+            findings = verified(url, settings.zones)
         except Unverifiable as exc:
             # A check that has checked nothing must not pass.
             raise click.ClickException(f"nothing was verified: {exc}") from exc
@@ -36,8 +38,8 @@ def verify() -> None:
         sys.exit(1)
 
 
-def verified(url: str) -> "Findings":
-    """Raises: Unverifiable, DatabaseUnavailable."""
+def verified(url: str, zones: Sequence[ZoneInfo]) -> "Findings":
+    """`zones` are those that are declared. Raises: Unverifiable, DatabaseUnavailable."""
     # They need numpy, which is large, and workers import all commands.
     from repo.verify.check import chunks, verify_chunk
     from repo.verify.findings import Findings
@@ -51,7 +53,7 @@ def verified(url: str) -> "Findings":
         verify_tables(conn, findings)
         for chunk in tqdm(chunks(conn), desc="verify", unit=" months", disable=None):
             verify_chunk(conn, chunk, findings)
-        verify_numbers(conn, findings)
+        verify_numbers(conn, findings, [tz.key for tz in zones])
     finally:
         conn.close()
     return findings

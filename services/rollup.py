@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import NoReturn
 from zoneinfo import ZoneInfo
@@ -31,6 +31,9 @@ _FOLD_FROM = 5_000
 _SEAL_EVERY_S = 30.0
 _TRY_AGAIN_S = 1.0
 _VERIFY_EVERY_S = 15.0
+_COUNT_EVERY_S = 5.0
+"""Today changes with each event: its numbers need not."""
+_COUNT_FOR_S = 0.5
 _TOLD = 10
 
 
@@ -50,14 +53,18 @@ def _fold(database_url: str, zones: Sequence[ZoneInfo]) -> NoReturn:
     with closing(connect(database_url, "analytics-rollup")) as conn:
         conn.autocommit = True
         folder = Folder(conn, zones)
+        folder.forget_undeclared()
         pace = _Pace()
-        verify_at = time.monotonic() + _VERIFY_EVERY_S
+        aside = (
+            _Aside("count the numbers of days", _COUNT_EVERY_S, lambda: _count(folder)),
+            _Aside("verify a sample", _VERIFY_EVERY_S, lambda: _tell(verify_sample(conn))),
+        )
         while True:
             if pace.is_time(folder.pending(_FOLD_FROM)):
                 pace.stepped(_step(folder))
-            if time.monotonic() >= verify_at:
-                _tell(verify_sample(conn))
-                verify_at = time.monotonic() + _VERIFY_EVERY_S
+            if pace.rest_s:  # else there is more to fold
+                for work in aside:
+                    work.look()
             time.sleep(pace.rest_s)
 
 
@@ -67,6 +74,34 @@ def _step(folder: Folder) -> Step:
     FOLDED_EVENTS.inc(step.events)
     SEALED_SPANS.inc(step.spans)
     return step
+
+
+def _count(folder: Folder) -> None:
+    """For a while: what waits longer is counted later, since folding must go on."""
+    end = time.monotonic() + _COUNT_FOR_S
+    while folder.count_numbers() and time.monotonic() < end:
+        pass
+
+
+class _Aside:
+    """Work that is done now and then, and stops nothing if it fails."""
+
+    def __init__(self, name: str, every_s: float, work: Callable[[], None]) -> None:
+        self._name = name
+        self._every_s = every_s
+        self._work = work
+        self._done_at = time.monotonic()
+
+    def look(self) -> None:
+        if time.monotonic() - self._done_at < self._every_s:
+            return
+        self._done_at = time.monotonic()
+        try:
+            self._work()
+        except DatabaseError:
+            raise
+        except Exception:
+            log.exception("the folder could not %s", self._name)
 
 
 def _tell(found: Findings) -> None:

@@ -91,14 +91,14 @@ class Cluster:
         return self._create(parse_dsn(self._template)["dbname"])
 
     def drop(self, url: str) -> None:
-        self._execute(f'drop database "{parse_dsn(url)["dbname"]}" with (force)')
+        self.execute(f'drop database "{parse_dsn(url)["dbname"]}" with (force)')
 
     def _create(self, template: str) -> str:
         name = f"test_{uuid4().hex}"
-        self._execute(f'create database "{name}" template "{template}" encoding utf8')
+        self.execute(f'create database "{name}" template "{template}" encoding utf8')
         return url_of(self._url, name)
 
-    def _execute(self, statement: str) -> None:
+    def execute(self, statement: str) -> None:
         conn = psycopg2.connect(self._url)
         try:
             conn.autocommit = True

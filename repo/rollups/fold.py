@@ -8,7 +8,7 @@ Of very many events it takes the oldest, and stores how far it came: a sweep.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from psycopg2.extensions import connection, cursor
@@ -24,6 +24,8 @@ SQL = statements("fold")
 MOST = 500_000
 """Events of one transaction, which bounds its memory."""
 _NOT_SWEEPING = "-infinity"
+_WAITED = timedelta(minutes=2)
+"""How much older the time of a fold may be than what it sees: it may have waited for the lock."""
 
 
 class Snapshot(NamedTuple):
@@ -170,6 +172,6 @@ def _add(cur: cursor, progress: Progress, batch: Batch) -> None:
     if add_spans(cur, progress.generation, progress.version, deltas):
         progress.sealed = progress.version
     add_slots(cur, progress.generation, deltas)
-    late = batch.months_before(progress.now - SETTLED_AFTER)
+    late = batch.months_before(progress.now - SETTLED_AFTER + _WAITED)
     if late and progress.is_current:
         cur.execute(SQL["fold_late"], {"months": late, "version": progress.version})

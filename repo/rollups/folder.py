@@ -1,8 +1,7 @@
 """The folder: keeps the rollups up with the events."""
 
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -23,16 +22,15 @@ from repo.rollups.fold import (
     snapshot_locked,
     store,
 )
+from repo.rollups.reader import LongTail
 from repo.rollups.seal import due, next_of, over, seal
 from repo.rollups.state import read_state
 from repo.statements import statements
-from utils.slots import HOUR, Span, slot_of
+from utils.slots import Span, slot_of
 
 SQL = statements("fold")
 
 _ADOPT_AT_ONCE = 20_000
-_COUNT_EVERY_S = 5.0
-"""Today changes with each event: its numbers need not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +55,7 @@ class Folder:
         self._most = most
         self._looked: dict[int, Span] = {}
         self._due: dict[int, list[Span]] = {}
-        self._knows_zones = False
         self._marked: int | None = None
-        self._counted_at = -_COUNT_EVERY_S
 
     def catch_up(self) -> int:
         """Fold all that is committed, seal all that is over, and count the numbers of all days.
@@ -70,27 +66,26 @@ class Folder:
         while is_more:
             step = self.step()
             events, is_more = events + step.events, step.is_more
-        with _translated():
-            while self._count_numbers():
-                pass
+        while self.count_numbers():
+            pass
         return events
 
     def step(self) -> Step:
         """Do some of the work of each generation. Raises: DatabaseUnavailable."""
         with _translated():
             steps = [self._try_step(generation) for generation in self._generations()]
-            is_busy = any(step.is_more for step in steps)
-            if not is_busy and time.monotonic() - self._counted_at >= _COUNT_EVERY_S:
-                self._count_numbers()
         return Step(
             sum(step.events for step in steps),
             sum(step.spans for step in steps),
-            is_busy,
+            any(step.is_more for step in steps),
         )
 
     def _generations(self) -> list[int]:
         """Those of this cluster; where questions have none to ask, one is begun."""
         with self._conn.cursor() as cur:
+            cur.execute(SQL["fold_is_restored"])
+            if cur.fetchone() != (True,):
+                raise DatabaseUnavailable("events are being restored: constraints are missing")
             cur.execute(SQL["fold_generations"])
             if here := [generation for (generation,) in cur]:
                 return here
@@ -124,6 +119,21 @@ class Folder:
             (count,) = cur.fetchone() or (0,)
             return int(count)
 
+    def count_numbers(self) -> int:
+        """Count the numbers of some of the days that are due; tell how many days.
+
+        While very many events are not folded there are none. Raises: DatabaseUnavailable.
+        """
+        with _translated(), suppress(LongTail), snapshot_locked(self._conn) as cur:
+            state = read_state(cur)
+            return numbers.count_due(cur, state) if state else 0
+        return 0
+
+    def forget_undeclared(self) -> None:
+        """Forget the numbers of zones that are not declared. Raises: DatabaseUnavailable."""
+        with _translated(), snapshot_locked(self._conn) as cur:
+            numbers.forget_others(cur, self._zones)
+
     def rebuild(self) -> int:
         """Make all rollups anew, while questions go on; tell how many events were folded.
 
@@ -155,30 +165,15 @@ class Folder:
             elif progress.is_current and progress.first_slot is not None:
                 self._mark(cur, progress, progress.first_slot)
         # Only now: what a step that fails was to do is left to the next.
-        self._knows_zones = self._knows_zones or progress.is_current
         self._marked = slot_of(progress.now) if progress.is_current else self._marked
         self._due[generation] = self._due.get(generation, [])[len(spans) :]
         return Step(events, len(spans), not is_done)
 
     def _mark(self, cur: cursor, progress: Progress, first: int) -> None:
         """The days whose numbers change, by events or since time goes on."""
-        if not self._knows_zones:
-            numbers.mark_undeclared(cur, self._zones, first, progress.now)
-        touched = set(progress.touched)
-        if self._marked != (slot := slot_of(progress.now)):
-            touched.add(max(slot - 24 * HOUR, first))
-        if progress.first_slot_before:
-            touched |= set(range(first, progress.first_slot_before, 24 * HOUR))
-        numbers.mark(cur, self._zones, touched, progress.now)
-
-    def _count_numbers(self) -> int:
-        """The days that were counted, of which there may be more."""
-        with snapshot_locked(self._conn) as cur:
-            state = read_state(cur)
-            counted = numbers.count_due(cur, state) if state else 0
-        if counted < numbers.AT_ONCE:
-            self._counted_at = time.monotonic()
-        return counted
+        numbers.mark(cur, self._zones, progress.touched, progress.now)
+        if self._marked != slot_of(progress.now) or progress.first_slot_before is not None:
+            numbers.mark_behind(cur, self._zones, first, progress.now)
 
     def _next_due(self, cur: cursor, progress: Progress) -> Sequence[Span]:
         """Looking for them takes long: it is done when time, or a sweep, has come further."""

@@ -14,6 +14,7 @@ from utils.slots import HOUR, HOURS_KEPT, Span, slot_of
 
 _LARGEST = 48 * 2**20
 _OVERHEAD = 500  # bytes that a set costs besides its own
+_OVERHEAD_OF_SPAN = 200  # bytes of the key for each span that was joined
 
 
 class Row(NamedTuple):
@@ -93,7 +94,7 @@ class Memory:
 
     def keep(self, place: Place, rows: Rows, size: int) -> None:
         """Forgets what was not asked for the longest time."""
-        size += (len(rows) + 1) * _OVERHEAD
+        size += (len(rows) + 1) * _OVERHEAD + len(place.spans) * _OVERHEAD_OF_SPAN
         with self._lock:
             self._bytes += size - self._rows.pop(place, ({}, 0))[1]
             self._rows[place] = (rows, size)

@@ -18,8 +18,9 @@ from utils.timebuckets import Range, day_start, local_day
 
 SQL = statements("numbers")
 
-AT_ONCE = 31
-"""Days of one transaction."""
+_AT_ONCE = 31
+"""Days of one transaction, unless there are very many names."""
+_ROWS_AT_ONCE = 200_000
 _REACH = 30
 """Days that the users of one day count in."""
 _DAY = timedelta(days=1)
@@ -35,19 +36,28 @@ def mark(cur: cursor, zones: Iterable[ZoneInfo], slots: Iterable[int], now: date
         _mark(cur, tz, [day for day in due if day <= today])
 
 
-def mark_undeclared(cur: cursor, zones: Sequence[ZoneInfo], first_slot: int, now: datetime) -> None:
-    """All days of zones that were not declared before; those that are no more are forgotten."""
-    cur.execute(SQL["numbers_forget"], {"zones": [tz.key for tz in zones]})
-    cur.execute(SQL["numbers_zones"])
-    known = {name for (name,) in cur}
-    mark_all(cur, [tz for tz in zones if tz.key not in known], first_slot, now)
+def mark_behind(cur: cursor, zones: Iterable[ZoneInfo], first_slot: int, now: datetime) -> None:
+    """Days that have no numbers, and those that were not over when they were counted."""
+    for tz in zones:
+        cur.execute(SQL["numbers_settled"], {"zone": tz.key})
+        settled = {day for (day,) in cur}
+        _mark(cur, tz, [day for day in _days(tz, first_slot, now) if day not in settled])
 
 
 def mark_all(cur: cursor, zones: Iterable[ZoneInfo], first_slot: int, now: datetime) -> None:
     """All days since the first event."""
     for tz in zones:
-        first, today = local_day(slot_start(first_slot), tz), local_day(now, tz)
-        _mark(cur, tz, [first + n * _DAY for n in range((today - first).days + 1)])
+        _mark(cur, tz, _days(tz, first_slot, now))
+
+
+def forget_others(cur: cursor, zones: Iterable[ZoneInfo]) -> None:
+    """Numbers of any other zone."""
+    cur.execute(SQL["numbers_forget"], {"zones": [tz.key for tz in zones]})
+
+
+def _days(tz: ZoneInfo, first_slot: int, now: datetime) -> list[date]:
+    first, today = local_day(slot_start(first_slot), tz), local_day(now, tz)
+    return [first + n * _DAY for n in range((today - first).days + 1)]
 
 
 def _mark(cur: cursor, tz: ZoneInfo, days: Sequence[date]) -> None:
@@ -57,7 +67,11 @@ def _mark(cur: cursor, tz: ZoneInfo, days: Sequence[date]) -> None:
 
 def count_due(cur: Cursor, state: State) -> int:
     """Count some of the days that are due; tell how many."""
-    cur.execute(SQL["numbers_take"], {"most": AT_ONCE})
+    cur.as_of = max(cur.as_of, state.folded.end)  # as questions do: clocks may be put back
+    cur.execute(SQL["numbers_names"])
+    (names,) = cur.fetchone() or (0,)
+    most = max(1, min(_AT_ONCE, _ROWS_AT_ONCE // (names + 1)))
+    cur.execute(SQL["numbers_take"], {"most": most})
     due = [(zone, day) for zone, day in cur]
     if due:
         _count(cur, state, due[0][0], sorted(day for _, day in due))
@@ -66,7 +80,7 @@ def count_due(cur: Cursor, state: State) -> int:
 
 def _count(cur: Cursor, state: State, zone: str, due: list[date]) -> None:
     question = ActiveUsers(start=due[0], end=due[-1] + _DAY, tz=zone)
-    source = Rolled(cur, question, state)
+    source = Rolled(cur, question, state, guarded=False)
     ranges = [Range(*(day_start(edge, question.zone) for edge in (day, day + _DAY))) for day in due]
     by_name = source.by_name([asked.until(cur.as_of) for asked in ranges])
     _write_events(cur, zone, list(zip(due, by_name, strict=True)))

@@ -4,6 +4,7 @@ import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -53,9 +54,17 @@ class Reader:
     """Reads for one question within one snapshot."""
 
     def __init__(
-        self, cur: Cursor, state: State, memory: Memory, names: Names, question: Ranged
+        self,
+        cur: Cursor,
+        state: State,
+        memory: Memory,
+        names: Names,
+        question: Ranged,
+        *,
+        guarded: bool,
     ) -> None:
         tz = question.zone
+        self._guarded = guarded
         self._cur = cur
         self._question = question.name
         self._state = state
@@ -77,7 +86,7 @@ class Reader:
         Raises: LongTail, TooExpensive.
         """
         plans = [self._plan(asked) for asked in ranges]
-        if _may_be_large(plans, len(self._names)):
+        if self._guarded and _may_be_large(plans, len(self._names)):
             self._cost(plans).check(EDGES)
         counted: list[Tallies] = [defaultdict(Tally) for _ in ranges]
         self._add_tail(plans, counted)
@@ -102,7 +111,7 @@ class Reader:
             **self._given([span for plan in plans for span in plan.spans]),
             "gap_starts": [gap.start for plan in plans for gap in plan.gaps],
             "gap_ends": [gap.end for plan in plans for gap in plan.gaps],
-            "edges": [slot_of(edge.start) for edge in edges],
+            "edges": [slot for edge in edges for slot in _slots_of(edge)],
         }
         self._cur.execute(self._text("rollups_cost"), given)
         return Cost(*self._cur.fetchone() or ())
@@ -237,6 +246,11 @@ class Reader:
     def _stranger(self, user_id: str) -> int:
         """A number for this question alone, of a user who has no ordinal yet."""
         return self._strangers.setdefault(user_id, _FIRST_STRANGER + len(self._strangers))
+
+
+def _slots_of(edge: Range) -> range:
+    """The slots that an edge cuts: two, where it is short and lies across a border."""
+    return range(slot_of(edge.start), slot_of(edge.end - timedelta.resolution) + 1)
 
 
 def _may_be_large(plans: Sequence[Plan], names: int) -> bool:

@@ -29,7 +29,11 @@ class Rolled:
 
     kind = "rollups"
 
-    def __init__(self, cur: Cursor, question: Ranged, state: State) -> None:
+    def __init__(
+        self, cur: Cursor, question: Ranged, state: State, *, guarded: bool = True
+    ) -> None:
+        """Guarded, it refuses what is too much to read."""
+        self._guarded = guarded
         self._cur = cur
         self._question = question
         self._state = state
@@ -105,7 +109,7 @@ class Rolled:
     def _reader(self, *, each: bool = False) -> Reader:
         cur, state, question = self._cur, self._state, self._question
         names = Names(cur, state.lineage, question.names, _NAME_IDS, each=each)
-        return Reader(cur, state, _MEMORY, names, question)
+        return Reader(cur, state, _MEMORY, names, question, guarded=self._guarded)
 
 
 def _by_events(tallies: Mapping[str, Tally]) -> list[tuple[str, int, BitMap]]:

@@ -58,6 +58,15 @@ from   fold_state
 where  is_current
 and    cluster = (select system_identifier from pg_control_system());
 
+-- name: fold_is_restored
+-- Whether events have the constraint that gives them ids of this cluster: a restore makes it last.
+select exists (
+    select
+    from   pg_constraint
+    where  conrelid = 'events'::regclass
+    and    conname = 'events_ingested_xid_is_its_own'
+);
+
 -- name: fold_begin
 insert into fold_state (cluster)
 select system_identifier from pg_control_system()
@@ -248,6 +257,8 @@ where  generation = %(generation)s;
 -- From now on questions ask this generation.
 update fold_state set is_current = false where is_current;
 update fold_state set is_current = true where generation = %(generation)s;
+-- Versions begin anew, perhaps below those of the past; another lineage makes all kept answers old.
+delete from month_versions;
 
 -- name: fold_forget
 -- The rollups of all other generations.
@@ -258,14 +269,15 @@ delete from ahead where generation <> %(generation)s;
 delete from fold_state where generation <> %(generation)s;
 
 -- name: fold_adopt
--- Events that bear ids of transactions which this cluster has not had yet: they were restored from
--- another one. They get one of this transaction, some at a time.
+-- Events that are seen, though they bear ids of transactions which are not over here, or have not
+-- begun: they were restored from another cluster. They get the id of this one, some at a time.
 set local analytics.reason = 'adopt';
 update events
 set    ingested_xid = pg_current_xact_id()
 where  ctid = any (array(
     select ctid
     from   events
-    where  ingested_xid >= pg_snapshot_xmax(pg_current_snapshot())
+    where  ingested_xid >= pg_snapshot_xmin(pg_current_snapshot())
+    and    not pg_visible_in_snapshot(ingested_xid, pg_current_snapshot())
     limit  %(most)s
 ));

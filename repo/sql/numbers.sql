@@ -4,8 +4,14 @@ insert into numbers_due (zone, day)
 select %(zone)s, unnest(%(days)s::date[])
 on conflict do nothing;
 
--- name: numbers_zones
-select distinct zone from day_users union select distinct zone from numbers_due;
+-- name: numbers_settled
+-- Days whose numbers change by events alone, and those that are due anyway.
+select day from day_users where zone = %(zone)s and counted_at >= ends_at
+union  all
+select day from numbers_due where zone = %(zone)s;
+
+-- name: numbers_names
+select count(*) from event_names;
 
 -- name: numbers_forget
 -- Zones that are not declared any more.

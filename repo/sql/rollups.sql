@@ -2,7 +2,10 @@
 -- Up to which snapshot all is folded; no row where nothing is, or where ids of transactions
 -- are those of another cluster.
 select generation,
-       lineage || '.' || (select timeline_id from pg_control_checkpoint()),
+       -- What was restored has another past from here on, in place or from a backup.
+       concat_ws('.', lineage, (select timeline_id from pg_control_checkpoint()),
+                 'fold_state'::regclass::oid,
+                 (select oid from pg_database where datname = current_database())),
        folded_at,
        first_slot,
        sealed,

@@ -200,7 +200,12 @@ from     (select zone, day from day_users
           union  all
           select zone, day from day_events
           union  all
-          select zone, day from numbers_due) as days
+          select zone, day from numbers_due
+          union  all
+          select unnest(%(declared)s::text[]), null
+          from   fold_state
+          where  generation = %(generation)s
+          and    first_slot is not null) as days
 group    by zone
 order    by zone;
 

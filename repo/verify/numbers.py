@@ -1,6 +1,6 @@
 """The numbers of days, against what is counted anew from the events."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import NamedTuple
 
@@ -21,13 +21,15 @@ class Days(NamedTuple):
     end: date
 
 
-def verify_numbers(conn: connection, findings: Findings) -> None:
-    """All days of all zones that have numbers; those that wait to be counted anew are left out.
+def verify_numbers(conn: connection, findings: Findings, declared: Sequence[str] = ()) -> None:
+    """All days of all zones that have numbers, or should have.
+
+    Those that wait to be counted anew are left out.
 
     Raises: Unverifiable, DatabaseUnavailable.
     """
     with snapshot(conn) as (cur, state):
-        cur.execute(SQL["verify_zones"], state.folded())
+        cur.execute(SQL["verify_zones"], {**state.folded(), "declared": list(declared)})
         zones = [Days(*row) for row in cur]
     for days in zones:
         for part in _parts(days):

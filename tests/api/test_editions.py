@@ -97,3 +97,21 @@ def test_a_new_generation_is_another_past(
     folder.rebuild()
     wait_until(lambda: not _kept(workers[0], MARCH), within_s=2)
     assert _events(workers[0], MARCH) == 1
+
+
+def test_late_events_are_seen_after_a_clock_was_put_right(
+    workers: list[httpx.Client], conn: connection, folder: Folder
+) -> None:
+    """Folds of a clock that was ahead have versions that are; a rebuild begins below them."""
+    ahead = (
+        "update fold_state set version = (extract(epoch from now() + interval '1h') * 1e6)::int8"
+    )
+    conn.cursor().execute(ahead)
+    insert(conn, ("late", "view", IN_JANUARY))
+    folder.catch_up()
+    folder.rebuild()
+    wait_until(partial(_counts, workers[0], JANUARY, 2), within_s=2)
+    wait_until(partial(_kept, workers[0], JANUARY), within_s=2)
+    insert(conn, ("later", "view", IN_JANUARY))
+    folder.catch_up()
+    wait_until(partial(_counts, workers[0], JANUARY, 3), within_s=2)

@@ -13,6 +13,7 @@ from utils.zones import zone
 
 RANGE = {"start": "2026-03-01", "end": "2026-04-01"}
 UNALIGNED = {"start": "2026-03-01T00:07:00Z", "end": "2026-03-31T00:20:00Z"}
+ACROSS = {"start": "2026-03-01T23:55:00Z", "end": "2026-03-02T00:10:00Z"}
 COUNTS = "/analytics/event-counts"
 
 
@@ -39,6 +40,7 @@ def plan(service: httpx.Client, path: str, **asked: str) -> dict[str, object]:
         (COUNTS, {**RANGE, "interval": "day"}, 3, 0),  # days; those without events have no rows
         (COUNTS, {**RANGE, "interval": "day", "event": "buy"}, 3, 0),
         (COUNTS, {**UNALIGNED, "interval": "day"}, 2, 2),
+        (COUNTS, ACROSS, 0, 2),
         (COUNTS, {**RANGE, "compare": "previous"}, 1, 0),
         ("/analytics/top-events", RANGE, 2, 0),
         ("/analytics/active-users", RANGE, 3, 0),

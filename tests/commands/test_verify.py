@@ -47,7 +47,7 @@ def changed(conn: connection, text: str, *values: object) -> int:
 
 
 def told(url: str) -> list[str]:
-    return [str(difference) for difference in verified(url).told]
+    return [str(difference) for difference in verified(url, ZONES).told]
 
 
 def test_the_command_is_quiet_about_what_is_true(folded: connection, database_url: str) -> None:
@@ -163,6 +163,11 @@ PLANTED = {
         "update day_users set day = day + 60 "
         "where (zone, day) = ('UTC', (select max(day) from day_users where zone = 'UTC'))",
         "day_users UTC",
+    ),
+    "all of a zone": (
+        "with gone as (delete from day_events where zone = 'Europe/Berlin') "
+        "delete from day_users where zone = 'Europe/Berlin'",
+        "day_users Europe/Berlin 2026-01-31: stored no row",
     ),
     "users of a name": (
         "update day_events set users = users + 1 "

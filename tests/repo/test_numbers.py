@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import connection
 
+from commands.verify import verified
 from common.questions import ActiveUsers, TopEvents
 from config.database import Database, get_connection
+from repo import cost
 from repo.events import EventsRepo
+from repo.rollups import numbers, reader
 from repo.rollups.folder import Folder
 from tests.events import insert
 from utils.zones import zone
@@ -96,9 +99,75 @@ def test_a_zone_that_is_declared_later_gets_all_its_days(conn: connection) -> No
 def test_a_zone_that_is_no_longer_declared_is_forgotten(conn: connection) -> None:
     insert(conn, ("u", "view", NOW))
     folder(conn, *ZONES).catch_up()
-    folder(conn, "UTC").catch_up()
+    folder(conn, "UTC").forget_undeclared()
     assert users(conn, "Europe/Berlin") == {}
     assert len(users(conn, "UTC")) == 1
+
+
+def test_who_folds_once_for_fewer_zones_takes_none_away(conn: connection) -> None:
+    insert(conn, ("u", "view", NOW - 20 * DAY))
+    serving = folder(conn, *ZONES)
+    serving.catch_up()
+    folder(conn, "UTC").catch_up()
+    insert(conn, ("v", "view", NOW))
+    serving.catch_up()
+    assert len(users(conn, "Europe/Berlin")) == 21
+
+
+def test_days_without_a_folder_are_made_up_for(conn: connection, database_url: str) -> None:
+    """Nothing happened on most of them."""
+    insert(conn, ("a", "view", NOW - 20 * DAY), ("b", "view", NOW - 8 * DAY))
+    folder(conn, *ZONES).catch_up()
+    with conn.cursor() as cur:  # as the folder left it six days ago
+        cur.execute(
+            "update fold_state set folded_at = now() - interval '6 days';"
+            "delete from day_users where ends_at > now() - interval '5 days';"
+            "update day_users set counted_at = starts_at where ends_at > now() - interval '7 days'"
+        )
+    insert(conn, ("c", "view", NOW))
+    folder(conn, *ZONES).catch_up()
+    assert len(users(conn, "UTC")) == 21
+    found = rows(conn, "select count(*) from daily_users where partial")
+    assert found == [(len(ZONES),)]
+    assert verified(database_url, [zone(name) for name in ZONES]).told == []
+
+
+def test_a_clock_that_is_put_back_takes_nothing_away(conn: connection, database_url: str) -> None:
+    hour = timedelta(hours=1)
+    insert(conn, ("a", "view", NOW - 26 * hour), ("b", "view", NOW - timedelta(minutes=1)))
+    folder(conn, "UTC").catch_up()
+    with conn.cursor() as cur:
+        cur.execute("update fold_state set folded_at = now() + interval '1 hour'")
+    insert(conn, ("c", "view", NOW + hour / 2))
+    folder(conn, "UTC").catch_up()
+    assert sum(events for (events,) in rows(conn, "select events from day_users")) == 3
+    assert verified(database_url, [zone("UTC")]).told == []
+
+
+def test_what_is_too_much_for_a_question_is_counted(
+    conn: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "ROWS", 20)
+    monkeypatch.setattr(reader, "WORTH_A_LOOK", 5)
+    monkeypatch.setattr(numbers, "_ROWS_AT_ONCE", 100)
+    insert(conn, *(("u", f"name{n}", NOW - day * DAY) for n in range(30) for day in range(5)))
+    folder(conn, "UTC").catch_up()
+    assert rows(conn, "select count(*) from day_events") == [(150,)]
+    assert rows(conn, "select from numbers_due") == []
+
+
+def test_they_wait_while_very_many_events_do(
+    conn: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert(conn, ("a", "view", NOW))
+    counting = folder(conn, "UTC")
+    while counting.step().is_more:
+        pass
+    monkeypatch.setattr(reader, "LONG_TAIL", 5)
+    insert(conn, *[("b", "view", NOW)] * 10)
+    assert counting.count_numbers() == 0
+    counting.catch_up()
+    assert users(conn, "UTC") == {NOW.date(): (2, 2, 2)}
 
 
 def test_the_day_that_goes_on_is_partial_and_others_are_not(conn: connection) -> None:
