@@ -70,7 +70,10 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         )
         stack.push_async_callback(cache.close)
         identity = database_identity(url)
-        editions = Editions(database)
+        # Neither may a busy pool hide a late event, nor the watch take what questions wait for.
+        watch = open_database(settings, url, 1, "analytics-editions")
+        stack.callback(watch.close)
+        editions = Editions(watch)
         policy = _policy(settings)
         answers = AnswerService(cache, database, editions, identity=identity, policy=policy)
         stack.push_async_callback(answers.close)

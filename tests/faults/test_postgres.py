@@ -68,6 +68,8 @@ def test_pool_race(running: Service, check: Check) -> None:
 def test_no_churn(running: Service, check: Check) -> None:
     """1,000 requests, as many at once as connections"""
     running.fresh(20, at_once=MOST, mark="warm")
+    wait_until(lambda: len(running.backends()) == MOST, within_s=5)
+    time.sleep(1.5)  # metrics are told each second
     before = running.metrics()["analytics_pool_opened_total"], sessions(running)
     replies = running.fresh(1000, at_once=MOST, mark="churn")
     wait_until(lambda: running.metrics()["analytics_pool_acquired_total"] >= 1000, within_s=5)
@@ -267,7 +269,8 @@ def test_slow_query(running: Service, check: Check) -> None:
     assert reply.status == 504
     assert reply.headers["content-type"] == "application/problem+json"
     assert reply.seconds <= DEADLINE_S + 0.3
-    wait_until(lambda: not running.backends("and state = 'active'"), within_s=1)
+    asked = "and state = 'active' and query like '%slow0%'"
+    wait_until(lambda: not running.backends(asked), within_s=1)
 
 
 @pytest.mark.check(10)
@@ -276,7 +279,8 @@ def test_disconnect(running: Service, check: Check) -> None:
     slow_down(running.conn, 4)
     hang_up_after(running.port, f"{COUNTS}&event=gone", running.headers, 0.3)
     began = time.monotonic()
-    wait_until(lambda: not running.backends("and state = 'active'"), within_s=1.5)
+    asked = "and state = 'active' and query like '%gone%'"
+    wait_until(lambda: not running.backends(asked), within_s=1.5)
     check.measured(f"its query ended after {time.monotonic() - began:.2f} s")
 
 
