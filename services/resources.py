@@ -57,42 +57,59 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         endpoints = stack.enter_context(servers(settings))
         questions = settings.query_database_url
         url = questions.get_secret_value() if questions else endpoints.database_url
-        database = open_database(settings, url, settings.pool_size, "analytics")
-        stack.callback(database.close)
-        publisher = stack.enter_context(published(database))
-        await stack.enter_async_context(_running(_publish(publisher)))
-        await stack.enter_async_context(_running(database.keep()))
-        cache = CacheService(
-            endpoints.redis_url,
-            settings.cache_timeout_s,
-            request_s=settings.request_timeout_s,
-            stale_s=settings.cache_stale_s,
-        )
+        database = await stack.enter_async_context(_pool(settings, url))
+        cache = _cache(settings, endpoints.redis_url)
         stack.push_async_callback(cache.close)
-        identity = database_identity(url)
-        # Neither may a busy pool hide a late event, nor the watch take what questions wait for.
-        watch = open_database(settings, url, 1, "analytics-editions")
-        stack.callback(watch.close)
-        editions = Editions(watch)
-        policy = _policy(settings)
+        identity, policy = database_identity(url), _policy(settings)
+        editions = await stack.enter_async_context(_editions(settings, url))
         answers = AnswerService(cache, database, editions, identity=identity, policy=policy)
         stack.push_async_callback(answers.close)
         ring = _key_ring(settings, url, endpoints.database_url)
-        keys = await stack.enter_async_context(ring)
-        await stack.enter_async_context(_running(editions.keep()))
-        limits = Limits(identity, settings.rate_limit, settings.at_once_limit)
-        memory: Memory[Looks, Known] = Memory(_REMEMBERED)
         yield Resources(
             database,
             cache,
             answers,
-            keys,
+            await stack.enter_async_context(ring),
             Readiness(database, cache, within_s=settings.request_timeout_s),
-            memory,
-            limits,
+            Memory(_REMEMBERED),
+            Limits(identity, settings.rate_limit, settings.at_once_limit),
             settings.request_timeout_s,
             settings.metrics_token,
         )
+
+
+@asynccontextmanager
+async def _pool(settings: Settings, url: str) -> AsyncIterator[Database]:
+    """The connections of questions, kept warm and told in the metrics."""
+    database = open_database(settings, url, settings.pool_size, "analytics")
+    try:
+        with published(database) as publisher:
+            async with _running(_publish(publisher)), _running(database.keep()):
+                yield database
+    finally:
+        database.close()
+
+
+@asynccontextmanager
+async def _editions(settings: Settings, url: str) -> AsyncIterator[Editions]:
+    """With a connection of its own: neither may a busy pool hide a late event, nor the watch
+    take what questions wait for."""
+    database = open_database(settings, url, 1, "analytics-editions")
+    editions = Editions(database)
+    try:
+        async with _running(editions.keep()):
+            yield editions
+    finally:
+        database.close()
+
+
+def _cache(settings: Settings, url: str) -> CacheService:
+    return CacheService(
+        url,
+        settings.cache_timeout_s,
+        request_s=settings.request_timeout_s,
+        stale_s=settings.cache_stale_s,
+    )
 
 
 @asynccontextmanager
