@@ -23,7 +23,7 @@ SQL = statements("fold")
 
 MOST = 500_000
 """Events of one transaction, which bounds its memory."""
-_NOT_SWEEPING = "-infinity"
+_NOT_SWEEPING = ("-infinity", "00000000-0000-0000-0000-000000000000")
 _WAITED = timedelta(minutes=2)
 """How much older the time of a fold may be than what it sees: it may have waited for the lock."""
 
@@ -53,10 +53,14 @@ class Progress:
     is_current: bool
     now: datetime
     """Never before that of the last fold, whatever became of the clock."""
+    until: datetime
+    """Up to where slots are to hold events: not up to now where very many wait for their time."""
     sees: Snapshot
     snapshot: Snapshot
     sweeping_to: Snapshot
     swept_until: str
+    """When the last event that was swept occurred, and which one it was."""
+    swept_id: str
     version: int
     sealed: int
     first_slot: int | None
@@ -67,7 +71,12 @@ class Progress:
 
     @property
     def is_sweeping(self) -> bool:
-        return self.swept_until != _NOT_SWEEPING
+        return (self.swept_until, self.swept_id) != _NOT_SWEEPING
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is more to fold at once."""
+        return self.is_sweeping or self.until < self.now
 
 
 class Gone(LookupError):
@@ -105,13 +114,16 @@ def _progress(cur: cursor, generation: int) -> Progress:
         raise Gone
     found, is_current, now, sees, snapshot, sweeping_to, *rest = row
     seen = (Snapshot(sees), Snapshot(snapshot), Snapshot(sweeping_to))
-    return Progress(found, is_current, now, *seen, *rest)
+    return Progress(found, is_current, now, now, *seen, *rest)
 
 
 def fold(cur: cursor, progress: Progress, most: int) -> int:
     """Take what is not folded, or the oldest of it; tell how many events. To be stored after."""
     _take(cur, progress, most)
-    given = {"generation": progress.generation, "now": progress.now}
+    given = {"generation": progress.generation, "until": progress.now}
+    cur.execute(SQL["fold_ripe_until"], {**given, "most": most})
+    (progress.until,) = cur.fetchone() or (progress.now,)
+    given["until"] = progress.until
     for name in ("fold_ripe", "fold_ahead", "fold_users", "fold_names"):
         cur.execute(SQL[name], given)
     batch = Batch(copied(cur, SQL["fold_batch"]))
@@ -128,7 +140,8 @@ def store(cur: cursor, progress: Progress) -> None:
         "snapshot": progress.snapshot.text,
         "sweeping_to": progress.sweeping_to.text,
         "swept_until": progress.swept_until,
-        "folded_at": progress.now,
+        "swept_id": progress.swept_id,
+        "folded_at": progress.until,
         "version": progress.version,
         "sealed": progress.sealed,
         "first_slot": progress.first_slot,
@@ -154,13 +167,17 @@ def _sweep(cur: cursor, progress: Progress, tail: dict[str, str], most: int) -> 
         "swept_xmax": progress.sweeping_to.xmax,
         "swept_xip": progress.sweeping_to.xip,
         "swept_until": progress.swept_until,
+        "swept_id": progress.swept_id,
         "most": most,
     }
     cur.execute(SQL["fold_take_swept"], {**tail, **swept})
-    cur.execute(SQL["fold_taken"])
-    count, progress.swept_until = cur.fetchone() or (0, _NOT_SWEEPING)
-    if count < most:
-        progress.snapshot, progress.swept_until = progress.sweeping_to, _NOT_SWEEPING
+    swept_to = _NOT_SWEEPING
+    if cur.rowcount < most:
+        progress.snapshot = progress.sweeping_to
+    else:
+        cur.execute(SQL["fold_swept"])
+        swept_to = cur.fetchone() or swept_to
+    progress.swept_until, progress.swept_id = swept_to
 
 
 def _add(cur: cursor, progress: Progress, batch: Batch) -> None:

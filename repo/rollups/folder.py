@@ -157,7 +157,7 @@ class Folder:
             if spans:
                 seal(cur, progress, spans)
             store(cur, progress)
-            is_done = not spans and not progress.is_sweeping
+            is_done = not spans and not progress.is_behind
             if is_done and not progress.is_current:
                 _switch(cur, generation)
                 if progress.first_slot is not None:

@@ -31,7 +31,7 @@ Parts = tuple[tuple[Span, ...], tuple[Span, ...]]
 
 def over(progress: Progress) -> Span | None:
     """The slots that can be sealed."""
-    until = progress.now
+    until = progress.until
     if progress.is_sweeping:
         until = min(until, datetime.fromisoformat(progress.swept_until))
     if progress.first_slot is None or progress.first_slot >= slot_of(until):
@@ -129,6 +129,6 @@ def _made(parts: Parts, found: _Found) -> dict[int, Delta]:
 
 def _unseal_hours(cur: cursor, progress: Progress) -> None:
     """Readers look for hours of a shorter time only."""
-    before = slot_of(progress.now) - HOURS_KEPT - 24 * HOUR
+    before = slot_of(progress.until) - HOURS_KEPT - 24 * HOUR
     given = {"generation": progress.generation, "before": before, "length": HOUR}
     cur.execute(SQL["fold_unseal"], given)

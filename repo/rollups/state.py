@@ -50,6 +50,7 @@ def _state(
     xmax: str,
     xip: str,
     swept_until: str,
+    swept_id: str,
     swept_xmax: str,
     swept_xip: str,
     changed: int,
@@ -61,6 +62,7 @@ def _state(
         "xmax": xmax,
         "xip": xip,
         "swept_until": swept_until,
+        "swept_id": swept_id,
         "swept_xmax": swept_xmax,
         "swept_xip": swept_xip,
     }

@@ -11,6 +11,7 @@ select now();
 -- of one must not keep the others out.
 set idle_in_transaction_session_timeout = '60s';
 create temporary table if not exists fold_batch (
+    event_id    uuid,
     occurred_at timestamptz not null,
     event_name  text        not null,
     user_id     text        not null
@@ -38,6 +39,7 @@ select generation,
        snapshot::text,
        sweeping_to::text,
        swept_until::text,
+       swept_id::text,
        version,
        sealed,
        first_slot
@@ -89,52 +91,70 @@ where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]));
 
 -- name: fold_take_swept
 -- The next of many, in the order in which they occurred.
-insert into fold_batch (occurred_at, event_name, user_id)
-select   occurred_at, event_name, user_id
+insert into fold_batch (event_id, occurred_at, event_name, user_id)
+select   event_id, occurred_at, event_name, user_id
 from     events
 where    (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
 and      ingested_xid < %(swept_xmax)s::xid8
 and      ingested_xid <> all(%(swept_xip)s::xid8[])
-and      occurred_at >= %(swept_until)s
-order    by occurred_at
-fetch    first %(most)s rows with ties;
+and      (occurred_at, event_id) > (%(swept_until)s::timestamptz, %(swept_id)s::uuid)
+order    by occurred_at, event_id
+limit    %(most)s;
 
--- name: fold_taken
-select count(*), (max(occurred_at) + interval '1 microsecond')::text from fold_batch;
+-- name: fold_swept
+-- The last of those.
+select   occurred_at::text, event_id::text
+from     fold_batch
+order    by occurred_at desc, event_id desc
+limit    1;
+
+-- name: fold_ripe_until
+-- A moment that is not further than the time of so many events that wait.
+select   occurred_at + interval '1 microsecond'
+from     ahead
+where    generation = %(generation)s
+and      occurred_at < %(until)s
+order    by occurred_at
+limit    1
+offset   %(most)s - 1;
 
 -- name: fold_ripe
 -- Events whose time has come since they were folded.
 with ripe as (
     delete from ahead
     where  generation = %(generation)s
-    and    occurred_at < %(now)s
+    and    occurred_at < %(until)s
     returning occurred_at, event_name, user_id
 )
 insert into fold_batch (occurred_at, event_name, user_id)
-select * from ripe;
+select occurred_at, event_name, user_id from ripe;
 
 -- name: fold_ahead
 -- Events that have not occurred yet wait.
 with early as (
     delete from fold_batch
-    where  occurred_at >= %(now)s
+    where  occurred_at >= %(until)s
     returning occurred_at, event_name, user_id
 )
 insert into ahead (generation, occurred_at, event_name, user_id)
 select %(generation)s, occurred_at, event_name, user_id from early;
 
 -- name: fold_users
-insert into users (user_id)
-select distinct user_id
-from   fold_batch
-where  user_id <> ''
-and    not exists (select from users where users.user_id = fold_batch.user_id);
+insert into users (user_id, ordinal)
+select user_id, (select coalesce(max(ordinal), 0) from users) + row_number() over ()
+from   (select distinct user_id
+        from   fold_batch
+        where  user_id <> ''
+        and    not exists (select from users where users.user_id = fold_batch.user_id)) as unknown;
 
 -- name: fold_names
-insert into event_names (event_name)
-select distinct event_name
-from   fold_batch
-where  not exists (select from event_names where event_names.event_name = fold_batch.event_name);
+insert into event_names (event_name, name_id)
+select event_name, (select coalesce(max(name_id), 0) from event_names) + row_number() over ()
+from   (select distinct event_name
+        from   fold_batch
+        where  not exists (select
+                           from   event_names
+                           where  event_names.event_name = fold_batch.event_name)) as unknown;
 
 -- name: fold_batch
 copy (
@@ -247,6 +267,7 @@ update fold_state
 set    snapshot = %(snapshot)s,
        sweeping_to = %(sweeping_to)s,
        swept_until = %(swept_until)s,
+       swept_id = %(swept_id)s,
        folded_at = %(folded_at)s,
        version = %(version)s,
        sealed = %(sealed)s,

@@ -12,6 +12,7 @@ select generation,
        pg_snapshot_xmax(snapshot)::text,
        array(select pg_snapshot_xip(snapshot))::text,
        swept_until::text,
+       swept_id::text,
        pg_snapshot_xmax(sweeping_to)::text,
        array(select pg_snapshot_xip(sweeping_to))::text,
        (select coalesce(max(version), 0)
@@ -104,7 +105,7 @@ select count(*)
 from   (select
         from   events
         where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
-        and    not (occurred_at < %(swept_until)s
+        and    not ((occurred_at, event_id) <= (%(swept_until)s, %(swept_id)s)
                     and ingested_xid < %(swept_xmax)s::xid8
                     and ingested_xid <> all(%(swept_xip)s::xid8[]))
         limit  10000) as tail;
@@ -115,7 +116,7 @@ with waiting as (
     select occurred_at, event_name, user_id
     from   events
     where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
-    and    not (occurred_at < %(swept_until)s
+    and    not ((occurred_at, event_id) <= (%(swept_until)s, %(swept_id)s)
                 and ingested_xid < %(swept_xmax)s::xid8
                 and ingested_xid <> all(%(swept_xip)s::xid8[]))
     union  all

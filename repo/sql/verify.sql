@@ -10,6 +10,7 @@ select generation,
        snapshot::text,
        sweeping_to::text,
        swept_until::text,
+       swept_id::text,
        folded_at::text
 from   fold_state
 where  is_current;
@@ -53,7 +54,7 @@ copy (
     and      occurred_at <  %(folded_at)s
     and      (pg_visible_in_snapshot(ingested_xid, %(snapshot)s)
               or (pg_visible_in_snapshot(ingested_xid, %(sweeping_to)s)
-                  and occurred_at < %(swept_until)s))
+                  and (occurred_at, event_id) <= (%(swept_until)s, %(swept_id)s)))
     group    by 1, 2, 3
     order    by 1, 2, 3
 ) to stdout (format binary);
@@ -110,7 +111,7 @@ from     (select occurred_at, event_name, user_id, 1 as stored, 0 as recounted
           where  occurred_at >= %(folded_at)s
           and    (pg_visible_in_snapshot(ingested_xid, %(snapshot)s)
                   or (pg_visible_in_snapshot(ingested_xid, %(sweeping_to)s)
-                      and occurred_at < %(swept_until)s))) as waiting
+                      and (occurred_at, event_id) <= (%(swept_until)s, %(swept_id)s)))) as waiting
 group    by occurred_at, event_name, user_id
 having   sum(stored) <> sum(recounted)
 order    by occurred_at, event_name, user_id;
@@ -282,7 +283,7 @@ held as (
     where  occurred_at < %(folded_at)s
     and    (pg_visible_in_snapshot(ingested_xid, %(snapshot)s)
             or (pg_visible_in_snapshot(ingested_xid, %(sweeping_to)s)
-                and occurred_at < %(swept_until)s))
+                and (occurred_at, event_id) <= (%(swept_until)s, %(swept_id)s)))
 ),
 counted as (
     select   days[held.place] as day,
@@ -328,7 +329,7 @@ held as (
     where  occurred_at < %(folded_at)s
     and    (pg_visible_in_snapshot(ingested_xid, %(snapshot)s)
             or (pg_visible_in_snapshot(ingested_xid, %(sweeping_to)s)
-                and occurred_at < %(swept_until)s))
+                and (occurred_at, event_id) <= (%(swept_until)s, %(swept_id)s)))
 ),
 active as (
     select   days[held.place] as day, user_id, count(*) as events

@@ -44,6 +44,7 @@ class State(NamedTuple):
     snapshot: str
     sweeping_to: str
     swept_until: str
+    swept_id: str
     folded_at: str
 
     def folded(self) -> dict[str, Any]:

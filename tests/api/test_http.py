@@ -129,7 +129,7 @@ def test_ready_tells_what_is_missing(cluster: Cluster, redis_url: str) -> None:
         response = service.get("/readyz")
         assert response.status_code == 503
         assert response.json()["checks"]["database"] == (
-            "6 migrations missing: run python main.py migrate"
+            "7 migrations missing: run python main.py migrate"
         )
 
 

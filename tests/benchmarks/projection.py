@@ -92,7 +92,9 @@ class MadeUp:
 
 def fold_all(conn: connection, events: int, users: int) -> tuple[int, float]:
     with conn.cursor() as cur:
-        text = "insert into event_names (event_name) select unnest(%s)"
+        text = (
+            "insert into event_names (event_name, name_id) select * from unnest(%s) with ordinality"
+        )
         cur.execute(text, (list(NAMES),))
     folder = Folder(conn, ZONES)
     setattr(folder_module, "fold", MadeUp(batches(events, users)).fold)  # noqa: B010

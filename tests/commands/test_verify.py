@@ -126,7 +126,7 @@ PLANTED = {
         "all names: stored no row; true 201 events, 7 users",
     ),
     "an ordinal of another user": (
-        "update users set ordinal = default where user_id = 'u3'",
+        "update users set ordinal = 8 where user_id = 'u3'",
         "users (with 8)",
     ),
     "a user without ordinal": ("delete from users where user_id = 'u3'", "one without ordinal"),

@@ -1,0 +1,91 @@
+"""Very many events are folded in parts of a bounded size, and each of them once."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from psycopg2.extensions import connection
+
+from common.questions import ActiveUsers, EventCounts
+from config.database import DatabaseUnavailable
+from repo.rollups import folder as folder_module
+from repo.rollups.folder import Folder
+from tests.events import insert
+from tests.rollups import asking, connected
+from tests.waiting import wait_until
+from utils.zones import zone
+
+ZONES = [zone("UTC")]
+NOW = datetime.now(UTC)
+WHOLE = EventCounts(start=NOW - timedelta(days=2), end=NOW + timedelta(days=1), interval="hour")
+ACTIVE = ActiveUsers(last="3d")
+
+
+def parts(folder: Folder, url: str, events: int) -> list[int]:
+    """How many events each step folded; after each the answers are those of the events."""
+    folded = []
+    with asking(url) as asker:
+        is_more = True
+        while is_more:
+            step = folder.step()
+            folded.append(step.events)
+            is_more = step.is_more
+            assert asker.compare(WHOLE).events == events
+            asker.compare(ACTIVE)
+    return [count for count in folded if count]
+
+
+def test_events_of_one_moment_are_swept_in_parts(conn: connection, database_url: str) -> None:
+    moments = [NOW - timedelta(hours=30)] * 7 + [NOW - timedelta(hours=5)]
+    insert(conn, *((f"u{n}", "view", moment) for n, moment in enumerate(moments)))
+    assert parts(Folder(conn, ZONES, most=2), database_url, 8) == [2, 2, 2, 2]
+
+
+def test_late_events_of_the_moment_that_a_sweep_has_come_to(
+    conn: connection, database_url: str
+) -> None:
+    """They belong to the next sweep, whatever their ids."""
+    moment = NOW - timedelta(hours=30)
+    insert(conn, *((f"u{n}", "view", moment) for n in range(5)))
+    folder = Folder(conn, ZONES, most=2)
+    folder.step()
+    insert(conn, *((f"v{n}", "view", moment) for n in range(5)))
+    assert parts(folder, database_url, 10) == [2, 1, 2, 2, 1]
+
+
+def test_events_whose_time_has_come_are_folded_in_parts(
+    conn: connection, database_url: str
+) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    moments = [soon + timedelta(milliseconds=n // 2) for n in range(9)]
+    insert(conn, *((f"u{n}", "view", moment) for n, moment in enumerate(moments)))
+    folder = Folder(conn, ZONES, most=3)
+    while folder.step().is_more:
+        pass
+    wait_until(lambda: datetime.now(UTC) > moments[-1], within_s=5)
+    time.sleep(0.05)
+    assert parts(folder, database_url, 9) == [4, 4, 1]  # with those of the same moment
+
+
+def test_folds_that_fail_use_up_no_ordinals(
+    conn: connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert(conn, ("u1", "view", NOW), ("u2", "buy", NOW))
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module, "store", failing)
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable):
+                Folder(conn, ZONES).step()
+    Folder(conn, ZONES).catch_up()
+    insert(conn, ("u3", "sell", NOW))
+    with connected(database_url) as another:
+        Folder(another, ZONES).catch_up()
+    with conn.cursor() as cur:
+        cur.execute("select array_agg(ordinal order by ordinal) from users")
+        assert cur.fetchone() == ([1, 2, 3],)
+        cur.execute("select array_agg(name_id order by name_id) from event_names")
+        assert cur.fetchone() == ([1, 2, 3],)
+
+
+def failing(*_: object) -> None:
+    raise DatabaseUnavailable("in the middle")
