@@ -111,7 +111,7 @@ ROLLUP_BYTES = _counter(
 )
 EVENTS_READ = _counter(
     "analytics_events_read",
-    "Groups of events, by user and name, that were read beside rollups: of edges and the tail.",
+    "Events that were read beside rollups: of edges and the tail.",
     "question",
 )
 TAIL_EVENTS = _gauge(

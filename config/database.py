@@ -86,6 +86,10 @@ class Cursor(cursor):
         with span(statement_name(query)):
             super().execute(query, vars)
 
+    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
+        with span(statement_name(sql)):
+            super().copy_expert(sql, file, size)
+
 
 class Database:
     """A pool, as many threads as it has connections, and the queue in front of both."""

@@ -23,10 +23,8 @@ class Raw:
     kind = "events"
     allowed_events = EVENTS
 
-    def __init__(self, cur: Cursor, question: Ranged, *, guarded: bool = True) -> None:
-        """`guarded`: refuse what reads too many events."""
+    def __init__(self, cur: Cursor, question: Ranged) -> None:
         self._cur = cur
-        self._guarded = guarded
         self._names = question.names
 
     def tail(self) -> int:
@@ -42,8 +40,7 @@ class Raw:
         return Cost(events=int(plan["Plan"]["Plan Rows"]))
 
     def _check(self, ranges: Sequence[Range]) -> None:
-        if self._guarded:
-            self.cost(ranges, each=False).check(EVENTS)
+        self.cost(ranges, each=False).check(EVENTS)
 
     def counts(self, ranges: Sequence[Range]) -> Counted:
         if not ranges:

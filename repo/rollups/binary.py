@@ -34,7 +34,7 @@ def _field(value: int | bytes, kind: str) -> bytes:
 
 
 def decode(sent: bytes, columns: Format) -> Iterator[tuple[Any, ...]]:
-    """The rows that COPY ... TO STDOUT (FORMAT binary) gave; bytes must be the last column."""
+    """The rows that COPY ... TO STDOUT (FORMAT binary) gave; bytes must be the last columns."""
     fixed = columns.rstrip("b")
     head = struct.Struct("!h" + "".join(f"i{kind}" for kind in fixed))
     at, end = len(SIGNATURE), len(sent) - len(_END)
@@ -42,7 +42,7 @@ def decode(sent: bytes, columns: Format) -> Iterator[tuple[Any, ...]]:
         _, *fields = head.unpack_from(sent, at)
         at += head.size
         values = fields[1::2]
-        if fixed != columns:
+        for _ in columns[len(fixed) :]:
             (length,) = _LENGTH.unpack_from(sent, at)
             values.append(sent[at + 4 : at + 4 + length])
             at += 4 + length

@@ -1,7 +1,7 @@
 """The folder: keeps the rollups up with the events."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -22,7 +22,6 @@ from repo.rollups.fold import (
     snapshot_locked,
     store,
 )
-from repo.rollups.reader import LongTail
 from repo.rollups.seal import due, next_of, over, seal
 from repo.rollups.state import read_state
 from repo.statements import statements
@@ -31,6 +30,8 @@ from utils.slots import Span, slot_of
 SQL = statements("fold")
 
 _ADOPT_AT_ONCE = 20_000
+LONG_TAIL = 100_000
+"""While so many events are not folded, days are not counted: each would read them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +125,11 @@ class Folder:
 
         While very many events are not folded there are none. Raises: DatabaseUnavailable.
         """
-        with _translated(), suppress(LongTail), snapshot_locked(self._conn) as cur:
+        if self.pending(LONG_TAIL) >= LONG_TAIL:
+            return 0
+        with _translated(), snapshot_locked(self._conn) as cur:
             state = read_state(cur)
             return numbers.count_due(cur, state) if state else 0
-        return 0
 
     def forget_undeclared(self) -> None:
         """Forget the numbers of zones that are not declared. Raises: DatabaseUnavailable."""

@@ -1,6 +1,8 @@
 """Counts of ranges from rollups and the tail, exact in one snapshot."""
 
 import io
+import sys
+from array import array
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,9 +25,8 @@ from utils.slots import HOURS_KEPT, Span, days_in, hours_in, months_in, slot_of
 from utils.timebuckets import Range
 
 _UTC = ZoneInfo("UTC")
-LONG_TAIL = 100_000
-"""Events of the tail that are read one by one; the milliseconds that a question takes double."""
 WORTH_A_LOOK = 20_000
+_NOBODY = BitMap()
 _FIRST_STRANGER = 2**31  # ordinals are positive integers of 4 bytes
 
 
@@ -35,15 +36,10 @@ class Tally:
 
     events: int = 0
     parts: list[BitMap] = field(default_factory=list)
-    ordinals: list[int] = field(default_factory=list)
 
     def users(self) -> BitMap:
         """Never to be changed: it may be a set that others share."""
-        return BitMap.union(BitMap(self.ordinals), *self.parts)
-
-
-class LongTail(Exception):
-    """More events of the range are not folded than a process should read."""
+        return BitMap.union(_NOBODY, *self.parts)
 
 
 Tallies = dict[str, Tally]
@@ -71,7 +67,7 @@ class Reader:
         self._memory = memory
         self._names = names
         self._seals = memory.sealed(cur, state)
-        self._strangers: dict[str, int] = {}
+        self._strangers: dict[bytes, int] = {}
         since = slot_of(state.folded.end) - HOURS_KEPT
         self._kinds: list[Kind] = [
             months_in,
@@ -83,7 +79,7 @@ class Reader:
     def tallies(self, ranges: Sequence[Range]) -> list[Tallies]:
         """The counts of each range; they stand in order and do not overlap.
 
-        Raises: LongTail, TooExpensive.
+        Raises: TooExpensive.
         """
         plans = [self._plan(asked) for asked in ranges]
         if self._guarded and _may_be_large(plans, len(self._names)):
@@ -182,13 +178,17 @@ class Reader:
             _add(counted[of_slot[slot]][self._names.of(name_id)], row)
 
     def _copy(self, name: str, spans: Sequence[Span], columns: str) -> list[Any]:
-        sent = io.BytesIO()
-        text = self._cur.mogrify(self._text(name), self._given(spans)).decode()
-        self._cur.copy_expert(text, sent)
-        rows = list(decode(sent.getvalue(), columns))
+        sent = self._sent(self._text(name), self._given(spans))
+        rows = list(decode(sent, columns))
         ROLLUP_ROWS.labels(self._question).inc(len(rows))
-        ROLLUP_BYTES.labels(self._question).inc(sent.tell())
+        ROLLUP_BYTES.labels(self._question).inc(len(sent))
         return rows
+
+    def _sent(self, statement: str, given: dict[str, Any]) -> bytes:
+        """What a COPY ... TO STDOUT gives."""
+        sent = io.BytesIO()
+        self._cur.copy_expert(self._cur.mogrify(statement, given).decode(), sent)
+        return sent.getvalue()
 
     def _text(self, name: str) -> str:
         return SQL[name].replace("{names}", self._names.condition)
@@ -209,10 +209,7 @@ class Reader:
         segments = {edge: segment for segment, edge in enumerate(edges)}
         of_segment = {segments[middle.start]: index for middle, index in middles}
         given = {"edges": edges, "start": edges[0], "end": edges[-1], **self._state.tail}
-        tail = self._found("rollups_tail", {**given, "most": LONG_TAIL})
-        if sum(events for *_, events in tail) >= LONG_TAIL:
-            raise LongTail
-        for segment, *found in tail:
+        for segment, *found in self._found("rollups_tail", given):
             if segment in of_segment:  # not between two middles, where edges are
                 self._add_found(counted[of_segment[segment]], *found)
 
@@ -230,20 +227,21 @@ class Reader:
 
     def _found(self, name: str, given: dict[str, Any]) -> list[Any]:
         shared = {"names": self._names.asked, "by_name": self._names.each}
-        self._cur.execute(SQL[name], {**given, **shared})
-        found = self._cur.fetchall()
-        EVENTS_READ.labels(self._question).inc(len(found))
+        sent = self._sent(SQL[name], {**given, **shared})
+        found = list(decode(sent, "iqbbb"))
+        EVENTS_READ.labels(self._question).inc(sum(events for _, events, *_ in found))
         return found
 
     def _add_found(
-        self, tallies: Tallies, name: str, ordinal: int, stranger: str, events: int
+        self, tallies: Tallies, events: int, name: bytes, ordinals: bytes, strangers: bytes
     ) -> None:
-        tally = tallies[name]
-        tally.events += events
-        if ordinal or stranger:
-            tally.ordinals.append(ordinal or self._stranger(stranger))
+        users = array("I", ordinals)
+        if sys.byteorder == "little":
+            users.byteswap()
+        users.extend(map(self._stranger, strangers.split(b"\0")[:-1]))
+        _add(tallies[name.decode()], Row(events, BitMap(users)))
 
-    def _stranger(self, user_id: str) -> int:
+    def _stranger(self, user_id: bytes) -> int:
         """A number for this question alone, of a user who has no ordinal yet."""
         return self._strangers.setdefault(user_id, _FIRST_STRANGER + len(self._strangers))
 

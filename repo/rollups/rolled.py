@@ -1,7 +1,6 @@
 """Counts from rollups and what is not folded yet: the cost is that of the answer."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import date
 
 from pyroaring import BitMap
@@ -10,10 +9,9 @@ from common.questions import ActiveUsers, Ranged
 from config.database import Cursor
 from repo.cost import EDGES, Cost
 from repo.editions import edition
-from repo.raw import Raw
 from repo.rollups.memory import Memory
 from repo.rollups.names import NameIds, Names
-from repo.rollups.reader import LongTail, Reader, Tally
+from repo.rollups.reader import Reader, Tally
 from repo.rollups.state import State
 from repo.sources import Count, Counted, Top
 from utils.bitmaps import rolling, running
@@ -52,34 +50,12 @@ class Rolled:
         return self._reader().tail()
 
     def counts(self, ranges: Sequence[Range]) -> Counted:
-        with suppress(LongTail):
-            return self._counts(ranges)
-        return self._raw.counts(ranges)
-
-    def top(self, asked: Range, limit: int) -> Top:
-        with suppress(LongTail):
-            return self._top(asked, limit)
-        return self._raw.top(asked, limit)
-
-    def active(
-        self, question: ActiveUsers, days: Sequence[date], ranges: Sequence[Range]
-    ) -> Mapping[str, list[int]]:
-        with suppress(LongTail):
-            return self._active(question, days, ranges)
-        return self._raw.active(question, days, ranges)
-
-    @property
-    def _raw(self) -> Raw:
-        """While very many events wait to be folded, counting them all is cheaper."""
-        return Raw(self._cur, self._question, guarded=False)
-
-    def _counts(self, ranges: Sequence[Range]) -> Counted:
         tallies = [_tally(found) for found in self._reader().tallies(ranges)]
         users = [tally.users() for tally in tallies]
         each = [Count(t.events, len(by)) for t, by in zip(tallies, users, strict=True)]
         return Counted(Count(sum(count.events for count in each), len(_union(users))), each)
 
-    def _top(self, asked: Range, limit: int) -> Top:
+    def top(self, asked: Range, limit: int) -> Top:
         (tallies,) = self._reader(each=True).tallies([asked])
         found = _by_events(tallies)
         rows = [(name, Count(events, len(users))) for name, events, users in found[:limit]]
@@ -93,7 +69,7 @@ class Rolled:
             for tallies in self._reader(each=True).tallies(ranges)
         ]
 
-    def _active(
+    def active(
         self, question: ActiveUsers, days: Sequence[date], ranges: Sequence[Range]
     ) -> Mapping[str, list[int]]:
         sets = [_tally(found).users() for found in self._reader().tallies(ranges)]

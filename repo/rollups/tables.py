@@ -19,7 +19,7 @@ SQL = statements("fold")
 def copied(cur: cursor, statement: str, given: Mapping[str, Any] | None = None) -> bytes:
     """What a COPY ... TO STDOUT gives."""
     sent = io.BytesIO()
-    cur.copy_expert(cur.mogrify(statement, given), sent)
+    cur.copy_expert(cur.mogrify(statement, given).decode(), sent)
     return sent.getvalue()
 
 

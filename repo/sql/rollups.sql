@@ -111,66 +111,78 @@ from   (select
         limit  10000) as tail;
 
 -- name: rollups_tail
--- Events that are not folded, or were folded before their time, by segment, name and user.
-with waiting as (
-    select occurred_at, event_name, user_id
-    from   events
-    where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
-    and    not ((occurred_at, event_id) <= (%(swept_until)s, %(swept_id)s)
-                and ingested_xid < %(swept_xmax)s::xid8
-                and ingested_xid <> all(%(swept_xip)s::xid8[]))
-    union  all
-    select occurred_at, event_name, user_id
-    from   ahead
-    where  generation = %(generation)s
-    and    occurred_at >= %(folded_at)s
-),
-tail as (
-    select occurred_at, event_name, user_id
-    from   waiting
-    where  occurred_at >= %(start)s
-    and    occurred_at <  %(end)s
-    and    (%(names)s::text[] is null or event_name = any(%(names)s))
-    limit  %(most)s
-),
-found as (
-    select   width_bucket(occurred_at, %(edges)s::timestamptz[]) - 1 as segment,
-             case when %(by_name)s then event_name else '' end as event_name,
-             user_id,
-             count(*) as events
-    from     tail
-    group    by 1, 2, 3
-)
-select segment, event_name, coalesce(ordinal, 0), user_id, events
-from   found
-left   join lateral (
-    select ordinal from users where users.user_id = found.user_id offset 0
-) as known on true;
+-- Events that are not folded, or were folded before their time, by segment and name, and their users:
+-- ordinals of 4 bytes each, and the ids of those who have none, each with a zero after it.
+copy (
+    with waiting as (
+        select occurred_at, event_name, user_id
+        from   events
+        where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
+        and    not ((occurred_at, event_id) <= (%(swept_until)s, %(swept_id)s)
+                    and ingested_xid < %(swept_xmax)s::xid8
+                    and ingested_xid <> all(%(swept_xip)s::xid8[]))
+        union  all
+        select occurred_at, event_name, user_id
+        from   ahead
+        where  generation = %(generation)s
+        and    occurred_at >= %(folded_at)s
+    ),
+    found as (
+        select   width_bucket(occurred_at, %(edges)s::timestamptz[]) - 1 as segment,
+                 case when %(by_name)s then event_name else '' end as event_name,
+                 user_id,
+                 count(*) as events
+        from     waiting
+        where    occurred_at >= %(start)s
+        and      occurred_at <  %(end)s
+        and      (%(names)s::text[] is null or event_name = any(%(names)s))
+        group    by 1, 2, 3
+    )
+    select   segment,
+             sum(events)::int8,
+             convert_to(event_name, 'UTF8'),
+             coalesce(string_agg(int4send(ordinal), ''), ''),
+             coalesce(string_agg(convert_to(user_id, 'UTF8') || '\x00', '')
+                      filter (where ordinal is null and user_id <> ''), '')
+    from     found
+    left     join lateral (
+        select ordinal from users where users.user_id = found.user_id offset 0
+    ) as known on true
+    group    by segment, event_name
+) to stdout (format binary);
 
 -- name: rollups_edges
--- Events of ranges that are finer than a slot, by segment, name and user.
-with found as (
+-- Events of ranges that are finer than a slot, in the same way.
+copy (
+    with found as (
+        select   segment,
+                 case when %(by_name)s then event_name else '' end as event_name,
+                 user_id,
+                 count(*) as events
+        from     unnest(%(segments)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+                 as edge (segment, starts_at, ends_at)
+        cross    join lateral (
+            select event_name, user_id
+            from   events
+            where  occurred_at >= starts_at
+            and    occurred_at <  ends_at
+            and    (%(names)s::text[] is null or event_name = any(%(names)s))
+            offset 0
+        ) as inside
+        group    by 1, 2, 3
+    )
     select   segment,
-             case when %(by_name)s then event_name else '' end as event_name,
-             user_id,
-             count(*) as events
-    from     unnest(%(segments)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
-             as edge (segment, starts_at, ends_at)
-    cross    join lateral (
-        select event_name, user_id
-        from   events
-        where  occurred_at >= starts_at
-        and    occurred_at <  ends_at
-        and    (%(names)s::text[] is null or event_name = any(%(names)s))
-        offset 0
-    ) as inside
-    group    by 1, 2, 3
-)
-select segment, event_name, coalesce(ordinal, 0), user_id, events
-from   found
-left   join lateral (
-    select ordinal from users where users.user_id = found.user_id offset 0
-) as known on true;
+             sum(events)::int8,
+             convert_to(event_name, 'UTF8'),
+             coalesce(string_agg(int4send(ordinal), ''), ''),
+             coalesce(string_agg(convert_to(user_id, 'UTF8') || '\x00', '')
+                      filter (where ordinal is null and user_id <> ''), '')
+    from     found
+    left     join lateral (
+        select ordinal from users where users.user_id = found.user_id offset 0
+    ) as known on true
+    group    by segment, event_name
+) to stdout (format binary);
 
 -- name: rollups_generations
 -- Whether there are rollups that questions ask, and whether any are of this cluster.

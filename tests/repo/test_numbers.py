@@ -15,6 +15,7 @@ from common.questions import ActiveUsers, TopEvents
 from config.database import Database, get_connection
 from repo import cost
 from repo.events import EventsRepo
+from repo.rollups import folder as folder_module
 from repo.rollups import numbers, reader
 from repo.rollups.folder import Folder
 from tests.events import insert
@@ -163,7 +164,7 @@ def test_they_wait_while_very_many_events_do(
     counting = folder(conn, "UTC")
     while counting.step().is_more:
         pass
-    monkeypatch.setattr(reader, "LONG_TAIL", 5)
+    monkeypatch.setattr(folder_module, "LONG_TAIL", 5)
     insert(conn, *[("b", "view", NOW)] * 10)
     assert counting.count_numbers() == 0
     counting.catch_up()
