@@ -62,9 +62,8 @@ def _fold(database_url: str, zones: Sequence[ZoneInfo]) -> NoReturn:
         while True:
             if pace.is_time(folder.pending(_FOLD_FROM)):
                 pace.stepped(_step(folder))
-            if pace.rest_s:  # else there is more to fold
-                for work in aside:
-                    work.look()
+            for work in aside:
+                work.look()
             time.sleep(pace.rest_s)
 
 

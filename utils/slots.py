@@ -14,6 +14,8 @@ HOUR = 4
 """An hour, in slots."""
 HOURS_KEPT = 100 * 24 * HOUR
 """How far back hours are sealed, in slots; days take over before."""
+LEAD = 32 * 24 * HOUR
+"""Slots before the first event: the month, and in each zone the day, that it is in begin there."""
 _SHORTEST_DAY = 20 * HOUR
 _SHORTEST_MONTH = 28 * 24 * HOUR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,5 +1,6 @@
 """The folder: keeps the rollups up with the events."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from repo.statements import statements
 from utils.slots import Span, slot_of
 
 SQL = statements("fold")
+log = logging.getLogger("analytics.rollup")
 
 _ADOPT_AT_ONCE = 20_000
 LONG_TAIL = 100_000
@@ -82,17 +84,21 @@ class Folder:
         )
 
     def _generations(self) -> list[int]:
-        """Those of this cluster; where questions have none to ask, one is begun."""
+        """Those of this cluster; one is begun where there is none, or only one of the future."""
         with self._conn.cursor() as cur:
             cur.execute(SQL["fold_is_restored"])
             if cur.fetchone() != (True,):
                 raise DatabaseUnavailable("events are being restored: constraints are missing")
             cur.execute(SQL["fold_generations"])
-            if here := [generation for (generation,) in cur]:
-                return here
-            self._adopt(cur)
+            here = list(cur)
+            if not here:
+                self._adopt(cur)
+            elif len(here) == 1 and here[0][1]:
+                log.warning("the clock was put back: rollups are made anew")
+            else:
+                return [generation for generation, _ in here]
             cur.execute(SQL["fold_begin"])
-            return [generation for (generation,) in cur]
+            return [generation for generation, *_ in (*here, *cur)]
 
     def _adopt(self, cur: cursor) -> None:
         """Events of another cluster, whose ids are those of transactions to come here.
@@ -163,19 +169,19 @@ class Folder:
             if is_done and not progress.is_current:
                 _switch(cur, generation)
                 if progress.first_slot is not None:
-                    numbers.mark_all(cur, self._zones, progress.first_slot, progress.now)
+                    numbers.mark_all(cur, self._zones, progress.first_slot, progress.until)
             elif progress.is_current and progress.first_slot is not None:
                 self._mark(cur, progress, progress.first_slot)
         # Only now: what a step that fails was to do is left to the next.
-        self._marked = slot_of(progress.now) if progress.is_current else self._marked
+        self._marked = slot_of(progress.until) if progress.is_current else self._marked
         self._due[generation] = self._due.get(generation, [])[len(spans) :]
         return Step(events, len(spans), not is_done)
 
     def _mark(self, cur: cursor, progress: Progress, first: int) -> None:
         """The days whose numbers change, by events or since time goes on."""
-        numbers.mark(cur, self._zones, progress.touched, progress.now)
-        if self._marked != slot_of(progress.now) or progress.first_slot_before is not None:
-            numbers.mark_behind(cur, self._zones, first, progress.now)
+        numbers.mark(cur, self._zones, progress.touched, progress.until)
+        if self._marked != slot_of(progress.until) or progress.first_slot_before is not None:
+            numbers.mark_behind(cur, self._zones, first, progress.until)
 
     def _next_due(self, cur: cursor, progress: Progress) -> Sequence[Span]:
         """Looking for them takes long: it is done when time, or a sweep, has come further."""

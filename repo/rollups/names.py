@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from config.database import Cursor
-from repo.rollups.state import SQL
+from repo.rollups.state import SQL, State
 
 _ALL = [0]
 
@@ -30,11 +30,6 @@ class NameIds:
             known = self._learn(cur, lineage, None)
         return known[name_id]
 
-    def count(self, cur: Cursor, lineage: str) -> int:
-        """How many there are, as far as this process knows."""
-        known = self._names.get(lineage)
-        return len(self._learn(cur, lineage, None) if known is None else known)
-
     def _learn(self, cur: Cursor, lineage: str, asked: list[str] | None) -> dict[int, str]:
         """What is kept may be another lineage's at once: threads ask for both."""
         cur.execute(SQL["rollups_names"], {"names": asked})
@@ -48,13 +43,13 @@ class Names:
     """Which names a question counts: all or some, together or each."""
 
     def __init__(
-        self, cur: Cursor, lineage: str, asked: list[str] | None, known: NameIds, *, each: bool
+        self, cur: Cursor, state: State, asked: list[str] | None, known: NameIds, *, each: bool
     ) -> None:
         self.asked = asked
         self.each = each
-        self.ids = _ALL if asked is None else known.ids(cur, lineage, asked)
-        self._count = known.count(cur, lineage) if each and asked is None else len(self.ids)
-        self._name = partial(known.name, cur, lineage)
+        self.ids = _ALL if asked is None else known.ids(cur, state.lineage, asked)
+        self._count = state.names if each and asked is None else len(self.ids)
+        self._name = partial(known.name, cur, state.lineage)
 
     def __len__(self) -> int:
         return self._count

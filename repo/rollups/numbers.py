@@ -68,9 +68,7 @@ def _mark(cur: cursor, tz: ZoneInfo, days: Sequence[date]) -> None:
 def count_due(cur: Cursor, state: State) -> int:
     """Count some of the days that are due; tell how many."""
     cur.as_of = max(cur.as_of, state.folded.end)  # as questions do: clocks may be put back
-    cur.execute(SQL["numbers_names"])
-    (names,) = cur.fetchone() or (0,)
-    most = max(1, min(_AT_ONCE, _ROWS_AT_ONCE // (names + 1)))
+    most = max(1, min(_AT_ONCE, _ROWS_AT_ONCE // (state.names + 1)))
     cur.execute(SQL["numbers_take"], {"most": most})
     due = [(zone, day) for zone, day in cur]
     if due:

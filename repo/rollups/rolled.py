@@ -84,7 +84,7 @@ class Rolled:
 
     def _reader(self, *, each: bool = False) -> Reader:
         cur, state, question = self._cur, self._state, self._question
-        names = Names(cur, state.lineage, question.names, _NAME_IDS, each=each)
+        names = Names(cur, state, question.names, _NAME_IDS, each=each)
         return Reader(cur, state, _MEMORY, names, question, guarded=self._guarded)
 
 

@@ -16,7 +16,7 @@ from repo.rollups.binary import decode
 from repo.rollups.fold import Progress
 from repo.rollups.tables import SQL, copied, edges, read_spans, sealed_in, summed, write_spans
 from utils.plans import Kind, covered
-from utils.slots import HOUR, HOURS_KEPT, Span, days_in, hours_in, months_in, slot_of
+from utils.slots import HOUR, HOURS_KEPT, LEAD, Span, days_in, hours_in, months_in, slot_of
 from utils.zones import zone
 
 _AT_ONCE = 200
@@ -41,7 +41,7 @@ def over(progress: Progress) -> Span | None:
 
 def due(cur: cursor, generation: int, whole: Span, zones: Sequence[ZoneInfo]) -> list[Span]:
     """Spans that are over and not sealed; those that others are made of come first."""
-    whole = Span(_day_before(whole.start), whole.end)
+    whole = Span(whole.start - LEAD, whole.end)
     sealed = set(sealed_in(cur, generation, whole))
     kinds = [_recent_hours, *map(_days, (_UTC, *zones)), months_in]
     wanted = dict.fromkeys(span for kind in kinds for span in kind(whole))
@@ -78,11 +78,6 @@ def seal(cur: cursor, progress: Progress, spans: Sequence[Span]) -> None:
     made = {span: _made(part, found) for span, part in parts.items()}
     write_spans(cur, generation, progress.version, made)
     _unseal_hours(cur, progress)
-
-
-def _day_before(slot: int) -> int:
-    """So that the month, and the first day of each zone, are sealed as well."""
-    return slot - 32 * 24 * HOUR
 
 
 def _recent_hours(whole: Span) -> Iterator[Span]:

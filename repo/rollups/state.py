@@ -6,7 +6,7 @@ from typing import Any
 
 from config.database import Cursor
 from repo.statements import statements
-from utils.slots import slot_start
+from utils.slots import LEAD, slot_start
 from utils.timebuckets import Range
 
 SQL = statements("rollups")
@@ -24,9 +24,11 @@ class State:
     lineage: str
     """The same only for generations with the same past."""
     folded: Range
-    """When the events in slots occurred."""
+    """When the events in slots occurred; the months and days that they begin in are whole."""
     sealed: int
     """The version at which a sealed span last changed."""
+    names: int
+    """How many event names there are."""
     changed: int
     """The version at which late events last changed the months asked about; 0: never."""
     tail: dict[str, Any]
@@ -53,9 +55,10 @@ def _state(
     swept_id: str,
     swept_xmax: str,
     swept_xip: str,
+    names: int,
     changed: int,
 ) -> State:
-    first = folded_at if first_slot is None else slot_start(first_slot)
+    first = folded_at if first_slot is None else slot_start(first_slot - LEAD)
     tail = {
         "generation": generation,
         "folded_at": folded_at,
@@ -66,4 +69,4 @@ def _state(
         "swept_xmax": swept_xmax,
         "swept_xip": swept_xip,
     }
-    return State(generation, lineage, Range(first, folded_at), sealed, changed, tail)
+    return State(generation, lineage, Range(first, folded_at), sealed, names, changed, tail)

@@ -47,8 +47,9 @@ from   fold_state
 where  generation = %(generation)s;
 
 -- name: fold_generations
--- The generation that questions ask, and the one that is being built, if there are any.
-select generation
+-- The generation that questions ask, and the one that is being built, if there are any; and whether
+-- the clock must have been put back since.
+select generation, folded_at > now() + interval '1 hour'
 from   fold_state
 where  cluster = (select system_identifier from pg_control_system())
 order  by generation;

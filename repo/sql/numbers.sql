@@ -10,9 +10,6 @@ select day from day_users where zone = %(zone)s and counted_at >= ends_at
 union  all
 select day from numbers_due where zone = %(zone)s;
 
--- name: numbers_names
-select count(*) from event_names;
-
 -- name: numbers_forget
 -- Zones that are not declared any more.
 delete from day_events where zone <> all(%(zones)s);

@@ -15,6 +15,7 @@ select generation,
        swept_id::text,
        pg_snapshot_xmax(sweeping_to)::text,
        array(select pg_snapshot_xip(sweeping_to))::text,
+       (select coalesce(max(name_id), 0) from event_names),
        (select coalesce(max(version), 0)
         from   month_versions
         where  month between %(first_month)s and %(last_month)s)

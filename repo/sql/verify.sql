@@ -189,6 +189,18 @@ copy (
     and    slot < %(end)s
 ) to stdout (format binary);
 
+-- name: verify_unknown_zones
+select zone
+from   (select zone from day_users
+        union
+        select zone from day_events
+        union
+        select zone from numbers_due
+        union
+        select unnest(%(declared)s::text[])) as zones
+where  not exists (select from pg_timezone_names where name = zone)
+order  by zone;
+
 -- name: verify_zones
 -- The zones that have numbers, and their days: those that should be there, and those that are.
 select   zone,
@@ -207,6 +219,7 @@ from     (select zone, day from day_users
           from   fold_state
           where  generation = %(generation)s
           and    first_slot is not null) as days
+where    zone <> all(%(unknown)s::text[])
 group    by zone
 order    by zone;
 
@@ -234,7 +247,8 @@ union  all
 select count(*) from day_events where zone = %(zone)s and day >= %(first)s and day < %(end)s;
 
 -- name: verify_calendar
--- Each day since the first event has a row, and begins and ends where its date does.
+-- Each day since the first event has a row, and begins and ends where its date does. None is in the
+-- future, and those that are over were counted after.
 with day as (
     select day::date
     from   fold_state,
@@ -264,6 +278,22 @@ and      ((starts_at at time zone zone)::date < day
           or ((starts_at - interval '1 us') at time zone zone)::date >= day
           or (ends_at at time zone zone)::date <= day
           or ((ends_at - interval '1 us') at time zone zone)::date > day)
+union    all
+select   'day_users', day::text, 'a row', 'a day of the future'
+from     day_users
+where    zone = %(zone)s
+and      day >= %(first)s
+and      day < %(end)s
+and      day > (%(folded_at)s::timestamptz at time zone zone)::date
+union    all
+select   'day_users', day::text, 'counted at ' || counted_at, 'over since ' || ends_at
+from     day_users
+where    zone = %(zone)s
+and      day >= %(first)s
+and      day < %(end)s
+and      ends_at <= %(folded_at)s
+and      counted_at < ends_at
+and      day <> all(%(waiting)s::date[])
 order    by 2;
 
 -- name: verify_day_events

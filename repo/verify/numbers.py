@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from psycopg2.extensions import connection, cursor
 
@@ -29,8 +29,13 @@ def verify_numbers(conn: connection, findings: Findings, declared: Sequence[str]
     Raises: Unverifiable, DatabaseUnavailable.
     """
     with snapshot(conn) as (cur, state):
-        cur.execute(SQL["verify_zones"], {**state.folded(), "declared": list(declared)})
+        given: dict[str, Any] = {**state.folded(), "declared": list(declared)}
+        cur.execute(SQL["verify_unknown_zones"], given)
+        given["unknown"] = [zone for (zone,) in cur]
+        cur.execute(SQL["verify_zones"], given)
         zones = [Days(*row) for row in cur]
+    for zone in given["unknown"]:
+        findings.differs(Difference("day_users", repr(zone), "a zone", "PostgreSQL knows none"))
     for days in zones:
         for part in _parts(days):
             with snapshot(conn) as (cur, state):

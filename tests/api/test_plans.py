@@ -55,6 +55,15 @@ def test_the_plan_tells_what_is_read(
     assert told["allowed_rows"] == cost.ROWS
 
 
+def test_the_month_of_the_first_event_is_one_row(service: httpx.Client, conn: connection) -> None:
+    insert(conn, *[("u", "view", f"2026-01-{day}T12:00:00Z") for day in (10, 11, 20)])
+    Folder(conn, [zone("UTC")]).catch_up()
+    told = plan(service, COUNTS, start="2026-01-01", end="2026-02-01")
+    assert (told["rows"], told["events"]) == (1, 0)
+    told = plan(service, COUNTS, start="2026-01-10", end="2026-01-11")
+    assert (told["rows"], told["events"]) == (1, 0)
+
+
 def test_the_plan_of_what_is_not_rolled_up_is_an_estimate(
     service: httpx.Client, conn: connection
 ) -> None:

@@ -164,6 +164,19 @@ PLANTED = {
         "where (zone, day) = ('UTC', (select max(day) from day_users where zone = 'UTC'))",
         "day_users UTC",
     ),
+    "a day of the future": (
+        "insert into day_users select zone, day + 1, ends_at, ends_at + interval '1 day', 0, 0, "
+        "wau, mau, counted_at from day_users where zone = 'UTC' order by day desc limit 1",
+        "stored a row; true a day of the future",
+    ),
+    "a day that was not over": (
+        "update day_users set counted_at = starts_at where zone = 'UTC' and day = '2026-02-01'",
+        "day_users UTC 2026-02-01: stored counted at 2026-02-01 00:00:00+00; true over since",
+    ),
+    "a zone that is none": (
+        "update day_users set zone = 'Nowhere' where zone = 'UTC'",
+        "day_users 'Nowhere': stored a zone; true PostgreSQL knows none",
+    ),
     "all of a zone": (
         "with gone as (delete from day_events where zone = 'Europe/Berlin') "
         "delete from day_users where zone = 'Europe/Berlin'",

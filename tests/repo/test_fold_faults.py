@@ -104,6 +104,25 @@ def test_a_clock_that_is_put_back_changes_no_answer(conn: connection, asker: Ask
         folder.step()
 
 
+def test_a_clock_that_was_days_ahead_does_no_lasting_harm(conn: connection, asker: Asker) -> None:
+    """Answers stop at the real present again as soon as all is made anew."""
+    insert(conn, ("u1", "view", NOW), ("u2", "view", NOW + DAY))
+    Folder(conn, ZONES).catch_up()
+    with conn.cursor() as cur:
+        cur.execute("delete from ahead")
+        cur.execute("update fold_state set folded_at = now() + interval '3 days'")
+        cur.execute("update fold_state set snapshot = '3:3:', first_slot = null")
+        cur.execute("delete from slots; delete from spans; delete from sealed_spans")
+    asked = EventCounts(start=NOW - DAY, end=NOW + 2 * DAY)
+    assert asker.compare(asked).events == 2
+    Folder(conn, ZONES).catch_up()
+    assert asker.compare(asked).events == 1
+    Folder(conn, ZONES).catch_up()
+    with conn.cursor() as cur:
+        cur.execute("select count(*), max(folded_at) <= now() from fold_state")
+        assert cur.fetchone() == (1, True)
+
+
 def test_a_folder_that_cannot_get_the_lock_goes_on_later(
     conn: connection, other: connection
 ) -> None:
