@@ -2,15 +2,15 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from starlette.responses import Response
-from starlette.types import Scope
+from starlette.types import Receive, Scope
 
 from common.errors import rate_limit_headers
 from services.answer_service import AnswerService, Served, Visit
 from services.cache_service import Found, Limits
+from services.hang_up import unless_hung_up
 from services.pages import Asked
 
 _LONGEST_REMEMBERED = 2_000  # bytes of a request
@@ -31,14 +31,6 @@ class Known(NamedTuple):
 
     asked: Asked
     route: object
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """What the cache said to a request, and how long that took."""
-
-    found: Found | None
-    seconds: float
 
 
 def looks(scope: Scope, headers: Mapping[str, str]) -> Looks | None:
@@ -63,11 +55,21 @@ def visit_of(headers: Mapping[str, str], limits: Limits, deadline: float) -> Vis
     return Visit(limits, deadline, fresh="no-cache" in headers.get("cache-control", "").lower())
 
 
-async def look(answers: AnswerService, key: str, visit: Visit) -> Looked:
-    """Raises: TooManyRequests, TooManyAtOnce."""
+async def deliver(answers: AnswerService, asked: Asked, visit: Visit, receive: Receive) -> Served:
+    """From the cache, else computed, for as long as the client waits.
+
+    Raises: TooManyRequests, TooManyAtOnce, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
+    ClientGone.
+    """
     began = time.perf_counter()
-    found = await answers.look_up(key, visit)
-    return Looked(found, time.perf_counter() - began)
+    found = await answers.look_up(asked.key, visit)
+    looked_at = time.perf_counter()
+    served = answers.hit(asked, found) if found else None
+    if served is None:
+        served = await unless_hung_up(receive, answers.compute(asked, visit, found))
+        served.seconds["answer"] = time.perf_counter() - looked_at
+    served.seconds["cache"] = looked_at - began
+    return served
 
 
 class PageResponse(Response):

@@ -1,6 +1,5 @@
 """What handlers ask for. All of it is async: a sync dependency would take a thread."""
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, TypeVar, cast
@@ -13,9 +12,7 @@ from common.questions import Question
 from config.database import Connection, get_connection
 from repo.api_keys import ApiKey
 from repo.events import EventsRepo
-from services.answer_service import Served
-from services.delivery import Known, accepts_gzip, look, looks, respond, visit_of
-from services.hang_up import unless_hung_up
+from services.delivery import Known, accepts_gzip, deliver, looks, respond, visit_of
 from services.pages import Asked
 from services.resources import Resources
 from utils.exports import preferred_format
@@ -45,9 +42,6 @@ async def get_reader(
     _: Annotated[object, Depends(HTTPBearer(auto_error=False))],  # describes, and checks nothing
 ) -> ApiKey | None:
     """The key of who asks. Raises: Unauthorized, InvalidKey, Forbidden, Unavailable."""
-    state = request.scope["state"]
-    if "reader" in state:
-        return cast(ApiKey | None, state["reader"])
     deadline = request.state.began + resources.request_s
     return await resources.keys.check(request.headers.get("authorization"), "read", deadline)
 
@@ -72,21 +66,8 @@ class Ask:
         asked = self._asked(method, question)
         if seen := looks(request.scope, request.headers):
             self._resources.memory.put(seen, Known(asked, request.scope["route"]))
-        served = await self._served(asked)
+        served = await deliver(self._resources.answers, asked, self._visit, request.receive)
         return respond(served, request.headers, self._limits, request.state.began)
-
-    async def _served(self, asked: Asked) -> Served:
-        answers = self._resources.answers
-        looked = self._request.scope["state"].pop("looked", None)
-        looked = looked or await look(answers, asked.key, self._visit)
-        served = answers.hit(asked, looked.found) if looked.found else None
-        began = time.perf_counter()
-        if served is None:
-            computing = answers.compute(asked, self._visit, looked.found)
-            served = await unless_hung_up(self._request.receive, computing)
-            served.seconds["answer"] = time.perf_counter() - began
-        served.seconds["cache"] = looked.seconds
-        return served
 
     def _asked(self, method: Callable[[Q], Answer[Any]], question: Q) -> Asked:
         headers = self._request.headers

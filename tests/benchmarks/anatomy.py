@@ -53,10 +53,9 @@ async def _anatomy(database_url: str, redis_url: str, say: Callable[[str], None]
 
 
 def _parts(taken: Parts) -> Parts:
-    inner = sum(taken[name] for name in ("parse", "redis", "method", "json"))
+    inner = sum(taken[name] for name in ("redis", "method", "json"))
     return {
-        "router, dependencies, tasks, headers": taken["whole"] - inner,
-        "the address is read and checked": taken["parse"],
+        "middleware, key, tasks, headers": taken["whole"] - inner,
         "two round trips to Redis": taken["redis"],
         "a place in the queue, a thread and back": taken["thread"],
         "pool, begin and commit": taken["snapshot"] - taken["thread"],
@@ -72,17 +71,14 @@ class _Inner:
 
     def __init__(self, resources: Resources, question: str, case: Case) -> None:
         self._resources = resources
-        self._given = dict(parse_qsl(urlsplit(address(question, case)).query))
-        self._kind = _KINDS.get(question, EventCounts)
-        self._question = self._parsed()
+        given = dict(parse_qsl(urlsplit(address(question, case)).query))
+        kind = _KINDS.get(question, EventCounts)
+        self._question = kind.model_validate_json(json.dumps(given))
 
     def calls(self, database_url: str) -> dict[str, Call]:
         statements = list(self._statements())
         conn = psycopg2.connect(database_url)
         cur = conn.cursor()
-
-        async def parse() -> None:
-            self._parsed()
 
         async def redis() -> None:
             found = await self._resources.cache.look_up("anatomy", Limits(), overlook=True)
@@ -102,7 +98,6 @@ class _Inner:
                 statement(cur)
 
         return {
-            "parse": parse,
             "redis": redis,
             "thread": thread,
             "snapshot": snapshot,
@@ -110,9 +105,6 @@ class _Inner:
             "sql": sql,
             "json": self._writing(),
         }
-
-    def _parsed(self) -> Counting:
-        return self._kind.model_validate_json(json.dumps(self._given))
 
     def _answer(self, repo: EventsRepo) -> Any:
         return getattr(repo, f"get_{self._question.name}")(self._question)
@@ -155,7 +147,7 @@ def _execute(text: bytes, cur: cursor) -> None:
 @contextmanager
 def _recorded() -> Iterator[list[Callable[[cursor], None]]]:
     sent: list[Callable[[cursor], None]] = []
-    execute, copy_expert = Cursor.execute, cursor.copy_expert
+    execute, copy_expert = Cursor.execute, Cursor.copy_expert
 
     def recorded_execute(self: Cursor, query: Any, given: Any = None) -> None:
         execute(self, query, given)
@@ -171,4 +163,4 @@ def _recorded() -> Iterator[list[Callable[[cursor], None]]]:
         yield sent
     finally:
         setattr(Cursor, "execute", execute)  # noqa: B010
-        delattr(Cursor, "copy_expert")
+        setattr(Cursor, "copy_expert", copy_expert)  # noqa: B010
