@@ -119,6 +119,9 @@ class KeyRing:
         if used:
             try:
                 await asyncio.to_thread(self._tell, used)
+            except asyncio.CancelledError:
+                self._used = used | self._used  # at the end it is told once more
+                raise
             except Exception as exc:
                 self._used = used | self._used
                 log.warning("keys' last use is not told", extra={"failure": type(exc).__name__})
