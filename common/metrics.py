@@ -9,7 +9,7 @@ from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -54,8 +54,8 @@ def _counter(name: str, text: str, *labels: str) -> Counter:
     return Counter(name, text, labels, registry=_OURS)
 
 
-def _gauge(name: str, text: str) -> Gauge:
-    return Gauge(name, text, registry=_OURS, multiprocess_mode="livesum")
+def _gauge(name: str, text: str, of_all: Literal["livesum", "livemax"] = "livesum") -> Gauge:
+    return Gauge(name, text, registry=_OURS, multiprocess_mode=of_all)
 
 
 def _histogram(name: str, text: str, *labels: str, bounds: tuple[float, ...]) -> Histogram:
@@ -114,10 +114,11 @@ EVENTS_READ = _counter(
     "Events that were read beside rollups: of edges and the tail.",
     "question",
 )
-TAIL_EVENTS = _gauge(
-    "analytics_tail_events", "Events that are not folded, up to as many as do not wait."
+TAIL_EVENTS = _gauge("analytics_tail_events", "Events that are not folded, up to a million.")
+# The folder tells how long it has had some of them; workers, how long it has not been heard of.
+TAIL_SECONDS = _gauge(
+    "analytics_tail_seconds", "Seconds that events have waited to be folded, at most.", "livemax"
 )
-TAIL_SECONDS = _gauge("analytics_tail_seconds", "Seconds that events wait to be folded.")
 FOLD_SECONDS = _histogram(
     "analytics_fold_duration_seconds",
     "Seconds of one fold, with the sealing of spans that are over.",

@@ -1,10 +1,11 @@
 """Editions of months: what late events have changed, and when."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from common.decorators import with_cursor
 from config.database import Connection, Cursor
-from repo.rollups.state import Months, read_state
+from repo.rollups.state import Months, State, read_state
 from repo.statements import statements
 
 SQL = statements("editions")
@@ -29,6 +30,16 @@ class Editions:
         return edition(self.lineage, max(changed, default=0))
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a worker finds when it looks."""
+
+    editions: Editions | None
+    """None where late events are not counted: without rollups, and while very many are folded."""
+    waits_since: datetime | None
+    """The last fold, if events have come in that it did not take."""
+
+
 class EditionsRepo:
     """Asked again and again by each worker."""
 
@@ -36,24 +47,27 @@ class EditionsRepo:
         self.connection = connection
 
     @with_cursor
-    def get_editions(self, cur: Cursor, known: Editions | None) -> Editions | None:
-        """What is so now; `known` is what was known before.
-
-        None without rollups, and while events wait to be folded for so long that the folder must
-        have stopped: then late events would change answers that are kept.
-        """
+    def get_editions(self, cur: Cursor, known: Editions | None) -> Seen:
+        """What is so now; `known` is what was known before."""
         state = read_state(cur)
-        if state is None or _is_behind(cur, state.tail):
-            return None
+        if state is None:
+            return Seen(None, None)
+        waits_since = state.folded.end if _waits(cur, state) else None
+        if state.is_sweeping:
+            return Seen(None, waits_since)
         if known is None or known.lineage != state.lineage:
             known = Editions(state.lineage, -1, {})
-        cur.execute(SQL["editions_since"], {"since": known.newest})
-        if changed := dict(cur.fetchall()):
-            newest = max(changed.values())
-            return Editions(state.lineage, newest, {**known.versions, **changed})
-        return known
+        return Seen(_newer(cur, known), waits_since)
 
 
-def _is_behind(cur: Cursor, tail: dict[str, object]) -> bool:
-    cur.execute(SQL["editions_behind"], tail)
+def _newer(cur: Cursor, known: Editions) -> Editions:
+    cur.execute(SQL["editions_since"], {"since": known.newest})
+    if changed := dict(cur.fetchall()):
+        newest = max(changed.values())
+        return Editions(known.lineage, newest, {**known.versions, **changed})
+    return known
+
+
+def _waits(cur: Cursor, state: State) -> bool:
+    cur.execute(SQL["editions_waiting"], state.tail)
     return cur.fetchone() == (True,)

@@ -8,8 +8,10 @@ of the key that an answer is kept under. So nothing has to be deleted, and nothi
 import asyncio
 import time
 from contextlib import suppress
+from datetime import datetime
 from typing import NoReturn
 
+from common.metrics import TAIL_SECONDS
 from config.database import Database, DatabaseError, get_connection
 from repo.editions import Editions as Known
 from repo.editions import EditionsRepo
@@ -17,6 +19,8 @@ from repo.rollups.state import Months
 
 _LOOK_EVERY_S = 0.3
 _WITHIN_S = 2.0
+_AT_WORK_S = 3.0
+"""A folder that is at work leaves no events alone for longer."""
 _MOST = 1_000  # ranges whose edition is remembered
 
 
@@ -27,6 +31,7 @@ class Editions:
         self._database = database
         self._known: Known | None = None
         self._tokens: dict[Months, str | None] = {}
+        self._waits = _Waits()
 
     def of(self, months: Months) -> str | None:
         """The edition of these months; None where there is none to rely on."""
@@ -46,6 +51,24 @@ class Editions:
     async def _look(self) -> None:
         connection = get_connection(self._database, time.monotonic() + _WITHIN_S)
         repo = EditionsRepo(connection)
-        known = await connection.run(lambda: repo.get_editions(self._known))
+        seen = await connection.run(lambda: repo.get_editions(self._known))
+        waited_s = self._waits.seconds(seen.waits_since)
+        TAIL_SECONDS.set(waited_s)
+        known = seen.editions if waited_s < _AT_WORK_S else None
         if known != self._known:
             self._known, self._tokens = known, {}
+
+
+class _Waits:
+    """For how long the folder has left events alone, as far as this worker has seen."""
+
+    def __init__(self) -> None:
+        self._fold: datetime | None = None
+        self._seen_at = 0.0
+
+    def seconds(self, fold: datetime | None) -> float:
+        """`fold` is the last one, if events wait since."""
+        now = time.monotonic()
+        if fold != self._fold:
+            self._fold, self._seen_at = fold, now
+        return now - self._seen_at if fold else 0.0

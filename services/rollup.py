@@ -35,13 +35,16 @@ _COUNT_EVERY_S = 5.0
 """Today changes with each event: its numbers need not."""
 _COUNT_FOR_S = 0.5
 _TOLD = 10
+_MOST = 1_000_000
+"""Events of the tail that are counted."""
 
 
 def fold_forever(database_url: str, zones: Sequence[ZoneInfo]) -> NoReturn:
     """Keep the rollups up with the events, whatever happens to PostgreSQL."""
+    pace = _Pace()
     while True:
         try:
-            _fold(database_url, zones)
+            _fold(database_url, zones, pace)
         except DatabaseError as exc:
             log.warning("folding waits for PostgreSQL", extra={"failure": str(exc)})
         except Exception:  # questions stay right without it: it must come back, not stop
@@ -49,15 +52,15 @@ def fold_forever(database_url: str, zones: Sequence[ZoneInfo]) -> NoReturn:
         time.sleep(_TRY_AGAIN_S)
 
 
-def _fold(database_url: str, zones: Sequence[ZoneInfo]) -> NoReturn:
+def _fold(database_url: str, zones: Sequence[ZoneInfo], pace: "_Pace") -> NoReturn:
     with closing(connect(database_url, "analytics-rollup")) as conn:
         conn.autocommit = True
         folder = Folder(conn, zones)
         folder.forget_undeclared()
-        pace = _Pace()
         aside = (
             _Aside("count the numbers of days", _COUNT_EVERY_S, lambda: _count(folder)),
             _Aside("verify a sample", _VERIFY_EVERY_S, lambda: _tell(verify_sample(conn))),
+            _Aside("count what waits", _COUNT_EVERY_S, lambda: _tell_tail(folder)),
         )
         while True:
             if pace.is_time(folder.pending(_FOLD_FROM)):
@@ -80,6 +83,10 @@ def _count(folder: Folder) -> None:
     end = time.monotonic() + _COUNT_FOR_S
     while folder.count_numbers() and time.monotonic() < end:
         pass
+
+
+def _tell_tail(folder: Folder) -> None:
+    TAIL_EVENTS.set(folder.pending(_MOST))
 
 
 class _Aside:
@@ -119,19 +126,20 @@ class _Pace:
     def __init__(self) -> None:
         self._stepped_at = -_SEAL_EVERY_S
         self._waiting_since: float | None = None
+        """Since when there have been events that are not folded, all this time."""
 
     def is_time(self, pending: int) -> bool:
         now = time.monotonic()
         since = self._waiting_since = (self._waiting_since or now) if pending else None
-        TAIL_EVENTS.set(pending)
+        if pending < _FOLD_FROM:
+            TAIL_EVENTS.set(pending)
         TAIL_SECONDS.set(now - since if since else 0)
         self.rest_s = _LOOK_EVERY_S
         waited = since is not None and now - since >= _FOLD_AFTER_S
         return pending >= _FOLD_FROM or waited or now - self._stepped_at >= _SEAL_EVERY_S
 
     def stepped(self, step: Step) -> None:
-        self._waiting_since = None
         if step.is_more:
             self._stepped_at, self.rest_s = -_SEAL_EVERY_S, 0
         else:
-            self._stepped_at = time.monotonic()
+            self._stepped_at, self._waiting_since = time.monotonic(), None

@@ -34,6 +34,11 @@ class State:
     tail: dict[str, Any]
     """What tells events that are not folded from those that are."""
 
+    @property
+    def is_sweeping(self) -> bool:
+        """Whether some of very many events are folded, and others are not."""
+        return bool(self.tail["swept_until"] != "-infinity")
+
 
 def read_state(cur: Cursor, months: Months | None = None) -> State | None:
     """None where questions must be answered from the events themselves."""

@@ -4,9 +4,8 @@ select month, version
 from   month_versions
 where  version > %(since)s;
 
--- name: editions_behind
--- Whether the folder has left events alone for longer than it does at work.
-select %(folded_at)s < now() - interval '3 seconds'
-       and exists (select
-                   from   events
-                   where  ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]));
+-- name: editions_waiting
+-- Whether there are events that are not folded.
+select exists (select
+               from   events
+               where  ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]));

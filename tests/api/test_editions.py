@@ -3,12 +3,14 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from functools import partial
 
 import httpx
 import pytest
 from psycopg2.extensions import connection
 
+from common.metrics import TAIL_SECONDS
 from repo.rollups.folder import Folder
 from tests.events import insert
 from tests.running import running
@@ -89,6 +91,46 @@ def test_without_a_folder_nothing_is_kept_for_long(
     """Late events are watched by the folder; once it is seen to be behind, its word is no good."""
     insert(conn, ("late", "view", IN_JANUARY))
     wait_until(lambda: _events(workers[0], JANUARY) == 2, within_s=5)
+
+
+def test_how_long_events_have_waited_is_told_without_a_folder(
+    workers: list[httpx.Client], conn: connection, folder: Folder
+) -> None:
+    wait_until(lambda: _waited_s() == 0, within_s=2)
+    insert(conn, ("late", "view", IN_JANUARY))
+    wait_until(lambda: 1 < _waited_s() < 2, within_s=5)
+    folder.catch_up()
+    wait_until(lambda: _waited_s() == 0, within_s=2)
+
+
+def _waited_s() -> float:
+    (metric,) = TAIL_SECONDS.collect()
+    return float(metric.samples[0].value)
+
+
+def test_an_event_after_a_pause_does_not_hide_what_is_kept(
+    workers: list[httpx.Client], conn: connection, folder: Folder
+) -> None:
+    """The folder has folded nothing for long since there was nothing to fold."""
+    cur = conn.cursor()
+    cur.execute("update fold_state set folded_at = folded_at - interval '1 minute'")
+    wait_until(lambda: _kept(workers[0], MARCH), within_s=2)
+    insert(conn, ("u", "view", datetime.now(UTC).isoformat()))
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        assert _kept(workers[0], MARCH)
+
+
+def test_while_very_many_events_are_folded_nothing_is_kept_for_long(
+    workers: list[httpx.Client], conn: connection
+) -> None:
+    insert(conn, *[("late", "view", IN_JANUARY)] * 3)
+    sweeps = Folder(conn, [zone("UTC")], most=1)
+    sweeps.step()
+    wait_until(lambda: _events(workers[0], JANUARY) == 4, within_s=1)
+    assert not _kept(workers[0], MARCH)
+    sweeps.catch_up()
+    wait_until(partial(_kept, workers[0], MARCH), within_s=2)
 
 
 def test_a_new_generation_is_another_past(

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,12 +52,18 @@ def run(database_url: str, *words: str) -> None:
 
 
 @contextmanager
-def serving(database_url: str, redis_url: str, log: Path, workers: int = 2) -> Iterator[int]:
+def serving(
+    database_url: str,
+    redis_url: str,
+    log: Path,
+    workers: int = 2,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[int]:
     """The port of a service, until the end of the block."""
     port = free_port()
     arguments, environment = command(database_url, "serve")
     own = {"ANALYTICS_PORT": str(port), "ANALYTICS_WORKERS": str(workers)}
-    more = {"REDIS_URL": redis_url, **own, **_SETTINGS}
+    more = {"REDIS_URL": redis_url, **own, **_SETTINGS, **(settings or {})}
     with (
         log.open("wb") as opened,
         running(arguments, {**environment, **more}, opened.fileno()) as process,
