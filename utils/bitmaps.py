@@ -4,6 +4,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pyroaring import BitMap
 
+_NOBODY = BitMap()
+
+
+def joined(sets: Iterable[BitMap]) -> BitMap:
+    return BitMap.union(_NOBODY, *sets)
+
 
 def rolling(days: Sequence[BitMap], width: int) -> Iterator[int]:
     """For each day, how many are in the union of it and the days before, `width` in all.

@@ -1,9 +1,10 @@
 """What a process keeps of sealed spans: they seldom change, and tell by a version when they do."""
 
 import threading
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple
 
 from pyroaring import BitMap
@@ -12,9 +13,8 @@ from config.database import Cursor
 from repo.rollups.state import SQL, State
 from utils.slots import HOUR, HOURS_KEPT, Span, slot_of
 
-_LARGEST = 48 * 2**20
+_LARGEST = 40 * 2**20
 _OVERHEAD = 500  # bytes that a set costs besides its own
-_OVERHEAD_OF_SPAN = 200  # bytes of the key for each span that was joined
 
 
 class Row(NamedTuple):
@@ -22,6 +22,8 @@ class Row(NamedTuple):
 
     events: int
     users: BitMap
+    mark: int = 0
+    """Of a row that is remembered: no other row of this process has it."""
 
 
 Rows = Mapping[int, Row]
@@ -29,24 +31,12 @@ Rows = Mapping[int, Row]
 
 
 class Place(NamedTuple):
-    """Where rows are kept: spans together, as they were at their versions, and which names."""
+    """Where rows are kept: a span as it was at its version, and which names."""
 
     lineage: str
-    spans: tuple[Span, ...]
-    versions: tuple[int, ...]
+    span: Span
+    version: int
     scope: str
-
-
-def join(parts: Iterable[Rows]) -> Rows:
-    """The rows of all these together."""
-    found: dict[int, list[Row]] = defaultdict(list)
-    for rows in parts:
-        for name_id, row in rows.items():
-            found[name_id].append(row)
-    return {
-        name_id: Row(sum(row.events for row in rows), BitMap.union(*(row.users for row in rows)))
-        for name_id, rows in found.items()
-    }
 
 
 def size_of(users: BitMap) -> int:
@@ -69,6 +59,7 @@ class Memory:
         self._seals: dict[str, _Seals] = {}
         self._rows: OrderedDict[Place, tuple[Rows, int]] = OrderedDict()
         self._bytes = 0
+        self._marks = count(1)
 
     def sealed(self, cur: Cursor, state: State) -> Mapping[Span, int]:
         """The version of each sealed span, as this snapshot sees them."""
@@ -92,15 +83,17 @@ class Memory:
                     found[place] = entry[0]
         return found
 
-    def keep(self, place: Place, rows: Rows, size: int) -> None:
-        """Forgets what was not asked for the longest time."""
-        size += (len(rows) + 1) * _OVERHEAD + len(place.spans) * _OVERHEAD_OF_SPAN
+    def keep(self, place: Place, read: Rows, size: int) -> Rows:
+        """The rows with their marks. Forgets what was not asked for the longest time."""
+        rows = {name_id: row._replace(mark=next(self._marks)) for name_id, row in read.items()}
+        size += (len(rows) + 1) * _OVERHEAD
         with self._lock:
             self._bytes += size - self._rows.pop(place, ({}, 0))[1]
             self._rows[place] = (rows, size)
             while self._bytes > self._largest:
                 _, (_, gone) = self._rows.popitem(last=False)
                 self._bytes -= gone
+        return rows
 
 
 def _seals(cur: Cursor, state: State, since: int) -> dict[Span, int]:

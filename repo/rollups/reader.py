@@ -5,7 +5,6 @@ import sys
 from array import array
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,29 +16,17 @@ from common.questions import Ranged
 from config.database import Cursor
 from repo.cost import EDGES, Cost
 from repo.rollups.binary import decode
-from repo.rollups.memory import Memory, Place, Row, Rows, join, size_of
+from repo.rollups.memory import Memory, Place, Row, Rows
 from repo.rollups.names import Names
 from repo.rollups.state import SQL, State
+from repo.rollups.unions import Tally
 from utils.plans import Kind, Plan, plan
 from utils.slots import HOURS_KEPT, Span, days_in, hours_in, months_in, slot_of
 from utils.timebuckets import Range
 
 _UTC = ZoneInfo("UTC")
 WORTH_A_LOOK = 20_000
-_NOBODY = BitMap()
 _FIRST_STRANGER = 2**31  # ordinals are positive integers of 4 bytes
-
-
-@dataclass(slots=True)
-class Tally:
-    """Events and users that were counted in parts."""
-
-    events: int = 0
-    parts: list[BitMap] = field(default_factory=list)
-
-    def users(self) -> BitMap:
-        """Never to be changed: it may be a set that others share."""
-        return BitMap.union(_NOBODY, *self.parts)
 
 
 Tallies = dict[str, Tally]
@@ -116,55 +103,34 @@ class Reader:
         return plan(asked, self._state.folded, self._kinds, self._seals.__contains__)
 
     def _add_spans(self, plans: Sequence[Plan], counted: list[Tallies]) -> None:
-        sealed = self._sealed_rows([plan.spans for plan in plans])
-        for rows, tallies in zip(sealed, counted, strict=True):
-            for name_id, row in rows.items():
-                _add(tallies[self._names.of(name_id)], row)
-
-    def _sealed_rows(self, groups: Sequence[tuple[Span, ...]]) -> list[Rows]:
-        """Each group of spans as one. What was joined before is remembered, joined."""
-        places = [self._place(spans) for spans in groups]
-        joined = self._memory.find(places)
-        missing = [
-            span
-            for spans, place in zip(groups, places, strict=True)
-            for span in spans
-            if place not in joined
-        ]
-        rows = self._span_rows(missing)
-        for spans, place in zip(groups, places, strict=True):
-            if place not in joined:
-                joined[place] = self._joined(place, [rows[span] for span in spans])
-        return [joined[place] for place in places]
-
-    def _joined(self, place: Place, parts: list[Rows]) -> Rows:
-        if len(parts) < 2:
-            return parts[0] if parts else {}
-        rows = join(parts)
-        self._memory.keep(place, rows, sum(size_of(row.users) for row in rows.values()))
-        return rows
+        groups = [plan.spans for plan in plans]
+        rows = self._span_rows([span for spans in groups for span in spans])
+        for spans, tallies in zip(groups, counted, strict=True):
+            for span in spans:
+                for name_id, row in rows[span].items():
+                    tallies[self._names.of(name_id)].add(row)
 
     def _span_rows(self, spans: Sequence[Span]) -> Mapping[Span, Rows]:
         """From memory, else from the tables."""
-        places = {span: self._place((span,)) for span in spans}
+        places = {span: self._place(span) for span in spans}
         found = self._memory.find(places.values())
         missing = [span for span, place in places.items() if place not in found]
         read = self._read_spans(missing) if missing else {}
         return {span: found.get(place) or read.get(span, {}) for span, place in places.items()}
 
-    def _place(self, spans: tuple[Span, ...]) -> Place:
-        versions = tuple(self._seals[span] for span in spans)
-        return Place(self._state.lineage, spans, versions, self._names.scope)
+    def _place(self, span: Span) -> Place:
+        return Place(self._state.lineage, span, self._seals[span], self._names.scope)
 
-    def _read_spans(self, spans: list[Span]) -> dict[Span, dict[int, Row]]:
+    def _read_spans(self, spans: list[Span]) -> dict[Span, Rows]:
         read: dict[Span, dict[int, Row]] = {span: {} for span in spans}
         sizes = dict.fromkeys(spans, 0)
         for start, end, name_id, events, users in self._copy("rollups_spans", spans, "iiiqb"):
             read[Span(start, end)][name_id] = Row(events, BitMap.deserialize(users))
             sizes[Span(start, end)] += len(users)
-        for span, rows in read.items():
-            self._memory.keep(self._place((span,)), rows, sizes[span])
-        return read
+        return {
+            span: self._memory.keep(self._place(span), rows, sizes[span])
+            for span, rows in read.items()
+        }
 
     def _add_slots(self, plans: Sequence[Plan], counted: list[Tallies]) -> None:
         gaps = [(gap, index) for index, plan in enumerate(plans) for gap in plan.gaps]
@@ -175,7 +141,7 @@ class Reader:
             "rollups_slots", [gap for gap, _ in gaps], "iiqb"
         ):
             row = Row(events, BitMap.deserialize(users))
-            _add(counted[of_slot[slot]][self._names.of(name_id)], row)
+            counted[of_slot[slot]][self._names.of(name_id)].add(row)
 
     def _copy(self, name: str, spans: Sequence[Span], columns: str) -> list[Any]:
         sent = self._sent(self._text(name), self._given(spans))
@@ -239,7 +205,7 @@ class Reader:
         if sys.byteorder == "little":
             users.byteswap()
         users.extend(map(self._stranger, strangers.split(b"\0")[:-1]))
-        _add(tallies[name.decode()], Row(events, BitMap(users)))
+        tallies[name.decode()].add(Row(events, BitMap(users)))
 
     def _stranger(self, user_id: bytes) -> int:
         """A number for this question alone, of a user who has no ordinal yet."""
@@ -256,8 +222,3 @@ def _may_be_large(plans: Sequence[Plan], names: int) -> bool:
     slots = sum(gap.end - gap.start for plan in plans for gap in plan.gaps)
     rows = names * (slots + sum(len(plan.spans) for plan in plans))
     return rows > WORTH_A_LOOK or any(plan.edges for plan in plans)
-
-
-def _add(tally: Tally, row: Row) -> None:
-    tally.events += row.events
-    tally.parts.append(row.users)

@@ -1,9 +1,7 @@
 """Counts from rollups and what is not folded yet: the cost is that of the answer."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
-
-from pyroaring import BitMap
 
 from common.questions import ActiveUsers, Ranged
 from config.database import Cursor
@@ -11,15 +9,15 @@ from repo.cost import EDGES, Cost
 from repo.editions import edition
 from repo.rollups.memory import Memory
 from repo.rollups.names import NameIds, Names
-from repo.rollups.reader import Reader, Tally
+from repo.rollups.reader import Reader
 from repo.rollups.state import State
+from repo.rollups.unions import Tally, Unions
 from repo.sources import Count, Counted, Top
-from utils.bitmaps import rolling, running
 from utils.timebuckets import Interval, Range, first_day
 
 _MEMORY = Memory()
 _NAME_IDS = NameIds()
-_NOBODY = BitMap()
+_UNIONS = Unions()
 
 
 class Rolled:
@@ -51,35 +49,33 @@ class Rolled:
 
     def counts(self, ranges: Sequence[Range]) -> Counted:
         tallies = [_tally(found) for found in self._reader().tallies(ranges)]
-        users = [tally.users() for tally in tallies]
-        each = [Count(t.events, len(by)) for t, by in zip(tallies, users, strict=True)]
-        return Counted(Count(sum(count.events for count in each), len(_union(users))), each)
+        return Counted(_count(tallies), [_count([tally]) for tally in tallies])
 
     def top(self, asked: Range, limit: int) -> Top:
         (tallies,) = self._reader(each=True).tallies([asked])
         found = _by_events(tallies)
-        rows = [(name, Count(events, len(users))) for name, events, users in found[:limit]]
-        rest = found[limit:]
-        return Top(_count(found), rows, len(rest), _count(rest))
+        rows = [(name, _count([tally])) for name, tally in found[:limit]]
+        rest = [tally for _, tally in found[limit:]]
+        return Top(_count([tally for _, tally in found]), rows, len(rest), _count(rest))
 
     def by_name(self, ranges: Sequence[Range]) -> list[list[tuple[str, Count]]]:
         """For each range the event names that it holds, the most frequent first."""
         return [
-            [(name, Count(events, len(users))) for name, events, users in _by_events(tallies)]
+            [(name, _count([tally])) for name, tally in _by_events(tallies)]
             for tallies in self._reader(each=True).tallies(ranges)
         ]
 
     def active(
         self, question: ActiveUsers, days: Sequence[date], ranges: Sequence[Range]
     ) -> Mapping[str, list[int]]:
-        sets = [_tally(found).users() for found in self._reader().tallies(ranges)]
+        tallies = [_tally(found) for found in self._reader().tallies(ranges)]
         return {
-            "dau": [len(users) for users in sets],
-            "wau": list(rolling(sets, 7)),
-            "mau": list(rolling(sets, 30)),
-            "active": list(rolling(sets, question.window or 1)),
-            "calendar_week": list(running(sets, _firsts(question, days, "week"))),
-            "calendar_month": list(running(sets, _firsts(question, days, "month"))),
+            "dau": [_UNIONS.count([tally]) for tally in tallies],
+            "wau": _UNIONS.rolling(tallies, 7),
+            "mau": _UNIONS.rolling(tallies, 30),
+            "active": _UNIONS.rolling(tallies, question.window or 1),
+            "calendar_week": _UNIONS.running(tallies, _firsts(question, days, "week")),
+            "calendar_month": _UNIONS.running(tallies, _firsts(question, days, "month")),
         }
 
     def _reader(self, *, each: bool = False) -> Reader:
@@ -88,23 +84,17 @@ class Rolled:
         return Reader(cur, state, _MEMORY, names, question, guarded=self._guarded)
 
 
-def _by_events(tallies: Mapping[str, Tally]) -> list[tuple[str, int, BitMap]]:
-    found = [(name, tally.events, tally.users()) for name, tally in tallies.items()]
-    return sorted(found, key=lambda row: (-row[1], row[0]))
+def _by_events(tallies: Mapping[str, Tally]) -> list[tuple[str, Tally]]:
+    return sorted(tallies.items(), key=lambda named: (-named[1].events, named[0]))
 
 
 def _tally(found: Mapping[str, Tally]) -> Tally:
     return found.get("", Tally())
 
 
-def _union(sets: Iterable[BitMap]) -> BitMap:
-    return BitMap.union(_NOBODY, *sets)
+def _count(tallies: Sequence[Tally]) -> Count:
+    return Count(sum(tally.events for tally in tallies), _UNIONS.count(tallies))
 
 
-def _count(found: Sequence[tuple[str, int, BitMap]]) -> Count:
-    events = sum(events for _, events, _ in found)
-    return Count(events, len(_union(users for _, _, users in found)))
-
-
-def _firsts(question: ActiveUsers, days: Sequence[date], unit: Interval) -> Iterable[bool]:
-    return (first_day(day, unit, question.week_start) == day for day in days)
+def _firsts(question: ActiveUsers, days: Sequence[date], unit: Interval) -> list[bool]:
+    return [first_day(day, unit, question.week_start) == day for day in days]

@@ -211,7 +211,7 @@ def test_names_of_two_generations_are_known_at_the_same_time(
 def test_memory_counts_what_small_sets_cost() -> None:
     """A set of one user takes 18 bytes in a table, and some hundred in a process."""
     memory = Memory(largest=100_000)
-    places = [Place("l", (Span(n, n + 1),), (1,), "each") for n in range(100)]
+    places = [Place("l", Span(n, n + 1), 1, "each") for n in range(100)]
     for place in places:
         memory.keep(place, {n: Row(1, BitMap([n])) for n in range(1, 101)}, 1800)
     kept = memory.find(places)
