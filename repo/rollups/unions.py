@@ -37,6 +37,8 @@ class Tally:
     """Those that are remembered."""
     loose: list[BitMap] = field(default_factory=list)
     """Users that were read for one question alone."""
+    union: BitMap | None = None
+    """All of them, once they were joined."""
 
     def add(self, row: Row) -> None:
         self.events += row.events
@@ -57,6 +59,8 @@ class Unions:
         """How many users there are in all of these."""
         rows = [row for tally in tallies for row in tally.rows]
         loose = [users for tally in tallies for users in tally.loose]
+        if loose and len(tallies) == 1:
+            return len(self.users(*tallies))
         if loose:
             return len(joined([self._joined(rows), *loose]))
         if len(rows) < 2:
@@ -70,8 +74,10 @@ class Unions:
 
     def users(self, tally: Tally) -> BitMap:
         """Never to be changed: it may be a set that others share."""
-        users = self._joined(tally.rows)
-        return joined([users, *tally.loose]) if tally.loose else users
+        if tally.union is None:
+            users = self._joined(tally.rows)
+            tally.union = joined([users, *tally.loose]) if tally.loose else users
+        return tally.union
 
     def rolling(self, days: Sequence[Tally], width: int) -> list[int]:
         """For each day, how many users it and the days before have, `width` in all."""
