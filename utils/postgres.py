@@ -30,6 +30,7 @@ QUESTION_OPTIONS: Mapping[str, str] = {
     "lock_timeout": "500",
     "idle_in_transaction_session_timeout": "5000",
     "jit": "off",
+    "work_mem": "64MB",  # used where very many events are not folded; others need little
     **_CHECK_CLIENT,
 }
 

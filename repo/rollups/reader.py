@@ -175,7 +175,9 @@ class Reader:
         segments = {edge: segment for segment, edge in enumerate(edges)}
         of_segment = {segments[middle.start]: index for middle, index in middles}
         given = {"edges": edges, "start": edges[0], "end": edges[-1], **self._state.tail}
-        for segment, *found in self._found("rollups_tail", given):
+        users = "rollups_long_tail_users" if self._state.has_long_tail else "rollups_tail_users"
+        text = SQL["rollups_tail"].replace("{users}", SQL[users])
+        for segment, *found in self._found(text, given):
             if segment in of_segment:  # not between two middles, where edges are
                 self._add_found(counted[of_segment[segment]], *found)
 
@@ -188,12 +190,12 @@ class Reader:
             "starts": [edge.start for _, edge in edges],
             "ends": [edge.end for _, edge in edges],
         }
-        for index, *found in self._found("rollups_edges", given):
+        for index, *found in self._found(SQL["rollups_edges"], given):
             self._add_found(counted[index], *found)
 
-    def _found(self, name: str, given: dict[str, Any]) -> list[Any]:
+    def _found(self, statement: str, given: dict[str, Any]) -> list[Any]:
         shared = {"names": self._names.asked, "by_name": self._names.each}
-        sent = self._sent(SQL[name], {**given, **shared})
+        sent = self._sent(statement, {**given, **shared})
         found = list(decode(sent, "iqbbb"))
         EVENTS_READ.labels(self._question).inc(sum(events for _, events, *_ in found))
         return found

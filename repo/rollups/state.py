@@ -33,6 +33,8 @@ class State:
     """The version at which late events last changed the months asked about; 0: never."""
     tail: dict[str, Any]
     """What tells events that are not folded from those that are."""
+    has_long_tail: bool
+    """Whether very many events are not folded."""
 
     @property
     def is_sweeping(self) -> bool:
@@ -60,6 +62,7 @@ def _state(
     swept_id: str,
     swept_xmax: str,
     swept_xip: str,
+    has_long_tail: bool,
     names: int,
     changed: int,
 ) -> State:
@@ -74,4 +77,6 @@ def _state(
         "swept_xmax": swept_xmax,
         "swept_xip": swept_xip,
     }
-    return State(generation, lineage, Range(first, folded_at), sealed, names, changed, tail)
+    return State(
+        generation, lineage, Range(first, folded_at), sealed, names, changed, tail, has_long_tail
+    )

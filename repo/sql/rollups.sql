@@ -15,6 +15,12 @@ select generation,
        swept_id::text,
        pg_snapshot_xmax(sweeping_to)::text,
        array(select pg_snapshot_xip(sweeping_to))::text,
+       (select count(*) = 20000
+        from   (select
+                from   events
+                where  ingested_xid >= pg_snapshot_xmax(snapshot)
+                order  by ingested_xid  -- by the index, whatever the planner expects
+                limit  20000) as recent),
        (select coalesce(max(name_id), 0) from event_names),
        (select coalesce(max(version), 0)
         from   month_versions
@@ -113,7 +119,8 @@ from   (select
 
 -- name: rollups_tail
 -- Events that are not folded, or were folded before their time, by segment and name, and their users:
--- ordinals of 4 bytes each, and the ids of those who have none, each with a zero after it.
+-- ordinals of 4 bytes each, and the ids of those who have none, each with a zero after it. Users come
+-- as often as they have events: to tell them apart here costs more.
 copy (
     with waiting as (
         select occurred_at, event_name, user_id
@@ -129,28 +136,34 @@ copy (
         and    occurred_at >= %(folded_at)s
     ),
     found as (
-        select   width_bucket(occurred_at, %(edges)s::timestamptz[]) - 1 as segment,
-                 case when %(by_name)s then event_name else '' end as event_name,
-                 user_id,
-                 count(*) as events
-        from     waiting
-        where    occurred_at >= %(start)s
-        and      occurred_at <  %(end)s
-        and      (%(names)s::text[] is null or event_name = any(%(names)s))
-        group    by 1, 2, 3
+        select width_bucket(occurred_at, %(edges)s::timestamptz[]) - 1 as segment,
+               case when %(by_name)s then event_name else '' end as event_name,
+               user_id
+        from   waiting
+        where  occurred_at >= %(start)s
+        and    occurred_at <  %(end)s
+        and    (%(names)s::text[] is null or event_name = any(%(names)s))
     )
     select   segment,
-             sum(events)::int8,
+             count(*)::int8,
              convert_to(event_name, 'UTF8'),
              coalesce(string_agg(int4send(ordinal), ''), ''),
              coalesce(string_agg(convert_to(user_id, 'UTF8') || '\x00', '')
                       filter (where ordinal is null and user_id <> ''), '')
     from     found
-    left     join lateral (
-        select ordinal from users where users.user_id = found.user_id offset 0
-    ) as known on true
+    {users}
     group    by segment, event_name
 ) to stdout (format binary);
+
+-- name: rollups_tail_users
+-- One look into the index for each event.
+left join lateral (
+    select ordinal from users where users.user_id = found.user_id offset 0
+) as known on true
+
+-- name: rollups_long_tail_users
+-- All users at once, where there are very many events.
+left join (select user_id, ordinal from users offset 0) as known using (user_id)
 
 -- name: rollups_edges
 -- Events of ranges that are finer than a slot, in the same way.
