@@ -19,5 +19,25 @@ from     staging
 order    by event_id, ctid
 on conflict (event_id) do nothing;
 
+-- name: ingest_own_id
+-- By which what this transaction stores can be known afterwards.
+select pg_current_xact_id()::text;
+
+-- name: ingest_stored_before
+-- Of the batch, what earlier tries have stored whose commit was not answered.
+select count(*)
+from   events
+where  event_id in (select event_id from staging)
+and    ingested_xid = any (%s::text[]::xid8[]);
+
+-- name: ingest_checked
+-- What events takes, this takes: a batch is read into it to learn which of its events is at fault.
+create temporary table checked
+    (like events including defaults including constraints)
+    on commit drop;
+
+-- name: ingest_check
+copy checked (event_id, user_id, event_name, occurred_at, properties) from stdin;
+
 -- name: ingest_is_empty
 select not exists (select from events);
