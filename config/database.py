@@ -235,8 +235,8 @@ class Connection:
             yield
         except errors.QueryCanceled as exc:
             raise DeadlineExceeded from exc
-        except (errors.UndefinedTable, errors.ReadOnlySqlTransaction) as exc:
-            raise DatabaseUnavailable from exc  # nobody has called migrate yet; this is a standby
+        except errors.UndefinedTable as exc:  # nobody has called migrate yet
+            raise DatabaseUnavailable from exc
         except errors.InsufficientPrivilege as exc:
             raise RightsMissing from exc
         except TransactionRollbackError as exc:

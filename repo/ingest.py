@@ -30,6 +30,7 @@ _REFUSALS = (
     errors.RaiseException,
     errors.StatementTooComplex,
 )
+_AT_A_TIME = 65_536  # bytes that are handed to COPY
 _PLACE = re.compile(r"COPY\D+(\d+)")  # in any of PostgreSQL's languages
 
 
@@ -74,11 +75,11 @@ class IngestRepo:
 
         Raises: EventsRefused, DatabaseUnavailable.
         """
-        text = io.StringIO(as_rows(events))
+        rows = io.BytesIO(as_rows(events))
         try:
             with self._conn, self._conn.cursor() as cur:
                 cur.execute(SQL["ingest_staging"])
-                cur.copy_expert(SQL["ingest_copy"], text)
+                cur.copy_expert(SQL["ingest_copy"], rows, _AT_A_TIME)
                 cur.execute(SQL["ingest_insert"])
                 return int(cur.rowcount)
         except _REFUSALS as exc:
@@ -100,36 +101,36 @@ class SentEventsRepo:
         self._tries: list[str] = []
 
     @in_transaction
-    def insert(self, cur: Cursor, rows: str) -> int:
+    def insert(self, cur: Cursor, rows: bytes) -> int:
         """Store the events whose event_id is new, and tell how many; `rows` are of `as_rows`.
 
         A commit whose answer was lost may have stored them: what that try did counts as well.
 
         Raises: EventsRefused.
         """
-        cur.execute(SQL["ingest_own_id"])
-        (own_id,) = cur.fetchone() or ()
         with _refusals():
             cur.execute(SQL["ingest_staging"])
-            cur.copy_expert(SQL["ingest_copy"], io.StringIO(rows))
+            cur.copy_expert(SQL["ingest_copy"], io.BytesIO(rows), _AT_A_TIME)
             cur.execute(SQL["ingest_insert"])
         stored = cur.rowcount + (self._stored_before(cur) if self._tries else 0)
-        self._tries.append(own_id)
+        cur.execute(SQL["ingest_own_id"])
+        self._tries += cur.fetchone() or ()
         return stored
 
     def get_refused(self, events: Sequence[Event], most: int) -> list[Refused]:
         """Which of them PostgreSQL does not take, so many at most; nothing is stored."""
+        rows = [as_rows([event]) for event in events]
         found: list[Refused] = []
         first = 0
-        while first < len(events) and len(found) < most:
-            refused = self._first_refused(as_rows(events[first:]))
+        while first < len(rows) and len(found) < most:
+            refused = self._first_refused(b"".join(rows[first:]))
             if refused is None:
                 break
             found.append(refused._replace(place=first + refused.place))
             first += refused.place + 1
         return found
 
-    def _first_refused(self, rows: str) -> Refused | None:
+    def _first_refused(self, rows: bytes) -> Refused | None:
         try:
             self._check(rows)
         except EventsRefused as exc:
@@ -137,10 +138,10 @@ class SentEventsRepo:
         return None
 
     @in_transaction
-    def _check(self, cur: Cursor, rows: str) -> None:
+    def _check(self, cur: Cursor, rows: bytes) -> None:
         with _refusals():
             cur.execute(SQL["ingest_checked"])
-            cur.copy_expert(SQL["ingest_check"], io.StringIO(rows))
+            cur.copy_expert(SQL["ingest_check"], io.BytesIO(rows), _AT_A_TIME)
 
     def _stored_before(self, cur: Cursor) -> int:
         cur.execute(SQL["ingest_stored_before"], (self._tries,))
@@ -154,11 +155,13 @@ def _refusals() -> Iterator[None]:
         yield
     except _REFUSALS as exc:
         raise EventsRefused(exc) from exc
+    except errors.ReadOnlySqlTransaction as exc:  # a standby, or one that was made read-only
+        raise DatabaseUnavailable from exc
 
 
-def as_rows(events: Iterable[Event]) -> str:
+def as_rows(events: Iterable[Event]) -> bytes:
     """Events as COPY reads them."""
-    return "".join(map(_line, events))
+    return "".join(map(_line, events)).encode()
 
 
 def _line(event: Event) -> str:

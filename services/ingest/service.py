@@ -19,9 +19,10 @@ from config.database import (
 from repo.ingest import Event, EventsRefused, SentEventsRepo, as_rows
 from services.cache_service import CacheFailed, CacheService, Found, Limits, refuse_over_limit
 from services.ingest.body import Bodies, Sent, inflated
-from services.ingest.sent import EVENT, MOST_FAULTS, Faults, read_events
+from services.ingest.sent import EVENT, Faults, read_events
 from utils.tracing import span
 
+_MOST_ASKED = 10  # of what PostgreSQL refuses it tells one event at a time
 _BUSY = "Too many batches at once; nothing was stored, try again shortly."
 _UNKNOWN = "send them again: what has an event_id counts once, whether it is stored or not."
 
@@ -106,7 +107,7 @@ def _store(sent: Sent, body: bytes, connection: Connection) -> Stored:
 def _refusal(repo: SentEventsRepo, events: list[Event]) -> InvalidEvents:
     """PostgreSQL has the last word, and is asked which events it was about."""
     faults = Faults()
-    for place, reason in repo.get_refused(events, MOST_FAULTS):
+    for place, reason in repo.get_refused(events, _MOST_ASKED):
         faults.add(place, reason or "properties must be what PostgreSQL stores as jsonb")
     if faults.count:
         return faults.error(len(events))

@@ -90,19 +90,32 @@ def test_batches_that_overlap_do_not_lock_each_other_out(
 def test_whoever_is_undone_for_another_one_tries_again(
     service: httpx.Client, database_url: str, conn: connection, threads: ThreadPoolExecutor
 ) -> None:
-    """The platform's own writers need not keep any order."""
-    with connected(database_url) as other:
+    """The platform's own writers need not keep any order.
+
+    Ours stores 1 and waits for 2; another one, who has 3, waits for 1; then ours waits for 3.
+    """
+    with connected(database_url) as gate, connected(database_url) as other:
+        execute(gate, "begin")
+        execute(gate, _INSERT, ID.format(2))
+        sent = threads.submit(send, service, ndjson(event(1), event(2), event(3)))
+        wait_until(lambda: len(writing(conn)) == 1, within_s=9)
         execute(other, "begin")
         execute(other, "set local deadlock_timeout = '60s'")
-        execute(other, _INSERT, ID.format(2))
-        sent = threads.submit(send, service, ndjson(event(1), event(2), event(3)))
-        wait_until(lambda: len(writing(conn)) == 1, within_s=5)
-        threads.submit(execute, other, _INSERT, ID.format(1)).result(10)
+        execute(other, _INSERT, ID.format(3))
+        waiting = threads.submit(execute, other, _INSERT, ID.format(1))
+        wait_until(lambda: is_waiting(conn, other), within_s=9)
+        execute(gate, "rollback")
+        waiting.result(20)
         execute(other, "commit")
-        answer = sent.result(10)
+        answer = sent.result(20)
     assert answer.status_code == 200, answer.text
     assert answer.json() == {"accepted": 1, "duplicates": 2}
     assert stored(conn) == [ID.format(1), ID.format(2), ID.format(3)]
+
+
+def is_waiting(conn: connection, other: connection) -> bool:
+    text = "select wait_event_type = 'Lock' from pg_stat_activity where pid = %s"
+    return execute(conn, text, other.info.backend_pid) == [(True,)]
 
 
 def test_a_connection_that_dies_at_work_is_replaced(
