@@ -9,7 +9,8 @@ create temporary table if not exists staging (
 ) on commit delete rows;
 
 -- name: ingest_copy
-copy staging (event_id, user_id, event_name, occurred_at, properties) from stdin;
+copy staging (event_id, user_id, event_name, occurred_at, properties)
+from stdin (encoding 'utf8');
 
 -- name: ingest_insert
 -- In the order of ids, so that two writers never wait for each other; the first of an id counts.
@@ -37,7 +38,8 @@ create temporary table checked
     on commit drop;
 
 -- name: ingest_check
-copy checked (event_id, user_id, event_name, occurred_at, properties) from stdin;
+copy checked (event_id, user_id, event_name, occurred_at, properties)
+from stdin (encoding 'utf8');
 
 -- name: ingest_is_empty
 select not exists (select from events);
