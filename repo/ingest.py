@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import psycopg2
 from psycopg2 import errors
-from psycopg2.extensions import connection
+from psycopg2.extensions import connection, cursor
 
 from common.decorators import in_transaction
 from config.database import Connection, Cursor, DatabaseUnavailable
@@ -47,14 +47,10 @@ class Event(NamedTuple):
 class EventsRefused(Exception):
     """PostgreSQL takes none of the batch, since one event of it cannot be stored."""
 
-    def __init__(self, error: psycopg2.Error) -> None:
-        known = _REASONS.get(error.diag.constraint_name or "")
-        super().__init__(known or error.diag.message_primary or "cannot be stored")
-        self.known = known
-        """The reason in words of ours; PostgreSQL's may repeat what was given."""
-        found = _PLACE.search(error.diag.context or "")
-        self.place = int(found[1]) - 1 if found else None
-        """Of the event in the batch, where it was found while the batch was read."""
+    known: str | None = None
+    """The reason in words of ours; PostgreSQL's may repeat what was given."""
+    place: int | None = None
+    """Of the event in the batch, where it was found while the batch was read."""
 
 
 class Refused(NamedTuple):
@@ -75,15 +71,12 @@ class IngestRepo:
 
         Raises: EventsRefused, DatabaseUnavailable.
         """
-        rows = io.BytesIO(as_rows(events))
+        rows = as_rows(events)
         try:
             with self._conn, self._conn.cursor() as cur:
-                cur.execute(SQL["ingest_staging"])
-                cur.copy_expert(SQL["ingest_copy"], rows, _AT_A_TIME)
-                cur.execute(SQL["ingest_insert"])
-                return int(cur.rowcount)
+                return _write(cur, rows)
         except _REFUSALS as exc:
-            raise EventsRefused(exc) from exc
+            raise _refusal(exc) from exc
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
             raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
 
@@ -109,10 +102,9 @@ class SentEventsRepo:
         Raises: EventsRefused.
         """
         with _refusals():
-            cur.execute(SQL["ingest_staging"])
-            cur.copy_expert(SQL["ingest_copy"], io.BytesIO(rows), _AT_A_TIME)
-            cur.execute(SQL["ingest_insert"])
-        stored = cur.rowcount + (self._stored_before(cur) if self._tries else 0)
+            stored = _write(cur, rows)
+        if self._tries:
+            stored += self._stored_before(cur)
         cur.execute(SQL["ingest_own_id"])
         self._tries += cur.fetchone() or ()
         return stored
@@ -149,12 +141,29 @@ class SentEventsRepo:
         return int(count)
 
 
+def _write(cur: cursor, rows: bytes) -> int:
+    """How many were new."""
+    cur.execute(SQL["ingest_staging"])
+    cur.copy_expert(SQL["ingest_copy"], io.BytesIO(rows), _AT_A_TIME)
+    cur.execute(SQL["ingest_insert"])
+    return cur.rowcount
+
+
+def _refusal(error: psycopg2.Error) -> EventsRefused:
+    known = _REASONS.get(error.diag.constraint_name or "")
+    refused = EventsRefused(known or error.diag.message_primary or "cannot be stored")
+    refused.known = known
+    if found := _PLACE.search(error.diag.context or ""):
+        refused.place = int(found[1]) - 1
+    return refused
+
+
 @contextmanager
 def _refusals() -> Iterator[None]:
     try:
         yield
     except _REFUSALS as exc:
-        raise EventsRefused(exc) from exc
+        raise _refusal(exc) from exc
     except errors.ReadOnlySqlTransaction as exc:  # a standby, or one that was made read-only
         raise DatabaseUnavailable from exc
 
