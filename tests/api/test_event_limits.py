@@ -11,6 +11,7 @@ import httpx
 import pytest
 from psycopg2.extensions import connection
 
+from common.errors import TooLarge
 from services.ingest import body as bodies
 from services.ingest.body import MOST_BYTES, MOST_INFLATED, Coding, inflated
 from tests.api.asking import ask
@@ -101,7 +102,7 @@ def test_a_bomb(service: httpx.Client, coding: str) -> None:
 def test_a_bomb_costs_no_more_than_what_is_allowed(coding: Coding) -> None:
     bomb = INSIDE[coding](bytes(128 * 2**20))
     tracemalloc.start()
-    with pytest.raises(bodies.TooLarge):
+    with pytest.raises(TooLarge):
         inflated(bomb, coding)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -113,7 +114,7 @@ def test_several_files_in_a_row_are_one(coding: Coding) -> None:
     part = INSIDE[coding](b"abc")
     assert inflated(part * 99, coding) == b"abc" * 99
     began = time.monotonic()
-    with pytest.raises(bodies.TooLarge):
+    with pytest.raises(TooLarge):
         inflated(INSIDE[coding](b"") * 200_000, coding)
     assert time.monotonic() - began < 2
 

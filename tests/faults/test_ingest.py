@@ -76,7 +76,7 @@ def test_what_has_no_id_is_there_once(own: Own, running: Service, check: Check) 
 
     with ThreadPoolExecutor(SENDERS) as threads:
         answers = [threads.submit(send, name) for name in names]
-        for place in range(20, 300, 10):
+        for place in range(20, 300, 40):
             wait_until(answers[place].done, within_s=60)
             running.database.cut()  # now and then where a commit is on its way
         kill_postgresql(own)
