@@ -20,6 +20,14 @@ class Fault:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class EventFault(Fault):
+    """What is wrong with one event of a request."""
+
+    index: int
+    """Its place among them, from 0."""
+
+
 class AnalyticsError(Exception):
     """Something went wrong."""
 
@@ -52,6 +60,63 @@ class InvalidCursor(AnalyticsError):
     def __init__(self) -> None:
         message = "use next_cursor or previous_cursor of an answer, with the same parameters"
         super().__init__(faults=[Fault("cursor", message)])
+
+
+class UnreadableBody(AnalyticsError):
+    """The body is not what its headers say; nothing was stored."""
+
+    status = 400
+    kind = "unreadable-body"
+    title = "Unreadable body"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(faults=[Fault("(body)", message)])
+
+
+class SlowBody(AnalyticsError):
+    """The body was not there in time; nothing was stored."""
+
+    status = 408
+    kind = "request-timeout"
+    title = "Request timeout"
+
+
+class TooLarge(AnalyticsError):
+    """The body is larger than one request may be; nothing was stored, send less at a time."""
+
+    status = 413
+    kind = "too-large"
+    title = "Too large"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(faults=[Fault("(body)", message)])
+
+
+class UnsupportedMedia(AnalyticsError):
+    """The body comes in a form that is not read; `errors` tells which are."""
+
+    status = 415
+    kind = "unsupported-media-type"
+    title = "Unsupported media type"
+
+    def __init__(self, header: str, allowed: Sequence[str], answer: str) -> None:
+        """`answer` is the header that tells programs what is allowed."""
+        super().__init__(faults=[Fault(header, f"must be {' or '.join(allowed)}")])
+        self.headers = {answer: ", ".join(allowed)}
+
+
+class InvalidEvents(AnalyticsError):
+    """Some events cannot be stored, so none was; `errors` tells which, and why."""
+
+    status = 422
+    kind = "invalid-events"
+    title = "Invalid events"
+
+    def __init__(self, refused: int, events: int, faults: Sequence[Fault]) -> None:
+        told = f"; `errors` tells the first {len(faults)}" if len(faults) < refused else ""
+        detail = f"{refused:,} of {events:,} events cannot be stored, so none was{told}."
+        super().__init__(detail, faults=faults)
+        self.refused = refused
 
 
 class Unauthorized(AnalyticsError):

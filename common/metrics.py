@@ -99,6 +99,18 @@ KEY_CHECKS = _counter(
     "result",
 )
 
+INGESTED = _counter(
+    "analytics_ingested_events",
+    "Events that were sent to POST /events: accepted, duplicate (their event_id was there), or "
+    "refused, and with them the others of their request.",
+    "result",
+)
+INGEST_SECONDS = _histogram(
+    "analytics_ingest_duration_seconds",
+    "Seconds from the last byte of a batch to its commit, waiting for a connection included.",
+    bounds=(0.001, 0.0025, *_BOUNDS),
+)
+
 PLANS = _counter(
     "analytics_plans",
     "Questions that were computed, by what from: rollups, or the events where there are none.",

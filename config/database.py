@@ -4,19 +4,19 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import copy_context
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
 import psycopg2
 from psycopg2 import errors
-from psycopg2.extensions import connection, cursor
+from psycopg2.extensions import TransactionRollbackError, connection, cursor
 from psycopg2.pool import PoolError
 
+from config.stats import Stats
 from utils.postgres import (
     QUESTION_OPTIONS,
     WRITER_OPTIONS,
@@ -35,6 +35,7 @@ begin isolation level repeatable read read only;
 set local statement_timeout = %s;
 select now()
 """
+_BEGIN_WRITING = _BEGIN.replace("repeatable read read only", "read committed")
 
 
 class DatabaseError(Exception):
@@ -61,19 +62,8 @@ class ConnectionLost(DatabaseUnavailable):
     """The connection died at work. What only reads may be done once more, on another one."""
 
 
-@dataclass(slots=True)
-class Stats:
-    """What a database counts; `size`, `waiting` and `in_use` are of now, the others only grow."""
-
-    size: int
-    acquired: int = 0
-    acquire_seconds: float = 0.0
-    busy: int = 0
-    deadlines: int = 0
-    waiting: int = 0
-    in_use: int = 0
-    opened: int = 0
-    discarded: int = 0
+class Undone(DatabaseUnavailable):
+    """PostgreSQL undid the transaction for the sake of another one. It may be done once more."""
 
 
 class Cursor(cursor):
@@ -104,10 +94,11 @@ class Database:
         statement_timeout_s: float = 60,
         lifetime_s: float = 1800,
         name: str,
+        options: Mapping[str, str] = QUESTION_OPTIONS,
     ) -> None:
         # Each transaction has a shorter limit; this one is for what forgets to set it.
         limit = {"statement_timeout": str(int(statement_timeout_s * 1000))}
-        arguments = connect_arguments({**QUESTION_OPTIONS, **limit}, name)
+        arguments = connect_arguments({**options, **limit}, name)
         self.stats = Stats(size)
         self.pool = GuardedPool(size, url, stats=self.stats, lifetime_s=lifetime_s, **arguments)
         self._free = asyncio.Semaphore(size)
@@ -195,17 +186,30 @@ class Connection:
             self._give_up()
             raise
 
-    @contextmanager
-    def snapshot(self) -> Iterator[Cursor]:
+    def snapshot(self) -> AbstractContextManager[Cursor]:
         """One read-only transaction whose statements all see the same events.
 
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
-        with self._borrowed() as conn, self._translated(conn), _cursor(conn) as cur:
-            cur.execute(_BEGIN, (self._left_ms(),))
+        return self._transaction(_BEGIN)
+
+    def transaction(self) -> AbstractContextManager[Cursor]:
+        """The same for what writes; it is committed at the end of the block, or undone."""
+        return self._transaction(_BEGIN_WRITING)
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[Cursor]:
+        with self._borrowed() as conn, self._translated(conn), conn.cursor(None, Cursor) as cur:
+            cur.execute(begin, (self._left_ms(),))
             (cur.as_of,) = cur.fetchone() or ()
-            yield cur
+            try:
+                yield cur
+            except Exception:
+                cur.execute("rollback")
+                raise
             cur.execute("commit")
+            if cur.statusmessage != "COMMIT":  # of a transaction that failed it is no error
+                raise Undone
 
     @contextmanager
     def _borrowed(self) -> Iterator[connection]:
@@ -235,6 +239,8 @@ class Connection:
             raise DatabaseUnavailable from exc
         except errors.InsufficientPrivilege as exc:
             raise RightsMissing from exc
+        except TransactionRollbackError as exc:
+            raise Undone from exc
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
             if self._given_up:
                 raise DeadlineExceeded from exc
@@ -259,10 +265,6 @@ class Connection:
             self._given_up = True
             if self._held is not None:
                 hang_up(self._held)
-
-
-def _cursor(conn: connection) -> Cursor:
-    return conn.cursor(cursor_factory=Cursor)
 
 
 def connect(url: str, name: str) -> connection:

@@ -52,6 +52,13 @@ class Settings(BaseSettings):
     pool_size: int = Field(
         4, ge=1, le=100, description="PostgreSQL connections of a worker; one more reads keys"
     )
+    ingest_pool_size: int = Field(
+        2,
+        ge=1,
+        le=100,
+        description="PostgreSQL connections of a worker that events are written over; opened when "
+        "they are needed",
+    )
     pool_waiters: int = Field(
         1000, ge=0, le=10_000, description="requests that may wait for a connection at a time"
     )
@@ -91,7 +98,8 @@ class Settings(BaseSettings):
         16, ge=0, le=1000, description="questions of a key computed at a time; 0: any number"
     )
     cors_origins: str = Field(
-        "", description="origins whose pages may ask, separated by commas; unset: none"
+        "",
+        description="origins whose pages may ask and send events, separated by commas; unset: none",
     )
     metrics_token: SecretStr | None = Field(
         None, description="the bearer token of `/metrics`; needed there as soon as there are keys"

@@ -1,14 +1,17 @@
 """How events come into the table."""
 
 import io
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import psycopg2
 from psycopg2 import errors
-from psycopg2.extensions import connection
+from psycopg2.extensions import connection, cursor
 
-from config.database import DatabaseUnavailable
+from common.decorators import in_transaction
+from config.database import Connection, Cursor, DatabaseUnavailable
 from repo.statements import statements
 
 SQL = statements("ingest")
@@ -21,7 +24,14 @@ _REASONS = {
     "events_occurred_at_is_of_these_years": "occurred_at must be within the years 2000 to 2099",
     "events_properties_is_a_small_object": "properties must be an object of less than 64 kB",
 }
-_REFUSALS = (psycopg2.DataError, psycopg2.IntegrityError, errors.StatementTooComplex)
+_REFUSALS = (
+    psycopg2.DataError,
+    psycopg2.IntegrityError,
+    errors.RaiseException,
+    errors.StatementTooComplex,
+)
+_AT_A_TIME = 65_536  # bytes that are handed to COPY
+_PLACE = re.compile(r"COPY\D+(\d+)")  # in any of PostgreSQL's languages
 
 
 class Event(NamedTuple):
@@ -37,6 +47,18 @@ class Event(NamedTuple):
 class EventsRefused(Exception):
     """PostgreSQL takes none of the batch, since one event of it cannot be stored."""
 
+    known: str | None = None
+    """The reason in words of ours; PostgreSQL's may repeat what was given."""
+    place: int | None = None
+    """Of the event in the batch, where it was found while the batch was read."""
+
+
+class Refused(NamedTuple):
+    """An event that PostgreSQL does not take: its place in the batch, and why."""
+
+    place: int
+    reason: str | None
+
 
 class IngestRepo:
     """Writes batches; each is one transaction."""
@@ -49,15 +71,12 @@ class IngestRepo:
 
         Raises: EventsRefused, DatabaseUnavailable.
         """
-        text = io.StringIO("".join(map(_line, events)))
+        rows = as_rows(events)
         try:
             with self._conn, self._conn.cursor() as cur:
-                cur.execute(SQL["ingest_staging"])
-                cur.copy_expert(SQL["ingest_copy"], text)
-                cur.execute(SQL["ingest_insert"])
-                return int(cur.rowcount)
+                return _write(cur, rows)
         except _REFUSALS as exc:
-            raise EventsRefused(_reason(exc)) from exc
+            raise _refusal(exc) from exc
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
             raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
 
@@ -67,14 +86,96 @@ class IngestRepo:
             return cur.fetchone() == (True,)
 
 
+class SentEventsRepo:
+    """Writes what one request sent: all of it in one transaction, or nothing."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._tries: list[str] = []
+
+    @in_transaction
+    def insert(self, cur: Cursor, rows: bytes) -> int:
+        """Store the events whose event_id is new, and tell how many; `rows` are of `as_rows`.
+
+        A commit whose answer was lost may have stored them: what that try did counts as well.
+
+        Raises: EventsRefused.
+        """
+        with _refusals():
+            stored = _write(cur, rows)
+        if self._tries:
+            stored += self._stored_before(cur)
+        cur.execute(SQL["ingest_own_id"])
+        self._tries += cur.fetchone() or ()
+        return stored
+
+    def get_refused(self, events: Sequence[Event], most: int) -> list[Refused]:
+        """Which of them PostgreSQL does not take, so many at most; nothing is stored."""
+        rows = [as_rows([event]) for event in events]
+        found: list[Refused] = []
+        first = 0
+        while first < len(rows) and len(found) < most:
+            refused = self._first_refused(b"".join(rows[first:]))
+            if refused is None:
+                break
+            found.append(refused._replace(place=first + refused.place))
+            first += refused.place + 1
+        return found
+
+    def _first_refused(self, rows: bytes) -> Refused | None:
+        try:
+            self._check(rows)
+        except EventsRefused as exc:
+            return None if exc.place is None else Refused(exc.place, exc.known)
+        return None
+
+    @in_transaction
+    def _check(self, cur: Cursor, rows: bytes) -> None:
+        with _refusals():
+            cur.execute(SQL["ingest_checked"])
+            cur.copy_expert(SQL["ingest_check"], io.BytesIO(rows), _AT_A_TIME)
+
+    def _stored_before(self, cur: Cursor) -> int:
+        cur.execute(SQL["ingest_stored_before"], (self._tries,))
+        (count,) = cur.fetchone() or ()
+        return int(count)
+
+
+def _write(cur: cursor, rows: bytes) -> int:
+    """How many were new."""
+    cur.execute(SQL["ingest_staging"])
+    cur.copy_expert(SQL["ingest_copy"], io.BytesIO(rows), _AT_A_TIME)
+    cur.execute(SQL["ingest_insert"])
+    return cur.rowcount
+
+
+def _refusal(error: psycopg2.Error) -> EventsRefused:
+    known = _REASONS.get(error.diag.constraint_name or "")
+    refused = EventsRefused(known or error.diag.message_primary or "cannot be stored")
+    refused.known = known
+    if found := _PLACE.search(error.diag.context or ""):
+        refused.place = int(found[1]) - 1
+    return refused
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except _REFUSALS as exc:
+        raise _refusal(exc) from exc
+    except errors.ReadOnlySqlTransaction as exc:  # a standby, or one that was made read-only
+        raise DatabaseUnavailable from exc
+
+
+def as_rows(events: Iterable[Event]) -> bytes:
+    """Events as COPY reads them."""
+    return "".join(map(_line, events)).encode()
+
+
 def _line(event: Event) -> str:
     return "\t".join(map(_escaped, event)) + "\n"
 
 
 def _escaped(text: str) -> str:
     return text if text.isprintable() and "\\" not in text else text.translate(_ESCAPES)
-
-
-def _reason(error: psycopg2.Error) -> str:
-    constraint = error.diag.constraint_name or ""
-    return _REASONS.get(constraint) or error.diag.message_primary or "cannot be stored"

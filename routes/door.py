@@ -5,14 +5,21 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from routes import analytics, health, metrics
+from routes import analytics, events, health, metrics
 from routes.errors import Problem, add_error_handlers
 from routes.hot_path import HotPath
 from routes.middleware import HeadAsGet, ReadableUrl, RequestContext
 
 _CORS: dict[str, Any] = {
-    "allow_methods": ["GET", "HEAD"],
-    "allow_headers": ["Authorization", "Cache-Control", "If-None-Match", "X-Request-Id"],
+    "allow_methods": ["GET", "HEAD", "POST"],
+    "allow_headers": [
+        "Authorization",
+        "Cache-Control",
+        "Content-Encoding",
+        "Content-Type",
+        "If-None-Match",
+        "X-Request-Id",
+    ],
     "expose_headers": [
         "Age",
         "ETag",
@@ -36,7 +43,7 @@ def open_door(app: FastAPI, origins: list[str]) -> None:
 
     Pages of `origins` may ask from browsers.
     """
-    for room in (analytics, health, metrics):
+    for room in (analytics, events, health, metrics):
         app.include_router(room.router)
     add_error_handlers(app)
     for middleware in (HotPath, HeadAsGet, ReadableUrl):  # the last is outermost

@@ -28,8 +28,11 @@ _DETAILS = {
 
 
 class FaultText(BaseModel):
-    parameter: str = Field(description="The parameter at fault.")
+    parameter: str = Field(description="The parameter, or the field of the event, at fault.")
     message: str = Field(description="What is allowed.")
+    index: int = Field(
+        default=0, description="Of events that were sent, the place of the one at fault, from 0."
+    )
 
 
 class Problem(BaseModel):
@@ -51,6 +54,7 @@ def _described(status: int) -> dict[str, Any]:
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: _described(status) for status in (400, 401, 403, 422, 429, 500, 503, 504)
 }
+PROBLEMS_OF_BODIES = PROBLEMS | {status: _described(status) for status in (408, 413, 415)}
 
 
 def problem(

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from common.errors import TooManyAtOnce, TooManyRequests
 from common.metrics import LIMITED, QUESTION_SECONDS, cache_requests
 from config.database import (
     Connection,
@@ -16,7 +15,7 @@ from config.database import (
     DeadlineExceeded,
     get_connection,
 )
-from services.cache_service import CacheFailed, CacheService, Found, Limits
+from services.cache_service import CacheFailed, CacheService, Found, Limits, refuse_over_limit
 from services.editions import Editions
 from services.flights import Flights
 from services.pages import Asked, Page, write
@@ -105,7 +104,7 @@ class AnswerService:
             if visit.limits:
                 LIMITED.labels("unknown").inc()
             return None
-        _refuse_over_limit(found, visit.limits)
+        refuse_over_limit(found, visit.limits)
         return found
 
     def hit(self, asked: Asked, found: Found) -> Served | None:
@@ -235,12 +234,3 @@ def _result(found: Found | None, *, joins: bool) -> str:
     if found is None:
         return "error"
     return "joined" if joins or not found.leads else "miss"
-
-
-def _refuse_over_limit(found: Found, limits: Limits) -> None:
-    if found.verdict == "rate":
-        LIMITED.labels("rate").inc()
-        raise TooManyRequests(limits.per_second, found.wait_ms)
-    if found.verdict == "slots":
-        LIMITED.labels("at_once").inc()
-        raise TooManyAtOnce(limits.at_once)

@@ -13,7 +13,8 @@ from typing import Literal, TypeVar, cast
 
 import msgspec
 
-from common.metrics import CACHE_ERRORS
+from common.errors import TooManyAtOnce, TooManyRequests
+from common.metrics import CACHE_ERRORS, LIMITED
 from services.pages import Page
 from services.redis_line import RedisLine, Script
 from utils.breaker import Breaker
@@ -99,6 +100,16 @@ class CacheService:
 
         return await self._within("look_up", found)
 
+    async def count(self, limits: Limits) -> Found:
+        """Count a request that asks for no page against its caller's rate. Raises: CacheFailed."""
+        bucket = _bucket(limits)
+
+        async def found() -> Found:
+            arguments = (bucket, bucket, bucket, bucket, "", 0, limits.per_second, 0, 0, "rate")
+            return _found("", "", *await self._reading.run(self._look_up, *arguments))
+
+        return await self._within("count", found)
+
     async def settle(self, key: str, limits: Limits, found: Found, page: Page | None) -> None:
         """Store the page if there is one, and give back what this `look_up` gave.
 
@@ -137,6 +148,16 @@ class CacheService:
             raise CacheFailed(operation) from exc
         self._breaker.succeeded()
         return answer
+
+
+def refuse_over_limit(found: Found, limits: Limits) -> None:
+    """Raises: TooManyRequests, TooManyAtOnce."""
+    if found.verdict == "rate":
+        LIMITED.labels("rate").inc()
+        raise TooManyRequests(limits.per_second, found.wait_ms)
+    if found.verdict == "slots":
+        LIMITED.labels("at_once").inc()
+        raise TooManyAtOnce(limits.at_once)
 
 
 def _found(

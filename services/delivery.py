@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
@@ -11,6 +12,7 @@ from common.errors import rate_limit_headers
 from services.answer_service import AnswerService, Served, Visit
 from services.cache_service import Found, Limits
 from services.hang_up import unless_hung_up
+from services.ingest.service import Stored
 from services.pages import Asked
 
 _LONGEST_REMEMBERED = 2_000  # bytes of a request
@@ -104,6 +106,17 @@ def respond(
     told["Content-Type"] = page.media_type
     told["Content-Length"] = str(len(page.body))
     return PageResponse(200, told, page.body)
+
+
+def receipt(stored: Stored, found: Found | None, limits: Limits) -> PageResponse:
+    """What was stored."""
+    body = msgspec.json.encode(stored)
+    told = {
+        "Cache-Control": "no-store",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+    }
+    return PageResponse(200, told | _limits(found, limits), body)
 
 
 def _has(if_none_match: str | None, etag: str) -> bool:

@@ -1,6 +1,6 @@
 """What handlers ask for. All of it is async: a sync dependency would take a thread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Annotated, Any, TypeVar, cast
 
@@ -10,9 +10,10 @@ from fastapi.security import HTTPBearer
 from common.answers import Answer
 from common.questions import Question
 from config.database import Connection, get_connection
-from repo.api_keys import ApiKey
+from repo.api_keys import ApiKey, Scope
 from repo.events import EventsRepo
-from services.delivery import Known, accepts_gzip, deliver, looks, respond, visit_of
+from services.delivery import Known, accepts_gzip, deliver, looks, receipt, respond, visit_of
+from services.ingest.body import sent_as
 from services.pages import Asked
 from services.resources import Resources
 from utils.exports import preferred_format
@@ -36,14 +37,23 @@ async def get_events_repo(
     return EventsRepo(connection)
 
 
-async def get_reader(
-    request: Request,
-    resources: Annotated[Resources, Depends(get_resources)],
-    _: Annotated[object, Depends(HTTPBearer(auto_error=False))],  # describes, and checks nothing
-) -> ApiKey | None:
-    """The key of who asks. Raises: Unauthorized, InvalidKey, Forbidden, Unavailable."""
-    deadline = request.state.began + resources.request_s
-    return await resources.keys.check(request.headers.get("authorization"), "read", deadline)
+def _holder(scope: Scope) -> Callable[..., Coroutine[Any, Any, ApiKey | None]]:
+    """The key of a request, which must have this scope."""
+
+    async def get_holder(
+        request: Request,
+        resources: Annotated[Resources, Depends(get_resources)],
+        _: Annotated[object, Depends(HTTPBearer(auto_error=False))],  # describes, checks nothing
+    ) -> ApiKey | None:
+        """Raises: Unauthorized, InvalidKey, Forbidden, Unavailable."""
+        deadline = request.state.began + resources.request_s
+        return await resources.keys.check(request.headers.get("authorization"), scope, deadline)
+
+    return get_holder
+
+
+get_reader = _holder("read")
+get_writer = _holder("write")
 
 
 class Ask:
@@ -96,6 +106,32 @@ def _answer(
     connection: Connection,
 ) -> Answer[Any]:
     return cast(Answer[Any], getattr(repo_type(connection), method)(question))
+
+
+class Ingest:
+    """Stores the events of a request."""
+
+    def __init__(self, request: Request, resources: Resources, key: ApiKey | None) -> None:
+        self._request = request
+        self._resources = resources
+        self._limits = resources.limits_of(key)
+
+    async def __call__(self) -> Response:
+        """Raises: UnsupportedMedia, UnreadableBody, SlowBody, TooLarge, InvalidEvents,
+        TooManyRequests, Busy, TooSlow, Unavailable, ClientGone."""
+        request, ingest = self._request, self._resources.ingest
+        found = await ingest.count(self._limits)
+        deadline = request.state.began + self._resources.request_s
+        stored = await ingest.store(sent_as(request.headers), request.stream(), deadline)
+        return receipt(stored, found, self._limits)
+
+
+async def get_ingest(
+    request: Request,
+    resources: Annotated[Resources, Depends(get_resources)],
+    key: Annotated[ApiKey | None, Depends(get_writer)],
+) -> Ingest:
+    return Ingest(request, resources, key)
 
 
 async def get_ask(

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -19,11 +19,12 @@ from services.auth import KeyRing
 from services.cache_service import CacheService, Limits
 from services.delivery import Known, Looks
 from services.editions import Editions
+from services.ingest.service import IngestService
 from services.memory import Memory
 from services.readiness import Readiness
 from services.servers import servers
 from services.tracing import traced
-from utils.postgres import database_identity
+from utils.postgres import INGEST_OPTIONS, QUESTION_OPTIONS, database_identity
 
 log = logging.getLogger("analytics.resources")
 
@@ -37,6 +38,7 @@ class Resources:
     database: Database
     cache: CacheService
     answers: AnswerService
+    ingest: IngestService
     keys: KeyRing
     readiness: Readiness
     memory: Memory[Looks, Known]
@@ -64,11 +66,13 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         editions = await stack.enter_async_context(_editions(settings, url))
         answers = AnswerService(cache, database, editions, identity=identity, policy=policy)
         stack.push_async_callback(answers.close)
+        ingest = stack.enter_context(_ingest(settings, endpoints.database_url, cache))
         ring = _key_ring(settings, url, endpoints.database_url)
         yield Resources(
             database,
             cache,
             answers,
+            ingest,
             await stack.enter_async_context(ring),
             Readiness(database, cache, within_s=settings.request_timeout_s),
             Memory(_REMEMBERED),
@@ -103,6 +107,17 @@ async def _editions(settings: Settings, url: str) -> AsyncIterator[Editions]:
         database.close()
 
 
+@contextmanager
+def _ingest(settings: Settings, url: str, cache: CacheService) -> Iterator[IngestService]:
+    """With connections of its own: events and questions must not wait for each other."""
+    size = settings.ingest_pool_size
+    database = open_database(settings, url, size, "analytics-ingest", INGEST_OPTIONS)
+    try:
+        yield IngestService(cache, database, settings.request_timeout_s)
+    finally:
+        database.close()
+
+
 def _cache(settings: Settings, url: str) -> CacheService:
     return CacheService(
         url,
@@ -130,7 +145,13 @@ def may_be_open(settings: Settings) -> bool:
     return settings.database_url is None and settings.is_loopback
 
 
-def open_database(settings: Settings, url: str, size: int, name: str) -> Database:
+def open_database(
+    settings: Settings,
+    url: str,
+    size: int,
+    name: str,
+    options: Mapping[str, str] = QUESTION_OPTIONS,
+) -> Database:
     return Database(
         url,
         size=size,
@@ -139,6 +160,7 @@ def open_database(settings: Settings, url: str, size: int, name: str) -> Databas
         statement_timeout_s=settings.request_timeout_s,
         lifetime_s=settings.connection_lifetime_s,
         name=f"{name}-{os.getpid()}",
+        options=options,
     )
 
 

@@ -13,6 +13,9 @@ README = Path(__file__).parents[1] / "README.md"
 BASE = "http://127.0.0.1:8000"
 
 _EXAMPLE = re.compile(r"^curl -s '([^']+)'\n```\n```\w+\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
+_SENT = re.compile(
+    r"^curl -s '([^']+)' -H 'Content-Type: (\S+)' -d '(.+)'\n```\n```json\n(.+)$", re.MULTILINE
+)
 # What is another with every request.
 _VARYING = ("computed_at", "request_id", "source")
 
@@ -47,6 +50,15 @@ def check(client: httpx.Client) -> int:
     return len(found)
 
 
+def send(client: httpx.Client) -> None:
+    """Send what the README sends. Raises: AssertionError."""
+    ((url, media_type, body, answer),) = _SENT.findall(README.read_text())
+    headers = {"Content-Type": media_type}
+    text = client.post(url.removeprefix(BASE), content=body, headers=headers).text
+    assert steady(text) == steady(answer), f"{body} gives {text}"
+
+
 if __name__ == "__main__":
     with httpx.Client(base_url=sys.argv[1]) as client:
+        send(client)
         sys.stdout.write(f"{check(client)} answers are as the README says\n")

@@ -80,7 +80,7 @@ class Cluster:
         self._template = self._create("template0")
         conn = psycopg2.connect(self._template)
         migrate(conn, migrations())
-        KeysRepo(conn).create("tests", digest_of(KEY), KEY[:8], ["read"])
+        KeysRepo(conn).create("tests", digest_of(KEY), KEY[:8], ["read", "write"])
         conn.close()
 
     def empty_database(self) -> str:

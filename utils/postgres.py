@@ -36,6 +36,12 @@ QUESTION_OPTIONS: Mapping[str, str] = {
 
 WRITER_OPTIONS: Mapping[str, str] = {"timezone": "UTC", **_CHECK_CLIENT}
 
+INGEST_OPTIONS: Mapping[str, str] = {
+    **WRITER_OPTIONS,
+    "idle_in_transaction_session_timeout": "5000",
+    "jit": "off",
+}
+
 # A host that vanished without a word is given up after 15 seconds rather than 15 minutes.
 _KEEPALIVE = {
     "connect_timeout": 2,

@@ -9,7 +9,8 @@ create temporary table if not exists staging (
 ) on commit delete rows;
 
 -- name: ingest_copy
-copy staging (event_id, user_id, event_name, occurred_at, properties) from stdin;
+copy staging (event_id, user_id, event_name, occurred_at, properties)
+from stdin (encoding 'utf8');
 
 -- name: ingest_insert
 -- In the order of ids, so that two writers never wait for each other; the first of an id counts.
@@ -18,6 +19,27 @@ select   event_id, user_id, event_name, occurred_at, properties
 from     staging
 order    by event_id, ctid
 on conflict (event_id) do nothing;
+
+-- name: ingest_own_id
+-- By which what this transaction stores can be known afterwards.
+select pg_current_xact_id()::text;
+
+-- name: ingest_stored_before
+-- Of the batch, what earlier tries have stored whose commit was not answered.
+select count(*)
+from   events
+where  event_id in (select event_id from staging)
+and    ingested_xid = any (%s::text[]::xid8[]);
+
+-- name: ingest_checked
+-- What events takes, this takes: a batch is read into it to learn which of its events is at fault.
+create temporary table checked
+    (like events including defaults including constraints)
+    on commit drop;
+
+-- name: ingest_check
+copy checked (event_id, user_id, event_name, occurred_at, properties)
+from stdin (encoding 'utf8');
 
 -- name: ingest_is_empty
 select not exists (select from events);

@@ -1,1 +1,1 @@
-"""Events from files into the table: nothing is lost, and nothing is counted twice."""
+"""Events from files and requests into the table: nothing is lost, and nothing is counted twice."""

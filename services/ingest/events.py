@@ -1,4 +1,4 @@
-"""From what a file says to an event that can be stored, or the reason why it cannot."""
+"""From what was given to an event that can be stored, or the reason why it cannot."""
 
 import json
 import re
@@ -22,16 +22,15 @@ _TIME = re.compile(
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _FROM = datetime(2000, 1, 1, tzinfo=UTC)
 _UNTIL = datetime(2100, 1, 1, tzinfo=UTC)
-_AHEAD = timedelta(days=1)
 _MOST_BYTES = 262_144  # of JSON as it was given; what counts is its size as PostgreSQL shows it
 
 
 class Invalid(ValueError):
-    """The reason why an event cannot be stored."""
+    """The reason why an event cannot be stored; the field at fault is its first word."""
 
 
 class Given(NamedTuple):
-    """The fields as they stand in a file."""
+    """The fields as they were given."""
 
     event_id: Any
     user_id: Any
@@ -40,12 +39,34 @@ class Given(NamedTuple):
     properties: Any
 
 
+class Way(NamedTuple):
+    """What differs by the way that events come in."""
+
+    ahead: timedelta
+    """How far beyond now an event may have occurred."""
+    too_far: str
+    no_offset: str
+
+
+FILES = Way(
+    timedelta(days=1),
+    "occurred_at must not be more than a day ahead",
+    "occurred_at must have an offset, or --tz must name its zone",
+)
+REQUESTS = Way(
+    timedelta(minutes=5),
+    "occurred_at must not be more than 5 minutes ahead",
+    "occurred_at must have an offset, such as Z or +01:00",
+)
+
+
 class Validator:
     """Turns what was given into events. Times without an offset are of `tz`, if there is one."""
 
-    def __init__(self, tz: ZoneInfo | None, now: Callable[[], datetime]) -> None:
+    def __init__(self, tz: ZoneInfo | None, now: Callable[[], datetime], way: Way = FILES) -> None:
         self._tz = tz
         self._now = now
+        self._way = way
 
     def __call__(self, given: Given) -> Event:
         """Raises: Invalid."""
@@ -61,7 +82,7 @@ class Validator:
         moment = value if isinstance(value, datetime) else _moment(value)
         if moment.tzinfo is None:
             if self._tz is None:
-                raise Invalid("occurred_at must have an offset, or --tz must name its zone")
+                raise Invalid(self._way.no_offset)
             moment = moment.replace(tzinfo=self._tz)
         try:
             moment = moment.astimezone(UTC)
@@ -69,8 +90,8 @@ class Validator:
             raise Invalid("occurred_at must be within the years 2000 to 2099") from None
         if not _FROM <= moment < _UNTIL:
             raise Invalid("occurred_at must be within the years 2000 to 2099")
-        if moment > self._now() + _AHEAD:
-            raise Invalid("occurred_at must not be more than a day ahead")
+        if moment > self._now() + self._way.ahead:
+            raise Invalid(self._way.too_far)
         return moment.isoformat()
 
 

@@ -5,7 +5,8 @@
 --
 -- KEYS  page, flight, bucket, slots
 -- ARGV  token of the request, ms a flight lives without a sign of life, requests per second
---       (0: any), requests at a time (0: any), ms a request may take, '1' to overlook the page
+--       (0: any), requests at a time (0: any), ms a request may take, '1' to overlook the page,
+--       'rate' where there is none, and the rate alone is looked at
 -- Returns what was found ('hit', 'miss'; 'rate', 'slots' where a limit was met), requests left,
 -- ms until the bucket is full, or until another try, whether this request is to compute the page,
 -- age of the page and how long it stays fresh in ms, the time, and the page, also one not fresh.
@@ -32,6 +33,10 @@ if rate > 0 then
     full_in = full_at + step - now
     left = math.floor((1000 - full_in) / step + 0.0001)
     redis.call('SET', bucket_key, string.format('%.3f', full_at + step), 'PX', 2000)
+end
+
+if ARGV[6] == 'rate' then
+    return { 'miss', left, full_in, 0, 0, 0, now, false }
 end
 
 local page, age, fresh_for = false, 0, 0

@@ -6,6 +6,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from config.logging import configure_logging
+from tests.api.sending import event, ndjson, send
 from tests.collector import Collector, collecting
 from tests.running import running
 
@@ -54,6 +55,21 @@ def test_a_hit_asks_the_cache_alone(database_url: str, redis_url: str) -> None:
     second = [span for span in collector.spans() if span.name == f"GET {COUNTS}"][1]
     inner = [span.name for span in collector.spans() if span.trace_id == second.trace_id]
     assert sorted(inner) == ["GET /analytics/event-counts", "cache look_up", "key check"]
+
+
+def test_events_show_where_the_time_went_and_nothing_of_them(
+    database_url: str, redis_url: str
+) -> None:
+    with collecting() as collector, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+        with running(database_url, redis_url, rate_limit=9) as service:
+            for body in (event(1, event_name="canary"), event(2, canary=1)):
+                send(service, ndjson(body))
+    spans = {(span.name, span.parent) for span in collector.spans()}
+    route = "POST /events"
+    inner = ("key check", "cache count", "pool wait", "read events", "ingest_copy", "ingest_insert")
+    assert spans >= {(route, None), *((name, route) for name in inner)}
+    assert not any("canary" in str(request) for request in collector.requests)
 
 
 def test_no_value_of_a_user_is_in_a_trace(database_url: str, redis_url: str) -> None:

@@ -16,6 +16,7 @@ from tests.benchmarks.cases import cases
 from tests.benchmarks.gate import gates
 from tests.benchmarks.hot_path import hot_path, say
 from tests.benchmarks.in_process import in_process
+from tests.benchmarks.ingest import ingest_rates
 from tests.benchmarks.loading import fold_rate, load_rates
 from tests.benchmarks.rates import history_rate, question_rate
 from tests.benchmarks.report import Report, machine, show, write
@@ -24,9 +25,16 @@ from tests.benchmarks.store import Stores, asked_copy, connected, open_stores
 from tests.benchmarks.systems import Cached, ChDb, DuckDb, Postgres, System, Uncached
 from tests.running import AUTHORIZED
 
-PARTS = ("questions", "anatomy", "rates", "load", "hot-path")
+PARTS = ("questions", "anatomy", "rates", "ingest", "load", "hot-path")
 CASES = [case.name for case in cases()]
-RATES = ("cached_per_s", "starlette_redis_per_s", "load_per_s", "copy_per_s", "fold_per_s")
+RATES = (
+    "cached_per_s",
+    "starlette_redis_per_s",
+    "load_per_s",
+    "copy_per_s",
+    "fold_per_s",
+    "ingest_per_s",
+)
 """Those that are always told; 0: not measured."""
 
 _TUNED = ("timezone = 'UTC'", "jit = off", "work_mem = '256MB'")
@@ -91,6 +99,8 @@ def _served(stores: Stores, wanted: Wanted) -> Measured:
                 rates["histories_per_s"] = history_rate(port, stores.folder)
             if "anatomy" in wanted.parts:
                 anatomy(url, stores.endpoints, say)
+            if "ingest" in wanted.parts:
+                rates |= ingest_rates(port, say)
             if "questions" in wanted.parts:
                 rows = _questions(stores, url, port, wanted)
     return rows, rates

@@ -110,7 +110,7 @@ def _is_ready(process: "subprocess.Popen[bytes]", url: str) -> bool:
 
 
 def make_key(database_url: str) -> None:
-    """Let KEY ask."""
+    """Let KEY ask, and send events."""
     conn = psycopg2.connect(database_url)
-    KeysRepo(conn).create("bench", digest_of(KEY), KEY[:8], ["read"])
+    KeysRepo(conn).create("bench", digest_of(KEY), KEY[:8], ["read", "write"])
     conn.close()

@@ -42,6 +42,22 @@ def test_an_answer_has_the_fields_that_are_described(path: str, history: httpx.C
     assert_fits(answer, content["application/json"]["schema"])
 
 
+def test_what_is_sent_and_stored_is_described(service: httpx.Client) -> None:
+    operation = DESCRIBED["paths"]["/events"]["post"]
+    assert operation["description"]
+    for status in ("400", "401", "403", "408", "413", "415", "422", "429", "500", "503", "504"):
+        assert list(operation["responses"][status]["content"]) == ["application/problem+json"]
+    content = operation["requestBody"]["content"]
+    assert set(content) == {"application/json", "application/x-ndjson"}
+    event, several = content["application/json"]["schema"]["anyOf"]
+    assert (several["items"], several["maxItems"]) == (event, 10_000)
+    whole = {name: told["examples"][0] for name, told in event["properties"].items()}
+    answer = service.post("/events", json=whole | {"occurred_at": "2025-01-31T09:00:00+01:00"})
+    assert answer.json() == {"accepted": 1, "duplicates": 0}
+    stored = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    assert_fits(answer.json(), stored)
+
+
 def assert_fits(value: Any, schema: dict[str, Any]) -> None:
     """All that is described is there, and nothing else."""
     if "$ref" in schema:

@@ -21,6 +21,10 @@ def test_the_curl_lines_give_the_answers_that_are_printed(history: httpx.Client)
     assert readme.check(history) == 6
 
 
+def test_what_is_sent_is_stored(service: httpx.Client) -> None:
+    readme.send(service)
+
+
 @pytest.mark.parametrize("field", Settings.model_fields)
 def test_each_setting_is_told_with_its_default(field: str) -> None:
     rows = [row for row in SETTINGS.splitlines() if row.startswith(f"| `{variable(field)}` |")]
@@ -38,8 +42,9 @@ def test_no_setting_is_told_that_is_none() -> None:
 
 
 def test_each_endpoint_is_told() -> None:
-    for path in create_app(Settings()).openapi()["paths"]:
-        assert f"`GET {path}`" in TEXT, f"describe {path} under Endpoints"
+    for path, operations in create_app(Settings()).openapi()["paths"].items():
+        for method in operations:
+            assert f"`{method.upper()} {path}`" in TEXT, f"describe {path} under Endpoints"
 
 
 @pytest.mark.parametrize("command", cli.commands.values(), ids=lambda command: command.name)

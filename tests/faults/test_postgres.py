@@ -168,9 +168,7 @@ def test_restart(own: Own, running: Service, check: Check) -> None:
         running.port, paths, running.headers, at_once=10, until=lambda: time.monotonic() > end
     )
     killer.join()
-    running.conn.close()
-    running.conn = psycopg2.connect(running.conn.dsn, password=own_password(own))
-    running.conn.autocommit = True
+    reconnect(own, running)
     back = min(r.began + r.seconds for r in replies if r.status == 200 and r.began > accepts[0])
     check.measured(f"{statuses(replies)}, 200 again after {back - accepts[0]:.1f} s")
     assert set(statuses(replies)) <= {200, 503}
@@ -179,8 +177,12 @@ def test_restart(own: Own, running: Service, check: Check) -> None:
     assert set(running.worker_pids()) == workers
 
 
-def own_password(own: Own) -> str:
-    return own.endpoints.database_url.split("@")[0].rsplit(":", 1)[1]
+def reconnect(own: Own, running: Service) -> None:
+    """The test's own connection, after PostgreSQL was killed."""
+    password = own.endpoints.database_url.split("@")[0].rsplit(":", 1)[1]
+    running.conn.close()
+    running.conn = psycopg2.connect(running.conn.dsn, password=password)
+    running.conn.autocommit = True
 
 
 @pytest.mark.check(7)

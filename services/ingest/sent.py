@@ -1,0 +1,221 @@
+"""From the text of a request to its events, or to what is wrong with each of them."""
+
+import io
+import json
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from math import isinf
+from typing import Any
+
+import msgspec
+
+from common.errors import EventFault, InvalidEvents, TooLarge, UnreadableBody
+from repo.ingest import Event
+from services.ingest.body import Form
+from services.ingest.events import FIELDS, REQUESTS, Given, Invalid, Validator
+from utils.uuids import time_ordered_uuid
+
+MOST_EVENTS = 10_000
+MOST_FAULTS = 100
+"""Of the faults of a request so many are told."""
+
+EVENT = "(event)"
+_UNKNOWN = f"(unknown) only these are allowed: {', '.join(FIELDS)}"
+_TYPES = {
+    "event_id": "event_id must be a UUID",
+    "user_id": "user_id must be text or null",
+    "event_name": "event_name must be text",
+    "occurred_at": "occurred_at must be a time such as 2025-01-31T09:00:00+01:00",
+}
+_FIELD = re.compile(rf"at `\$\.({'|'.join(_TYPES)})`$")
+_BOM = b"\xef\xbb\xbf"
+_NULL = msgspec.Raw(b"null")
+_MOST_COMMAS = 500_000  # an array has one element more, at most
+
+
+class Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One event as it is sent."""
+
+    event_id: str | None = None
+    user_id: str | None = None
+    event_name: str | None = None
+    occurred_at: str | None = None
+    properties: msgspec.Raw = _NULL
+
+
+class _Counted(msgspec.Struct, gc=False):
+    """An element of an array that is only counted: an array of millions is given up early."""
+
+    def __post_init__(self) -> None:
+        _seen.count += 1
+        if _seen.count > MOST_EVENTS:
+            raise ValueError
+
+
+_seen = threading.local()
+_decode = msgspec.json.Decoder(Line).decode
+_count = msgspec.json.Decoder(list[_Counted]).decode
+_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_pass_over = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def read_events(text: bytes, form: Form, now: datetime) -> list[Event]:
+    """All events of a request. Takes a while: for threads.
+
+    Raises: UnreadableBody, TooLarge, InvalidEvents.
+    """
+    reader = _Reader(now)
+    events: list[Event] = []
+    faults = Faults()
+    for index, piece in enumerate(_pieces(text.removeprefix(_BOM), form)):
+        try:
+            events.append(reader.event(piece))
+        except Invalid as exc:
+            faults.add(index, str(exc))
+    if faults.count:
+        raise faults.error(len(events) + faults.count)
+    return events
+
+
+class Faults:
+    """What is wrong with the events of a request; of many the first are told."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._told: list[EventFault] = []
+
+    def add(self, index: int, reason: str) -> None:
+        """The first word of the reason is what it is about."""
+        self.count += 1
+        if len(self._told) < MOST_FAULTS:
+            parameter, _, message = reason.partition(" ")
+            self._told.append(EventFault(parameter, message, index))
+
+    def error(self, events: int) -> InvalidEvents:
+        """What to raise about so many events."""
+        return InvalidEvents(self.count, events, self._told)
+
+
+class _Reader:
+    """Reads events of one request, which all came in at one moment."""
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+        self._validator = Validator(None, lambda: now, REQUESTS)
+
+    def event(self, piece: bytes) -> Event:
+        """What the client leaves out is made here, once: a try that is repeated finds it again.
+
+        Raises: Invalid.
+        """
+        line = _decoded(piece)
+        if line.event_id is not None and line.occurred_at is None:
+            raise Invalid("occurred_at must be given where event_id is")
+        return self._validator(
+            Given(
+                time_ordered_uuid(self._now) if line.event_id is None else line.event_id,
+                line.user_id,
+                line.event_name,
+                self._now if line.occurred_at is None else line.occurred_at,
+                None if line.properties == _NULL else bytes(line.properties).decode(),
+            )
+        )
+
+
+def _pieces(text: bytes, form: Form) -> Iterable[bytes]:
+    """Raises: UnreadableBody, TooLarge."""
+    if form == "ndjson":
+        return _lines(text)
+    try:
+        if text.lstrip(b" \t\r\n").startswith(b"["):
+            return _elements(text)
+        _pass_over(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise UnreadableBody("must be valid JSON in UTF-8") from None
+    return (text,)
+
+
+def _lines(text: bytes) -> Iterator[bytes]:
+    """Those that are not blank. Raises: TooLarge."""
+    if text.count(b"\n") > 2 * MOST_EVENTS:
+        raise _too_many()
+    count = 0
+    for line in io.BytesIO(text):
+        if not line.isspace():
+            count += 1
+            if count > MOST_EVENTS:
+                raise _too_many()
+            yield line
+
+
+def _elements(text: bytes) -> Iterable[bytes]:
+    """Raises: UnreadableBody, TooLarge, and what the decoder raises."""
+    if text.count(b",") > _MOST_COMMAS:
+        _count_elements(text)
+    elements = _split(text)
+    if len(elements) > MOST_EVENTS:
+        raise _too_many()
+    return map(bytes, elements)
+
+
+def _count_elements(text: bytes) -> None:
+    """Without holding them. Raises: UnreadableBody, TooLarge, and what the decoder raises."""
+    _seen.count = 0
+    try:
+        _count(text)
+    except msgspec.ValidationError:
+        if _seen.count > MOST_EVENTS:
+            raise _too_many() from None
+        raise UnreadableBody("must be an array of JSON objects") from None
+
+
+def _decoded(piece: bytes) -> Line:
+    """The decoder passes over the inside of properties, so that is looked at first."""
+    try:
+        _look_at(piece.decode())
+        return _decode(piece)
+    except UnicodeDecodeError:
+        raise Invalid(f"{EVENT} must be UTF-8") from None
+    except msgspec.ValidationError as exc:
+        raise Invalid(_reason(str(exc))) from None
+    except (msgspec.DecodeError, RecursionError):
+        raise Invalid(f"{EVENT} must be valid JSON") from None
+
+
+def _reason(told: str) -> str:
+    """In words of ours: the decoder's repeat what was given."""
+    if told.startswith("Object contains unknown field"):
+        return _UNKNOWN
+    field = _FIELD.search(told)
+    return _TYPES[field[1]] if field else f"{EVENT} must be a JSON object"
+
+
+def _look_at(text: str) -> None:
+    """Keys that come twice, and numbers that no reader could hold. Raises: Invalid."""
+    try:
+        _looking.decode(text)
+    except Invalid:
+        raise
+    except (ValueError, RecursionError):
+        raise Invalid(f"{EVENT} must be valid JSON") from None
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        raise Invalid(f"{EVENT} must not have a key twice")
+
+
+def _refuse_endless(number: str) -> None:
+    if isinf(float(number)):
+        raise Invalid("properties must not hold numbers beyond 1.8e308")
+
+
+_looking = json.JSONDecoder(
+    object_pairs_hook=_refuse_repeated, parse_int=_refuse_endless, parse_float=_refuse_endless
+)
+
+
+def _too_many() -> TooLarge:
+    return TooLarge(f"must hold at most {MOST_EVENTS:,} events")

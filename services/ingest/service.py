@@ -1,0 +1,115 @@
+"""From what a request sends to events that are stored: all of them or none, and then the answer."""
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from common.errors import Busy, Fault, InvalidEvents, TooSlow, Unavailable
+from common.metrics import INGEST_SECONDS, INGESTED, LIMITED
+from config.database import (
+    Connection,
+    Database,
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    PoolBusy,
+    get_connection,
+)
+from repo.ingest import Event, EventsRefused, SentEventsRepo, as_rows
+from services.cache_service import CacheFailed, CacheService, Found, Limits, refuse_over_limit
+from services.ingest.body import Bodies, Sent, inflated
+from services.ingest.sent import EVENT, Faults, read_events
+from utils.tracing import span
+
+_MOST_ASKED = 10  # of what PostgreSQL refuses it tells one event at a time
+_BUSY = "Too many batches at once; nothing was stored, try again shortly."
+_UNKNOWN = "send them again: what has an event_id counts once, whether it is stored or not."
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of the events of a request."""
+
+    accepted: int
+    duplicates: int
+
+
+class IngestService:
+    """Stores events; each request is one transaction."""
+
+    def __init__(self, cache: CacheService, database: Database, request_s: float) -> None:
+        self._cache = cache
+        self._database = database
+        self._request_s = request_s
+        self._bodies = Bodies()
+
+    async def count(self, limits: Limits) -> Found | None:
+        """Count the request against the rate of its key; None where nobody does.
+
+        Raises: TooManyRequests.
+        """
+        if not limits.per_second:
+            return None
+        try:
+            found = await self._cache.count(limits)
+        except CacheFailed:
+            LIMITED.labels("unknown").inc()
+            return None
+        refuse_over_limit(found, limits)
+        return found
+
+    async def store(self, sent: Sent, chunks: AsyncIterator[bytes], deadline: float) -> Stored:
+        """Store the events of a body, which must be there by `deadline`, a monotonic time.
+
+        What PostgreSQL does has a deadline of its own: a client may have a slow line.
+
+        Raises: UnreadableBody, SlowBody, TooLarge, InvalidEvents, Busy, TooSlow, Unavailable,
+        ClientGone.
+        """
+        async with self._bodies.received(chunks, deadline) as body:
+            with INGEST_SECONDS.time():
+                stored = await self._stored(sent, body)
+        INGESTED.labels("accepted").inc(stored.accepted)
+        INGESTED.labels("duplicate").inc(stored.duplicates)
+        return stored
+
+    async def _stored(self, sent: Sent, body: bytes) -> Stored:
+        connection = get_connection(self._database, time.monotonic() + self._request_s)
+        try:
+            return await connection.run(partial(_store, sent, body, connection))
+        except InvalidEvents as exc:
+            INGESTED.labels("refused").inc(exc.refused)
+            raise
+        except PoolBusy:
+            raise Busy(_BUSY) from None
+        except DeadlineExceeded:
+            raise TooSlow(f"The events were not stored in time; {_UNKNOWN}") from None
+        except DatabaseUnavailable:
+            raise Unavailable(f"The database cannot be reached at the moment; {_UNKNOWN}") from None
+
+
+def _store(sent: Sent, body: bytes, connection: Connection) -> Stored:
+    """Runs in a thread: all but the waiting is work."""
+    with span("read events"):
+        events = read_events(inflated(body, sent.coding), sent.form, datetime.now(UTC))
+        rows = as_rows(events)
+    if not events:
+        return Stored(0, 0)
+    repo = SentEventsRepo(connection)
+    try:
+        accepted = repo.insert(rows)
+    except EventsRefused:
+        raise _refusal(repo, events) from None
+    return Stored(accepted, len(events) - accepted)
+
+
+def _refusal(repo: SentEventsRepo, events: list[Event]) -> InvalidEvents:
+    """PostgreSQL has the last word, and is asked which events it was about."""
+    faults = Faults()
+    for place, reason in repo.get_refused(events, _MOST_ASKED):
+        faults.add(place, reason or "properties must be what PostgreSQL stores as jsonb")
+    if faults.count:
+        return faults.error(len(events))
+    untold = Fault(EVENT, "must be what `events` takes; PostgreSQL does not tell which is not")
+    return InvalidEvents(1, len(events), [untold])

@@ -1,0 +1,207 @@
+"""POST /events: how much a request may hold, and who may send how often."""
+
+import gzip
+import json
+import socket
+import time
+import tracemalloc
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from psycopg2.extensions import connection
+
+from common.errors import TooLarge
+from services.ingest import body as bodies
+from services.ingest.body import MOST_BYTES, MOST_INFLATED, Coding, inflated
+from tests.api.asking import ask
+from tests.api.sending import INSIDE, array, event, ndjson, send, stored
+from tests.api.test_keys import NEEDED, add_key
+from tests.problems import assert_problem
+from tests.running import AUTHORIZED, running, scrape, value
+from tests.waiting import wait_until
+
+JSON = "application/json"
+MOST = 10_000
+LINE = b'{"event_name":"view"}'
+TOO_MANY = "must hold at most 10,000 events"
+TOO_LARGE = "must be at most 8 MB as it is sent, and 32 MB decompressed"
+
+
+def assert_too_large(answer: httpx.Response, message: str) -> None:
+    assert_problem(answer, 413, "too-large", "(body)")
+    assert answer.json()["errors"][0]["message"] == message
+
+
+def test_as_many_as_are_allowed_and_one_more(service: httpx.Client, conn: connection) -> None:
+    lines = [LINE] * MOST
+    for media_type, body in ((JSON, array(*lines, LINE)), ("application/x-ndjson", b"")):
+        assert_too_large(send(service, body or ndjson(*lines, LINE), media_type), TOO_MANY)
+    assert stored(conn) == []
+    blank = b"\n\n".join(lines)
+    assert send(service, blank).json() == {"accepted": MOST, "duplicates": 0}
+    assert send(service, array(*lines), JSON).json() == {"accepted": MOST, "duplicates": 0}
+    assert len(stored(conn)) == 2 * MOST
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\n" * MOST_BYTES,
+        b"[" + b"{}," * (MOST_BYTES // 3 - 2) + b"{}]",
+        b"[" + b"1," * (MOST_BYTES // 2 - 2) + b"1]",
+    ],
+    ids=["blank lines", "empty objects", "numbers"],
+)
+def test_what_is_small_and_endless(service: httpx.Client, body: bytes) -> None:
+    """It is given up without being held; a machine at rest takes 0.1 s for it."""
+    form = "application/x-ndjson" if body.isspace() else JSON
+    began = time.monotonic()
+    answer = send(service, body, form)
+    assert answer.status_code == (400 if body.startswith(b"[1") else 413), answer.text
+    assert time.monotonic() - began < 2
+
+
+def test_commas_inside_of_events_are_no_events(service: httpx.Client) -> None:
+    many = [event(n, properties={"n": [0] * 8_000}) for n in range(70)]
+    assert send(service, array(*many), JSON).json() == {"accepted": 70, "duplicates": 0}
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read(service: httpx.Client) -> None:
+    port = service.base_url.port or 0
+    with socket.create_connection(("127.0.0.1", port)) as line:
+        line.sendall(head(f"Content-Length: {MOST_BYTES + 1}"))
+        assert line.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def head(*more: str) -> bytes:
+    lines = ["POST /events HTTP/1.1", "Host: x", f"Content-Type: {JSON}", *more]
+    named = [f"{name}: {value}" for name, value in AUTHORIZED.items()]
+    return "\r\n".join([*lines, *named, "", ""]).encode()
+
+
+def test_a_body_that_does_not_say_so_is_read_up_to_there(service: httpx.Client) -> None:
+    sent = [0]
+
+    def chunks() -> Iterator[bytes]:
+        while sent[0] < 10 * MOST_BYTES:
+            sent[0] += 2**20
+            yield b" " * 2**20
+
+    assert_too_large(send(service, chunks(), JSON), TOO_LARGE)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_a_bomb(service: httpx.Client, coding: str) -> None:
+    bomb = INSIDE[coding](b" " * (MOST_INFLATED + 1))
+    assert len(bomb) < 100_000
+    assert_too_large(send(service, bomb, JSON, coding), TOO_LARGE)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_a_bomb_costs_no_more_than_what_is_allowed(coding: Coding) -> None:
+    bomb = INSIDE[coding](bytes(128 * 2**20))
+    tracemalloc.start()
+    with pytest.raises(TooLarge):
+        inflated(bomb, coding)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 3 * MOST_INFLATED
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_several_files_in_a_row_are_one(coding: Coding) -> None:
+    part = INSIDE[coding](b"abc")
+    assert inflated(part * 99, coding) == b"abc" * 99
+    began = time.monotonic()
+    with pytest.raises(TooLarge):
+        inflated(INSIDE[coding](b"") * 200_000, coding)
+    assert time.monotonic() - began < 2
+
+
+def test_all_of_a_real_size_is_taken(service: httpx.Client) -> None:
+    body = gzip.compress(ndjson(*(event(n, properties={"x": "y" * 3_000}) for n in range(MOST))))
+    assert send(service, body, coding="gzip").json() == {"accepted": MOST, "duplicates": 0}
+
+
+def test_a_body_that_does_not_come(database_url: str, redis_url: str) -> None:
+    with running(database_url, redis_url, request_timeout_s=0.5) as service:
+        with socket.create_connection(("127.0.0.1", service.base_url.port or 0)) as line:
+            line.sendall(head("Content-Length: 100") + b"[")
+            answer = b""
+            while b"}" not in answer:
+                answer += line.recv(10_000)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"].endswith(":request-timeout")
+
+
+def test_a_client_that_hangs_up_half_way(service: httpx.Client) -> None:
+    gone = 'http_requests_total{method="POST",route="/events",status="499"}'
+    before = value(scrape(service), gone)
+    with socket.create_connection(("127.0.0.1", service.base_url.port or 0)) as line:
+        line.sendall(head("Content-Length: 100") + b"[")
+        time.sleep(0.1)
+    wait_until(lambda: value(scrape(service), gone) - before == 1, within_s=5)
+
+
+def test_all_that_is_held_has_a_limit(
+    service: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "_MOST_HELD", 1_000)
+    with socket.create_connection(("127.0.0.1", service.base_url.port or 0)) as line:
+        line.sendall(head("Content-Length: 901") + b" " * 900)
+        wait_until(lambda: send(service, ndjson(event(1))).status_code == 503, within_s=5)
+        answer = send(service, ndjson(event(1)))
+        assert_problem(answer, 503, "busy")
+        assert answer.headers["retry-after"] == "1"
+        assert ask(service, "event-counts")["data"]["events"] == 0
+    wait_until(lambda: send(service, ndjson(event(1))).status_code == 200, within_s=5)
+
+
+class TestKeys:
+    @pytest.mark.parametrize(
+        ("sent", "challenge"),
+        [
+            ({}, NEEDED),
+            ({"Authorization": "Bearer wrong"}, f'{NEEDED}, error="invalid_token"'),
+        ],
+    )
+    def test_one_is_needed(
+        self, service: httpx.Client, sent: dict[str, str], challenge: str
+    ) -> None:
+        with httpx.Client(base_url=service.base_url) as stranger:
+            answer = stranger.post("/events", content=b"[", headers=sent)
+        assert_problem(answer, 401, "unauthorized")
+        assert answer.headers["www-authenticate"] == challenge
+
+    @pytest.mark.parametrize(("scope", "status"), [("read", 403), ("write", 200), ("admin", 200)])
+    def test_its_scope_is_write(
+        self, service: httpx.Client, conn: connection, scope: str, status: int
+    ) -> None:
+        key = add_key(conn, "another", scope)
+        answer = send(service, ndjson(event(1)), **key)
+        assert answer.status_code == status
+        if status == 403:
+            assert_problem(answer, 403, "forbidden")
+            assert 'scope="write"' in answer.headers["www-authenticate"]
+            assert stored(conn) == []
+
+    def test_requests_are_counted_with_the_questions(
+        self, database_url: str, redis_url: str
+    ) -> None:
+        with running(database_url, redis_url, rate_limit=5, at_once_limit=1) as service:
+            answers = [send(service, ndjson(event(n))) for n in range(12)]
+            refused = [answer for answer in answers if answer.status_code == 429]
+            assert 4 <= len(refused) <= 7
+            assert_problem(refused[0], 429, "too-many-requests")
+            assert refused[0].headers["retry-after"] == "1"
+            assert answers[0].headers["ratelimit-policy"] == '"second";q=5;w=1'
+            assert answers[0].headers["ratelimit"] == '"second";r=4;t=1'
+            assert service.get("/analytics/event-counts").status_code == 429
+            time.sleep(1.1)
+            assert send(service, ndjson(event(20))).status_code == 200
+
+    def test_without_redis_all_are_let_through(self, database_url: str) -> None:
+        with running(database_url, "redis://127.0.0.1:1/0", rate_limit=1) as service:
+            sent = [send(service, ndjson(event(n))).status_code for n in range(5)]
+            assert sent == [200] * 5

@@ -1,0 +1,243 @@
+"""POST /events and what PostgreSQL does: waits, deadlocks, connections that die."""
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from psycopg2.extensions import connection
+
+from config.database import Database, get_connection
+from repo.ingest import Event, SentEventsRepo, as_rows
+from tests.api.sending import ID, event, ndjson, send, stored
+from tests.events import insert
+from tests.problems import assert_problem
+from tests.repo.test_database import soon
+from tests.rollups import connected
+from tests.running import running
+from tests.waiting import wait_until
+from utils.postgres import INGEST_OPTIONS
+
+SOON = "2025-01-31T09:00:00+00:00"
+_INSERT = "insert into events (event_id, event_name, occurred_at) values (%s, 'view', now())"
+
+
+def execute(conn: connection, text: str, *values: Any) -> list[Any]:
+    with conn.cursor() as cur:
+        cur.execute(text, values or None)
+        return cur.fetchall() if cur.description else []
+
+
+def sessions(conn: connection, more: str = "") -> list[int]:
+    """Those that events are written over."""
+    text = (
+        "select pid from pg_stat_activity where datname = current_database() "
+        "and application_name ~ '^analytics-ingest-' " + more
+    )
+    return [pid for (pid,) in execute(conn, text)]
+
+
+def writing(conn: connection) -> list[int]:
+    """Those that wait for somebody else."""
+    return sessions(conn, "and state = 'active' and wait_event_type = 'Lock'")
+
+
+@contextmanager
+def locked(url: str) -> Iterator[connection]:
+    """Nobody can write until it is committed."""
+    with connected(url) as other:
+        execute(other, "begin")
+        execute(other, "lock table events in share mode")
+        yield other
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as pool:
+        yield pool
+
+
+def test_the_same_batch_at_once_is_stored_once(
+    service: httpx.Client, conn: connection, threads: ThreadPoolExecutor
+) -> None:
+    body = ndjson(*(event(n) for n in range(1_000)))
+    sent = [threads.submit(send, service, body) for _ in range(5)]
+    answers = [sender.result() for sender in sent]
+    assert {answer.status_code for answer in answers} == {200}
+    assert sum(answer.json()["accepted"] for answer in answers) == 1_000
+    assert sum(answer.json()["duplicates"] for answer in answers) == 4_000
+    assert len(stored(conn)) == 1_000
+
+
+def test_batches_that_overlap_do_not_lock_each_other_out(
+    service: httpx.Client, conn: connection, threads: ThreadPoolExecutor
+) -> None:
+    chance = random.Random(5)
+    batches = [[event(n) for n in chance.sample(range(600), 500)] for _ in range(40)]
+    answers = list(threads.map(lambda batch: send(service, ndjson(*batch)), batches))
+    assert {answer.status_code for answer in answers} == {200}
+    sent = {each["event_id"] for batch in batches for each in batch}
+    assert sum(answer.json()["accepted"] for answer in answers) == len(sent)
+    assert stored(conn) == sorted(sent)
+    told = "select deadlocks from pg_stat_database where datname = current_database()"
+    execute(conn, "select pg_stat_force_next_flush()")
+    assert execute(conn, told) == [(0,)]
+
+
+def test_whoever_is_undone_for_another_one_tries_again(
+    service: httpx.Client, database_url: str, conn: connection, threads: ThreadPoolExecutor
+) -> None:
+    """The platform's own writers need not keep any order.
+
+    Ours stores 1 and waits for 2; another one, who has 3, waits for 1; then ours waits for 3.
+    """
+    with connected(database_url) as gate, connected(database_url) as other:
+        execute(gate, "begin")
+        execute(gate, _INSERT, ID.format(2))
+        sent = threads.submit(send, service, ndjson(event(1), event(2), event(3)))
+        wait_until(lambda: len(writing(conn)) == 1, within_s=9)
+        execute(other, "begin")
+        execute(other, "set local deadlock_timeout = '60s'")
+        execute(other, _INSERT, ID.format(3))
+        waiting = threads.submit(execute, other, _INSERT, ID.format(1))
+        wait_until(lambda: is_waiting(conn, other), within_s=9)
+        execute(gate, "rollback")
+        waiting.result(20)
+        execute(other, "commit")
+        answer = sent.result(20)
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"accepted": 1, "duplicates": 2}
+    assert stored(conn) == [ID.format(1), ID.format(2), ID.format(3)]
+
+
+def is_waiting(conn: connection, other: connection) -> bool:
+    text = "select wait_event_type = 'Lock' from pg_stat_activity where pid = %s"
+    return execute(conn, text, other.info.backend_pid) == [(True,)]
+
+
+def test_a_connection_that_dies_at_work_is_replaced(
+    service: httpx.Client, database_url: str, conn: connection, threads: ThreadPoolExecutor
+) -> None:
+    with locked(database_url) as other:
+        sent = threads.submit(send, service, ndjson({"event_name": "view"}))
+        wait_until(lambda: len(writing(conn)) == 1, within_s=5)
+        (first,) = writing(conn)
+        execute(conn, "select pg_terminate_backend(%s)", first)
+        wait_until(lambda: bool(writing(conn)) and writing(conn) != [first], within_s=5)
+        execute(other, "commit")
+        assert sent.result(10).json() == {"accepted": 1, "duplicates": 0}
+    assert len(stored(conn)) == 1
+
+
+def test_what_a_try_stored_that_was_not_answered_counts(database_url: str) -> None:
+    """Its commit went through, and the connection died before it could be told."""
+    database = Database(
+        database_url,
+        size=1,
+        waiters=0,
+        acquire_timeout_s=1,
+        name="analytics-ingest-test",
+        options=INGEST_OPTIONS,
+    )
+    rows = as_rows(Event(ID.format(n), "", "view", SOON, "{}") for n in (1, 2, 3, 3))
+    repo = SentEventsRepo(get_connection(database, soon()))
+    assert [repo.insert(rows), repo.insert(rows)] == [3, 3]
+    more = rows + as_rows([Event(ID.format(4), "", "view", SOON, "{}")])
+    assert SentEventsRepo(get_connection(database, soon())).insert(more) == 1
+    database.close()
+
+
+def test_events_wait_in_a_queue_of_their_own(
+    database_url: str, redis_url: str, threads: ThreadPoolExecutor
+) -> None:
+    more = {"ingest_pool_size": 1, "pool_size": 1, "acquire_timeout_s": 0.2}
+    with (
+        connected(database_url) as conn,
+        running(database_url, redis_url, **more) as service,
+        locked(database_url) as other,
+    ):
+        first = threads.submit(send, service, ndjson(event(1)))
+        wait_until(lambda: len(writing(conn)) == 1, within_s=5)
+        answer = send(service, ndjson(event(2)))
+        assert_problem(answer, 503, "busy")
+        assert answer.headers["retry-after"] == "1"
+        assert answer.json()["detail"].startswith("Too many batches at once; nothing was stored")
+        assert service.get("/analytics/event-counts").status_code == 200
+        execute(other, "commit")
+        assert first.result(10).json() == {"accepted": 1, "duplicates": 0}
+
+
+def test_what_takes_too_long_is_given_up_on_the_server_too(
+    database_url: str, redis_url: str
+) -> None:
+    with (
+        connected(database_url) as conn,
+        running(database_url, redis_url, request_timeout_s=0.5) as service,
+        locked(database_url) as other,
+    ):
+        answer = send(service, ndjson(event(1)))
+        assert_problem(answer, 504, "too-slow")
+        assert "what has an event_id counts once" in answer.json()["detail"]
+        wait_until(lambda: writing(conn) == [], within_s=5)
+        execute(other, "commit")
+        assert stored(conn) == []
+
+
+def test_without_postgresql_it_is_said(redis_url: str, database_url: str) -> None:
+    with running(database_url, redis_url) as service:
+        with connected(database_url) as conn:
+            execute(conn, "alter table events rename to others")
+        answer = send(service, ndjson(event(1)))
+    assert_problem(answer, 503, "unavailable")
+    assert answer.headers["retry-after"] == "2"
+    assert "send them again" in answer.json()["detail"]
+
+
+def test_a_standby_takes_nothing(database_url: str, redis_url: str) -> None:
+    with connected(database_url) as conn:
+        name = conn.info.dbname
+        execute(conn, f'alter database "{name}" set default_transaction_read_only = on')
+    with running(database_url, redis_url) as service:
+        assert_problem(send(service, ndjson(event(1))), 503, "unavailable")
+
+
+def test_a_trigger_of_the_platform_may_refuse(service: httpx.Client, conn: connection) -> None:
+    execute(
+        conn,
+        """
+        create function refuse() returns trigger language plpgsql as $$
+        begin raise exception 'canary %%', new.user_id; end $$;
+        create trigger refusing before insert on events
+        for each row when (new.user_id = 'canary') execute function refuse();
+        """.replace("%%", "%"),
+    )
+    answer = send(service, ndjson(event(1), event(2, user_id="canary")))
+    assert_problem(answer, 422, "invalid-events", "(event)", sent="canary")
+    assert stored(conn) == []
+    assert send(service, ndjson(event(1))).json() == {"accepted": 1, "duplicates": 0}
+
+
+def test_a_refusal_keeps_the_connection(service: httpx.Client, conn: connection) -> None:
+    body = ndjson(event(1)).replace(b'{"n": 1}', b'{"n": 1e-140000}')
+    seen = set()
+    for _ in range(5):
+        assert send(service, body).status_code == 422
+        seen.update(sessions(conn))
+    assert len(seen) == 1
+
+
+def test_rows_of_the_platform_are_met(service: httpx.Client, conn: connection) -> None:
+    insert(conn, ("u", "view", SOON))
+    (known,) = stored(conn)
+    answer = send(service, ndjson(event(1, event_id=known), event(2)))
+    assert answer.json() == {"accepted": 1, "duplicates": 1}
+
+
+def test_no_session_stays_in_a_transaction(service: httpx.Client, conn: connection) -> None:
+    for body in (ndjson(event(1)), ndjson(event(1)), ndjson(event(2, event_name=""))):
+        send(service, body)
+    text = "select count(*) from pg_stat_activity where state like 'idle in transaction%%'"
+    assert execute(conn, f"{text} and datname = %s", conn.info.dbname) == [(0,)]
