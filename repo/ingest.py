@@ -1,13 +1,15 @@
 """How events come into the table."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from datetime import datetime
 from typing import NamedTuple
 
 import psycopg2
 from psycopg2 import errors
-from psycopg2.extensions import connection
+from psycopg2.extensions import connection, cursor
 
+from common.errors import instant
 from config.database import DatabaseUnavailable
 from repo.statements import statements
 
@@ -38,6 +40,20 @@ class EventsRefused(Exception):
     """PostgreSQL takes none of the batch, since one event of it cannot be stored."""
 
 
+class EventsExpired(EventsRefused):
+    """Some of the batch occurred before what is still kept, and none of it is stored.
+
+    `places` tell which, counted from 0.
+    """
+
+    def __init__(self, takes_from: datetime, places: Collection[int]) -> None:
+        super().__init__(
+            f"occurred_at must not be before {instant(takes_from)}, "
+            "up to where events are no longer kept"
+        )
+        self.places = frozenset(places)
+
+
 class IngestRepo:
     """Writes batches; each is one transaction."""
 
@@ -47,13 +63,14 @@ class IngestRepo:
     def insert(self, events: Iterable[Event]) -> int:
         """Store those whose event_id is new, and tell how many.
 
-        Raises: EventsRefused, DatabaseUnavailable.
+        Raises: EventsExpired, EventsRefused, DatabaseUnavailable.
         """
         text = io.StringIO("".join(map(_line, events)))
         try:
             with self._conn, self._conn.cursor() as cur:
                 cur.execute(SQL["ingest_staging"])
                 cur.copy_expert(SQL["ingest_copy"], text)
+                _refuse_expired(cur)
                 cur.execute(SQL["ingest_insert"])
                 return int(cur.rowcount)
         except _REFUSALS as exc:
@@ -65,6 +82,14 @@ class IngestRepo:
         with self._conn, self._conn.cursor() as cur:
             cur.execute(SQL["ingest_is_empty"])
             return cur.fetchone() == (True,)
+
+
+def _refuse_expired(cur: cursor) -> None:
+    """Raises: EventsExpired."""
+    cur.execute(SQL["ingest_expired"])
+    found = cur.fetchall()
+    if found:
+        raise EventsExpired(found[0][0], [place for _, place in found])
 
 
 def _line(event: Event) -> str:

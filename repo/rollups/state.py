@@ -31,6 +31,8 @@ class State:
     """How many event names there are."""
     changed: int
     """The version at which late events last changed the months asked about; 0: never."""
+    horizon: datetime | None
+    """Before which events are dropped: what is not in slots cannot be told."""
     tail: dict[str, Any]
     """What tells events that are not folded from those that are."""
 
@@ -41,6 +43,13 @@ def read_state(cur: Cursor, months: Months | None = None) -> State | None:
     cur.execute(SQL["rollups_state"], {"first_month": first, "last_month": last})
     row = cur.fetchone()
     return _state(*row) if row else None
+
+
+def read_horizon(cur: Cursor) -> datetime | None:
+    """Before which events are dropped; None where none is."""
+    cur.execute(SQL["rollups_horizon"])
+    (horizon,) = cur.fetchone() or (None,)
+    return horizon
 
 
 def _state(
@@ -57,6 +66,7 @@ def _state(
     swept_xip: str,
     names: int,
     changed: int,
+    horizon: datetime | None,
 ) -> State:
     first = folded_at if first_slot is None else slot_start(first_slot - LEAD)
     tail = {
@@ -68,5 +78,7 @@ def _state(
         "swept_id": swept_id,
         "swept_xmax": swept_xmax,
         "swept_xip": swept_xip,
+        "horizon": horizon or "-infinity",
     }
-    return State(generation, lineage, Range(first, folded_at), sealed, names, changed, tail)
+    folded = Range(first, folded_at)
+    return State(generation, lineage, folded, sealed, names, changed, horizon, tail)
