@@ -25,16 +25,22 @@ create or replace trigger events_expired
     execute function refuse_expired_event();
 
 -- name: retain_waits_for
--- Who holds the table so that the trigger cannot be made.
-select   coalesce(
-             format('the transaction %%L that was prepared at %%s', gid, prepared::timestamptz(0)),
-             format('process %%s (%%s), whose transaction began at %%s', pid,
-                    coalesce(nullif(application_name, ''), backend_type),
-                    xact_start::timestamptz(0)))
+-- Who holds the table so that the trigger cannot be made. Of a transaction that was prepared only the
+-- lock on its own number tells which one it is.
+with prepared as (
+    select virtualtransaction, gid, prepared
+    from   pg_locks
+    join   pg_prepared_xacts on transaction = transactionid
+    where  pid is null
+)
+select   case when pid is null
+              then format('the transaction %L that was prepared at %s', gid, prepared::timestamptz(0))
+              else concat('process ', pid, ' (', coalesce(nullif(application_name, ''), backend_type),
+                          '), in a transaction', ' since ' || xact_start::timestamptz(0))
+         end
 from     pg_locks
 left     join pg_stat_activity using (pid)
-left     join pg_prepared_xacts
-on       pid is null and split_part(virtualtransaction, '/', 2) = transaction::text
+left     join prepared on pid is null and prepared.virtualtransaction = pg_locks.virtualtransaction
 where    locktype = 'relation'
 and      relation = 'events'::regclass
 and      pg_locks.database = (select oid from pg_database where datname = current_database())
