@@ -12,6 +12,7 @@ from pyroaring import BitMap
 from commands.verify import verified
 from common.metrics import HORIZON as HORIZON_TOLD
 from common.metrics import REFUSED
+from common.questions import EventCounts
 from config.database import DatabaseUnavailable
 from repo.ingest import Event, EventsExpired, IngestRepo
 from repo.retain import RetainRepo
@@ -20,7 +21,7 @@ from repo.verify.sample import verify_sample
 from services.rollup import _tell_refused
 from tests.events import insert
 from tests.retaining import drop
-from tests.rollups import connected
+from tests.rollups import asking, connected
 from tests.servers import Cluster
 from utils.zones import zone
 
@@ -150,10 +151,24 @@ def test_rows_that_are_not_gone_yet_count_once(conn: connection, database_url: s
     drop_nothing = HORIZON - timedelta(days=10)
     drop(database_url, ZONES, drop_nothing)
     changed(conn, "update retention set takes_from = %s, horizon = %s", HORIZON, HORIZON)
-    for most in (500_000, 7):
+    for most in (500_000, 60):
         Folder(conn, ZONES, most).rebuild()
         assert told(database_url) == []
         assert one(conn, "select sum(events)::int from slots where name_id = 0") == 202
+
+
+def test_rows_that_the_trigger_did_not_see_are_not_counted(dropped: connection, url: str) -> None:
+    """Those of a data-only restore, say: neither before they are folded nor after."""
+    whole = EventCounts(start=OLD - timedelta(days=1), end=HORIZON, interval="day")
+    with asking(url) as asker:
+        before = asker.answer(whole)
+        changed(dropped, "set session_replication_role = replica")
+        insert(dropped, ("x", "view", OLD), ("x", "view", HORIZON - timedelta.resolution))
+        changed(dropped, "reset session_replication_role")
+        assert (before.events, asker.answer(whole)) == (52, before)
+        Folder(dropped, ZONES).catch_up()
+        assert asker.answer(whole) == before
+    assert told(url) == []
 
 
 def test_what_was_counted_is_not_made_up(dropped: connection) -> None:
