@@ -17,7 +17,6 @@ from common.answers import (
     UserEventsAnswer,
 )
 from common.decorators import with_cursor
-from common.errors import EventsDropped, instant
 from common.metrics import PLANS
 from common.parameters import EVER
 from common.questions import ActiveUsers, Counting, EventCounts, Ranged, TopEvents, UserEvents
@@ -93,11 +92,10 @@ class EventsRepo:
         Raises: EventsDropped.
         """
         asked = question.range(cur.as_of)
-        kept = _kept(question, asked, read_horizon(cur))
-        events, older, newer = answering.user_events(cur, question, kept)
-        shared = _shared(_meta(cur, question, kept, whole=question.is_whole))
-        meta = PageMeta(**shared, next_cursor=older, previous_cursor=newer)
-        return UserEventsAnswer(events, meta)
+        found = answering.user_events(cur, question, asked)
+        shared = _shared(_meta(cur, question, found.kept, whole=question.is_whole))
+        meta = PageMeta(**shared, next_cursor=found.older, previous_cursor=found.newer)
+        return UserEventsAnswer(found.events, meta)
 
 
 def _source(cur: Cursor, question: Counting) -> Source:
@@ -111,16 +109,6 @@ def _source(cur: Cursor, question: Counting) -> Source:
         source = Rolled(cur, question, state)
     PLANS.labels(question.name, source.kind).inc()
     return source
-
-
-def _kept(question: UserEvents, asked: Range, horizon: datetime | None) -> Range:
-    """A whole history begins where events are kept from. Raises: EventsDropped."""
-    if horizon is None or asked.start >= horizon:
-        return asked
-    if question.is_whole:
-        return Range(horizon, asked.end)
-    works = f"`start={instant(horizon)}` or later, and without a range about all that is kept"
-    raise EventsDropped(horizon, works)
 
 
 def _meta(
