@@ -19,11 +19,8 @@ from utils.timebuckets import (
 _LAST = re.compile(r"([1-9][0-9]{0,3})(h|d|w|mo)")
 _AGE = re.compile(r"([1-9][0-9]{0,3})([a-z]+)")
 _UNITS: dict[str, Interval] = {"h": "hour", "d": "day", "w": "week", "mo": "month"}
-_AGES: dict[str, Interval] = {
-    word: unit
-    for short, unit in (("d", "day"), ("w", "week"), ("mo", "month"), ("y", "year"))
-    for word in (short, unit, f"{unit}s")
-}
+_SHORT: dict[str, Interval] = {"d": "day", "w": "week", "mo": "month", "y": "year"}
+_AGES = {word: unit for short, unit in _SHORT.items() for word in (short, unit, f"{unit}s")}
 _COARSEST_FIRST: tuple[Interval, ...] = ("year", "quarter", "month", "week", "day")
 _MONTHS: dict[Interval, int] = {"year": 12, "quarter": 3, "month": 1}
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from config.database import Cursor
 from repo.statements import statements
@@ -48,8 +48,8 @@ def read_state(cur: Cursor, months: Months | None = None) -> State | None:
 def read_horizon(cur: Cursor) -> datetime | None:
     """Before which events are dropped; None where none is."""
     cur.execute(SQL["rollups_horizon"])
-    (horizon,) = cur.fetchone() or (None,)
-    return horizon
+    row = cur.fetchone()
+    return cast(datetime, row[0]) if row else None
 
 
 def _state(

@@ -159,7 +159,7 @@ def test_rows_that_are_not_gone_yet_count_once(conn: connection, database_url: s
 
 def test_rows_that_the_trigger_did_not_see_are_not_counted(dropped: connection, url: str) -> None:
     """Those of a data-only restore, say: neither before they are folded nor after."""
-    whole = EventCounts(start=OLD - timedelta(days=1), end=HORIZON, interval="day")
+    whole = EventCounts(start=OLD.date() - timedelta(days=1), end=HORIZON, interval="day")
     with asking(url) as asker:
         before = asker.answer(whole)
         changed(dropped, "set session_replication_role = replica")
