@@ -12,6 +12,7 @@ from commands.demo import demo
 from commands.keys import keys
 from commands.load import load
 from commands.migrate import migrate
+from commands.retain import retain
 from commands.rollup import rollup
 from commands.serve import serve
 from commands.verify import verify
@@ -48,7 +49,7 @@ def cli() -> None:
     """Exact, fresh answers about a platform's events."""
 
 
-for command in (serve, migrate, load, demo, rollup, verify, keys):
+for command in (serve, migrate, load, demo, rollup, verify, retain, keys):
     cli.add_command(command)
 
 if __name__ == "__main__":

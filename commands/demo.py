@@ -8,7 +8,7 @@ from tqdm import tqdm
 from commands._prepare import one_line_errors, prepare
 from config.database import connect
 from config.settings import load_settings
-from repo.ingest import IngestRepo
+from repo.ingest import Event, EventsExpired, IngestRepo
 from services.demo import demo_events
 from services.ingest.load import BATCH
 from services.servers import database_server
@@ -36,6 +36,14 @@ def demo(events: int, days: int, users: int | None, seed: int, if_empty: bool) -
         conn.close()
 
 
+def _inserted(repo: IngestRepo, batch: list[Event]) -> int:
+    """Raises: click.ClickException."""
+    try:
+        return repo.insert(batch)
+    except EventsExpired as exc:
+        raise click.ClickException(f"{exc}: use fewer --days") from exc
+
+
 def _fill(repo: IngestRepo, events: int, days: int, users: int, seed: int) -> None:
     end = datetime.now(UTC)
     made = demo_events(events, seed=seed, days=days, users=users, end=end)
@@ -43,6 +51,6 @@ def _fill(repo: IngestRepo, events: int, days: int, users: int, seed: int) -> No
     with tqdm(total=events, desc="demo events", unit=" events", disable=None) as bar:
         for first in range(0, events, BATCH):
             batch = made[first : first + BATCH]
-            inserted += repo.insert(batch)
+            inserted += _inserted(repo, batch)
             bar.update(len(batch))
     click.echo(f"Made {events:,} demo events of {days} days: inserted {inserted:,}.")

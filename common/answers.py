@@ -168,6 +168,10 @@ class PlanData:
     allowed_rows: int
     allowed_bytes: int
     allowed_events: int
+    horizon: datetime | None
+    """Before it events are dropped; null where none is."""
+    needs_dropped: bool
+    """Whether the question needs some of these, and is refused with 409."""
 
     def table(self) -> Table:
         return PlanData, [self]
@@ -186,6 +190,7 @@ class Meta:
     """What was answered."""
 
     start: datetime | None
+    """Of a whole history null, or the moment before which events are dropped."""
     end: datetime | None
     tz: str
     computed_at: datetime

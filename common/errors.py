@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import ClassVar
 
 from pydantic_core import PydanticCustomError
@@ -35,6 +36,8 @@ class AnalyticsError(Exception):
     kind: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"
     usual_headers: ClassVar[Mapping[str, str]] = {}
+    more: Mapping[str, str] = {}
+    """Members of the problem besides those that all have."""
 
     def __init__(self, detail: str | None = None, *, faults: Sequence[Fault] = ()) -> None:
         super().__init__(detail or self.__doc__)
@@ -189,6 +192,22 @@ class TooExpensive(AnalyticsError):
         )
 
 
+class EventsDropped(AnalyticsError):
+    """The question needs events one by one that are no longer kept."""
+
+    status = 409
+    kind = "events-dropped"
+    title = "Events dropped"
+
+    def __init__(self, horizon: datetime, works: str) -> None:
+        since = instant(horizon)
+        super().__init__(
+            f"This question needs events of before {since} one by one, and these are no longer "
+            f"kept. It can still be asked about {works}."
+        )
+        self.more = {"horizon": since}
+
+
 class Busy(AnalyticsError):
     """Too many questions at once; try again shortly."""
 
@@ -234,6 +253,11 @@ def translate(error: DatabaseError) -> AnalyticsError:
     """The error of ours for one of the pool's."""
     (found,) = (ours for theirs, ours in _TRANSLATED.items() if isinstance(error, theirs))
     return found()
+
+
+def instant(moment: datetime) -> str:
+    """As parameters take it."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def refuse(parameter: str, message: str) -> PydanticCustomError:

@@ -138,6 +138,16 @@ FOLD_SECONDS = _histogram(
 )
 FOLDED_EVENTS = _counter("analytics_folded_events", "Events that were folded.")
 SEALED_SPANS = _counter("analytics_sealed_spans", "Spans that were sealed.")
+REFUSED = _counter(
+    "analytics_refused_events",
+    "Events that were left out of the table they were put into: expired, being older than what "
+    "is kept; suppressed, of a user who was erased.",
+    "reason",
+)
+HORIZON = _gauge(
+    "analytics_horizon_timestamp_seconds",
+    "The moment before which events are dropped; 0: none is.",
+)
 VERIFIED_ROWS = _counter(
     "analytics_verified_rows", "Rows of rollups that were compared with the events, in samples."
 )

@@ -257,6 +257,11 @@ class UserEvents(UserEventsQuery):
             raise InvalidCursor
         return position
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no range was asked about."""
+        return self.start is None and self.last is None
+
     def cursor_at(self, position: Position) -> str:
         return encode_cursor(position, self._identity)
 
@@ -264,7 +269,7 @@ class UserEvents(UserEventsQuery):
         """All later pages keep the range of the first; without one, a history is whole."""
         if position := self.position:
             return Range(position.start, position.end)
-        if self.start is None and self.last is None:
+        if self.is_whole:
             return EVER
         return super().range(now)
 

@@ -25,7 +25,7 @@ from repo import answering
 from repo.explain import Explained
 from repo.raw import Raw
 from repo.rollups.rolled import Rolled
-from repo.rollups.state import read_state
+from repo.rollups.state import read_horizon, read_state
 from repo.sources import Source
 from utils.timebuckets import Range
 
@@ -44,7 +44,10 @@ class EventsRepo:
 
     @with_cursor
     def get_event_counts(self, cur: Cursor, question: EventCounts) -> Answer[EventCountsData]:
-        """How many events there were, and of how many users. Raises: TooExpensive."""
+        """How many events there were, and of how many users.
+
+        Raises: EventsDropped, TooExpensive.
+        """
         source = _source(cur, question)
         asked = question.range(cur.as_of)
         data = answering.event_counts(source, question, asked, cur.as_of)
@@ -54,7 +57,7 @@ class EventsRepo:
     def get_top_events(self, cur: Cursor, question: TopEvents) -> Answer[TopEventsData]:
         """The most frequent event names; those that tie stand in the order of their names.
 
-        Raises: TooExpensive.
+        Raises: EventsDropped, TooExpensive.
         """
         source = _source(cur, question)
         asked = question.range(cur.as_of)
@@ -65,7 +68,7 @@ class EventsRepo:
     def get_active_users(self, cur: Cursor, question: ActiveUsers) -> ActiveUsersAnswer:
         """Daily, weekly and monthly active users of each day that has begun.
 
-        Raises: TooExpensive.
+        Raises: EventsDropped, TooExpensive.
         """
         source = _source(cur, question)
         asked = question.range(cur.as_of)
@@ -84,19 +87,22 @@ class EventsRepo:
 
     @with_cursor
     def get_user_events(self, cur: Cursor, question: UserEvents) -> UserEventsAnswer:
-        """A page of what one user did, newest first; empty for a user nobody knows."""
+        """A page of what one user did, newest first; empty for a user nobody knows.
+
+        Raises: EventsDropped.
+        """
         asked = question.range(cur.as_of)
-        events, older, newer = answering.user_events(cur, question, asked)
-        shared = _shared(_meta(cur, question, asked))
-        meta = PageMeta(**shared, next_cursor=older, previous_cursor=newer)
-        return UserEventsAnswer(events, meta)
+        found = answering.user_events(cur, question, asked)
+        shared = _shared(_meta(cur, question, found.kept, whole=question.is_whole))
+        meta = PageMeta(**shared, next_cursor=found.older, previous_cursor=found.newer)
+        return UserEventsAnswer(found.events, meta)
 
 
 def _source(cur: Cursor, question: Counting) -> Source:
     """Rollups where there are some for this cluster, else the events."""
     state = read_state(cur, question.months)
     if state is None:
-        source: Source = Raw(cur, question)
+        source: Source = Raw(cur, question, read_horizon(cur))
     else:
         # A replica's clock may be behind that of the server whose folder came so far.
         cur.as_of = max(cur.as_of, state.folded.end)
@@ -105,12 +111,13 @@ def _source(cur: Cursor, question: Counting) -> Source:
     return source
 
 
-def _meta(cur: Cursor, question: Ranged, asked: Range, source: str = "events") -> Meta:
-    """A whole history has neither start nor end."""
+def _meta(
+    cur: Cursor, question: Ranged, asked: Range, source: str = "events", *, whole: bool = False
+) -> Meta:
+    """A whole history has no end, and a start only where events were dropped."""
     start, end, as_of = (moment.astimezone(question.zone) for moment in (*asked, cur.as_of))
-    whole = asked == EVER
     return Meta(
-        start=None if whole else start,
+        start=None if whole and asked.start == EVER.start else start,
         end=None if whole else end,
         tz=question.tz,
         computed_at=as_of,

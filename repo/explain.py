@@ -1,7 +1,7 @@
 """The plan of a question, found by asking it without reading anything."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 
 from common.answers import PlanData
 from common.questions import ActiveUsers
@@ -18,6 +18,7 @@ class Explained:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._cost = Cost()
+        self._needs_dropped = False
 
     @property
     def kind(self) -> str:
@@ -35,16 +36,26 @@ class Explained:
             ROWS,
             BYTES,
             self._source.allowed_events,
+            self._source.horizon,
+            self._needs_dropped,
         )
 
     @property
     def allowed_events(self) -> int:
         return self._source.allowed_events
 
+    @property
+    def horizon(self) -> datetime | None:
+        return self._source.horizon
+
+    def needs_dropped(self, ranges: Sequence[Range]) -> bool:
+        return self._source.needs_dropped(ranges)
+
     def tail(self) -> int:
         return self._source.tail()
 
     def cost(self, ranges: Sequence[Range], *, each: bool) -> Cost:
+        self._needs_dropped |= self._source.needs_dropped(ranges)
         self._cost += self._source.cost(ranges, each=each)
         return self._cost
 

@@ -2,8 +2,9 @@
 
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import NamedTuple
 
 import psycopg2
@@ -11,6 +12,7 @@ from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
 from common.decorators import in_transaction
+from common.errors import instant
 from config.database import Connection, Cursor, DatabaseUnavailable
 from repo.statements import statements
 
@@ -60,6 +62,20 @@ class Refused(NamedTuple):
     reason: str | None
 
 
+class EventsExpired(EventsRefused):
+    """Some of the batch occurred before what is still kept, and none of it is stored.
+
+    `places` tell which, counted from 0.
+    """
+
+    def __init__(self, takes_from: datetime, places: Collection[int]) -> None:
+        super().__init__(
+            f"occurred_at must not be before {instant(takes_from)}, "
+            "up to where events are no longer kept"
+        )
+        self.places = frozenset(places)
+
+
 class IngestRepo:
     """Writes batches; each is one transaction."""
 
@@ -69,7 +85,7 @@ class IngestRepo:
     def insert(self, events: Iterable[Event]) -> int:
         """Store those whose event_id is new, and tell how many.
 
-        Raises: EventsRefused, DatabaseUnavailable.
+        Raises: EventsExpired, EventsRefused, DatabaseUnavailable.
         """
         rows = as_rows(events)
         try:
@@ -142,9 +158,10 @@ class SentEventsRepo:
 
 
 def _write(cur: cursor, rows: bytes) -> int:
-    """How many were new."""
+    """How many were new. Raises: EventsExpired."""
     cur.execute(SQL["ingest_staging"])
     cur.copy_expert(SQL["ingest_copy"], io.BytesIO(rows), _AT_A_TIME)
+    _refuse_expired(cur)
     cur.execute(SQL["ingest_insert"])
     return cur.rowcount
 
@@ -171,6 +188,14 @@ def _refusals() -> Iterator[None]:
 def as_rows(events: Iterable[Event]) -> bytes:
     """Events as COPY reads them."""
     return "".join(map(_line, events)).encode()
+
+
+def _refuse_expired(cur: cursor) -> None:
+    """Raises: EventsExpired."""
+    cur.execute(SQL["ingest_expired"])
+    found = cur.fetchall()
+    if found:
+        raise EventsExpired(found[0][0], [place for _, place in found])
 
 
 def _line(event: Event) -> str:

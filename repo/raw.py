@@ -2,10 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from itertools import accumulate
 from typing import Any
 
+from common.errors import EventsDropped
 from common.questions import ActiveUsers, Ranged
 from config.database import Cursor
 from repo.cost import EVENTS, Cost
@@ -15,6 +16,11 @@ from utils.timebuckets import Interval, Range, first_day, next_first_day
 
 SQL = statements("event_counts") | statements("top_events") | statements("active_users")
 
+_WORKS = (
+    "a range that reaches back no further, with all the days that its windows hold; and about any "
+    "as soon as there are rollups, as /readyz tells"
+)
+
 
 class Raw:
     """A Source."""
@@ -23,9 +29,14 @@ class Raw:
     kind = "events"
     allowed_events = EVENTS
 
-    def __init__(self, cur: Cursor, question: Ranged) -> None:
+    def __init__(self, cur: Cursor, question: Ranged, horizon: datetime | None = None) -> None:
         self._cur = cur
         self._names = question.names
+        self.horizon = horizon
+
+    def needs_dropped(self, ranges: Sequence[Range]) -> bool:
+        horizon = self.horizon
+        return horizon is not None and any(asked.start < horizon for asked in ranges)
 
     def tail(self) -> int:
         """Where nothing is folded there is none."""
@@ -40,6 +51,8 @@ class Raw:
         return Cost(events=int(plan["Plan"]["Plan Rows"]))
 
     def _check(self, ranges: Sequence[Range]) -> None:
+        if self.horizon and self.needs_dropped(ranges):
+            raise EventsDropped(self.horizon, _WORKS)
         self.cost(ranges, each=False).check(EVENTS)
 
     def counts(self, ranges: Sequence[Range]) -> Counted:

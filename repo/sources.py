@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import NamedTuple, Protocol
 
 from common.questions import ActiveUsers
@@ -58,6 +58,15 @@ class Source(Protocol):
     @property
     def allowed_events(self) -> int:
         """Events that a question may read one by one, besides those not folded yet."""
+        ...
+
+    @property
+    def horizon(self) -> datetime | None:
+        """Before which events are dropped; None where none is."""
+        ...
+
+    def needs_dropped(self, ranges: Sequence[Range]) -> bool:
+        """Whether counting these needs events that are dropped, and raises EventsDropped."""
         ...
 
     def tail(self) -> int:

@@ -43,6 +43,9 @@ class Problem(BaseModel):
     status: int
     detail: str
     request_id: str = Field(description="As in the `X-Request-Id` header and in the logs.")
+    horizon: str = Field(
+        default="", description="Of 409, and absent otherwise: before it events are dropped."
+    )
     errors: list[FaultText] = Field(default=[], description="One for each parameter at fault.")
 
 
@@ -52,7 +55,7 @@ def _described(status: int) -> dict[str, Any]:
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: _described(status) for status in (400, 401, 403, 422, 429, 500, 503, 504)
+    status: _described(status) for status in (400, 401, 403, 409, 422, 429, 500, 503, 504)
 }
 PROBLEMS_OF_BODIES = PROBLEMS | {status: _described(status) for status in (408, 413, 415)}
 
@@ -65,6 +68,7 @@ def problem(
     *,
     faults: Sequence[Fault] = (),
     headers: Mapping[str, str] | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> Response:
     """The response for an error."""
     body: dict[str, Any] = {
@@ -73,6 +77,7 @@ def problem(
         "status": status,
         "detail": detail,
         "request_id": request_id.get(),
+        **(more or {}),
     }
     if faults:
         body["errors"] = faults
@@ -87,6 +92,7 @@ def analytics_problem(error: AnalyticsError) -> Response:
         str(error),
         faults=error.faults,
         headers=error.headers,
+        more=error.more,
     )
 
 

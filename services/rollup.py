@@ -11,12 +11,15 @@ from common.metrics import (
     DRIFT,
     FOLD_SECONDS,
     FOLDED_EVENTS,
+    HORIZON,
+    REFUSED,
     SEALED_SPANS,
     TAIL_EVENTS,
     TAIL_SECONDS,
     VERIFIED_ROWS,
 )
 from config.database import DatabaseError, connect
+from repo.retain import RetainRepo
 from repo.rollups.folder import Folder, Step
 from repo.verify.findings import Findings
 from repo.verify.sample import verify_sample
@@ -34,6 +37,7 @@ _VERIFY_EVERY_S = 15.0
 _COUNT_EVERY_S = 5.0
 """Today changes with each event: its numbers need not."""
 _COUNT_FOR_S = 0.5
+_TELL_EVERY_S = 3.0
 _TOLD = 10
 _MOST = 1_000_000
 """Events of the tail that are counted."""
@@ -57,10 +61,12 @@ def _fold(database_url: str, zones: Sequence[ZoneInfo], pace: "_Pace") -> NoRetu
         conn.autocommit = True
         folder = Folder(conn, zones)
         folder.forget_undeclared()
+        retention = RetainRepo(conn)
         aside = (
             _Aside("count the numbers of days", _COUNT_EVERY_S, lambda: _count(folder)),
             _Aside("verify a sample", _VERIFY_EVERY_S, lambda: _tell(verify_sample(conn))),
             _Aside("count what waits", _COUNT_EVERY_S, lambda: _tell_tail(folder)),
+            _Aside("tell what is refused", _TELL_EVERY_S, lambda: _tell_refused(retention)),
         )
         while True:
             if pace.is_time(folder.pending(_FOLD_FROM)):
@@ -87,6 +93,13 @@ def _count(folder: Folder) -> None:
 
 def _tell_tail(folder: Folder) -> None:
     TAIL_EVENTS.set(folder.pending(_MOST))
+
+
+def _tell_refused(retention: RetainRepo) -> None:
+    for reason, events in retention.take_refused().items():
+        REFUSED.labels(reason).inc(events)
+    horizon = retention.get().horizon
+    HORIZON.set(horizon.timestamp() if horizon else 0)
 
 
 class _Aside:

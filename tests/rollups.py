@@ -36,6 +36,11 @@ class Asker:
         with self._connection.snapshot() as cur:
             yield cur
 
+    def answer(self, question: Counting) -> Any:
+        """As those who ask get it."""
+        with self.snapshot() as cur:
+            return answered(_source(cur, question), question, cur)
+
     def compare(self, question: Counting) -> Any:
         """The answer, which both must give."""
         with self.snapshot() as cur:

@@ -90,6 +90,10 @@ class Cluster:
         """A fresh database with the schema and no events."""
         return self._create(parse_dsn(self._template)["dbname"])
 
+    def copy_of(self, url: str) -> str:
+        """Another database with all that is in this one, which nobody may be connected to."""
+        return self._create(parse_dsn(url)["dbname"])
+
     def drop(self, url: str) -> None:
         self.execute(f'drop database "{parse_dsn(url)["dbname"]}" with (force)')
 

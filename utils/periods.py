@@ -17,7 +17,10 @@ from utils.timebuckets import (
 )
 
 _LAST = re.compile(r"([1-9][0-9]{0,3})(h|d|w|mo)")
+_AGE = re.compile(r"([1-9][0-9]{0,3})([a-z]+)")
 _UNITS: dict[str, Interval] = {"h": "hour", "d": "day", "w": "week", "mo": "month"}
+_SHORT: dict[str, Interval] = {"d": "day", "w": "week", "mo": "month", "y": "year"}
+_AGES = {word: unit for short, unit in _SHORT.items() for word in (short, unit, f"{unit}s")}
 _COARSEST_FIRST: tuple[Interval, ...] = ("year", "quarter", "month", "week", "day")
 _MONTHS: dict[Interval, int] = {"year": 12, "quarter": 3, "month": 1}
 
@@ -34,6 +37,26 @@ def parse_last(text: str) -> Last:
     if not (found := _LAST.fullmatch(text)):
         raise ValueError("must be 1 to 9999 and h, d, w or mo, such as 24h, 30d, 12w, 6mo")
     return Last(int(found[1]), _UNITS[found[2]])
+
+
+def parse_age(text: str) -> Last:
+    """Raises: ValueError."""
+    found = _AGE.fullmatch(text)
+    if not found or found[2] not in _AGES:
+        raise ValueError("must be a number of days, weeks, months or years, such as 90d, 13months")
+    return Last(int(found[1]), _AGES[found[2]])
+
+
+def days_ago(age: Last, day: date) -> date:
+    """The day so long before this; where its month has no such day, the last that it has.
+
+    Raises: ValueError, OverflowError for one before year 1.
+    """
+    try:
+        return _shift(day, age.unit, -age.units)
+    except ValueError:
+        after = add_months(day.replace(day=1), 1 - _MONTHS[age.unit] * age.units)
+        return after - timedelta(days=1)
 
 
 def last_range(last: Last, now: datetime, tz: ZoneInfo, week_start: Weekday) -> Range:

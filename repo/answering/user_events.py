@@ -1,11 +1,13 @@
 """user_events from the events themselves, which is the only place that has them."""
 
-from typing import Any, cast
+from datetime import datetime
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import msgspec
 
 from common.answers import UserEvent
+from common.errors import EventsDropped, instant
 from common.questions import UserEvents
 from config.database import Cursor
 from repo.statements import statements
@@ -15,22 +17,42 @@ from utils.timebuckets import Range
 SQL = statements("user_events")
 
 
-def user_events(
-    cur: Cursor, question: UserEvents, asked: Range
-) -> tuple[list[UserEvent], str | None, str | None]:
-    """A page, newest first, and the cursors of the pages after and before it."""
+class History(NamedTuple):
+    """A page of it, newest first."""
+
+    kept: Range
+    """What is left of what was asked about."""
+    events: list[UserEvent]
+    older: str | None
+    """The cursors of the pages after and before it."""
+    newer: str | None
+
+
+def user_events(cur: Cursor, question: UserEvents, asked: Range) -> History:
+    """Raises: EventsDropped."""
     position = question.position
-    rows, more = _page(cur, question, asked, position)
+    horizon, rows, more = _page(cur, question, asked, position)
+    kept = _kept(question, asked, horizon)
     backwards = position is not None and position.direction == "newer"
-    older = _cursor(question, asked, rows, "older") if more or backwards else None
-    newer = _cursor(question, asked, rows, "newer") if (more if backwards else position) else None
-    return [_event(question, row) for row in rows], older, newer
+    older = _cursor(question, kept, rows, "older") if more or backwards else None
+    newer = _cursor(question, kept, rows, "newer") if (more if backwards else position) else None
+    return History(kept, [_event(question, row) for row in rows], older, newer)
+
+
+def _kept(question: UserEvents, asked: Range, horizon: datetime | None) -> Range:
+    """A whole history begins where events are kept from. Raises: EventsDropped."""
+    if horizon is None or asked.start >= horizon:
+        return asked
+    if question.is_whole:
+        return Range(horizon, asked.end)
+    works = f"`start={instant(horizon)}` or later, and without a range about all that is kept"
+    raise EventsDropped(horizon, works)
 
 
 def _page(
     cur: Cursor, question: UserEvents, asked: Range, position: Position | None
-) -> tuple[list[Any], bool]:
-    """The rows, newest first, and whether there are more in the direction asked for."""
+) -> tuple[datetime | None, list[Any], bool]:
+    """The horizon, the rows, newest first, and whether there are more in that direction."""
     direction = position.direction if position else "older"
     more = {
         "user_id": question.user_id,
@@ -39,8 +61,10 @@ def _page(
         "limit": question.limit + 1,
     }
     cur.execute(SQL[f"user_events_{direction}"], {**_range(question, asked), **more})
-    rows = cur.fetchmany(question.limit)
-    return rows if direction == "older" else rows[::-1], cur.fetchone() is not None
+    found = cur.fetchmany(question.limit)
+    rows = [row for _, *row in found if row[0] is not None]
+    rows = rows if direction == "older" else rows[::-1]
+    return found[0][0], rows, cur.fetchone() is not None
 
 
 def _cursor(

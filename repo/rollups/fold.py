@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from psycopg2.extensions import connection, cursor
 
 from common.answers import SETTLED_AFTER
-from config.database import Cursor
+from config.database import Cursor, DatabaseUnavailable
 from repo.rollups.batch import Batch
 from repo.rollups.tables import add_slots, add_spans, copied
 from repo.statements import statements
@@ -83,6 +83,13 @@ class Gone(LookupError):
     """Another generation has taken the place of this one."""
 
 
+class Lost(DatabaseUnavailable):
+    """Events were dropped, and what was counted of them is gone: it is only in a backup."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
 @contextmanager
 def snapshot_locked(conn: connection) -> Iterator[Cursor]:
     """A transaction in which nobody else folds, seals or counts."""
@@ -98,6 +105,17 @@ def snapshot_locked(conn: connection) -> Iterator[Cursor]:
                 cur.execute("rollback")
             raise
         cur.execute("commit")
+
+
+def begin(cur: cursor) -> int:
+    """A new generation, in a transaction of `snapshot_locked`. Raises: Lost."""
+    cur.execute(SQL["fold_has_lost"])
+    if cur.fetchone() != (False,):
+        raise Lost
+    cur.execute(SQL["fold_begin"])
+    (generation,) = cur.fetchone() or (0,)
+    cur.execute(SQL["fold_keep"], {"generation": generation})
+    return int(generation)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from repo.rollups.fold import (
     Gone,
     Progress,
     Snapshot,
+    begin,
     fold,
     locked,
     snapshot_locked,
@@ -97,8 +98,11 @@ class Folder:
                 log.warning("the clock was put back: rollups are made anew")
             else:
                 return [generation for generation, _ in here]
-            cur.execute(SQL["fold_begin"])
-            return [generation for generation, *_ in (*here, *cur)]
+        return [*(generation for generation, _ in here), self._begin()]
+
+    def _begin(self) -> int:
+        with snapshot_locked(self._conn) as cur:
+            return begin(cur)
 
     def _adopt(self, cur: cursor) -> None:
         """Events of another cluster, whose ids are those of transactions to come here.
@@ -145,10 +149,10 @@ class Folder:
     def rebuild(self) -> int:
         """Make all rollups anew, while questions go on; tell how many events were folded.
 
-        Raises: DatabaseUnavailable.
+        Of what is dropped the slots are kept as they are. Raises: DatabaseUnavailable.
         """
-        with _translated(), self._conn.cursor() as cur:
-            cur.execute(SQL["fold_begin"])
+        with _translated():
+            self._begin()
         return self.catch_up()
 
     def _try_step(self, generation: int) -> Step:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pyroaring import BitMap
 
+from common.errors import EventsDropped
 from common.metrics import EVENTS_READ, ROLLUP_BYTES, ROLLUP_ROWS
 from common.questions import Ranged
 from config.database import Cursor
@@ -25,6 +26,10 @@ from utils.slots import HOURS_KEPT, Span, days_in, hours_in, months_in, slot_of
 from utils.timebuckets import Range
 
 _UTC = ZoneInfo("UTC")
+_WORKS = (
+    "a range that is over and begins and ends with a quarter of an hour, or about one that reaches "
+    "back no further"
+)
 WORTH_A_LOOK = 20_000
 _FIRST_STRANGER = 2**31  # ordinals are positive integers of 4 bytes
 
@@ -66,9 +71,11 @@ class Reader:
     def tallies(self, ranges: Sequence[Range]) -> list[Tallies]:
         """The counts of each range; they stand in order and do not overlap.
 
-        Raises: TooExpensive.
+        Raises: EventsDropped, TooExpensive.
         """
         plans = [self._plan(asked) for asked in ranges]
+        if self._state.horizon and self._needs_dropped(plans):
+            raise EventsDropped(self._state.horizon, _WORKS)
         if self._guarded and _may_be_large(plans, len(self._names)):
             self._cost(plans).check(EDGES)
         counted: list[Tallies] = [defaultdict(Tally) for _ in ranges]
@@ -82,11 +89,20 @@ class Reader:
         """What `tallies` would read of these."""
         return self._cost([self._plan(asked) for asked in ranges])
 
+    def needs_dropped(self, ranges: Sequence[Range]) -> bool:
+        """Whether slots do not tell all of these, and events are dropped that would."""
+        return self._needs_dropped([self._plan(asked) for asked in ranges])
+
     def tail(self) -> int:
         """Events that are not folded, up to 10,000."""
         self._cur.execute(SQL["rollups_tail_count"], self._state.tail)
         (count,) = self._cur.fetchone() or (0,)
         return int(count)
+
+    def _needs_dropped(self, plans: Sequence[Plan]) -> bool:
+        horizon = self._state.horizon
+        edges = (edge for plan in plans for edge in plan.edges)
+        return horizon is not None and any(edge.start < horizon for edge in edges)
 
     def _cost(self, plans: Sequence[Plan]) -> Cost:
         edges = [edge for plan in plans for edge in plan.edges]

@@ -1,7 +1,7 @@
 """Counts from rollups and what is not folded yet: the cost is that of the answer."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 
 from common.questions import ActiveUsers, Ranged
 from config.database import Cursor
@@ -38,6 +38,13 @@ class Rolled:
     def edition(self) -> str | None:
         state, months = self._state, self._question.months
         return edition(state.lineage, state.changed) if months else None
+
+    @property
+    def horizon(self) -> datetime | None:
+        return self._state.horizon
+
+    def needs_dropped(self, ranges: Sequence[Range]) -> bool:
+        return self._reader().needs_dropped(ranges)
 
     def cost(self, ranges: Sequence[Range], *, each: bool) -> Cost:
         return self._reader(each=each).cost(ranges)

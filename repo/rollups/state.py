@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from config.database import Cursor
 from repo.statements import statements
@@ -31,6 +31,8 @@ class State:
     """How many event names there are."""
     changed: int
     """The version at which late events last changed the months asked about; 0: never."""
+    horizon: datetime | None
+    """Before which events are dropped: what is not in slots cannot be told."""
     tail: dict[str, Any]
     """What tells events that are not folded from those that are."""
     has_long_tail: bool
@@ -50,6 +52,13 @@ def read_state(cur: Cursor, months: Months | None = None) -> State | None:
     return _state(*row) if row else None
 
 
+def read_horizon(cur: Cursor) -> datetime | None:
+    """Before which events are dropped; None where none is."""
+    cur.execute(SQL["rollups_horizon"])
+    row = cur.fetchone()
+    return cast(datetime, row[0]) if row else None
+
+
 def _state(
     generation: int,
     lineage: str,
@@ -65,6 +74,7 @@ def _state(
     has_long_tail: bool,
     names: int,
     changed: int,
+    horizon: datetime | None,
 ) -> State:
     first = folded_at if first_slot is None else slot_start(first_slot - LEAD)
     tail = {
@@ -76,7 +86,7 @@ def _state(
         "swept_id": swept_id,
         "swept_xmax": swept_xmax,
         "swept_xip": swept_xip,
+        "horizon": horizon or "-infinity",
     }
-    return State(
-        generation, lineage, Range(first, folded_at), sealed, names, changed, tail, has_long_tail
-    )
+    folded = Range(first, folded_at)
+    return State(generation, lineage, folded, sealed, names, changed, horizon, tail, has_long_tail)

@@ -71,9 +71,31 @@ select exists (
 );
 
 -- name: fold_begin
-insert into fold_state (cluster)
-select system_identifier from pg_control_system()
+-- Where there is a horizon, slots before it are those of the generation that questions ask, or asked
+-- in the cluster that this one was restored from: their events cannot be counted again.
+insert into fold_state (cluster, first_slot)
+select system_identifier,
+       (select min(slot)
+        from   slots
+        join   fold_state using (generation)
+        where  is_current
+        and    slot < (select extract(epoch from horizon) / 900 from retention))
+from   pg_control_system()
 returning generation;
+
+-- name: fold_keep
+-- These slots; ordinals and numbers of names are those of all generations.
+insert into slots (generation, slot, name_id, events, users)
+select %(generation)s, slot, name_id, events, users
+from   slots
+join   fold_state using (generation)
+where  is_current
+and    slot < (select extract(epoch from horizon) / 900 from retention);
+
+-- name: fold_has_lost
+-- Whether there is nothing to keep them of.
+select exists (select from retention where horizon is not null)
+       and not exists (select from fold_state where is_current);
 
 -- name: fold_count
 -- How many events are not folded, up to a limit.
@@ -81,14 +103,17 @@ select count(*)
 from   (select
         from   events
         where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
+        and    occurred_at >= coalesce((select horizon from retention), '-infinity')
         limit  %(limit)s) as tail;
 
 -- name: fold_take
--- All that this snapshot sees and the last one did not.
+-- All that this snapshot sees and the last one did not; what is dropped is counted, though rows of it
+-- may still be there.
 insert into fold_batch (occurred_at, event_name, user_id)
 select occurred_at, event_name, user_id
 from   events
-where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]));
+where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
+and    occurred_at >= coalesce((select horizon from retention), '-infinity');
 
 -- name: fold_take_swept
 -- The next of many, in the order in which they occurred.
@@ -99,6 +124,7 @@ where    (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
 and      ingested_xid < %(swept_xmax)s::xid8
 and      ingested_xid <> all(%(swept_xip)s::xid8[])
 and      (occurred_at, event_id) > (%(swept_until)s::timestamptz, %(swept_id)s::uuid)
+and      occurred_at >= coalesce((select horizon from retention), '-infinity')
 order    by occurred_at, event_id
 limit    %(most)s;
 

@@ -12,6 +12,16 @@ create temporary table if not exists staging (
 copy staging (event_id, user_id, event_name, occurred_at, properties)
 from stdin (encoding 'utf8');
 
+-- name: ingest_expired
+-- Which of the batch are older than what is kept. The lock is that of the insert: what is kept does
+-- not change before its end.
+lock table events in row exclusive mode;
+select takes_from, place
+from   retention
+join   (select occurred_at, row_number() over (order by ctid) - 1 as place from staging) as given
+on     occurred_at < takes_from
+order  by place;
+
 -- name: ingest_insert
 -- In the order of ids, so that two writers never wait for each other; the first of an id counts.
 insert into events (event_id, user_id, event_name, occurred_at, properties)
@@ -42,4 +52,5 @@ copy checked (event_id, user_id, event_name, occurred_at, properties)
 from stdin (encoding 'utf8');
 
 -- name: ingest_is_empty
-select not exists (select from events);
+select not exists (select from events)
+       and not exists (select from retention where horizon is not null);

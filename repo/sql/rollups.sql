@@ -24,10 +24,15 @@ select generation,
        (select coalesce(max(name_id), 0) from event_names),
        (select coalesce(max(version), 0)
         from   month_versions
-        where  month between %(first_month)s and %(last_month)s)
+        where  month between %(first_month)s and %(last_month)s),
+       (select horizon from retention)
 from   fold_state
 where  is_current
 and    cluster = (select system_identifier from pg_control_system());
+
+-- name: rollups_horizon
+-- Before which events are dropped; no row where none is.
+select horizon from retention where horizon is not null;
 
 -- name: rollups_sealed
 -- Spans that were sealed or changed since a version.
@@ -115,6 +120,7 @@ from   (select
         and    not ((occurred_at, event_id) <= (%(swept_until)s, %(swept_id)s)
                     and ingested_xid < %(swept_xmax)s::xid8
                     and ingested_xid <> all(%(swept_xip)s::xid8[]))
+        and    occurred_at >= %(horizon)s
         limit  10000) as tail;
 
 -- name: rollups_tail
@@ -129,6 +135,7 @@ copy (
         and    not ((occurred_at, event_id) <= (%(swept_until)s, %(swept_id)s)
                     and ingested_xid < %(swept_xmax)s::xid8
                     and ingested_xid <> all(%(swept_xip)s::xid8[]))
+        and    occurred_at >= %(horizon)s
         union  all
         select occurred_at, event_name, user_id
         from   ahead

@@ -1,24 +1,35 @@
 -- name: user_events_older
--- A page of a user's events, newest first, from just below a position.
-select   event_id, event_name, occurred_at, properties::text
-from     events
-where    user_id = %(user_id)s
-and      occurred_at >= %(start)s
-and      occurred_at <  %(end)s
-and      (%(moment)s::timestamptz is null
-          or (occurred_at, event_id) < (%(moment)s, %(event_id)s::uuid))
-and      (%(names)s::text[] is null or event_name = any(%(names)s))
-order    by occurred_at desc, event_id desc
-limit    %(limit)s;
+-- A page of a user's events, newest first, from just below a position. Each row begins with the horizon,
+-- and the only row of an empty page has nothing else.
+select   horizon, event_id, event_name, occurred_at, properties
+from     (select (select horizon from retention) as horizon) as retention
+left     join lateral (
+    select   event_id, event_name, occurred_at, properties::text
+    from     events
+    where    user_id = %(user_id)s
+    and      occurred_at >= greatest(%(start)s, horizon)
+    and      occurred_at <  %(end)s
+    and      (%(moment)s::timestamptz is null
+              or (occurred_at, event_id) < (%(moment)s, %(event_id)s::uuid))
+    and      (%(names)s::text[] is null or event_name = any(%(names)s))
+    order    by occurred_at desc, event_id desc
+    limit    %(limit)s
+) as page on true
+order    by occurred_at desc, event_id desc;
 
 -- name: user_events_newer
--- A page of a user's events, oldest first, from just above a position.
-select   event_id, event_name, occurred_at, properties::text
-from     events
-where    user_id = %(user_id)s
-and      occurred_at >= %(start)s
-and      occurred_at <  %(end)s
-and      (occurred_at, event_id) > (%(moment)s, %(event_id)s::uuid)
-and      (%(names)s::text[] is null or event_name = any(%(names)s))
-order    by occurred_at, event_id
-limit    %(limit)s;
+-- A page of a user's events, oldest first, from just above a position, with the horizon as above.
+select   horizon, event_id, event_name, occurred_at, properties
+from     (select (select horizon from retention) as horizon) as retention
+left     join lateral (
+    select   event_id, event_name, occurred_at, properties::text
+    from     events
+    where    user_id = %(user_id)s
+    and      occurred_at >= greatest(%(start)s, horizon)
+    and      occurred_at <  %(end)s
+    and      (occurred_at, event_id) > (%(moment)s, %(event_id)s::uuid)
+    and      (%(names)s::text[] is null or event_name = any(%(names)s))
+    order    by occurred_at, event_id
+    limit    %(limit)s
+) as page on true
+order    by occurred_at, event_id;

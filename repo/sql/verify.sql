@@ -11,15 +11,22 @@ select generation,
        sweeping_to::text,
        swept_until::text,
        swept_id::text,
-       folded_at::text
+       folded_at::text,
+       -- The first slot; where nothing is dropped, the first there could be.
+       coalesce((select extract(epoch from horizon) / 900 from retention), -2147483648)::int
 from   fold_state
 where  is_current;
 
 -- name: verify_edges
--- Where UTC months begin, from the first event to after the last, in slots.
+-- Where UTC months begin, from the first event to after the last, dropped or not, in slots.
 select   (extract(epoch from month at time zone 'UTC') / 900)::int
-from     (select min(occurred_at) at time zone 'UTC' as first,
-                 max(occurred_at) at time zone 'UTC' as last
+from     (select least(min(occurred_at),
+                       (select timestamptz 'epoch' + first_slot * interval '15 minutes'
+                        from   fold_state, retention
+                        where  generation = %(generation)s
+                        and    horizon is not null)) at time zone 'UTC' as first,
+                 greatest(max(occurred_at), (select horizon from retention))
+                 at time zone 'UTC' as last
           from   events) as events
 cross    join generate_series(date_trunc('month', first), last + interval '1 month',
                               interval '1 month') as month
@@ -29,13 +36,23 @@ order    by 1;
 select name_id, event_name from event_names;
 
 -- name: verify_held
--- How many events the slots of a range hold, folded or not.
+-- How many events the slots of a range hold, folded or not; where they are dropped, how many they
+-- are said to hold.
 copy (
     select   date_bin('15 minutes', occurred_at, timestamptz 'epoch'), count(*)
     from     events
     where    occurred_at >= timestamptz 'epoch' + %(start)s * interval '15 minutes'
     and      occurred_at <  timestamptz 'epoch' + %(end)s * interval '15 minutes'
+    and      %(start)s >= %(horizon)s
     group    by 1
+    union    all
+    select   timestamptz 'epoch' + slot * interval '15 minutes', events
+    from     slots
+    where    generation = %(generation)s
+    and      name_id = 0
+    and      slot >= %(start)s
+    and      slot < %(end)s
+    and      %(end)s <= %(horizon)s
     order    by 1
 ) to stdout (format binary);
 
@@ -140,7 +157,9 @@ where  generation = %(generation)s;
 -- name: verify_random_hour
 -- The hour of the first event from a random moment on, and how many events it holds up to a limit.
 with range as (
-    select min(occurred_at) as first, max(occurred_at) as last from events
+    select min(occurred_at) as first, max(occurred_at) as last
+    from   events
+    where  occurred_at >= coalesce((select horizon from retention), '-infinity')
 ),
 hour as (
     select   date_bin('1 hour', occurred_at, timestamptz 'epoch') as start
@@ -202,13 +221,16 @@ where  not exists (select from pg_timezone_names where name = zone)
 order  by zone;
 
 -- name: verify_zones
--- The zones that have numbers, and their days: those that should be there, and those that are.
+-- The zones that have numbers, and their days: those that should be there, and those that are; and
+-- from which day on nothing of any window is dropped.
 select   zone,
          least(min(day), (select (timestamptz 'epoch' + first_slot * interval '15 minutes')
                                  at time zone zone
                           from   fold_state
                           where  generation = %(generation)s)::date),
-         greatest(max(day), (%(folded_at)s::timestamptz at time zone zone)::date) + 1
+         greatest(max(day), (%(folded_at)s::timestamptz at time zone zone)::date) + 1,
+         ((timestamptz 'epoch' + greatest(%(horizon)s, 0) * interval '15 minutes')
+          at time zone zone)::date + 30
 from     (select zone, day from day_users
           union  all
           select zone, day from day_events
@@ -295,6 +317,25 @@ and      ends_at <= %(folded_at)s
 and      counted_at < ends_at
 and      day <> all(%(waiting)s::date[])
 order    by 2;
+
+-- name: verify_kept_days
+-- Days with the slots that they begin and end with, from the first one on whose users count in any.
+select   day,
+         (extract(epoch from starts_at) / 900)::int,
+         (extract(epoch from ends_at) / 900)::int,
+         events, dau, wau, mau
+from     day_users
+where    zone = %(zone)s
+and      day >= %(first)s::date - 29
+and      day < %(end)s
+order    by day;
+
+-- name: verify_kept_names
+select day, event_name, events, users
+from   day_events
+where  zone = %(zone)s
+and    day >= %(first)s
+and    day < %(end)s;
 
 -- name: verify_day_events
 with place as (

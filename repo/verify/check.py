@@ -10,6 +10,7 @@ import numpy as np
 from psycopg2.extensions import connection, cursor
 
 from repo.verify.findings import Difference, Findings, compare, shown
+from repo.verify.kept import kept
 from repo.verify.recount import Records, Tally, pieces, recounted
 from repo.verify.snapshot import AFTER, FIRST, SQL, Span, State, snapshot
 from repo.verify.stored import stored_slots, stored_spans
@@ -20,8 +21,8 @@ def chunks(conn: connection) -> list[Span]:
 
     Raises: Unverifiable, DatabaseUnavailable.
     """
-    with snapshot(conn) as (cur, _):
-        cur.execute(SQL["verify_edges"])
+    with snapshot(conn) as (cur, state):
+        cur.execute(SQL["verify_edges"], {"generation": state.generation})
         edges = [FIRST, *(edge for (edge,) in cur), AFTER]
     return [Span(*pair) for pair in pairwise(edges)]
 
@@ -65,8 +66,8 @@ class Check:
         """The slots of the chunk, and these spans, which begin in it and may end after it."""
         tallies = {span: Tally() for span in spans}
         end = max([chunk.end, *(span.end for span in spans)])
-        for piece in pieces(self._cur, Span(chunk.start, end), chunk.end):
-            records = recounted(self._cur, self._state, piece)
+        for piece in pieces(self._cur, self._state, Span(chunk.start, end), chunk.end):
+            records = self._records(piece)
             if piece.end <= chunk.end:
                 self._compare_slots(piece, records)
             for span, tally in tallies.items():
@@ -74,8 +75,15 @@ class Check:
             over = [span for span in tallies if span.end <= piece.end]
             self._compare_spans({span: tallies.pop(span) for span in over})
 
+    def _records(self, piece: Span) -> Records:
+        """What is dropped can only agree with itself."""
+        if piece.end <= self._state.horizon:
+            return kept(self._cur, self._state, piece)
+        return recounted(self._cur, self._state, piece)
+
     def _compare_slots(self, piece: Span, records: Records) -> None:
-        self._findings.events += int(records.events.sum())
+        if piece.start >= self._state.horizon:
+            self._findings.events += int(records.events.sum())
         stored = stored_slots(self._cur, self._state, piece)
         filled = (Span(slot, slot + 1) for slot in np.unique(records.slots).tolist())
         for slot in sorted({*stored, *filled}):

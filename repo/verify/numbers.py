@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 from psycopg2.extensions import connection, cursor
 
 from repo.verify.findings import Difference, Findings
+from repo.verify.kept_days import verify_kept_days
 from repo.verify.snapshot import SQL, State, snapshot
 
 _AT_ONCE = timedelta(days=92)
-_CHECKS = ("verify_calendar", "verify_day_users", "verify_day_events")
+_RECOUNTS = ("verify_day_users", "verify_day_events")
 
 
 class Days(NamedTuple):
@@ -19,6 +20,8 @@ class Days(NamedTuple):
     zone: str
     first: date
     end: date
+    whole: date
+    """The first day that all events of its windows are there of."""
 
 
 def verify_numbers(conn: connection, findings: Findings, declared: Sequence[str] = ()) -> None:
@@ -46,7 +49,9 @@ def _parts(days: Days) -> Iterator[Days]:
     first = days.first
     while first < days.end:
         end = min(first + _AT_ONCE, days.end)
-        yield Days(days.zone, first, end)
+        if first < days.whole:
+            end = min(end, days.whole)
+        yield days._replace(first=first, end=end)
         first = end
 
 
@@ -56,7 +61,9 @@ def _verify(cur: cursor, state: State, days: Days, findings: Findings) -> None:
     given["waiting"] = [day for (day,) in cur]
     cur.execute(SQL["verify_numbers_rows"], given)
     findings.rows += sum(rows for (rows,) in cur)
-    for check in _CHECKS:
+    for check in ("verify_calendar", *(_RECOUNTS if days.first >= days.whole else ())):
         cur.execute(SQL[check], given)
         for table, place, stored, true in cur:
             findings.differs(Difference(table, f"{days.zone} {place}", stored, true))
+    if days.first < days.whole:
+        verify_kept_days(cur, state, given, findings)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -65,21 +66,22 @@ def recounted(cur: cursor, state: State, piece: Span) -> Records:
     return Records(slots, names.astype(np.int64), ordinals.astype(np.uint32), events.astype(int))
 
 
-def pieces(cur: cursor, whole: Span, cut: int) -> Iterator[Span]:
-    """Cut a range so that no piece has too many events; and also at `cut`."""
-    rows = _rows(copied(cur, SQL["verify_held"], whole.on_the_clock()._asdict()), _HELD)
+def pieces(cur: cursor, state: State, whole: Span, cut: int) -> Iterator[Span]:
+    """Cut a range so that no piece has too many events; also at `cut`, and at the horizon."""
+    cuts = [at for at in sorted({cut, state.horizon}) if whole.start < at < whole.end]
+    for pair in pairwise([whole.start, *cuts, whole.end]):
+        yield from _pieces(cur, state, Span(*pair))
+
+
+def _pieces(cur: cursor, state: State, whole: Span) -> Iterator[Span]:
+    given = {**state.folded(), **whole.on_the_clock()._asdict()}
+    rows = _rows(copied(cur, SQL["verify_held"], given), _HELD)
     start, events = whole.start, 0
     for slot, held in zip(_slots(rows["moment"]).tolist(), rows["events"].tolist(), strict=True):
-        if start < cut <= slot:
-            yield Span(start, cut)
-            start, events = cut, 0
         if events and events + held > AT_ONCE:
             yield Span(start, slot)
             start, events = slot, 0
         events += held
-    if start < cut < whole.end:
-        yield Span(start, cut)
-        start = cut
     yield Span(start, whole.end)
 
 

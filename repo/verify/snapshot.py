@@ -46,6 +46,8 @@ class State(NamedTuple):
     swept_until: str
     swept_id: str
     folded_at: str
+    horizon: int
+    """The slot before which events are dropped, and cannot be recounted."""
 
     def folded(self) -> dict[str, Any]:
         """What tells the events that are folded from those that are not."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from repo.ingest import Event, EventsRefused, IngestRepo
+from repo.ingest import Event, EventsExpired, EventsRefused, IngestRepo
 from services.ingest.events import Invalid, Validator
 from services.ingest.readers import Columns, Ended, Form, Input, Line, read
 
@@ -135,6 +135,10 @@ class Loader:
         """PostgreSQL has the last word: a batch that it refuses is halved to find the row."""
         try:
             inserted = self._repo.insert(event for _, event in rows)
+        except EventsExpired as exc:
+            kept = self._store([row for at, row in enumerate(rows) if at not in exc.places])
+            expired = [(rows[at][0], str(exc)) for at in sorted(exc.places)]
+            return kept._replace(refused=expired + kept.refused)
         except EventsRefused as exc:
             if len(rows) == 1:
                 return Stored(0, 0, [(rows[0][0], str(exc))])

@@ -16,7 +16,7 @@ from config.database import (
     PoolBusy,
     get_connection,
 )
-from repo.ingest import Event, EventsRefused, SentEventsRepo, as_rows
+from repo.ingest import Event, EventsExpired, EventsRefused, SentEventsRepo, as_rows
 from services.cache_service import CacheFailed, CacheService, Found, Limits, refuse_over_limit
 from services.ingest.body import Bodies, Sent, inflated
 from services.ingest.sent import EVENT, Faults, read_events
@@ -99,9 +99,18 @@ def _store(sent: Sent, body: bytes, connection: Connection) -> Stored:
     repo = SentEventsRepo(connection)
     try:
         accepted = repo.insert(rows)
+    except EventsExpired as exc:
+        raise _expired(exc, len(events)) from None
     except EventsRefused:
         raise _refusal(repo, events) from None
     return Stored(accepted, len(events) - accepted)
+
+
+def _expired(error: EventsExpired, events: int) -> InvalidEvents:
+    faults = Faults()
+    for place in sorted(error.places):
+        faults.add(place, str(error))
+    return faults.error(events)
 
 
 def _refusal(repo: SentEventsRepo, events: list[Event]) -> InvalidEvents:

@@ -1,10 +1,10 @@
 """Ranges told in words: the last so many units, and the range before."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 
-from utils.periods import Last, last_range, parse_last, previous_range
+from utils.periods import Last, days_ago, last_range, parse_age, parse_last, previous_range
 from utils.timebuckets import Range
 from utils.zones import zone
 
@@ -33,6 +33,28 @@ def test_what_can_be_said(text: str, last: Last) -> None:
 def test_what_cannot_be_said(text: str) -> None:
     with pytest.raises(ValueError, match="such as 24h"):
         parse_last(text)
+
+
+@pytest.mark.parametrize(
+    ("age", "day"),
+    [
+        ("13months", "2025-02-28"),
+        ("13mo", "2025-02-28"),
+        ("1month", "2026-02-28"),
+        ("2y", "2024-03-31"),
+        ("90days", "2025-12-31"),
+        ("1d", "2026-03-30"),
+        ("2weeks", "2026-03-17"),
+    ],
+)
+def test_how_long_ago(age: str, day: str) -> None:
+    assert days_ago(parse_age(age), date(2026, 3, 31)) == date.fromisoformat(day)
+
+
+@pytest.mark.parametrize("text", ["", "13", "months", "0d", "24h", "5m", "1.5y", "90 days", "1D"])
+def test_ages_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="such as 90d, 13months"):
+        parse_age(text)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,111 @@
+"""python main.py retain"""
+
+import sys
+import time
+from datetime import datetime
+
+import click
+from tqdm import tqdm
+
+from commands._prepare import one_line_errors, prepare
+from common.errors import instant
+from config.settings import load_settings
+from repo.verify.findings import Findings
+from services.retain import Retaining, horizon_of, retaining
+from services.servers import database_server
+from utils.periods import Last, parse_age
+
+_ASKED = (
+    "Drop {events:,} events of before {until}, and refuse all that come in later? Counts stay as "
+    "exact as they are, of ranges that begin and end with a quarter of an hour; histories begin "
+    "there. This cannot be undone."
+)
+
+
+def _age(_: click.Context, __: click.Parameter, text: str) -> Last:
+    try:
+        return parse_age(text)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from None
+
+
+@click.command()
+@click.option("--raw", required=True, callback=_age, metavar="AGE", help="Such as 90d, 13months.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@one_line_errors
+def retain(raw: Last, yes: bool) -> None:
+    """Drop events that are older than AGE; what was counted of them stays.
+
+    A run that was interrupted is simply repeated.
+    """
+    settings = load_settings()
+    with database_server(settings) as url:
+        if not settings.database_url:
+            prepare(url)
+        with retaining(url, settings.zones, _say) as work:
+            work.fold()
+            until = _until(work, raw)
+            if not yes:
+                events = work.repo.count(until)
+                click.confirm(_ASKED.format(events=events, until=instant(until)), abort=True)
+            _publish(work, until, settings.request_timeout_s)
+            _drop(work, until)
+
+
+def _until(work: Retaining, age: Last) -> datetime:
+    """The horizon never moves back. Raises: click.BadParameter."""
+    known = work.repo.get()
+    try:
+        wanted = horizon_of(age, known.now)
+    except (ValueError, OverflowError):
+        message = "must not reach back before 2000, from when on events are"
+        raise click.BadParameter(message, param_hint="--raw") from None
+    if known.horizon and wanted < known.horizon:
+        _say(f"What is older than {instant(known.horizon)} is dropped already.")
+    return max(wanted, known.horizon or wanted)
+
+
+def _publish(work: Retaining, until: datetime, request_s: float) -> None:
+    """Only what is right is kept alone. Exits with 1 where anything differs."""
+    work.refuse(until)
+    findings = Findings()
+    for part in tqdm(work.repo.parts(until), desc="verify", unit=" months", disable=None):
+        work.repo.verify(part, findings)
+    if findings.differences:
+        work.give_up()
+        _tell(findings)
+        sys.exit(1)
+    _say(
+        f"Events of before {instant(until)} are no longer read; waiting {request_s:g} s for those "
+        "who do."
+    )
+    work.publish(until, request_s)
+
+
+def _drop(work: Retaining, until: datetime) -> None:
+    began = time.monotonic()
+    total, dropped = work.repo.count(until), 0
+    with tqdm(total=total, desc="drop", unit=" events", disable=None) as bar:
+        for events in work.drop(until):
+            dropped += events
+            bar.update(events)
+    done = time.monotonic()
+    _say("Vacuuming, at the pace of autovacuum.")
+    work.repo.vacuum()
+    click.echo(
+        f"Dropped {dropped:,} events of before {instant(until)} in {done - began:.1f} s, "
+        f"and vacuumed in {time.monotonic() - done:.1f} s."
+    )
+
+
+def _tell(findings: Findings) -> None:
+    for difference in findings.told:
+        click.echo(str(difference))
+    click.echo(
+        f"Nothing was dropped: {findings.differences:,} rows of rollups are not what the events "
+        "say. Make them anew with `python main.py rollup --rebuild`."
+    )
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

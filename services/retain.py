@@ -1,0 +1,98 @@
+"""Dropping what is old: the horizon is told first, and rows go when nobody reads them any more."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from datetime import time as clock
+from zoneinfo import ZoneInfo
+
+from config.database import DatabaseUnavailable, connect
+from repo.retain import Held, RetainRepo
+from repo.rollups.folder import Folder
+from utils.periods import Last, days_ago
+
+_EVENTS_FROM = datetime(2000, 1, 1, tzinfo=UTC)
+_TRY_AGAIN_S = 1.0
+_TRIES = 60
+_LEAST_REST_S = 0.01
+
+
+def horizon_of(age: Last, now: datetime) -> datetime:
+    """Where the day of UTC begins that was so long ago: no slot and no sealed day is half dropped.
+
+    Raises: ValueError, OverflowError for one before 2000.
+    """
+    day = days_ago(age, now.astimezone(UTC).date())
+    horizon = datetime.combine(day, clock(), UTC)
+    if horizon < _EVENTS_FROM:
+        raise ValueError("must not reach back before the year 2000")
+    return horizon
+
+
+@contextmanager
+def retaining(
+    url: str, zones: Sequence[ZoneInfo], say: Callable[[str], None]
+) -> "Iterator[Retaining]":
+    """Over a connection of its own. Raises: DatabaseUnavailable."""
+    with closing(connect(url, "analytics-retain")) as conn:
+        conn.autocommit = True
+        yield Retaining(RetainRepo(conn), Folder(conn, zones), say)
+
+
+class Retaining:
+    """One run; the steps in the order in which they are to be done, each of them again at will."""
+
+    def __init__(self, repo: RetainRepo, folder: Folder, say: Callable[[str], None]) -> None:
+        """`say` is told what is waited for."""
+        self.repo = repo
+        self._folder = folder
+        self._say = say
+
+    def fold(self) -> None:
+        """Whatever is there, into the rollups. Raises: DatabaseUnavailable."""
+        while self._folder.step().is_more:
+            pass
+
+    def refuse(self, until: datetime) -> None:
+        """Let nothing older in, and see to the end all that is being written.
+
+        Raises: DatabaseUnavailable.
+        """
+        self._patiently(lambda: self.repo.refuse(until))
+        self.fold()
+
+    def give_up(self) -> None:
+        """Take what is not dropped again. Raises: DatabaseUnavailable."""
+        self._patiently(self.repo.take_again)
+
+    def publish(self, until: datetime, request_s: float) -> None:
+        """From now on questions know; wait for those that did not. Raises: DatabaseUnavailable."""
+        for _ in range(_TRIES):
+            if self.repo.publish(until):
+                time.sleep(request_s)
+                return
+            self.fold()
+            time.sleep(_TRY_AGAIN_S)
+        raise DatabaseUnavailable("others make rollups anew all the time: nothing was dropped")
+
+    def drop(self, until: datetime) -> Iterator[int]:
+        """Batch by batch; rests as long as it works. Raises: DatabaseUnavailable."""
+        since: str | None = "-infinity"
+        while since is not None:
+            began = time.monotonic()
+            events, since = self.repo.drop(since, until)
+            yield events
+            time.sleep(max(time.monotonic() - began, _LEAST_REST_S))
+
+    def _patiently(self, change: Callable[[], None]) -> None:
+        """Others write on: whoever has to wait for this does so for a moment only."""
+        told = ""
+        while True:
+            try:
+                return change()
+            except Held as exc:
+                if str(exc) != told:
+                    told = str(exc)
+                    self._say(f"Waiting for {told}.")
+                time.sleep(_TRY_AGAIN_S)
