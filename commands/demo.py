@@ -43,6 +43,6 @@ def _fill(repo: IngestRepo, events: int, days: int, users: int, seed: int) -> No
     with tqdm(total=events, desc="demo events", unit=" events", disable=None) as bar:
         for first in range(0, events, BATCH):
             batch = made[first : first + BATCH]
-            inserted += repo.insert(batch)
+            inserted += repo.insert(batch).inserted
             bar.update(len(batch))
     click.echo(f"Made {events:,} demo events of {days} days: inserted {inserted:,}.")

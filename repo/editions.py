@@ -1,4 +1,4 @@
-"""Editions of months: what late events have changed, and when."""
+"""What has changed the past: late events, month by month, and erasures."""
 
 from dataclasses import dataclass
 
@@ -29,6 +29,17 @@ class Editions:
         return edition(self.lineage, max(changed, default=0))
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What is to be known of it."""
+
+    erasure: str
+    """The last one; before the first, nothing."""
+    editions: Editions | None
+    """None without rollups, and while events wait to be folded for so long that the folder must
+    have stopped: then late events would change answers that are kept."""
+
+
 class EditionsRepo:
     """Asked again and again by each worker."""
 
@@ -36,22 +47,24 @@ class EditionsRepo:
         self.connection = connection
 
     @with_cursor
-    def get_editions(self, cur: Cursor, known: Editions | None) -> Editions | None:
-        """What is so now; `known` is what was known before.
+    def get_past(self, cur: Cursor, known: Editions | None) -> Past:
+        """What is so now; `known` is what was known before."""
+        cur.execute(SQL["editions_erasure"])
+        (erasure,) = cur.fetchone() or ("",)
+        return Past(erasure, _editions(cur, known))
 
-        None without rollups, and while events wait to be folded for so long that the folder must
-        have stopped: then late events would change answers that are kept.
-        """
-        state = read_state(cur)
-        if state is None or _is_behind(cur, state.tail):
-            return None
-        if known is None or known.lineage != state.lineage:
-            known = Editions(state.lineage, -1, {})
-        cur.execute(SQL["editions_since"], {"since": known.newest})
-        if changed := dict(cur.fetchall()):
-            newest = max(changed.values())
-            return Editions(state.lineage, newest, {**known.versions, **changed})
-        return known
+
+def _editions(cur: Cursor, known: Editions | None) -> Editions | None:
+    state = read_state(cur)
+    if state is None or _is_behind(cur, state.tail):
+        return None
+    if known is None or known.lineage != state.lineage:
+        known = Editions(state.lineage, -1, {})
+    cur.execute(SQL["editions_since"], {"since": known.newest})
+    if changed := dict(cur.fetchall()):
+        newest = max(changed.values())
+        return Editions(state.lineage, newest, {**known.versions, **changed})
+    return known
 
 
 def _is_behind(cur: Cursor, tail: dict[str, object]) -> bool:

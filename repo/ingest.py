@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import psycopg2
 from psycopg2 import errors
-from psycopg2.extensions import connection
+from psycopg2.extensions import connection, cursor
 
 from config.database import DatabaseUnavailable
 from repo.statements import statements
@@ -34,6 +34,14 @@ class Event(NamedTuple):
     properties: str
 
 
+class Inserted(NamedTuple):
+    """What became of a batch; the other events were there already."""
+
+    inserted: int
+    suppressed: int
+    """Of users who were erased, and whose events are not to come back."""
+
+
 class EventsRefused(Exception):
     """PostgreSQL takes none of the batch, since one event of it cannot be stored."""
 
@@ -44,7 +52,7 @@ class IngestRepo:
     def __init__(self, conn: connection) -> None:
         self._conn = conn
 
-    def insert(self, events: Iterable[Event]) -> int:
+    def insert(self, events: Iterable[Event]) -> Inserted:
         """Store those whose event_id is new, and tell how many.
 
         Raises: EventsRefused, DatabaseUnavailable.
@@ -54,8 +62,10 @@ class IngestRepo:
             with self._conn, self._conn.cursor() as cur:
                 cur.execute(SQL["ingest_staging"])
                 cur.copy_expert(SQL["ingest_copy"], text)
+                given = cur.rowcount
                 cur.execute(SQL["ingest_insert"])
-                return int(cur.rowcount)
+                inserted = cur.rowcount
+                return Inserted(inserted, _suppressed(cur) if inserted < given else 0)
         except _REFUSALS as exc:
             raise EventsRefused(_reason(exc)) from exc
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
@@ -65,6 +75,13 @@ class IngestRepo:
         with self._conn, self._conn.cursor() as cur:
             cur.execute(SQL["ingest_is_empty"])
             return cur.fetchone() == (True,)
+
+
+def _suppressed(cur: cursor) -> int:
+    """How many of the batch that was just inserted."""
+    cur.execute(SQL["ingest_suppressed"])
+    (count,) = cur.fetchone() or (0,)
+    return int(count)
 
 
 def _line(event: Event) -> str:

@@ -1,6 +1,6 @@
 """What handlers ask for. All of it is async: a sync dependency would take a thread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Annotated, Any, TypeVar, cast
 
@@ -9,8 +9,9 @@ from fastapi.security import HTTPBearer
 
 from common.answers import Answer
 from common.questions import Question
+from common.receipts import Receipt
 from config.database import Connection, get_connection
-from repo.api_keys import ApiKey
+from repo.api_keys import ApiKey, Scope
 from repo.events import EventsRepo
 from services.delivery import Known, accepts_gzip, deliver, looks, respond, visit_of
 from services.pages import Asked
@@ -36,14 +37,23 @@ async def get_events_repo(
     return EventsRepo(connection)
 
 
-async def get_reader(
-    request: Request,
-    resources: Annotated[Resources, Depends(get_resources)],
-    _: Annotated[object, Depends(HTTPBearer(auto_error=False))],  # describes, and checks nothing
-) -> ApiKey | None:
-    """The key of who asks. Raises: Unauthorized, InvalidKey, Forbidden, Unavailable."""
-    deadline = request.state.began + resources.request_s
-    return await resources.keys.check(request.headers.get("authorization"), "read", deadline)
+def _holder(scope: Scope) -> Callable[..., Coroutine[Any, Any, ApiKey | None]]:
+    """The key of a request, which must have this scope."""
+
+    async def get_holder(
+        request: Request,
+        resources: Annotated[Resources, Depends(get_resources)],
+        _: Annotated[object, Depends(HTTPBearer(auto_error=False))],  # describes, checks nothing
+    ) -> ApiKey | None:
+        """Raises: Unauthorized, InvalidKey, Forbidden, Unavailable."""
+        deadline = request.state.began + resources.request_s
+        return await resources.keys.check(request.headers.get("authorization"), scope, deadline)
+
+    return get_holder
+
+
+get_reader = _holder("read")
+get_admin = _holder("admin")
 
 
 class Ask:
@@ -82,6 +92,7 @@ class Ask:
             key,
             question.months,
             None,
+            "",
             form,
             compressed,
             partial(_answer, repo_type, method.__name__, question),
@@ -96,6 +107,24 @@ def _answer(
     connection: Connection,
 ) -> Answer[Any]:
     return cast(Answer[Any], getattr(repo_type(connection), method)(question))
+
+
+class Erase:
+    """Erases a user while the request has time."""
+
+    def __init__(self, request: Request, resources: Resources) -> None:
+        self._erasing = resources.erasing
+        self._deadline = request.state.began + resources.request_s
+
+    async def __call__(self, user_id: str, *, suppressed: bool) -> Receipt:
+        """Raises: TooSlow, Busy, DatabaseUnavailable."""
+        return await self._erasing.erase(user_id, suppressed=suppressed, deadline=self._deadline)
+
+
+async def get_erase(
+    request: Request, resources: Annotated[Resources, Depends(get_resources)]
+) -> Erase:
+    return Erase(request, resources)
 
 
 async def get_ask(

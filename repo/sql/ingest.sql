@@ -19,5 +19,16 @@ from     staging
 order    by event_id, ctid
 on conflict (event_id) do nothing;
 
+-- name: ingest_suppressed
+-- Rows of the batch that the trigger for suppressed users left out. Whoever has inserted holds a lock
+-- that keeps the list as it was.
+select count(*)
+from   staging
+where  exists (select from suppressed_users)
+and    user_id <> ''
+and    exists (select
+               from   suppressed_users
+               where  digest = sha256(convert_to(user_id, 'UTF8')));
+
 -- name: ingest_is_empty
 select not exists (select from events);
