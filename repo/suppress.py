@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from itertools import chain, repeat
 from typing import NamedTuple
 
 from psycopg2 import errors
@@ -15,8 +16,9 @@ from repo.statements import statements
 
 SQL = statements("suppress")
 
-_PAUSE_S = 0.3
-"""Between two tries, so that those who began to write meanwhile go on."""
+_PATIENCE_S = (0.2, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""How long each try waits, and others wait behind it: the last ones last longer, since where many
+write long transactions there is never a moment without any. As long is the pause after each."""
 
 
 class WritersAtWork(Exception):
@@ -80,15 +82,15 @@ def _digest(user_id: str) -> bytes:
 def _alone(cur: cursor, within_s: float, change: Callable[[], None]) -> None:
     """Change the list while nobody writes events, and have it watched. Raises: WritersAtWork."""
     deadline = time.monotonic() + within_s
-    while True:
-        with suppress(errors.LockNotAvailable), _transaction(cur):
-            cur.execute(SQL["suppress_lock"])
+    for patience_s in chain(_PATIENCE_S, repeat(_PATIENCE_S[-1])):
+        with suppress(errors.LockNotAvailable, errors.DeadlockDetected), _transaction(cur):
+            cur.execute(SQL["suppress_lock"], {"patience_ms": int(patience_s * 1000)})
             change()
             _watch(cur)
             return
-        if time.monotonic() + _PAUSE_S > deadline:
+        if time.monotonic() + 2 * patience_s > deadline:
             raise WritersAtWork
-        time.sleep(_PAUSE_S)
+        time.sleep(patience_s)
 
 
 @contextmanager

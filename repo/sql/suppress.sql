@@ -6,7 +6,7 @@ where  not exists (select from suppressed_users where suppressed_users.digest = 
 
 -- name: suppress_lock
 -- Once it is had nobody is in the middle of writing events. Whoever begins to write waits behind it.
-set local lock_timeout = '200ms';
+set local lock_timeout = %(patience_ms)s;
 lock table events in share row exclusive mode;
 
 -- name: suppress_add

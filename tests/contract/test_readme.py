@@ -38,8 +38,9 @@ def test_no_setting_is_told_that_is_none() -> None:
 
 
 def test_each_endpoint_is_told() -> None:
-    for path in create_app(Settings()).openapi()["paths"]:
-        assert f"`GET {path}`" in TEXT, f"describe {path} under Endpoints"
+    for path, operations in create_app(Settings()).openapi()["paths"].items():
+        for method in operations:
+            assert f"`{method.upper()} {path}`" in TEXT, f"describe {path} under Endpoints"
 
 
 @pytest.mark.parametrize("command", cli.commands.values(), ids=lambda command: command.name)

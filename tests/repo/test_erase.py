@@ -151,7 +151,7 @@ class Erasing(Folding):
 def test_no_order_of_what_happens_leaves_a_trace(cluster: Cluster) -> None:
     machine = type("Erasing", (Erasing,), {"cluster": cluster})
     found_is_told_at_once = [Phase.explicit, Phase.reuse, Phase.generate]
-    shorter = settings(max_examples=12, stateful_step_count=15, phases=found_is_told_at_once)
+    shorter = settings(max_examples=8, stateful_step_count=15, phases=found_is_told_at_once)
     run_state_machine_as_test(machine, settings=shorter)
 
 
