@@ -92,10 +92,8 @@ class _Erasure:
     horizon: int | None
     slots: set[int] = field(default_factory=set)
     """In which there was anything of the user."""
-    known: set[int] = field(default_factory=set)
-    """Of rollups, and of events that there are."""
-    unknown: set[int] = field(default_factory=set)
-    """Of rollups, and of events that were dropped."""
+    dropped: set[int] = field(default_factory=set)
+    """Those of before the horizon."""
     taken: list[Taken] = field(default_factory=list)
 
     def done(self, *, suppressed: bool) -> Receipt:
@@ -132,21 +130,20 @@ class _Erasure:
             self.taken.append(taken)
             given = {"version": each.version, "is_sealed": bool(taken.spans)}
             self.cur.execute(SQL["erase_version"], {"generation": each.generation, **given})
-        self.slots |= self.unknown
+        self.slots |= self.dropped
 
     def _dropped(self, taking: Taking, each: _Generation) -> Iterator[tuple[Key, int]]:
         """Slots of before the horizon that the user is in: there may be no events to tell."""
         if self.horizon is None or each.first_slot is None:
             return
         for slot in taking.slots_before(Span(each.first_slot, self.horizon)):
-            self.unknown.add(slot)
+            self.dropped.add(slot)
             yield (slot, ALL), 0
 
     def _counts(self, cur: cursor, each: _Generation) -> Iterator[tuple[Key, int]]:
         given = {"generation": each.generation, "user_id": self.user_id}
         cur.execute(SQL["erase_counts"], given)
         for slot, name_id, count in cur:
-            self.known.add(slot)
             yield (slot, name_id), count
 
     def _delete_events(self) -> int:
@@ -177,7 +174,6 @@ class _Erasure:
 
     def _receipt(self, events: int, days: int, *, suppressed: bool) -> Receipt:
         salt = secrets.token_hex(16)
-        unknown = self.unknown - self.known
         values: dict[str, Any] = {
             "events": events,
             "slots": sum(len(taken.slots) for taken in self.taken),
@@ -186,7 +182,7 @@ class _Erasure:
             "first_month": _first_day(min(self.slots, default=None)),
             "last_month": _first_day(max(self.slots, default=None)),
             "suppressed": suppressed,
-            "unknown_before": slot_start(self.horizon) if self.horizon and unknown else None,
+            "unknown_before": slot_start(self.horizon) if self.horizon and self.dropped else None,
         }
         proof = hashlib.sha256(f"{salt}{self.user_id}".encode()).digest()
         self.cur.execute(SQL["erase_receipt"], {**values, "proof": proof})

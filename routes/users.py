@@ -13,7 +13,7 @@ from routes.errors import PROBLEMS, refuse_repeated
 from routes.paths import USER
 from services.dependencies import Erase, get_admin, get_erase
 
-_HISTORY = b"/events"
+_HISTORY = "/events"
 
 
 class Erasure(Parameters):
@@ -31,7 +31,8 @@ async def refuse_history(request: Request) -> None:
 
     Raises: HTTPException.
     """
-    if request.scope["raw_path"].endswith(_HISTORY):
+    path, user_id = request.scope["raw_path"].decode(), request.path_params["user_id"]
+    if path.endswith(_HISTORY) and user_id.endswith(_HISTORY):
         raise HTTPException(405, headers={"Allow": "GET"})
 
 

@@ -103,7 +103,13 @@ def test_nobody_is_called_so(service: httpx.Client, admin: dict[str, str], user:
 
 @pytest.mark.parametrize(
     ("path", "user"),
-    [("a/b", "a/b"), ("a%2Fb", "a/b"), ("a%2Fevents", "a/events"), ("%20", " "), ("%25", "%")],
+    [
+        ("a/b", "a/b"),
+        ("a%2Fb", "a/b"),
+        ("a%2Fevents", "a/events"),
+        ("events", "events"),
+        ("%25", "%"),
+    ],
 )
 def test_a_user_may_be_called_anything(
     service: httpx.Client, conn: connection, admin: dict[str, str], path: str, user: str
