@@ -201,10 +201,12 @@ def test_lists_of_two_who_work_at_once_are_both_kept(database_url: str, conn: co
         return thread
 
     execute(conn, "begin; lock table events in share row exclusive mode")
-    both = [run(lambda repo: repo.remove(["first"], 10)), run(lambda repo: repo.add(["u"], 10))]
-    wait_until(lambda: waiting(conn) > 0, within_s=5)
+    adding = run(lambda repo: repo.add(["u"], 10))
+    wait_until(lambda: waiting(conn) == 1, within_s=5)
+    removing = run(lambda repo: repo.remove(["first"], 10))
+    wait_until(lambda: waiting(conn) == 2, within_s=5)
     execute(conn, "commit")
-    for thread in both:
+    for thread in (adding, removing):
         thread.join()
     insert(conn, ("first", "view", NOON), ("u", "view", NOON))
     assert users(conn) == ["first"]
