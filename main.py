@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from commands.demo import demo
+from commands.erase import erase
 from commands.keys import keys
 from commands.load import load
 from commands.migrate import migrate
@@ -49,7 +50,7 @@ def cli() -> None:
     """Exact, fresh answers about a platform's events."""
 
 
-for command in (serve, migrate, load, demo, rollup, verify, retain, keys):
+for command in (serve, migrate, load, demo, rollup, verify, erase, retain, keys):
     cli.add_command(command)
 
 if __name__ == "__main__":

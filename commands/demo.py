@@ -39,7 +39,7 @@ def demo(events: int, days: int, users: int | None, seed: int, if_empty: bool) -
 def _inserted(repo: IngestRepo, batch: list[Event]) -> int:
     """Raises: click.ClickException."""
     try:
-        return repo.insert(batch)
+        return repo.insert(batch).inserted
     except EventsExpired as exc:
         raise click.ClickException(f"{exc}: use fewer --days") from exc
 

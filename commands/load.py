@@ -195,9 +195,10 @@ class _RejectedPaths:
 
 def _tell(path: Path, report: Report, rejected: RejectedFile) -> None:
     refused = report.rejected.total()
+    suppressed = f"suppressed {report.suppressed:,}, " if report.suppressed else ""
     click.echo(
         f"{path}: read {report.read:,}, inserted {report.inserted:,}, "
-        f"already there {report.present:,}, rejected {refused:,}"
+        f"already there {report.present:,}, {suppressed}rejected {refused:,}"
     )
     for reason, count in report.rejected.most_common():
         click.echo(f"  {count:,} rejected: {reason}")

@@ -52,3 +52,7 @@ class StoredEvents(BaseModel):
         description="Events whose event_id was stored before or came before in the request; the "
         "first of an id counts, whatever the others say."
     )
+    refused: int = Field(
+        default=0,
+        description="Events of users who were erased and are suppressed; not there if there are none.",
+    )

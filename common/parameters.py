@@ -3,10 +3,19 @@
 import re
 from contextlib import suppress
 from datetime import UTC, date, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
+from common.errors import refuse
 from utils.periods import parse_last
 from utils.timebuckets import Range
 from utils.zones import zone_names
@@ -73,6 +82,19 @@ def _at_most_bytes(limit: int) -> AfterValidator:
         return text
 
     return AfterValidator(check)
+
+
+class Parameters(BaseModel):
+    """What a request says beside its path: it cannot change, and all of it must be known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_all_parameters(cls, given: Any) -> Any:
+        if isinstance(given, dict) and set(given) - set(cls.model_fields):
+            raise refuse("(unknown)", f"only these are allowed: {', '.join(cls.model_fields)}")
+        return given
 
 
 Moment = Annotated[

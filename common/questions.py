@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from common.errors import InvalidCursor, refuse
 from common.parameters import (
@@ -18,6 +18,7 @@ from common.parameters import (
     EventNames,
     LastText,
     Moment,
+    Parameters,
     UserId,
     Zone,
 )
@@ -43,10 +44,8 @@ _MONTH = 32  # days, with the one that the first day may begin on elsewhere
 _LONGER = timedelta(days=8)  # than another, a quarter or a year can be
 
 
-class Question(BaseModel):
-    """What every question shares: it cannot change, and knows all of its parameters."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+class Question(Parameters):
+    """What every question shares."""
 
     name: ClassVar[str]
 
@@ -57,13 +56,6 @@ class Question(BaseModel):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _knows_all_parameters(cls, given: Any) -> Any:
-        if isinstance(given, dict) and set(given) - set(cls.model_fields):
-            raise refuse("(unknown)", f"only these are allowed: {', '.join(cls.model_fields)}")
-        return given
 
     @property
     def months(self) -> tuple[int, int] | None:

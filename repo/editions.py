@@ -1,4 +1,4 @@
-"""Editions of months: what late events have changed, and when."""
+"""What has changed the past: late events, month by month, and erasures."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,12 +31,14 @@ class Editions:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a worker finds when it looks."""
+class Past:
+    """What is to be known of it."""
 
-    editions: Editions | None
+    erasure: str
+    """The last one; before the first, nothing."""
+    editions: Editions | None = None
     """None where late events are not counted: without rollups, and while very many are folded."""
-    waits_since: datetime | None
+    waits_since: datetime | None = None
     """The last fold, if events have come in that it did not take."""
 
 
@@ -47,17 +49,19 @@ class EditionsRepo:
         self.connection = connection
 
     @with_cursor
-    def get_editions(self, cur: Cursor, known: Editions | None) -> Seen:
+    def get_past(self, cur: Cursor, known: Editions | None) -> Past:
         """What is so now; `known` is what was known before."""
+        cur.execute(SQL["editions_erasure"])
+        (erasure,) = cur.fetchone() or ("",)
         state = read_state(cur)
         if state is None:
-            return Seen(None, None)
+            return Past(erasure)
         waits_since = state.folded.end if _waits(cur, state) else None
         if state.is_sweeping:
-            return Seen(None, waits_since)
+            return Past(erasure, None, waits_since)
         if known is None or known.lineage != state.lineage:
             known = Editions(state.lineage, -1, {})
-        return Seen(_newer(cur, known), waits_since)
+        return Past(erasure, _newer(cur, known), waits_since)
 
 
 def _newer(cur: Cursor, known: Editions) -> Editions:

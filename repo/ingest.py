@@ -46,6 +46,14 @@ class Event(NamedTuple):
     properties: str
 
 
+class Inserted(NamedTuple):
+    """What became of a batch; the other events were there already."""
+
+    inserted: int
+    suppressed: int
+    """Of users who were erased, and whose events are not to come back."""
+
+
 class EventsRefused(Exception):
     """PostgreSQL takes none of the batch, since one event of it cannot be stored."""
 
@@ -82,7 +90,7 @@ class IngestRepo:
     def __init__(self, conn: connection) -> None:
         self._conn = conn
 
-    def insert(self, events: Iterable[Event]) -> int:
+    def insert(self, events: Iterable[Event]) -> Inserted:
         """Store those whose event_id is new, and tell how many.
 
         Raises: EventsExpired, EventsRefused, DatabaseUnavailable.
@@ -110,17 +118,17 @@ class SentEventsRepo:
         self._tries: list[str] = []
 
     @in_transaction
-    def insert(self, cur: Cursor, rows: bytes) -> int:
-        """Store the events whose event_id is new, and tell how many; `rows` are of `as_rows`.
+    def insert(self, cur: Cursor, rows: bytes) -> Inserted:
+        """Store the events whose event_id is new; `rows` are of `as_rows`.
 
         A commit whose answer was lost may have stored them: what that try did counts as well.
 
-        Raises: EventsRefused.
+        Raises: EventsExpired, EventsRefused.
         """
         with _refusals():
             stored = _write(cur, rows)
         if self._tries:
-            stored += self._stored_before(cur)
+            stored = stored._replace(inserted=stored.inserted + self._stored_before(cur))
         cur.execute(SQL["ingest_own_id"])
         self._tries += cur.fetchone() or ()
         return stored
@@ -157,13 +165,15 @@ class SentEventsRepo:
         return int(count)
 
 
-def _write(cur: cursor, rows: bytes) -> int:
-    """How many were new. Raises: EventsExpired."""
+def _write(cur: cursor, rows: bytes) -> Inserted:
+    """Raises: EventsExpired."""
     cur.execute(SQL["ingest_staging"])
     cur.copy_expert(SQL["ingest_copy"], io.BytesIO(rows), _AT_A_TIME)
+    given = cur.rowcount
     _refuse_expired(cur)
     cur.execute(SQL["ingest_insert"])
-    return cur.rowcount
+    inserted = cur.rowcount
+    return Inserted(inserted, _suppressed(cur) if inserted < given else 0)
 
 
 def _refusal(error: psycopg2.Error) -> EventsRefused:
@@ -196,6 +206,13 @@ def _refuse_expired(cur: cursor) -> None:
     found = cur.fetchall()
     if found:
         raise EventsExpired(found[0][0], [place for _, place in found])
+
+
+def _suppressed(cur: cursor) -> int:
+    """How many of the batch that was just inserted."""
+    cur.execute(SQL["ingest_suppressed"])
+    (count,) = cur.fetchone() or (0,)
+    return int(count)
 
 
 def _line(event: Event) -> str:

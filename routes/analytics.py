@@ -5,7 +5,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from starlette.convertors import Convertor, register_url_convertor
 
 from common.answers import (
     ActiveUsersAnswer,
@@ -19,22 +18,8 @@ from common.parameters import UserId
 from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents, UserEventsQuery
 from repo.events import EventsRepo
 from routes.errors import PROBLEMS, refuse_repeated
+from routes.paths import USER
 from services.dependencies import Ask, get_ask, get_events_repo, get_reader
-
-
-class _Text(Convertor[str]):
-    """Any text, slashes and line breaks too: it is up to the platform how users are called."""
-
-    regex = "(?s:.*)"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
-
-
-register_url_convertor("text", _Text())
 
 Asking = Annotated[Ask, Depends(get_ask)]
 Events = Annotated[EventsRepo, Depends(get_events_repo)]
@@ -88,7 +73,7 @@ async def _user_events(
         raise RequestValidationError(faults) from None
 
 
-@router.get("/users/{user_id:text}/events", responses=_forms(UserEventsAnswer))
+@router.get(f"{USER}/events", responses=_forms(UserEventsAnswer))
 async def user_events(
     question: Annotated[UserEvents, Depends(_user_events)], ask: Asking, repo: Events
 ) -> Response:

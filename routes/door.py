@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from routes import analytics, events, health, metrics
+from routes import analytics, events, health, metrics, users
 from routes.errors import Problem, add_error_handlers
 from routes.hot_path import HotPath
 from routes.middleware import HeadAsGet, ReadableUrl, RequestContext
@@ -43,7 +43,7 @@ def open_door(app: FastAPI, origins: list[str]) -> None:
 
     Pages of `origins` may ask from browsers.
     """
-    for room in (analytics, events, health, metrics):
+    for room in (analytics, users, events, health, metrics):
         app.include_router(room.router)
     add_error_handlers(app)
     for middleware in (HotPath, HeadAsGet, ReadableUrl):  # the last is outermost

@@ -20,6 +20,7 @@ MEDIA_TYPE = "application/problem+json"
 _QUESTIONS = (EventCounts, TopEvents, ActiveUsers, UserEventsQuery)
 _REPEATABLE = {"event"}
 _SINGLE = {field for question in _QUESTIONS for field in question.model_fields} - _REPEATABLE
+_SINGLE |= {"suppress"}
 
 _DETAILS = {
     404: "There is nothing at this path; /docs lists what there is.",

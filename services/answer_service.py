@@ -23,7 +23,7 @@ from utils.tracing import span
 
 CacheResult = Literal["hit", "miss", "stale"]
 
-_VERSION = 3  # of the form of pages and answers; a new one leaves the old pages to expire
+_VERSION = 4  # of the form of pages and answers; a new one leaves the old pages to expire
 _NO_LIMITS = Limits()
 _LOOK_AGAIN_S = 0.02
 _SIGN_OF_LIFE_S = 0.3
@@ -87,11 +87,12 @@ class AnswerService:
         return f"{self._prefix}:{name}:{form}:{'gzip' if compressed else 'plain'}:{fingerprint}"
 
     def current(self, asked: Asked) -> Asked:
-        """The same question, to be looked for in the present edition."""
-        if asked.months is None:
+        """The same question, to be looked for in the present edition, since the last erasure."""
+        edition = self._editions.of(asked.months) if asked.months else None
+        erasure = self._editions.erasure
+        if edition == asked.edition and erasure == asked.erasure:
             return asked
-        edition = self._editions.of(asked.months)
-        return asked if edition == asked.edition else replace(asked, edition=edition)
+        return replace(asked, edition=edition, erasure=erasure)
 
     async def look_up(self, key: str, visit: Visit) -> Found | None:
         """What the cache says; None while Redis is away.
@@ -124,16 +125,23 @@ class AnswerService:
         try:
             return Served(await self._page(asked, visit, found), "miss", found)
         except DatabaseError:
-            if found is None or found.page is None:
+            page = await self._still_kept(asked) if found and found.page else None
+            if page is None:
                 raise
             cache_requests("stale").inc()
-            return Served(found.page, "stale", found)
+            return Served(page, "stale", found)
 
     async def close(self) -> None:
         """Nobody waits for what is still being renewed."""
         for task in self._refreshing:
             task.cancel()
         await asyncio.gather(*self._refreshing, return_exceptions=True)
+
+    async def _still_kept(self, asked: Asked) -> Page | None:
+        """What an erasure has dropped since it was found is not served."""
+        with suppress(CacheFailed):
+            return await self._cache.page(self.current(asked).key)
+        return None
 
     def _overlooks(self, visit: Visit) -> bool:
         return visit.fresh or not self._policy.enabled

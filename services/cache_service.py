@@ -6,6 +6,7 @@ It helps and is never needed: whatever fails here, answers are computed.
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from itertools import count
 from secrets import token_hex
@@ -27,6 +28,10 @@ Verdict = Literal["hit", "miss", "rate", "slots"]
 _FLIGHT_MS = 1_000  # without a sign of life whoever computes a page is taken for dead
 _MOMENTS = 39  # bytes that settle.lua puts before a page
 _LARGEST = 8 * 2**20
+_ABOUT_USERS = ("user_events",)
+"""Questions whose answers tell of one user."""
+_AT_ONCE = 1_000  # keys that are looked at
+_FORGOTTEN = "analytics:forgotten"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,8 @@ class CacheService:
         self._stale_ms = stale_s * 1000
         self._breaker = Breaker(failures=3, first_s=0.5, longest_s=2)
         self._look_up = Script(_script("look_up"), keys=4)
-        self._settle = Script(_script("settle"), keys=3)
+        self._settle = Script(_script("settle"), keys=4)
+        self._forget = Script(_script("forget"), keys=1)
         self._renew = Script(_script("renew"), keys=1)
         self._tokens = count()
         self._process = token_hex(8)
@@ -117,7 +123,7 @@ class CacheService:
         """
         stored = msgspec.msgpack.encode(page) if page else b""
         fresh_ms = page.fresh_s * 1000 if page and len(stored) <= _LARGEST else 0
-        keys = (page.key if page else key, _flight(key), _slots(limits))
+        keys = (page.key if page else key, _flight(key), _slots(limits), _FORGOTTEN)
         kept_ms = fresh_ms + self._stale_ms
         told = (found.token, stored if fresh_ms else b"", fresh_ms, kept_ms, found.now_ms)
         await self._within("settle", lambda: self._writing.run(self._settle, *keys, *told))
@@ -126,6 +132,30 @@ class CacheService:
         """A sign of life of whoever computes the page. Raises: CacheFailed."""
         told = (_flight(key), token, _FLIGHT_MS)
         await self._within("renew", lambda: self._writing.run(self._renew, *told))
+
+    async def page(self, key: str) -> Page | None:
+        """The page of this key, fresh or not. Raises: CacheFailed."""
+        stored = await self._within("look_up", lambda: self._reading.call("GET", key))
+        return _decoded(key, stored) if stored else None
+
+    async def forget_users(self) -> None:
+        """Drop all answers about users, of whatever database, and those that are computed now.
+
+        Raises: CacheFailed.
+        """
+        lasts_ms = 2 * self._request_ms
+        await self._within("forget", lambda: self._writing.run(self._forget, _FORGOTTEN, lasts_ms))
+        for name in _ABOUT_USERS:
+            await self._within("forget", partial(self._drop, f"analytics:*:{name}:*"))
+
+    async def _drop(self, pattern: str) -> None:
+        at = b"0"
+        while True:
+            at, keys = await self._writing.call("SCAN", at, "MATCH", pattern, "COUNT", _AT_ONCE)
+            if keys:
+                await self._writing.call("UNLINK", *keys)
+            if at == b"0":
+                return
 
     async def ping(self) -> None:
         """Raises: CacheFailed."""

@@ -109,8 +109,9 @@ def respond(
 
 
 def receipt(stored: Stored, found: Found | None, limits: Limits) -> PageResponse:
-    """What was stored."""
-    body = msgspec.json.encode(stored)
+    """What was stored; `refused` is told where there were any."""
+    counts = {"accepted": stored.accepted, "duplicates": stored.duplicates}
+    body = msgspec.json.encode(counts | ({"refused": stored.refused} if stored.refused else {}))
     told = {
         "Cache-Control": "no-store",
         "Content-Type": "application/json",

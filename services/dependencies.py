@@ -9,6 +9,7 @@ from fastapi.security import HTTPBearer
 
 from common.answers import Answer
 from common.questions import Question
+from common.receipts import Receipt
 from config.database import Connection, get_connection
 from repo.api_keys import ApiKey, Scope
 from repo.events import EventsRepo
@@ -54,6 +55,7 @@ def _holder(scope: Scope) -> Callable[..., Coroutine[Any, Any, ApiKey | None]]:
 
 get_reader = _holder("read")
 get_writer = _holder("write")
+get_admin = _holder("admin")
 
 
 class Ask:
@@ -92,6 +94,7 @@ class Ask:
             key,
             question.months,
             None,
+            "",
             form,
             compressed,
             partial(_answer, repo_type, method.__name__, question),
@@ -132,6 +135,24 @@ async def get_ingest(
     key: Annotated[ApiKey | None, Depends(get_writer)],
 ) -> Ingest:
     return Ingest(request, resources, key)
+
+
+class Erase:
+    """Erases a user while the request has time."""
+
+    def __init__(self, request: Request, resources: Resources) -> None:
+        self._erasing = resources.erasing
+        self._deadline = request.state.began + resources.request_s
+
+    async def __call__(self, user_id: str, *, suppressed: bool) -> Receipt:
+        """Raises: TooSlow, Busy, DatabaseUnavailable."""
+        return await self._erasing.erase(user_id, suppressed=suppressed, deadline=self._deadline)
+
+
+async def get_erase(
+    request: Request, resources: Annotated[Resources, Depends(get_resources)]
+) -> Erase:
+    return Erase(request, resources)
 
 
 async def get_ask(

@@ -3,12 +3,14 @@
 Late events change the months that they fall in. The folder counts these changes, in PostgreSQL and
 in the transaction that makes them; each worker looks for them again and again, and they are a part
 of the key that an answer is kept under. So nothing has to be deleted, and nothing can be forgotten.
+The last erasure is in the same way a part of all other keys.
 """
 
 import asyncio
 import time
 from contextlib import suppress
 from datetime import datetime
+from secrets import token_hex
 from typing import NoReturn
 
 from common.metrics import TAIL_SECONDS
@@ -30,6 +32,8 @@ class Editions:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: Known | None = None
+        self.erasure = f"unknown-{token_hex(8)}"
+        """The last one that this worker knows of; until it does, nobody shares its answers."""
         self._tokens: dict[Months, str | None] = {}
         self._waits = _Waits()
 
@@ -45,16 +49,18 @@ class Editions:
         """Look again and again. While PostgreSQL is away nothing changes."""
         while True:
             with suppress(DatabaseError):
-                await self._look()
+                await self.look()
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Raises: DatabaseError."""
         connection = get_connection(self._database, time.monotonic() + _WITHIN_S)
         repo = EditionsRepo(connection)
-        seen = await connection.run(lambda: repo.get_editions(self._known))
-        waited_s = self._waits.seconds(seen.waits_since)
+        past = await connection.run(lambda: repo.get_past(self._known))
+        self.erasure = past.erasure
+        waited_s = self._waits.seconds(past.waits_since)
         TAIL_SECONDS.set(waited_s)
-        known = seen.editions if waited_s < _AT_WORK_S else None
+        known = past.editions if waited_s < _AT_WORK_S else None
         if known != self._known:
             self._known, self._tokens = known, {}
 

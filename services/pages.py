@@ -53,6 +53,8 @@ class Asked:
     """The months that the answer depends on; None where they move with time."""
     edition: str | None
     """Of these months, as far as this worker knows; None where late events are not watched."""
+    erasure: str
+    """The last one that this worker knows of: what it changed is kept under no edition."""
     form: Format
     compressed: bool
     answer: Callable[[Connection], Answer[Any]]
@@ -62,7 +64,7 @@ class Asked:
         return self.key_in(self.edition)
 
     def key_in(self, edition: str | None) -> str:
-        return f"{self.plain_key}:{edition}" if edition else self.plain_key
+        return f"{self.plain_key}:{edition or self.erasure}"
 
 
 def write(asked: Asked, answer: Answer[Any], *, compute_s: float, fresh_s: int) -> Page:

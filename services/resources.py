@@ -4,14 +4,14 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from pydantic import SecretStr
 
 from common.metrics import Publisher, published
-from config.database import Database
+from config.database import Database, DatabaseError
 from config.settings import Settings
 from repo.api_keys import ApiKey
 from services.answer_service import AnswerService, Policy
@@ -19,6 +19,7 @@ from services.auth import KeyRing
 from services.cache_service import CacheService, Limits
 from services.delivery import Known, Looks
 from services.editions import Editions
+from services.erase import Erasing
 from services.ingest.service import IngestService
 from services.memory import Memory
 from services.readiness import Readiness
@@ -39,6 +40,7 @@ class Resources:
     cache: CacheService
     answers: AnswerService
     ingest: IngestService
+    erasing: Erasing
     keys: KeyRing
     readiness: Readiness
     memory: Memory[Looks, Known]
@@ -60,7 +62,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         questions = settings.query_database_url
         url = questions.get_secret_value() if questions else endpoints.database_url
         database = await stack.enter_async_context(_pool(settings, url))
-        cache = _cache(settings, endpoints.redis_url)
+        cache = open_cache(settings, endpoints.redis_url)
         stack.push_async_callback(cache.close)
         identity, policy = database_identity(url), _policy(settings)
         editions = await stack.enter_async_context(_editions(settings, url))
@@ -73,6 +75,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             cache,
             answers,
             ingest,
+            Erasing(endpoints.database_url, cache, editions),
             await stack.enter_async_context(ring),
             Readiness(database, cache, within_s=settings.request_timeout_s),
             Memory(_REMEMBERED),
@@ -101,6 +104,8 @@ async def _editions(settings: Settings, url: str) -> AsyncIterator[Editions]:
     database = open_database(settings, url, 1, "analytics-editions")
     editions = Editions(database)
     try:
+        with suppress(DatabaseError):
+            await editions.look()
         async with _running(editions.keep()):
             yield editions
     finally:
@@ -118,7 +123,7 @@ def _ingest(settings: Settings, url: str, cache: CacheService) -> Iterator[Inges
         database.close()
 
 
-def _cache(settings: Settings, url: str) -> CacheService:
+def open_cache(settings: Settings, url: str) -> CacheService:
     return CacheService(
         url,
         settings.cache_timeout_s,

@@ -1,6 +1,7 @@
 """Numbers for SQL readers: the days of each declared zone, counted soon after they change."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -9,12 +10,14 @@ from psycopg2.extensions import cursor
 
 from common.questions import ActiveUsers
 from config.database import Cursor
-from repo.rollups.rolled import Rolled
+from repo.rollups.memory import Memory
+from repo.rollups.rolled import MEMORY, Rolled
 from repo.rollups.state import State
 from repo.sources import Count
 from repo.statements import statements
 from utils.slots import slot_start
 from utils.timebuckets import Range, day_start, local_day
+from utils.zones import zone, zone_names
 
 SQL = statements("numbers")
 
@@ -31,9 +34,7 @@ def mark(cur: cursor, zones: Iterable[ZoneInfo], slots: Iterable[int], now: date
     moments = [slot_start(slot) for slot in slots]
     for tz in zones:
         today = local_day(now, tz)
-        touched = {local_day(moment, tz) for moment in moments}
-        due = {day + n * _DAY for day in touched for n in range(_REACH)}
-        _mark(cur, tz, [day for day in due if day <= today])
+        _mark(cur, tz, [day for day in _reached(moments, tz) if day <= today])
 
 
 def mark_behind(cur: cursor, zones: Iterable[ZoneInfo], first_slot: int, now: datetime) -> None:
@@ -55,6 +56,12 @@ def forget_others(cur: cursor, zones: Iterable[ZoneInfo]) -> None:
     cur.execute(SQL["numbers_forget"], {"zones": [tz.key for tz in zones]})
 
 
+def _reached(moments: Iterable[datetime], tz: ZoneInfo) -> set[date]:
+    """The days that count what occurred at these moments."""
+    touched = {local_day(moment, tz) for moment in moments}
+    return {day + n * _DAY for day in touched for n in range(_REACH)}
+
+
 def _days(tz: ZoneInfo, first_slot: int, now: datetime) -> list[date]:
     first, today = local_day(slot_start(first_slot), tz), local_day(now, tz)
     return [first + n * _DAY for n in range((today - first).days + 1)]
@@ -68,17 +75,66 @@ def _mark(cur: cursor, tz: ZoneInfo, days: Sequence[date]) -> None:
 def count_due(cur: Cursor, state: State) -> int:
     """Count some of the days that are due; tell how many."""
     cur.as_of = max(cur.as_of, state.folded.end)  # as questions do: clocks may be put back
-    most = max(1, min(_AT_ONCE, _ROWS_AT_ONCE // (state.names + 1)))
-    cur.execute(SQL["numbers_take"], {"most": most})
+    cur.execute(SQL["numbers_take"], {"most": _most(state)})
     due = [(zone, day) for zone, day in cur]
     if due:
-        _count(cur, state, due[0][0], sorted(day for _, day in due))
+        _count(cur, state, due[0][0], sorted(day for _, day in due), MEMORY)
     return len(due)
 
 
-def _count(cur: Cursor, state: State, zone: str, due: list[date]) -> None:
+def _most(state: State) -> int:
+    """Days at a time."""
+    return max(1, min(_AT_ONCE, _ROWS_AT_ONCE // (state.names + 1)))
+
+
+def counted_in(cur: cursor, slots: Iterable[int]) -> dict[str, list[date]]:
+    """For each zone the days that have numbers, and count what occurred in these slots; in order.
+
+    Zones that nobody knows any more are forgotten.
+    """
+    cur.execute(SQL["numbers_zones"])
+    names = [name for (name,) in cur]
+    known = [zone(name) for name in names if name in zone_names()]
+    if len(known) < len(names):
+        forget_others(cur, known)
+    moments = [slot_start(slot) for slot in slots]
+    return {tz.key: _counted(cur, tz, list(_reached(moments, tz))) for tz in known}
+
+
+def _counted(cur: cursor, tz: ZoneInfo, days: list[date]) -> list[date]:
+    cur.execute(SQL["numbers_counted"], {"zone": tz.key, "days": days})
+    return [day for (day,) in cur]
+
+
+def recount(cur: Cursor, state: State, days: Mapping[str, list[date]]) -> None:
+    """Count these days of zones anew, within a transaction that may yet fail."""
+    cur.as_of = max(cur.as_of, state.folded.end)
+    memory = Memory()  # nobody else must come to know what is not committed
+    for name, of_zone in days.items():
+        for part in _parts(of_zone, _most(state)):
+            cur.execute(SQL["numbers_done"], {"zone": name, "days": part})
+            _count(cur, state, name, part, memory)
+
+
+def clear(cur: cursor, days: Mapping[str, list[date]]) -> None:
+    """Take the numbers of these days away until they are counted."""
+    for name, of_zone in days.items():
+        cur.execute(SQL["numbers_clear"], {"zone": name, "days": of_zone})
+        cur.execute(SQL["numbers_clear_users"], {"zone": name, "days": of_zone})
+        _mark(cur, zone(name), of_zone)
+
+
+def _parts(days: list[date], most: int) -> Iterator[list[date]]:
+    """Runs of days, each within so many."""
+    while days:
+        end = bisect_left(days, days[0] + most * _DAY)
+        yield days[:end]
+        days = days[end:]
+
+
+def _count(cur: Cursor, state: State, zone: str, due: list[date], memory: Memory) -> None:
     question = ActiveUsers(start=due[0], end=due[-1] + _DAY, tz=zone)
-    source = Rolled(cur, question, state, guarded=False)
+    source = Rolled(cur, question, state, guarded=False, memory=memory)
     ranges = [Range(*(day_start(edge, question.zone) for edge in (day, day + _DAY))) for day in due]
     by_name = source.by_name([asked.until(cur.as_of) for asked in ranges])
     _write_events(cur, zone, list(zip(due, by_name, strict=True)))

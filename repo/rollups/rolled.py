@@ -15,7 +15,7 @@ from repo.rollups.unions import Tally, Unions
 from repo.sources import Count, Counted, Top
 from utils.timebuckets import Interval, Range, first_day
 
-_MEMORY = Memory()
+MEMORY = Memory()
 _NAME_IDS = NameIds()
 _UNIONS = Unions()
 
@@ -26,10 +26,17 @@ class Rolled:
     kind = "rollups"
 
     def __init__(
-        self, cur: Cursor, question: Ranged, state: State, *, guarded: bool = True
+        self,
+        cur: Cursor,
+        question: Ranged,
+        state: State,
+        *,
+        guarded: bool = True,
+        memory: Memory = MEMORY,
     ) -> None:
         """Guarded, it refuses what is too much to read."""
         self._guarded = guarded
+        self._memory = memory
         self._cur = cur
         self._question = question
         self._state = state
@@ -88,7 +95,7 @@ class Rolled:
     def _reader(self, *, each: bool = False) -> Reader:
         cur, state, question = self._cur, self._state, self._question
         names = Names(cur, state, question.names, _NAME_IDS, each=each)
-        return Reader(cur, state, _MEMORY, names, question, guarded=self._guarded)
+        return Reader(cur, state, self._memory, names, question, guarded=self._guarded)
 
 
 def _by_events(tallies: Mapping[str, Tally]) -> list[tuple[str, Tally]]:

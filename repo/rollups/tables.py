@@ -1,8 +1,8 @@
-"""Writing slots and sealed spans: what is added is merged into what is there."""
+"""Reading and writing slots and sealed spans: what is added is merged into what is there."""
 
 import io
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from psycopg2.extensions import cursor
@@ -32,12 +32,25 @@ def edges(spans: Iterable[Span]) -> dict[str, list[int]]:
 def add_slots(cur: cursor, generation: int, deltas: dict[Key, Delta]) -> None:
     """Changes the deltas to what the rows hold then."""
     slots = sorted({slot for slot, _ in deltas})
-    given = {"generation": generation, "slots": slots}
-    for slot, name_id, events, users in decode(copied(cur, SQL["fold_read_slots"], given), "iiqb"):
-        if delta := deltas.get((slot, name_id)):
+    for key, events, users in read_slots(cur, generation, slots):
+        if delta := deltas.get(key):
             delta.add(events, BitMap.deserialize(users))
-    rows = ((*key, delta.events, delta.users.serialize()) for key, delta in deltas.items())
-    _write(cur, "slots", generation, encode(rows, "iiqb"))
+    write_slots(cur, generation, deltas)
+
+
+def write_slots(cur: cursor, generation: int, rows: Mapping[Key, Delta]) -> None:
+    """Store these in the place of what is there."""
+    written = ((*key, row.events, row.users.serialize()) for key, row in rows.items())
+    _write(cur, "slots", generation, encode(written, "iiqb"))
+
+
+def read_slots(
+    cur: cursor, generation: int, slots: Sequence[int]
+) -> Iterator[tuple[Key, int, bytes]]:
+    """Slots as they are: events, and the set of users as it is stored."""
+    given = {"generation": generation, "slots": slots}
+    for slot, name_id, *row in decode(copied(cur, SQL["fold_read_slots"], given), "iiqb"):
+        yield (slot, name_id), *row
 
 
 def add_spans(cur: cursor, generation: int, version: int, deltas: Mapping[Key, Delta]) -> bool:

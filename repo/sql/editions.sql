@@ -1,3 +1,10 @@
+-- name: editions_erasure
+-- The last one.
+select   erasure_id::text
+from     erasures
+order    by number desc
+limit    1;
+
 -- name: editions_since
 -- Months that changed after a version.
 select month, version

@@ -167,8 +167,11 @@ insert into ahead (generation, occurred_at, event_name, user_id)
 select %(generation)s, occurred_at, event_name, user_id from early;
 
 -- name: fold_users
+-- From the highest ordinal on that was ever given.
 insert into users (user_id, ordinal)
-select user_id, (select coalesce(max(ordinal), 0) from users) + row_number() over ()
+select user_id,
+       greatest((select coalesce(max(ordinal), 0) from users), (select highest from erased_ordinals))
+       + row_number() over ()
 from   (select distinct user_id
         from   fold_batch
         where  user_id <> ''

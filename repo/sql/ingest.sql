@@ -50,6 +50,16 @@ create temporary table checked
 -- name: ingest_check
 copy checked (event_id, user_id, event_name, occurred_at, properties)
 from stdin (encoding 'utf8');
+-- name: ingest_suppressed
+-- Rows of the batch that the trigger for suppressed users left out. Whoever has inserted holds a lock
+-- that keeps the list as it was.
+select count(*)
+from   staging
+where  exists (select from suppressed_users)
+and    user_id <> ''
+and    exists (select
+               from   suppressed_users
+               where  digest = sha256(convert_to(user_id, 'UTF8')));
 
 -- name: ingest_is_empty
 select not exists (select from events)

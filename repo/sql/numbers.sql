@@ -27,6 +27,23 @@ where  numbers_due.zone = first.zone
 and    numbers_due.day < first.day + %(most)s
 returning numbers_due.zone, numbers_due.day;
 
+-- name: numbers_zones
+select distinct zone from day_users order by zone;
+
+-- name: numbers_counted
+-- Those of these days that have numbers.
+select   day
+from     day_users
+where    zone = %(zone)s
+and      day = any(%(days)s::date[])
+order    by day;
+
+-- name: numbers_done
+delete from numbers_due where zone = %(zone)s and day = any(%(days)s::date[]);
+
+-- name: numbers_clear_users
+delete from day_users where zone = %(zone)s and day = any(%(days)s::date[]);
+
 -- name: numbers_clear
 delete from day_events where zone = %(zone)s and day = any(%(days)s::date[]);
 

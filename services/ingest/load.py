@@ -20,12 +20,14 @@ _SHOWN = 2_000
 
 @dataclass(slots=True)
 class Report:
-    """What became of the rows: read = inserted + present + all of rejected."""
+    """What became of the rows: read = inserted + present + suppressed + all of rejected."""
 
     read: int = 0
     inserted: int = 0
     present: int = 0
     """Rows whose event_id was there already."""
+    suppressed: int = 0
+    """Rows of users who were erased, and whose events are not to come back."""
     rejected: Counter[str] = field(default_factory=Counter)
     ended: str | None = None
     """Why the input ended early, if it did."""
@@ -40,6 +42,7 @@ class Stored(NamedTuple):
 
     inserted: int
     present: int
+    suppressed: int
     refused: list[tuple[Line, str]]
 
 
@@ -134,22 +137,23 @@ class Loader:
     def _store(self, rows: list[tuple[Line, Event]]) -> Stored:
         """PostgreSQL has the last word: a batch that it refuses is halved to find the row."""
         try:
-            inserted = self._repo.insert(event for _, event in rows)
+            inserted, suppressed = self._repo.insert(event for _, event in rows)
         except EventsExpired as exc:
             kept = self._store([row for at, row in enumerate(rows) if at not in exc.places])
             expired = [(rows[at][0], str(exc)) for at in sorted(exc.places)]
             return kept._replace(refused=expired + kept.refused)
         except EventsRefused as exc:
             if len(rows) == 1:
-                return Stored(0, 0, [(rows[0][0], str(exc))])
+                return Stored(0, 0, 0, [(rows[0][0], str(exc))])
             middle = len(rows) // 2
             first, second = self._store(rows[:middle]), self._store(rows[middle:])
             return Stored(
                 first.inserted + second.inserted,
                 first.present + second.present,
+                first.suppressed + second.suppressed,
                 first.refused + second.refused,
             )
-        return Stored(inserted, len(rows) - inserted, [])
+        return Stored(inserted, len(rows) - inserted - suppressed, suppressed, [])
 
 
 def _account(pending: "Future[Stored] | None", report: Report, rejected: RejectedFile) -> None:
@@ -159,6 +163,7 @@ def _account(pending: "Future[Stored] | None", report: Report, rejected: Rejecte
     stored = pending.result()
     report.inserted += stored.inserted
     report.present += stored.present
+    report.suppressed += stored.suppressed
     for line, reason in stored.refused:
         _reject(line, reason, report, rejected)
 

@@ -33,6 +33,8 @@ class Stored:
 
     accepted: int
     duplicates: int
+    refused: int = 0
+    """Of users who were erased, and whose events are not to come back."""
 
 
 class IngestService:
@@ -72,6 +74,7 @@ class IngestService:
                 stored = await self._stored(sent, body)
         INGESTED.labels("accepted").inc(stored.accepted)
         INGESTED.labels("duplicate").inc(stored.duplicates)
+        INGESTED.labels("refused").inc(stored.refused)
         return stored
 
     async def _stored(self, sent: Sent, body: bytes) -> Stored:
@@ -98,12 +101,12 @@ def _store(sent: Sent, body: bytes, connection: Connection) -> Stored:
         return Stored(0, 0)
     repo = SentEventsRepo(connection)
     try:
-        accepted = repo.insert(rows)
+        accepted, refused = repo.insert(rows)
     except EventsExpired as exc:
         raise _expired(exc, len(events)) from None
     except EventsRefused:
         raise _refusal(repo, events) from None
-    return Stored(accepted, len(events) - accepted)
+    return Stored(accepted, len(events) - accepted - refused, refused)
 
 
 def _expired(error: EventsExpired, events: int) -> InvalidEvents:

@@ -1,6 +1,6 @@
 -- After a question: store its page, and give back what the request held.
 --
--- KEYS  page, flight, slots
+-- KEYS  page, flight, slots, since when users are forgotten
 -- ARGV  token of the request, the page ('' where there is none), ms it is fresh, ms it is kept,
 --       when the request looked it up, in ms
 local time = redis.call('TIME')
@@ -11,6 +11,13 @@ if redis.pcall('GET', KEYS[2]) == ARGV[1] then
 end
 redis.pcall('ZREM', KEYS[3], ARGV[1])
 if ARGV[2] == '' then
+    return redis.status_reply('OK')
+end
+
+-- An answer that began to be computed before an erasure may tell of who was erased.
+local forgotten = redis.pcall('GET', KEYS[4])
+local until_then = type(forgotten) == 'string' and tonumber(forgotten) or 0
+if until_then <= now and tonumber(ARGV[5]) <= until_then then
     return redis.status_reply('OK')
 end
 

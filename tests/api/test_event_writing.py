@@ -144,9 +144,9 @@ def test_what_a_try_stored_that_was_not_answered_counts(database_url: str) -> No
     )
     rows = as_rows(Event(ID.format(n), "", "view", SOON, "{}") for n in (1, 2, 3, 3))
     repo = SentEventsRepo(get_connection(database, soon()))
-    assert [repo.insert(rows), repo.insert(rows)] == [3, 3]
+    assert [repo.insert(rows), repo.insert(rows)] == [(3, 0), (3, 0)]
     more = rows + as_rows([Event(ID.format(4), "", "view", SOON, "{}")])
-    assert SentEventsRepo(get_connection(database, soon())).insert(more) == 1
+    assert SentEventsRepo(get_connection(database, soon())).insert(more) == (1, 0)
     database.close()
 
 

@@ -115,7 +115,9 @@ class _Inner:
 
     def _writing(self) -> Call:
         answer: list[Any] = []
-        asked = Asked(self._question.name, "key", None, None, "json", False, lambda _: answer[0])
+        asked = Asked(
+            self._question.name, "key", None, None, "", "json", False, lambda _: answer[0]
+        )
 
         async def call() -> None:
             if not answer:

@@ -4,12 +4,18 @@ from typing import Any
 
 import httpx
 import pytest
+from psycopg2.extensions import connection
 
 from config.settings import Settings
 from main import create_app
+from tests.api.test_keys import add_key
 
 DESCRIBED: dict[str, Any] = create_app(Settings()).openapi()
-QUESTIONS = {path: item for path, item in DESCRIBED["paths"].items() if "/analytics/" in path}
+QUESTIONS = {
+    path: item
+    for path, item in DESCRIBED["paths"].items()
+    if "/analytics/" in path and "get" in item
+}
 
 
 @pytest.mark.parametrize("path", QUESTIONS)
@@ -56,6 +62,19 @@ def test_what_is_sent_and_stored_is_described(service: httpx.Client) -> None:
     assert answer.json() == {"accepted": 1, "duplicates": 0}
     stored = operation["responses"]["200"]["content"]["application/json"]["schema"]
     assert_fits(answer.json(), stored)
+
+
+def test_a_receipt_is_described(service: httpx.Client, conn: connection) -> None:
+    operation = DESCRIBED["paths"]["/analytics/users/{user_id}"]["delete"]
+    assert operation["description"]
+    assert all(parameter["description"] for parameter in operation["parameters"])
+    for status in ("401", "403", "422", "503", "504"):
+        assert list(operation["responses"][status]["content"]) == ["application/problem+json"]
+    admin = add_key(conn, "an-admin", "admin")
+    receipt = service.delete("/analytics/users/u", headers=admin)
+    assert_fits(
+        receipt.json(), operation["responses"]["200"]["content"]["application/json"]["schema"]
+    )
 
 
 def assert_fits(value: Any, schema: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ import pytest
 from psycopg2.extensions import connection
 from pyarrow import parquet
 
+from repo.suppress import SuppressionRepo
 from services.ingest.load import size_of
 from tests.events import GIT_HISTORY
 from tests.waiting import wait_until
@@ -100,6 +101,20 @@ def test_one_broken_line_among_good_ones(load: Load, conn: connection, tmp_path:
     assert [json.loads(line) for line in report.read_text().splitlines()] == [
         {"line": 2, "reason": "the line is not valid JSON", "input": '{"event_id": "broken'}
     ]
+
+
+def test_events_of_users_who_are_not_to_come_back_are_counted(
+    load: Load, conn: connection, tmp_path: Path
+) -> None:
+    file = tmp_path / "events.ndjson"
+    file.write_bytes(ndjson(*map(event, range(5))))
+    SuppressionRepo(conn).add(["u1", "u3"], 1)
+    told = ("inserted 3, already there 0", "inserted 0, already there 3")
+    for expected in told:
+        done = load(file)
+        assert done.returncode == 0
+        assert f"read 5, {expected}, suppressed 2, rejected 0" in done.stdout
+    assert stored(conn, "user_id") == ["u0", "u2", "u4"]
 
 
 def test_the_report_of_an_earlier_load_goes_away(load: Load, tmp_path: Path) -> None:

@@ -1,0 +1,164 @@
+"""python main.py erase"""
+
+import asyncio
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import msgspec
+
+from commands._prepare import one_line_errors, prepare
+from config.database import connect
+from config.settings import Settings, load_settings
+from repo.erase import EraseRepo
+from repo.suppress import SuppressionRepo, WritersAtWork
+from services.erase import clear
+from services.resources import open_cache
+from services.servers import servers
+
+_WRITERS_END_WITHIN_S = 60
+_LONGEST = 256
+
+
+@click.command()
+@click.argument("users", nargs=-1)
+@click.option(
+    "--file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file of users, one on each line.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask first.")
+@click.option("--suppress", is_flag=True, help="Leave out their events that come in later, too.")
+@click.option("--unsuppress", is_flag=True, help="Erase nothing: take their later events again.")
+@click.option("--suppressed", is_flag=True, help="Erase nothing: tell how many are suppressed.")
+@one_line_errors
+def erase(
+    users: tuple[str, ...],
+    file: Path | None,
+    yes: bool,
+    suppress: bool,
+    unsuppress: bool,
+    suppressed: bool,
+) -> None:
+    """Erase USERS: their events, and whatever was made of them. Each has a receipt, in order.
+
+    One user after another is erased at once or not at all, while the service runs.
+    """
+    settings = load_settings()
+    if suppress + unsuppress + suppressed > 1:
+        raise click.UsageError("use one of --suppress, --unsuppress and --suppressed")
+    found = [] if suppressed else _checked(users, file)
+    with _work(settings) as work:
+        if suppressed:
+            work.tell_suppressed()
+        elif unsuppress:
+            work.unsuppress(found)
+        else:
+            work.ask(found, yes=yes)
+            work.erase(found, suppress=suppress)
+
+
+def _checked(users: Sequence[str], file: Path | None) -> list[str]:
+    """Each once. Raises: click.UsageError."""
+    found = list(dict.fromkeys([*users, *(_listed(file) if file else ())]))
+    if not found:
+        raise click.UsageError("name the users, or a --file of them")
+    for number, user in enumerate(found, 1):
+        if not _may_be(user):
+            raise click.UsageError(
+                f"user {number} of {len(found)}: a user is 1 to {_LONGEST} bytes of UTF-8 long"
+            )
+    return found
+
+
+def _listed(file: Path) -> Iterator[str]:
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{file} is not UTF-8") from None
+    lines = (line.removesuffix("\r") for line in text.split("\n"))
+    return (line for line in lines if line)
+
+
+def _may_be(user: str) -> bool:
+    """Arguments that are no UTF-8 come with surrogates, which have no bytes."""
+    try:
+        return "\0" not in user and 1 <= len(user.encode()) <= _LONGEST
+    except UnicodeEncodeError:
+        return False
+
+
+class _Work:
+    """On one connection."""
+
+    def __init__(
+        self, erasing: EraseRepo, suppressing: SuppressionRepo, settings: Settings, redis_url: str
+    ) -> None:
+        self._erasing = erasing
+        self._suppressing = suppressing
+        self._settings = settings
+        self._redis_url = redis_url
+
+    def ask(self, users: list[str], *, yes: bool) -> None:
+        """Raises: click.Abort."""
+        if not yes:
+            events = self._erasing.count(users)
+            whom = f"{len(users):,} users" if len(users) > 1 else "1 user"
+            question = f"Erase {whom} with {events:,} events? This cannot be undone."
+            click.confirm(question, abort=True, err=True)
+
+    def erase(self, users: list[str], *, suppress: bool) -> None:
+        """Exits with 1 where the cache cannot be told."""
+        if suppress:
+            self._suppressing.add(users, _WRITERS_END_WITHIN_S)
+        cleared = True
+        for user in users:
+            receipt = self._erasing.erase(user, suppressed=suppress)
+            receipt = replace(receipt, cache_cleared=asyncio.run(self._clear()))
+            click.echo(msgspec.json.encode(receipt))
+            cleared = cleared and receipt.cache_cleared
+        if not cleared:
+            kept_s = self._settings.cache_open_s + self._settings.cache_stale_s
+            click.echo(
+                f"Erased; but Redis cannot be reached, and may keep answers for {kept_s} s, which "
+                "nobody is given. Repeat the command when it can.",
+                err=True,
+            )
+            sys.exit(1)
+
+    def unsuppress(self, users: list[str]) -> None:
+        count = self._suppressing.remove(users, _WRITERS_END_WITHIN_S)
+        click.echo(f"Of {len(users):,} users {count:,} were suppressed, and are not any more.")
+        self.tell_suppressed()
+
+    def tell_suppressed(self) -> None:
+        listed = self._suppressing.get()
+        since = f", the first since {listed.since:%Y-%m-%d %H:%M}Z" if listed.since else ""
+        click.echo(f"{listed.users:,} users are suppressed{since}.")
+
+    async def _clear(self) -> bool:
+        cache = open_cache(self._settings, self._redis_url)
+        try:
+            return await clear(cache)
+        finally:
+            await cache.close()
+
+
+@contextmanager
+def _work(settings: Settings) -> Iterator[_Work]:
+    with servers(settings) as endpoints:
+        if not settings.database_url:
+            prepare(endpoints.database_url)
+        with closing(connect(endpoints.database_url, "analytics-erase")) as conn:
+            conn.autocommit = True
+            repos = EraseRepo(conn), SuppressionRepo(conn)
+            try:
+                yield _Work(*repos, settings, endpoints.redis_url)
+            except WritersAtWork as exc:
+                raise click.ClickException(
+                    "a transaction that writes events goes on and on, and nobody can be suppressed "
+                    "before it ends: nothing was done"
+                ) from exc

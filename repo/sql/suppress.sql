@@ -1,0 +1,37 @@
+-- name: suppress_missing
+-- Those that are not on the list.
+select digest
+from   unnest(%(digests)s::bytea[]) as digest
+where  not exists (select from suppressed_users where suppressed_users.digest = digest.digest);
+
+-- name: suppress_lock
+-- Once it is had nobody is in the middle of writing events. Whoever begins to write waits behind it.
+set local lock_timeout = %(patience_ms)s;
+lock table events in share row exclusive mode;
+
+-- name: suppress_add
+insert into suppressed_users (digest)
+select unnest(%(digests)s::bytea[])
+on conflict do nothing;
+
+-- name: suppress_remove
+delete from suppressed_users where digest = any(%(digests)s::bytea[]);
+
+-- name: suppress_state
+-- How many are on the list, and what its trigger is told.
+select (select count(*) from suppressed_users),
+       pg_current_xact_id()::text,
+       system_identifier::text
+from   pg_control_system();
+
+-- name: suppress_count
+select count(*), min(since) from suppressed_users;
+
+-- name: suppress_watch
+create or replace trigger events_suppressed
+    before insert on events
+    for each row when (new.user_id <> '')
+    execute function leave_out_suppressed_event(%(xid)s, %(cluster)s);
+
+-- name: suppress_watch_no_more
+drop trigger if exists events_suppressed on events;

@@ -1,0 +1,81 @@
+"""Erasing users: in PostgreSQL first, and then in the cache, so that nothing old is kept again."""
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+from common.errors import Busy, TooSlow
+from common.receipts import Receipt
+from config.database import DatabaseError, DatabaseUnavailable, connected_for
+from repo.erase import EraseRepo
+from repo.suppress import SuppressionRepo, WritersAtWork
+from services.cache_service import CacheFailed, CacheService
+from services.editions import Editions
+
+_TRIES = 3
+_PAUSE_S = 0.1
+
+_TOO_SLOW = (
+    "The user could not be erased in time. Unless it ended at this very moment nothing was done: "
+    "repeat it, or run `python main.py erase`, which may take as long as it needs."
+)
+_WRITERS = (
+    "A transaction that writes events goes on and on, and nobody can be suppressed before it ends: "
+    "nothing was erased."
+)
+
+
+class Erasing:
+    """Erases for those who ask over HTTP, one user at a time."""
+
+    def __init__(self, writer_url: str, cache: CacheService, editions: Editions) -> None:
+        self._writer_url = writer_url
+        self._cache = cache
+        self._editions = editions
+        self._turn = asyncio.Lock()
+
+    async def erase(self, user_id: str, *, suppressed: bool, deadline: float) -> Receipt:
+        """What was erased. `deadline` is a monotonic time.
+
+        Raises: TooSlow, Busy, DatabaseUnavailable.
+        """
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise TooSlow(_TOO_SLOW) from None
+        try:
+            receipt = await asyncio.to_thread(self._erase, user_id, suppressed, deadline)
+            cleared = await clear(self._cache)
+            with suppress(DatabaseError):
+                await self._editions.look()
+        finally:
+            self._turn.release()
+        return replace(receipt, cache_cleared=cleared)
+
+    def _erase(self, user_id: str, suppressed: bool, deadline: float) -> Receipt:
+        """Runs in a thread, and ends with the deadline."""
+        left_s = deadline - time.monotonic()
+        try:
+            with connected_for(self._writer_url, "analytics-erase", left_s) as conn:
+                conn.autocommit = True
+                if suppressed:
+                    SuppressionRepo(conn).add([user_id], left_s)
+                return EraseRepo(conn).erase(user_id, suppressed=suppressed)
+        except WritersAtWork:
+            raise Busy(_WRITERS) from None
+        except DatabaseUnavailable as exc:
+            if time.monotonic() < deadline:
+                raise
+            raise TooSlow(_TOO_SLOW) from exc
+
+
+async def clear(cache: CacheService) -> bool:
+    """Drop what the cache may tell of users; whether it could be reached."""
+    for _ in range(_TRIES):
+        with suppress(CacheFailed):
+            await cache.forget_users()
+            return True
+        await asyncio.sleep(_PAUSE_S)
+    return False

@@ -1,0 +1,102 @@
+"""`python main.py erase`: it asks first, and tells what it did."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from psycopg2.extensions import connection
+
+from commands.erase import erase as command
+from repo.rollups.folder import Folder
+from tests.events import insert
+from utils.zones import zone
+
+ROOT = Path(__file__).parents[2]
+NOON = "2026-11-20T12:00:00Z"
+
+Erase = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def erase(database_url: str, redis_url: str, conn: connection) -> Erase:
+    insert(conn, *((user, "view", NOON) for user in ("u", "v", "w", "two\u2028lines")))
+    Folder(conn, [zone("UTC")]).catch_up()
+    environment = {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": redis_url}
+
+    def call(*arguments: str, given: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "main.py"), "erase", *arguments]
+        return subprocess.run(
+            command, env=environment | more, input=given, capture_output=True, text=True, timeout=60
+        )
+
+    return call
+
+
+def users(conn: connection) -> list[str]:
+    with conn.cursor() as cur:
+        cur.execute("select user_id from events order by 1")
+        return [user for (user,) in cur]
+
+
+def test_it_asks_first(erase: Erase, conn: connection) -> None:
+    refused = erase("u", given="n\n")
+    assert refused.returncode == 1
+    assert "Erase 1 user with 1 events? This cannot be undone. [y/N]" in refused.stderr
+    assert refused.stdout == ""
+    assert len(users(conn)) == 4
+    done = erase("u", "v", "u", given="y\n")
+    assert done.returncode == 0
+    assert "Erase 2 users with 2 events?" in done.stderr
+    assert [json.loads(line)["events"] for line in done.stdout.splitlines()] == [1, 1]
+    assert users(conn) == ["two\u2028lines", "w"]
+
+
+def test_a_file_of_users_and_a_list_of_those_who_do_not_come_back(
+    erase: Erase, conn: connection, tmp_path: Path
+) -> None:
+    file = tmp_path / "users.txt"
+    file.write_text("u\r\ntwo\u2028lines\n\nnobody\nu\n")
+    done = erase("--file", str(file), "--yes", "--suppress")
+    receipts = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [receipt["events"] for receipt in receipts] == [1, 1, 0]
+    assert all(receipt["suppressed"] and receipt["cache_cleared"] for receipt in receipts)
+    assert receipts[0]["first_month"] == "2026-11-01"
+    assert receipts[0]["erased_at"].endswith("Z")
+    insert(conn, ("u", "view", NOON), ("nobody", "view", NOON))
+    assert users(conn) == ["v", "w"]
+    told = erase("--unsuppress", "u", "x").stdout.splitlines()
+    assert told[0] == "Of 2 users 1 were suppressed, and are not any more."
+    assert told[1].startswith("2 users are suppressed, the first since ")
+    assert erase("--suppressed").stdout == told[1] + "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name the users, or a --file of them"),
+        (["--yes", ""], "user 1 of 1: a user is 1 to 256 bytes of UTF-8 long"),
+        (["--yes", "u", "x" * 257], "user 2 of 2: a user is 1 to 256 bytes of UTF-8 long"),
+        (["--yes", "u", "\udcff"], "user 2 of 2: a user is 1 to 256 bytes of UTF-8 long"),
+        (["--suppress", "--unsuppress", "u"], "use one of --suppress, --unsuppress"),
+    ],
+)
+def test_what_makes_no_sense_erases_nothing(arguments: list[str], message: str) -> None:
+    """No server is asked."""
+    refused = CliRunner().invoke(command, arguments)
+    assert refused.exit_code == 2
+    assert message in refused.output
+
+
+def test_a_cache_that_is_away_is_told(erase: Erase, conn: connection) -> None:
+    done = erase("u", "--yes", REDIS_URL="redis://127.0.0.1:1")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["cache_cleared"] is False
+    assert "Redis cannot be reached" in done.stderr
+    assert "u" not in users(conn)
+    again = erase("u", "--yes")
+    assert (again.returncode, json.loads(again.stdout)["events"]) == (0, 0)

@@ -1,0 +1,83 @@
+"""Users who are erased while something breaks."""
+
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+
+from commands.verify import verified
+from tests.events import insert
+from tests.faults.conftest import Check, Own
+from tests.faults.service import ROOT, Service
+from tests.waiting import wait_until
+from utils.zones import zone
+
+EVENTS = 20_000
+ASKED = 10
+NOW = datetime.now(UTC)
+HISTORY = "/analytics/users/{}/events"
+INSERT = (
+    "insert into events (event_id, user_id, event_name, occurred_at) "
+    "select gen_random_uuid(), 'many', 'view', now() - n * interval '10 minutes' "
+    "from generate_series(1, %s) as n"
+)
+
+
+def erase(own: Own, url: str, user: str) -> "subprocess.Popen[bytes]":
+    urls = {"DATABASE_URL": url, "REDIS_URL": own.endpoints.redis_url}
+    command = [sys.executable, str(ROOT / "main.py"), "erase", user, "--yes"]
+    return subprocess.Popen(command, env={**os.environ, **urls}, stdout=subprocess.PIPE)
+
+
+@pytest.mark.check(46)
+def test_erase_killed(running: Service, own: Own, fault_url: str, check: Check) -> None:
+    """An erasure killed again and again: all of it or nothing, and questions go on"""
+    running.query(INSERT, EVENTS)
+    insert(running.conn, ("another", "view", NOW - timedelta(days=3)))
+    running.settle()
+    kills, after_s, left = 0, 0.5, EVENTS
+    while left:
+        process = erase(own, fault_url, "many")
+        time.sleep(after_s)
+        process.kill()
+        output, _ = process.communicate()
+        ((left,),) = running.query("select count(*) from events where user_id = 'many'")
+        assert left in ({0} if output else {0, EVENTS})
+        assert running.query("select count(*) from erasures") == [(int(not left),)]
+        told = running.get("/analytics/event-counts?last=300d", **{"Cache-Control": "no-cache"})
+        assert told.json()["data"]["events"] == left + 1
+        kills, after_s = kills + 1, after_s + 0.25
+    assert kills > 3
+    running.settle()
+    assert verified(fault_url, [zone("UTC")]).told == []
+    check.measured(f"{kills} kills, the last {after_s - 0.25:.2f} s after its start")
+
+
+@pytest.mark.check(47)
+def test_erased_and_away(running: Service, own: Own, fault_url: str, check: Check) -> None:
+    """PostgreSQL goes away right after an erasure: no worker gives an old history"""
+    users = [f"u{n}" for n in range(5)]
+    insert(running.conn, *((user, "view", NOW) for user in users))
+    running.settle()
+    for user in users:
+        assert len(running.get(HISTORY.format(user)).json()["data"]) == 1
+        output, _ = erase(own, fault_url, user).communicate()
+        running.database.refuse()
+        assert statuses(running, user) == {503}, output
+        running.database.mode = "pass"
+        wait_until(partial(answers, running, user), within_s=10)
+        assert running.get(HISTORY.format(user)).json()["data"] == []
+    check.measured(f"{ASKED * len(users)} times asked")
+
+
+def statuses(running: Service, user: str) -> set[int]:
+    """Of all workers."""
+    return {running.get(HISTORY.format(user)).status_code for _ in range(ASKED)}
+
+
+def answers(running: Service, user: str) -> bool:
+    return statuses(running, user) == {200}

@@ -1,0 +1,59 @@
+"""Users are erased while many write and two fold: each answer stays that of the events."""
+
+import random
+import time
+from contextlib import ExitStack
+
+from psycopg2.extensions import connection
+
+from commands.verify import verified
+from common.questions import Counting, EventCounts
+from repo.erase import EraseRepo
+from repo.rollups.folder import Folder
+from repo.suppress import SuppressionRepo
+from tests.repo.test_erase import in_sets, ordinals, rows
+from tests.repo.test_freshness import WRITERS, ZONES, Work, folder, reader, repeated, writer
+from tests.rollups import asking, connected
+
+SECONDS = 4
+
+
+def eraser(url: str, erased: list[str]) -> Work:
+    def work(rng: random.Random) -> None:
+        user = f"u{rng.randrange(40)}"
+        with connected(url) as conn:
+            EraseRepo(conn).erase(user)
+            erased.append(user)
+        time.sleep(rng.uniform(0, 0.1))
+
+    return work
+
+
+def test_answers_are_right_while_users_are_erased(database_url: str, conn: connection) -> None:
+    compared: list[Counting] = []
+    failures: list[Exception] = []
+    erased: list[str] = []
+    with ExitStack() as stack:
+        Folder(conn, ZONES).catch_up()
+        asker = stack.enter_context(asking(database_url))
+        works = [writer(database_url)] * WRITERS + [folder(database_url)] * 2
+        works += [reader(asker, compared), eraser(database_url, erased)]
+        with ExitStack() as running:
+            for seed, work in enumerate(works):
+                running.enter_context(repeated(work, random.randrange(10**6) + seed, failures))
+            deadline = time.monotonic() + SECONDS
+            while time.monotonic() < deadline and not failures:
+                time.sleep(0.05)
+            SuppressionRepo(conn).add([f"u{n}" for n in range(40)], 30)
+            for n in range(40):
+                EraseRepo(conn).erase(f"u{n}", suppressed=True)
+            assert rows(conn, "select from events where user_id ~ '^u[0-9]+$'") == []
+        if failures:
+            raise failures[0]
+        assert rows(conn, "select from events where user_id ~ '^u[0-9]+$'") == []
+        Folder(conn, ZONES).catch_up()
+        asker.compare(EventCounts(last="5d", interval="day"))
+    print(len(erased), "erased beside", len(compared), "comparisons")
+    assert len(erased) > SECONDS
+    assert in_sets(conn) <= ordinals(conn)
+    assert verified(database_url, ZONES).told == []

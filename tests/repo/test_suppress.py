@@ -1,0 +1,219 @@
+"""Users whose events are not to come back."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+from psycopg2 import errors
+from psycopg2.extensions import connection
+
+from repo.ingest import Event, IngestRepo, Inserted
+from repo.suppress import SuppressionRepo, WritersAtWork
+from tests.events import insert
+from tests.rollups import connected
+from tests.waiting import wait_until
+
+NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
+ID = "00000000-0000-4000-8000-{:012}"
+
+
+@pytest.fixture
+def other(database_url: str) -> Iterator[connection]:
+    with connected(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def suppressing(other: connection) -> SuppressionRepo:
+    return SuppressionRepo(other)
+
+
+def users(conn: connection) -> list[str]:
+    with conn.cursor() as cur:
+        cur.execute("select user_id from events order by 1")
+        return [user for (user,) in cur]
+
+
+def refused(conn: connection) -> int:
+    with conn.cursor() as cur:
+        cur.execute("select count(*) from refused_events where reason = 'suppressed'")
+        (count,) = cur.fetchone() or (0,)
+        return int(count)
+
+
+def triggers(conn: connection) -> list[str]:
+    with conn.cursor() as cur:
+        cur.execute("select tgname from pg_trigger where tgrelid = 'events'::regclass order by 1")
+        return [name for (name,) in cur]
+
+
+def execute(conn: connection, text: str) -> None:
+    conn.cursor().execute(text)
+
+
+def test_events_of_those_on_the_list_are_left_out_and_counted(
+    conn: connection, suppressing: SuppressionRepo
+) -> None:
+    suppressing.add(["u", "ü/\\ "], 1)
+    insert(conn, ("u", "view", NOON), ("v", "view", NOON), ("", "view", NOON), ("U", "view", NOON))
+    insert(conn, ("ü/\\ ", "view", NOON))
+    assert users(conn) == ["", "U", "v"]
+    assert refused(conn) == 2
+
+
+def test_the_list_names_nobody(conn: connection, suppressing: SuppressionRepo) -> None:
+    suppressing.add(["somebody"], 1)
+    with conn.cursor() as cur:
+        cur.execute("select encode(digest, 'hex'), suppressed_users::text from suppressed_users")
+        ((digest, row),) = cur.fetchall()
+    assert digest == hashlib.sha256(b"somebody").hexdigest()
+    assert "somebody" not in row
+
+
+def test_who_is_off_the_list_is_taken_again(conn: connection, suppressing: SuppressionRepo) -> None:
+    suppressing.add(["u", "v"], 1)
+    suppressing.add(["v"], 1)
+    assert suppressing.get().users == 2
+    assert suppressing.remove(["u", "nobody"], 1) == 1
+    insert(conn, ("u", "view", NOON), ("v", "view", NOON))
+    assert users(conn) == ["u"]
+    assert triggers(conn) == ["events_are_facts", "events_suppressed"]
+
+
+def test_without_a_list_events_cost_what_they_did(
+    conn: connection, suppressing: SuppressionRepo
+) -> None:
+    assert triggers(conn) == ["events_are_facts"]
+    suppressing.add(["u"], 1)
+    suppressing.remove(["u"], 1)
+    assert triggers(conn) == ["events_are_facts"]
+    insert(conn, ("u", "view", NOON))
+    assert users(conn) == ["u"]
+
+
+def test_who_is_writing_is_waited_for(
+    conn: connection, database_url: str, suppressing: SuppressionRepo
+) -> None:
+    """Its events are there before the list is, and can be erased."""
+    execute(conn, "begin")
+    insert(conn, ("u", "view", NOON))
+    adding = threading.Thread(target=suppressing.add, args=(["u"], 10))
+    adding.start()
+    with connected(database_url) as third:
+        # Others go on writing meanwhile: whoever waits does not stand in their way for long.
+        for _ in range(3):
+            began = time.monotonic()
+            insert(third, ("v", "view", NOON))
+            assert time.monotonic() - began < 1
+    assert adding.is_alive()
+    assert suppressing_count(conn) == 0
+    execute(conn, "commit")
+    adding.join()
+    assert users(conn) == ["u", "v", "v", "v"]
+    insert(conn, ("u", "view", NOON))
+    assert refused(conn) == 1
+
+
+def suppressing_count(conn: connection) -> int:
+    return SuppressionRepo(conn).get().users
+
+
+def test_who_writes_without_end_is_told_of(conn: connection, suppressing: SuppressionRepo) -> None:
+    execute(conn, "begin")
+    insert(conn, ("v", "view", NOON))
+    with pytest.raises(WritersAtWork):
+        suppressing.add(["u"], 0.5)
+    execute(conn, "commit")
+    assert suppressing.get().users == 0
+    assert triggers(conn) == ["events_are_facts"]
+
+
+@pytest.mark.parametrize("earlier", [[], ["w"]])
+def test_a_snapshot_of_before_cannot_write(
+    conn: connection, suppressing: SuppressionRepo, earlier: list[str]
+) -> None:
+    """It does not see the list; what it is told makes clients begin anew."""
+    suppressing.add(earlier, 1)
+    execute(conn, "begin isolation level repeatable read; select")
+    suppressing.add(["u"], 1)
+    with pytest.raises(errors.SerializationFailure, match="after this transaction began"):
+        insert(conn, ("u", "view", NOON))
+    execute(conn, "rollback; begin isolation level repeatable read")
+    insert(conn, ("u", "view", NOON), ("v", "view", NOON))
+    execute(conn, "commit")
+    assert users(conn) == ["v"]
+
+
+def test_ids_of_another_cluster_stop_nobody(conn: connection, suppressing: SuppressionRepo) -> None:
+    """After a restore the transaction that the trigger names may be one of the future."""
+    suppressing.add(["u"], 1)
+    execute(
+        conn,
+        "create or replace trigger events_suppressed before insert on events for each row "
+        "execute function leave_out_suppressed_event('9000000000', '7')",
+    )
+    insert(conn, ("u", "view", NOON), ("v", "view", NOON))
+    assert users(conn) == ["v"]
+
+
+def test_whoever_may_insert_events_needs_no_right_to_the_list(
+    conn: connection, suppressing: SuppressionRepo
+) -> None:
+    """And cannot put another list before it."""
+    suppressing.add(["u"], 1)
+    execute(conn, "drop role if exists only_writes; create role only_writes")
+    execute(conn, "grant insert on events to only_writes; set role only_writes")
+    execute(conn, "create temporary table suppressed_users (digest bytea)")
+    insert(conn, ("u", "view", NOON), ("v", "view", NOON))
+    execute(conn, "reset role; drop owned by only_writes; drop role only_writes")
+    assert users(conn) == ["v"]
+
+
+def event(n: int, user: str) -> Event:
+    return Event(ID.format(n), user, "view", NOON.isoformat(), "{}")
+
+
+def test_a_batch_tells_what_became_of_its_events(
+    conn: connection, suppressing: SuppressionRepo
+) -> None:
+    ingest = IngestRepo(conn)
+    assert ingest.insert([event(1, "u"), event(2, "v"), event(2, "v")]) == Inserted(2, 0)
+    suppressing.add(["w", "x"], 1)
+    batch = [event(n, user) for n, user in enumerate(["u", "u", "v", "w", "x", "w", ""])]
+    assert ingest.insert(batch) == Inserted(2, 3)
+    assert refused(conn) == 3
+
+
+def test_lists_of_two_who_work_at_once_are_both_kept(database_url: str, conn: connection) -> None:
+    """One takes the last off the list while the other puts somebody on it."""
+    SuppressionRepo(conn).add(["first"], 1)
+
+    def run(work: Callable[[SuppressionRepo], object]) -> threading.Thread:
+        def in_a_session() -> None:
+            with connected(database_url) as own:
+                work(SuppressionRepo(own))
+
+        thread = threading.Thread(target=in_a_session)
+        thread.start()
+        return thread
+
+    execute(conn, "begin; lock table events in share row exclusive mode")
+    adding = run(lambda repo: repo.add(["u"], 10))
+    wait_until(lambda: waiting(conn) == 1, within_s=5)
+    removing = run(lambda repo: repo.remove(["first"], 10))
+    wait_until(lambda: waiting(conn) == 2, within_s=5)
+    execute(conn, "commit")
+    for thread in (adding, removing):
+        thread.join()
+    insert(conn, ("first", "view", NOON), ("u", "view", NOON))
+    assert users(conn) == ["first"]
+
+
+def waiting(conn: connection) -> int:
+    with conn.cursor() as cur:
+        cur.execute("select count(*) from pg_locks where not granted")
+        (count,) = cur.fetchone() or (0,)
+        return int(count)
