@@ -54,5 +54,5 @@ class StoredEvents(BaseModel):
     )
     refused: int = Field(
         default=0,
-        description="Events of users who were erased and are suppressed; not there if there are none.",
+        description="Events of suppressed users; not there where there are none.",
     )
