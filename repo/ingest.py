@@ -197,7 +197,9 @@ def _refusals() -> Iterator[None]:
 
 def as_rows(events: Iterable[Event]) -> bytes:
     """Events as COPY reads them."""
-    return "".join(map(_line, events)).encode()
+    rows = io.BytesIO()
+    rows.writelines(map(str.encode, map(_line, events)))
+    return rows.getvalue()
 
 
 def _refuse_expired(cur: cursor) -> None:

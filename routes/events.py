@@ -32,7 +32,7 @@ def _body() -> dict[str, Any]:
     content = {"application/json": {"anyOf": [event, several]}, "application/x-ndjson": lines}
     return {
         "description": f"One event, an array, or NDJSON: at most {MOST_EVENTS:,} events, 8 MB as "
-        "they are sent and 32 MB decompressed. `Content-Encoding` may be `gzip` or `zstd`.",
+        "they are sent and 16 MB decompressed. `Content-Encoding` may be `gzip` or `zstd`.",
         "required": True,
         "content": {media_type: {"schema": schema} for media_type, schema in content.items()},
     }

@@ -5,9 +5,9 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
-from common.errors import Busy, TooSlow
+from common.errors import Busy, TooSlow, Unavailable
 from common.receipts import Receipt
-from config.database import DatabaseError, DatabaseUnavailable, connected_for
+from config.database import DatabaseError, DatabaseUnavailable, RightsMissing, connected_for
 from repo.erase import EraseRepo
 from repo.suppress import SuppressionRepo, WritersAtWork
 from services.cache_service import CacheFailed, CacheService
@@ -17,12 +17,16 @@ _TRIES = 3
 _PAUSE_S = 0.1
 
 _TOO_SLOW = (
-    "The user could not be erased in time. Unless it ended at this very moment nothing was done: "
+    "The user could not be erased in time. Unless it ended at this very moment nothing was erased: "
     "repeat it, or run `python main.py erase`, which may take as long as it needs."
 )
 _WRITERS = (
     "A transaction that writes events goes on and on, and nobody can be suppressed before it ends: "
     "nothing was erased."
+)
+_RIGHTS = (
+    "This service may not erase: only the owner of the tables can. Run `python main.py erase` with "
+    "the owner's DATABASE_URL."
 )
 
 
@@ -38,7 +42,7 @@ class Erasing:
     async def erase(self, user_id: str, *, suppressed: bool, deadline: float) -> Receipt:
         """What was erased. `deadline` is a monotonic time.
 
-        Raises: TooSlow, Busy, DatabaseUnavailable.
+        Raises: TooSlow, Busy, Unavailable, DatabaseUnavailable.
         """
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
@@ -65,6 +69,8 @@ class Erasing:
                 return EraseRepo(conn).erase(user_id, suppressed=suppressed)
         except WritersAtWork:
             raise Busy(_WRITERS) from None
+        except RightsMissing as exc:
+            raise Unavailable(_RIGHTS) from exc
         except DatabaseUnavailable as exc:
             if time.monotonic() < deadline:
                 raise

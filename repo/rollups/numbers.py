@@ -11,8 +11,9 @@ from psycopg2.extensions import cursor
 from common.questions import ActiveUsers
 from config.database import Cursor
 from repo.rollups.memory import Memory
-from repo.rollups.rolled import MEMORY, Rolled
+from repo.rollups.rolled import KNOWN, Known, Rolled
 from repo.rollups.state import State
+from repo.rollups.unions import Unions
 from repo.sources import Count
 from repo.statements import statements
 from utils.slots import slot_start
@@ -78,7 +79,7 @@ def count_due(cur: Cursor, state: State) -> int:
     cur.execute(SQL["numbers_take"], {"most": _most(state)})
     due = [(zone, day) for zone, day in cur]
     if due:
-        _count(cur, state, due[0][0], sorted(day for _, day in due), MEMORY)
+        _count(cur, state, due[0][0], sorted(day for _, day in due), KNOWN)
     return len(due)
 
 
@@ -109,11 +110,11 @@ def _counted(cur: cursor, tz: ZoneInfo, days: list[date]) -> list[date]:
 def recount(cur: Cursor, state: State, days: Mapping[str, list[date]]) -> None:
     """Count these days of zones anew, within a transaction that may yet fail."""
     cur.as_of = max(cur.as_of, state.folded.end)
-    memory = Memory()  # nobody else must come to know what is not committed
+    known = Known(Memory(), Unions())  # nobody else must learn what is not committed
     for name, of_zone in days.items():
         for part in _parts(of_zone, _most(state)):
             cur.execute(SQL["numbers_done"], {"zone": name, "days": part})
-            _count(cur, state, name, part, memory)
+            _count(cur, state, name, part, known)
 
 
 def clear(cur: cursor, days: Mapping[str, list[date]]) -> None:
@@ -132,9 +133,9 @@ def _parts(days: list[date], most: int) -> Iterator[list[date]]:
         days = days[end:]
 
 
-def _count(cur: Cursor, state: State, zone: str, due: list[date], memory: Memory) -> None:
+def _count(cur: Cursor, state: State, zone: str, due: list[date], known: Known) -> None:
     question = ActiveUsers(start=due[0], end=due[-1] + _DAY, tz=zone)
-    source = Rolled(cur, question, state, guarded=False, memory=memory)
+    source = Rolled(cur, question, state, guarded=False, known=known)
     ranges = [Range(*(day_start(edge, question.zone) for edge in (day, day + _DAY))) for day in due]
     by_name = source.by_name([asked.until(cur.as_of) for asked in ranges])
     _write_events(cur, zone, list(zip(due, by_name, strict=True)))

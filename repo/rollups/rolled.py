@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from typing import NamedTuple
 
 from common.questions import ActiveUsers, Ranged
 from config.database import Cursor
@@ -15,9 +16,18 @@ from repo.rollups.unions import Tally, Unions
 from repo.sources import Count, Counted, Top
 from utils.timebuckets import Interval, Range, first_day
 
-MEMORY = Memory()
 _NAME_IDS = NameIds()
-_UNIONS = Unions()
+
+
+class Known(NamedTuple):
+    """What is remembered of rows, and of their unions, which belong to these rows alone."""
+
+    rows: Memory
+    unions: Unions
+
+
+KNOWN = Known(Memory(), Unions())
+"""What this process knows. Only what is committed may be learned."""
 
 
 class Rolled:
@@ -32,11 +42,11 @@ class Rolled:
         state: State,
         *,
         guarded: bool = True,
-        memory: Memory = MEMORY,
+        known: Known = KNOWN,
     ) -> None:
         """Guarded, it refuses what is too much to read."""
         self._guarded = guarded
-        self._memory = memory
+        self._known = known
         self._cur = cur
         self._question = question
         self._state = state
@@ -63,19 +73,19 @@ class Rolled:
 
     def counts(self, ranges: Sequence[Range]) -> Counted:
         tallies = [_tally(found) for found in self._reader().tallies(ranges)]
-        return Counted(_count(tallies), [_count([tally]) for tally in tallies])
+        return Counted(self._count(tallies), [self._count([tally]) for tally in tallies])
 
     def top(self, asked: Range, limit: int) -> Top:
         (tallies,) = self._reader(each=True).tallies([asked])
         found = _by_events(tallies)
-        rows = [(name, _count([tally])) for name, tally in found[:limit]]
-        rest = [tally for _, tally in found[limit:]]
-        return Top(_count([tally for _, tally in found]), rows, len(rest), _count(rest))
+        rows = [(name, self._count([tally])) for name, tally in found[:limit]]
+        total, rest = ([tally for _, tally in part] for part in (found, found[limit:]))
+        return Top(self._count(total), rows, len(rest), self._count(rest))
 
     def by_name(self, ranges: Sequence[Range]) -> list[list[tuple[str, Count]]]:
         """For each range the event names that it holds, the most frequent first."""
         return [
-            [(name, _count([tally])) for name, tally in _by_events(tallies)]
+            [(name, self._count([tally])) for name, tally in _by_events(tallies)]
             for tallies in self._reader(each=True).tallies(ranges)
         ]
 
@@ -83,19 +93,24 @@ class Rolled:
         self, question: ActiveUsers, days: Sequence[date], ranges: Sequence[Range]
     ) -> Mapping[str, list[int]]:
         tallies = [_tally(found) for found in self._reader().tallies(ranges)]
+        unions = self._known.unions
         return {
-            "dau": [_UNIONS.count([tally]) for tally in tallies],
-            "wau": _UNIONS.rolling(tallies, 7),
-            "mau": _UNIONS.rolling(tallies, 30),
-            "active": _UNIONS.rolling(tallies, question.window or 1),
-            "calendar_week": _UNIONS.running(tallies, _firsts(question, days, "week")),
-            "calendar_month": _UNIONS.running(tallies, _firsts(question, days, "month")),
+            "dau": [unions.count([tally]) for tally in tallies],
+            "wau": unions.rolling(tallies, 7),
+            "mau": unions.rolling(tallies, 30),
+            "active": unions.rolling(tallies, question.window or 1),
+            "calendar_week": unions.running(tallies, _firsts(question, days, "week")),
+            "calendar_month": unions.running(tallies, _firsts(question, days, "month")),
         }
+
+    def _count(self, tallies: Sequence[Tally]) -> Count:
+        events = sum(tally.events for tally in tallies)
+        return Count(events, self._known.unions.count(tallies))
 
     def _reader(self, *, each: bool = False) -> Reader:
         cur, state, question = self._cur, self._state, self._question
         names = Names(cur, state, question.names, _NAME_IDS, each=each)
-        return Reader(cur, state, self._memory, names, question, guarded=self._guarded)
+        return Reader(cur, state, self._known.rows, names, question, guarded=self._guarded)
 
 
 def _by_events(tallies: Mapping[str, Tally]) -> list[tuple[str, Tally]]:
@@ -104,10 +119,6 @@ def _by_events(tallies: Mapping[str, Tally]) -> list[tuple[str, Tally]]:
 
 def _tally(found: Mapping[str, Tally]) -> Tally:
     return found.get("", Tally())
-
-
-def _count(tallies: Sequence[Tally]) -> Count:
-    return Count(sum(tally.events for tally in tallies), _UNIONS.count(tallies))
 
 
 def _firsts(question: ActiveUsers, days: Sequence[date], unit: Interval) -> list[bool]:

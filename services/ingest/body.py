@@ -22,8 +22,8 @@ else:
     from backports import zstd
 
 MOST_BYTES = 8 * 2**20
-MOST_INFLATED = 32 * 2**20
-_MOST_HELD = 64 * 2**20  # of all requests at a time, in one worker
+MOST_INFLATED = 16 * 2**20
+_MOST_HELD = 32 * 2**20  # of all requests at a time, in one worker
 _MOST_PARTS = 100  # gzip and zstd may come as several files one after another
 _WINDOW_LOG = 23  # what a client may want of our memory for zstd: 8 MB (RFC 9659)
 

@@ -16,7 +16,7 @@ from pyroaring import BitMap
 
 from commands.verify import verified
 from common.questions import ActiveUsers, EventCounts, TopEvents
-from config.database import DatabaseUnavailable
+from config.database import DatabaseUnavailable, RightsMissing
 from repo import erase as erase_module
 from repo.erase import EraseRepo
 from repo.rollups import numbers, take
@@ -338,6 +338,17 @@ def test_nothing_is_erased_in_the_middle_of_a_restore(conn: connection) -> None:
     conn.cursor().execute("alter table events drop constraint events_ingested_xid_is_its_own")
     with pytest.raises(DatabaseUnavailable, match="being restored"):
         EraseRepo(conn).erase("u")
+    assert rows(conn, "select count(*) from events") == [(1,)]
+
+
+def test_only_the_owner_can_erase(conn: connection) -> None:
+    insert(conn, ("u", "view", MARCH))
+    with conn.cursor() as cur:
+        cur.execute("drop role if exists only_asks; create role only_asks")
+        cur.execute("grant select on all tables in schema public to only_asks; set role only_asks")
+    with pytest.raises(RightsMissing, match="only the owner"):
+        EraseRepo(conn).erase("u")
+    conn.cursor().execute("reset role; drop owned by only_asks; drop role only_asks")
     assert rows(conn, "select count(*) from events") == [(1,)]
 
 
