@@ -21,6 +21,8 @@ from utils.postgres import (
     QUESTION_OPTIONS,
     WRITER_OPTIONS,
     GuardedPool,
+    PooledConnection,
+    begin_snapshot,
     close_quietly,
     connect_arguments,
     hang_up,
@@ -29,12 +31,6 @@ from utils.postgres import (
 from utils.tracing import span
 
 R = TypeVar("R")
-
-_BEGIN = """
-begin isolation level repeatable read read only;
-set local statement_timeout = %s;
-select now()
-"""
 
 
 class DatabaseError(Exception):
@@ -58,7 +54,10 @@ class RightsMissing(DatabaseUnavailable):
 
 
 class ConnectionLost(DatabaseUnavailable):
-    """The connection died at work. What only reads may be done once more, on another one."""
+    """The connection died at work, or a replica could not keep what its snapshot saw.
+
+    What only reads may be done once more, on another one.
+    """
 
 
 @dataclass(slots=True)
@@ -80,7 +79,10 @@ class Cursor(cursor):
     """A cursor inside a snapshot; each statement is a span of its own name in the trace."""
 
     as_of: datetime
-    """The database's clock when the snapshot was taken: all that was committed by then is in it."""
+    """The database's clock when the snapshot was taken: all that was committed by then is in it.
+
+    On a replica it is that of the other server, and stands still while nothing comes from there.
+    """
 
     def execute(self, query: Any, vars: Any = None) -> None:
         with span(statement_name(query)):
@@ -202,13 +204,12 @@ class Connection:
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
         with self._borrowed() as conn, self._translated(conn), _cursor(conn) as cur:
-            cur.execute(_BEGIN, (self._left_ms(),))
-            (cur.as_of,) = cur.fetchone() or ()
+            cur.as_of = begin_snapshot(conn, cur, self._left_ms())
             yield cur
             cur.execute("commit")
 
     @contextmanager
-    def _borrowed(self) -> Iterator[connection]:
+    def _borrowed(self) -> Iterator[PooledConnection]:
         conn = self._connected()
         try:
             self._hold(conn)
@@ -217,7 +218,7 @@ class Connection:
             self._hold(None)
             self._database.pool.putconn(conn)
 
-    def _connected(self) -> connection:
+    def _connected(self) -> PooledConnection:
         try:
             return self._database.pool.getconn()
         except PoolError as exc:
@@ -235,6 +236,8 @@ class Connection:
             raise DatabaseUnavailable from exc
         except errors.InsufficientPrivilege as exc:
             raise RightsMissing from exc
+        except (errors.SerializationFailure, errors.DeadlockDetected) as exc:
+            raise ConnectionLost from exc
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
             if self._given_up:
                 raise DeadlineExceeded from exc

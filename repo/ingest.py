@@ -8,7 +8,7 @@ import psycopg2
 from psycopg2 import errors
 from psycopg2.extensions import connection
 
-from config.database import DatabaseUnavailable
+from config.database import DatabaseUnavailable, RightsMissing
 from repo.statements import statements
 
 SQL = statements("ingest")
@@ -58,6 +58,8 @@ class IngestRepo:
                 return int(cur.rowcount)
         except _REFUSALS as exc:
             raise EventsRefused(_reason(exc)) from exc
+        except errors.InsufficientPrivilege as exc:
+            raise RightsMissing(f"this role may not store events: {exc}".strip()) from exc
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
             raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
 
