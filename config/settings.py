@@ -30,14 +30,16 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None,
         validation_alias="DATABASE_URL",
-        description="PostgreSQL, as the owner of the tables or, for `serve` and `load`, as a role "
-        "that stores events; unset: the embedded one",
+        description="PostgreSQL, as the owner of the tables; unset: the embedded one",
     )
     redis_url: SecretStr | None = Field(
         None, validation_alias="REDIS_URL", description="Redis or Valkey; unset: the embedded one"
     )
     query_database_url: SecretStr | None = Field(
         None, description="PostgreSQL for questions: a role that can only read, or a replica"
+    )
+    ingest_database_url: SecretStr | None = Field(
+        None, description="PostgreSQL for storing events: a role that can do just that"
     )
     fold_database_url: SecretStr | None = Field(
         None, description="PostgreSQL for folding: a role that can do just that"
@@ -110,7 +112,9 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "text"] = Field("json", description="the form of log lines")
 
-    @field_validator("database_url", "query_database_url", "fold_database_url")
+    @field_validator(
+        "database_url", "query_database_url", "ingest_database_url", "fold_database_url"
+    )
     @classmethod
     def _is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
         if url and not url.get_secret_value().startswith(("postgresql://", "postgres://")):

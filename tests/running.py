@@ -30,12 +30,15 @@ _IDENTITIES: WeakKeyDictionary[httpx.Client, str] = WeakKeyDictionary()
 @contextmanager
 def running(database_url: str, redis_url: str, **more: Any) -> Iterator[httpx.Client]:
     """A client of a service of its own, with these settings, as the roles that it needs."""
-    questions = SecretStr(as_role(database_url, "reader"))
+    roles = {
+        "query_database_url": SecretStr(as_role(database_url, "reader")),
+        "ingest_database_url": SecretStr(as_role(database_url, "writer")),
+    }
     app = create_app(
         Settings(
-            DATABASE_URL=SecretStr(as_role(database_url, "writer")),
+            DATABASE_URL=SecretStr(database_url),
             REDIS_URL=SecretStr(redis_url),
-            **{"query_database_url": questions, **_USUAL, **more},
+            **{**roles, **_USUAL, **more},
         )
     )
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))

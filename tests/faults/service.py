@@ -148,8 +148,9 @@ def service(
         log = Path(folder) / "log"
         proxied = through(database_url, database)
         urls = {
-            "DATABASE_URL": as_role(proxied, "writer"),
+            "DATABASE_URL": proxied,
             "ANALYTICS_QUERY_DATABASE_URL": as_role(proxied, "reader"),
+            "ANALYTICS_INGEST_DATABASE_URL": as_role(proxied, "writer"),
             "ANALYTICS_FOLD_DATABASE_URL": as_role(proxied, "folder"),
             "REDIS_URL": through(redis_url, cache),
         }
