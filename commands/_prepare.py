@@ -1,6 +1,7 @@
 """What all commands share: errors as one line, and a schema that is up to date."""
 
 from collections.abc import Callable
+from contextlib import closing
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -35,11 +36,8 @@ def prepare(database_url: str) -> bool:
 
     Raises: DatabaseUnavailable, MigrationError.
     """
-    conn = connect(database_url, "analytics-migrate")
-    try:
+    with closing(connect(database_url, "analytics-migrate")) as conn:
         applied = migrate.migrate(conn, migrate.migrations())
-    finally:
-        conn.close()
     for migration in applied:
         click.echo(f"Applied migration {migration.number:04} {migration.name}.", err=True)
     return bool(applied)

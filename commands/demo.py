@@ -11,7 +11,7 @@ from config.settings import load_settings
 from repo.ingest import Event, EventsExpired, IngestRepo
 from services.demo import demo_events
 from services.ingest.load import BATCH
-from services.servers import database_server
+from services.servers import databases
 
 _EVENTS_PER_USER = 20
 
@@ -25,9 +25,9 @@ _EVENTS_PER_USER = 20
 @one_line_errors
 def demo(events: int, days: int, users: int | None, seed: int, if_empty: bool) -> None:
     """Fill in made-up events of the days that end now."""
-    with database_server(load_settings()) as url:
-        prepare(url)
-        conn = connect(url, "analytics-demo")
+    with databases(load_settings()) as found:
+        prepare(found.owner)
+        conn = connect(found.url("writer"), "analytics-demo")
         repo = IngestRepo(conn)
         if if_empty and not repo.is_empty():
             click.echo("There are events: no demo events are needed.")

@@ -23,7 +23,7 @@ from repo.ingest import IngestRepo
 from services.ingest.events import FIELDS, Validator
 from services.ingest.load import BATCH, Loader, RejectedFile, Report
 from services.ingest.readers import Columns, Form, Unreadable, form_of, opened
-from services.servers import database_server
+from services.servers import databases
 from utils.zones import zone, zone_names
 
 
@@ -82,9 +82,9 @@ def load(
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # telling what was done
     columns = Columns(names, _ignored(names, ignore))
-    with database_server(load_settings()) as url:
-        prepare(url)
-        conn = connect(url, "analytics-load")
+    with databases(load_settings()) as found:
+        prepare(found.owner)
+        conn = connect(found.url("writer"), "analytics-load")
         validator = Validator(tz, lambda: datetime.now(UTC))
         loader = Loader(IngestRepo(conn), validator, batch)
         places = _RejectedPaths()

@@ -1,10 +1,21 @@
 """python main.py migrate"""
 
+from contextlib import closing
+
 import click
 
 from commands._prepare import one_line_errors, prepare
+from config.database import connect
 from config.settings import load_settings
+from repo.roles import missing_roles
 from services.servers import database_server
+
+_MISSING = """\
+Roles are missing, and this user may not create them. All works as the owner of the tables; to keep
+questions, storing, folding and Grafana to what each of them needs, let an administrator run
+  {statements}
+and run `python main.py migrate` again.\
+"""
 
 
 @click.command()
@@ -14,3 +25,12 @@ def migrate() -> None:
     with database_server(load_settings()) as url:
         if not prepare(url):
             click.echo("The schema is up to date.")
+        _tell_missing_roles(url)
+
+
+def _tell_missing_roles(url: str) -> None:
+    with closing(connect(url, "analytics-migrate")) as conn, conn.cursor() as cur:
+        missing = missing_roles(cur)
+    if missing:
+        statements = " ".join(f"create role {name};" for name in missing)
+        click.echo(_MISSING.format(statements=statements), err=True)

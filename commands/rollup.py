@@ -11,7 +11,7 @@ from config.logging import configure_logging
 from config.settings import Settings, load_settings
 from repo.rollups.folder import Folder
 from services.rollup import fold_forever
-from services.servers import database_server
+from services.servers import databases
 
 
 @click.command()
@@ -22,9 +22,10 @@ def rollup(once: bool, rebuild: bool) -> None:
     """Keep the rollups up with the events; `serve` does so by itself."""
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
-    with database_server(settings) as url:
+    with databases(settings) as found:
         if not settings.database_url:
-            prepare(url)
+            prepare(found.owner)
+        url = found.url("folder")
         if once or rebuild:
             _fold(url, settings, rebuild=rebuild)
         else:

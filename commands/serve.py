@@ -37,7 +37,7 @@ def serve() -> None:
         if not settings.database_url:
             prepare(endpoints.database_url)
         if not may_be_open(settings):
-            _refuse_without_keys(endpoints.database_url)
+            _refuse_without_keys(endpoints.databases.url("reader"))
         _say_where_to_look(settings.host, listening.getsockname()[1])
         with places(), folding():
             _Workers(_Config(settings), [listening]).run()

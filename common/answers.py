@@ -194,7 +194,7 @@ class Meta:
     end: datetime | None
     tz: str
     computed_at: datetime
-    """The database's clock when the answer's snapshot was taken."""
+    """The database's clock when the answer's snapshot was taken; up to where a replica has come."""
     complete_until: datetime
     """All events before this moment that were committed by `computed_at` are counted."""
     source: str

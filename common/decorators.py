@@ -27,7 +27,7 @@ def with_cursor(
 
     Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
     """
-    return _lending(method, Connection.snapshot, ConnectionLost)
+    return _lending(method, Connection.snapshot, ConnectionLost, Undone)
 
 
 def in_transaction(

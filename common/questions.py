@@ -110,8 +110,11 @@ class Ranged(Question):
         """What is asked about when it is asked at this moment. Raises: PydanticCustomError."""
         if self.start is None:
             return self._last(parse_last(self.last or DEFAULT_LAST), now)
-        end = local_day(now, self.zone) + _DAY if self.end is None else self.end
-        return Range(self._edge(self.start), self._edge(end))
+        start = self._edge(self.start)
+        if self.end is not None:
+            return Range(start, self._edge(self.end))
+        # A replica may have come no further than a day before the range.
+        return Range(start, max(start, self._edge(local_day(now, self.zone) + _DAY)))
 
     def _last(self, last: Last, now: datetime) -> Range:
         try:

@@ -21,6 +21,9 @@ from utils.postgres import (
     QUESTION_OPTIONS,
     WRITER_OPTIONS,
     GuardedPool,
+    PooledConnection,
+    begin_snapshot,
+    begin_writing,
     close_quietly,
     connect_arguments,
     hang_up,
@@ -29,13 +32,6 @@ from utils.postgres import (
 from utils.tracing import span
 
 R = TypeVar("R")
-
-_BEGIN = """
-begin isolation level repeatable read read only;
-set local statement_timeout = %s;
-select now()
-"""
-_BEGIN_WRITING = _BEGIN.replace("repeatable read read only", "read committed")
 
 
 class DatabaseError(Exception):
@@ -63,14 +59,18 @@ class ConnectionLost(DatabaseUnavailable):
 
 
 class Undone(DatabaseUnavailable):
-    """PostgreSQL undid the transaction for the sake of another one. It may be done once more."""
+    """PostgreSQL undid the transaction for the sake of another one, or a replica could not keep
+    what its snapshot saw. It may be done once more."""
 
 
 class Cursor(cursor):
     """A cursor inside a snapshot; each statement is a span of its own name in the trace."""
 
     as_of: datetime
-    """The database's clock when the snapshot was taken: all that was committed by then is in it."""
+    """The database's clock when the snapshot was taken: all that was committed by then is in it.
+
+    On a replica it is that of the other server, and stands still while nothing comes from there.
+    """
 
     def execute(self, query: Any, vars: Any = None) -> None:
         with span(statement_name(query)):
@@ -191,17 +191,16 @@ class Connection:
 
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
-        return self._transaction(_BEGIN)
+        return self._transaction(begin_snapshot)
 
     def transaction(self) -> AbstractContextManager[Cursor]:
         """The same for what writes; it is committed at the end of the block, or undone."""
-        return self._transaction(_BEGIN_WRITING)
+        return self._transaction(begin_writing)
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[Cursor]:
+    def _transaction(self, begin: Callable[..., datetime]) -> Iterator[Cursor]:
         with self._borrowed() as conn, self._translated(conn), conn.cursor(None, Cursor) as cur:
-            cur.execute(begin, (self._left_ms(),))
-            (cur.as_of,) = cur.fetchone() or ()
+            cur.as_of = begin(conn, cur, self._left_ms())
             try:
                 yield cur
             except Exception:
@@ -212,7 +211,7 @@ class Connection:
                 raise Undone
 
     @contextmanager
-    def _borrowed(self) -> Iterator[connection]:
+    def _borrowed(self) -> Iterator[PooledConnection]:
         conn = self._connected()
         try:
             self._hold(conn)
@@ -221,7 +220,7 @@ class Connection:
             self._hold(None)
             self._database.pool.putconn(conn)
 
-    def _connected(self) -> connection:
+    def _connected(self) -> PooledConnection:
         try:
             return self._database.pool.getconn()
         except PoolError as exc:

@@ -38,6 +38,12 @@ class Settings(BaseSettings):
     query_database_url: SecretStr | None = Field(
         None, description="PostgreSQL for questions: a role that can only read, or a replica"
     )
+    ingest_database_url: SecretStr | None = Field(
+        None, description="PostgreSQL for storing events: a role that can do just that"
+    )
+    fold_database_url: SecretStr | None = Field(
+        None, description="PostgreSQL for folding: a role that can do just that"
+    )
     data_dir: Path = Field(
         default_factory=default_data_dir, description="the folder of the embedded servers"
     )
@@ -114,7 +120,9 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "text"] = Field("json", description="the form of log lines")
 
-    @field_validator("database_url", "query_database_url")
+    @field_validator(
+        "database_url", "query_database_url", "ingest_database_url", "fold_database_url"
+    )
     @classmethod
     def _is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
         if url and not url.get_secret_value().startswith(("postgresql://", "postgres://")):

@@ -1,14 +1,15 @@
 """Keys of callers: what is kept of them, which is never the secret."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
 from psycopg2 import errors
-from psycopg2.extensions import connection
+from psycopg2.extensions import connection, cursor
 
 from common.decorators import with_cursor
-from config.database import Connection, Cursor, DatabaseUnavailable
+from config.database import Connection, Cursor, DatabaseUnavailable, RightsMissing
 from repo.statements import statements
 
 SQL = statements("api_keys")
@@ -81,20 +82,31 @@ def _has_rows(cur: Cursor) -> bool:
 
 
 class KeysRepo:
-    """The keys as their keeper sees them; each method is one transaction."""
+    """The keys as their keeper sees them; each method is one transaction.
+
+    All of them raise RightsMissing where this role may not.
+    """
 
     def __init__(self, conn: connection) -> None:
         self._conn = conn
 
+    @contextmanager
+    def _transaction(self) -> Iterator[cursor]:
+        try:
+            with self._conn, self._conn.cursor() as cur:
+                yield cur
+        except errors.InsufficientPrivilege as exc:
+            raise RightsMissing(f"this role may not do that with keys: {exc}".strip()) from exc
+
     def get_all(self) -> list[KeyLine]:
-        with self._conn, self._conn.cursor() as cur:
+        with self._transaction() as cur:
             cur.execute(SQL["api_keys_all"])
             return [KeyLine(*row) for row in cur]
 
     def has_any(self) -> bool:
         """Whether any key works. Raises: DatabaseUnavailable where there is no schema."""
         try:
-            with self._conn, self._conn.cursor() as cur:
+            with self._transaction() as cur:
                 cur.execute(SQL["api_keys_active"])
                 return cur.rowcount > 0
         except errors.UndefinedTable as exc:
@@ -103,7 +115,7 @@ class KeysRepo:
     def create(self, name: str, digest: bytes, hint: str, scopes: Sequence[Scope]) -> None:
         """Raises: KeyExists."""
         try:
-            with self._conn, self._conn.cursor() as cur:
+            with self._transaction() as cur:
                 cur.execute(
                     SQL["api_keys_insert"],
                     {"name": name, "digest": digest, "hint": hint, "scopes": list(scopes)},
@@ -113,7 +125,7 @@ class KeysRepo:
 
     def rotate(self, name: str, digest: bytes, hint: str, grace: timedelta) -> None:
         """The name's key is another one now; the old one works for `grace`. Raises: NoSuchKey."""
-        with self._conn, self._conn.cursor() as cur:
+        with self._transaction() as cur:
             cur.execute(SQL["api_keys_end"], {"name": name, "grace": grace})
             row = cur.fetchone()
             if row is None:
@@ -125,14 +137,14 @@ class KeysRepo:
 
     def revoke(self, name: str) -> None:
         """Raises: NoSuchKey."""
-        with self._conn, self._conn.cursor() as cur:
+        with self._transaction() as cur:
             cur.execute(SQL["api_keys_end_all"], {"name": name})
             if not cur.rowcount:
                 raise NoSuchKey(name)
 
     def tell_used(self, moments: Mapping[int, float]) -> None:
         """When keys were used last, in seconds since 1970."""
-        with self._conn, self._conn.cursor() as cur:
+        with self._transaction() as cur:
             cur.execute(
                 SQL["api_keys_used"],
                 {"key_ids": list(moments), "moments": list(moments.values())},

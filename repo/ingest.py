@@ -13,7 +13,7 @@ from psycopg2.extensions import connection, cursor
 
 from common.decorators import in_transaction
 from common.errors import instant
-from config.database import Connection, Cursor, DatabaseUnavailable
+from config.database import Connection, Cursor, DatabaseUnavailable, RightsMissing
 from repo.statements import statements
 
 SQL = statements("ingest")
@@ -101,6 +101,8 @@ class IngestRepo:
                 return _write(cur, rows)
         except _REFUSALS as exc:
             raise _refusal(exc) from exc
+        except errors.InsufficientPrivilege as exc:
+            raise RightsMissing(f"this role may not store events: {exc}".strip()) from exc
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
             raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
 

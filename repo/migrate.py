@@ -8,10 +8,12 @@ from importlib.resources import files
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
+from repo.roles import settle_roles
+
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _LOCK = 7_034_127_519_202_611  # any number, the same in all processes
 _LEDGER = """
-create table if not exists schema_migrations (
+create table schema_migrations (
     number     integer     primary key,
     name       text        not null,
     checksum   text        not null,
@@ -46,6 +48,8 @@ def migrations() -> list[Migration]:
 def migrate(conn: connection, wanted: list[Migration]) -> list[Migration]:
     """Apply what is missing, all or nothing; return it. Processes that do so at once take turns.
 
+    Roles are made as well, and get what rights they lack, where the owner of the tables does it.
+
     Raises: MigrationError when one that was applied is changed or unknown; psycopg2.Error.
     """
     try:
@@ -57,21 +61,27 @@ def migrate(conn: connection, wanted: list[Migration]) -> list[Migration]:
 def _migrate(conn: connection, wanted: list[Migration]) -> list[Migration]:
     with conn, conn.cursor() as cur:
         cur.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
-        cur.execute(_LEDGER)
+        if not _has_ledger(cur):  # whoever need not make it need not be allowed to
+            cur.execute(_LEDGER)
         missing = wanted[_count_applied(cur, wanted) :]
         for migration in missing:
             _apply(cur, migration)
+        settle_roles(cur)
     return missing
 
 
 def missing_migrations(cur: cursor, wanted: list[Migration]) -> int:
     """How many are not applied yet."""
-    cur.execute("select to_regclass('schema_migrations') is not null")
-    if cur.fetchone() != (True,):
+    if not _has_ledger(cur):
         return len(wanted)
     cur.execute("select count(*) from schema_migrations")
     (applied,) = cur.fetchone() or (0,)
     return len(wanted) - int(applied)
+
+
+def _has_ledger(cur: cursor) -> bool:
+    cur.execute("select to_regclass('schema_migrations') is not null")
+    return cur.fetchone() == (True,)
 
 
 def _count_applied(cur: cursor, wanted: list[Migration]) -> int:

@@ -12,7 +12,7 @@ from typing import NoReturn
 from common.errors import Forbidden, InvalidKey, Unauthorized, Unavailable
 from common.metrics import key_checks
 from config.database import Database, DatabaseError, connected_for, get_connection
-from repo.api_keys import ApiKey, ApiKeysRepo, KeysRepo, Scope
+from repo.api_keys import ApiKey, ApiKeysRepo, KeysRepo, KnownKeys, Scope
 from utils.tracing import span
 
 log = logging.getLogger("analytics.keys")
@@ -51,9 +51,21 @@ class KeyRing:
     cannot choose its digest.
     """
 
-    def __init__(self, database: Database, writer_url: str, *, may_be_open: bool) -> None:
-        """`may_be_open`: as long as there never was a key, none is asked for."""
+    def __init__(
+        self,
+        database: Database,
+        writer_url: str,
+        *,
+        instead: Database | None = None,
+        may_be_open: bool,
+    ) -> None:
+        """`instead` is read while the database is away and no keys are known at all: what a replica
+        knows may be older than what is known here.
+
+        `may_be_open`: as long as there never was a key, none is asked for.
+        """
         self._database = database
+        self._instead = instead
         self._writer_url = writer_url
         self._may_be_open = may_be_open
         self._keys: dict[bytes, ApiKey] | None = None
@@ -163,10 +175,21 @@ class KeyRing:
 
     async def _read(self) -> None:
         self._read_at = began = time.monotonic()
-        connection = get_connection(self._database, began + _WITHIN_S)
-        known = await connection.run(ApiKeysRepo(connection).get_known_keys)
-        if began < self._as_of:  # another reading overtook this one
-            return
+        try:
+            known = await _known_to(self._database)
+        except DatabaseError:
+            if self._instead and self._keys is None:
+                self._learn(await _known_to(self._instead))
+            raise
+        if began >= self._as_of:  # else another reading overtook this one
+            self._learn(known)
+            self._as_of = began
+
+    def _learn(self, known: KnownKeys) -> None:
         self._keys = {key.digest: key for key in known.active}
         self._never_any = not known.ever
-        self._as_of = began
+
+
+async def _known_to(database: Database) -> KnownKeys:
+    connection = get_connection(database, time.monotonic() + _WITHIN_S)
+    return await connection.run(ApiKeysRepo(connection).get_known_keys)

@@ -59,8 +59,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     async with AsyncExitStack() as stack:
         stack.enter_context(traced(settings.otel_endpoint))
         endpoints = stack.enter_context(servers(settings))
-        questions = settings.query_database_url
-        url = questions.get_secret_value() if questions else endpoints.database_url
+        url = endpoints.databases.url("reader")
         database = await stack.enter_async_context(_pool(settings, url))
         cache = open_cache(settings, endpoints.redis_url)
         stack.push_async_callback(cache.close)
@@ -68,8 +67,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         editions = await stack.enter_async_context(_editions(settings, url))
         answers = AnswerService(cache, database, editions, identity=identity, policy=policy)
         stack.push_async_callback(answers.close)
-        ingest = stack.enter_context(_ingest(settings, endpoints.database_url, cache))
-        ring = _key_ring(settings, url, endpoints.database_url)
+        writer = endpoints.databases.url("writer")
+        ingest = stack.enter_context(_ingest(settings, writer, cache))
+        ring = _key_ring(settings, url, writer)
         yield Resources(
             database,
             cache,
@@ -134,15 +134,21 @@ def open_cache(settings: Settings, url: str) -> CacheService:
 
 @asynccontextmanager
 async def _key_ring(settings: Settings, url: str, writer_url: str) -> AsyncIterator[KeyRing]:
-    """With a connection of its own: whoever takes all others must not keep a revoked key alive."""
-    database = open_database(settings, url, 1, "analytics-keys")
-    keys = KeyRing(database, writer_url, may_be_open=may_be_open(settings))
+    """With a connection of its own: whoever takes all others must not keep a revoked key alive.
+
+    Keys are read where they are written: a replica may lag behind.
+    """
+    database = open_database(settings, writer_url, 1, "analytics-keys")
+    instead = open_database(settings, url, 1, "analytics-keys") if url != writer_url else None
+    open_ = may_be_open(settings)
+    keys = KeyRing(database, writer_url, instead=instead, may_be_open=open_)
     try:
         async with _running(keys.keep()), _running(keys.keep_telling()):
             yield keys
     finally:
         await keys.tell_used()
-        database.close()
+        for opened in filter(None, (database, instead)):
+            opened.close()
 
 
 def may_be_open(settings: Settings) -> bool:

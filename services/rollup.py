@@ -38,6 +38,8 @@ _COUNT_EVERY_S = 5.0
 """Today changes with each event: its numbers need not."""
 _COUNT_FOR_S = 0.5
 _TELL_EVERY_S = 3.0
+_BEAT_EVERY_S = 1.0
+"""So old may answers of a replica be while nothing happens."""
 _TOLD = 10
 _MOST = 1_000_000
 """Events of the tail that are counted."""
@@ -64,6 +66,7 @@ def _fold(database_url: str, zones: Sequence[ZoneInfo], pace: "_Pace") -> NoRetu
         retention = RetainRepo(conn)
         aside = (
             _Aside("count the numbers of days", _COUNT_EVERY_S, lambda: _count(folder)),
+            _Aside("tell replicas the time", _BEAT_EVERY_S, folder.beat),
             _Aside("verify a sample", _VERIFY_EVERY_S, lambda: _tell(verify_sample(conn))),
             _Aside("count what waits", _COUNT_EVERY_S, lambda: _tell_tail(folder)),
             _Aside("tell what is refused", _TELL_EVERY_S, lambda: _tell_refused(retention)),

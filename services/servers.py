@@ -1,31 +1,71 @@
 """Which PostgreSQL and Redis are used: those that are set, else the embedded ones."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
+from common.roles import Role
+from config.database import connect
 from config.settings import Settings
-from services.embedded import Endpoints, embedded_servers
+from repo.roles import give_logins
+from services.embedded import Databases, Endpoints, embedded_servers
 
 
 @contextmanager
 def database_server(settings: Settings) -> Iterator[str]:
-    """Where PostgreSQL is, for commands that need no Redis. Raises: EmbeddedError."""
-    if settings.database_url:
-        yield settings.database_url.get_secret_value()
+    """Where PostgreSQL is for its owner, for commands that need no Redis. Raises: EmbeddedError."""
+    with databases(settings) as found:
+        yield found.owner
+
+
+@contextmanager
+def databases(settings: Settings) -> Iterator[Databases]:
+    """The same, for each role. Raises: EmbeddedError, DatabaseUnavailable."""
+    if url := settings.database_url:
+        yield Databases(url.get_secret_value(), _by_role(settings))
         return
     with embedded_servers(settings.data_dir) as embedded:
-        yield embedded.database_url
+        yield _databases(settings, embedded)
 
 
 @contextmanager
 def servers(settings: Settings) -> Iterator[Endpoints]:
-    """Where the servers are, for as long as they are needed. Raises: EmbeddedError."""
+    """Where the servers are, for as long as they are needed.
+
+    Raises: EmbeddedError, DatabaseUnavailable.
+    """
     database, redis = settings.database_url, settings.redis_url
     if database and redis:
-        yield Endpoints(database.get_secret_value(), redis.get_secret_value())
+        by_role = _by_role(settings)
+        yield Endpoints(database.get_secret_value(), redis.get_secret_value(), by_role)
         return
     with embedded_servers(settings.data_dir) as embedded:
-        yield Endpoints(
-            database.get_secret_value() if database else embedded.database_url,
-            redis.get_secret_value() if redis else embedded.redis_url,
-        )
+        found = _databases(settings, embedded)
+        url = redis.get_secret_value() if redis else embedded.redis_url
+        yield Endpoints(found.owner, url, found.by_role)
+
+
+def _databases(settings: Settings, embedded: Endpoints) -> Databases:
+    if url := settings.database_url:
+        return Databases(url.get_secret_value(), _by_role(settings))
+    _let_in(embedded)
+    return Databases(embedded.database_url, embedded.by_role | _by_role(settings))
+
+
+def _by_role(settings: Settings) -> dict[Role, str]:
+    """Those that are set."""
+    urls: dict[Role, SecretStr | None] = {
+        "reader": settings.query_database_url,
+        "writer": settings.ingest_database_url,
+        "folder": settings.fold_database_url,
+    }
+    return {role: url.get_secret_value() for role, url in urls.items() if url}
+
+
+def _let_in(embedded: Endpoints) -> None:
+    """Each role has a login of its own."""
+    passwords = {role: urlsplit(url).password or "" for role, url in embedded.by_role.items()}
+    with closing(connect(embedded.database_url, "analytics-roles")) as conn:
+        give_logins(conn, passwords)

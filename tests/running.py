@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from config.settings import Settings
 from main import create_app
-from tests.servers import KEY
+from tests.servers import KEY, as_role
 from utils.postgres import database_identity
 
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
@@ -29,12 +29,16 @@ _IDENTITIES: WeakKeyDictionary[httpx.Client, str] = WeakKeyDictionary()
 
 @contextmanager
 def running(database_url: str, redis_url: str, **more: Any) -> Iterator[httpx.Client]:
-    """A client of a service of its own, with these settings."""
+    """A client of a service of its own, with these settings, as the roles that it needs."""
+    roles = {
+        "query_database_url": SecretStr(as_role(database_url, "reader")),
+        "ingest_database_url": SecretStr(as_role(database_url, "writer")),
+    }
     app = create_app(
         Settings(
             DATABASE_URL=SecretStr(database_url),
             REDIS_URL=SecretStr(redis_url),
-            **{**_USUAL, **more},
+            **{**roles, **_USUAL, **more},
         )
     )
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))

@@ -11,6 +11,7 @@ from uuid import uuid4
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
+from common.roles import Role
 from repo.api_keys import KeysRepo
 from repo.migrate import migrate, migrations
 from services.auth import digest_of
@@ -19,6 +20,24 @@ from services.embedded import Endpoints, embedded_servers
 OLDER_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 
 KEY = "ask_the-key-of-the-tests"
+PASSWORD = "the-password-of-the-tests"
+
+# The cluster may have roles of its own: these are members of them, for tests alone.
+_LOGINS = """
+do $$
+declare
+    role text;
+begin
+    foreach role in array array['reader', 'writer', 'folder', 'grafana'] loop
+        begin
+            execute format('create role analytics_test_%s login password %L in role analytics_%s',
+                           role, '{password}', role);
+        exception when duplicate_object or unique_violation then null;
+        end;
+    end loop;
+end
+$$
+"""
 
 # An odd zone of the server must change no answer; nothing here has to survive a power cut.
 OPTIONS = {
@@ -82,6 +101,7 @@ class Cluster:
         migrate(conn, migrations())
         KeysRepo(conn).create("tests", digest_of(KEY), KEY[:8], ["read", "write"])
         conn.close()
+        self.execute(_LOGINS.replace("{password}", PASSWORD))
 
     def empty_database(self) -> str:
         return self._create("template0")
@@ -114,5 +134,14 @@ class Cluster:
 def url_of(url: str, database: str) -> str:
     """The same server and user, another database."""
     parts = parse_dsn(url)
-    place = f"{parts.get('host', '127.0.0.1')}:{parts.get('port', '5432')}"
-    return f"postgresql://{parts['user']}:{parts.get('password', '')}@{place}/{database}"
+    return f"postgresql://{parts['user']}:{parts.get('password', '')}@{_place(parts)}/{database}"
+
+
+def as_role(url: str, role: Role) -> str:
+    """The same database, as one of the logins of the tests."""
+    parts = parse_dsn(url)
+    return f"postgresql://analytics_test_{role}:{PASSWORD}@{_place(parts)}/{parts['dbname']}"
+
+
+def _place(parts: dict[str, str]) -> str:
+    return f"{parts.get('host', '127.0.0.1')}:{parts.get('port', '5432')}"

@@ -14,4 +14,5 @@ def slow_down(conn: connection, seconds: float) -> None:
             "create view events as select * from stored_events "
             "where (select pg_sleep(seconds) is not null from slowness)"
         )
+        cur.execute("grant select on events to analytics_reader")
     cur.execute("update slowness set seconds = %s", (seconds,))

@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, Protocol, cast
 
 import psycopg2
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, parse_dsn
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, cursor, parse_dsn
 from psycopg2.pool import PoolError, SimpleConnectionPool
 
 from utils.breaker import Breaker
@@ -50,6 +51,30 @@ _KEEPALIVE = {
     "keepalives_count": 2,
     "tcp_user_timeout": 15_000,
 }
+
+_BEGIN = """
+begin isolation level repeatable read read only;
+set local statement_timeout = %s;
+select now(), pg_is_in_recovery()
+"""
+
+# How far a replica has come is told before its snapshot is taken: it goes on meanwhile. Where that
+# is not known since its start, it has come as far as to the last checkpoint.
+_BEGIN_WRITING = "begin; set local statement_timeout = %s; select now()"
+_BEGIN_ON_REPLICA = """
+begin read only;
+select set_config(
+    'analytics.replayed',
+    coalesce(pg_last_xact_replay_timestamp(),
+             (select checkpoint_time from pg_control_checkpoint()))::text,
+    false);
+commit;
+begin isolation level repeatable read read only;
+set local statement_timeout = %s;
+select case when pg_is_in_recovery() then current_setting('analytics.replayed')::timestamptz
+            else now() end,
+       pg_is_in_recovery()
+"""
 
 
 def connect_arguments(options: Mapping[str, str], application_name: str) -> dict[str, Any]:
@@ -109,9 +134,33 @@ class ServerAway(psycopg2.OperationalError):
 
 
 class PooledConnection(connection):
-    """A connection that knows until when it is used."""
+    """A connection that knows until when it is used, and what it was last connected to."""
 
     retire_at: float
+    is_to_replica = False
+
+
+def begin_snapshot(conn: PooledConnection, cur: cursor, timeout_ms: int) -> datetime:
+    """Begin a read-only transaction, and tell up to when it sees all that was committed.
+
+    A replica is recognized by its first answer, and asked again in its own way.
+    """
+    was_known = conn.is_to_replica
+    cur.execute(_BEGIN_ON_REPLICA if was_known else _BEGIN, (timeout_ms,))
+    as_of: datetime
+    as_of, conn.is_to_replica = cur.fetchone() or ()
+    if was_known or not conn.is_to_replica:
+        return as_of
+    cur.execute("rollback")
+    return begin_snapshot(conn, cur, timeout_ms)
+
+
+def begin_writing(_: PooledConnection, cur: cursor, timeout_ms: int) -> datetime:
+    """Begin a transaction that writes, and tell its moment."""
+    cur.execute(_BEGIN_WRITING, (timeout_ms,))
+    now: datetime
+    (now,) = cur.fetchone() or ()
+    return now
 
 
 class GuardedPool(SimpleConnectionPool):

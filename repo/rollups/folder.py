@@ -10,7 +10,7 @@ import psycopg2
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
-from config.database import DatabaseUnavailable
+from config.database import DatabaseUnavailable, RightsMissing
 from repo.rollups import numbers
 from repo.rollups.fold import (
     MOST,
@@ -141,6 +141,14 @@ class Folder:
             state = read_state(cur)
             return numbers.count_due(cur, state) if state else 0
 
+    def beat(self) -> None:
+        """Tell replicas what time it is, if there are any: they know it from what is committed.
+
+        Raises: DatabaseUnavailable.
+        """
+        with _translated(), self._conn.cursor() as cur:
+            cur.execute(SQL["fold_beat"])
+
     def forget_undeclared(self) -> None:
         """Forget the numbers of zones that are not declared. Raises: DatabaseUnavailable."""
         with _translated(), snapshot_locked(self._conn) as cur:
@@ -202,6 +210,10 @@ def _translated() -> Iterator[None]:
         yield
     except errors.UndefinedTable as exc:
         raise DatabaseUnavailable("the schema is missing: run `python main.py migrate`") from exc
+    except errors.InsufficientPrivilege as exc:
+        raise RightsMissing(f"this role may not fold events: {exc}".strip()) from exc
+    except errors.ReadOnlySqlTransaction as exc:
+        raise DatabaseUnavailable("a replica cannot be written to") from exc
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
         raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
 

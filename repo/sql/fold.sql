@@ -292,6 +292,10 @@ select unnest(%(months)s::int[]), %(version)s
 on conflict (month)
 do update set version = excluded.version;
 
+-- name: fold_beat
+-- A transaction that has an id leaves the time of its commit for replicas, and nothing else.
+select pg_current_xact_id() where exists (select from pg_stat_replication);
+
 -- name: fold_store
 update fold_state
 set    snapshot = %(snapshot)s,

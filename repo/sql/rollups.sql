@@ -2,8 +2,11 @@
 -- Up to which snapshot all is folded; no row where nothing is, or where ids of transactions
 -- are those of another cluster.
 select generation,
-       -- What was restored has another past from here on, in place or from a backup.
-       concat_ws('.', lineage, (select timeline_id from pg_control_checkpoint()),
+       -- What was restored has another past from here on, in place or from a backup. So has a replica
+       -- that was promoted, though the checkpoint that says so may come minutes later.
+       concat_ws('.', lineage,
+                 (select greatest(timeline_id, min_recovery_end_timeline)
+                  from   pg_control_checkpoint(), pg_control_recovery()),
                  'fold_state'::regclass::oid,
                  (select oid from pg_database where datname = current_database())),
        folded_at,

@@ -5,7 +5,7 @@ shared lock, which ends with their process however that ends.
 """
 
 from services.embedded.binaries import EmbeddedError
-from services.embedded.folder import Endpoints
+from services.embedded.folder import Databases, Endpoints
 from services.embedded.join import embedded_servers
 
-__all__ = ["EmbeddedError", "Endpoints", "embedded_servers"]
+__all__ = ["Databases", "EmbeddedError", "Endpoints", "embedded_servers"]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from common.roles import ROLES, Role, role_name
+
 ENDPOINTS = "endpoints.json"
 FAILURE = "failure.txt"
 USERS = "users.lock"
@@ -28,11 +30,27 @@ class Wanted(msgspec.Struct, frozen=True):
         return Path(self.folder)
 
 
+class Databases(msgspec.Struct, frozen=True):
+    """PostgreSQL, as whoever it is asked by."""
+
+    owner: str
+    by_role: dict[Role, str] = {}
+
+    def url(self, role: Role) -> str:
+        """That of the owner where the role has none of its own."""
+        return self.by_role.get(role, self.owner)
+
+
 class Endpoints(msgspec.Struct, frozen=True):
     """Where the servers are, passwords included."""
 
     database_url: str
     redis_url: str
+    by_role: dict[Role, str] = {}
+
+    @property
+    def databases(self) -> Databases:
+        return Databases(self.database_url, self.by_role)
 
 
 class Places(msgspec.Struct, frozen=True):
@@ -42,6 +60,7 @@ class Places(msgspec.Struct, frozen=True):
     postgres_port: int
     valkey_password: str
     valkey_port: int
+    role_passwords: dict[Role, str] = {}
 
 
 def places(data_dir: Path) -> Places:
@@ -53,6 +72,7 @@ def places(data_dir: Path) -> Places:
         _free_port(known.postgres_port if known else 0),
         known.valkey_password if known else secrets.token_hex(16),
         _free_port(known.valkey_port if known else 0),
+        {role: secrets.token_hex(16) for role in ROLES} | (known.role_passwords if known else {}),
     )
     write_private(file, msgspec.json.encode(found))
     return found
@@ -67,9 +87,13 @@ def write_private(file: Path, content: bytes) -> None:
 
 
 def endpoints(found: Places) -> Endpoints:
+    def url(user: str, password: str) -> str:
+        return f"postgresql://{user}:{password}@127.0.0.1:{found.postgres_port}/{NAME}"
+
     return Endpoints(
-        f"postgresql://{NAME}:{found.postgres_password}@127.0.0.1:{found.postgres_port}/{NAME}",
+        url(NAME, found.postgres_password),
         f"redis://:{found.valkey_password}@127.0.0.1:{found.valkey_port}/0",
+        {role: url(role_name(role), word) for role, word in found.role_passwords.items()},
     )
 
 

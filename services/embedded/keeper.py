@@ -85,7 +85,10 @@ def main() -> None:
         keep(wanted, users)
     except (EmbeddedError, OSError) as exc:
         (wanted.data_dir / FAILURE).write_text(str(exc))
-    # The kernel closes in this order: a newcomer holds the users' lock when no keeper is left.
+    # In this order: a newcomer holds the users' lock when no keeper is left. At an exit
+    # the kernel may drop the last one first.
+    os.close(alive)
+    os.close(users)
     os._exit(0)
 
 

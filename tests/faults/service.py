@@ -21,6 +21,7 @@ from psycopg2.extensions import connection
 from tests.faults.load import Reply, ask_all
 from tests.faults.proxy import Proxy, proxy_to
 from tests.running import AUTHORIZED, METRICS_TOKEN
+from tests.servers import as_role
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -145,8 +146,12 @@ def service(
         tempfile.TemporaryDirectory() as folder,
     ):
         log = Path(folder) / "log"
+        proxied = through(database_url, database)
         urls = {
-            "DATABASE_URL": through(database_url, database),
+            "DATABASE_URL": proxied,
+            "ANALYTICS_QUERY_DATABASE_URL": as_role(proxied, "reader"),
+            "ANALYTICS_INGEST_DATABASE_URL": as_role(proxied, "writer"),
+            "ANALYTICS_FOLD_DATABASE_URL": as_role(proxied, "folder"),
             "REDIS_URL": through(redis_url, cache),
         }
         with log.open("wb") as stderr:

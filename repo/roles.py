@@ -1,0 +1,65 @@
+"""Roles belong to the cluster, and have rights in each database: no more than they need."""
+
+from collections.abc import Mapping
+
+from psycopg2 import sql
+from psycopg2.extensions import connection, cursor, encrypt_password
+
+from common.roles import ROLES, Role, role_name
+from repo.statements import statements
+
+SQL = statements("roles")
+
+_NAMES = {"names": [role_name(role) for role in ROLES]}
+_LOCK = 7_034_127_519_202_612  # any number, the same in all processes
+
+
+def settle_roles(cur: cursor) -> None:
+    """Make the roles that are missing and give all what they lack, if this is the owner's session.
+
+    One without the right to make roles leaves them out.
+    """
+    cur.execute(SQL["roles_owns"])
+    if cur.fetchone() != (True,):
+        return
+    if missing_roles(cur):
+        cur.execute(SQL["roles_make"])
+    cur.execute(SQL["roles_lacking"])
+    for (grant,) in cur.fetchall():
+        cur.execute(grant)
+
+
+def missing_roles(cur: cursor) -> list[str]:
+    cur.execute(SQL["roles_missing"], _NAMES)
+    return [name for (name,) in cur]
+
+
+def give_logins(conn: connection, passwords: Mapping[Role, str]) -> None:
+    """Let each role in by its password, and nobody else but the owner.
+
+    For a cluster that is this program's alone: elsewhere logins are made by who runs it. Processes
+    that do so at once take turns. Raises: psycopg2.Error.
+    """
+    with conn, conn.cursor() as cur:
+        if not _closed(cur):
+            return
+        cur.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
+        cur.execute(SQL["roles_make"])
+        closed = _closed(cur)
+        for role, password in passwords.items():
+            if role_name(role) in closed:
+                _give_login(cur, role_name(role), password)
+        cur.execute(SQL["roles_alone"])
+
+
+def _closed(cur: cursor) -> set[str]:
+    """The roles that nobody can come in as."""
+    cur.execute(SQL["roles_with_login"], _NAMES)
+    return {*_NAMES["names"]} - {name for (name,) in cur}
+
+
+def _give_login(cur: cursor, name: str, password: str) -> None:
+    """Its password is never part of a statement, which logs may show."""
+    verifier = encrypt_password(password, name, cur.connection, "scram-sha-256")
+    statement = sql.SQL("alter role {} login password {}")
+    cur.execute(statement.format(sql.Identifier(name), sql.Literal(verifier)))

@@ -1,0 +1,244 @@
+"""What docs/operations.md tells to do, done: each of its commands, on real servers."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psycopg2
+import pytest
+
+from common.questions import ActiveUsers, Counting, EventCounts, TopEvents
+from repo.migrate import migrate, migrations
+from services.embedded import Endpoints, embedded_servers
+from services.embedded.binaries import give_to_child
+from tests.events import fold, insert
+from tests.faults.conftest import Own
+from tests.operations import PAGE, Shell, blocks
+from tests.replica import PostgresServer, free_port, postgres_programs
+from tests.rollups import asking, connected
+from tests.running import AUTHORIZED
+from tests.servers import OLDER_POSTGRES, OPTIONS
+from tests.waiting import wait_until
+
+BLOCKS = blocks()
+NOW = datetime.now(UTC)
+QUESTIONS: list[Counting] = [
+    EventCounts(last="10d", interval="day"),
+    TopEvents(last="10d"),
+    ActiveUsers(last="10d", tz="Europe/Berlin"),
+]
+LOGINS = ("ingestion", "questions", "folding", "dashboards")
+
+
+def test_every_command_is_run_by_a_test_here() -> None:
+    told = Path(__file__).read_text()
+    for heading, texts in BLOCKS.items():
+        assert f'BLOCKS["{heading}"]' in told, f"{len(texts)} commands under {heading} are not run"
+    fenced = PAGE.read_text().count("\n```sh\n")
+    assert sum(map(len, BLOCKS.values())) == fenced
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short path, since a socket may be in it, that PostgreSQL's user can use."""
+    made = Path(tempfile.mkdtemp(prefix="analytics-ops-"))
+    made.chmod(0o711)
+    give_to_child(made)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture
+def url(own: Own, fault_url: str) -> str:
+    """A database with events, all of them folded, and a key."""
+    with connected(fault_url) as conn:
+        insert(
+            conn, *((f"u{n % 7}", f"e{n % 3}", NOW - n * timedelta(hours=1)) for n in range(150))
+        )
+    fold(fault_url)
+    return fault_url
+
+
+@pytest.fixture
+def shell(own: Own, folder: Path, url: str) -> Shell:
+    variables = {"DATABASE_URL": url, "REDIS_URL": own.endpoints.redis_url, "PLACE": place(url)}
+    return Shell(folder, postgres_programs(own.folder), variables)
+
+
+@pytest.fixture
+def logins(own: Own) -> Iterator[None]:
+    yield
+    own.cluster.execute("".join(f"drop role if exists {name};" for name in LOGINS))
+
+
+def place(url: str) -> str:
+    """Host, port and database."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port}{parts.path}"
+
+
+def server(url: str) -> str:
+    return url.rsplit("/", 1)[0]
+
+
+def answers(url: str, *, rolled: bool = True) -> list[object]:
+    """Those to some questions, each compared with the events."""
+    with asking(url) as asker:
+        found = [asker.compare(question) for question in QUESTIONS]
+        assert asker.rolled == (len(QUESTIONS) if rolled else 0)
+        return found
+
+
+def users(url: str) -> set[str]:
+    """Who asks and folds there."""
+    with connected(url) as conn, conn.cursor() as cur:
+        cur.execute(
+            "select usename from pg_stat_activity "
+            "where datname = current_database() and application_name like 'analytics-%'"
+        )
+        return {name for (name,) in cur}
+
+
+def asked(base: str) -> dict[str, str]:
+    """What the service tells beside an answer, once it is ready."""
+    wait_until(lambda: is_ready(base), within_s=20)
+    answer = httpx.get(f"{base}/analytics/event-counts?last=10d", headers=AUTHORIZED, timeout=20)
+    assert answer.json()["data"] == {"events": 150, "users": 7}
+    meta: dict[str, str] = answer.json()["meta"]
+    return meta
+
+
+def is_ready(base: str) -> bool:
+    try:
+        return httpx.get(f"{base}/readyz", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.usefixtures("logins")
+def test_roles_and_grafana(shell: Shell, url: str) -> None:
+    make, serve, grafana = BLOCKS["Roles and Grafana"]
+    shell.run(make)
+    with shell.serving(serve) as base:
+        assert asked(base)["source"] == "rollups"
+        wait_until(lambda: users(url) == {"ingestion", "questions", "folding"}, within_s=10)
+    assert f"{NOW.date() - timedelta(days=1)} 00:00:00 |   7 |   7 |   7" in shell.run(grafana)
+
+
+@contextmanager
+def another_server(own: Own, *, elsewhere: bool) -> Iterator[str]:
+    """Or the same, without what was restored there."""
+    if not elsewhere:
+        yield own.endpoints.database_url
+        own.cluster.execute("drop database restored with (force)")
+        return
+    folder = Path(tempfile.mkdtemp(prefix="analytics-other-"))
+    folder.chmod(0o711)
+    with embedded_servers(folder, postgres_options=OPTIONS) as endpoints:
+        yield endpoints.database_url
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_backup_and_restore_by_dump(own: Own, shell: Shell, url: str, *, elsewhere: bool) -> None:
+    dump, restore = BLOCKS["By dump"]
+    before = answers(url)
+    shell.run(dump)
+    with another_server(own, elsewhere=elsewhere) as other:
+        shell.variables["NEW_SERVER_URL"] = server(other)
+        assert ": all are true." in shell.run(restore)
+        assert answers(f"{server(other)}/restored") == before
+
+
+def test_backup_and_restore_by_copy(shell: Shell, url: str) -> None:
+    (copy,) = BLOCKS["By copy of the data folder"]
+    backup = shell.folder / "backup"
+    shell.variables.update(SERVER_URL=url, BACKUP=str(backup))
+    before = answers(url)
+    assert "backup successfully verified" in shell.run(copy, as_server=True)
+    with PostgresServer(shell.programs, backup, free_port()).running(url) as restored:
+        assert answers(restored) == before
+
+
+def test_upgrade_of_the_service(own: Own, shell: Shell) -> None:
+    (upgrade,) = BLOCKS["Of the service"]
+    older = own.cluster.empty_database()
+    with closing(psycopg2.connect(older)) as conn:
+        migrate(conn, migrations()[:4])
+    with connected(older) as conn:
+        insert(conn, ("u", "view", NOW - timedelta(days=1)))
+    shell.variables["DATABASE_URL"] = older
+    assert f"Applied migration {len(migrations()):04}" in shell.run(upgrade)
+    fold(older)
+    answers(older)
+    own.cluster.drop(older)
+
+
+def test_upgrade_of_postgresql(shell: Shell, folder: Path) -> None:
+    upgrade, after = BLOCKS["Of PostgreSQL, by pg_upgrade"]
+    old = OLDER_POSTGRES if OLDER_POSTGRES.exists() else shell.programs
+    with embedded_servers(folder / "old", postgres_bin=old) as endpoints:
+        with closing(psycopg2.connect(endpoints.database_url)) as conn:
+            migrate(conn, migrations())
+        with connected(endpoints.database_url) as conn:
+            insert(conn, *((f"u{n}", "view", NOW - n * timedelta(hours=7)) for n in range(20)))
+        fold(endpoints.database_url)
+        before = answers(endpoints.database_url)
+    data = folder / "old" / "postgres"
+    wait_until(lambda: not (data / "postmaster.pid").exists(), within_s=20)
+    shell.variables.update(variables_of_upgrade(endpoints, shell, data, old))
+    assert "Upgrade Complete" in shell.run(upgrade, as_server=True)
+    new = PostgresServer(shell.programs, folder / "new", free_port())
+    with new.running(endpoints.database_url) as url:
+        assert answers(url, rolled=False) == before
+        shell.variables["DATABASE_URL"] = url
+        assert ": all are true." in shell.run(after)
+        assert answers(url) == before
+
+
+def variables_of_upgrade(
+    endpoints: Endpoints, shell: Shell, data: Path, old: Path
+) -> dict[str, str]:
+    password = urlsplit(endpoints.database_url).password or ""
+    file = shell.folder / "password"
+    file.write_text(password)
+    give_to_child(file)
+    return {
+        "OLD_BIN": str(old),
+        "OLD_DATA": str(data),
+        "NEW_BIN": str(shell.programs),
+        "NEW_DATA": str(shell.folder / "new"),
+        "PGUSER": "analytics",
+        "PGPASSWORD": password,
+        "PASSWORD_FILE": str(file),
+    }
+
+
+def test_disk_and_autovacuum(shell: Shell) -> None:
+    sizes, held = BLOCKS["Disk and autovacuum"]
+    assert " events " in shell.run(sizes)
+    assert "holds_back" in shell.run(held)
+
+
+@pytest.mark.usefixtures("logins")
+def test_read_replica(shell: Shell, url: str) -> None:
+    copy, serve, behind = BLOCKS["Read replica"]
+    make, _, _ = BLOCKS["Roles and Grafana"]
+    replica = shell.folder / "replica"
+    shell.run(make)
+    shell.variables.update(SERVER_URL=url, REPLICA_DATA=str(replica))
+    shell.run(copy, as_server=True)
+    options = {"max_connections": "80"}
+    with PostgresServer(shell.programs, replica, free_port()).running(url, **options) as there:
+        shell.variables.update(REPLICA_PLACE=place(there), REPLICA_URL=there)
+        with shell.serving(serve) as base:
+            assert asked(base)["source"] == "rollups"
+            wait_until(lambda: "questions" in users(there), within_s=10)
+            moment = asked(base)["computed_at"]
+            wait_until(lambda: asked(base)["computed_at"] > moment, within_s=10)
+        assert "behind" in shell.run(behind)

@@ -1,0 +1,111 @@
+"""A replica of a server that tests started, on loopback."""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGINT
+
+import psycopg2
+from psycopg2.extensions import parse_dsn
+
+from services.embedded.binaries import child_user, find_binaries, give_to_child
+from tests.waiting import wait_until
+from utils.processes import DyingWithParent
+
+_OPTIONS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    # No fewer than the server that it follows has.
+    "max_connections": "60",
+    "max_prepared_transactions": "4",
+    "fsync": "off",
+    "timezone": "Pacific/Auckland",
+}
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A server over a data folder, which its tests start and stop by themselves."""
+
+    binaries: Path
+    folder: Path
+    port: int
+
+    def url(self, like: str) -> str:
+        """The same user and database, here."""
+        parts = parse_dsn(like)
+        login = f"{parts['user']}:{parts['password']}"
+        return f"postgresql://{login}@127.0.0.1:{self.port}/{parts['dbname']}"
+
+    @contextmanager
+    def running(self, like: str, **options: str) -> Iterator[str]:
+        """Its url, once it answers."""
+        settings = {**_OPTIONS, "port": str(self.port), **options}
+        with (self.folder.parent / f"{self.folder.name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [
+                    str(self.binaries / "postgres"),
+                    "-D",
+                    str(self.folder),
+                    *(
+                        part
+                        for name, value in settings.items()
+                        for part in ("-c", f"{name}={value}")
+                    ),
+                ],
+                stdout=log,
+                stderr=log,
+                preexec_fn=DyingWithParent(SIGINT),
+                **child_user(),
+            )
+        try:
+            wait_until(lambda: _answers(self.url(like)), within_s=20)
+            yield self.url(like)
+        finally:
+            process.send_signal(SIGINT)
+            process.wait(20)
+
+
+def postgres_programs(folder: Path) -> Path:
+    """The folder of programs that servers of this folder run."""
+    return find_binaries(folder, None).postgres
+
+
+def copy_of(url: str, folder: Path, name: str, binaries: Path) -> PostgresServer:
+    """A replica of the server, made but not started."""
+    room = folder / name
+    room.mkdir()
+    give_to_child(room)
+    copied = [str(binaries / "pg_basebackup"), "--dbname", url, "--pgdata", str(room / "data")]
+    more = ["--wal-method=stream", "--checkpoint=fast", "--write-recovery-conf", "--no-sync"]
+    subprocess.run([*copied, *more], check=True, capture_output=True, cwd="/", **child_user())
+    return PostgresServer(binaries, room / "data", free_port())
+
+
+@contextmanager
+def replica_of(url: str, folder: Path, name: str = "replica", **options: str) -> Iterator[str]:
+    """The url of one that runs, until the end of the block."""
+    server = copy_of(url, folder, name, postgres_programs(folder))
+    try:
+        with server.running(url, **options) as running:
+            yield running
+    finally:
+        shutil.rmtree(server.folder.parent, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answers(url: str) -> bool:
+    with suppress(psycopg2.OperationalError):
+        psycopg2.connect(url).close()
+        return True
+    return False

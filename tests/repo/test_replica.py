@@ -1,0 +1,364 @@
+"""A replica answers exactly, as of what it has replayed; a real one follows a real server."""
+
+import random
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from psycopg2.extensions import connection
+from pydantic import SecretStr
+
+from common.questions import Counting, EventCounts
+from config.database import Cursor
+from repo.rollups.folder import Folder
+from repo.rollups.state import read_state
+from services.embedded import embedded_servers
+from tests.events import insert
+from tests.replica import replica_of
+from tests.repo.test_freshness import folder, reader, repeated, writer
+from tests.rollups import Asker, asking, connected
+from tests.running import running
+from tests.servers import OPTIONS, Cluster, as_role
+from tests.slowness import slow_down
+from tests.waiting import wait_until
+from utils.zones import zone
+
+SECONDS = 2
+"""How long it goes on; longer finds more."""
+ZONES = [zone("UTC"), zone("Europe/Berlin")]
+NOW = datetime.now(UTC)
+DAYS = EventCounts(last="3d", interval="day")
+COUNTS = "/analytics/event-counts"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A server and its replica, and where the same database is on both."""
+
+    folder: Path
+    redis_url: str
+    primary: str
+    replica: str
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[tuple[Path, str, str, str]]:
+    made = Path(tempfile.mkdtemp(prefix="analytics-replica-"))
+    made.chmod(0o711)
+    with (
+        embedded_servers(made, postgres_options=OPTIONS) as endpoints,
+        replica_of(endpoints.database_url, made) as replica,
+    ):
+        yield made, endpoints.database_url, replica, endpoints.redis_url
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def cluster_of_two(servers: tuple[Path, str, str, str]) -> Cluster:
+    return Cluster(servers[1])
+
+
+@pytest.fixture
+def pair(servers: tuple[Path, str, str, str], cluster_of_two: Cluster) -> Iterator[Pair]:
+    made, _, replica, redis_url = servers
+    primary = cluster_of_two.migrated_database()
+    name = primary.rsplit("/", 1)[1]
+    copied = Pair(made, redis_url, primary, f"{replica.rsplit('/', 1)[0]}/{name}")
+    wait_for_replay(copied)
+    yield copied
+    cluster_of_two.drop(primary)
+
+
+@pytest.fixture
+def conn(pair: Pair) -> Iterator[connection]:
+    with connected(pair.primary) as opened:
+        yield opened
+
+
+def one(conn: connection, text: str, *values: object) -> Any:
+    with conn.cursor() as cur:
+        cur.execute(text, values or None)
+        (value,) = cur.fetchone() or (None,)
+        return value
+
+
+def wait_for_replay(pair: Pair) -> None:
+    """Until all that is committed by now is on the replica."""
+    with connected(pair.primary) as here, connected(f"{server(pair.replica)}/postgres") as there:
+        position = one(here, "select pg_current_wal_insert_lsn()::text")
+        replayed = "select pg_last_wal_replay_lsn() >= %s::pg_lsn"
+        wait_until(lambda: bool(one(there, replayed, position)), within_s=10)
+
+
+def server(url: str) -> str:
+    return url.rsplit("/", 1)[0]
+
+
+@contextmanager
+def paused(pair: Pair) -> Iterator[None]:
+    """The replica stands still."""
+    with connected(f"{server(pair.replica)}/postgres") as there:
+        one(there, "select pg_wal_replay_pause()")
+        state = "select pg_get_wal_replay_pause_state()"
+        wait_until(lambda: one(there, state) == "paused", within_s=5)
+        try:
+            yield
+        finally:
+            one(there, "select pg_wal_replay_resume()")
+
+
+def as_of(asker: Asker) -> datetime:
+    with asker.snapshot() as cur:
+        return cur.as_of
+
+
+def clock(conn: connection) -> datetime:
+    found = one(conn, "select clock_timestamp()")
+    assert isinstance(found, datetime)
+    return found
+
+
+def test_rollups_say_what_the_events_say(pair: Pair, conn: connection) -> None:
+    compared: list[Counting] = []
+    failures: list[Exception] = []
+    Folder(conn, ZONES).catch_up()
+    with ExitStack() as stack:
+        askers = [stack.enter_context(asking(as_role(pair.replica, "reader"))) for _ in range(2)]
+        works = [writer(pair.primary)] * 4 + [folder(pair.primary)]
+        works += [reader(asker, compared) for asker in askers]
+        with ExitStack() as running_:
+            for seed, work in enumerate(works):
+                running_.enter_context(repeated(work, random.randrange(10**6) + seed, failures))
+            deadline = time.monotonic() + SECONDS
+            while time.monotonic() < deadline and not failures:
+                time.sleep(0.05)
+        if failures:
+            raise failures[0]
+        assert sum(asker.rolled for asker in askers) > 0.9 * len(compared)
+    print(len(compared), "comparisons")
+    assert len(compared) > 10 * SECONDS
+
+
+def test_all_that_was_acknowledged_before_its_moment_is_counted(
+    pair: Pair, conn: connection
+) -> None:
+    """Whatever it lags behind; moments are of the clock of the server that events come in at."""
+    acknowledged: list[tuple[datetime, int]] = []
+    ended = threading.Event()
+
+    def write() -> None:
+        with connected(pair.primary) as other:
+            while not ended.is_set():
+                insert(other, ("u", "view", NOW - timedelta(hours=1)))
+                acknowledged.append((clock(other), len(acknowledged) + 1))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    asked, late = 0, 0
+    try:
+        with asking(pair.replica) as asker:
+            end = time.monotonic() + SECONDS
+            while time.monotonic() < end:
+                with asker.snapshot() as cur:
+                    cur.execute("select count(*) from events")
+                    (seen,) = cur.fetchone() or (0,)
+                    moment = cur.as_of
+                known = [count for at, count in list(acknowledged) if at < moment]
+                assert seen >= max(known, default=0), moment
+                asked += 1
+                late += seen > max(known, default=0)
+    finally:
+        ended.set()
+        thread.join()
+    assert asked > 100
+    assert late > 0, "the moment is never later than what is seen"
+
+
+def test_its_moment_stands_still_while_it_is_paused(pair: Pair, conn: connection) -> None:
+    insert(conn, ("u", "view", NOW - timedelta(hours=1)))
+    Folder(conn, ZONES).catch_up()
+    wait_for_replay(pair)
+    with asking(pair.replica) as asker:
+        with paused(pair):
+            before = as_of(asker)
+            insert(conn, ("u", "view", NOW - timedelta(hours=1)))
+            Folder(conn, ZONES).catch_up()
+            time.sleep(0.2)
+            assert asker.compare(DAYS).events == 1
+            assert as_of(asker) == before < clock(conn) - timedelta(seconds=0.2)
+        wait_for_replay(pair)
+        assert asker.compare(DAYS).events == 2
+        assert as_of(asker) > before
+
+
+def test_the_folder_tells_it_the_time_while_nothing_happens(pair: Pair, conn: connection) -> None:
+    with asking(pair.replica) as asker:
+        moment = clock(conn)
+        assert as_of(asker) < moment
+        with connected(as_role(pair.primary, "folder")) as folding:
+            Folder(folding, ZONES).beat()
+        wait_until(lambda: as_of(asker) > moment, within_s=5)
+
+
+def test_one_that_has_just_started_knows_no_more_than_the_last_checkpoint(pair: Pair) -> None:
+    """What it has replayed last is unknown, though it has all that was committed before."""
+    with connected(pair.primary) as here:
+        one(here, "select count(*) from events")
+        here.cursor().execute("checkpoint")
+        checkpoint = one(here, "select checkpoint_time from pg_control_checkpoint()")
+        with replica_of(pair.primary, pair.folder, "another") as url, asking(url) as asker:
+            assert checkpoint <= as_of(asker) < clock(here)
+
+
+@contextmanager
+def over_the_replica(pair: Pair, **more: Any) -> Iterator[httpx.Client]:
+    questions = SecretStr(as_role(pair.replica, "reader"))
+    with running(pair.primary, pair.redis_url, query_database_url=questions, **more) as service:
+        yield service
+
+
+def complete_until(service: httpx.Client) -> datetime:
+    answer = service.get(COUNTS, params={"last": "3d"}, headers={"Cache-Control": "no-cache"})
+    assert answer.status_code == 200, answer.text
+    return datetime.fromisoformat(answer.json()["meta"]["complete_until"])
+
+
+def events(service: httpx.Client) -> int:
+    answer = service.get(COUNTS, params={"last": "3d"}, headers={"Cache-Control": "no-cache"})
+    assert answer.status_code == 200, answer.text
+    return int(answer.json()["data"]["events"])
+
+
+def test_answers_tell_how_far_it_has_come(pair: Pair, conn: connection) -> None:
+    insert(conn, ("u", "view", NOW - timedelta(hours=1)))
+    Folder(conn, ZONES).catch_up()
+    wait_for_replay(pair)
+    with over_the_replica(pair) as service:
+        assert service.get("/readyz").json()["checks"]["rollups"] == "ok"
+        with paused(pair):
+            until = complete_until(service)
+            insert(conn, ("u", "view", NOW - timedelta(hours=1)))
+            time.sleep(0.1)
+            assert (events(service), complete_until(service)) == (1, until)
+        wait_until(lambda: events(service) == 2, within_s=5)
+        assert complete_until(service) > until
+
+
+def test_keys_end_in_time_however_far_behind_it_is(pair: Pair, conn: connection) -> None:
+    with over_the_replica(pair) as service, paused(pair):
+        assert service.get(COUNTS).status_code == 200
+        conn.cursor().execute("update api_keys set ends_at = now()")
+        wait_until(lambda: service.get(COUNTS).status_code == 401, within_s=5)
+
+
+def test_it_answers_from_the_start_while_the_other_server_is_away(pair: Pair) -> None:
+    away = f"{server(pair.primary).rsplit(':', 1)[0]}:1/none"
+    questions = SecretStr(as_role(pair.replica, "reader"))
+    with running(away, pair.redis_url, query_database_url=questions) as service:
+        wait_until(lambda: service.get(COUNTS).status_code == 200, within_s=5)
+        unknown = {"Authorization": "Bearer a-key-that-may-be-newer"}
+        assert service.get(COUNTS, headers=unknown).status_code == 503
+
+
+@contextmanager
+def following_at_once(pair: Pair) -> Iterator[None]:
+    """It lets no question hold it up: whatever is in its way is cancelled."""
+    delay = "alter system {} max_standby_streaming_delay"
+    with connected(f"{server(pair.replica)}/postgres") as there:
+        for text in (delay.format("set") + " = 0", "select pg_reload_conf()"):
+            there.cursor().execute(text)
+        wait_until(lambda: one(there, "show max_standby_streaming_delay") == "0", within_s=5)
+        try:
+            yield
+        finally:
+            for text in (delay.format("reset"), "select pg_reload_conf()"):
+                there.cursor().execute(text)
+
+
+def slow_question(service: httpx.Client) -> "Future[int]":
+    def ask() -> int:
+        parameters = {"event": f"slow {time.monotonic()}", "last": "3d"}
+        return service.get(COUNTS, params=parameters).status_code
+
+    threads = ThreadPoolExecutor(1)
+    asked = threads.submit(ask)
+    threads.shutdown(wait=False)
+    return asked
+
+
+def is_asked(pair: Pair) -> bool:
+    text = (
+        "select count(*) from pg_stat_activity where datname = current_database() "
+        "and state = 'active' and wait_event = 'PgSleep'"
+    )
+    with connected(pair.replica) as there:
+        return bool(one(there, text))
+
+
+def remove_rows(conn: connection) -> None:
+    """Snapshots of the replica may still see them."""
+    for text in ("insert into gone values (1)", "delete from gone", "vacuum gone"):
+        conn.cursor().execute(text)
+
+
+def test_a_question_in_its_way_is_asked_once_more(pair: Pair, conn: connection) -> None:
+    conn.cursor().execute("create table gone (x int)")
+    slow_down(conn, 1)
+    wait_for_replay(pair)
+    with over_the_replica(pair) as service, following_at_once(pair):
+        asked = slow_question(service)
+        wait_until(lambda: is_asked(pair), within_s=5)
+        remove_rows(conn)
+        assert asked.result() == 200
+        with connected(pair.replica) as there:
+            assert (
+                one(
+                    there,
+                    "select confl_snapshot from pg_stat_database_conflicts "
+                    "where datname = current_database()",
+                )
+                > 0
+            )
+        asked = slow_question(service)
+        while not asked.done():
+            remove_rows(conn)
+        assert asked.result() == 503
+
+
+def lineage(cur: Cursor) -> str:
+    state = read_state(cur)
+    assert state is not None
+    return state.lineage
+
+
+def test_one_that_is_promoted_has_another_past_at_once(pair: Pair, conn: connection) -> None:
+    """Answers that are kept may be of what it never had. It goes on with the clock of its own."""
+    insert(conn, ("u", "view", NOW - timedelta(hours=1)))
+    Folder(conn, ZONES).catch_up()
+    with replica_of(pair.primary, pair.folder, "heir") as url, asking(url) as asker:
+        # Much to write makes the checkpoint take minutes that follows.
+        conn.cursor().execute("create table much as select n from generate_series(1, 100000) as n")
+        followed = Pair(pair.folder, pair.redis_url, pair.primary, url)
+        wait_for_replay(followed)
+        with asker.snapshot() as cur:
+            before = lineage(cur)
+        with connected(url) as there:
+            assert one(there, "select pg_promote()") is True
+            with asker.snapshot() as cur:
+                assert lineage(cur) != before
+                assert cur.as_of > clock(conn) - timedelta(seconds=1)
+            insert(there, ("v", "view", NOW - timedelta(hours=1)))
+            Folder(there, ZONES).catch_up()
+            found = asker.compare(DAYS)
+            assert (found.events, found.users) == (2, 2)
+        assert asker.rolled == 1
