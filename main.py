@@ -8,6 +8,7 @@ import click
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from commands.adopt import adopt
 from commands.demo import demo
 from commands.keys import keys
 from commands.load import load
@@ -48,7 +49,7 @@ def cli() -> None:
     """Exact, fresh answers about a platform's events."""
 
 
-for command in (serve, migrate, load, demo, rollup, verify, keys):
+for command in (serve, migrate, load, demo, rollup, verify, keys, adopt):
     cli.add_command(command)
 
 if __name__ == "__main__":
