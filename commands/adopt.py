@@ -15,9 +15,10 @@ from commands._options import mapping, time_zone
 from commands._prepare import one_line_errors, prepare
 from config.database import connect
 from config.settings import Settings, load_settings
-from repo.adopt.adoption import Adoption, AdoptRepo, MappedRow
+from repo.adopt.adoption import AdoptRepo, MappedRow
 from repo.adopt.mapping import Epoch, Map, Place, make_map, remembered_map
 from repo.adopt.tables import CannotAdopt, Table
+from repo.adopt.trigger import Adoption
 from repo.rollups.folder import Folder
 from services.adopt import BATCH, Comparison, Copier, compared, install, release
 from services.servers import database_server
@@ -211,7 +212,7 @@ def _tell_trigger(repo: AdoptRepo, table: Table) -> bool:
 
 def _release(repo: AdoptRepo, table: Table, place: Place, is_agreed: bool) -> None:
     known = repo.known(place)
-    if known is None or known.is_released and repo.fires(table) is None:
+    if known is None or (known.is_released and repo.fires(table) is None):
         raise CannotAdopt(f"{place.known_as} is not adopted")
     if not is_agreed:
         click.confirm(f"Rows that {place.known_as} gets from now on are no events?", abort=True)

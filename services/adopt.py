@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TypeVar
 
-from repo.adopt.adoption import Adoption, AdoptRepo, Held, Line, Part
+from repo.adopt.adoption import AdoptRepo, Held, Line, Part
 from repo.adopt.mapping import Map, Place
 from repo.adopt.tables import CannotAdopt, Table
+from repo.adopt.trigger import Adoption
 
 R = TypeVar("R")
 

@@ -12,14 +12,21 @@ from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 from psycopg2.extras import Json
 from psycopg2.sql import SQL as Text
-from psycopg2.sql import Composable, Composed, Identifier, Literal
+from psycopg2.sql import Composed, Identifier, Literal
 
 from config.database import DatabaseUnavailable
-from repo.adopt.mapping import Map, Place, check_zone, columns, mapped, shape
+from repo.adopt.mapping import Map, Place, check_zone, columns, mapped
 from repo.adopt.tables import SQL, CannotAdopt, Table, find_table, home_of_events
-
-_MOST_BYTES = 8 * 1024 * 1024
-_MOST_ROWS = 1000
+from repo.adopt.trigger import (
+    MOST_BYTES,
+    MOST_ROWS,
+    Adoption,
+    create_function,
+    create_trigger,
+    drop,
+    fires,
+    silence,
+)
 
 
 class Held(Exception):
@@ -73,23 +80,6 @@ class Line(NamedTuple):
     events: int
 
 
-@dataclass(frozen=True, slots=True)
-class Adoption:
-    """A table, how its rows are events, and its number."""
-
-    table: Table
-    map: Map
-    place: Place
-    adoption_id: int
-
-    @property
-    def function(self) -> Identifier:
-        return Identifier(self.place.home, f"adopted_rows_{self.adoption_id}")
-
-    def mapped(self, rows: Composable) -> Composed:
-        return mapped(self.table, self.map, self.place, rows)
-
-
 class AdoptRepo:
     """Each method is one transaction. Raises: CannotAdopt, DatabaseUnavailable."""
 
@@ -123,17 +113,17 @@ class AdoptRepo:
     def fires(self, table: Table) -> bool | None:
         """Whether the trigger is on; None: it is not there."""
         with self._transaction() as cur:
-            return _fires(cur, table)
+            return fires(cur, table)
 
     def install(self, table: Table, made: Map, place: Place, wait_ms: int) -> Adoption:
         """From the end of this on all that comes in is events as well. Raises: Held."""
         with self._transaction(wait_ms) as cur:
             known = _remembered(cur, made, place)
             adoption = Adoption(table, made, place, known.adoption_id)
-            _create_function(cur, adoption, self._conn)
-            is_new = _fires(cur, table) is None
+            create_function(cur, adoption)
+            is_new = fires(cur, table) is None
             if is_new:
-                cur.execute(_trigger(adoption))
+                create_trigger(cur, adoption)
             if is_new or known.is_released:
                 cur.execute(SQL["adopt_forget_parts"], {"adoption_id": known.adoption_id})
             return adoption
@@ -190,16 +180,14 @@ class AdoptRepo:
 
     def silence(self, adoption_id: int, home: str) -> None:
         """The trigger does nothing from now on."""
-        function = Identifier(home, f"adopted_rows_{adoption_id}")
         with self._transaction() as cur:
-            cur.execute(Text(SQL["adopt_quiet"]).format(function=function))
+            silence(cur, adoption_id, home)
             cur.execute(SQL["adopt_released"], {"adoption_id": adoption_id})
 
     def drop(self, adoption_id: int, home: str, wait_ms: int) -> None:
         """Raises: Held."""
-        function = Identifier(home, f"adopted_rows_{adoption_id}")
         with self._transaction(wait_ms) as cur:
-            cur.execute(Text(SQL["adopt_drop"]).format(function=function))
+            drop(cur, adoption_id, home)
 
     @contextmanager
     def _transaction(self, wait_ms: int = 0) -> Iterator[cursor]:
@@ -218,12 +206,6 @@ class AdoptRepo:
             raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
 
 
-def _fires(cur: cursor, table: Table) -> bool | None:
-    cur.execute(SQL["adopt_trigger_state"], {"oid": table.oid})
-    row = cur.fetchone()
-    return bool(row[0]) if row else None
-
-
 def _remembered(cur: cursor, made: Map, place: Place) -> Known:
     """What was known before. Raises: CannotAdopt for another map than is in force."""
     wanted = made.as_json()
@@ -239,41 +221,6 @@ def _remembered(cur: cursor, made: Map, place: Place) -> Known:
     return known
 
 
-def _create_function(cur: cursor, adoption: Adoption, conn: connection) -> None:
-    """The body is a literal in which all names and values are quoted already."""
-    home, rows = adoption.place.home, _arriving(adoption)
-    body = Text(SQL["adopt_body"]).format(
-        shape=shape(adoption.table, adoption.map),
-        rows=rows,
-        mapped=adoption.mapped(rows),
-        events=Identifier(home, "events"),
-        rejected=Identifier(home, "rejected_rows"),
-        rejected_name=Literal(Identifier(home, "rejected_rows").as_string(conn)),
-        adoption_id=Literal(adoption.adoption_id),
-        most_bytes=Literal(_MOST_BYTES),
-        most_rows=Literal(_MOST_ROWS),
-    )
-    written = Literal(body.as_string(conn))
-    cur.execute(Text(SQL["adopt_function"]).format(function=adoption.function, body=written))
-
-
-def _arriving(adoption: Adoption) -> Composable:
-    """Partitions get what a trigger for each row does; a statement may be of a partition alone."""
-    if not adoption.table.is_partitioned:
-        return Identifier("arriving")
-    values = (
-        Text("{} as {}").format(Identifier("new", name), Identifier(name))
-        for name in adoption.map.columns
-    )
-    return Text("(select {})").format(Text(", ").join(values))
-
-
-def _trigger(adoption: Adoption) -> Composed:
-    kind = "row" if adoption.table.is_partitioned else "statement"
-    created = Text(SQL[f"adopt_trigger_{kind}"])
-    return created.format(table=adoption.table.identifier, function=adoption.function)
-
-
 def _copy(cur: cursor, adoption: Adoption, staged: Composed) -> Copied:
     """Read rows into a table of our own, and from there into events."""
     cur.execute(SQL["adopt_staging"])
@@ -281,6 +228,6 @@ def _copy(cur: cursor, adoption: Adoption, staged: Composed) -> Copied:
     rows = cur.rowcount
     cur.execute(SQL["adopt_take"])
     inserted = cur.rowcount
-    bounds = {"most_bytes": _MOST_BYTES, "most_rows": _MOST_ROWS}
+    bounds = {"most_bytes": MOST_BYTES, "most_rows": MOST_ROWS}
     cur.execute(SQL["adopt_reject"], {"adoption_id": adoption.adoption_id, **bounds})
     return Copied(rows, inserted)

@@ -93,7 +93,7 @@ def make_map(
 
 def remembered_map(table: Table, fields: Mapping[str, Any]) -> Map:
     """The map that was kept. Raises: CannotAdopt where one of its columns has gone."""
-    kept = {
+    kept: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
     }
     made = Map(**kept)
