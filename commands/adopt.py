@@ -102,8 +102,10 @@ def _repo(url: str) -> Iterator[AdoptRepo]:
 
 def _agree(repo: AdoptRepo, table: Table, made: Map, place: Place, is_agreed: bool) -> None:
     """Show what is going to be done, and ask."""
+    repo.check_map(made, place)
     rows = repo.sample(table, made, place, _SHOWN)
-    click.echo(f"{place.known_as}: about {table.rows:,} rows, {table.size / _MB:,.0f} MB\n")
+    about = f"about {table.rows:,} rows, " if table.rows else ""
+    click.echo(f"{place.known_as}: {about}{table.size / _MB:,.1f} MB\n")
     for field, source in _sources(table, made).items():
         click.echo(f"  {field:<11}  {source}")
     click.echo("\nSome of its rows as events:\n" if rows else "\nIt has no rows yet.")

@@ -55,9 +55,12 @@ Expected = tuple[str, str, datetime, Any]
 
 def make_table(conn: connection, rows: int = 0) -> None:
     """One row in a hundred cannot be an event."""
-    with conn.cursor() as cur:
-        cur.execute(_TABLE)
-        cur.execute(_FILL, (rows,))
+    executed(conn, _TABLE)
+    fill_table(conn, rows)
+
+
+def fill_table(conn: connection, rows: int) -> None:
+    executed(conn, _FILL, rows)
 
 
 def adopting(url: str) -> Adopt:

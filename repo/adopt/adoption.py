@@ -100,13 +100,19 @@ class AdoptRepo:
             row = cur.fetchone()
             return Known(*row) if row else None
 
+    def check_map(self, made: Map, place: Place) -> None:
+        """Raises: CannotAdopt where another one is in force, or PostgreSQL has no such zone."""
+        if known := self.known(place):
+            _check_same(known, made)
+        with self._transaction() as cur:
+            check_zone(cur, made)
+
     def sample(self, table: Table, made: Map, place: Place, most: int) -> list[MappedRow]:
-        """Some rows, as events. Raises: CannotAdopt where PostgreSQL does not know the zone."""
+        """Some rows, as events."""
         some = Text(SQL["adopt_some"]).format(
             columns=columns(made.columns), table=table.identifier, most=Literal(most)
         )
         with self._transaction() as cur:
-            check_zone(cur, made)
             cur.execute(mapped(table, made, place, some))
             return [MappedRow(*row) for row in cur]
 
@@ -208,17 +214,21 @@ class AdoptRepo:
 
 def _remembered(cur: cursor, made: Map, place: Place) -> Known:
     """What was known before. Raises: CannotAdopt for another map than is in force."""
-    wanted = made.as_json()
-    cur.execute(SQL["adopt_remember"], {"known_as": place.known_as, "fields": Json(wanted)})
+    fields = Json(made.as_json())
+    cur.execute(SQL["adopt_remember"], {"known_as": place.known_as, "fields": fields})
     known = Known(*(cur.fetchone() or ()))
+    _check_same(known, made)
+    cur.execute(SQL["adopt_change"], {"adoption_id": known.adoption_id, "fields": fields})
+    return known
+
+
+def _check_same(known: Known, made: Map) -> None:
+    wanted = made.as_json()
     if known.fields["event_id"] != wanted["event_id"]:
         before = ", ".join(known.fields["event_id"])
         raise CannotAdopt(f"its rows are events by {before}: by another key they would count twice")
     if known.fields != wanted and not known.is_released:
         raise CannotAdopt("it is adopted with another map: call adopt with --release first")
-    changed = {"adoption_id": known.adoption_id, "fields": Json(wanted)}
-    cur.execute(SQL["adopt_change"], changed)
-    return known
 
 
 def _copy(cur: cursor, adoption: Adoption, staged: Composed) -> Copied:

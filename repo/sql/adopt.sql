@@ -133,8 +133,8 @@ select key, event_id, user_id, event_name, occurred_at, properties,
            then 'properties must be an object of less than 64 kB'
        end as reason
 from   (
-    select {key} as key, {event_id} as event_id, coalesce({user_id}, '') as user_id,
-           {event_name} as event_name, {occurred_at} as occurred_at,
+    select {key} as key, {event_id} as event_id, {occurred_at} as occurred_at,
+           coalesce({user_id}, '') collate "C" as user_id, {event_name} collate "C" as event_name,
            {moment} is not null as has_moment, {properties} as properties
     from   {rows} r
     offset 0  -- each expression is computed once

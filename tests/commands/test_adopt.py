@@ -2,12 +2,14 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -23,6 +25,7 @@ from tests.adopted import (
     adopting,
     executed,
     expected_events,
+    fill_table,
     id_of,
     make_table,
     platform_role,
@@ -32,6 +35,7 @@ from tests.adopted import (
 from tests.rollups import connected
 from tests.waiting import wait_until
 
+DOCS = Path(__file__).parents[2] / "docs" / "adopt.md"
 ADOPT = ("--table=app_events", *MAP)
 GOOD = "insert into app_events (account_id, type, created_at) values (7, 'view', '2025-06-01')"
 COUNTED = r"public\.app_events: ([\d,]+) rows, ([\d,]+) events, rejected ([\d,]+)\n"
@@ -364,7 +368,7 @@ def test_a_name_is_never_sql(adopt: Adopt, conn: connection) -> None:
 
 PARTITIONED = """
 create table happenings (
-    id bigint generated always as identity, who uuid, what text, at timestamptz,
+    id bigserial, who uuid, what text, at timestamptz,
     primary key (id, at)
 ) partition by range (at);
 create table happenings_old partition of happenings
@@ -612,3 +616,48 @@ def test_a_large_copy_goes_through_the_trigger(adopt: Adopt, conn: connection) -
     make = "select 1, 'view', timestamp '2025-06-01', '{}' from generate_series(1, 20000)"
     executed(conn, f"insert into app_events (account_id, type, created_at, payload) {make}")
     assert len(stored_events(conn)) == 20_000
+
+
+SESSION = "set timezone = 'Asia/Tokyo'; set datestyle = 'German'; set extra_float_digits = -5; "
+
+
+def test_what_a_session_has_set_changes_no_event(adopt: Adopt, conn: connection) -> None:
+    """Neither the ids nor the properties: what the trigger makes is what the copy would make."""
+    executed(
+        conn,
+        "create table happenings (at timestamptz, n numeric, event_name text, day date, "
+        "primary key (n, at))",
+    )
+    given = ("--table=happenings", "--map=occurred_at=at", "--property=day", "--property=at")
+    adopt(*given)
+    executed(
+        conn,
+        SESSION
+        + "insert into happenings values ('2025-06-01 00:00:00.5+09', 1.50, 'a', '2025-05-01'); "
+        "reset all",
+    )
+    ((event_id, (_, _, _, properties)),) = stored_events(conn).items()
+    moment = datetime.fromisoformat("2025-05-31T15:00:00.5+00:00")
+    assert event_id == id_of(f"{{1.50,{moment.timestamp():.6f}}}", "public.happenings")
+    assert properties == {"at": "2025-05-31T15:00:00.5+00:00", "day": "2025-05-01"}
+    assert "Copied 0 events" in adopt(*given).stdout
+
+
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SECONDS = re.compile(r"\d+\.\d s\.")
+
+
+def test_the_walk_through_is_true(adopt: Adopt, conn: connection) -> None:
+    """Each command of docs/adopt.md says what is printed there, times aside."""
+    table, *blocks = _BLOCK.findall(DOCS.read_text())
+    executed(conn, table[1])
+    fill_table(conn, 3000)
+    executed(conn, "vacuum analyze app_events")
+    asked = [
+        (shlex.split(sh)[3:], shown)
+        for (_, sh), (_, shown) in zip(blocks[::2], blocks[1::2], strict=True)
+    ]
+    for arguments, shown in asked:
+        done = adopt(*arguments, asked="y\n" if "--map" in arguments else "")
+        assert _SECONDS.sub("", done.output) == _SECONDS.sub("", shown)
+    assert len(asked) == 3
