@@ -332,7 +332,7 @@ def _copying(url: str, seconds: float) -> float:
 @click.command()
 @click.option("--rows", default=1_000_000, show_default=True)
 @click.option("--seconds", default=4.0, show_default=True, help="For each candidate and round.")
-@click.option("--rounds", default=3, show_default=True)
+@click.option("--rounds", default=3, show_default=True, help="0: only the adoption.")
 @click.option("--way", "ways", multiple=True, type=click.Choice(_WAYS), help="All unless given.")
 @click.option("--candidate", "names", multiple=True, type=click.Choice(_CANDIDATES))
 def main(
@@ -345,6 +345,8 @@ def main(
             url = _made(endpoints.database_url, rows)
             say("adopting")
             _adopted(url)
+            if not rounds:
+                return
             run(url, "adopt", "--table=app_events", "--release", "--yes")
             execute(url, "vacuum analyze", "checkpoint")
             chosen = ways or tuple(_WAYS), names or tuple(_CANDIDATES)
