@@ -8,6 +8,7 @@ import click
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from commands.adopt import adopt
 from commands.demo import demo
 from commands.erase import erase
 from commands.keys import keys
@@ -50,7 +51,7 @@ def cli() -> None:
     """Exact, fresh answers about a platform's events."""
 
 
-for command in (serve, migrate, load, demo, rollup, verify, erase, retain, keys):
+for command in (serve, migrate, load, demo, rollup, verify, erase, retain, adopt, keys):
     cli.add_command(command)
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import click
 from tqdm import tqdm
 
+from commands._options import mapping, time_zone
 from commands._prepare import one_line_errors, prepare
 from config.database import connect
 from config.settings import load_settings
@@ -24,28 +25,6 @@ from services.ingest.events import FIELDS, Validator
 from services.ingest.load import BATCH, Loader, RejectedFile, Report
 from services.ingest.readers import Columns, Form, Unreadable, form_of, opened
 from services.servers import databases
-from utils.zones import zone, zone_names
-
-
-def _mapping(
-    context: click.Context, parameter: click.Parameter, given: tuple[str, ...]
-) -> dict[str, str]:
-    """FIELD=COLUMN, by field."""
-    pairs = [text.partition("=") for text in given]
-    for name, _, column in pairs:
-        if name not in FIELDS or not column:
-            raise click.BadParameter(f"use FIELD=COLUMN with a field of {', '.join(FIELDS)}")
-    names = {name: column for name, _, column in pairs}
-    columns = [names.get(name, name) for name in FIELDS]
-    if len(names) < len(pairs) or len(set(columns)) < len(columns):
-        raise click.BadParameter("each field needs one column, and each column is of one field")
-    return names
-
-
-def _zone(context: click.Context, parameter: click.Parameter, given: str | None) -> ZoneInfo | None:
-    if given is not None and given not in zone_names():
-        raise click.BadParameter("use an IANA time zone, such as Europe/Berlin")
-    return zone(given) if given else None
 
 
 @click.command()
@@ -54,7 +33,7 @@ def _zone(context: click.Context, parameter: click.Parameter, given: str | None)
     "--map",
     "names",
     multiple=True,
-    callback=_mapping,
+    callback=mapping,
     metavar="FIELD=COLUMN",
     help="The file calls this field otherwise, such as user_id=visitor.",
 )
@@ -65,7 +44,7 @@ def _zone(context: click.Context, parameter: click.Parameter, given: str | None)
     type=click.Choice(get_args(Form)),
     help="The form of the files; it is told by their first bytes unless given.",
 )
-@click.option("--tz", callback=_zone, help="The zone of times that have no offset.")
+@click.option("--tz", callback=time_zone, help="The zone of times that have no offset.")
 @click.option("--batch", default=BATCH, type=click.IntRange(1, 100_000), help="Rows at a time.")
 @one_line_errors
 def load(

@@ -1,0 +1,31 @@
+"""Options that several commands have."""
+
+from zoneinfo import ZoneInfo
+
+import click
+
+from services.ingest.events import FIELDS
+from utils.zones import zone, zone_names
+
+
+def mapping(
+    context: click.Context, parameter: click.Parameter, given: tuple[str, ...]
+) -> dict[str, str]:
+    """FIELD=COLUMN, by field."""
+    pairs = [text.partition("=") for text in given]
+    for name, _, column in pairs:
+        if name not in FIELDS or not column:
+            raise click.BadParameter(f"use FIELD=COLUMN with a field of {', '.join(FIELDS)}")
+    names = {name: column for name, _, column in pairs}
+    columns = [names.get(name, name) for name in FIELDS]
+    if len(names) < len(pairs) or len(set(columns)) < len(columns):
+        raise click.BadParameter("each field needs one column, and each column is of one field")
+    return names
+
+
+def time_zone(
+    context: click.Context, parameter: click.Parameter, given: str | None
+) -> ZoneInfo | None:
+    if given is not None and given not in zone_names():
+        raise click.BadParameter("use an IANA time zone, such as Europe/Berlin")
+    return zone(given) if given else None

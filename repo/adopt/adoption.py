@@ -1,0 +1,243 @@
+"""Adopting a table: the trigger on it, the copy of what was there, and what became of its rows."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import psycopg2
+from psycopg2 import errors
+from psycopg2.extensions import connection, cursor
+from psycopg2.extras import Json
+from psycopg2.sql import SQL as Text
+from psycopg2.sql import Composed, Identifier, Literal
+
+from config.database import DatabaseUnavailable
+from repo.adopt.mapping import Map, Place, check_zone, columns, mapped
+from repo.adopt.tables import SQL, CannotAdopt, Table, find_table, home_of_events
+from repo.adopt.trigger import (
+    MOST_BYTES,
+    MOST_ROWS,
+    Adoption,
+    create_function,
+    create_trigger,
+    drop,
+    fires,
+    silence,
+)
+
+
+class Held(Exception):
+    """Transactions of others hold the table: nothing was changed."""
+
+
+class MappedRow(NamedTuple):
+    """A row as an event, or the reason why it cannot be one."""
+
+    key: str | None
+    event_id: UUID | None
+    user_id: str
+    event_name: str | None
+    occurred_at: datetime | None
+    properties: Any
+    reason: str | None
+
+
+class Known(NamedTuple):
+    """A table that was adopted once."""
+
+    adoption_id: int
+    fields: dict[str, Any]
+    is_released: bool
+
+
+class Part(NamedTuple):
+    """A table, or a partition of it, and how many of its pages are copied."""
+
+    oid: int
+    schema: str
+    name: str
+    pages: int
+    copied: int
+
+
+@dataclass(slots=True)
+class Copied:
+    """What became of some rows."""
+
+    rows: int
+    inserted: int
+
+
+class Line(NamedTuple):
+    """Rows of a day, of the same state: `event`, `missing`, `taken`, or a reason."""
+
+    day: date | None
+    state: str
+    rows: int
+    events: int
+
+
+class AdoptRepo:
+    """Each method is one transaction. Raises: CannotAdopt, DatabaseUnavailable."""
+
+    def __init__(self, conn: connection) -> None:
+        self._conn = conn
+
+    def find(self, name: str) -> tuple[Table, Place]:
+        with self._transaction() as cur:
+            table = find_table(cur, name)
+            named = {"oid": table.oid, "schema": table.schema, "name": table.name}
+            cur.execute(SQL["adopt_known_as"], named)
+            (known_as,) = cur.fetchone() or (table.name,)
+            return table, Place(home_of_events(cur), known_as)
+
+    def known(self, place: Place) -> Known | None:
+        with self._transaction() as cur:
+            cur.execute(SQL["adopt_find"], {"known_as": place.known_as})
+            row = cur.fetchone()
+            return Known(*row) if row else None
+
+    def check_map(self, made: Map, place: Place) -> None:
+        """Raises: CannotAdopt where another one is in force, or PostgreSQL has no such zone."""
+        if known := self.known(place):
+            _check_same(known, made)
+        with self._transaction() as cur:
+            check_zone(cur, made)
+
+    def sample(self, table: Table, made: Map, place: Place, most: int) -> list[MappedRow]:
+        """Some rows, as events."""
+        some = Text(SQL["adopt_some"]).format(
+            columns=columns(made.columns), table=table.identifier, most=Literal(most)
+        )
+        with self._transaction() as cur:
+            cur.execute(mapped(table, made, place, some))
+            return [MappedRow(*row) for row in cur]
+
+    def fires(self, table: Table) -> bool | None:
+        """Whether the trigger is on; None: it is not there."""
+        with self._transaction() as cur:
+            return fires(cur, table)
+
+    def install(self, table: Table, made: Map, place: Place, wait_ms: int) -> Adoption:
+        """From the end of this on all that comes in is events as well. Raises: Held."""
+        with self._transaction(wait_ms) as cur:
+            known = _remembered(cur, made, place)
+            adoption = Adoption(table, made, place, known.adoption_id)
+            create_function(cur, adoption)
+            is_new = fires(cur, table) is None
+            if is_new:
+                create_trigger(cur, adoption)
+            if is_new or known.is_released:
+                cur.execute(SQL["adopt_forget_parts"], {"adoption_id": known.adoption_id})
+            return adoption
+
+    def holder(self, table: Table) -> tuple[int, int] | None:
+        """The process that has held the table for the longest, and for how many seconds."""
+        with self._transaction() as cur:
+            cur.execute(SQL["adopt_holders"], {"oid": table.oid})
+            row = cur.fetchone()
+            return (row[0], row[1]) if row else None
+
+    def parts(self, adoption: Adoption) -> list[Part]:
+        """What is to be copied; each part is as long as it was when it was first asked for."""
+        named = {"adoption_id": adoption.adoption_id, "oid": adoption.table.oid}
+        with self._transaction() as cur:
+            cur.execute(SQL["adopt_note_parts"], named)
+            cur.execute(SQL["adopt_parts"], named)
+            return [Part(*row) for row in cur]
+
+    def copy_pages(self, adoption: Adoption, part: Part, beyond: int) -> Copied:
+        """Copy the pages of a part from those that are copied up to, not with, `beyond`."""
+        pages = Text(SQL["adopt_pages"]).format(
+            columns=columns(adoption.map.columns),
+            part=Identifier(part.schema, part.name),
+            first=Literal(f"({part.copied},0)"),
+            beyond=Literal(f"({beyond},0)"),
+        )
+        advance = {"adoption_id": adoption.adoption_id, "part": part.oid, "copied": beyond}
+        with self._transaction() as cur:
+            copied = _copy(
+                cur, adoption, Text(SQL["adopt_stage"]).format(mapped=adoption.mapped(pages))
+            )
+            cur.execute(SQL["adopt_advance"], advance)
+            return copied
+
+    def copy_missing(self, adoption: Adoption) -> int:
+        """Copy all that is no event in one snapshot, wherever in the table it is."""
+        staged = Text(SQL["adopt_stage_missing"]).format(
+            mapped=adoption.mapped(adoption.table.identifier),
+            events=Identifier(adoption.place.home, "events"),
+        )
+        with self._transaction() as cur:
+            return _copy(cur, adoption, staged).inserted
+
+    def compare(self, adoption: Adoption) -> list[Line]:
+        """What became of all rows, in one snapshot."""
+        compared = Text(SQL["adopt_compare"]).format(
+            mapped=adoption.mapped(adoption.table.identifier),
+            events=Identifier(adoption.place.home, "events"),
+        )
+        with self._transaction() as cur:
+            cur.execute(compared)
+            return [Line(*row) for row in cur]
+
+    def silence(self, adoption_id: int, home: str) -> None:
+        """The trigger does nothing from now on."""
+        with self._transaction() as cur:
+            silence(cur, adoption_id, home)
+            cur.execute(SQL["adopt_released"], {"adoption_id": adoption_id})
+
+    def drop(self, adoption_id: int, home: str, wait_ms: int) -> None:
+        """Raises: Held."""
+        with self._transaction(wait_ms) as cur:
+            drop(cur, adoption_id, home)
+
+    @contextmanager
+    def _transaction(self, wait_ms: int = 0) -> Iterator[cursor]:
+        """`wait_ms` is how long a lock is waited for; 0: as long as it takes."""
+        try:
+            with self._conn, self._conn.cursor() as cur:
+                cur.execute(f"set local lock_timeout = {wait_ms:d}")
+                yield cur
+        except errors.LockNotAvailable as exc:
+            raise Held from exc
+        except errors.InsufficientPrivilege as exc:
+            raise CannotAdopt(f"this role may not do that: {exc}".strip()) from exc
+        except errors.UndefinedTable as exc:
+            raise CannotAdopt(f"a table has gone: {exc}".strip()) from exc
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
+            raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
+
+
+def _remembered(cur: cursor, made: Map, place: Place) -> Known:
+    """What was known before. Raises: CannotAdopt for another map than is in force."""
+    fields = Json(made.as_json())
+    cur.execute(SQL["adopt_remember"], {"known_as": place.known_as, "fields": fields})
+    known = Known(*(cur.fetchone() or ()))
+    _check_same(known, made)
+    cur.execute(SQL["adopt_change"], {"adoption_id": known.adoption_id, "fields": fields})
+    return known
+
+
+def _check_same(known: Known, made: Map) -> None:
+    wanted = made.as_json()
+    if known.fields["event_id"] != wanted["event_id"]:
+        before = ", ".join(known.fields["event_id"])
+        raise CannotAdopt(f"its rows are events by {before}: by another key they would count twice")
+    if known.fields != wanted and not known.is_released:
+        raise CannotAdopt("it is adopted with another map: call adopt with --release first")
+
+
+def _copy(cur: cursor, adoption: Adoption, staged: Composed) -> Copied:
+    """Read rows into a table of our own, and from there into events."""
+    cur.execute(SQL["adopt_staging"])
+    cur.execute(staged)
+    rows = cur.rowcount
+    cur.execute(SQL["adopt_take"])
+    inserted = cur.rowcount
+    bounds = {"most_bytes": MOST_BYTES, "most_rows": MOST_ROWS}
+    cur.execute(SQL["adopt_reject"], {"adoption_id": adoption.adoption_id, **bounds})
+    return Copied(rows, inserted)

@@ -1,0 +1,91 @@
+"""The trigger on an adopted table: what comes in is events in the same transaction."""
+
+from dataclasses import dataclass
+
+from psycopg2.extensions import cursor
+from psycopg2.sql import SQL as Text
+from psycopg2.sql import Composable, Composed, Identifier, Literal
+
+from repo.adopt.mapping import Map, Place, mapped, shape
+from repo.adopt.tables import SQL, Table
+
+MOST_BYTES = 8 * 1024 * 1024
+"""So large grows the table of rejected rows."""
+MOST_ROWS = 1000
+"""So many rows of a statement are kept there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """A table, how its rows are events, and its number."""
+
+    table: Table
+    map: Map
+    place: Place
+    adoption_id: int
+
+    @property
+    def function(self) -> Identifier:
+        return _function(self.adoption_id, self.place.home)
+
+    def mapped(self, rows: Composable) -> Composed:
+        return mapped(self.table, self.map, self.place, rows)
+
+
+def _function(adoption_id: int, home: str) -> Identifier:
+    return Identifier(home, f"adopted_rows_{adoption_id}")
+
+
+def fires(cur: cursor, table: Table) -> bool | None:
+    """Whether the trigger is on; None: it is not there."""
+    cur.execute(SQL["adopt_trigger_state"], {"oid": table.oid})
+    row = cur.fetchone()
+    return bool(row[0]) if row else None
+
+
+def create_function(cur: cursor, adoption: Adoption) -> None:
+    """The body is a literal, in which all names and values are quoted already."""
+    body = Literal(trigger_body(cur, adoption).as_string(cur))
+    cur.execute(Text(SQL["adopt_function"]).format(function=adoption.function, body=body))
+
+
+def create_trigger(cur: cursor, adoption: Adoption) -> None:
+    kind = "row" if adoption.table.is_partitioned else "statement"
+    created = Text(SQL[f"adopt_trigger_{kind}"])
+    cur.execute(created.format(table=adoption.table.identifier, function=adoption.function))
+
+
+def silence(cur: cursor, adoption_id: int, home: str) -> None:
+    cur.execute(Text(SQL["adopt_quiet"]).format(function=_function(adoption_id, home)))
+
+
+def drop(cur: cursor, adoption_id: int, home: str) -> None:
+    """With the triggers that call the function."""
+    cur.execute(Text(SQL["adopt_drop"]).format(function=_function(adoption_id, home)))
+
+
+def trigger_body(cur: cursor, adoption: Adoption) -> Composed:
+    home, rows = adoption.place.home, _arriving(adoption)
+    rejected = Identifier(home, "rejected_rows")
+    return Text(SQL["adopt_body"]).format(
+        shape=shape(adoption.table, adoption.map),
+        rows=rows,
+        mapped=adoption.mapped(rows),
+        events=Identifier(home, "events"),
+        rejected=rejected,
+        rejected_name=Literal(rejected.as_string(cur)),
+        adoption_id=Literal(adoption.adoption_id),
+        most_bytes=Literal(MOST_BYTES),
+        most_rows=Literal(MOST_ROWS),
+    )
+
+
+def _arriving(adoption: Adoption) -> Composable:
+    """Partitions get what a trigger for each row does; a statement may be of a partition alone."""
+    if not adoption.table.is_partitioned:
+        return Identifier("arriving")
+    values = (
+        Text("{} as {}").format(Identifier("new", name), Identifier(name))
+        for name in adoption.map.columns
+    )
+    return Text("(select {})").format(Text(", ").join(values))

@@ -1,0 +1,663 @@
+"""`python main.py adopt`: each row of a platform's table is an event once, whoever writes."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection
+
+from repo.adopt.adoption import AdoptRepo, Held
+from repo.adopt.mapping import make_map
+from services import adopt as steps
+from tests.adopted import (
+    MAIN,
+    MAP,
+    Adopt,
+    adopting,
+    executed,
+    expected_events,
+    fill_table,
+    id_of,
+    make_table,
+    platform_role,
+    stored_events,
+    writers,
+)
+from tests.rollups import connected
+from tests.waiting import wait_until
+
+DOCS = Path(__file__).parents[2] / "docs" / "adopt.md"
+ADOPT = ("--table=app_events", *MAP)
+GOOD = "insert into app_events (account_id, type, created_at) values (7, 'view', '2025-06-01')"
+COUNTED = r"public\.app_events: ([\d,]+) rows, ([\d,]+) events, rejected ([\d,]+)\n"
+
+
+@pytest.fixture
+def adopt(database_url: str) -> Adopt:
+    return adopting(database_url)
+
+
+@pytest.fixture
+def platform_url(conn: connection, database_url: str) -> Iterator[str]:
+    """Of the role that writes app_events, which has some rows."""
+    make_table(conn, 3000)
+    with platform_role(conn, database_url) as url:
+        yield url
+
+
+def counted(text: str) -> tuple[int, ...]:
+    """Rows, events and rejected ones, as the command tells them."""
+    found = re.search(COUNTED, text)
+    assert found is not None, text
+    return tuple(int(number.replace(",", "")) for number in found.groups())
+
+
+def assert_each_row_is_an_event(conn: connection) -> None:
+    expected = expected_events(conn)
+    assert len(expected) > 1000
+    assert stored_events(conn) == expected
+
+
+def test_a_table_is_adopted_while_writers_are_at_work(
+    adopt: Adopt, platform_url: str, conn: connection
+) -> None:
+    with writers(platform_url, 6):
+        done = adopt(*ADOPT, "--batch=300")
+        assert done.exit_code == 0, done.stderr
+        time.sleep(0.5)
+    assert_each_row_is_an_event(conn)
+    checked = adopt("--table=app_events", "--check")
+    assert checked.exit_code == 0, checked.stdout
+    events = len(expected_events(conn))
+    ((rows,),) = executed(conn, "select count(*) from app_events")
+    assert counted(checked.stdout) == (rows, events, rows - events)
+    # The table had 2,970 of them at the beginning, and writers went on before and after.
+    assert events > counted(done.stdout)[1] > 2970
+
+
+def test_an_adoption_that_was_killed_is_gone_on_with(
+    adopt: Adopt, platform_url: str, conn: connection, database_url: str
+) -> None:
+    copied = "select 1 from adopted_parts where copied > 0"
+    with writers(platform_url, 4):
+        environment = {**os.environ, "DATABASE_URL": database_url}
+        command = [*MAIN, "adopt", *ADOPT, "--yes", "--batch=100", "--pace=3000"]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+            wait_until(lambda: bool(executed(conn, copied)), within_s=20)
+            process.send_signal(signal.SIGKILL)
+        done = adopt(*ADOPT)
+        assert done.exit_code == 0, done.stderr
+    assert_each_row_is_an_event(conn)
+    found = re.search(r"^Copied ([\d,]+) events", done.stdout, re.MULTILINE)
+    assert found is not None
+    assert 0 < int(found[1].replace(",", "")) < 2970 - 300
+
+
+def test_what_is_adopted_is_folded(adopt: Adopt, platform_url: str, conn: connection) -> None:
+    done = adopt(*ADOPT)
+    assert re.search(r"^Folded 2,970 events in \d+\.\d s\.$", done.stdout, re.MULTILINE)
+    again = adopt(*ADOPT)
+    assert re.search(r"^Copied 0 events in", again.stdout, re.MULTILINE)
+    assert counted(again.stdout) == (3000, 2970, 30)
+    assert "  30 rejected: event_name is missing\n" in again.stdout
+    assert len(executed(conn, "select * from rejected_rows")) == 30
+
+
+def test_it_shows_what_it_does_and_asks(adopt: Adopt, conn: connection) -> None:
+    make_table(conn, 3)
+    refused = adopt(*ADOPT, asked="n\n")
+    assert refused.exit_code == 1
+    assert "  occurred_at  created_at (timestamp without time zone, of Europe/Berlin)\n" in (
+        refused.stdout
+    )
+    assert f'"event_id": "{id_of("2")}"' in refused.stdout
+    assert executed(conn, "select from pg_trigger where tgname = 'analytics_adopt'") == []
+    assert executed(conn, "select from adopted_tables") == []
+    assert adopt(*ADOPT, asked="y\n").exit_code == 0
+    assert len(stored_events(conn)) == 3
+
+
+def test_the_platform_needs_no_rights_on_our_tables(
+    adopt: Adopt, platform_url: str, conn: connection
+) -> None:
+    adopt(*ADOPT)
+    with connected(platform_url) as platform:
+        executed(platform, GOOD)
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            executed(platform, "select from events")
+        executed(platform, "create temp table own (like app_events)")
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            executed(
+                platform,
+                "create trigger forged after insert on own referencing new table as arriving "
+                "for each statement execute function adopted_rows_1()",
+            )
+    assert_each_row_is_an_event(conn)
+
+
+REJECTED = {
+    "event_name is missing": "(1, null, '2025-01-01', '{}')",
+    "event_name must be at most 200 bytes long": "(1, repeat('ä', 101), '2025-01-01', '{}')",
+    "occurred_at is missing": "(1, 'view', null, '{}')",
+    "occurred_at must be within the years 2000 to 2099": "(1, 'view', '1999-12-31 23:00', '{}')",
+    "properties must be an object": "(1, 'view', '2025-01-01', '[1]')",
+    "properties must be an object of less than 64 kB": (
+        "(1, 'view', '2025-01-01', jsonb_build_object('a', repeat('x', 65536)))"
+    ),
+}
+FAR = ("infinity", "-infinity", "4713-01-01 BC", "294276-01-01", "2100-01-01 01:00")
+
+
+@pytest.mark.parametrize("first", ["rows", "adopt"])
+def test_what_cannot_be_an_event_is_left_out_and_told(
+    adopt: Adopt, conn: connection, first: str
+) -> None:
+    """Whether it was there before, or comes in: the platform's transaction goes on."""
+    make_table(conn)
+    if first == "adopt":
+        adopt(*ADOPT)
+    bad = [*REJECTED.values(), *(f"(1, 'view', '{far}', '{{}}')" for far in FAR)]
+    executed(
+        conn,
+        "insert into app_events (account_id, type, created_at, payload) values "
+        + ", ".join([*bad, "(1, 'view', '2025-01-01', '{}')"]),
+    )
+    done = adopt(*ADOPT)
+    assert counted(done.stdout) == (12, 1, 11)
+    assert list(stored_events(conn)) == [id_of("12")]
+    kept = executed(conn, "select key, reason from rejected_rows order by key::int")
+    years = "occurred_at must be within the years 2000 to 2099"
+    reasons = [*REJECTED, *[years] * len(FAR)]
+    assert kept == [(str(n), reason) for n, reason in enumerate(reasons, 1)]
+    for reason in REJECTED:
+        assert f"rejected: {reason}\n" in done.stdout
+
+
+def test_rejected_rows_take_little_room(adopt: Adopt, conn: connection) -> None:
+    make_table(conn)
+    adopt(*ADOPT)
+    executed(conn, "insert into app_events (type) select null from generate_series(1, 5000)")
+    ((kept,),) = executed(conn, "select count(*) from rejected_rows")
+    assert kept == 1000
+    executed(
+        conn,
+        "insert into rejected_rows select 1, n, repeat('x', 500) from generate_series(1, 20000) n",
+    )
+    executed(conn, "insert into app_events (type) values (null)")
+    ((now,),) = executed(conn, "select count(*) from rejected_rows")
+    assert now == 21_000
+    assert counted(adopt("--table=app_events", "--check").stdout) == (5001, 0, 5001)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "alter table app_events drop column payload",
+        "alter table app_events rename column type to kind",
+        "alter table app_events alter created_at type timestamptz",
+        "alter table app_events alter payload type text",
+    ],
+)
+def test_a_table_that_changes_its_shape_is_written_on(
+    adopt: Adopt, platform_url: str, conn: connection, change: str
+) -> None:
+    adopt(*ADOPT)
+    with connected(platform_url) as platform:
+        executed(platform, GOOD)
+        executed(conn, change)
+        executed(platform, "insert into app_events (account_id) values (7)")
+        executed(platform, "insert into app_events (account_id) values (7), (8)")
+    assert len(stored_events(conn)) == 2971
+    assert (
+        executed(conn, "select reason from rejected_rows where key = ''")
+        == [("the columns of the table are others than when it was adopted",)] * 2
+    )
+
+
+def test_other_changes_of_the_table_change_nothing(
+    adopt: Adopt, platform_url: str, conn: connection
+) -> None:
+    adopt(*ADOPT)
+    with connected(platform_url) as platform:
+        executed(platform, GOOD)
+        executed(conn, "alter table app_events add more int default 1, drop column seen")
+        executed(platform, GOOD)
+    executed(conn, "alter table app_events rename to happenings")
+    executed(conn, GOOD.replace("app_events", "happenings"))
+    done = adopt("--table=happenings", *MAP)
+    assert counted(done.stdout) == (3003, 2973, 30)
+
+
+def test_updates_and_deletes_are_not_followed(adopt: Adopt, conn: connection) -> None:
+    make_table(conn, 2000)
+    adopt(*ADOPT)
+    before = stored_events(conn)
+    executed(conn, "update app_events set type = 'other' where id = 1")
+    executed(conn, "delete from app_events where id = 2")
+    executed(conn, GOOD + " on conflict do nothing")
+    assert len(stored_events(conn)) == len(before) + 1
+    executed(
+        conn,
+        "insert into app_events (id, type, created_at) values (3, 'view', '2025-06-01'), "
+        "(9000, 'view', '2025-06-01') on conflict (id) do update set type = 'again'",
+    )
+    assert stored_events(conn).items() >= before.items()
+    assert len(stored_events(conn)) == len(before) + 2
+    checked = adopt("--table=app_events", "--check")
+    assert checked.exit_code == 1
+    assert "  2 are no events: their event_id is that of another row" in checked.stdout
+    executed(conn, "truncate app_events")
+    assert len(stored_events(conn)) == len(before) + 2
+
+
+def test_what_comes_in_past_the_trigger_is_taken_by_the_next_adopt(
+    adopt: Adopt, conn: connection
+) -> None:
+    make_table(conn, 2000)
+    adopt(*ADOPT)
+    executed(conn, "set session_replication_role = replica")
+    executed(conn, GOOD)
+    checked = adopt("--table=app_events", "--check")
+    assert checked.exit_code == 1
+    assert "  2025-06-01: 1 rows, 0 events, missing 1, taken 0\n" not in checked.stdout
+    assert "  2025-05-31: 1 rows, 0 events, missing 1, taken 0\n" in checked.stdout
+    assert "Copied 1 events" in adopt(*ADOPT).stdout
+    assert adopt("--table=app_events", "--check").exit_code == 0
+
+
+def test_a_released_table_is_left_alone_until_it_is_adopted_again(
+    adopt: Adopt, platform_url: str, conn: connection
+) -> None:
+    adopt(*ADOPT)
+    done = adopt("--table=app_events", "--release")
+    assert done.stdout == (
+        "public.app_events is released. Events that were made of its rows stay.\n"
+    )
+    executed(conn, GOOD)
+    assert len(stored_events(conn)) == 2970
+    assert executed(conn, "select from pg_proc where proname = 'adopted_rows_1'") == []
+    assert "Error: public.app_events is not adopted" in (
+        adopt("--table=app_events", "--release").stderr
+    )
+    adopt(*ADOPT)
+    assert_each_row_is_an_event(conn)
+
+
+def test_another_map_needs_a_release_and_another_key_is_refused(
+    adopt: Adopt, platform_url: str, conn: connection
+) -> None:
+    adopt(*ADOPT)
+    other = ("--table=app_events", *MAP[:1], *MAP[2:])
+    assert "adopted with another map: call adopt with --release first" in adopt(*other).stderr
+    adopt("--table=app_events", "--release")
+    assert adopt(*other).exit_code == 0
+    executed(conn, GOOD)
+    assert stored_events(conn)[id_of("3001")][0] == ""
+    adopt("--table=app_events", "--release")
+    keyed = adopt(*ADOPT, "--map=event_id=seen")
+    assert "its rows are events by id: by another key they would count twice" in keyed.stderr
+
+
+def test_two_tables_with_the_same_keys_do_not_meet(adopt: Adopt, conn: connection) -> None:
+    make_table(conn, 10)
+    executed(conn, "create schema app; create table app.app_events (like app_events including all)")
+    executed(conn, "insert into app.app_events select * from app_events")
+    adopt(*ADOPT)
+    adopt("--table=app.app_events", *MAP)
+    events = stored_events(conn)
+    keys = map(str, range(1, 11))
+    assert set(events) == {id_of(n, f"{s}.app_events") for n in keys for s in ("public", "app")}
+
+
+ODD = """
+create schema "app Ä";
+create table "app Ä"."Odd %s {0} ""Table"" " (
+    "ID" uuid, "a ""b" text, "%s" varchar(10), "select" timestamptz, "$1 {x}" json, "found" int
+)
+"""
+
+
+def test_names_of_any_kind_are_names(adopt: Adopt, conn: connection) -> None:
+    executed(conn, ODD.replace("%s", "%s"))
+    given = (
+        '--table=app Ä.Odd %s {0} "Table" ',
+        "--map=event_id=ID",
+        '--map=event_name=a "b',
+        "--map=user_id=%s",
+        "--map=occurred_at=select",
+        "--map=properties=$1 {x}",
+        "--property=found",
+    )
+    conn.cursor().execute(
+        'insert into "app Ä"."Odd %s {0} ""Table"" " values '
+        "('00000000-0000-4000-8000-000000000001', 'view', 'u''1', '2025-06-01Z', '{\"a\": 1}', 5)"
+    )
+    done = adopt(*given)
+    assert done.exit_code == 0, done.stderr
+    conn.cursor().execute(
+        'insert into "app Ä"."Odd %s {0} ""Table"" " values '
+        "('00000000-0000-4000-8000-000000000002', 'buy', null, '2025-06-01Z', null, null)"
+    )
+    moment = datetime(2025, 6, 1, tzinfo=UTC)
+    assert stored_events(conn) == {
+        "00000000-0000-4000-8000-000000000001": ("u'1", "view", moment, {"a": 1, "found": 5}),
+        "00000000-0000-4000-8000-000000000002": ("", "buy", moment, {"found": None}),
+    }
+    assert adopt(given[0], "--check").exit_code == 0
+
+
+def test_a_name_is_never_sql(adopt: Adopt, conn: connection) -> None:
+    make_table(conn)
+    executed(conn, "alter table app_events add \"x', '') or true; drop table users; --\" text")
+    done = adopt(*ADOPT, "--property=x', '') or true; drop table users; --")
+    assert done.exit_code == 0, done.stderr
+    executed(conn, GOOD)
+    ((_, _, _, properties),) = stored_events(conn).values()
+    assert properties == {"x', '') or true; drop table users; --": None}
+    assert executed(conn, "select from users") == []
+
+
+PARTITIONED = """
+create table happenings (
+    id bigserial, who uuid, what text, at timestamptz,
+    primary key (id, at)
+) partition by range (at);
+create table happenings_old partition of happenings
+    for values from ('2024-01-01') to ('2025-01-01');
+insert into happenings (what, at) select 'view', timestamptz '2024-05-01' from generate_series(1, 9)
+"""
+
+
+def test_partitions_are_adopted_however_rows_come_into_them(adopt: Adopt, conn: connection) -> None:
+    executed(conn, PARTITIONED)
+    given = ("--table=happenings", "--map=event_name=what", "--map=occurred_at=at")
+    done = adopt(*given, "--map=user_id=who")
+    assert done.exit_code == 0, done.stderr
+    executed(
+        conn,
+        "create table happenings_new partition of happenings "
+        "for values from ('2025-01-01') to ('2026-01-01')",
+    )
+    executed(
+        conn, "insert into happenings (what, at) values ('a', '2024-06-01'), ('b', '2025-02-01')"
+    )
+    executed(conn, "insert into happenings_new (what, at) values ('c', '2025-03-01')")
+    assert (
+        sorted(name for _, name, *_ in stored_events(conn).values())
+        == ["a", "b", "c"] + ["view"] * 9
+    )
+    executed(conn, "create table apart (like happenings including defaults)")
+    executed(conn, "insert into apart values (1000, null, 'd', '2026-05-01Z')")
+    executed(
+        conn,
+        "alter table happenings attach partition apart "
+        "for values from ('2026-01-01') to ('2027-01-01')",
+    )
+    assert adopt("--table=happenings", "--check").exit_code == 1
+    assert "Copied 1 events" in adopt(*given, "--map=user_id=who").stdout
+    seconds = int(datetime(2026, 5, 1, tzinfo=UTC).timestamp())
+    by_hand = id_of(f"{{1000,{seconds}.000000}}", "public.happenings")
+    assert stored_events(conn)[by_hand][1] == "d"
+    refused = adopt("--table=happenings_old", *given[1:])
+    assert "happenings_old is a partition: adopt the table that it is a part of" in refused.stderr
+
+
+TYPES = [
+    ("bigint", "1748736000123", ("--epoch=ms",), "2025-06-01T00:00:00.123+00:00"),
+    ("integer", "1748736000", ("--epoch=s",), "2025-06-01T00:00:00+00:00"),
+    ("bigint", "1748736000123456", ("--epoch=us",), "2025-06-01T00:00:00.123456+00:00"),
+    ("numeric", "1748736000.5", ("--epoch=s",), "2025-06-01T00:00:00.5+00:00"),
+    ("float8", "1748736000.25", ("--epoch=s",), "2025-06-01T00:00:00.25+00:00"),
+    ("timestamptz", "'2025-06-01 02:00+02'", (), "2025-06-01T00:00:00+00:00"),
+    ("timestamp", "'2025-06-01 02:00'", ("--tz=Europe/Berlin",), "2025-06-01T00:00:00+00:00"),
+    ("timestamp", "'2025-03-30 02:30'", ("--tz=Europe/Berlin",), "2025-03-30T01:30:00+00:00"),
+    ("date", "'2025-01-02'", ("--tz=America/New_York",), "2025-01-02T05:00:00+00:00"),
+]
+EXTREMES = {
+    "bigint": ("9223372036854775807", "-9223372036854775808"),
+    "integer": ("2147483647", "-1"),
+    "numeric": ("'NaN'", "1e300"),
+    "float8": ("'NaN'", "'Infinity'", "1e308"),
+    "timestamptz": ("'infinity'", "'294276-01-01Z'"),
+    "timestamp": ("'infinity'", "'4713-01-01 BC'"),
+    "date": ("'-infinity'", "'5874897-12-31'"),
+}
+
+
+@pytest.mark.parametrize(("kind", "given", "options", "expected"), TYPES)
+def test_times_of_each_type_are_moments(
+    adopt: Adopt, conn: connection, kind: str, given: str, options: tuple[str, ...], expected: str
+) -> None:
+    executed(conn, f"create table happenings (id int primary key, event_name text, at {kind})")
+    adopted = ("--table=happenings", "--map=occurred_at=at", *options)
+    done = adopt(*adopted)
+    assert done.exit_code == 0, done.stderr
+    extremes = [far for far in EXTREMES[kind] if far != "2147483647"]
+    rows = ", ".join(f"({n}, 'view', {value})" for n, value in enumerate([given, *extremes]))
+    executed(conn, f"set timezone = 'Asia/Tokyo'; insert into happenings values {rows}")
+    ((_, _, moment, _),) = stored_events(conn).values()
+    assert moment == datetime.fromisoformat(expected)
+    assert f"rejected {len(extremes)}\n" in adopt("--table=happenings", "--check").stdout
+
+
+JSON = [
+    '{"a": "\\u0000"}',
+    '{"a": "\\ud800"}',
+    '{"a": 1',
+    "",
+    '{"a": 1e131071}',
+    '"x"',
+    '{"b": [2]}',
+]
+
+
+@pytest.mark.parametrize("kind", ["json", "text"])
+def test_json_that_jsonb_cannot_hold_is_left_out(adopt: Adopt, conn: connection, kind: str) -> None:
+    executed(
+        conn,
+        "create type kinds as enum ('view'); create domain names as text; create table happenings "
+        f"(event_id names, event_name kinds, occurred_at timestamptz, properties {kind})",
+    )
+    adopt("--table=happenings")
+    texts = [text for text in JSON if kind == "text" or text not in ('{"a": 1', "")]
+    for n, text in enumerate(texts):
+        values = (f"k{n}", text)
+        executed(conn, "insert into happenings values (%s, 'view', '2025-06-01', %s)", *values)
+    stored = [properties for *_, properties in stored_events(conn).values()]
+    assert sorted(stored, key=str) == [{"b": [2]}, {}] if kind == "text" else [{"b": [2]}]
+    assert id_of(f"k{len(texts) - 1}", "public.happenings") in stored_events(conn)
+
+
+REFUSED = {
+    "no table is called nothing: say it as SCHEMA.TABLE, letters as they are": (
+        "select 1",
+        ("--table=nothing",),
+    ),
+    "events is the table of events itself": ("select 1", ("--table=events",)),
+    "seen is no table, and only tables have rows that come in": (
+        "create view seen as select 1 as id",
+        ("--table=seen",),
+    ),
+    "plain has no primary key: say what tells its rows apart, --map event_id=COLUMN": (
+        "create table plain (event_name text, occurred_at timestamptz)",
+        ("--table=plain",),
+    ),
+    "say which column is event_name: --map event_name=COLUMN, one of id, occurred_at": (
+        "create table plain (id int primary key, occurred_at timestamptz)",
+        ("--table=plain",),
+    ),
+    "plain has no column nam that holds values; it has id, name, occurred_at": (
+        "create table plain (id int primary key, name text, occurred_at timestamptz)",
+        ("--table=plain", "--map=event_name=nam"),
+    ),
+    "occurred_at is timestamp without time zone: name its zone with --tz": (
+        "create table plain (id int primary key, event_name text, occurred_at timestamp)",
+        ("--table=plain",),
+    ),
+    "occurred_at is bigint: say what it counts since 1970, --epoch s, ms or us": (
+        "create table plain (id int primary key, event_name text, occurred_at bigint)",
+        ("--table=plain",),
+    ),
+    "occurred_at is text, which cannot be occurred_at": (
+        "create table plain (id int primary key, event_name text, occurred_at text)",
+        ("--table=plain",),
+    ),
+    "id is double precision, which cannot be event_id": (
+        "create table plain (id float8 primary key, event_name text, occurred_at timestamptz)",
+        ("--table=plain",),
+    ),
+    "properties is hstores, which cannot be properties": (
+        "create type hstores as (a int); create table plain (id int primary key, event_name text, "
+        "occurred_at timestamptz, properties hstores)",
+        ("--table=plain",),
+    ),
+    "plain has tables that inherit from it: adopt each of them": (
+        "create table plain (id int primary key, event_name text, occurred_at timestamptz); "
+        "create table heir () inherits (plain)",
+        ("--table=plain",),
+    ),
+    "public.plain was never adopted": (
+        "create table plain (id int primary key)",
+        ("--table=plain", "--check"),
+    ),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_cannot_be_adopted_is_told(adopt: Adopt, conn: connection, message: str) -> None:
+    statement, given = REFUSED[message]
+    executed(conn, statement)
+    refused = adopt(*given)
+    assert refused.stderr == f"Error: {message}\n"
+    assert refused.exit_code == 1
+    assert executed(conn, "select from adopted_tables") == []
+
+
+def test_a_map_is_not_given_twice(adopt: Adopt) -> None:
+    refused = adopt(*ADOPT, "--check")
+    assert refused.exit_code == 2
+    assert "--check and --release stand alone: the map is known" in refused.stderr
+
+
+def test_a_role_that_may_not_is_told(adopt: Adopt, conn: connection, platform_url: str) -> None:
+    with connected(platform_url) as platform:
+        repo = AdoptRepo(platform)
+        platform.autocommit = False
+        with pytest.raises(Exception, match="may not get triggers from this role"):
+            repo.find("app_events")
+
+
+def test_writers_do_not_wait_long_for_who_waits_for_them(
+    platform_url: str, conn: connection, database_url: str
+) -> None:
+    """A transaction that stays open holds up the adoption, and nobody else for long."""
+    owner = psycopg2.connect(database_url)
+    repo = AdoptRepo(owner)
+    table, place = repo.find("app_events")
+    names = {"event_name": "type", "occurred_at": "created_at"}
+    made = make_map(table, names, tz="UTC")
+    with connected(platform_url) as first, connected(platform_url) as second:
+        executed(first, "begin; " + GOOD)
+        with pytest.raises(Held):
+            repo.install(table, made, place, 50)
+        installing = threading.Thread(target=steps.install, args=(repo, table, made, place))
+        installing.start()
+        longest = 0.0
+        for _ in range(100):
+            began = time.monotonic()
+            executed(second, GOOD)
+            longest = max(longest, time.monotonic() - began)
+            time.sleep(0.01)
+        assert installing.is_alive()
+        assert longest < 1
+        executed(first, "commit")
+        installing.join()
+        executed(second, GOOD)
+    owner.close()
+    assert len(stored_events(conn)) == 1
+
+
+def test_rows_that_move_while_they_are_copied_are_found(
+    platform_url: str, conn: connection, database_url: str
+) -> None:
+    """An update may put a row where it was copied already."""
+    owner = psycopg2.connect(database_url)
+    repo = AdoptRepo(owner)
+    table, place = repo.find("app_events")
+    names = {"event_name": "type", "occurred_at": "created_at", "user_id": "account_id"}
+    made = make_map(table, {**names, "properties": "payload"}, tz="Europe/Berlin")
+    executed(conn, "delete from app_events where id <= 300")
+    executed(conn, "vacuum app_events")
+    adoption = steps.install(repo, table, made, place)
+
+    def move(pages: int) -> None:
+        executed(conn, "update app_events set seen = true where id > 2900 and not seen")
+
+    steps.Copier(repo, adoption, batch=100, progress=move).copy()
+    moved = steps.compared(repo.compare(adoption)).whole.missing
+    assert moved > 0
+    assert repo.copy_missing(adoption) == moved
+    owner.close()
+    assert_each_row_is_an_event(conn)
+
+
+def test_a_large_copy_goes_through_the_trigger(adopt: Adopt, conn: connection) -> None:
+    make_table(conn)
+    adopt(*ADOPT)
+    make = "select 1, 'view', timestamp '2025-06-01', '{}' from generate_series(1, 20000)"
+    executed(conn, f"insert into app_events (account_id, type, created_at, payload) {make}")
+    assert len(stored_events(conn)) == 20_000
+
+
+SESSION = "set timezone = 'Asia/Tokyo'; set datestyle = 'German'; set extra_float_digits = -5; "
+
+
+def test_what_a_session_has_set_changes_no_event(adopt: Adopt, conn: connection) -> None:
+    """Neither the ids nor the properties: what the trigger makes is what the copy would make."""
+    executed(
+        conn,
+        "create table happenings (at timestamptz, n numeric, event_name text, day date, "
+        "primary key (n, at))",
+    )
+    given = ("--table=happenings", "--map=occurred_at=at", "--property=day", "--property=at")
+    adopt(*given)
+    executed(
+        conn,
+        SESSION
+        + "insert into happenings values ('2025-06-01 00:00:00.5+09', 1.50, 'a', '2025-05-01'); "
+        "reset all",
+    )
+    ((event_id, (_, _, _, properties)),) = stored_events(conn).items()
+    moment = datetime.fromisoformat("2025-05-31T15:00:00.5+00:00")
+    assert event_id == id_of(f"{{1.50,{moment.timestamp():.6f}}}", "public.happenings")
+    assert properties == {"at": "2025-05-31T15:00:00.5+00:00", "day": "2025-05-01"}
+    assert "Copied 0 events" in adopt(*given).stdout
+
+
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SECONDS = re.compile(r"\d+\.\d s\.")
+
+
+def test_the_walk_through_is_true(adopt: Adopt, conn: connection) -> None:
+    """Each command of docs/adopt.md says what is printed there, times aside."""
+    table, *blocks = _BLOCK.findall(DOCS.read_text())
+    executed(conn, table[1])
+    fill_table(conn, 3000)
+    executed(conn, "vacuum analyze app_events")
+    asked = [
+        (shlex.split(sh)[3:], shown)
+        for (_, sh), (_, shown) in zip(blocks[::2], blocks[1::2], strict=True)
+    ]
+    for arguments, shown in asked:
+        done = adopt(*arguments, asked="y\n" if "--map" in arguments else "")
+        assert _SECONDS.sub("", done.output) == _SECONDS.sub("", shown)
+    assert len(asked) == 3
