@@ -12,7 +12,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from config.database import Database, get_connection
-from repo.ingest import Event, SentEventsRepo, as_rows
+from repo.ingest import Event, Inserted, SentEventsRepo, as_rows
 from tests.api.sending import ID, event, ndjson, send, stored
 from tests.events import insert
 from tests.problems import assert_problem
@@ -103,8 +103,8 @@ def test_batches_that_overlap_do_not_lock_each_other_out(
         mixed = rows_of(*random.sample(numbers, len(numbers)))
         together.wait()
         with repo.connection.transaction() as cur:
-            found: int = SentEventsRepo.insert.__wrapped__(repo, cur, mixed)  # type: ignore[attr-defined]
-        return found
+            found: Inserted = SentEventsRepo.insert.__wrapped__(repo, cur, mixed)  # type: ignore[attr-defined]
+        return found.inserted
 
     for first in range(0, 6_000, 300):
         numbers = list(range(first, first + 300))
