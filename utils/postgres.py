@@ -58,9 +58,10 @@ set local statement_timeout = %s;
 select now(), pg_is_in_recovery()
 """
 
+_BEGIN_WRITING = "begin; set local statement_timeout = %s; select now()"
+
 # How far a replica has come is told before its snapshot is taken: it goes on meanwhile. Where that
 # is not known since its start, it has come as far as to the last checkpoint.
-_BEGIN_WRITING = "begin; set local statement_timeout = %s; select now()"
 _BEGIN_ON_REPLICA = """
 begin read only;
 select set_config(

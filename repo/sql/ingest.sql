@@ -44,7 +44,7 @@ and    ingested_xid = any (%s::text[]::xid8[]);
 -- name: ingest_checked
 -- What events takes, this takes: a batch is read into it to learn which of its events is at fault.
 create temporary table checked
-    (like events including defaults including constraints)
+    (like event_checks including defaults including constraints)
     on commit drop;
 
 -- name: ingest_check

@@ -35,9 +35,10 @@ with on_tables (role, rights, tables) as (
         ('analytics_reader', '{select}',
          '{events, users, event_names, fold_state, slots, sealed_spans, spans, ahead,
            month_versions, retention, schema_migrations}'),
-        -- Where a batch is refused it is read into a table like events to learn why.
-        ('analytics_writer', '{select, insert}', '{events}'),
-        ('analytics_writer', '{select}', '{retention, suppressed_users, schema_migrations}'),
+        -- On the whole table: the right to lock it comes with that alone.
+        ('analytics_writer', '{insert}', '{events}'),
+        ('analytics_writer', '{select}',
+         '{event_checks, retention, suppressed_users, schema_migrations}'),
         ('analytics_folder', '{select}',
          '{events, erased_ordinals, retention, schema_migrations}'),
         ('analytics_folder', '{select, insert, update, delete}',
@@ -52,6 +53,8 @@ on_columns (role, "right", "table", columns) as (
          '{key_id, name, digest, scopes, ends_at, last_used_at}'),
         ('analytics_writer', 'update', 'api_keys', '{last_used_at}'),
         ('analytics_reader', 'select', 'erasures', '{number, erasure_id}'),
+        -- What is there already, and what an earlier try has stored.
+        ('analytics_writer', 'select', 'events', '{event_id, ingested_xid}'),
         -- After a restore events get ids of transactions of their new cluster.
         ('analytics_folder', 'update', 'events', '{ingested_xid}')
 ),

@@ -38,7 +38,7 @@ WRITTEN = FOLDED | NUMBERS | {"month_versions", "refused_events"}
 RIGHTS: dict[Role, dict[str, set[str]]] = {
     "reader": {"SELECT": READ},
     "writer": {
-        "SELECT": {"events", "retention", "suppressed_users", "schema_migrations"},
+        "SELECT": {"event_checks", "retention", "schema_migrations", "suppressed_users"},
         "INSERT": {"events"},
     },
     "folder": {
@@ -51,7 +51,8 @@ READ_OF_KEYS = {f"api_keys.{name}" for name in ("key_id", "name", "digest", "sco
 COLUMNS: dict[Role, dict[str, set[str]]] = {
     "reader": {"SELECT": READ_OF_KEYS | {"erasures.number", "erasures.erasure_id"}},
     "writer": {
-        "SELECT": READ_OF_KEYS | {"api_keys.last_used_at"},
+        "SELECT": READ_OF_KEYS
+        | {"api_keys.last_used_at", "events.event_id", "events.ingested_xid"},
         "UPDATE": {"api_keys.last_used_at"},
     },
     "folder": {"UPDATE": {"events.ingested_xid"}},
@@ -208,6 +209,17 @@ def test_what_was_restored_is_taken_in_by_the_folder(database_url: str, conn: co
         assert Folder(folding, ZONES).catch_up() == 401
         with pytest.raises(errors.InsufficientPrivilege):
             folding.cursor().execute("update events set user_id = 'another'")
+
+
+def test_what_a_writer_may_not_read_is_checked_like_events(conn: connection) -> None:
+    checks = (
+        "select conname || pg_get_constraintdef(oid) from pg_constraint "
+        "where conrelid = %s::regclass and contype = 'c'"
+    )
+    # What is not valid for old rows is valid where there are none.
+    of_events = {text.removesuffix(" NOT VALID") for text in names(conn, checks, "events")}
+    assert names(conn, checks, "event_checks") == of_events
+    assert len(of_events) == 5
 
 
 def test_who_may_not_is_told(database_url: str) -> None:
