@@ -105,11 +105,22 @@ def _transaction(cur: cursor) -> Iterator[None]:
     cur.execute("commit")
 
 
+def _sieve(firsts: Iterable[int]) -> bytes:
+    """A bit for each number of 12 bits, as `get_bit` counts them."""
+    bits = bytearray(2**12 // 8)
+    for first in firsts:
+        bits[first // 8] |= 1 << first % 8
+    return bytes(bits)
+
+
 def _watch(cur: cursor) -> None:
     """The trigger costs something with each event: it is there for as long as it is needed."""
     cur.execute(SQL["suppress_state"])
     users, xid, cluster = cur.fetchone() or (0, "", "")
     if users:
-        cur.execute(SQL["suppress_watch"], {"xid": xid, "cluster": cluster})
+        cur.execute(SQL["suppress_sieve"])
+        sieve = _sieve(first for (first,) in cur.fetchall())
+        given = {"sieve": sieve, "xid": xid, "cluster": cluster}
+        cur.execute(SQL["suppress_watch"], given)
     else:
         cur.execute(SQL["suppress_watch_no_more"])

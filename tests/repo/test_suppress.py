@@ -64,6 +64,12 @@ def test_events_of_those_on_the_list_are_left_out_and_counted(
     assert refused(conn) == 2
 
 
+def test_no_list_is_too_long(conn: connection, suppressing: SuppressionRepo) -> None:
+    suppressing.add([f"u{n}" for n in range(3_000)], 1)
+    insert(conn, *((f"{mark}{n}", "view", NOON) for n in range(0, 3_000, 7) for mark in "uv"))
+    assert users(conn) == sorted(f"v{n}" for n in range(0, 3_000, 7))
+
+
 def test_the_list_names_nobody(conn: connection, suppressing: SuppressionRepo) -> None:
     suppressing.add(["somebody"], 1)
     with conn.cursor() as cur:
