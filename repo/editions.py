@@ -35,7 +35,7 @@ class Past:
     """What is to be known of it."""
 
     erasure: str
-    """The last one; before the first, nothing."""
+    """The last one, and the horizon: whatever takes events away; before the first, nothing."""
     editions: Editions | None = None
     """None where late events are not counted: without rollups, and while very many are folded."""
     waits_since: datetime | None = None

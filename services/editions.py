@@ -3,7 +3,7 @@
 Late events change the months that they fall in. The folder counts these changes, in PostgreSQL and
 in the transaction that makes them; each worker looks for them again and again, and they are a part
 of the key that an answer is kept under. So nothing has to be deleted, and nothing can be forgotten.
-The last erasure is in the same way a part of all other keys.
+The last erasure, and the horizon, are in the same way a part of all other keys.
 """
 
 import asyncio
@@ -33,7 +33,8 @@ class Editions:
         self._database = database
         self._known: Known | None = None
         self.erasure = f"unknown-{token_hex(8)}"
-        """The last one that this worker knows of; until it does, nobody shares its answers."""
+        """The last one that this worker knows of, and the horizon; until it does, nobody shares its
+        answers."""
         self._tokens: dict[Months, str | None] = {}
         self._waits = _Waits()
 

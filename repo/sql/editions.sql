@@ -1,9 +1,8 @@
 -- name: editions_erasure
--- The last one.
-select   erasure_id::text
-from     erasures
-order    by number desc
-limit    1;
+-- The last one, and before which events are dropped.
+select concat_ws('.',
+                 (select erasure_id from erasures order by number desc limit 1),
+                 (select extract(epoch from horizon)::bigint from retention));
 
 -- name: editions_since
 -- Months that changed after a version.

@@ -13,7 +13,9 @@ from tests.events import insert
 from tests.problems import assert_problem
 from tests.retaining import drop
 from tests.rollups import connected
+from tests.running import running
 from tests.servers import Cluster
+from tests.waiting import wait_until
 from utils.zones import zone
 
 ZONES = [zone("UTC"), zone("Europe/Berlin")]
@@ -121,6 +123,17 @@ def test_pages_of_a_history_that_was_longer_end_at_the_horizon(
     assert rest["meta"]["start"] == "2026-03-12T00:00:00Z"
     moved = {**explicit, "cursor": ranged["meta"]["next_cursor"]}
     assert_problem(service.get(f"/analytics/{HISTORY}", params=moved), 409, "events-dropped")
+
+
+def test_a_history_that_is_kept_is_not_shown_any_more(database_url: str, redis_url: str) -> None:
+    """However long answers are kept, and also where PostgreSQL is away."""
+    with running(database_url, redis_url, cache_open_s=3600) as service:
+        asked = f"/analytics/{HISTORY}"
+        wait_until(lambda: service.get(asked).headers["x-cache"] == "hit", within_s=5)
+        assert len(service.get(asked).json()["data"]) == 2
+        assert drop(database_url, ZONES, HORIZON + timedelta(days=1)) == 1
+        wait_until(lambda: len(service.get(asked).json()["data"]) == 1, within_s=2)
+        wait_until(lambda: service.get(asked).headers["x-cache"] == "hit", within_s=2)
 
 
 def test_without_rollups_nothing_of_before_is_told(service: httpx.Client, conn: connection) -> None:
