@@ -1,11 +1,22 @@
-"""Decorators for the methods of repos."""
+"""Decorators for the methods of repos, and what PostgreSQL's errors mean to their callers."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from config.database import Connection, ConnectionLost, Cursor, DatabaseError, Undone
+import psycopg2
+from psycopg2 import errors
+
+from config.database import (
+    Connection,
+    ConnectionLost,
+    Cursor,
+    DatabaseError,
+    DatabaseUnavailable,
+    RightsMissing,
+    Undone,
+)
 
 
 class HasConnection(Protocol):
@@ -60,3 +71,21 @@ def _lending(
             return once(self, *args, **kwargs)
 
     return call
+
+
+@contextmanager
+def translated(rights: str) -> Iterator[None]:
+    """For work on a connection of its own; `rights` says what a role without them may not do.
+
+    Raises: RightsMissing, DatabaseUnavailable.
+    """
+    try:
+        yield
+    except errors.UndefinedTable as exc:
+        raise DatabaseUnavailable("the schema is missing: run `python main.py migrate`") from exc
+    except errors.InsufficientPrivilege as exc:
+        raise RightsMissing(f"{rights}: {exc}".strip()) from exc
+    except errors.ReadOnlySqlTransaction as exc:
+        raise DatabaseUnavailable("a replica cannot be written to") from exc
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
+        raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc

@@ -3,18 +3,18 @@
 import hashlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import chain
 from typing import Any, NamedTuple
 
-import psycopg2
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
+from common.decorators import translated
 from common.receipts import Receipt
-from config.database import Cursor, DatabaseUnavailable, RightsMissing
+from config.database import Cursor, DatabaseUnavailable
 from repo.rollups import numbers
 from repo.rollups.batch import ALL, Key
 from repo.rollups.fold import SQL as FOLD
@@ -26,6 +26,7 @@ from utils.slots import Span, month_number, slot_of, slot_start
 
 SQL = statements("erase")
 
+RIGHTS = "only the owner of the tables can erase"
 LONG_TAIL = 100_000
 """While so many events are not folded, days are not counted: each would read them all."""
 _TRIES = 5
@@ -40,7 +41,7 @@ class EraseRepo:
 
     def count(self, user_ids: Sequence[str]) -> int:
         """How many events these users have. Raises: DatabaseUnavailable."""
-        with translated(), self._conn.cursor() as cur:
+        with translated(RIGHTS), self._conn.cursor() as cur:
             cur.execute(SQL["erase_count"], {"user_ids": list(user_ids)})
             (count,) = cur.fetchone() or (0,)
             return int(count)
@@ -53,25 +54,13 @@ class EraseRepo:
 
         Raises: DatabaseUnavailable.
         """
-        with translated():
+        with translated(RIGHTS):
             for _ in range(_TRIES):
                 with suppress(errors.SerializationFailure), snapshot_locked(self._conn) as cur:
                     horizon = read_horizon(cur)
                     first = slot_of(horizon) if horizon else None
                     return _Erasure(cur, user_id, first).done(suppressed=suppressed)
         raise DatabaseUnavailable("others changed the same events again and again: repeat it")
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    try:
-        yield
-    except errors.UndefinedTable as exc:
-        raise DatabaseUnavailable("the schema is missing: run `python main.py migrate`") from exc
-    except errors.InsufficientPrivilege as exc:
-        raise RightsMissing("only the owner of the tables can erase") from exc
-    except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
-        raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
 
 
 class _Generation(NamedTuple):

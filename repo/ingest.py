@@ -11,9 +11,9 @@ import psycopg2
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
-from common.decorators import in_transaction
+from common.decorators import in_transaction, translated
 from common.errors import instant
-from config.database import Connection, Cursor, DatabaseUnavailable, RightsMissing
+from config.database import Connection, Cursor, DatabaseUnavailable
 from repo.statements import statements
 
 SQL = statements("ingest")
@@ -96,15 +96,9 @@ class IngestRepo:
         Raises: EventsExpired, EventsRefused, DatabaseUnavailable.
         """
         rows = as_rows(events)
-        try:
-            with self._conn, self._conn.cursor() as cur:
-                return _write(cur, rows)
-        except _REFUSALS as exc:
-            raise _refusal(exc) from exc
-        except errors.InsufficientPrivilege as exc:
-            raise RightsMissing(f"this role may not store events: {exc}".strip()) from exc
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
-            raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
+        rights = "this role may not store events"
+        with translated(rights), _refusals(), self._conn, self._conn.cursor() as cur:
+            return _write(cur, rows)
 
     def is_empty(self) -> bool:
         with self._conn, self._conn.cursor() as cur:

@@ -5,11 +5,10 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
-import psycopg2
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
-from config.database import DatabaseUnavailable
+from common.decorators import translated
 from repo.rollups.fold import snapshot_locked
 from repo.rollups.state import read_state
 from repo.statements import statements
@@ -20,6 +19,7 @@ from utils.slots import LEAD, slot_of
 
 SQL = statements("retain")
 
+_RIGHTS = "only the owner of the tables may do this"
 AT_ONCE = 10_000
 """Events of one transaction."""
 _TOLD_AT_ONCE = 100_000
@@ -96,7 +96,7 @@ class RetainRepo:
 
     def publish(self, until: datetime) -> bool:
         """Say that older events are dropped; False where some are not in the rollups yet."""
-        with _translated(), snapshot_locked(self._conn) as cur:
+        with translated(_RIGHTS), snapshot_locked(self._conn) as cur:
             state = read_state(cur)
             if state is None:
                 return False
@@ -126,13 +126,10 @@ class RetainRepo:
             return dict(cur.fetchall())
 
     def _set_trigger(self, statement: str, until: datetime | None) -> None:
-        try:
-            with self._transaction() as cur:
-                cur.execute(SQL[statement], {"takes_from": until})
-                (takes_from,) = cur.fetchone() or (None,)
-                cur.execute(SQL["retain_refuse"], {"takes_from": takes_from})
-        except errors.LockNotAvailable:
-            raise Held("; ".join(self._holders())) from None
+        with self._transaction() as cur:
+            cur.execute(SQL[statement], {"takes_from": until})
+            (takes_from,) = cur.fetchone() or (None,)
+            cur.execute(SQL["retain_refuse"], {"takes_from": takes_from})
 
     def _holders(self) -> list[str]:
         with self._cursor() as cur:
@@ -141,31 +138,21 @@ class RetainRepo:
 
     @contextmanager
     def _cursor(self) -> Iterator[cursor]:
-        with _translated(), self._conn.cursor() as cur:
+        with translated(_RIGHTS), self._conn.cursor() as cur:
             yield cur
 
     @contextmanager
     def _transaction(self) -> Iterator[cursor]:
+        """Raises: Held."""
         with self._cursor() as cur:
             cur.execute("begin")
             try:
                 yield cur
+            except errors.LockNotAvailable:
+                cur.execute("rollback")
+                raise Held("; ".join(self._holders())) from None
             except BaseException:
                 if not self._conn.closed:
                     cur.execute("rollback")
                 raise
             cur.execute("commit")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except errors.LockNotAvailable:
-        raise
-    except errors.UndefinedTable as exc:
-        raise DatabaseUnavailable("the schema is missing: run `python main.py migrate`") from exc
-    except errors.InsufficientPrivilege as exc:
-        raise DatabaseUnavailable(f"only the owner of the tables may do this: {exc}") from exc
-    except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
-        raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
-from repo.erase import translated
+from common.decorators import translated
+from repo.erase import RIGHTS
 from repo.statements import statements
 
 SQL = statements("suppress")
@@ -42,7 +43,7 @@ class SuppressionRepo:
         self._conn = conn
 
     def get(self) -> Listed:
-        with translated(), self._conn.cursor() as cur:
+        with translated(RIGHTS), self._conn.cursor() as cur:
             cur.execute(SQL["suppress_count"])
             return Listed(*cur.fetchone() or (0, None))
 
@@ -52,7 +53,7 @@ class SuppressionRepo:
         Raises: WritersAtWork.
         """
         given = {"digests": list(map(_digest, user_ids))}
-        with translated(), self._conn.cursor() as cur:
+        with translated(RIGHTS), self._conn.cursor() as cur:
             cur.execute(SQL["suppress_missing"], given)
             if cur.rowcount:
                 _alone(cur, within_s, lambda: cur.execute(SQL["suppress_add"], given))
@@ -70,7 +71,7 @@ class SuppressionRepo:
             cur.execute(SQL["suppress_remove"], given)
             removed = cur.rowcount
 
-        with translated(), self._conn.cursor() as cur:
+        with translated(RIGHTS), self._conn.cursor() as cur:
             _alone(cur, within_s, remove)
         return removed
 

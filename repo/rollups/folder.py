@@ -1,16 +1,14 @@
 """The folder: keeps the rollups up with the events."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-import psycopg2
-from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
-from config.database import DatabaseUnavailable, RightsMissing
+from common.decorators import translated
+from config.database import DatabaseUnavailable
 from repo.rollups import numbers
 from repo.rollups.fold import (
     MOST,
@@ -32,6 +30,7 @@ from utils.slots import Span, slot_of
 SQL = statements("fold")
 log = logging.getLogger("analytics.rollup")
 
+_RIGHTS = "this role may not fold events"
 _ADOPT_AT_ONCE = 20_000
 LONG_TAIL = 100_000
 """While so many events are not folded, days are not counted: each would read them all."""
@@ -76,7 +75,7 @@ class Folder:
 
     def step(self) -> Step:
         """Do some of the work of each generation. Raises: DatabaseUnavailable."""
-        with _translated():
+        with translated(_RIGHTS):
             steps = [self._try_step(generation) for generation in self._generations()]
         return Step(
             sum(step.events for step in steps),
@@ -121,7 +120,7 @@ class Folder:
 
         Raises: DatabaseUnavailable.
         """
-        with _translated(), self._conn.cursor() as cur:
+        with translated(_RIGHTS), self._conn.cursor() as cur:
             cur.execute(SQL["fold_snapshot"])
             row = cur.fetchone()
             snapshot = Snapshot(row[0]) if row else NOTHING_FOLDED
@@ -137,7 +136,7 @@ class Folder:
         """
         if self.pending(LONG_TAIL) >= LONG_TAIL:
             return 0
-        with _translated(), snapshot_locked(self._conn) as cur:
+        with translated(_RIGHTS), snapshot_locked(self._conn) as cur:
             state = read_state(cur)
             return numbers.count_due(cur, state) if state else 0
 
@@ -146,12 +145,12 @@ class Folder:
 
         Raises: DatabaseUnavailable.
         """
-        with _translated(), self._conn.cursor() as cur:
+        with translated(_RIGHTS), self._conn.cursor() as cur:
             cur.execute(SQL["fold_beat"])
 
     def forget_undeclared(self) -> None:
         """Forget the numbers of zones that are not declared. Raises: DatabaseUnavailable."""
-        with _translated(), snapshot_locked(self._conn) as cur:
+        with translated(_RIGHTS), snapshot_locked(self._conn) as cur:
             numbers.forget_others(cur, self._zones)
 
     def rebuild(self) -> int:
@@ -159,7 +158,7 @@ class Folder:
 
         Of what is dropped the slots are kept as they are. Raises: DatabaseUnavailable.
         """
-        with _translated():
+        with translated(_RIGHTS):
             self._begin()
         return self.catch_up()
 
@@ -202,20 +201,6 @@ class Folder:
             self._due[generation] = due(cur, generation, whole, self._zones)
             self._looked[generation] = whole
         return next_of(cur, generation, self._due.get(generation, []))
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except errors.UndefinedTable as exc:
-        raise DatabaseUnavailable("the schema is missing: run `python main.py migrate`") from exc
-    except errors.InsufficientPrivilege as exc:
-        raise RightsMissing(f"this role may not fold events: {exc}".strip()) from exc
-    except errors.ReadOnlySqlTransaction as exc:
-        raise DatabaseUnavailable("a replica cannot be written to") from exc
-    except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
-        raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
 
 
 def _switch(cur: cursor, generation: int) -> None:

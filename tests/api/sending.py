@@ -14,24 +14,11 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-ID = "00000000-0000-4000-8000-{:012}"
 INSIDE: dict[str, Callable[[bytes], bytes]] = {
     "identity": bytes,
     "gzip": gzip.compress,
     "zstd": zstd.compress,
 }
-
-
-def event(n: int, **other: Any) -> dict[str, Any]:
-    """Of a time long gone; a field that is `...` is left out."""
-    whole = {
-        "event_id": ID.format(n),
-        "user_id": f"u{n}",
-        "event_name": "view",
-        "occurred_at": "2025-01-31T09:00:00Z",
-        "properties": {"n": n},
-    } | other
-    return {name: value for name, value in whole.items() if value is not ...}
 
 
 def ndjson(*events: dict[str, Any] | bytes) -> bytes:

@@ -15,8 +15,9 @@ from common.errors import TooLarge
 from services.ingest import body as bodies
 from services.ingest.body import MOST_BYTES, MOST_INFLATED, Coding, inflated
 from tests.api.asking import ask
-from tests.api.sending import INSIDE, array, event, ndjson, send, stored
+from tests.api.sending import INSIDE, array, ndjson, send, stored
 from tests.api.test_keys import NEEDED, add_key
+from tests.given import event
 from tests.problems import assert_problem
 from tests.running import AUTHORIZED, running, scrape, value
 from tests.waiting import wait_until

@@ -13,8 +13,9 @@ from psycopg2.extensions import connection
 
 from config.database import Database, get_connection
 from repo.ingest import Event, Inserted, SentEventsRepo, as_rows
-from tests.api.sending import ID, event, ndjson, send, stored
+from tests.api.sending import ndjson, send, stored
 from tests.events import insert
+from tests.given import ID, event
 from tests.problems import assert_problem
 from tests.repo.test_database import soon
 from tests.rollups import connected

@@ -10,8 +10,9 @@ import pytest
 from psycopg2.extensions import connection
 
 from tests.api.asking import ask
-from tests.api.sending import ID, INSIDE, array, event, ndjson, send, stored
+from tests.api.sending import INSIDE, array, ndjson, send, stored
 from tests.events import insert
+from tests.given import ID, event
 from tests.problems import assert_problem
 from tests.running import AUTHORIZED, running, scrape, value
 

@@ -6,8 +6,9 @@ import pytest
 from psycopg2.extensions import connection
 
 from config.logging import configure_logging
-from tests.api.sending import event, ndjson, send
+from tests.api.sending import ndjson, send
 from tests.collector import Collector, collecting
+from tests.given import event
 from tests.running import running
 
 PATH = "/analytics/users/canary-user/events"

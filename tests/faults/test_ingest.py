@@ -12,10 +12,11 @@ import httpx
 import psycopg2
 import pytest
 
-from tests.api.sending import event, ndjson
+from tests.api.sending import ndjson
 from tests.faults.conftest import Check, Own
 from tests.faults.service import Service
 from tests.faults.test_postgres import heartbeat, reconnect
+from tests.given import event
 from tests.waiting import wait_until
 
 NDJSON = {"Content-Type": "application/x-ndjson"}

@@ -1,7 +1,6 @@
 """Who is erased has never been there: in no answer, row or set of users."""
 
 import hashlib
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -24,7 +23,7 @@ from repo.rollups.folder import SQL as FOLD
 from repo.rollups.folder import Folder
 from tests.events import insert
 from tests.repo.test_fold_machine import ZONES, Folding, end
-from tests.rollups import Asker, asking, connected
+from tests.rollups import Asker, connected
 from tests.servers import Cluster
 from utils.slots import slot_of
 
@@ -40,18 +39,6 @@ EVENTS = st.lists(
     min_size=1,
     max_size=6,
 )
-
-
-@pytest.fixture
-def asker(database_url: str) -> Iterator[Asker]:
-    with asking(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def other(database_url: str) -> Iterator[connection]:
-    with connected(database_url) as opened:
-        yield opened
 
 
 def rows(conn: connection, text: str, *values: object) -> list[tuple[Any, ...]]:

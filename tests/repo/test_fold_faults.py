@@ -1,6 +1,5 @@
 """What may befall a folder and its readers, and changes no answer and stops nobody."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +16,7 @@ from repo.rollups.folder import Folder
 from repo.rollups.memory import Memory, Place, Row
 from repo.rollups.names import NameIds
 from tests.events import insert
-from tests.rollups import Asker, asking, connected
+from tests.rollups import Asker
 from utils.slots import HOUR, Span
 from utils.zones import zone
 
@@ -25,18 +24,6 @@ ZONES = [zone("UTC"), zone("Europe/Berlin")]
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
 HOUR_LONG = timedelta(hours=1)
-
-
-@pytest.fixture
-def asker(database_url: str) -> Iterator[Asker]:
-    with asking(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def other(database_url: str) -> Iterator[connection]:
-    with connected(database_url) as opened:
-        yield opened
 
 
 def sealed(conn: connection) -> int:

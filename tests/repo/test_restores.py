@@ -1,6 +1,5 @@
 """Databases that are restored: nothing is counted twice, and nothing old is remembered."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -30,12 +29,6 @@ select gen_random_uuid(), 'u' || n, 'view', now() - interval '1 day',
        (pg_current_xact_id()::text::bigint - 100 + n)::text::xid8
 from   generate_series(1, 400) as n
 """
-
-
-@pytest.fixture
-def asker(database_url: str) -> Iterator[Asker]:
-    with asking(database_url) as opened:
-        yield opened
 
 
 def execute(conn: connection, *texts: str) -> None:

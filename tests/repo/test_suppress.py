@@ -3,7 +3,7 @@
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -18,12 +18,6 @@ from tests.waiting import wait_until
 
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
 ID = "00000000-0000-4000-8000-{:012}"
-
-
-@pytest.fixture
-def other(database_url: str) -> Iterator[connection]:
-    with connected(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -21,11 +21,10 @@ from pyarrow import parquet
 from repo.suppress import SuppressionRepo
 from services.ingest.load import size_of
 from tests.events import GIT_HISTORY
+from tests.given import ID, event
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
-ID = "00000000-0000-4000-8000-{:012}"
-
 Load = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -46,17 +45,6 @@ def load(environment: dict[str, str], tmp_path: Path) -> Load:
         )
 
     return call
-
-
-def event(n: int, **other: Any) -> dict[str, Any]:
-    whole = {
-        "event_id": ID.format(n),
-        "user_id": f"u{n}",
-        "event_name": "view",
-        "occurred_at": "2025-01-31T09:00:00Z",
-        "properties": {"n": n},
-    } | other
-    return {name: value for name, value in whole.items() if value is not ...}
 
 
 def ndjson(*events: dict[str, Any] | bytes) -> bytes:

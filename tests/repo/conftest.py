@@ -1,0 +1,20 @@
+"""Connections of others, and those who ask beside what is tested."""
+
+from collections.abc import Iterator
+
+import pytest
+from psycopg2.extensions import connection
+
+from tests.rollups import Asker, asking, connected
+
+
+@pytest.fixture
+def asker(database_url: str) -> Iterator[Asker]:
+    with asking(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def other(database_url: str) -> Iterator[connection]:
+    with connected(database_url) as opened:
+        yield opened
