@@ -8,7 +8,7 @@ from tqdm import tqdm
 from commands._prepare import one_line_errors, prepare
 from config.database import connect
 from config.settings import load_settings
-from repo.ingest import Event, EventsExpired, IngestRepo
+from repo.ingest import Event, EventsExpired, IngestRepo, as_rows
 from services.demo import demo_events
 from services.ingest.load import BATCH
 from services.servers import databases
@@ -39,7 +39,7 @@ def demo(events: int, days: int, users: int | None, seed: int, if_empty: bool) -
 def _inserted(repo: IngestRepo, batch: list[Event]) -> int:
     """Raises: click.ClickException."""
     try:
-        return repo.insert(batch).inserted
+        return repo.insert(as_rows(batch)).inserted
     except EventsExpired as exc:
         raise click.ClickException(f"{exc}: use fewer --days") from exc
 

@@ -22,8 +22,9 @@ from config.database import connect
 from config.settings import load_settings
 from repo.ingest import IngestRepo
 from services.ingest.events import FIELDS, Validator
+from services.ingest.lines import Columns, Form, Unreadable
 from services.ingest.load import BATCH, Loader, RejectedFile, Report
-from services.ingest.readers import Columns, Form, Unreadable, form_of, opened
+from services.ingest.readers import form_of, opened
 from services.servers import databases
 
 

@@ -89,16 +89,21 @@ class IngestRepo:
 
     def __init__(self, conn: connection) -> None:
         self._conn = conn
+        self._are_new = True
+        """Whether all of the last batch were: so may be those of the next."""
 
-    def insert(self, events: Iterable[Event]) -> Inserted:
-        """Store those whose event_id is new, and tell how many.
+    def insert(self, rows: Sequence[str]) -> Inserted:
+        """Store those whose event_id is new, and tell how many; `rows` are of `as_rows`.
 
         Raises: EventsExpired, EventsRefused, DatabaseUnavailable.
         """
-        rows = as_rows(events)
         rights = "this role may not store events"
         with translated(rights), _refusals(), self._conn, self._conn.cursor() as cur:
-            return _write(cur, rows)
+            if self._are_new and _copied(cur, sorted(rows)):
+                return Inserted(len(rows), 0)
+            stored = _write(cur, rows)
+        self._are_new = stored.inserted == len(rows)
+        return stored
 
     def is_empty(self) -> bool:
         with self._conn, self._conn.cursor() as cur:
@@ -114,7 +119,7 @@ class SentEventsRepo:
         self._tries: list[str] = []
 
     @in_transaction
-    def insert(self, cur: Cursor, rows: bytes) -> Inserted:
+    def insert(self, cur: Cursor, rows: Sequence[str]) -> Inserted:
         """Store the events whose event_id is new; `rows` are of `as_rows`.
 
         A commit whose answer was lost may have stored them: what that try did counts as well.
@@ -131,18 +136,18 @@ class SentEventsRepo:
 
     def get_refused(self, events: Sequence[Event], most: int) -> list[Refused]:
         """Which of them PostgreSQL does not take, so many at most; nothing is stored."""
-        rows = [as_rows([event]) for event in events]
+        rows = as_rows(events)
         found: list[Refused] = []
         first = 0
         while first < len(rows) and len(found) < most:
-            refused = self._first_refused(b"".join(rows[first:]))
+            refused = self._first_refused(rows[first:])
             if refused is None:
                 break
             found.append(refused._replace(place=first + refused.place))
             first += refused.place + 1
         return found
 
-    def _first_refused(self, rows: bytes) -> Refused | None:
+    def _first_refused(self, rows: Sequence[str]) -> Refused | None:
         try:
             self._check(rows)
         except EventsRefused as exc:
@@ -150,10 +155,10 @@ class SentEventsRepo:
         return None
 
     @in_transaction
-    def _check(self, cur: Cursor, rows: bytes) -> None:
+    def _check(self, cur: Cursor, rows: Sequence[str]) -> None:
         with _refusals():
             cur.execute(SQL["ingest_checked"])
-            cur.copy_expert(SQL["ingest_check"], io.BytesIO(rows), _AT_A_TIME)
+            _copy(cur, "ingest_check", rows)
 
     def _stored_before(self, cur: Cursor) -> int:
         cur.execute(SQL["ingest_stored_before"], (self._tries,))
@@ -161,15 +166,35 @@ class SentEventsRepo:
         return int(count)
 
 
-def _write(cur: cursor, rows: bytes) -> Inserted:
+def _copied(cur: cursor, rows: Sequence[str]) -> bool:
+    """Store them if all are new and none is left out by a trigger, and tell whether they are.
+
+    In the order of ids, so that two writers never wait for each other.
+    """
+    cur.execute("savepoint before")
+    try:
+        _copy(cur, "ingest_copy", rows)
+    except (errors.UniqueViolation, errors.DeadlockDetected):
+        cur.execute("rollback to savepoint before")
+        return False
+    if cur.rowcount < len(rows):
+        cur.execute("rollback to savepoint before")
+        return False
+    return True
+
+
+def _write(cur: cursor, rows: Sequence[str]) -> Inserted:
     """Raises: EventsExpired."""
     cur.execute(SQL["ingest_staging"])
-    cur.copy_expert(SQL["ingest_copy"], io.BytesIO(rows), _AT_A_TIME)
-    given = cur.rowcount
+    _copy(cur, "ingest_stage", rows)
     _refuse_expired(cur)
     cur.execute(SQL["ingest_insert"])
     inserted = cur.rowcount
-    return Inserted(inserted, _suppressed(cur) if inserted < given else 0)
+    return Inserted(inserted, _suppressed(cur) if inserted < len(rows) else 0)
+
+
+def _copy(cur: cursor, name: str, rows: Sequence[str]) -> None:
+    cur.copy_expert(SQL[name], io.BytesIO("\n".join((*rows, "")).encode()), _AT_A_TIME)
 
 
 def _refusal(error: psycopg2.Error) -> EventsRefused:
@@ -191,11 +216,14 @@ def _refusals() -> Iterator[None]:
         raise DatabaseUnavailable from exc
 
 
-def as_rows(events: Iterable[Event]) -> bytes:
+def as_rows(events: Iterable[Event]) -> list[str]:
     """Events as COPY reads them."""
-    rows = io.BytesIO()
-    rows.writelines(map(str.encode, map(_line, events)))
-    return rows.getvalue()
+    return rows_of(zip(*events, strict=True))
+
+
+def rows_of(columns: Iterable[Sequence[str]]) -> list[str]:
+    """Events as COPY reads them, of their columns, in the order of the fields of Event."""
+    return list(map("\t".join, zip(*map(_escaped, columns), strict=True)))
 
 
 def _refuse_expired(cur: cursor) -> None:
@@ -213,9 +241,8 @@ def _suppressed(cur: cursor) -> int:
     return int(count)
 
 
-def _line(event: Event) -> str:
-    return "\t".join(map(_escaped, event)) + "\n"
-
-
-def _escaped(text: str) -> str:
-    return text if text.isprintable() and "\\" not in text else text.translate(_ESCAPES)
+def _escaped(texts: Sequence[str]) -> Sequence[str]:
+    whole = "".join(texts)
+    if whole.isprintable() and "\\" not in whole:
+        return texts
+    return [text.translate(_ESCAPES) for text in texts]

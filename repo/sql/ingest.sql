@@ -1,3 +1,7 @@
+-- name: ingest_copy
+copy events (event_id, user_id, event_name, occurred_at, properties)
+from stdin (encoding 'utf8');
+
 -- name: ingest_staging
 -- Where a batch waits until it is known which of its events are new.
 create temporary table if not exists staging (
@@ -8,7 +12,7 @@ create temporary table if not exists staging (
     properties  jsonb
 ) on commit delete rows;
 
--- name: ingest_copy
+-- name: ingest_stage
 copy staging (event_id, user_id, event_name, occurred_at, properties)
 from stdin (encoding 'utf8');
 
@@ -50,6 +54,7 @@ create temporary table checked
 -- name: ingest_check
 copy checked (event_id, user_id, event_name, occurred_at, properties)
 from stdin (encoding 'utf8');
+
 -- name: ingest_suppressed
 -- Rows of the batch that the trigger for suppressed users left out. Whoever has inserted holds a lock
 -- that keeps the list as it was.

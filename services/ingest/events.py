@@ -22,6 +22,7 @@ _TIME = re.compile(
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _FROM = datetime(2000, 1, 1, tzinfo=UTC)
 _UNTIL = datetime(2100, 1, 1, tzinfo=UTC)
+_MOST_OFFSET = timedelta(hours=16)  # that PostgreSQL takes
 _MOST_BYTES = 262_144  # of JSON as it was given; what counts is its size as PostgreSQL shows it
 
 
@@ -77,6 +78,12 @@ class Validator:
             self._occurred_at(given.occurred_at),
             _properties(given.properties),
         )
+
+    def until(self) -> str:
+        """A time that is written with a smaller clock than this is not too far ahead, whatever its
+        offset.
+        """
+        return (self._now() + self._way.ahead - _MOST_OFFSET).isoformat()[:19]
 
     def _occurred_at(self, value: Any) -> str:
         moment = value if isinstance(value, datetime) else _moment(value)

@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from repo.ingest import Event, EventsExpired, EventsRefused, IngestRepo
+from repo.ingest import EventsExpired, EventsRefused, IngestRepo, as_rows
 from services.ingest.events import Invalid, Validator
-from services.ingest.readers import Columns, Ended, Form, Input, Line, read
+from services.ingest.lines import Columns, Ended, Form, Input, Line
+from services.ingest.ndjson import Block
+from services.ingest.readers import read
 
 BATCH = 10_000
+_PART = 500  # lines that are looked at one by one if one of them is not as most are
 _BATCH_BYTES = 16 * 1024 * 1024
 _SHOWN = 2_000
 
@@ -37,13 +40,37 @@ class Report:
         return not self.rejected and self.ended is None
 
 
+Place = tuple[int, Any]
+"""The number of a row, and the row as it was, for whoever has to mend it."""
+
+Taken = tuple[list[str], list[Place]]
+"""Rows as COPY reads them, and where each of them stood."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What PostgreSQL is given at once."""
+
+    rows: list[str] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, rows: list[str], places: list[Place]) -> None:
+        self.rows += rows
+        self.places += places
+        self.size += sum(map(len, rows))
+
+    def is_full(self, most: int) -> bool:
+        return len(self.rows) >= most or self.size > _BATCH_BYTES
+
+
 class Stored(NamedTuple):
     """What PostgreSQL did with a batch."""
 
     inserted: int
     present: int
     suppressed: int
-    refused: list[tuple[Line, str]]
+    refused: list[tuple[Place, str]]
 
 
 class RejectedFile:
@@ -59,8 +86,9 @@ class RejectedFile:
         except OSError as exc:
             self.failure = str(exc)
 
-    def write(self, line: Line, reason: str) -> None:
-        row = {"line": line.number, "reason": reason, "input": _shown(line.shown)}
+    def write(self, place: Place, reason: str) -> None:
+        number, shown = place
+        row = {"line": number, "reason": reason, "input": _shown(shown)}
         try:
             if self._file is None:
                 self._file = self.path.open("w", encoding="utf-8")
@@ -97,56 +125,67 @@ class Loader:
         """
         with ThreadPoolExecutor(1) as writer:
             pending: Future[Stored] | None = None
-            for lines in self._batches(read(form, file, columns), report):
-                valid = self._valid(lines, report, rejected)
+            for batch in self._batches(form, file, columns, report, rejected):
                 _account(pending, report, rejected)
-                pending = writer.submit(self._store, valid)
-                progress(len(lines))
+                pending = writer.submit(self._store, batch.rows, batch.places)
+                progress(len(batch.rows))
             _account(pending, report, rejected)
 
-    def _batches(self, lines: Iterator[Line], report: Report) -> Iterator[list[Line]]:
+    def _batches(
+        self, form: Form, file: Input, columns: Columns, report: Report, rejected: RejectedFile
+    ) -> Iterator[Batch]:
         """So many rows, or fewer where they are large."""
-        batch: list[Line] = []
-        size = 0
+        batch = Batch()
         try:
-            for line in lines:
-                batch.append(line)
-                size += size_of(line.shown)
-                if len(batch) == self._batch or size > _BATCH_BYTES:
+            for part in read(form, file, columns, min(_PART, self._batch)):
+                batch.add(*self._taken(part, report, rejected))
+                if batch.is_full(self._batch):
                     yield batch
-                    batch, size = [], 0
+                    batch = Batch()
         except Ended as exc:
             report.ended = str(exc)
-        if batch:
-            yield batch
+        yield batch
 
-    def _valid(
-        self, lines: list[Line], report: Report, rejected: RejectedFile
-    ) -> list[tuple[Line, Event]]:
+    def _taken(self, part: Block | list[Line], report: Report, rejected: RejectedFile) -> Taken:
+        """A block in which all is as usual is taken as a whole, and else line by line."""
+        if isinstance(part, list):
+            return self._valid(part, report, rejected)
+        if rows := part.rows(self._validator.until()):
+            report.read += len(rows)
+            return rows, list(enumerate(part.raw, part.number))
+        return self._valid(list(part.lines()), report, rejected)
+
+    def _valid(self, lines: list[Line], report: Report, rejected: RejectedFile) -> Taken:
         report.read += len(lines)
-        valid = []
+        events, places = [], []
         for line in lines:
+            place = (line.number, line.shown)
             try:
                 if isinstance(line.given, Invalid):
                     raise line.given
-                valid.append((line, self._validator(line.given)))
+                events.append(self._validator(line.given))
+                places.append(place)
             except Invalid as exc:
-                _reject(line, str(exc), report, rejected)
-        return valid
+                _reject(place, str(exc), report, rejected)
+        return as_rows(events), places
 
-    def _store(self, rows: list[tuple[Line, Event]]) -> Stored:
+    def _store(self, rows: list[str], places: list[Place]) -> Stored:
         """PostgreSQL has the last word: a batch that it refuses is halved to find the row."""
+        if not rows:
+            return Stored(0, 0, 0, [])
         try:
-            inserted, suppressed = self._repo.insert(event for _, event in rows)
+            inserted, suppressed = self._repo.insert(rows)
         except EventsExpired as exc:
-            kept = self._store([row for at, row in enumerate(rows) if at not in exc.places])
-            expired = [(rows[at][0], str(exc)) for at in sorted(exc.places)]
-            return kept._replace(refused=expired + kept.refused)
+            kept = [at for at in range(len(rows)) if at not in exc.places]
+            stored = self._store([rows[at] for at in kept], [places[at] for at in kept])
+            expired = [(places[at], str(exc)) for at in sorted(exc.places)]
+            return stored._replace(refused=expired + stored.refused)
         except EventsRefused as exc:
             if len(rows) == 1:
-                return Stored(0, 0, 0, [(rows[0][0], str(exc))])
+                return Stored(0, 0, 0, [(places[0], str(exc))])
             middle = len(rows) // 2
-            first, second = self._store(rows[:middle]), self._store(rows[middle:])
+            first = self._store(rows[:middle], places[:middle])
+            second = self._store(rows[middle:], places[middle:])
             return Stored(
                 first.inserted + second.inserted,
                 first.present + second.present,
@@ -164,20 +203,13 @@ def _account(pending: "Future[Stored] | None", report: Report, rejected: Rejecte
     report.inserted += stored.inserted
     report.present += stored.present
     report.suppressed += stored.suppressed
-    for line, reason in stored.refused:
-        _reject(line, reason, report, rejected)
+    for place, reason in stored.refused:
+        _reject(place, reason, report, rejected)
 
 
-def _reject(line: Line, reason: str, report: Report, rejected: RejectedFile) -> None:
+def _reject(place: Place, reason: str, report: Report, rejected: RejectedFile) -> None:
     report.rejected[reason] += 1
-    rejected.write(line, reason)
-
-
-def size_of(row: Any) -> int:
-    """About how many bytes a row holds in memory."""
-    if isinstance(row, bytes | str):
-        return len(row)
-    return sum(len(cell) if isinstance(cell, bytes | str) else 100 for cell in row)
+    rejected.write(place, reason)
 
 
 def _shown(row: Any) -> str:

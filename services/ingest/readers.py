@@ -3,73 +3,27 @@
 import csv
 import gzip
 import io
-import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import IO, Any, Literal, NamedTuple, cast
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, cast
 
-import msgspec
+from services.ingest.events import FIELDS, Given, Invalid
+from services.ingest.lines import (
+    DAMAGED,
+    MOST_LINE_BYTES,
+    Columns,
+    Ended,
+    Form,
+    Input,
+    Line,
+    Unreadable,
+    parts,
+    size_of_line,
+)
+from services.ingest.ndjson import Block, blocks
 
-from services.ingest.events import FIELDS, REQUIRED, Given, Invalid
-
-Form = Literal["ndjson", "csv", "parquet"]
-Input = io.BufferedReader | gzip.GzipFile
-
-MOST_LINE_BYTES = 4 * 1024 * 1024
 _PARQUET_ROWS = 1_000
 _MOST_ROW_LINES = 1_000  # of CSV; a quote that is open for longer was never closed
-_DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
-
-
-class Unreadable(Exception):
-    """Nothing of the input can be loaded; the text says why and what helps."""
-
-
-class Ended(Exception):
-    """The input stopped before its end; what came before it is good."""
-
-
-class Line(NamedTuple):
-    """One row of a file."""
-
-    number: int
-    shown: Any
-    """The row as it was, for whoever has to mend it."""
-    given: Given | Invalid
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """What the file calls the fields of an event, and what it has besides."""
-
-    names: Mapping[str, str] = field(default_factory=dict)
-    ignored: tuple[str, ...] = ()
-
-    def of(self, name: str) -> str:
-        return self.names.get(name, name)
-
-    def places(self, found: list[str]) -> list[int | None]:
-        """Where each field stands. Raises: Unreadable."""
-        wanted = [self.of(name) for name in FIELDS]
-        if len(set(found)) < len(found):
-            raise Unreadable(f"two columns have one name: {', '.join(found)}")
-        missing = [name for name in self.names.values() if name not in found]
-        if missing:
-            raise Unreadable(f"there is no column {missing[0]}; there are {', '.join(found)}")
-        for name in REQUIRED:
-            if self.of(name) not in found:
-                raise Unreadable(
-                    f"there is no column {self.of(name)}; there are {', '.join(found)}; "
-                    f"name the one that holds {name} with --map {name}=COLUMN"
-                )
-        unknown = [name for name in found if name not in wanted and name not in self.ignored]
-        if unknown:
-            raise Unreadable(
-                f"what is column {', '.join(unknown)}? Name the field that it holds with "
-                "--map FIELD=COLUMN, or leave it out with --ignore COLUMN"
-            )
-        return [found.index(name) if name in found else None for name in wanted]
 
 
 def sniff(start: bytes) -> Form:
@@ -96,66 +50,20 @@ def form_of(file: Input) -> Form:
     """Raises: Unreadable."""
     try:
         return sniff(file.peek(64))
-    except _DAMAGED as exc:
+    except DAMAGED as exc:
         raise Unreadable("the compressed input is cut off or damaged at its beginning") from exc
 
 
-def read(form: Form, file: Input, columns: Columns) -> Iterator[Line]:
-    """The rows of a file. Raises: Unreadable, Ended."""
-    readers = {"ndjson": _ndjson, "csv": _csv, "parquet": _parquet}
+def read(form: Form, file: Input, columns: Columns, most: int) -> Iterator[Block | list[Line]]:
+    """The rows of a file, at most so many at a time. Raises: Unreadable, Ended."""
+    readers = {"csv": _csv, "parquet": _parquet}
     try:
-        yield from readers[form](file, columns)
-    except _DAMAGED as exc:
+        if form == "ndjson":
+            yield from blocks(file, columns, most)
+        else:
+            yield from parts(readers[form](file, columns), most, size_of_line)
+    except DAMAGED as exc:
         raise Ended("the compressed input is cut off or damaged") from exc
-
-
-def _ndjson(file: Input, columns: Columns) -> Iterator[Line]:
-    decode = msgspec.json.Decoder(_struct(columns)).decode
-    number = 0
-    while line := file.readline(MOST_LINE_BYTES):
-        number += 1
-        if not line.endswith(b"\n") and len(line) == MOST_LINE_BYTES:
-            _skip_line(file)
-            yield Line(number, line, Invalid("the line is over 4 MB long"))
-        elif not line.isspace():
-            yield Line(number, line, _decoded(decode, line.removeprefix(b"\xef\xbb\xbf")))
-
-
-def _skip_line(file: Input) -> None:
-    while (part := file.readline(MOST_LINE_BYTES)) and not part.endswith(b"\n"):
-        pass
-
-
-def _decoded(decode: Any, line: bytes) -> Given | Invalid:
-    """The decoder passes over the inside of properties, so UTF-8 is looked at first."""
-    try:
-        line.decode()
-        given = decode(line)
-    except UnicodeDecodeError:
-        return Invalid("the line is not valid UTF-8")
-    except msgspec.ValidationError as exc:
-        return Invalid(str(exc))
-    except (msgspec.DecodeError, RecursionError):
-        return Invalid("the line is not valid JSON")
-    properties = None if given.properties == b"null" else bytes(given.properties).decode()
-    return Given(given.event_id, given.user_id, given.event_name, given.occurred_at, properties)
-
-
-def _struct(columns: Columns) -> Any:
-    """What a line may hold, under the names that the file uses."""
-    raw = msgspec.Raw(b"{}")
-    fields: list[Any] = [
-        ("event_id", str | None, None),
-        ("user_id", str | int | None, None),
-        ("event_name", str | None, None),
-        ("occurred_at", str | None, None),
-        ("properties", msgspec.Raw, raw),
-    ]
-    ignored = [(f"ignored_{n}", msgspec.Raw, raw) for n in range(len(columns.ignored))]
-    names = {f"ignored_{n}": name for n, name in enumerate(columns.ignored)} | dict(columns.names)
-    return msgspec.defstruct(
-        "Line", fields + ignored, rename=names, forbid_unknown_fields=True, gc=False
-    )
 
 
 def _csv(file: Input, columns: Columns) -> Iterator[Line]:

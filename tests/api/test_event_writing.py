@@ -89,7 +89,7 @@ def database(database_url: str) -> Iterator[Database]:
     opened.close()
 
 
-def rows_of(*numbers: int) -> bytes:
+def rows_of(*numbers: int) -> list[str]:
     return as_rows(Event(ID.format(n), "", "view", LONG_AGO, "{}") for n in numbers)
 
 

@@ -14,7 +14,7 @@ from common.metrics import HORIZON as HORIZON_TOLD
 from common.metrics import REFUSED
 from common.questions import EventCounts
 from config.database import DatabaseUnavailable
-from repo.ingest import Event, EventsExpired, IngestRepo
+from repo.ingest import Event, EventsExpired, IngestRepo, as_rows
 from repo.retain import RetainRepo
 from repo.rollups.folder import Folder
 from repo.verify.sample import verify_sample
@@ -104,11 +104,11 @@ def test_who_may_only_insert_needs_no_other_right(dropped: connection) -> None:
 
 
 def test_a_batch_tells_which_of_it_are_too_old(dropped: connection) -> None:
-    def batch(*moments: datetime) -> list[Event]:
+    def batch(*moments: datetime) -> list[str]:
         ids = (f"00000000-0000-4000-8000-{9 - n:012}" for n in range(len(moments)))
-        return [
+        return as_rows(
             Event(i, "x", "view", m.isoformat(), "{}") for i, m in zip(ids, moments, strict=True)
-        ]
+        )
 
     repo = IngestRepo(dropped)
     with pytest.raises(EventsExpired, match="before 2026-02-02T00:00:00Z, up to where") as refused:
@@ -122,8 +122,9 @@ def test_it_is_known_from_the_start_that_events_are_refused(
 ) -> None:
     """The trigger is there before the horizon is told: nobody loses rows in between."""
     RetainRepo(conn).refuse(HORIZON)
+    rows = as_rows([Event("0" * 32, "x", "view", OLD.isoformat(), "{}")])
     with connected(database_url) as other, pytest.raises(EventsExpired):
-        IngestRepo(other).insert([Event(f"{'0' * 32}", "x", "view", OLD.isoformat(), "{}")])
+        IngestRepo(other).insert(rows)
 
 
 def test_a_table_of_which_all_is_dropped_is_not_empty(conn: connection, database_url: str) -> None:

@@ -15,7 +15,7 @@ from common.questions import ActiveUsers, EventCounts, TopEvents
 from common.roles import ROLES, Role, role_name
 from config.database import RightsMissing
 from repo.api_keys import KeysRepo
-from repo.ingest import Event, IngestRepo
+from repo.ingest import Event, IngestRepo, as_rows
 from repo.migrate import migrate, migrations
 from repo.rollups.folder import Folder
 from repo.verify.sample import verify_sample
@@ -171,10 +171,10 @@ def test_a_reader_cannot_write_though_it_lifts_what_is_only_a_default(
 def test_events_are_stored_folded_and_asked_by_three_roles(
     database_url: str, conn: connection
 ) -> None:
-    event = Event(str(uuid4()), "u", "view", HOUR_AGO.isoformat(), "{}")
+    rows = as_rows([Event(str(uuid4()), "u", "view", HOUR_AGO.isoformat(), "{}")])
     with closing(psycopg2.connect(as_role(database_url, "writer"))) as writer:
         repo = IngestRepo(writer)
-        assert [repo.is_empty(), repo.insert([event]).inserted, repo.insert([event]).inserted] == [
+        assert [repo.is_empty(), repo.insert(rows).inserted, repo.insert(rows).inserted] == [
             True,
             1,
             0,
@@ -228,6 +228,6 @@ def test_who_may_not_is_told(database_url: str) -> None:
         with pytest.raises(RightsMissing, match="may not fold"):
             Folder(grafana, ZONES).step()
         with pytest.raises(RightsMissing, match="may not store events"):
-            IngestRepo(grafana).insert([event])
+            IngestRepo(grafana).insert(as_rows([event]))
         with pytest.raises(RightsMissing, match="keys"):
             KeysRepo(grafana).get_all()

@@ -10,7 +10,7 @@ import pytest
 from psycopg2 import errors
 from psycopg2.extensions import connection
 
-from repo.ingest import Event, IngestRepo, Inserted
+from repo.ingest import Event, IngestRepo, Inserted, as_rows
 from repo.suppress import SuppressionRepo, WritersAtWork
 from tests.events import insert
 from tests.rollups import connected
@@ -180,10 +180,10 @@ def test_a_batch_tells_what_became_of_its_events(
     conn: connection, suppressing: SuppressionRepo
 ) -> None:
     ingest = IngestRepo(conn)
-    assert ingest.insert([event(1, "u"), event(2, "v"), event(2, "v")]) == Inserted(2, 0)
+    assert ingest.insert(as_rows([event(1, "u"), event(2, "v"), event(2, "v")])) == Inserted(2, 0)
     suppressing.add(["w", "x"], 1)
     batch = [event(n, user) for n, user in enumerate(["u", "u", "v", "w", "x", "w", ""])]
-    assert ingest.insert(batch) == Inserted(2, 3)
+    assert ingest.insert(as_rows(batch)) == Inserted(2, 3)
     assert refused(conn) == 3
 
 

@@ -19,7 +19,8 @@ from psycopg2.extensions import connection
 from pyarrow import parquet
 
 from repo.suppress import SuppressionRepo
-from services.ingest.load import size_of
+from services.ingest.events import Invalid
+from services.ingest.lines import Line, size_of_line
 from tests.events import GIT_HISTORY
 from tests.given import ID, event
 from tests.waiting import wait_until
@@ -396,9 +397,9 @@ def test_rows_of_parquet_that_cannot_be_read_are_told(
 
 
 def test_large_rows_are_not_all_kept_in_memory() -> None:
-    cells = ["x" * 60_000, "y"]
-    assert size_of(cells) == 60_001
-    assert size_of(b"x" * 100) == 100
+    given = Invalid("not looked at")
+    assert size_of_line(Line(1, ["x" * 60_000, "y", None], given)) == 60_101
+    assert size_of_line(Line(1, b"x" * 100, given)) == 100
 
 
 def test_two_inputs_of_one_name_have_two_lists_of_rejects(load: Load, tmp_path: Path) -> None:

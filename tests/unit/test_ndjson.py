@@ -1,0 +1,193 @@
+"""Blocks of NDJSON: what is taken as a whole is what is taken line by line."""
+
+import gzip
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from repo.ingest import Event, as_rows
+from services.ingest.events import Given, Invalid, Validator
+from services.ingest.lines import DAMAGED, MOST_LINE_BYTES, Columns
+from services.ingest.ndjson import Block, blocks
+from tests.events import GIT_HISTORY
+from tests.given import event
+
+NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
+VALIDATOR = Validator(None, lambda: NOW)
+
+
+def reader(text: bytes) -> gzip.GzipFile:
+    return gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(text, 1)))
+
+
+def block(*lines: dict[str, Any] | bytes) -> Block:
+    """Of one piece."""
+    text = b"".join(
+        line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines
+    )
+    (found,) = blocks(reader(text), Columns(), 500)
+    return found
+
+
+def quick(found: Block) -> list[str] | None:
+    """The rows, with times as those who look at each line write them."""
+    rows = found.rows(VALIDATOR.until())
+    return None if rows is None else list(map(_with_time_in_utc, rows))
+
+
+def _with_time_in_utc(row: str) -> str:
+    *others, moment, properties = row.split("\t")
+    moment = datetime.fromisoformat(moment).astimezone(UTC).isoformat()
+    return "\t".join((*others, moment, properties))
+
+
+def by_line(found: Block) -> list[str] | None:
+    """None if one cannot be stored."""
+    try:
+        return as_rows(map(_valid, (line.given for line in found.lines())))
+    except Invalid:
+        return None
+
+
+def _valid(given: Given | Invalid) -> Event:
+    if isinstance(given, Invalid):
+        raise given
+    return VALIDATOR(given)
+
+
+def test_usual_lines_are_taken_as_a_whole() -> None:
+    odd = event(2, user_id="ü/\\", properties={"a": ["\t", 'quoted "']})
+    found = block(event(1), odd, event(3))
+    rows = quick(found)
+    assert rows is not None
+    assert rows == by_line(found)
+
+
+def test_all_of_the_real_events_are() -> None:
+    with gzip.open(GIT_HISTORY) as file:
+        found = list(blocks(file, Columns(), 500))
+    assert sum(len(each.raw) for each in found) == 200_925
+    assert all(each.rows(VALIDATOR.until()) for each in found)
+    assert all(quick(each) == by_line(each) for each in found[:20])
+
+
+UNUSUAL = [
+    event(2, user_id=7),
+    event(2, user_id="\0"),
+    event(2, event_name=None),
+    event(2, event_name=""),
+    event(2, event_name="x" * 51),
+    event(2, event_name="\0"),
+    event(2, user_id="u" * 51),
+    event(2, event_id="A" * 32),
+    event(2, event_id=event(1)["event_id"] + "\n" + event(1)["event_id"]),
+    event(2, occurred_at=None),
+    event(2, occurred_at="2026-01-01 10:00:00Z"),
+    event(2, occurred_at="2026-01-01T10:00:00"),
+    event(2, occurred_at="2026-01-01T10:00:00.1234567Z"),
+    event(2, occurred_at="2025-02-29T10:00:00Z"),
+    event(2, occurred_at="2025-04-31T10:00:00Z"),
+    event(2, occurred_at="2025-01-01T24:00:00Z"),
+    event(2, occurred_at="2025-01-01T10:00:00+16:00"),
+    event(2, occurred_at="2000-01-01T10:00:00Z"),
+    event(2, occurred_at="2026-12-02T12:00:01Z"),
+    event(2, occurred_at="٢٠٢٥-01-01T10:00:00Z"),
+    event(2, properties=None),
+    event(2, properties=[{}]),
+    event(2, properties={"a": "\0"}),
+    event(2, properties={"a": "x" * 10_000}),
+    event(2, other=1),
+    b"\n",
+    b"{}\n",
+    b'{"properties": {"a": [{}\n{}]}}\n',
+    b"\xef\xbb\xbf" + json.dumps(event(2)).encode() + b"\n",
+    b"[" + json.dumps(event(2)).encode() + b"]\n",
+    json.dumps(event(2)).encode() * 2 + b"\n",
+    json.dumps(event(2)).encode() + b"\r\n",
+    b'{"event_id": "\xff"}\n',
+    json.dumps(event(2, properties={"a": "?"})).encode().replace(b"?", b"\xff") + b"\n",
+]
+
+
+@pytest.mark.parametrize("line", UNUSUAL, ids=lambda line: str(line)[:60])
+def test_what_is_unusual_is_looked_at_by_itself(line: dict[str, Any] | bytes) -> None:
+    assert quick(block(event(1), line, event(3))) is None
+
+
+TEXTS = st.one_of(
+    st.sampled_from(["", "u", "view", "x" * 60, "\\", "\t", "\n", "\0", "ü", "\ud800"]), st.text()
+)
+TIMES = st.one_of(
+    st.datetimes(datetime(1999, 12, 30), datetime(2026, 12, 3), timezones=st.timezones()).map(
+        datetime.isoformat
+    ),
+    st.from_regex(
+        r"20[0-3]\d-[01]\d-[0-3]\dT[0-2]\d:[0-6]\d:[0-6]\d(\.\d{0,7})?(Z|[+-]\d\d:\d\d)",
+        fullmatch=True,
+    ),
+    TEXTS,
+)
+VALUES = {
+    "event_id": st.one_of(st.uuids().map(str), st.uuids().map(lambda uuid: uuid.hex), TEXTS),
+    "user_id": st.one_of(TEXTS, st.integers(), st.none()),
+    "event_name": TEXTS,
+    "occurred_at": TIMES,
+    "properties": st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | TEXTS,
+        lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner),
+        max_leaves=4,
+    ),
+    "unknown": st.none(),
+}
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> list[bytes]:
+    """Most of them usual but for one thing or two; some are cut, or have more than one object."""
+    made = []
+    for number in range(draw(st.integers(1, 4))):
+        changed = draw(st.lists(st.sampled_from(sorted(VALUES)), max_size=2))
+        given = event(number, **{name: draw(VALUES[name]) for name in changed})
+        text = json.dumps(given, ensure_ascii=draw(st.booleans())).encode(errors="surrogatepass")
+        made.append(
+            text[: draw(st.integers(0, len(text)))] if draw(st.booleans()) and number else text
+        )
+    return [draw(st.sampled_from([b"", b"  "])) + line + b"\n" for line in made]
+
+
+@given(lines())
+def test_both_ways_come_to_the_same_rows(raw: list[bytes]) -> None:
+    found = block(*raw)
+    rows = quick(found)
+    assert rows is None or rows == by_line(found)
+
+
+@given(st.timedeltas(timedelta(hours=-40), timedelta(hours=40)), st.integers(-15, 15))
+def test_nothing_is_taken_that_is_too_far_ahead(ahead: timedelta, offset: int) -> None:
+    written = (NOW + ahead + timedelta(hours=offset)).replace(tzinfo=None)
+    found = block(event(1, occurred_at=f"{written.isoformat()}{offset:+03}:00"))
+    assert quick(found) is None or quick(found) == by_line(found)
+
+
+def test_of_a_long_line_the_rest_is_passed_over() -> None:
+    long = b'{"event_id": "' + b"x" * MOST_LINE_BYTES + b'"}\n'
+    given = blocks(reader(long + b"{}\n"), Columns(), 500)
+    found = [line for each in given for line in each.lines()]
+    assert [(line.number, len(line.shown)) for line in found] == [(1, MOST_LINE_BYTES), (2, 3)]
+    assert str(found[0].given) == "the line is over 4 MB long"
+
+
+def test_lines_before_the_damage_are_given() -> None:
+    text = "".join(json.dumps(event(n)) + "\n" for n in range(2_000)).encode()
+    cut = gzip.compress(text)[:-2_000]
+    found: list[Block] = []
+    with gzip.open(io.BytesIO(cut)) as file, pytest.raises(DAMAGED):
+        found.extend(blocks(file, Columns(), 500))
+    numbers = [line.number for each in found for line in each.lines()]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) > 500
