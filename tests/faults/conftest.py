@@ -45,9 +45,15 @@ class Own:
 
 @pytest.fixture(scope="session")
 def own() -> Iterator[Own]:
+    with own_servers(_OPTIONS) as servers:
+        yield servers
+
+
+@contextlib.contextmanager
+def own_servers(options: dict[str, str]) -> Iterator[Own]:
     folder = Path(tempfile.mkdtemp(prefix="analytics-faults-"))
     folder.chmod(0o711)
-    with embedded_servers(folder, postgres_options=_OPTIONS) as endpoints:
+    with embedded_servers(folder, postgres_options=options) as endpoints:
         yield Own(folder, endpoints, Cluster(endpoints.database_url))
     shutil.rmtree(folder, ignore_errors=True)
 

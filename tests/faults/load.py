@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -29,21 +29,31 @@ class Client:
         self._lines = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def get(self, path: str, timeout_s: float = 30) -> Reply:
+    async def get(
+        self, path: str, more: Mapping[str, str] | None = None, timeout_s: float = 30
+    ) -> Reply:
+        return await self.ask("GET", path, b"", more or {}, timeout_s)
+
+    async def ask(
+        self, method: str, path: str, body: bytes, more: Mapping[str, str], timeout_s: float = 30
+    ) -> Reply:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in more.items())
+        lines += f"Content-Length: {len(body)}\r\n" if body else ""
+        request = f"{method} {path} HTTP/1.1\r\n{self._lines}{lines}\r\n".encode() + body
         began = time.monotonic()
         try:
             async with asyncio.timeout(timeout_s):
-                status, headers, body = await self._ask(path)
+                status, headers, told = await self._answer(request)
         except (OSError, asyncio.IncompleteReadError):
             self.close()
-            status, headers, body = BROKEN, {}, b""
-        return Reply(status, headers, body, began, time.monotonic() - began)
+            status, headers, told = BROKEN, {}, b""
+        return Reply(status, headers, told, began, time.monotonic() - began)
 
-    async def _ask(self, path: str) -> tuple[int, dict[str, str], bytes]:
+    async def _answer(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
-        writer.write(f"GET {path} HTTP/1.1\r\n{self._lines}\r\n".encode())
+        writer.write(request)
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         lines = (line.partition(": ") for line in head[1:] if line)
         headers = {name.lower(): value for name, _, value in lines}

@@ -1,0 +1,93 @@
+"""What the long run tells, and what must be true of it."""
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from tests.faults.load import BROKEN
+from tests.faults.long.asking import Outcome
+from tests.faults.long.harm import Harm
+from tests.faults.long.run import Run
+
+BACK_S = 5.0
+_LOST_S = 2.0
+"""So long after a worker was killed its answers may be seen to be lost."""
+
+
+def faults_of(run: Run) -> list[str]:
+    """All that is not as it must be."""
+    wrong = [f"{o.kind} {o.reply.status}: {o.wrong}" for o in run.outcomes if o.wrong]
+    lost = [o for o in run.outcomes if o.reply.status == BROKEN and not _may_be_lost(run, o)]
+    late = [
+        f"{harm.name}: back after {back:.1f} s" for harm, back in recoveries(run) if back > BACK_S
+    ]
+    return [*wrong, *(f"{o.kind} lost at {o.at:.1f}" for o in lost), *late, *_grown(run)]
+
+
+def _may_be_lost(run: Run, outcome: Outcome) -> bool:
+    """The worker that had it was killed."""
+    return any(
+        harm.ends_connections and harm.began <= outcome.at <= harm.over + _LOST_S
+        for harm in run.harms
+    )
+
+
+def recoveries(run: Run) -> Iterator[tuple[Harm, float]]:
+    """Of each harm the seconds from its end to the last answer that was none, or an old one."""
+    ends = [harm.began for harm in run.harms[1:]] + [float("inf")]
+    for harm, end in zip(run.harms, ends, strict=True):
+        bad = [o.at for o in run.outcomes if harm.began <= o.at < end and not _is_normal(o)]
+        yield harm, max(max(bad, default=harm.over) - harm.over, 0.0)
+
+
+def _is_normal(outcome: Outcome) -> bool:
+    return outcome.reply.status == 200 and outcome.reply.headers.get("x-cache") != "stale"
+
+
+def _grown(run: Run) -> Iterator[str]:
+    """Memory and sessions of the last third beside those of the second: the first one warms."""
+    third = len(run.samples) // 3
+    measures: list[tuple[str, Callable[..., float], float]] = [
+        ("MB of a process", lambda sample: sample.largest_mb, 1.10),
+        ("sessions", lambda sample: sample.sessions, 1.25),
+    ]
+    for name, value, factor in measures:
+        second, last = (
+            statistics.median(map(value, part))
+            for part in (run.samples[third : 2 * third], run.samples[2 * third :])
+        )
+        if last > second * factor + 5:
+            yield f"{name}: {second:.0f} became {last:.0f}"
+
+
+def told(run: Run) -> str:
+    """For people."""
+    statuses = Counter(outcome.reply.status for outcome in run.outcomes)
+    stale = sum(o.reply.headers.get("x-cache") == "stale" for o in run.outcomes)
+    lines = [
+        f"{len(run.outcomes):,} requests in {run.seconds:.0f} s, "
+        f"{len(run.outcomes) / run.seconds:.0f}/s; capacity {run.capacity:.0f}/s",
+        f"statuses {dict(statuses)} (0: lost), {stale} answers were stale",
+        f"at most {max(s.largest_mb for s in run.samples):.0f} MB in a process, "
+        f"{max(s.sessions for s in run.samples)} sessions",
+        *(_row(kind, run) for kind in sorted({o.kind for o in run.outcomes})),
+        *(
+            f"{harm.name}: took {harm.over - harm.began:.1f} s, all well {back:.1f} s later"
+            for harm, back in recoveries(run)
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _row(kind: str, run: Run) -> str:
+    taken = sorted(
+        o.reply.seconds * 1000 for o in run.outcomes if o.kind == kind and o.reply.status == 200
+    )
+    if not taken:
+        return f"{kind}: none"
+    percentiles = (
+        taken[min(int(len(taken) * part), len(taken) - 1)] for part in (0.5, 0.99, 0.999)
+    )
+    return f"{kind}: {len(taken):,}; ms p50, p99, p99.9: " + ", ".join(
+        f"{p:.1f}" for p in percentiles
+    )

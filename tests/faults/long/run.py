@@ -1,0 +1,166 @@
+"""The run itself: how much there is to do at most, and then 70 % of it while harm is done."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+from tests.faults.conftest import Own
+from tests.faults.load import Client
+from tests.faults.long.asking import Outcome, Question, ask, questions
+from tests.faults.long.harm import Harm, Harmful
+from tests.faults.long.model import Model
+from tests.faults.long.sending import batch, send, send_victims
+from tests.faults.service import Service
+
+ASKERS = 12
+SENDERS = 2
+PART_OF_CAPACITY = 0.7
+_SENT_PER_ASKED = 1 / 40  # batches of 200 events beside questions
+
+
+@dataclass
+class Sample:
+    """What the service holds at a moment: of its processes MB, of PostgreSQL sessions."""
+
+    at: float
+    largest_mb: float
+    sessions: int
+
+
+@dataclass
+class Run:
+    """What came of it."""
+
+    seconds: float
+    model: Model
+    capacity: float
+    """Requests a second that the same mix came to without any pause."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    harms: list[Harm] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+
+
+class Load:
+    """Askers and senders over connections that they keep, at a pace."""
+
+    def __init__(self, running: Service, model: Model, known: dict[str, Any]) -> None:
+        today = datetime.now(UTC).date()
+        self._span = f"start={today}&end={today + timedelta(days=2)}"
+        self._running = running
+        self._model = model
+        self._known = known
+
+    def go(self, seconds: float, per_second: float | None) -> list[Outcome]:
+        """Ask and send for so long; as fast as it goes unless a pace is given."""
+        return asyncio.run(self._go(time.monotonic() + seconds, per_second))
+
+    async def _go(self, end: float, per_second: float | None) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        asked = questions(self._model, self._known, self._span)
+        pace = Pace(per_second)
+        askers = (self._ask(asked, pace, end, outcomes, n) for n in range(ASKERS))
+        senders = (self._send(pace.slower(_SENT_PER_ASKED), end, outcomes) for _ in range(SENDERS))
+        await asyncio.gather(*askers, *senders)
+        return outcomes
+
+    async def _ask(
+        self, asked: Iterator[Question], pace: "Pace", end: float, told: list[Outcome], n: int
+    ) -> None:
+        client = self._client()
+        while time.monotonic() < end:
+            await pace.turn()
+            told.append(await ask(client, next(asked), fresh=n % 2 == 0))
+        client.close()
+
+    async def _send(self, pace: "Pace", end: float, told: list[Outcome]) -> None:
+        client = self._client()
+        while time.monotonic() < end:
+            await pace.turn()
+            told += await send(client, self._model, batch())
+        client.close()
+
+    def _client(self) -> Client:
+        return Client(self._running.port, self._running.headers)
+
+    async def victims(self, wanted: int) -> None:
+        client = self._client()
+        await send_victims(client, self._model, wanted)
+        client.close()
+
+
+class Pace:
+    """Turns at so many a second; what came late is not made up for."""
+
+    def __init__(self, per_second: float | None) -> None:
+        self._gap = 1 / per_second if per_second else 0.0
+        self._next = time.monotonic()
+
+    def slower(self, part: float) -> "Pace":
+        return Pace(part / self._gap) if self._gap else Pace(20)
+
+    async def turn(self) -> None:
+        self._next = max(self._next + self._gap, time.monotonic() - 1)
+        await asyncio.sleep(max(self._next - time.monotonic(), 0))
+
+
+def long_run(own: Own, running: Service, url: str, known: dict[str, Any], seconds: float) -> Run:
+    model = Model()
+    load = Load(running, model, known)
+    asyncio.run(load.victims(2))
+    load.go(min(seconds / 10, 10), None)  # whatever there is to warm
+    measured = min(seconds / 10, 20)
+    capacity = len(load.go(measured, None)) / measured
+    run = Run(seconds, model, capacity)
+    with ThreadPoolExecutor(2) as threads:
+        harming = threads.submit(_harm, Harmful(own, running, url, model), run)
+        watching = threads.submit(_watch, own, running, run)
+        run.outcomes = load.go(seconds, capacity * PART_OF_CAPACITY)
+        harming.result()
+        watching.result()
+    return run
+
+
+def _harm(harmful: Harmful, run: Run) -> None:
+    start = time.monotonic()
+    for part, name, do in harmful.plan():
+        time.sleep(max(start + part * run.seconds - time.monotonic(), 0))
+        began = time.time()
+        do()
+        run.harms.append(Harm(name, began, time.time(), "worker" in name))
+
+
+def _watch(own: Own, running: Service, run: Run) -> None:
+    end = time.monotonic() + run.seconds
+    while time.monotonic() < end:
+        time.sleep(2)
+        pids = [*running.worker_pids(), *running.folder_pids()]
+        largest = max((_resident_mb(pid) for pid in pids), default=0.0)
+        run.samples.append(Sample(time.time(), largest, _sessions(own)))
+
+
+def _resident_mb(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
+
+
+def _sessions(own: Own) -> int:
+    """Of all processes of the service; 0 while PostgreSQL is away."""
+    try:
+        conn = psycopg2.connect(own.endpoints.database_url)
+    except psycopg2.OperationalError:
+        return 0
+    with closing(conn), conn.cursor() as cur:
+        cur.execute("select count(*) from pg_stat_activity where application_name ~ '^analytics'")
+        (found,) = cur.fetchone() or (0,)
+        return int(found)
