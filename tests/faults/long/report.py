@@ -16,8 +16,8 @@ _LOST_S = 2.0
 
 def faults_of(run: Run) -> list[str]:
     """All that is not as it must be."""
-    wrong = [f"{o.kind} {o.reply.status}: {o.wrong}" for o in run.outcomes if o.wrong]
-    lost = [o for o in run.outcomes if o.reply.status == BROKEN and not _may_be_lost(run, o)]
+    wrong = [f"{o.kind} {o.status}: {o.wrong}" for o in run.outcomes if o.wrong]
+    lost = [o for o in run.outcomes if o.status == BROKEN and not _may_be_lost(run, o)]
     late = [
         f"{harm.name}: back after {back:.1f} s" for harm, back in recoveries(run) if back > BACK_S
     ]
@@ -41,7 +41,7 @@ def recoveries(run: Run) -> Iterator[tuple[Harm, float]]:
 
 
 def _is_normal(outcome: Outcome) -> bool:
-    return outcome.reply.status == 200 and outcome.reply.headers.get("x-cache") != "stale"
+    return outcome.status == 200 and not outcome.is_stale
 
 
 def _grown(run: Run) -> Iterator[str]:
@@ -62,8 +62,8 @@ def _grown(run: Run) -> Iterator[str]:
 
 def told(run: Run) -> str:
     """For people."""
-    statuses = Counter(outcome.reply.status for outcome in run.outcomes)
-    stale = sum(o.reply.headers.get("x-cache") == "stale" for o in run.outcomes)
+    statuses = Counter(outcome.status for outcome in run.outcomes)
+    stale = sum(o.is_stale for o in run.outcomes)
     lines = [
         f"{len(run.outcomes):,} requests in {run.seconds:.0f} s, "
         f"{len(run.outcomes) / run.seconds:.0f}/s; capacity {run.capacity:.0f}/s",
@@ -80,14 +80,9 @@ def told(run: Run) -> str:
 
 
 def _row(kind: str, run: Run) -> str:
-    taken = sorted(
-        o.reply.seconds * 1000 for o in run.outcomes if o.kind == kind and o.reply.status == 200
-    )
+    taken = sorted(o.seconds * 1000 for o in run.outcomes if o.kind == kind and o.status == 200)
     if not taken:
         return f"{kind}: none"
-    percentiles = (
-        taken[min(int(len(taken) * part), len(taken) - 1)] for part in (0.5, 0.99, 0.999)
-    )
-    return f"{kind}: {len(taken):,}; ms p50, p99, p99.9: " + ", ".join(
-        f"{p:.1f}" for p in percentiles
-    )
+    at = (min(int(len(taken) * part), len(taken) - 1) for part in (0.5, 0.99, 0.999))
+    percentiles = ", ".join(f"{taken[place]:.1f}" for place in at)
+    return f"{kind}: {len(taken):,}, ms p50, p99, p99.9: {percentiles}"
