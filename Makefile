@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 EVENTS ?= 10000000
+MINUTES ?= 15
 BENCH_DIR ?= build/bench-$(EVENTS)
 
-.PHONY: help install run test test-faults bench lint format requirements clean
+.PHONY: help install run test test-faults test-long bench lint format requirements clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +30,9 @@ test: install  ## the suite, on real PostgreSQL and real Redis/Valkey
 
 test-faults: install  ## the service under faults: killed, silent and full servers; needs promtool
 	$(BIN)/python -m pytest -p no:randomly tests/faults
+
+test-long: install  ## everything at once for MINUTES, while servers and processes are killed
+	MINUTES=$(MINUTES) $(BIN)/python -m pytest -p no:randomly tests/faults/test_long.py
 
 .venv/installed-bench: requirements-bench.txt .venv/installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.txt

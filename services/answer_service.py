@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 from common.metrics import LIMITED, QUESTION_SECONDS, cache_requests
@@ -19,6 +19,7 @@ from services.cache_service import CacheFailed, CacheService, Found, Limits, ref
 from services.editions import Editions
 from services.flights import Flights
 from services.pages import Asked, Page, write
+from utils.meanwhile import meanwhile
 from utils.tracing import span
 
 CacheResult = Literal["hit", "miss", "stale"]
@@ -181,7 +182,7 @@ class AnswerService:
     async def _computed(self, asked: Asked, visit: Visit, found: Found | None) -> Page:
         page = None
         try:
-            async with self._signs_of_life(asked.key, found):
+            with self._signs_of_life(asked.key, found):
                 connection = get_connection(self._database, visit.deadline)
                 with QUESTION_SECONDS.labels(asked.name).time():
                     page = await connection.run(lambda: self._written(asked, connection))
@@ -212,21 +213,17 @@ class AnswerService:
                 cache_requests("refresh").inc()
                 await self._flights.join(asked.key, lambda: self._flight(asked, visit, found))
 
-    @asynccontextmanager
-    async def _signs_of_life(self, key: str, found: Found | None) -> AsyncIterator[None]:
+    def _signs_of_life(self, key: str, found: Found | None) -> AbstractContextManager[None]:
         """Tell other processes now and then that the page is being computed."""
-        task = asyncio.create_task(self._renew(key, found.token)) if found and found.leads else None
-        try:
-            yield
-        finally:
-            if task:
-                task.cancel()
+        if found is None or not found.leads:
+            return nullcontext()
+        return meanwhile(_SIGN_OF_LIFE_S, partial(self._renew, key, found.token))
 
     async def _renew(self, key: str, token: str) -> None:
         with suppress(CacheFailed):
             while True:
-                await asyncio.sleep(_SIGN_OF_LIFE_S)
                 await self._cache.renew(key, token)
+                await asyncio.sleep(_SIGN_OF_LIFE_S)
 
     async def _settle(
         self, asked: Asked, visit: Visit, found: Found | None, page: Page | None = None

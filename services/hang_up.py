@@ -6,7 +6,11 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
+from utils.meanwhile import meanwhile
+
 T = TypeVar("T")
+
+_SOON_S = 0.05  # what is answered by then is not worth watching for
 
 
 class ClientGone(Exception):
@@ -15,20 +19,28 @@ class ClientGone(Exception):
 
 async def unless_hung_up(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     """What the work returns or raises. Raises: ClientGone, when the work was ended."""
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_hung_up(receive))
+    watch = _Watch(receive)
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientGone
-    finally:
-        leaving.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.wait({working})
+        with meanwhile(_SOON_S, watch):
+            return await work
+    except asyncio.CancelledError:
+        if not watch.saw_it or watch.asking.uncancel():  # somebody else ends it as well
+            raise
+        raise ClientGone from None
 
 
-async def _hung_up(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+class _Watch:
+    """Cancels the task that asks when the client has hung up."""
+
+    def __init__(self, receive: Receive) -> None:
+        task = asyncio.current_task()
+        assert task
+        self.asking = task
+        self.saw_it = False
+        self._receive = receive
+
+    async def __call__(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.saw_it = True
+        self.asking.cancel()
