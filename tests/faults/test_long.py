@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from commands.verify import verified
+from tests.api.test_keys import add_key
 from tests.events import insert_git_history
 from tests.faults.conftest import Check, Own, own_servers
+from tests.faults.long.harm import Place
 from tests.faults.long.model import Model
 from tests.faults.long.report import faults_of, told
 from tests.faults.long.run import long_run
@@ -23,7 +25,7 @@ COUNTS = "/analytics/event-counts?start={}&end={}"
 INSERT = (
     "insert into events (event_id, user_id, event_name, occurred_at) "
     "select gen_random_uuid(), 'u' || n * 7 %% 50000, 'name' || n %% 8, "
-    "'2024-01-01 00:00+00'::timestamptz + n * interval '1 year' / %s "
+    "'2024-01-01 00:00+00'::timestamptz + n * interval '360 days' / %s "
     "from generate_series(1, %s) as n"
 )
 COUNTED = (
@@ -68,7 +70,9 @@ def test_long(own: Own, running: Service, fault_url: str, check: Check) -> None:
     running.query("set timezone = 'UTC'")
     running.query(INSERT, BEFORE, BEFORE)
     running.settle()
-    run = long_run(own, running, fault_url, known(running), MINUTES * 60)
+    admin = add_key(running.conn, "the-key-of-an-admin", "admin", name="admin")
+    place = Place(own, running, fault_url, admin)
+    run = long_run(place, known(running), MINUTES * 60)
     check.measured("\n     ".join(told(run).splitlines()))
     assert faults_of(run) == []
     reconnect(own, running)

@@ -29,13 +29,21 @@ class Harm:
     """A process that answers was killed: answers that were on their way are lost."""
 
 
-@dataclass
-class Harmful:
-    """All that may be done."""
+@dataclass(frozen=True)
+class Place:
+    """Where it takes place, and the headers of who may erase."""
 
     own: Own
     running: Service
     url: str
+    admin: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Harmful:
+    """All that may be done."""
+
+    place: Place
     model: Model
 
     def plan(self) -> list[tuple[float, str, Callable[[], None]]]:
@@ -43,8 +51,8 @@ class Harmful:
         return [
             (0.08, "Redis killed", lambda: self._redis(signal.SIGKILL)),
             (0.16, "PostgreSQL killed", lambda: self._postgresql(signal.SIGKILL)),
-            (0.24, "folder killed", lambda: _kill(self.running.folder_pids)),
-            (0.32, "worker killed", lambda: _kill(self.running.worker_pids)),
+            (0.24, "folder killed", lambda: _kill(self.place.running.folder_pids)),
+            (0.32, "worker killed", lambda: _kill(self.place.running.worker_pids)),
             (0.40, "user erased by command", lambda: self._erase_by_command(self.model.victims[0])),
             (0.46, "PostgreSQL restarted", lambda: self._postgresql(signal.SIGINT)),
             (0.54, "Redis restarted", lambda: self._redis(signal.SIGTERM)),
@@ -55,25 +63,25 @@ class Harmful:
         ]
 
     def _postgresql(self, how: signal.Signals) -> None:
-        old = self.own.postmaster()
+        old = self.place.own.postmaster()
         os.kill(old, how)
-        wait_until(lambda: not _accepts(self.url) or self._is_new(old), within_s=20)
-        wait_until(lambda: _accepts(self.url), within_s=60)
+        wait_until(lambda: not _accepts(self.place.url) or self._is_new(old), within_s=20)
+        wait_until(lambda: _accepts(self.place.url), within_s=60)
 
     def _is_new(self, old: int) -> bool:
         try:
-            return self.own.postmaster() != old
+            return self.place.own.postmaster() != old
         except (OSError, ValueError, IndexError):
             return False
 
     def _redis(self, how: signal.Signals) -> None:
-        old = self.own.valkey()
+        old = self.place.own.valkey()
         os.kill(old, how)
-        wait_until(lambda: _found(self.own.valkey) not in (None, old), within_s=20)
+        wait_until(lambda: _found(self.place.own.valkey) not in (None, old), within_s=20)
 
     def _worker_and_folder(self) -> None:
-        _kill(self.running.folder_pids)
-        _kill(self.running.worker_pids)
+        _kill(self.place.running.folder_pids)
+        _kill(self.place.running.worker_pids)
 
     def _erase_by_command(self, victim: Victim) -> None:
         victim.began = time.time()
@@ -85,7 +93,7 @@ class Harmful:
         path = f"/analytics/users/{victim.user}"
 
         async def erase() -> int:
-            client = Client(self.running.port, self.running.headers)
+            client = Client(self.place.running.port, self.place.admin)
             reply = await client.ask("DELETE", path, b"", {})
             client.close()
             return reply.status
@@ -97,7 +105,7 @@ class Harmful:
         self._command("retain", "--raw", "6months", "--yes")
 
     def _command(self, *words: str) -> None:
-        urls = {"DATABASE_URL": self.url, "REDIS_URL": self.own.endpoints.redis_url}
+        urls = {"DATABASE_URL": self.place.url, "REDIS_URL": self.place.own.endpoints.redis_url}
         command = [sys.executable, str(ROOT / "main.py"), *words]
         subprocess.run(command, env={**os.environ, **urls}, check=True, capture_output=True)
 

@@ -70,7 +70,7 @@ def told(run: Run) -> str:
         f"statuses {dict(statuses)} (0: lost), {stale} answers were stale",
         f"at most {max(s.largest_mb for s in run.samples):.0f} MB in a process, "
         f"{max(s.sessions for s in run.samples)} sessions",
-        *(_row(kind, run) for kind in sorted({o.kind for o in run.outcomes})),
+        *(_row(kind, run) for kind in sorted({o.kind for o in run.outcomes if o.status == 200})),
         *(
             f"{harm.name}: took {harm.over - harm.began:.1f} s, all well {back:.1f} s later"
             for harm, back in recoveries(run)
@@ -81,8 +81,6 @@ def told(run: Run) -> str:
 
 def _row(kind: str, run: Run) -> str:
     taken = sorted(o.seconds * 1000 for o in run.outcomes if o.kind == kind and o.status == 200)
-    if not taken:
-        return f"{kind}: none"
     at = (min(int(len(taken) * part), len(taken) - 1) for part in (0.5, 0.99, 0.999))
     percentiles = ", ".join(f"{taken[place]:.1f}" for place in at)
     return f"{kind}: {len(taken):,}, ms p50, p99, p99.9: {percentiles}"

@@ -16,7 +16,7 @@ import psycopg2
 from tests.faults.conftest import Own
 from tests.faults.load import Client
 from tests.faults.long.asking import Outcome, Question, ask, questions
-from tests.faults.long.harm import Harm, Harmful
+from tests.faults.long.harm import Harm, Harmful, Place
 from tests.faults.long.model import Model
 from tests.faults.long.sending import batch, send, send_victims
 from tests.faults.service import Service
@@ -116,17 +116,17 @@ class Pace:
         await asyncio.sleep(max(self._next - time.monotonic(), 0))
 
 
-def long_run(own: Own, running: Service, url: str, known: dict[str, Any], seconds: float) -> Run:
+def long_run(place: Place, known: dict[str, Any], seconds: float) -> Run:
     model = Model()
-    load = Load(running, model, known)
+    load = Load(place.running, model, known)
     asyncio.run(load.victims(2))
     load.go(min(seconds / 10, 10), None)  # whatever there is to warm
     measured = min(seconds / 10, 20)
     capacity = len(load.go(measured, None)) / measured
     run = Run(seconds, model, capacity)
     with ThreadPoolExecutor(2) as threads:
-        harming = threads.submit(_harm, Harmful(own, running, url, model), run)
-        watching = threads.submit(_watch, own, running, run)
+        harming = threads.submit(_harm, Harmful(place, model), run)
+        watching = threads.submit(_watch, place, run)
         run.outcomes = load.go(seconds, capacity * PART_OF_CAPACITY)
         harming.result()
         watching.result()
@@ -142,13 +142,13 @@ def _harm(harmful: Harmful, run: Run) -> None:
         run.harms.append(Harm(name, began, time.time(), "worker" in name))
 
 
-def _watch(own: Own, running: Service, run: Run) -> None:
+def _watch(place: Place, run: Run) -> None:
     end = time.monotonic() + run.seconds
     while time.monotonic() < end:
         time.sleep(2)
-        pids = [*running.worker_pids(), *running.folder_pids()]
+        pids = [*place.running.worker_pids(), *place.running.folder_pids()]
         largest = max((_resident_mb(pid) for pid in pids), default=0.0)
-        run.samples.append(Sample(time.time(), largest, _sessions(own)))
+        run.samples.append(Sample(time.time(), largest, _sessions(place.own)))
 
 
 def _resident_mb(pid: int) -> float:
