@@ -5,7 +5,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from services.ingest.events import FIELDS, REQUIRED, Given, Invalid
 
@@ -15,7 +15,7 @@ Input = io.BufferedReader | gzip.GzipFile
 Row = TypeVar("Row")
 
 MOST_LINE_BYTES = 4 * 1024 * 1024
-_MOST_PART_BYTES = 1024 * 1024
+MOST_PART_BYTES = 1024 * 1024
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -34,6 +34,25 @@ class Line(NamedTuple):
     shown: Any
     """The row as it was, for whoever has to mend it."""
     given: Given | Invalid
+
+
+Place = tuple[int, Any]
+"""The number of a row, and the row as it was, for whoever has to mend it."""
+
+Taken = tuple[list[str], list[Place]]
+"""Rows as COPY reads them, and where each of them stood."""
+
+
+class Block(Protocol):
+    """Rows that are taken as a whole, or line by line."""
+
+    def rows(self, until: str) -> Taken | None:
+        """None if one of them may not be as most are.
+
+        No time may be written as `until` or later, whatever its offset.
+        """
+
+    def lines(self) -> Iterator[Line]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +102,7 @@ def parts(rows: Iterator[Row], most: int, size_of: Callable[[Row], int]) -> Iter
         for row in rows:
             part.append(row)
             size += size_of(row)
-            if len(part) == most or size > _MOST_PART_BYTES:
+            if len(part) == most or size > MOST_PART_BYTES:
                 yield part
                 part, size = [], 0
     except (Ended, *DAMAGED):

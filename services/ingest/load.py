@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 from repo.ingest import EventsExpired, EventsRefused, IngestRepo, as_rows
 from services.ingest.events import Invalid, Validator
-from services.ingest.lines import Columns, Ended, Form, Input, Line
-from services.ingest.ndjson import Block
+from services.ingest.lines import Block, Columns, Ended, Form, Input, Line, Place, Taken
 from services.ingest.readers import read
 
 BATCH = 10_000
@@ -38,13 +37,6 @@ class Report:
     @property
     def is_clean(self) -> bool:
         return not self.rejected and self.ended is None
-
-
-Place = tuple[int, Any]
-"""The number of a row, and the row as it was, for whoever has to mend it."""
-
-Taken = tuple[list[str], list[Place]]
-"""Rows as COPY reads them, and where each of them stood."""
 
 
 @dataclass(slots=True)
@@ -150,9 +142,9 @@ class Loader:
         """A block in which all is as usual is taken as a whole, and else line by line."""
         if isinstance(part, list):
             return self._valid(part, report, rejected)
-        if rows := part.rows(self._validator.until()):
-            report.read += len(rows)
-            return rows, list(enumerate(part.raw, part.number))
+        if taken := part.rows(self._validator.until()):
+            report.read += len(taken[0])
+            return taken
         return self._valid(list(part.lines()), report, rejected)
 
     def _valid(self, lines: list[Line], report: Report, rejected: RejectedFile) -> Taken:

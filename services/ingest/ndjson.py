@@ -1,10 +1,5 @@
-"""NDJSON by the block: most lines have nothing wrong, and are checked hundreds at a time, in C.
+"""NDJSON by the block: all of its lines at once, or each by itself."""
 
-A block in which all lines are as most are becomes rows at once; of any other each line is looked at
-by itself. Both ways come to the same rows for PostgreSQL.
-"""
-
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -12,21 +7,10 @@ from typing import Any
 
 import msgspec
 
-from repo.ingest import rows_of
 from services.ingest.events import FIELDS, Given, Invalid
-from services.ingest.lines import MOST_LINE_BYTES, Columns, Input, Line, parts
+from services.ingest.lines import MOST_LINE_BYTES, Columns, Input, Line, Taken, parts
+from services.ingest.usual import usual_rows
 
-_MOST_LETTERS = 50  # of a name or a user: at most 200 bytes, whatever they are
-_MOST_PROPERTIES = 10_000
-_FROM = "2000-01-02"  # somewhere it is the day before
-# Of years from 2000 to 2099, in which each fourth one is a leap year.
-_DATE = (
-    r"(?:\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)"
-    r"|(?:0[13578]|1[02])-31)|\d\d(?:[02468][048]|[13579][26])-02-29)"
-)
-_CLOCK = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:0\d|1[0-5]):[0-5]\d)"
-_TIMES = re.compile(rf"(?:{_DATE}T{_CLOCK}\n)+", re.ASCII)
-_IDS = re.compile(r"(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\n)+")
 _fields = attrgetter(*FIELDS)
 
 
@@ -40,27 +24,25 @@ class _Decoders:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class NdjsonBlock:
     """Lines as they were read; the first of them has this number."""
 
     number: int
     raw: list[bytes]
     decoders: _Decoders
 
-    def rows(self, until: str) -> list[str] | None:
-        """As COPY reads them; None if a line may not be as most are.
-
-        No time may be written as `until` or later, whatever its offset.
-        """
+    def rows(self, until: str) -> Taken | None:
+        """As COPY reads them; None if one of them may not be as most are."""
         text = b"".join(self.raw)
         if not _one_object_a_line(text, len(self.raw)):
             return None
         try:
             text.decode()
             found = self.decoders.all(text)
-            return _rows(found, until) if len(found) == len(self.raw) else None
+            rows = usual_rows(_columns(found), until) if len(found) == len(self.raw) else None
         except (ValueError, TypeError, RecursionError):
             return None
+        return None if rows is None else (rows, list(enumerate(self.raw, self.number)))
 
     def lines(self) -> Iterator[Line]:
         for number, line in enumerate(self.raw, self.number):
@@ -85,11 +67,11 @@ class Block:
         return given._replace(properties=None if text == "null" else text)
 
 
-def blocks(file: Input, columns: Columns, most: int) -> Iterator[Block]:
+def ndjson_blocks(file: Input, columns: Columns, most: int) -> Iterator[NdjsonBlock]:
     """So many lines at a time, or fewer where they are long. Raises: any of DAMAGED."""
     decoders, number = _Decoders(columns), 1
     for raw in parts(_lines(file), most, len):
-        yield Block(number, raw, decoders)
+        yield NdjsonBlock(number, raw, decoders)
         number += len(raw)
 
 
@@ -117,32 +99,9 @@ def _one_object_a_line(text: bytes, lines: int) -> bool:
     return text.startswith(b"{") and text.count(b"}\n{") == lines - 1
 
 
-def _rows(events: Sequence[Any], until: str) -> list[str] | None:
-    """Raises: ValueError, TypeError where a value is missing or no text."""
-    ids, users, names, times, raw = zip(*map(_fields, events), strict=True)
-    if not (_are(_IDS, ids) and _are(_TIMES, times) and min(times) >= _FROM and max(times) < until):
-        return None
-    objects = [str(each, "utf-8") for each in raw]
-    if not (all(names) and _are_short(names) and _are_short(users) and _are_objects(objects)):
-        return None
-    return rows_of((ids, users, names, times, objects))
-
-
-def _are(pattern: re.Pattern[str], values: Sequence[str]) -> bool:
-    """One line for each, so that one match looks at all of them."""
-    text = "\n".join((*values, ""))
-    return text.count("\n") == len(values) and bool(pattern.fullmatch(text))
-
-
-def _are_short(values: Sequence[str]) -> bool:
-    return max(map(len, values)) <= _MOST_LETTERS and "\0" not in "".join(values)
-
-
-def _are_objects(values: Sequence[str]) -> bool:
-    """An escape may be a NUL or half of a character, which only a closer look tells."""
-    text = "\n".join(("", *values))
-    starts = text.count("\n{") == len(values)
-    return starts and max(map(len, values)) <= _MOST_PROPERTIES and "\\u" not in text
+def _columns(events: Sequence[Any]) -> list[Sequence[str]]:
+    *columns, raw = zip(*map(_fields, events), strict=True)
+    return [*columns, [str(each, "utf-8") for each in raw]]
 
 
 def _struct(columns: Columns) -> Any:

@@ -1,16 +1,15 @@
 """Readers of NDJSON, CSV and Parquet: they give what each line says, or why it cannot be read."""
 
-import csv
 import gzip
 import io
-from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import IO, Any, cast
+from collections.abc import Iterator
+from typing import Any, cast
 
+from services.ingest.csv import csv_blocks
 from services.ingest.events import FIELDS, Given, Invalid
 from services.ingest.lines import (
     DAMAGED,
-    MOST_LINE_BYTES,
+    Block,
     Columns,
     Ended,
     Form,
@@ -20,10 +19,9 @@ from services.ingest.lines import (
     parts,
     size_of_line,
 )
-from services.ingest.ndjson import Block, blocks
+from services.ingest.ndjson import ndjson_blocks
 
 _PARQUET_ROWS = 1_000
-_MOST_ROW_LINES = 1_000  # of CSV; a quote that is open for longer was never closed
 
 
 def sniff(start: bytes) -> Form:
@@ -56,89 +54,15 @@ def form_of(file: Input) -> Form:
 
 def read(form: Form, file: Input, columns: Columns, most: int) -> Iterator[Block | list[Line]]:
     """The rows of a file, at most so many at a time. Raises: Unreadable, Ended."""
-    readers = {"csv": _csv, "parquet": _parquet}
     try:
-        if form == "ndjson":
-            yield from blocks(file, columns, most)
+        if form == "parquet":
+            yield from parts(_parquet(file, columns), most, size_of_line)
+        elif form == "csv":
+            yield from csv_blocks(file, columns, most)
         else:
-            yield from parts(readers[form](file, columns), most, size_of_line)
+            yield from ndjson_blocks(file, columns, most)
     except DAMAGED as exc:
         raise Ended("the compressed input is cut off or damaged") from exc
-
-
-def _csv(file: Input, columns: Columns) -> Iterator[Line]:
-    csv.field_size_limit(MOST_LINE_BYTES)
-    text = io.TextIOWrapper(cast(IO[bytes], file), "utf-8-sig", "surrogateescape", newline="")
-    try:
-        yield from _csv_rows(_CsvLines(text), columns)
-    finally:
-        text.detach()  # the file is another's to close
-
-
-class _CsvLines:
-    """The lines of a file for `csv.reader`; those of a row that is broken can be read again.
-
-    A quote that is never closed would swallow all that follows: only its line is lost.
-    """
-
-    def __init__(self, text: Iterable[str]) -> None:
-        self._text = iter(text)
-        self._again: deque[str] = deque()
-        self._row: list[str] = []
-        self.number = 0
-        """Of the line that the row begins with."""
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        if len(self._row) == _MOST_ROW_LINES:
-            raise csv.Error("a quote is not closed")
-        line = self._again.popleft() if self._again else next(self._text)
-        self._row.append(line)
-        return line
-
-    def row(self) -> list[str] | None:
-        """The fields of the next row; None at the end. Raises: csv.Error."""
-        self.number += len(self._row) or 1
-        self._row = []
-        return next(csv.reader(self, strict=True), None)
-
-    def give_back(self) -> str:
-        """Read all but the first line of this row again; return that one."""
-        first, *others = self._row
-        self._again.extendleft(reversed(others))
-        self._row = [first]
-        return first
-
-
-def _csv_rows(lines: _CsvLines, columns: Columns) -> Iterator[Line]:
-    header = lines.row()
-    if header is None:
-        return
-    places = columns.places(header)
-    while True:
-        try:
-            row = lines.row()
-        except csv.Error as exc:
-            reason = f"the row cannot be read: {exc}"
-            yield Line(lines.number, lines.give_back(), Invalid(reason))
-            continue
-        if row is None:
-            return
-        if row and len(row) != len(header):
-            reason = f"the row has {len(row)} fields and the header {len(header)}"
-            yield Line(lines.number, lines.give_back(), Invalid(reason))
-        elif row:
-            yield Line(lines.number, row, _row(row, places))
-
-
-def _row(row: list[str], places: list[int | None]) -> Given | Invalid:
-    try:
-        "".join(row).encode()
-    except UnicodeEncodeError:
-        return Invalid("the row is not valid UTF-8")
-    return Given(*(None if place is None else row[place] for place in places))
 
 
 def _parquet(file: Input, columns: Columns) -> Iterator[Line]:

@@ -1,0 +1,165 @@
+"""CSV, by the block where nothing is unusual, and else row by row."""
+
+import csv
+import io
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import IO, cast
+
+from services.ingest.events import Given, Invalid
+from services.ingest.lines import (
+    DAMAGED,
+    MOST_LINE_BYTES,
+    MOST_PART_BYTES,
+    Columns,
+    Input,
+    Line,
+    Taken,
+)
+from services.ingest.usual import usual_rows
+
+_MOST_ROW_LINES = 1_000  # a quote that is open for longer was never closed
+
+
+def csv_blocks(file: Input, columns: Columns, most: int) -> Iterator["CsvBlock"]:
+    """So many lines at a time, or fewer where they are long. Raises: Unreadable, any of DAMAGED."""
+    csv.field_size_limit(MOST_LINE_BYTES)
+    text = io.TextIOWrapper(cast(IO[bytes], file), "utf-8-sig", "surrogateescape", newline="")
+    try:
+        lines = _Lines(text)
+        if header := lines.row():
+            places = columns.places(header)
+            while raw := lines.ahead(most):
+                yield CsvBlock(lines, raw, places, len(header))
+    finally:
+        text.detach()  # the file is another's to close
+
+
+class _Lines:
+    """The lines of a file for `csv.reader`; those of a row that is broken can be read again.
+
+    A quote that is never closed would swallow all that follows: only its line is lost.
+    """
+
+    def __init__(self, text: Iterable[str]) -> None:
+        self._text = iter(text)
+        self._again: deque[str] = deque()
+        self._row: list[str] = []
+        self._damage: Exception | None = None
+        self.number = 0
+        """Of the line that the row begins with."""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if len(self._row) == _MOST_ROW_LINES:
+            raise csv.Error("a quote is not closed")
+        line = self._again.popleft() if self._again else self._next()
+        if line is None:
+            raise StopIteration
+        self._row.append(line)
+        return line
+
+    def row(self) -> list[str] | None:
+        """The fields of the next row; None at the end. Raises: csv.Error."""
+        self.number += len(self._row) or 1
+        self._row = []
+        return next(csv.reader(self, strict=True), None)
+
+    def give_back(self) -> str:
+        """Read all but the first line of this row again; return that one."""
+        first, *others = self._row
+        self._again.extendleft(reversed(others))
+        self._row = [first]
+        return first
+
+    def ahead(self, most: int) -> list[str]:
+        """The lines that come next; what was not taken of those before comes first."""
+        size = 0
+        while len(self._again) < most and size < MOST_PART_BYTES and (line := self._next()):
+            self._again.append(line)
+            size += len(line)
+        return list(islice(self._again, most))
+
+    def _next(self) -> str | None:
+        """What came before the damage is given first."""
+        try:
+            if self._damage is None:
+                return next(self._text, None)
+        except DAMAGED as exc:
+            self._damage = exc
+        if self._again:
+            return None
+        raise self._damage
+
+    def take(self, count: int) -> int:
+        """Pass over so many lines, and tell the number of the first."""
+        first = self.number + (len(self._row) or 1)
+        for _ in range(count):
+            self._row = [self._again.popleft()]
+        self.number = first + count - 1
+        return first
+
+    def __len__(self) -> int:
+        """How many of those that were looked at are not taken."""
+        return len(self._again)
+
+
+@dataclass(frozen=True, slots=True)
+class CsvBlock:
+    """Lines that come next. Either of both takes them."""
+
+    all_lines: _Lines
+    raw: list[str]
+    places: list[int | None]
+    width: int
+
+    def rows(self, until: str) -> Taken | None:
+        """As COPY reads them; None if one of them may not be as most are."""
+        try:
+            "".join(self.raw).encode()
+            found = list(csv.reader(self.raw, strict=True))
+        except (UnicodeEncodeError, csv.Error):
+            return None
+        if len(found) != len(self.raw) or {len(row) for row in found} != {self.width}:
+            return None
+        rows = usual_rows(self._columns(found), until)
+        if rows is None:
+            return None
+        return rows, list(enumerate(found, self.all_lines.take(len(found))))
+
+    def _columns(self, found: list[list[str]]) -> list[Sequence[str]]:
+        """What the file does not have is nobody, and without properties."""
+        given = list(zip(*found, strict=True))
+        missing = ("", "", "", "", "{}")
+        return [
+            [instead] * len(found) if place is None else given[place]
+            for place, instead in zip(self.places, missing, strict=True)
+        ]
+
+    def lines(self) -> Iterator[Line]:
+        """Row by row, until all of them are taken; the last one may go on after them."""
+        lines = self.all_lines
+        while len(lines):
+            try:
+                row = lines.row()
+            except csv.Error as exc:
+                reason = f"the row cannot be read: {exc}"
+                yield Line(lines.number, lines.give_back(), Invalid(reason))
+                continue
+            if row and len(row) != self.width:
+                reason = f"the row has {len(row)} fields and the header {self.width}"
+                yield Line(lines.number, lines.give_back(), Invalid(reason))
+            elif row:
+                yield Line(lines.number, row, _row(row, self.places))
+
+
+def _row(row: list[str], places: list[int | None]) -> Given | Invalid:
+    try:
+        "".join(row).encode()
+    except UnicodeEncodeError:
+        return Invalid("the row is not valid UTF-8")
+    return Given(*(None if place is None else row[place] for place in places))

@@ -1,0 +1,110 @@
+"""Blocks of CSV: what is taken as a whole is what is taken row by row."""
+
+import csv
+import gzip
+import io
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from repo.ingest import as_rows
+from services.ingest.csv import csv_blocks
+from services.ingest.events import Invalid, Validator
+from services.ingest.lines import DAMAGED, Columns, Line
+from tests.given import event
+
+NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
+VALIDATOR = Validator(None, lambda: NOW)
+HEADER = "event_id,user_id,event_name,occurred_at,properties\n"
+Read = tuple[int, str]
+
+
+def read(text: bytes, *, most: int, quick: bool) -> Iterator[Read]:
+    """Of each row its number, and the row as COPY reads it or what is wrong with it."""
+    with gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(text, 1))) as file:
+        for block in csv_blocks(file, Columns(), most):
+            taken = block.rows(VALIDATOR.until()) if quick else None
+            if taken:
+                rows, places = taken
+                yield from zip((number for number, _ in places), rows, strict=True)
+            else:
+                yield from map(_read, block.lines())
+
+
+def _read(line: Line) -> Read:
+    try:
+        if isinstance(line.given, Invalid):
+            raise line.given
+        ((row,),) = (as_rows([VALIDATOR(line.given)]),)
+        return line.number, row
+    except Invalid as exc:
+        return line.number, str(exc)
+
+
+def written(n: int, **other: Any) -> str:
+    given = event(n, occurred_at="2025-01-31T09:00:00+00:00", **{"properties": "{}", **other})
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(given.values())
+    return text.getvalue()
+
+
+def test_usual_rows_are_taken_as_a_whole() -> None:
+    text = HEADER + written(1) + written(2, user_id='a "b", \\ü') + written(3, user_id="")
+    with gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(text.encode()))) as file:
+        block = next(csv_blocks(file, Columns(), 500))
+        taken = block.rows(VALIDATOR.until())
+    assert taken is not None
+    rows, places = taken
+    assert [number for number, _ in places] == [2, 3, 4]
+    assert list(zip([2, 3, 4], rows, strict=True)) == list(
+        read(text.encode(), most=500, quick=False)
+    )
+
+
+def test_what_the_file_does_not_have_is_nobody_and_without_properties() -> None:
+    text = "occurred_at,event_id,event_name\n2025-01-31T09:00:00Z,{},view\n".format(
+        event(1)["event_id"]
+    )
+    ((number, row),) = read(text.encode(), most=500, quick=True)
+    assert (number, row.split("\t")[1:3], row.split("\t")[4]) == (2, ["", "view"], "{}")
+
+
+ROWS = st.one_of(
+    st.integers(0, 99).map(written),
+    st.builds(
+        written,
+        st.integers(0, 9),
+        user_id=st.sampled_from(["a\nb", '"', "", "x,y", "\\", "ü", "x" * 60, "a\r\nb"]),
+    ),
+    st.sampled_from(
+        ["\n", "a,b\n", '"open,', 'x"y,\n', '"a"b,c\n', "\udcff,\n", ",,,,\n", '"\n', ",,,,,,\n"]
+    ),
+)
+
+
+@given(st.lists(ROWS, max_size=30), st.integers(1, 8))
+def test_both_ways_come_to_the_same_rows(rows: list[str], most: int) -> None:
+    text = (HEADER + "".join(rows)).encode(errors="surrogateescape")
+    assert list(read(text, most=most, quick=True)) == list(read(text, most=500, quick=False))
+
+
+def test_rows_before_the_damage_are_given() -> None:
+    shuffled = random.Random(1)
+    text = HEADER + "".join(written(n, user_id=str(shuffled.random())) for n in range(3_000))
+    found: list[Read] = []
+    cut = gzip.compress(text.encode())[:-9_000]
+    with gzip.GzipFile(fileobj=io.BytesIO(cut)) as file, pytest.raises(DAMAGED):
+        found.extend(_numbers(file))
+    assert [number for number, _ in found] == list(range(2, len(found) + 2))
+    assert len(found) > 500
+
+
+def _numbers(file: gzip.GzipFile) -> Iterator[Read]:
+    for block in csv_blocks(file, Columns(), 500):
+        rows, places = block.rows(VALIDATOR.until()) or ([], [])
+        yield from zip((number for number, _ in places), rows, strict=True)
