@@ -3,28 +3,27 @@
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
-from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
 
-from commands.adopt import adopt
-from commands.demo import demo
-from commands.erase import erase
-from commands.keys import keys
-from commands.load import load
-from commands.migrate import migrate
-from commands.retain import retain
-from commands.rollup import rollup
-from commands.serve import serve
-from commands.verify import verify
 from config.settings import Settings, load_settings
-from routes.door import open_door
-from services.resources import open_resources
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+COMMANDS = (
+    "serve", "migrate", "load", "demo", "rollup", "verify", "erase", "retain", "adopt", "keys",
+)  # fmt: skip
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None) -> "FastAPI":
     """The service. Nothing is connected before its lifespan. Raises: SettingsError."""
+    from fastapi_offline import FastAPIOffline  # no command needs it but serve
+
+    from routes.door import open_door
+
     # What FastAPI traces by itself would have paths in it, and values of users in those.
     untraced = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPIOffline(
@@ -37,8 +36,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def lifespan(app: "FastAPI") -> AsyncIterator[None]:
     """Raises: EmbeddedError."""
+    from services.resources import open_resources
+
     async with open_resources(app.state.settings) as resources:
         app.state.resources = resources
         gc.collect()
@@ -46,13 +47,23 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-@click.group()
+class _Commands(click.Group):
+    """Only the command that is called is loaded: all of them take longer than most have to do."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        found: click.Command = getattr(import_module(f"commands.{name}"), name)
+        return found
+
+
+@click.group(cls=_Commands)
 def cli() -> None:
     """Exact, fresh answers about a platform's events."""
 
-
-for command in (serve, migrate, load, demo, rollup, verify, erase, retain, adopt, keys):
-    cli.add_command(command)
 
 if __name__ == "__main__":
     cli()

@@ -2,12 +2,11 @@
 
 import re
 
-import click
 import httpx
 import pytest
 
 from config.settings import Settings, variable
-from main import cli, create_app
+from main import COMMANDS, create_app
 from tests import readme
 from tests.running import scrape
 
@@ -47,9 +46,9 @@ def test_each_endpoint_is_told() -> None:
             assert f"`{method.upper()} {path}`" in TEXT, f"describe {path} under Endpoints"
 
 
-@pytest.mark.parametrize("command", cli.commands.values(), ids=lambda command: command.name)
-def test_each_command_is_told(command: click.Command) -> None:
-    assert f"`python main.py {command.name}" in TEXT, f"describe {command.name} under Commands"
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_is_told(command: str) -> None:
+    assert f"`python main.py {command}" in TEXT, f"describe {command} under Commands"
 
 
 def test_each_metric_is_told_and_no_other(history: httpx.Client) -> None:
