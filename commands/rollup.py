@@ -29,7 +29,7 @@ def rollup(once: bool, rebuild: bool) -> None:
         if once or rebuild:
             _fold(url, settings, rebuild=rebuild)
         else:
-            fold_forever(url, settings.zones)
+            fold_forever(url, settings.zones, settings.metric_names)
 
 
 def _fold(url: str, settings: Settings, *, rebuild: bool) -> None:

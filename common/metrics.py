@@ -1,11 +1,10 @@
-"""What `/metrics` shows. Labels come from bounded sets: never a path, a user or an event name.
+"""What `/metrics` shows. Labels come from bounded sets: never a path or a user.
 
 In a service with workers all of them count in files of one folder, and any of them shows the sum.
 """
 
-import gc
-import threading
-from collections.abc import Container, Iterator
+import math
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -24,7 +23,6 @@ from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from config.database import Database
 from config.workers import folder_of_places, take_place, workers
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each of ours
@@ -39,6 +37,8 @@ def _forget_gauges(folder: Path, place: int) -> None:
 
 
 _FOLDER = folder_of_places()
+IS_SHOWN = _FOLDER is not None
+"""Whether anybody is shown what this process counts, if it is not the one that is asked."""
 if _FOLDER:
     _PLACE = take_place(_FOLDER)
     _forget_gauges(_FOLDER, _PLACE)
@@ -54,8 +54,10 @@ def _counter(name: str, text: str, *labels: str) -> Counter:
     return Counter(name, text, labels, registry=_OURS)
 
 
-def _gauge(name: str, text: str, of_all: Literal["livesum", "livemax"] = "livesum") -> Gauge:
-    return Gauge(name, text, registry=_OURS, multiprocess_mode=of_all)
+def _gauge(
+    name: str, text: str, *labels: str, of_all: Literal["livesum", "livemax", "livemin"] = "livesum"
+) -> Gauge:
+    return Gauge(name, text, labels, registry=_OURS, multiprocess_mode=of_all)
 
 
 def _histogram(name: str, text: str, *labels: str, bounds: tuple[float, ...]) -> Histogram:
@@ -73,8 +75,10 @@ REQUEST_SECONDS = _histogram(
 IN_FLIGHT = _gauge("http_requests_in_flight", "Requests that are being answered now.")
 QUESTION_SECONDS = _histogram(
     "analytics_question_duration_seconds",
-    "Seconds a question took that was computed, waiting for a connection included.",
+    "Seconds a question took that was computed, waiting for a connection included, by what it was "
+    "answered from: rollups, events, or none where there was no answer.",
     "question",
+    "source",
     bounds=(0.001, 0.0025, *_BOUNDS),
 )
 CACHE_REQUESTS = _counter(
@@ -129,7 +133,9 @@ EVENTS_READ = _counter(
 TAIL_EVENTS = _gauge("analytics_tail_events", "Events that are not folded, up to a million.")
 # The folder tells how long it has had some of them; workers, how long it has not been heard of.
 TAIL_SECONDS = _gauge(
-    "analytics_tail_seconds", "Seconds that events have waited to be folded, at most.", "livemax"
+    "analytics_tail_seconds",
+    "Seconds that events have waited to be folded, at most.",
+    of_all="livemax",
 )
 FOLD_SECONDS = _histogram(
     "analytics_fold_duration_seconds",
@@ -148,10 +154,46 @@ HORIZON = _gauge(
     "analytics_horizon_timestamp_seconds",
     "The moment before which events are dropped; 0: none is.",
 )
+REJECTED_ROWS = _gauge(
+    "analytics_rejected_rows",
+    "Rows of adopted tables that cannot be events, as far as they are remembered.",
+    of_all="livemax",
+)
 VERIFIED_ROWS = _counter(
     "analytics_verified_rows", "Rows of rollups that were compared with the events, in samples."
 )
 DRIFT = _counter("analytics_drift", "Rows of rollups that were not what the events say.")
+
+EVENTS = _counter(
+    "analytics_events",
+    "Events that came in, counted when they are folded: by name those of ANALYTICS_METRIC_EVENTS, "
+    "and the others as other.",
+    "event_name",
+)
+ACTIVE_USERS = _gauge(
+    "analytics_active_users",
+    "Users who are active today, and within the 7 and the 30 days that end today.",
+    "period",
+    of_all="livemax",
+)
+
+UP = _gauge(
+    "analytics_up",
+    "Whether all workers reach the server, and may ask it what they need.",
+    "server",
+    of_all="livemin",
+)
+REPLAY_AGE = _gauge(
+    "analytics_replay_age_seconds",
+    "How old what questions see is at least: how far a replica is behind.",
+    of_all="livemax",
+)
+
+# A counter that begins with its first event looks as if there was none.
+for _label in ("accepted", "duplicate", "refused"):
+    INGESTED.labels(_label)
+for _label in ("expired", "suppressed"):
+    REFUSED.labels(_label)
 
 # Children are kept: to find one by its labels takes longer than to count.
 requests = cache(REQUESTS.labels)
@@ -159,78 +201,56 @@ request_seconds = cache(REQUEST_SECONDS.labels)
 cache_requests = cache(CACHE_REQUESTS.labels)
 key_checks = cache(KEY_CHECKS.labels)
 
-_POOL_COUNTERS = {
-    "acquired": "Connections that were lent.",
-    "acquire_seconds": "Seconds spent waiting for a connection.",
-    "busy": "Requests that no connection became free for in time.",
-    "deadlines": "Requests whose deadline passed while PostgreSQL worked.",
-    "opened": "Connections that were opened.",
-    "discarded": "Connections that were closed since they were dead, broken or old.",
+POOL_COUNTERS = {
+    name: _counter(f"analytics_pool_{name}", text, "pool")
+    for name, text in {
+        "acquired": "Connections that were lent.",
+        "acquire_seconds": "Seconds spent waiting for a connection.",
+        "busy": "Requests that no connection became free for in time.",
+        "deadlines": "Requests whose deadline passed while PostgreSQL worked.",
+        "opened": "Connections that were opened.",
+        "discarded": "Connections that were closed since they were dead, broken or old.",
+    }.items()
 }
-_POOL_GAUGES = {
-    "size": "Connections that the pools may hold.",
-    "in_use": "Connections that are lent now.",
-    "waiting": "Requests that wait for a connection now.",
+POOL_GAUGES = {
+    name: _gauge(f"analytics_pool_{name}", text, "pool")
+    for name, text in {
+        "size": "Connections that the pools may hold.",
+        "in_use": "Connections that are lent now.",
+        "waiting": "Requests that wait for a connection now.",
+    }.items()
 }
-_POOL = {name: _counter(f"analytics_pool_{name}", text) for name, text in _POOL_COUNTERS.items()}
-_POOL_NOW = {name: _gauge(f"analytics_pool_{name}", text) for name, text in _POOL_GAUGES.items()}
-_GC = {
-    "collections": _counter(
-        "python_gc_collections", "Runs of the garbage collector.", "generation"
-    ),
-    "collected": _counter(
-        "python_gc_objects_collected", "Objects that garbage collection freed.", "generation"
-    ),
-    "uncollectable": _counter(
-        "python_gc_objects_uncollectable",
-        "Objects that garbage collection could not free.",
-        "generation",
-    ),
+GC_COUNTERS = {
+    name: _counter(f"python_gc_{series}", text, "generation")
+    for name, series, text in (
+        ("collections", "collections", "Runs of the garbage collector."),
+        ("collected", "objects_collected", "Objects that garbage collection freed."),
+        (
+            "uncollectable",
+            "objects_uncollectable",
+            "Objects that garbage collection could not free.",
+        ),
+    )
 }
 
-
-class Publisher:
-    """Publishes what a pool and the garbage collector count for themselves."""
-
-    def __init__(self, database: Database) -> None:
-        self._stats = database.stats
-        self._told: dict[Any, float] = {}
-        self._lock = threading.Lock()
-
-    def publish(self) -> None:
-        with self._lock:
-            for name, gauge in _POOL_NOW.items():
-                gauge.set(getattr(self._stats, name))
-            for name, counter in _POOL.items():
-                self._tell(counter, name, getattr(self._stats, name))
-            for generation, stats in enumerate(gc.get_stats()):
-                for name, counter in _GC.items():
-                    self._tell(counter.labels(generation), (name, generation), stats[name])
-
-    def _tell(self, counter: Any, name: object, total: float) -> None:
-        counter.inc(total - self._told.get(name, 0))
-        self._told[name] = total
-
-
-_PUBLISHERS: set[Publisher] = set()
+_PUBLISHERS: set[Callable[[], None]] = set()
 
 
 @contextmanager
-def published(database: Database) -> Iterator[Publisher]:
-    """Show the pool's numbers for as long as it is open; others see them when they are told."""
-    publisher = Publisher(database)
-    _PUBLISHERS.add(publisher)
+def publishing(publish: Callable[[], None]) -> Iterator[None]:
+    """Call this whenever somebody looks, and once more at the end of the block."""
+    _PUBLISHERS.add(publish)
     try:
-        yield publisher
+        yield
     finally:
-        publisher.publish()
-        _PUBLISHERS.remove(publisher)
+        publish()
+        _PUBLISHERS.remove(publish)
 
 
 def collected() -> CollectorRegistry:
     """All metrics of all workers, as they are now."""
-    for publisher in list(_PUBLISHERS):
-        publisher.publish()
+    for publish in list(_PUBLISHERS):
+        publish()
     registry = CollectorRegistry()
     registry.register(_All())
     return registry
@@ -238,6 +258,11 @@ def collected() -> CollectorRegistry:
 
 class _All(Collector):
     def collect(self) -> Iterator[Metric]:
+        for metric in self._told():
+            metric.samples = [found for found in metric.samples if not math.isnan(found.value)]
+            yield metric
+
+    def _told(self) -> Iterator[Metric]:
         if _FOLDER is None:
             yield from _OURS.collect()
             yield from _of_processes({0: "self"})

@@ -14,6 +14,8 @@ from utils.places import default_data_dir
 from utils.zones import zone, zone_names
 
 ENV_PREFIX = "ANALYTICS_"
+_MOST_METRIC_EVENTS = 50
+"""Each is a series of its own in Prometheus."""
 
 
 class SettingsError(Exception):
@@ -110,6 +112,11 @@ class Settings(BaseSettings):
     metrics_token: SecretStr | None = Field(
         None, description="the bearer token of `/metrics`; needed there as soon as there are keys"
     )
+    metric_events: str = Field(
+        "",
+        description="event names that `/metrics` counts each by itself, separated by commas, at "
+        "most 50; all others count as `other`",
+    )
     otel_endpoint: str | None = Field(
         None,
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -136,6 +143,15 @@ class Settings(BaseSettings):
             raise ValueError(f"{len(unknown)} of them is no IANA time zone, such as Europe/Berlin")
         return names
 
+    @field_validator("metric_events")
+    @classmethod
+    def _are_few(cls, names: str) -> str:
+        if len(_listed(names)) > _MOST_METRIC_EVENTS:
+            raise ValueError(f"must be at most {_MOST_METRIC_EVENTS} event names")
+        if "other" in _listed(names):
+            raise ValueError("other is how all names are counted that are not listed")
+        return names
+
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
@@ -153,6 +169,10 @@ class Settings(BaseSettings):
     @property
     def origins(self) -> list[str]:
         return _listed(self.cors_origins)
+
+    @property
+    def metric_names(self) -> list[str]:
+        return _listed(self.metric_events)
 
     @property
     def zones(self) -> list[ZoneInfo]:

@@ -34,6 +34,8 @@ class Editions:
 class Past:
     """What is to be known of it."""
 
+    age_s: float
+    """How old it is at least: how far a replica is behind."""
     erasure: str
     """The last one, and the horizon: whatever takes events away; before the first, nothing."""
     editions: Editions | None = None
@@ -52,16 +54,17 @@ class EditionsRepo:
     def get_past(self, cur: Cursor, known: Editions | None) -> Past:
         """What is so now; `known` is what was known before."""
         cur.execute(SQL["editions_erasure"])
-        (erasure,) = cur.fetchone() or ("",)
+        erasure, now = cur.fetchone() or ("", cur.as_of)
+        age_s = max((now - cur.as_of).total_seconds(), 0.0)
         state = read_state(cur)
         if state is None:
-            return Past(erasure)
+            return Past(age_s, erasure)
         waits_since = state.folded.end if _waits(cur, state) else None
         if state.is_sweeping:
-            return Past(erasure, None, waits_since)
+            return Past(age_s, erasure, None, waits_since)
         if known is None or known.lineage != state.lineage:
             known = Editions(state.lineage, -1, {})
-        return Past(erasure, _newer(cur, known), waits_since)
+        return Past(age_s, erasure, _newer(cur, known), waits_since)
 
 
 def _newer(cur: Cursor, known: Editions) -> Editions:

@@ -184,20 +184,28 @@ class AnswerService:
         try:
             with self._signs_of_life(asked.key, found):
                 connection = get_connection(self._database, visit.deadline)
-                with QUESTION_SECONDS.labels(asked.name).time():
-                    page = await connection.run(lambda: self._written(asked, connection))
+                page = await self._timed(asked, connection)
             return page
         finally:
             await self._settle(asked, visit, found, page)
 
-    def _written(self, asked: Asked, connection: Connection) -> Page:
-        """Runs in a thread."""
+    async def _timed(self, asked: Asked, connection: Connection) -> Page:
+        began, source = time.perf_counter(), "none"
+        try:
+            page, source = await connection.run(lambda: self._written(asked, connection))
+            return page
+        finally:
+            QUESTION_SECONDS.labels(asked.name, source).observe(time.perf_counter() - began)
+
+    def _written(self, asked: Asked, connection: Connection) -> tuple[Page, str]:
+        """With what it was answered from. Runs in a thread."""
         began = time.perf_counter()
         answer = asked.answer(connection)
         watched = asked.edition and answer.edition and answer.meta.is_settled
         kept_s = self._policy.closed_s if watched else self._policy.open_s
         with span("write"):
-            return write(asked, answer, compute_s=time.perf_counter() - began, fresh_s=kept_s)
+            page = write(asked, answer, compute_s=time.perf_counter() - began, fresh_s=kept_s)
+        return page, answer.meta.source
 
     def _refresh(self, asked: Asked) -> None:
         if asked.key not in self._flights:

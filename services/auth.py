@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from common.errors import Forbidden, InvalidKey, Unauthorized, Unavailable
 from common.metrics import key_checks
+from common.reach import reaching
 from config.database import Database, DatabaseError, connected_for, get_connection
 from repo.api_keys import ApiKey, ApiKeysRepo, KeysRepo, KnownKeys, Scope
 from utils.tracing import span
@@ -176,7 +177,8 @@ class KeyRing:
     async def _read(self) -> None:
         self._read_at = began = time.monotonic()
         try:
-            known = await _known_to(self._database)
+            with reaching("postgresql", "keys"):
+                known = await _known_to(self._database)
         except DatabaseError:
             if self._instead and self._keys is None:
                 self._learn(await _known_to(self._instead))

@@ -3,6 +3,7 @@
 It helps and is never needed: whatever fails here, answers are computed.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from functools import partial
 from importlib.resources import files
 from itertools import count
 from secrets import token_hex
-from typing import Literal, TypeVar, cast
+from typing import Literal, NoReturn, TypeVar, cast
 
 import msgspec
 
 from common.errors import TooManyAtOnce, TooManyRequests
 from common.metrics import CACHE_ERRORS, LIMITED
+from common.reach import reaching
 from services.pages import Page
 from services.redis_line import RedisLine, Script
 from utils.breaker import Breaker
@@ -32,6 +34,7 @@ _ABOUT_USERS = ("user_events",)
 """Questions whose answers tell of one user."""
 _AT_ONCE = 1_000  # keys that are looked at
 _FORGOTTEN = "analytics:forgotten"
+_LOOK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,13 @@ class CacheService:
     async def ping(self) -> None:
         """Raises: CacheFailed."""
         await self._within("ping", lambda: self._writing.call("PING"))
+
+    async def keep_looking(self) -> NoReturn:
+        """Tell whether Redis is there, also while nobody asks anything."""
+        while True:
+            with suppress(CacheFailed), reaching("redis", "pages"):
+                await self.ping()
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def close(self) -> None:
         await self._reading.close()

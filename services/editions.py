@@ -13,7 +13,8 @@ from datetime import datetime
 from secrets import token_hex
 from typing import NoReturn
 
-from common.metrics import TAIL_SECONDS
+from common.metrics import REPLAY_AGE, TAIL_SECONDS
+from common.reach import reaching
 from config.database import Database, DatabaseError, get_connection
 from repo.editions import Editions as Known
 from repo.editions import EditionsRepo
@@ -57,7 +58,9 @@ class Editions:
         """Raises: DatabaseError."""
         connection = get_connection(self._database, time.monotonic() + _WITHIN_S)
         repo = EditionsRepo(connection)
-        past = await connection.run(lambda: repo.get_past(self._known))
+        with reaching("postgresql", "questions"):
+            past = await connection.run(lambda: repo.get_past(self._known))
+        REPLAY_AGE.set(past.age_s)
         self.erasure = past.erasure
         waited_s = self._waits.seconds(past.waits_since)
         TAIL_SECONDS.set(waited_s)

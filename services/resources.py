@@ -3,14 +3,14 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from pydantic import SecretStr
 
-from common.metrics import Publisher, published
+from common.pools import Pool, published
 from config.database import Database, DatabaseError
 from config.settings import Settings
 from repo.api_keys import ApiKey
@@ -63,12 +63,13 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         database = await stack.enter_async_context(_pool(settings, url))
         cache = open_cache(settings, endpoints.redis_url)
         stack.push_async_callback(cache.close)
+        await stack.enter_async_context(_running(cache.keep_looking()))
         identity, policy = database_identity(url), _policy(settings)
         editions = await stack.enter_async_context(_editions(settings, url))
         answers = AnswerService(cache, database, editions, identity=identity, policy=policy)
         stack.push_async_callback(answers.close)
         writer = endpoints.databases.url("writer")
-        ingest = stack.enter_context(_ingest(settings, writer, cache))
+        ingest = await stack.enter_async_context(_ingest(settings, writer, cache))
         ring = _key_ring(settings, url, writer)
         yield Resources(
             database,
@@ -90,9 +91,8 @@ async def _pool(settings: Settings, url: str) -> AsyncIterator[Database]:
     """The connections of questions, kept warm and told in the metrics."""
     database = open_database(settings, url, settings.pool_size, "analytics")
     try:
-        with published(database) as publisher:
-            async with _running(_publish(publisher)), _running(database.keep()):
-                yield database
+        async with _told(database, "questions"), _running(database.keep()):
+            yield database
     finally:
         database.close()
 
@@ -112,13 +112,16 @@ async def _editions(settings: Settings, url: str) -> AsyncIterator[Editions]:
         database.close()
 
 
-@contextmanager
-def _ingest(settings: Settings, url: str, cache: CacheService) -> Iterator[IngestService]:
+@asynccontextmanager
+async def _ingest(
+    settings: Settings, url: str, cache: CacheService
+) -> AsyncIterator[IngestService]:
     """With connections of its own: events and questions must not wait for each other."""
     size = settings.ingest_pool_size
     database = open_database(settings, url, size, "analytics-ingest", INGEST_OPTIONS)
     try:
-        yield IngestService(cache, database, settings.request_timeout_s)
+        async with _told(database, "events"):
+            yield IngestService(cache, database, settings.request_timeout_s)
     finally:
         database.close()
 
@@ -184,11 +187,18 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
-async def _publish(publisher: Publisher) -> NoReturn:
+@asynccontextmanager
+async def _told(database: Database, pool: Pool) -> AsyncIterator[None]:
+    with published(database, pool) as publish:
+        async with _running(_keep_publishing(publish)):
+            yield
+
+
+async def _keep_publishing(publish: Callable[[], None]) -> NoReturn:
     """So that the worker that is asked for metrics can show those of the others."""
     while True:
         await asyncio.sleep(1)
-        publisher.publish()
+        publish()
 
 
 @asynccontextmanager

@@ -1,18 +1,24 @@
 """Folding for as long as the service runs."""
 
 import logging
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
 from common.metrics import (
+    ACTIVE_USERS,
     DRIFT,
+    EVENTS,
     FOLD_SECONDS,
     FOLDED_EVENTS,
     HORIZON,
+    IS_SHOWN,
     REFUSED,
+    REJECTED_ROWS,
     SEALED_SPANS,
     TAIL_EVENTS,
     TAIL_SECONDS,
@@ -21,6 +27,7 @@ from common.metrics import (
 from config.database import DatabaseError, connect
 from repo.retain import RetainRepo
 from repo.rollups.folder import Folder, Step
+from repo.rollups.telling import OTHER, PERIODS
 from repo.verify.findings import Findings
 from repo.verify.sample import verify_sample
 
@@ -45,32 +52,46 @@ _MOST = 1_000_000
 """Events of the tail that are counted."""
 
 
-def fold_forever(database_url: str, zones: Sequence[ZoneInfo]) -> NoReturn:
-    """Keep the rollups up with the events, whatever happens to PostgreSQL."""
+def fold_forever(
+    database_url: str, zones: Sequence[ZoneInfo], names: Sequence[str] = ()
+) -> NoReturn:
+    """Keep the rollups up with the events, whatever happens to PostgreSQL.
+
+    `names` are those whose events are counted by themselves in the metrics.
+    """
     pace = _Pace()
+    for name in (*names, OTHER):
+        EVENTS.labels(name)  # from 0 on
     while True:
         try:
-            _fold(database_url, zones, pace)
+            _fold(database_url, zones, names, pace)
         except DatabaseError as exc:
             log.warning("folding waits for PostgreSQL", extra={"failure": str(exc)})
         except Exception:  # questions stay right without it: it must come back, not stop
             log.exception("a fold failed")
+        _tell_active({})
         time.sleep(_TRY_AGAIN_S)
 
 
-def _fold(database_url: str, zones: Sequence[ZoneInfo], pace: "_Pace") -> NoReturn:
+def _fold(
+    database_url: str, zones: Sequence[ZoneInfo], names: Sequence[str], pace: "_Pace"
+) -> NoReturn:
     with closing(connect(database_url, "analytics-rollup")) as conn:
         conn.autocommit = True
         folder = Folder(conn, zones)
         folder.forget_undeclared()
         retention = RetainRepo(conn)
-        aside = (
+        aside = [
             _Aside("count the numbers of days", _COUNT_EVERY_S, lambda: _count(folder)),
             _Aside("tell replicas the time", _BEAT_EVERY_S, folder.beat),
             _Aside("verify a sample", _VERIFY_EVERY_S, lambda: _tell(verify_sample(conn))),
             _Aside("count what waits", _COUNT_EVERY_S, lambda: _tell_tail(folder)),
             _Aside("tell what is refused", _TELL_EVERY_S, lambda: _tell_refused(retention)),
-        )
+            _Aside("tell of adopted tables", _COUNT_EVERY_S, lambda: _tell_rejected(folder)),
+        ]
+        if IS_SHOWN:  # else it is left to a folder whose metrics somebody sees
+            tell = partial(_tell_business, folder, names)
+            aside.append(_Aside("tell of the business", _TELL_EVERY_S, tell))
         while True:
             if pace.is_time(folder.pending(_FOLD_FROM)):
                 pace.stepped(_step(folder))
@@ -96,6 +117,22 @@ def _count(folder: Folder) -> None:
 
 def _tell_tail(folder: Folder) -> None:
     TAIL_EVENTS.set(folder.pending(_MOST))
+
+
+def _tell_business(folder: Folder, names: Sequence[str]) -> None:
+    for name, events in folder.take_untold(names).items():
+        EVENTS.labels(name).inc(events)
+    _tell_active(folder.active_users())
+
+
+def _tell_active(users: Mapping[str, int]) -> None:
+    """What nobody knows is not shown: an old number would look like a new one."""
+    for period in PERIODS:
+        ACTIVE_USERS.labels(period).set(users.get(period, math.nan))
+
+
+def _tell_rejected(folder: Folder) -> None:
+    REJECTED_ROWS.set(folder.rejected_rows())
 
 
 def _tell_refused(retention: RetainRepo) -> None:

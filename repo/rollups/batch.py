@@ -66,6 +66,11 @@ class Batch:
             _grouped(slots << 32 | self._names, self._ordinals)
         )
 
+    def names(self) -> dict[int, int]:
+        """How many events there are, by name_id."""
+        names, events = np.unique(self._names, return_counts=True)
+        return dict(zip(names.tolist(), events.tolist(), strict=True))
+
     def months_before(self, moment: datetime) -> list[int]:
         """The months of UTC, counted from year 0, of events that occurred before."""
         until = (moment - _EPOCH_2000) // _MICROSECOND

@@ -15,6 +15,7 @@ from psycopg2.extensions import connection, cursor
 
 from common.answers import SETTLED_AFTER
 from config.database import Cursor, DatabaseUnavailable
+from repo.rollups import telling
 from repo.rollups.batch import Batch
 from repo.rollups.tables import add_slots, add_spans, copied
 from repo.statements import statements
@@ -51,6 +52,8 @@ class Progress:
 
     generation: int
     is_current: bool
+    is_told: bool
+    """Whether what it folds was not counted before."""
     now: datetime
     """Never before that of the last fold, whatever became of the clock."""
     until: datetime
@@ -115,6 +118,7 @@ def begin(cur: cursor) -> int:
     cur.execute(SQL["fold_begin"])
     (generation,) = cur.fetchone() or (0,)
     cur.execute(SQL["fold_keep"], {"generation": generation})
+    telling.forget_foreign(cur)
     return int(generation)
 
 
@@ -130,9 +134,9 @@ def _progress(cur: cursor, generation: int) -> Progress:
     row = cur.fetchone()
     if row is None:
         raise Gone
-    found, is_current, now, sees, snapshot, sweeping_to, *rest = row
+    found, is_current, is_told, now, sees, snapshot, sweeping_to, *rest = row
     seen = (Snapshot(sees), Snapshot(snapshot), Snapshot(sweeping_to))
-    return Progress(found, is_current, now, now, *seen, *rest)
+    return Progress(found, is_current, is_told, now, now, *seen, *rest)
 
 
 def fold(cur: cursor, progress: Progress, most: int) -> int:
@@ -207,6 +211,8 @@ def _add(cur: cursor, progress: Progress, batch: Batch) -> None:
     if add_spans(cur, progress.generation, progress.version, deltas):
         progress.sealed = progress.version
     add_slots(cur, progress.generation, deltas)
+    if progress.is_told:
+        telling.add(cur, batch.names())
     late = batch.months_before(progress.now - SETTLED_AFTER + _WAITED)
     if late and progress.is_current:
         cur.execute(SQL["fold_late"], {"months": late, "version": progress.version})

@@ -9,7 +9,7 @@ from psycopg2.extensions import connection, cursor
 
 from common.decorators import translated
 from config.database import DatabaseUnavailable
-from repo.rollups import numbers
+from repo.rollups import numbers, telling
 from repo.rollups.fold import (
     MOST,
     NOTHING_FOLDED,
@@ -148,6 +148,27 @@ class Folder:
         with translated(_RIGHTS), self._conn.cursor() as cur:
             cur.execute(SQL["fold_beat"])
 
+    def take_untold(self, names: Sequence[str]) -> dict[str, int]:
+        """Events that were folded, by whichever folder, and are not told yet: each is told once.
+
+        By name for `names`, and of all others as `other`. Raises: DatabaseUnavailable.
+        """
+        with translated(_RIGHTS), snapshot_locked(self._conn) as cur:
+            return telling.take(cur, names)
+
+    def active_users(self) -> dict[str, int]:
+        """Of the first zone: those of today, of 7 and of 30 days; nothing while nobody knows.
+
+        Raises: DatabaseUnavailable.
+        """
+        with translated(_RIGHTS), self._conn.cursor() as cur:
+            return telling.active_users(cur, self._zones[0]) if self._zones else {}
+
+    def rejected_rows(self) -> int:
+        """Rows of adopted tables that cannot be events. Raises: DatabaseUnavailable."""
+        with translated(_RIGHTS), self._conn.cursor() as cur:
+            return telling.rejected_rows(cur)
+
     def forget_undeclared(self) -> None:
         """Forget the numbers of zones that are not declared. Raises: DatabaseUnavailable."""
         with translated(_RIGHTS), snapshot_locked(self._conn) as cur:
@@ -178,6 +199,8 @@ class Folder:
             store(cur, progress)
             is_done = not spans and not progress.is_behind
             if is_done and not progress.is_current:
+                if not progress.is_told:
+                    telling.add_missed(cur, generation, progress.until)
                 _switch(cur, generation)
                 if progress.first_slot is not None:
                     numbers.mark_all(cur, self._zones, progress.first_slot, progress.until)

@@ -31,9 +31,14 @@ create temporary table if not exists fold_spans (
 ) on commit delete rows;
 
 -- name: fold_state
--- Time never goes back, though clocks may, and a transaction may wait for one that began later.
+-- Time never goes back, though clocks may, and a transaction may wait for one that began later. What the
+-- generation that questions ask folds is counted for the metrics; before there is one, what the first does.
 select generation,
        is_current,
+       is_current or not exists (select
+                                 from   fold_state other
+                                 where  other.is_current
+                                 or     other.generation < fold_state.generation),
        greatest(now(), folded_at),
        pg_current_snapshot()::text,
        snapshot::text,

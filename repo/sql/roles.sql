@@ -29,7 +29,7 @@ select pg_has_role(relowner, 'usage') from pg_class where oid = to_regclass('eve
 -- name: roles_lacking
 -- All rights that roles have stand here; those that they lack come out, as the statements that grant
 -- them. A new table is one word in a line. What only commands of the owner need is nobody else's:
--- adopted_tables, adopted_parts, rejected_rows.
+-- adopted_tables, adopted_parts, and what is rejected_rows beyond their number.
 with on_tables (role, rights, tables) as (
     values
         ('analytics_reader', '{select}',
@@ -43,7 +43,7 @@ with on_tables (role, rights, tables) as (
          '{events, erased_ordinals, retention, schema_migrations}'),
         ('analytics_folder', '{select, insert, update, delete}',
          '{users, event_names, fold_state, slots, sealed_spans, spans, ahead, month_versions,
-           day_events, day_users, numbers_due, refused_events}'),
+           day_events, day_users, numbers_due, refused_events, untold_events}'),
         ('analytics_grafana', '{select}', '{daily_events, daily_users}')
 ),
 on_columns (role, "right", "table", columns) as (
@@ -56,7 +56,8 @@ on_columns (role, "right", "table", columns) as (
         -- What is there already, and what an earlier try has stored.
         ('analytics_writer', 'select', 'events', '{event_id, ingested_xid}'),
         -- After a restore events get ids of transactions of their new cluster.
-        ('analytics_folder', 'update', 'events', '{ingested_xid}')
+        ('analytics_folder', 'update', 'events', '{ingested_xid}'),
+        ('analytics_folder', 'select', 'rejected_rows', '{adoption_id}')
 ),
 on_database (role, "right") as (
     values

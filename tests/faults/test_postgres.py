@@ -49,6 +49,11 @@ def watched(running: Service, every_s: float = 0.02) -> Iterator[list[int]]:
     thread.join()
 
 
+def of_pool(running: Service, number: str) -> float:
+    """Of the pool that questions have, in all workers."""
+    return running.metrics()[f'analytics_pool_{number}{{pool="questions"}}']
+
+
 def statuses(replies: list[Reply]) -> dict[int, int]:
     return dict(Counter(reply.status for reply in replies))
 
@@ -71,10 +76,10 @@ def test_no_churn(running: Service, check: Check) -> None:
     running.fresh(20, at_once=MOST, mark="warm")
     wait_until(lambda: len(running.backends()) == MOST, within_s=5)
     time.sleep(1.5)  # metrics are told each second
-    before = running.metrics()["analytics_pool_opened_total"], sessions(running)
+    before = of_pool(running, "opened_total"), sessions(running)
     replies = running.fresh(1000, at_once=MOST, mark="churn")
-    wait_until(lambda: running.metrics()["analytics_pool_acquired_total"] >= 1000, within_s=5)
-    opened = running.metrics()["analytics_pool_opened_total"] - before[0]
+    wait_until(lambda: of_pool(running, "acquired_total") >= 1000, within_s=5)
+    opened = of_pool(running, "opened_total") - before[0]
     begun = sessions(running) - before[1]
     check.measured(f"{opened:.0f} connections opened, {begun} sessions begun")
     assert statuses(replies) == {200: 1000}
@@ -121,7 +126,7 @@ def test_kill_storm(running: Service, check: Check) -> None:
     assert set(statuses(replies)) <= {200, 503}
     after = running.fresh(50, at_once=5, mark="calm")
     assert statuses(after) == {200: 50}
-    wait_until(lambda: running.metrics()["analytics_pool_in_use"] == 0, within_s=2)
+    wait_until(lambda: of_pool(running, "in_use") == 0, within_s=2)
 
 
 @pytest.mark.check(5)
@@ -247,14 +252,14 @@ def test_black_hole(running: Service, check: Check) -> None:
     assert slowest <= DEADLINE_S + 0.5
     assert slowest_beat <= 0.1
     # Nobody waits any more: no thread does for those who left, though the silence goes on.
-    wait_until(lambda: running.metrics()["analytics_pool_in_use"] == 0, within_s=DEADLINE_S + 3)
+    wait_until(lambda: of_pool(running, "in_use") == 0, within_s=DEADLINE_S + 3)
     running.database.mode = "pass"
     running.database.cut()
     began = time.monotonic()
     wait_until(lambda: all_workers_answer(running), within_s=5)
     check.measured(f"200 of both workers {time.monotonic() - began:.1f} s after it")
     assert statuses(running.fresh(20, at_once=1, mark="healed")) == {200: 20}
-    wait_until(lambda: running.metrics()["analytics_pool_in_use"] == 0, within_s=2)
+    wait_until(lambda: of_pool(running, "in_use") == 0, within_s=2)
 
 
 def all_workers_answer(running: Service) -> bool:

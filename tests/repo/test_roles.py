@@ -32,7 +32,7 @@ DEFINED = Path(__file__).parents[2] / "repo" / "sql" / "roles.sql"
 FOLDED = {"users", "event_names", "fold_state", "slots", "sealed_spans", "spans", "ahead"}
 NUMBERS = {"day_events", "day_users", "numbers_due"}
 READ = FOLDED | {"events", "month_versions", "retention", "schema_migrations"}
-WRITTEN = FOLDED | NUMBERS | {"month_versions", "refused_events"}
+WRITTEN = FOLDED | NUMBERS | {"month_versions", "refused_events", "untold_events"}
 
 # All rights on whole tables; those on columns are below.
 RIGHTS: dict[Role, dict[str, set[str]]] = {
@@ -55,7 +55,7 @@ COLUMNS: dict[Role, dict[str, set[str]]] = {
         | {"api_keys.last_used_at", "events.event_id", "events.ingested_xid"},
         "UPDATE": {"api_keys.last_used_at"},
     },
-    "folder": {"UPDATE": {"events.ingested_xid"}},
+    "folder": {"SELECT": {"rejected_rows.adoption_id"}, "UPDATE": {"events.ingested_xid"}},
     "grafana": {},
 }
 

@@ -1,0 +1,50 @@
+"""What pools of connections and the garbage collector count for themselves, told in the metrics."""
+
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from common.metrics import GC_COUNTERS, POOL_COUNTERS, POOL_GAUGES, publishing
+from config.database import Database
+
+Pool = Literal["questions", "events"]
+
+
+class _Teller:
+    """Counts on by what was not told yet of totals."""
+
+    def __init__(self) -> None:
+        self._told: dict[object, float] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, counter: Any, name: object, total: float) -> None:
+        with self._lock:
+            counter.inc(total - self._told.get(name, 0))
+            self._told[name] = total
+
+
+_tell_gc = _Teller()
+
+
+def publish_gc() -> None:
+    for generation, stats in enumerate(gc.get_stats()):
+        for name, counter in GC_COUNTERS.items():
+            _tell_gc(counter.labels(generation), (name, generation), stats[name])
+
+
+@contextmanager
+def published(database: Database, pool: Pool) -> Iterator[Callable[[], None]]:
+    """Show a pool's numbers for as long as it is open; others see them whenever they are told."""
+    stats, tell = database.stats, _Teller()
+
+    def publish() -> None:
+        for name, gauge in POOL_GAUGES.items():
+            gauge.labels(pool).set(getattr(stats, name))
+        for name, counter in POOL_COUNTERS.items():
+            tell(counter.labels(pool), name, getattr(stats, name))
+        publish_gc()
+
+    with publishing(publish):
+        yield publish
