@@ -28,7 +28,7 @@ def data(response: httpx.Response) -> Any:
 
 
 def executions(service: httpx.Client) -> float:
-    series = 'analytics_question_duration_seconds_count{question="event_counts"}'
+    series = 'analytics_question_duration_seconds_count{question="event_counts",source="events"}'
     return value(scrape(service), series)
 
 

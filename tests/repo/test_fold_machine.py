@@ -1,5 +1,6 @@
 """Events, folds, restarts, rebuilds and kills in any order: answers stay those of the events."""
 
+from collections import Counter
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -41,6 +42,27 @@ EVENTS = st.lists(
 )
 
 
+# What is in slots, less what is not told yet; before questions ask any, what is in the first.
+NOT_TOLD = """
+with counted as (
+    select name_id, events
+    from   slots
+    where  generation = (select   generation
+                         from     fold_state
+                         order by is_current desc, generation
+                         limit    1)
+    union  all
+    select name_id, -events from untold_events
+)
+select case when event_name in ('a', 'b') then event_name else 'other' end as label,
+       sum(events)::int
+from   counted
+join   event_names using (name_id)
+group  by label
+having sum(events) <> 0
+"""
+
+
 class Folding(RuleBasedStateMachine):
     """One folder at a time, as in production; it may be killed before any part of its work."""
 
@@ -54,6 +76,7 @@ class Folding(RuleBasedStateMachine):
         self.url = url
         self.conn = self.stack.enter_context(connected(url))
         self.asker = self.stack.enter_context(asking(url))
+        self.counts: Counter[str] = Counter()
         self.restarted(2)
 
     def teardown(self) -> None:
@@ -90,6 +113,17 @@ class Folding(RuleBasedStateMachine):
     @rule()
     def rebuilt(self) -> None:
         self.folder.rebuild()
+
+    @rule()
+    def told(self) -> None:
+        self.counts.update(self.folder.take_untold(["a", "b"]))
+
+    @invariant()
+    def each_event_is_told_once(self) -> None:
+        """In the metrics: what is in slots was told or is about to be, and nothing else."""
+        with self.conn.cursor() as cur:
+            cur.execute(NOT_TOLD)
+            assert dict(cur.fetchall()) == +self.counts
 
     @invariant()
     def answers_are_those_of_the_events(self) -> None:
