@@ -5,7 +5,7 @@ EVENTS ?= 10000000
 MINUTES ?= 15
 BENCH_DIR ?= build/bench-$(EVENTS)
 
-.PHONY: help install run test test-faults test-long bench lint format requirements clean
+.PHONY: help install run test test-rules test-faults test-long bench lint format requirements clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,9 @@ run: .venv/installed  ## serve on 127.0.0.1:8000, with embedded servers and demo
 
 test: install  ## the suite, on real PostgreSQL and real Redis/Valkey
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+test-rules: install  ## the rules for Prometheus: each alert fires when it should; needs promtool
+	$(BIN)/python -m pytest -p no:randomly tests/rules
 
 test-faults: install  ## the service under faults: killed, silent and full servers; needs promtool
 	$(BIN)/python -m pytest -p no:randomly tests/faults
