@@ -19,7 +19,8 @@ from psycopg2.extensions import connection
 from pydantic import SecretStr
 
 from common.questions import Counting, EventCounts
-from config.database import Cursor
+from config.database import Cursor, Database, get_connection
+from repo.editions import EditionsRepo
 from repo.rollups.folder import Folder
 from repo.rollups.state import read_state
 from services.embedded import embedded_servers
@@ -208,6 +209,26 @@ def test_the_folder_tells_it_the_time_while_nothing_happens(pair: Pair, conn: co
         with connected(as_role(pair.primary, "folder")) as folding:
             Folder(folding, ZONES).beat()
         wait_until(lambda: as_of(asker) > moment, within_s=5)
+
+
+def age_s(url: str) -> float:
+    """How old the metrics say that answers are."""
+    database = Database(url, size=1, waiters=0, acquire_timeout_s=1, name="age")
+    try:
+        repo = EditionsRepo(get_connection(database, time.monotonic() + 10))
+        return repo.get_past(None).age_s
+    finally:
+        database.close()
+
+
+def test_how_far_it_is_behind_is_told(pair: Pair, conn: connection) -> None:
+    insert(conn, ("u", "view", NOW - timedelta(hours=1)))
+    wait_for_replay(pair)
+    with paused(pair):
+        wait_until(lambda: age_s(pair.replica) > 0.3, within_s=5)
+        assert age_s(pair.primary) == 0
+    Folder(conn, ZONES).beat()
+    wait_until(lambda: age_s(pair.replica) < 0.3, within_s=5)
 
 
 def test_one_that_has_just_started_knows_no_more_than_the_last_checkpoint(pair: Pair) -> None:
