@@ -29,7 +29,7 @@ select pg_has_role(relowner, 'usage') from pg_class where oid = to_regclass('eve
 -- name: roles_lacking
 -- All rights that roles have stand here; those that they lack come out, as the statements that grant
 -- them. A new table is one word in a line. What only commands of the owner need is nobody else's:
--- adopted_tables, adopted_parts, and what is rejected_rows beyond their number.
+-- adopted_tables, adopted_parts, and rejected_rows but for how many there are.
 with on_tables (role, rights, tables) as (
     values
         ('analytics_reader', '{select}',
