@@ -81,6 +81,11 @@ class Progress:
         """Whether there is more to fold at once."""
         return self.is_sweeping or self.until < self.now
 
+    @property
+    def is_level(self) -> bool:
+        """Whether all is folded that this transaction sees, and so all that others folded."""
+        return self.snapshot == self.sees
+
 
 class Gone(LookupError):
     """Another generation has taken the place of this one."""

@@ -197,7 +197,8 @@ class Folder:
             if spans:
                 seal(cur, progress, spans)
             store(cur, progress)
-            is_done = not spans and not progress.is_behind
+            is_ready = progress.is_current or progress.is_level
+            is_done = not spans and not progress.is_behind and is_ready
             if is_done and not progress.is_current:
                 if not progress.is_told:
                     telling.add_missed(cur, generation, progress.until)

@@ -111,6 +111,11 @@ class Folding(RuleBasedStateMachine):
         self.restarted(500_000)
 
     @rule()
+    def begun(self) -> None:
+        """A rebuild whose steps are among the others, and events come in between."""
+        self.folder._begin()
+
+    @rule()
     def rebuilt(self) -> None:
         self.folder.rebuild()
 

@@ -113,6 +113,22 @@ def test_what_comes_in_at_the_end_of_a_rebuild_is_told(
     assert told(folder) == {"view": 1, "other": 1}
 
 
+def test_what_was_told_before_a_rebuild_came_to_it_is_not_told_again(
+    conn: connection, folder: Folder
+) -> None:
+    """The new rollups sweep up to a moment that the old ones have long passed."""
+    insert(conn, *[("u", "view", NOW)] * 3)
+    folder.catch_up()
+    slow = Folder(conn, ZONES, most=2)
+    slow._begin()
+    slow.step()
+    insert(conn, ("u", "view", NOW), ("u", "buy", NOW))
+    folder._step(1)
+    slow.catch_up()
+    slow.catch_up()
+    assert told(slow) == {"view": 4, "other": 1}
+
+
 def test_what_was_restored_is_not_told(conn: connection, folder: Folder) -> None:
     """What comes in while rollups are made anew is; what was about to be told was, elsewhere."""
     insert(conn, *[("u", "view", NOW)] * 3)
