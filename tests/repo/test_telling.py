@@ -113,6 +113,26 @@ def test_what_comes_in_at_the_end_of_a_rebuild_is_told(
     assert told(folder) == {"view": 1, "other": 1}
 
 
+def test_an_event_whose_time_comes_at_the_end_of_a_rebuild_is_told(
+    conn: connection, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = datetime.now(UTC) + timedelta(seconds=1)
+    insert(conn, ("u", "view", moment))
+    folder.step()
+    step = Folder._step
+
+    def late(self: Folder, generation: int) -> Any:
+        if generation == 2:
+            wait_until(lambda: datetime.now(UTC) > moment, within_s=3)
+        return step(self, generation)
+
+    monkeypatch.setattr(Folder, "_step", late)
+    folder.rebuild()
+    monkeypatch.undo()
+    folder.catch_up()
+    assert told(folder) == {"view": 1}
+
+
 def test_what_was_told_before_a_rebuild_came_to_it_is_not_told_again(
     conn: connection, folder: Folder
 ) -> None:
@@ -163,7 +183,7 @@ class TestActiveUsers:
             assert Folder(conn, [tz]).active_users()["today"] == hours_begun
 
     def test_of_yesterday_are_nobodys(self, conn: connection, folder: Folder) -> None:
-        insert(conn, ("u", "view", NOW))
+        insert(conn, ("u", "view", NOW), ("u", "view", NOW - DAY))
         folder.catch_up()
         execute(conn, "delete from day_users where ends_at > now()")
         assert folder.active_users() == {}
