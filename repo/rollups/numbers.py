@@ -134,7 +134,7 @@ def _parts(days: list[date], most: int) -> Iterator[list[date]]:
 
 
 def _count(cur: Cursor, state: State, zone: str, due: list[date], known: Known) -> None:
-    question = ActiveUsers(start=due[0], end=due[-1] + _DAY, tz=zone)
+    question = ActiveUsers(start=due[0], end=due[-1] + _DAY, tz=zone, window=_REACH - 1)
     source = Rolled(cur, question, state, guarded=False, known=known)
     ranges = [Range(*(day_start(edge, question.zone) for edge in (day, day + _DAY))) for day in due]
     by_name = source.by_name([asked.until(cur.as_of) for asked in ranges])
@@ -160,11 +160,16 @@ def _write_events(
 def _windows(
     source: Rolled, question: ActiveUsers, due: Sequence[date], as_of: datetime
 ) -> Iterator[dict[str, int]]:
-    """dau, wau and mau of each day."""
+    """dau, wau and mau of each day, and who is in its mau by that day alone.
+
+    The question's own window is that of the days before.
+    """
     first = due[0] - _REACH * _DAY
     days = [first + n * _DAY for n in range((due[-1] - first).days + 1)]
     starts = [day_start(day, question.zone) for day in [*days, days[-1] + _DAY]]
     ranges = [Range(*edges).until(as_of) for edges in pairwise(starts)]
     active = source.active(question, days, ranges)
     for day in due:
-        yield {name: active[name][(day - first).days] for name in ("dau", "wau", "mau")}
+        at = (day - first).days
+        new = active["mau"][at] - active["active"][at - 1]
+        yield {"new": new, **{name: active[name][at] for name in ("dau", "wau", "mau")}}

@@ -54,9 +54,9 @@ from   unnest(%(days)s::date[], %(names)s::text[], %(events)s::bigint[], %(users
        as counted (day, event_name, events, users);
 
 -- name: numbers_users
-insert into day_users (zone, day, starts_at, ends_at, events, dau, wau, mau, counted_at)
+insert into day_users (zone, day, starts_at, ends_at, events, dau, wau, mau, new_users, counted_at)
 values (%(zone)s, %(day)s, %(starts_at)s, %(ends_at)s, %(events)s, %(dau)s, %(wau)s, %(mau)s,
-        %(counted_at)s)
+        %(new)s, %(counted_at)s)
 on conflict (zone, day)
 do update set events = excluded.events, dau = excluded.dau, wau = excluded.wau, mau = excluded.mau,
-              counted_at = excluded.counted_at;
+              new_users = excluded.new_users, counted_at = excluded.counted_at;

@@ -44,7 +44,7 @@ with on_tables (role, rights, tables) as (
         ('analytics_folder', '{select, insert, update, delete}',
          '{users, event_names, fold_state, slots, sealed_spans, spans, ahead, month_versions,
            day_events, day_users, numbers_due, refused_events, untold_events}'),
-        ('analytics_grafana', '{select}', '{daily_events, daily_users}')
+        ('analytics_grafana', '{select}', '{daily_events, daily_users, storage}')
 ),
 on_columns (role, "right", "table", columns) as (
     values

@@ -323,7 +323,7 @@ order    by 2;
 select   day,
          (extract(epoch from starts_at) / 900)::int,
          (extract(epoch from ends_at) / 900)::int,
-         events, dau, wau, mau
+         events, dau, wau, mau, new_users
 from     day_users
 where    zone = %(zone)s
 and      day >= %(first)s::date - 29
@@ -409,44 +409,50 @@ active as (
     group    by 1, 2
 ),
 followed as (
-    select day, lead(day) over (partition by user_id order by day) as next
+    select day,
+           lead(day) over days as next,
+           (day - lag(day) over days < 30) is not true as is_new
     from   active
     where  user_id <> ''
+    window days as (partition by user_id order by day)
 ),
 change as (
-    select day, events, 0 as dau, 0 as wau, 0 as mau from active
+    select day, events, 0 as dau, 0 as wau, 0 as mau, 0 as new from active
     union  all
-    select day, 0, 1, 1, 1 from followed
+    select day, 0, 1, 1, 1, is_new::int from followed
     union  all
-    select day + 1, 0, -1, 0, 0 from followed
+    select day + 1, 0, -1, 0, 0, 0 from followed
     union  all
-    select least(day + 7, next), 0, 0, -1, 0 from followed
+    select least(day + 7, next), 0, 0, -1, 0, 0 from followed
     union  all
-    select least(day + 30, next), 0, 0, 0, -1 from followed
+    select least(day + 30, next), 0, 0, 0, -1, 0 from followed
     union  all
-    select unnest(days), 0, 0, 0, 0 from place
+    select unnest(days), 0, 0, 0, 0, 0 from place
 ),
 counted as (
     select   day,
              sum(events) as events,
              sum(sum(dau)) over by_day as dau,
              sum(sum(wau)) over by_day as wau,
-             sum(sum(mau)) over by_day as mau
+             sum(sum(mau)) over by_day as mau,
+             sum(new) as new_users
     from     change
     group    by day
     window   by_day as (order by day)
 )
 select   'day_users',
          day::text,
-         format('%%s events, %%s, %%s and %%s users', stored.events, stored.dau, stored.wau,
-                stored.mau),
-         format('%%s events, %%s, %%s and %%s users', counted.events, counted.dau, counted.wau, counted.mau)
+         format('%%s events, %%s, %%s and %%s users, %%s new', stored.events, stored.dau,
+                stored.wau, stored.mau, coalesce(stored.new_users::text, 'uncounted')),
+         format('%%s events, %%s, %%s and %%s users, %%s new', counted.events, counted.dau,
+                counted.wau, counted.mau, counted.new_users)
 from     day_users as stored
 join     counted using (day)
 where    zone = %(zone)s
 and      day >= %(first)s
 and      day < %(end)s
-and      (stored.events, stored.dau, stored.wau, stored.mau)
-         is distinct from (counted.events, counted.dau, counted.wau, counted.mau)
+and      (stored.events, stored.dau, stored.wau, stored.mau, stored.new_users)
+         is distinct from
+         (counted.events, counted.dau, counted.wau, counted.mau, counted.new_users)
 and      day <> all(%(waiting)s::date[])
 order    by day;

@@ -1,6 +1,6 @@
 """The numbers of days whose events are dropped, against the slots that are kept of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -47,11 +47,13 @@ class _Active:
         self._days = np.zeros(1, np.int64)
 
     def on(self, day: date, users: Ordinals) -> list[int]:
-        """How many were active in the windows that end with the day; days come in order."""
+        """How many were active in the windows that end with the day, and how many of them in no
+        window of a day before; days come in order."""
         today, beyond = day.toordinal(), max(users[-1:].tolist(), default=0) + 1 - len(self._days)
         self._days = np.pad(self._days, (0, max(beyond, 0)))
+        new = int((self._days[users] <= today - max(_WINDOWS)).sum())
         self._days[users] = today
-        return [int((self._days > today - window).sum()) for window in _WINDOWS]
+        return [*(int((self._days > today - window).sum()) for window in _WINDOWS), new]
 
 
 def _slots(cur: cursor, state: State, day: Span) -> dict[int, Row]:
@@ -79,9 +81,10 @@ def _place(day: date, name: str) -> str:
     return f"day_events {day} {name!r}"
 
 
-def _users(events: int, users: list[int]) -> str:
-    dau, wau, mau = users
-    return f"{events} events, {dau}, {wau} and {mau} users"
+def _users(events: int, users: Sequence[int | None]) -> str:
+    dau, wau, mau, new = users
+    fresh = "uncounted" if new is None else new
+    return f"{events} events, {dau}, {wau} and {mau} users, {fresh} new"
 
 
 def _counts(events: int, users: int) -> str:

@@ -2,9 +2,12 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import psycopg2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,10 +18,13 @@ from common.questions import ActiveUsers, TopEvents
 from config.database import Database, get_connection
 from repo import cost
 from repo.events import EventsRepo
+from repo.migrate import migrate, migrations
 from repo.rollups import folder as folder_module
 from repo.rollups import numbers, reader
 from repo.rollups.folder import Folder
 from tests.events import insert
+from tests.rollups import connected
+from tests.servers import Cluster
 from utils.zones import zone
 
 ZONES = ["UTC", "Europe/Berlin"]
@@ -87,6 +93,74 @@ def by_name(conn: connection, tz: str, day: date) -> dict[str, tuple[int, int]]:
 def answered_names(repo: EventsRepo, tz: str, day: date) -> dict[str, tuple[int, int]]:
     top = repo.get_top_events(TopEvents(start=day, end=day + DAY, tz=tz)).data.rows
     return {row.event_name: (row.events, row.users) for row in top}
+
+
+@given(first=stored, late=stored)
+@settings(max_examples=15)
+def test_who_is_new_was_not_there_on_the_29_days_before(
+    conn: connection, database_url: str, first: list[Any], late: list[Any]
+) -> None:
+    folding = folder(conn, *ZONES)
+    insert(conn, *first)
+    folding.catch_up()
+    insert(conn, *late)
+    folding.catch_up()
+    for tz in ZONES:
+        text = "select day, new_users, returning_users from daily_users where zone = %s"
+        found = rows(conn, text, tz)
+        assert {day: (new, returning) for day, new, returning in found} == seen(conn, tz, found)
+    assert verified(database_url, [zone(name) for name in ZONES]).told == []
+
+
+def seen(conn: connection, tz: str, days: list[Any]) -> dict[date, tuple[int, int]]:
+    """New and returning users of these days, in plain Python."""
+    there: dict[date, set[str]] = {}
+    for user, moment in rows(conn, "select user_id, occurred_at from events where user_id <> ''"):
+        there.setdefault(moment.astimezone(ZoneInfo(tz)).date(), set()).add(user)
+    found = {}
+    for day, *_ in days:
+        before = {user for n in range(1, 30) for user in there.get(day - n * DAY, ())}
+        today = there.get(day, set())
+        found[day] = (len(today - before), len(today & before))
+    return found
+
+
+def test_a_user_is_new_again_after_30_days(conn: connection, database_url: str) -> None:
+    insert(conn, *(("u", "view", NOW - n * DAY) for n in (70, 40, 11, 0)))
+    folder(conn, "UTC").catch_up()
+    text = "select new_users, returning_users from daily_users where dau > 0 order by day"
+    assert rows(conn, text) == [(1, 0), (1, 0), (0, 1), (0, 1)]
+    assert verified(database_url, [zone("UTC")]).told == []
+
+
+def test_a_late_event_makes_others_return(conn: connection) -> None:
+    insert(conn, ("u", "view", NOW - 20 * DAY))
+    folding = folder(conn, "UTC")
+    folding.catch_up()
+    insert(conn, ("u", "view", NOW - 49 * DAY))
+    folding.catch_up()
+    text = "select new_users, returning_users from daily_users where dau > 0 order by day"
+    assert rows(conn, text) == [(1, 0), (0, 1)]
+
+
+def test_days_are_counted_anew_after_an_upgrade(cluster: Cluster) -> None:
+    """Numbers that were there tell who was new, some seconds later."""
+    older = cluster.empty_database()
+    with closing(psycopg2.connect(older)) as conn:
+        migrate(conn, migrations()[:13])
+    with connected(older) as conn:
+        insert(conn, ("u", "view", NOW - 40 * DAY), ("u", "view", NOW - 40 * DAY))
+        conn.cursor().execute(
+            "insert into day_users values ('UTC', %s, %s, %s, 2, 1, 1, 1, now())",
+            (NOW.date() - 40 * DAY, NOW - 41 * DAY, NOW - 39 * DAY),
+        )
+        with closing(psycopg2.connect(older)) as other:
+            migrate(other, migrations())
+        assert rows(conn, "select new_users from daily_users") == [(None,)]
+        assert rows(conn, "select day from numbers_due") == [(NOW.date() - 40 * DAY,)]
+        folder(conn, "UTC").catch_up()
+        assert rows(conn, "select sum(new_users), count(*) from daily_users") == [(1, 41)]
+    cluster.drop(older)
 
 
 def test_a_zone_that_is_declared_later_gets_all_its_days(conn: connection) -> None:

@@ -45,7 +45,7 @@ RIGHTS: dict[Role, dict[str, set[str]]] = {
         "SELECT": WRITTEN | {"erased_ordinals", "events", "retention", "schema_migrations"},
         **dict.fromkeys(["INSERT", "UPDATE", "DELETE"], WRITTEN),
     },
-    "grafana": {"SELECT": {"daily_events", "daily_users"}},
+    "grafana": {"SELECT": {"daily_events", "daily_users", "storage"}},
 }
 READ_OF_KEYS = {f"api_keys.{name}" for name in ("key_id", "name", "digest", "scopes", "ends_at")}
 COLUMNS: dict[Role, dict[str, set[str]]] = {
@@ -196,6 +196,7 @@ def test_events_are_stored_folded_and_asked_by_three_roles(
         numbers = "select distinct events::text from daily_users where events > 0"
         assert names(grafana, numbers) == {"1"}
         assert names(grafana, "select event_name from daily_events") == {"view"}
+        assert names(grafana, "select name from storage where table_bytes > 0") >= {"events"}
         with pytest.raises(errors.InsufficientPrivilege):
             grafana.cursor().execute("select * from day_users")
     assert names(conn, "select user_id from events") == {"u"}
