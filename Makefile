@@ -5,7 +5,7 @@ EVENTS ?= 10000000
 MINUTES ?= 15
 BENCH_DIR ?= build/bench-$(EVENTS)
 
-.PHONY: help install run test test-rules test-faults test-long bench lint format requirements clean
+.PHONY: help install run test test-rules test-dashboards test-faults test-long dashboards pictures bench lint format requirements clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,11 +31,20 @@ test: install  ## the suite, on real PostgreSQL and real Redis/Valkey
 test-rules: install  ## the rules for Prometheus: each alert fires when it should; needs promtool
 	$(BIN)/python -m pytest -p no:randomly tests/rules
 
+test-dashboards: install  ## each panel, over a running Prometheus and PostgreSQL; needs prometheus
+	$(BIN)/python -m pytest -p no:randomly tests/dashboards
+
 test-faults: install  ## the service under faults: killed, silent and full servers; needs promtool
 	$(BIN)/python -m pytest -p no:randomly tests/faults
 
 test-long: install  ## everything at once for MINUTES, while servers and processes are killed
 	MINUTES=$(MINUTES) $(BIN)/python -m pytest -p no:randomly tests/faults/test_long.py
+
+dashboards: install  ## write grafana/dashboards/*.json anew, which grafana/*.py make
+	$(BIN)/python -m grafana
+
+pictures: install  ## draw docs/pictures/*.png anew, of a service at work; 6 minutes, needs prometheus
+	$(BIN)/python -m tests.dashboards
 
 .venv/installed-bench: requirements-bench.txt .venv/installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.txt

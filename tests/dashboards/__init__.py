@@ -1,0 +1,1 @@
+"""Dashboards on a running Prometheus and PostgreSQL."""

@@ -1,0 +1,82 @@
+"""A Prometheus of the tests: Debian's, on a free port, with a folder of its own."""
+
+import json
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import yaml
+
+from tests.replica import free_port
+from tests.running import METRICS_TOKEN
+from tests.waiting import wait_until
+from utils.processes import DyingWithParent
+
+RULES = Path(__file__).parents[2] / "prometheus" / "rules"
+
+
+@contextmanager
+def prometheus(ports: Sequence[int], every: str = "1s") -> Iterator[str]:
+    """Its address, once it scrapes the service on these ports."""
+    folder = Path(tempfile.mkdtemp(prefix="analytics-prometheus-"))
+    port = free_port()
+    file = folder / "prometheus.yml"
+    rules = folder / "rules.yml"
+    rules.write_text(_rules(every))
+    file.write_text(json.dumps(_configuration(ports, rules, every)))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={file}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=log,
+            stderr=log,
+            preexec_fn=DyingWithParent(signal.SIGTERM),
+        )
+    base = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: _scrapes(base, len(ports)), within_s=20)
+        yield base
+    finally:
+        process.terminate()
+        process.wait(20)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _rules(every: str) -> str:
+    """All of them, looked at as often as everything else."""
+    texts = [file.read_text() for file in sorted(RULES.glob("*.yml"))]
+    groups = [group for text in texts for group in yaml.safe_load(text)["groups"]]
+    return json.dumps({"groups": [{**group, "interval": every} for group in groups]})
+
+
+def _configuration(ports: Sequence[int], rules: Path, every: str) -> dict[str, object]:
+    """JSON is YAML."""
+    return {
+        "global": {"scrape_interval": every, "evaluation_interval": every},
+        "rule_files": [str(rules)],
+        "scrape_configs": [
+            {
+                "job_name": "analytics",
+                "authorization": {"credentials": METRICS_TOKEN},
+                "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in ports]}],
+            }
+        ],
+    }
+
+
+def _scrapes(base: str, targets: int) -> bool:
+    try:
+        found = httpx.get(f"{base}/api/v1/query", params={"query": "sum(up)"})
+    except httpx.TransportError:
+        return False
+    result = found.json()["data"]["result"] if found.is_success else []
+    return bool(result) and result[0]["value"][1] == str(targets)
