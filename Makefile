@@ -63,8 +63,9 @@ format: install  ## ruff's fixes and layout
 	$(BIN)/ruff format .
 
 requirements: install  ## pin the dependencies of pyproject.toml anew, with hashes
-	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.txt
-	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group embedded -o requirements.txt
+	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -c requirements.txt -o requirements-image.txt
+	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group embedded --group dev -c requirements.txt -o requirements-dev.txt
 	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group bench -c requirements-dev.txt -o requirements-bench.txt
 
 clean:  ## remove .venv and caches

@@ -11,7 +11,7 @@ from commands._prepare import one_line_errors, prepare
 from config.database import connect
 from config.settings import load_settings
 from repo.api_keys import KeyExists, KeyLine, KeysRepo, NoSuchKey, Scope
-from services.auth import new_secret
+from services.auth import given_secret, new_secret
 from services.servers import database_server
 
 _SCOPES = ("read", "write", "admin")
@@ -40,6 +40,24 @@ def create(name: str, scopes: tuple[str, ...]) -> None:
     with _repo() as repo:
         repo.create(name, secret.digest, secret.hint, wanted)
     click.echo(secret.text)
+
+
+@keys.command()
+@click.argument("name", callback=_checked_name)
+@click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(_SCOPES))
+@one_line_errors
+def first(name: str, scopes: tuple[str, ...]) -> None:
+    """Take the key that stands on standard input, unless there ever was one.
+
+    So what starts the service by itself can do it each time, and a key that was revoked stays so.
+    """
+    secret = given_secret(click.get_text_stream("stdin").readline().strip())
+    if secret is None:
+        raise click.ClickException("the key must be ask_ and 32 to 200 letters, digits, - and _")
+    wanted = cast(list[Scope], sorted(set(scopes)))
+    with _repo() as repo:
+        made = repo.create_first(name, secret.digest, secret.hint, wanted)
+    click.echo(f"The key of {name} works." if made else "There was a key before: none is made.")
 
 
 @keys.command("list")

@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import nullcontext
 
 import click
 import uvicorn
@@ -39,7 +40,7 @@ def serve() -> None:
         if not may_be_open(settings):
             _refuse_without_keys(endpoints.databases.url("reader"))
         _say_where_to_look(settings.host, listening.getsockname()[1])
-        with places(), folding():
+        with places(), folding() if settings.folder else nullcontext():
             _Workers(_Config(settings), [listening]).run()
 
 

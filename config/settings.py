@@ -56,6 +56,10 @@ class Settings(BaseSettings):
         description="IANA zones whose days are kept ready, separated by commas; questions in any "
         "other zone are answered as exactly, only slower",
     )
+    folder: bool = Field(
+        True,
+        description="false: `serve` folds nothing, since another one does, or `rollup` by itself",
+    )
     workers: int = Field(2, ge=1, le=64, description="processes that answer")
     pool_size: int = Field(
         4, ge=1, le=100, description="PostgreSQL connections of a worker; one more reads keys"

@@ -112,6 +112,15 @@ class KeysRepo:
         except errors.UndefinedTable as exc:
             raise DatabaseUnavailable(_NO_SCHEMA) from exc
 
+    def create_first(self, name: str, digest: bytes, hint: str, scopes: Sequence[Scope]) -> bool:
+        """Whether it was made: not where there ever was a key."""
+        with self._transaction() as cur:
+            cur.execute(
+                SQL["api_keys_insert_first"],
+                {"name": name, "digest": digest, "hint": hint, "scopes": list(scopes)},
+            )
+            return cur.rowcount > 0
+
     def create(self, name: str, digest: bytes, hint: str, scopes: Sequence[Scope]) -> None:
         """Raises: KeyExists."""
         try:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import re
 import secrets
 import time
 from contextlib import suppress
@@ -20,6 +21,7 @@ log = logging.getLogger("analytics.keys")
 
 _PREFIX = "ask_"
 _HINT = len(_PREFIX) + 4
+_GIVEN = re.compile(_PREFIX + "[A-Za-z0-9_-]{32,200}")
 _READ_EVERY_S = 2.0
 _READ_ONCE_IN_S = 0.5
 _TELL_EVERY_S = 15.0
@@ -37,6 +39,13 @@ class Secret:
 
 def new_secret() -> Secret:
     text = _PREFIX + secrets.token_urlsafe(32)
+    return Secret(text, digest_of(text), text[:_HINT])
+
+
+def given_secret(text: str) -> Secret | None:
+    """One that was made elsewhere; None where it could be guessed by its form."""
+    if not _GIVEN.fullmatch(text):
+        return None
     return Secret(text, digest_of(text), text[:_HINT])
 
 

@@ -18,6 +18,13 @@ order    by name, key_id desc;
 insert into api_keys (name, digest, hint, scopes)
 values (%(name)s, %(digest)s, %(hint)s, %(scopes)s);
 
+-- name: api_keys_insert_first
+-- Who comes at the same moment waits, and has come second.
+insert into api_keys (name, digest, hint, scopes)
+select %(name)s, %(digest)s, %(hint)s, %(scopes)s
+where  not exists (select from api_keys)
+on     conflict do nothing;
+
 -- name: api_keys_end
 -- The key of a name goes on for a while, or ends now.
 update api_keys

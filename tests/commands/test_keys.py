@@ -20,9 +20,11 @@ Keys = Callable[..., subprocess.CompletedProcess[str]]
 def keys(database_url: str, redis_url: str) -> Keys:
     environment = {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": redis_url}
 
-    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(ROOT / "main.py"), "keys", *arguments]
-        return subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+        return subprocess.run(
+            command, env=environment, check=False, capture_output=True, text=True, input=given
+        )
 
     return call
 
@@ -73,6 +75,52 @@ def test_all_keys_of_a_name_are_revoked(keys: Keys, conn: connection) -> None:
     secrets.append(keys("rotate", "app").stdout.strip())
     assert keys("revoke", "app").stdout == "The keys of app work no more.\n"
     assert [working(conn, secret) for secret in secrets] == [None, None]
+
+
+@pytest.fixture
+def no_keys(conn: connection) -> None:
+    """As if there never was one."""
+    with conn.cursor() as cur:
+        cur.execute("delete from api_keys")
+
+
+GIVEN = "ask_0123456789abcdef0123456789abcdef"
+
+
+def first(keys: Keys, given: str = GIVEN) -> subprocess.CompletedProcess[str]:
+    return keys("first", "first", "--scope", "write", "--scope", "read", given=given)
+
+
+@pytest.mark.usefixtures("no_keys")
+def test_the_first_key_may_be_given(keys: Keys, conn: connection) -> None:
+    made = first(keys)
+    assert made.stdout == "The key of first works.\n"
+    assert working(conn, GIVEN) == ["read", "write"]
+    assert GIVEN not in made.stdout + made.stderr
+
+
+@pytest.mark.usefixtures("no_keys")
+def test_a_first_key_that_was_revoked_does_not_come_back(keys: Keys, conn: connection) -> None:
+    first(keys)
+    keys("revoke", "first")
+    again = first(keys)
+    assert (again.returncode, again.stdout) == (0, "There was a key before: none is made.\n")
+    assert working(conn, GIVEN) is None
+
+
+@pytest.mark.usefixtures("no_keys")
+@pytest.mark.parametrize("given", ["", GIVEN[:-1], GIVEN.removeprefix("ask_"), GIVEN + "!"])
+def test_a_first_key_that_can_be_guessed_is_refused(
+    keys: Keys, conn: connection, given: str
+) -> None:
+    refused = first(keys, given)
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        "Error: the key must be ask_ and 32 to 200 letters, digits, - and _\n"
+    )
+    with conn.cursor() as cur:
+        cur.execute("select from api_keys")
+        assert cur.rowcount == 0
 
 
 @pytest.mark.parametrize("command", ["rotate", "revoke"])

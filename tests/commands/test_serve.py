@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from psycopg2.extensions import connection
 
 from tests.running import METRICS_TOKEN
 from tests.servers import KEY
@@ -79,6 +80,32 @@ def test_it_stops_when_told(serve: Serve, signal_number: int) -> None:
     process.communicate(timeout=10)
     assert time.monotonic() - began < 5
     assert process.returncode == 0
+
+
+def folders(conn: connection) -> int:
+    with conn.cursor() as cur:
+        cur.execute(
+            "select from pg_stat_activity "
+            "where datname = current_database() and application_name = 'analytics-rollup'"
+        )
+        return cur.rowcount
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("true", 1), ("false", 0)])
+def test_it_folds_unless_told_not_to(
+    serve: Serve, conn: connection, setting: str, expected: int
+) -> None:
+    process = serve(ANALYTICS_FOLDER=setting)
+    _, _, metrics = where_to_look(process)
+    wait_until(lambda: answers(metrics), within_s=10)
+    wait_until(lambda: folders(conn) == expected, within_s=10)
+    assert ("rollup" in children(process)) == bool(expected)
+
+
+def children(process: subprocess.Popen[str]) -> str:
+    """The command lines of those that it started."""
+    pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return " ".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
 
 
 def test_a_port_in_use_is_told_in_one_line(serve: Serve) -> None:

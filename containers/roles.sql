@@ -1,0 +1,34 @@
+-- Logins and their passwords, which are those of .env each time this runs.
+\getenv owner OWNER_PASSWORD
+\getenv questions QUESTIONS_PASSWORD
+\getenv ingestion INGESTION_PASSWORD
+\getenv folding FOLDING_PASSWORD
+\getenv dashboards DASHBOARDS_PASSWORD
+
+-- A statement that fails would stand in the log with its password.
+set log_min_error_statement = panic;
+
+select format('create role %I', name)
+from   unnest(array['analytics', 'questions', 'ingestion', 'folding', 'dashboards',
+                    'analytics_reader', 'analytics_writer', 'analytics_folder',
+                    'analytics_grafana']) as name
+where  to_regrole(name) is null
+\gexec
+
+alter role analytics login password :'owner';
+alter role questions login password :'questions';
+alter role ingestion login password :'ingestion';
+alter role folding login password :'folding';
+alter role dashboards login password :'dashboards' connection limit 10;
+alter role dashboards set statement_timeout = '30s';
+alter role dashboards set default_transaction_read_only = on;
+
+grant analytics_reader to questions;
+grant analytics_writer to ingestion;
+grant analytics_folder to folding;
+grant analytics_grafana to dashboards;
+
+select 'create database analytics owner analytics'
+where  not exists (select from pg_database where datname = 'analytics')
+\gexec
+revoke all on database analytics from public;
