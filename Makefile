@@ -5,7 +5,7 @@ EVENTS ?= 10000000
 MINUTES ?= 15
 BENCH_DIR ?= build/bench-$(EVENTS)
 
-.PHONY: help install run test test-rules test-dashboards test-faults test-long dashboards pictures bench lint format requirements clean
+.PHONY: help install run test test-rules test-dashboards test-faults test-long dashboards pictures bench lint format requirements licences sbom clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,10 +53,11 @@ pictures: install  ## draw docs/pictures/*.png anew, of a service at work; 6 min
 bench: install .venv/installed-bench  ## this service beside others, over EVENTS events kept in BENCH_DIR; needs wrk
 	$(BIN)/python -m tests.benchmarks --events $(EVENTS) --folder $(BENCH_DIR) $(BENCH_OPTIONS)
 
-lint: install  ## ruff and mypy --strict, tests included
+lint: install  ## ruff and mypy --strict, tests included; known weaknesses of packages, where they can be asked for
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m supply.audit
 
 format: install  ## ruff's fixes and layout
 	$(BIN)/ruff check --fix .
@@ -67,6 +68,13 @@ requirements: install  ## pin the dependencies of pyproject.toml anew, with hash
 	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -c requirements.txt -o requirements-image.txt
 	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group embedded --group dev -c requirements.txt -o requirements-dev.txt
 	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group bench -c requirements-dev.txt -o requirements-bench.txt
+
+licences: install  ## write docs/licences.md: what the packages that are needed say
+	$(BIN)/python -m supply.licences
+
+sbom: install  ## write build/sbom.json: what the image is made of, as CycloneDX
+	mkdir -p build
+	$(BIN)/cyclonedx-py requirements requirements-image.txt --pyproject pyproject.toml --output-reproducible --validate -o build/sbom.json
 
 clean:  ## remove .venv and caches
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,57 @@
+"""python -m supply.audit: whether a package that the service needs has a known weakness."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from supply.packages import ROOT
+
+_WITHIN_S = 60
+
+
+def main() -> int:
+    """What is known cannot always be reached, and that is no failure: it is told."""
+    fails, text = verdict(_report("requirements.txt"))
+    sys.stdout.write(text + "\n")
+    return int(fails)
+
+
+def _report(file: str) -> dict[str, Any] | None:
+    """None where nothing could be asked."""
+    command = [sys.executable, "-m", "pip_audit", "--requirement", file, "--no-deps"]
+    options = ["--disable-pip", "--format=json", "--progress-spinner=off", "--timeout=10"]
+    try:
+        done = subprocess.run(
+            [*command, *options], cwd=ROOT, capture_output=True, timeout=_WITHIN_S, check=False
+        )
+        found: dict[str, Any] = json.loads(done.stdout)
+    except (subprocess.TimeoutExpired, ValueError):
+        return None
+    return found
+
+
+def verdict(report: dict[str, Any] | None) -> tuple[bool, str]:
+    """Whether it fails, and why. A package that nothing is known of was not checked."""
+    packages = report["dependencies"] if report else []
+    checked = [package for package in packages if "vulns" in package]
+    if not checked:
+        return False, "Not checked: what is known of weaknesses cannot be reached."
+    weak = [line for package in checked for line in _weaknesses(package)]
+    if weak:
+        return True, "\n".join(weak)
+    missing = len(packages) - len(checked)
+    told = f"; {missing} could not be checked" if missing else ""
+    return False, f"No known weakness in {len(checked)} packages{told}."
+
+
+def _weaknesses(package: dict[str, Any]) -> list[str]:
+    return [
+        f"{package['name']} {package['version']}: {weakness['id']}, "
+        f"mended in {', '.join(weakness['fix_versions']) or 'no version yet'}"
+        for weakness in package["vulns"]
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

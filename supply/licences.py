@@ -1,0 +1,75 @@
+"""python -m supply.licences: writes docs/licences.md."""
+
+import re
+from importlib.metadata import metadata
+
+from supply.packages import ROOT, pinned
+
+PAGE = ROOT / "docs" / "licences.md"
+ALLOWED = {
+    "0BSD",
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "CC0-1.0",
+    "LGPL-3.0-or-later",  # psycopg2, which is used as it is
+    "MIT",
+    "MPL-2.0",
+    "PSF-2.0",
+    "Zlib",
+}
+
+# Some Pythons or platforms alone have these, or another version; the page must be the same on all.
+_ELSEWHERE = {
+    "async-timeout": "Apache-2.0",
+    "backports-zstd": "PSF-2.0",
+    "colorama": "BSD-3-Clause",
+    "numpy": "BSD-3-Clause AND 0BSD AND MIT AND Zlib AND CC0-1.0",
+    "uvloop": "MIT OR Apache-2.0",
+}
+_SPELLED = {
+    "3-Clause BSD License": "BSD-3-Clause",
+    "LGPL with exceptions": "LGPL-3.0-or-later",
+    "MIT License": "MIT",
+}
+_TEXT = """\
+# Licences
+
+Of the packages that the service needs, as they tell it themselves; `make licences` writes this
+page. The image goes without those in *italics*, which are for the embedded servers.
+
+| package | licence |
+|---|---|
+{rows}
+
+Their texts, and those of the libraries that some of them carry, are in the `*.dist-info` folders of
+an environment. The embedded servers are PostgreSQL (PostgreSQL Licence) and Valkey (BSD-3-Clause).
+psycopg2 is used as it is: whoever changes it passes the change on.
+"""
+
+
+def licence(package: str) -> str:
+    """As an SPDX expression. Raises: PackageNotFoundError."""
+    if package in _ELSEWHERE:
+        return _ELSEWHERE[package]
+    told = metadata(package)
+    text = told.get("License-Expression") or (told.get("License") or "").partition("\n")[0]
+    return _SPELLED.get(text, text)
+
+
+def parts(expression: str) -> set[str]:
+    """The licences of an expression."""
+    return set(re.findall(r"[\w.-]+", expression)) - {"AND", "OR", "WITH"}
+
+
+def page() -> str:
+    image = pinned("requirements-image.txt")
+    rows = (
+        f"| {name if name in image else f'*{name}*'} | {licence(name)} |"
+        for name in sorted(pinned("requirements.txt"))
+    )
+    return _TEXT.format(rows="\n".join(rows))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
