@@ -134,6 +134,17 @@ def test_ready_tells_what_is_missing(cluster: Cluster, redis_url: str) -> None:
         )
 
 
+def test_an_older_version_goes_on_beside_a_newer_one(
+    service: httpx.Client, conn: connection
+) -> None:
+    conn.cursor().execute(
+        "insert into schema_migrations (number, name, checksum) values (9999, 'of_tomorrow', '')"
+    )
+    ready = service.get("/readyz")
+    assert (ready.status_code, ready.json()["checks"]["database"]) == (200, "ok")
+    assert service.get("/analytics/event-counts", params=RANGE).status_code == 200
+
+
 def test_who_asks_for_readiness_takes_no_connections_from_others(service: httpx.Client) -> None:
     """Anybody may ask, as often as they like."""
     service.get("/readyz")

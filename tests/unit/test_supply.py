@@ -1,5 +1,8 @@
 """What the service needs: its licences are told and allowed, and weaknesses are not overlooked."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ from supply.audit import verdict
 from supply.licences import ALLOWED, PAGE, licence, page, parts
 from supply.packages import ROOT, pinned
 
+MAKEFILE = (ROOT / "Makefile").read_text()
 WEAK = {
     "name": "a",
     "version": "1.0",
@@ -54,6 +58,24 @@ def test_the_image_goes_without_embedded_servers_and_has_the_same_versions() -> 
         *("fasteners", "platformdirs", "psutil", "valkey"),  # what these two need
     }
     assert image.items() <= all_of_them.items()
+
+
+def test_what_the_image_is_made_of_can_be_told(tmp_path: Path) -> None:
+    """By the target's own options: it is valid, and bears no trace of a machine."""
+    (line,) = [line for line in MAKEFILE.splitlines() if "cyclonedx-py" in line]
+    file = tmp_path / "sbom.json"
+    command = line.strip().replace("$(BIN)", str(Path(sys.executable).parent))
+    subprocess.run(
+        command.replace("build/sbom.json", str(file)).split(),
+        check=True,
+        capture_output=True,
+        cwd=ROOT,
+    )
+    told = {(part["name"], part["version"]) for part in json.loads(file.read_text())["components"]}
+    image = pinned("requirements-image.txt")
+    assert told == {(name, version) for name in image for version in image[name]}
+    assert str(ROOT) not in file.read_text()
+    assert "timestamp" not in file.read_text()
 
 
 @pytest.mark.parametrize("file", sorted(ROOT.glob("requirements*.txt")), ids=lambda file: file.name)
