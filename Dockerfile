@@ -34,6 +34,6 @@ USER 10001:10001
 EXPOSE 8000
 # It lives. Whether it can answer is for those who send it requests: /readyz.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
-    CMD ["python", "containers/alive.py"]
-ENTRYPOINT ["python", "main.py"]
+    CMD ["python", "/app/containers/alive.py"]
+ENTRYPOINT ["python", "/app/main.py"]
 CMD ["serve"]
