@@ -53,7 +53,8 @@ def licence(package: str) -> str:
     if package in _ELSEWHERE:
         return _ELSEWHERE[package]
     told = metadata(package)
-    text = told.get("License-Expression") or (told.get("License") or "").partition("\n")[0]
+    field = "License-Expression" if "License-Expression" in told else "License"
+    text = told[field].partition("\n")[0] if field in told else ""
     return _SPELLED.get(text, text)
 
 
