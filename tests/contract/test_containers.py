@@ -108,7 +108,7 @@ def test_a_container_is_watched_or_ends(name: str) -> None:
         assert described["healthcheck"] == {"disable": True}
         return
     assert described["restart"] == "unless-stopped"
-    assert name == "analytics" or described["healthcheck"]["test"][0] == "CMD"
+    assert described["healthcheck"]["test"][0] == "CMD"
 
 
 def test_the_health_of_postgresql_is_asked_for_over_tcp() -> None:
