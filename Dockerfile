@@ -5,12 +5,11 @@ FROM ${PYTHON_IMAGE} AS build
 WORKDIR /app
 RUN python3 -m venv /opt/venv
 COPY requirements-image.txt ./
-# What nothing here loads goes: headers, tests, and three libraries of Arrow.
+# What nothing here loads goes: headers, tests, and two libraries of Arrow.
 RUN /opt/venv/bin/pip install --no-cache-dir --only-binary :all: --require-hashes -r requirements-image.txt \
     && /opt/venv/bin/pip uninstall --yes pip setuptools \
     && find /opt/venv \( -path '*/pyarrow/include' -o -path '*/pyarrow/*flight*' \
-        -o -path '*/pyarrow/*substrait*' -o -path '*/pyarrow/*s3*' \
-        -o -path '*/pyarrow/tests' -o -path '*/numpy/tests' -o -path '*/numpy/*/tests' \) \
+        -o -path '*/pyarrow/*s3*' -o -path '*/pyarrow/tests' -o -path '*/numpy/tests' -o -path '*/numpy/*/tests' \) \
         -prune -exec rm -r {} +
 COPY . ./
 RUN rm requirements-image.txt \

@@ -104,7 +104,8 @@ def test_it_folds_unless_told_not_to(
 
 def children(process: subprocess.Popen[str]) -> str:
     """The command lines of those that it started."""
-    pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+    pids = [pid for thread in threads for pid in thread.read_text().split()]
     return " ".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
 
 
