@@ -1,5 +1,6 @@
 """python main.py keys"""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -51,7 +52,7 @@ def first(name: str, scopes: tuple[str, ...]) -> None:
 
     So what starts the service by itself can do it each time, and a key that was revoked stays so.
     """
-    secret = given_secret(click.get_text_stream("stdin").readline().strip())
+    secret = given_secret(sys.stdin.readline().strip())
     if secret is None:
         raise click.ClickException("the key must be ask_ and 32 to 200 letters, digits, - and _")
     wanted = cast(list[Scope], sorted(set(scopes)))
