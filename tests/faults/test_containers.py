@@ -80,6 +80,12 @@ def as_login(shell: Shell, login: str, password: str) -> str:
     return f"postgresql://{login}:{shell.variables[password]}@{place}/analytics"
 
 
+def open_client(shell: Shell, base: str) -> httpx.Client:
+    """Of who has the first key."""
+    key = shell.variables["FIRST_KEY"]
+    return httpx.Client(base_url=base, headers={"Authorization": f"Bearer {key}"}, timeout=20)
+
+
 def one(url: str, statement: str) -> Any:
     with closing(psycopg2.connect(url)) as conn, conn.cursor() as cur:
         cur.execute(statement)
@@ -111,12 +117,7 @@ def test_the_service_of_compose(
         (name, value.replace("postgres:5432", place)) for name, value in given.items() if value
     )
     shell.variables["REDIS_URL"] = own.endpoints.redis_url
-    with shell.serving("python main.py serve") as base:
-        client = httpx.Client(
-            base_url=base,
-            headers={"Authorization": f"Bearer {shell.variables['FIRST_KEY']}"},
-            timeout=20,
-        )
+    with shell.serving("python main.py serve") as base, open_client(shell, base) as client:
         wait_until(lambda: client.get("/readyz").status_code == 200, within_s=20)
         sent = client.post("/events", json={"event_name": "view", "user_id": "u"})
         assert sent.json() == {"accepted": 1, "duplicates": 0}
