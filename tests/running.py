@@ -41,7 +41,8 @@ def running(database_url: str, redis_url: str, **more: Any) -> Iterator[httpx.Cl
             **{**roles, **_USUAL, **more},
         )
     )
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
+    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, server_header=False)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -1,0 +1,197 @@
+"""The pages of the project: the commands that they show, and what is printed below these.
+
+`python -m tests.pages URL` asks what a newcomer asks: each curl line of the README.
+"""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = [README, *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "CHANGELOG"))]
+PAGES += sorted(DOCS.rglob("*.md"))
+BASE = "http://127.0.0.1:8000"
+
+_PART = re.compile(r"^#+ (.+)$")
+_FENCE = re.compile(r"^```(\w*)$")
+_CURL = re.compile(r"(?:(?P<given>.*) \| )?(?P<curl>curl .*?)(?: \| (?P<shown>(?:grep|head) .*))?")
+
+# What is another with every request, or with every service.
+_VARYING = {"computed_at", "request_id", "source", "salt", "digest", "erased_at"}
+_VARYING_HEADERS = {
+    "age",
+    "content-length",
+    "date",
+    "ratelimit",
+    "ratelimit-policy",
+    "server-timing",
+    "x-cache",
+    "x-request-id",
+}
+
+
+class Block(NamedTuple):
+    """A fenced block of a page, and the heading that it stands under."""
+
+    heading: str
+    language: str
+    text: str
+    first: int
+    """Its first line, from 0."""
+    end: int
+    """The line of its closing fence."""
+
+
+class Example(NamedTuple):
+    """A curl line, and the answer that stands right below it."""
+
+    asked: Block
+    answer: Block
+
+    @property
+    def heading(self) -> str:
+        return self.asked.heading
+
+
+class Curl(NamedTuple):
+    """A request, as curl's options say it."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes | None
+    shows_headers: bool
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    heading, opened = "", None
+    lines = page.read_text().splitlines()
+    for number, line in enumerate(lines):
+        if opened is None and (part := _PART.match(line)):
+            heading = part[1]
+        elif opened is None and (fence := _FENCE.match(line)):
+            opened = (fence[1], number + 1)
+        elif opened and line == "```":
+            language, first = opened
+            yield Block(heading, language, "\n".join(lines[first:number]), first, number)
+            opened = None
+    assert opened is None, f"a block of {name_of(page)} has no end"
+
+
+def examples(page: Path) -> Iterator[Example]:
+    found = list(blocks(page))
+    for block, below in zip(found, found[1:], strict=False):
+        if is_asked(block) and below.first == block.end + 2 and below.language != "sh":
+            yield Example(block, below)
+
+
+def is_asked(block: Block) -> bool:
+    return block.language == "sh" and _CURL.fullmatch(_on_one_line(block.text)) is not None
+
+
+def ask(client: httpx.Client, command: str) -> str:
+    """What it prints. What is piped into curl, and out of it, the shell itself does."""
+    found = _CURL.fullmatch(_on_one_line(command))
+    assert found, command
+    given = _piped(found["given"], b"") if found["given"] else b""
+    printed = _answered(client, parsed(found["curl"], given))
+    shown = _piped(found["shown"], printed) if found["shown"] else printed
+    return shown.decode().rstrip("\n")
+
+
+def _on_one_line(command: str) -> str:
+    return re.sub(r"\\\n\s*", "", command)
+
+
+def _piped(command: str, given: bytes) -> bytes:
+    return subprocess.run(["sh", "-c", command], input=given, capture_output=True).stdout
+
+
+def parsed(line: str, given: bytes = b"") -> Curl:
+    """Raises: AssertionError for an option that is not known here."""
+    words = iter(shlex.split(line)[1:])
+    method, url, body, shows_headers = "", "", None, False
+    headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+    for word in words:
+        if word in ("-s", "-si"):
+            shows_headers = word == "-si"
+        elif word == "-H":
+            name, _, value = next(words).partition(": ")
+            headers[name] = value
+        elif word == "-X":
+            method = next(words)
+        elif word in ("-d", "--data-binary"):
+            text = next(words)
+            body = given if text == "@-" else text.encode()
+        else:
+            assert word.startswith(BASE), f"{word} is no option that is known here"
+            url = word
+    method = method or ("GET" if body is None else "POST")
+    return Curl(method, url.removeprefix(BASE), headers, body, shows_headers)
+
+
+def _answered(client: httpx.Client, curl: Curl) -> bytes:
+    sent = client.build_request(curl.method, curl.path, headers=curl.headers, content=curl.body)
+    answer = client.send(sent)
+    if not curl.shows_headers:
+        return answer.content
+    head = [f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}".encode()]
+    head += [name + b": " + value for name, value in answer.headers.raw]
+    return b"\n".join([*head, b"", answer.content])
+
+
+def steady(text: str) -> Any:
+    """An answer without what varies."""
+    if text.startswith("HTTP/1.1 "):
+        head, _, body = text.partition("\n\n")
+        status, *headers = head.splitlines()
+        kept = [line for line in headers if line.partition(":")[0] not in _VARYING_HEADERS]
+        return status, sorted(kept), steady(body)
+    return [_without_varying(line) for line in text.splitlines()]
+
+
+def _without_varying(line: str) -> Any:
+    if not line.startswith("{"):
+        return line
+    answer = json.loads(line)
+    for part in (answer, answer.get("meta", {})):
+        for name in _VARYING & part.keys():
+            del part[name]
+    return answer
+
+
+def check(client: httpx.Client, example: Example) -> None:
+    """Raises: AssertionError."""
+    printed = ask(client, example.asked.text)
+    assert steady(printed) == steady(example.answer.text), f"{example.asked.text}\n{printed}"
+
+
+def write(page: Path, printed: dict[Block, str]) -> None:
+    """Put what was printed in the place of the answers; blocks may have moved meanwhile."""
+    lines = page.read_text().splitlines()
+    shown = {(asked.heading, asked.text): text for asked, text in printed.items()}
+    for asked, answer in reversed(list(examples(page))):
+        if text := shown.get((asked.heading, asked.text)):
+            lines[answer.first : answer.end] = text.splitlines()
+    page.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    with httpx.Client(base_url=sys.argv[1]) as newcomer:
+        asked = list(examples(README))
+        for each in asked:
+            check(newcomer, each)
+        sys.stdout.write(f"{len(asked)} answers are as the README says\n")
