@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ _FENCE = re.compile(r"^```(\w*)$")
 _CURL = re.compile(r"(?:(?P<given>.*) \| )?(?P<curl>curl .*?)(?: \| (?P<shown>(?:grep|head) .*))?")
 
 # What is another with every request, or with every service.
-_VARYING = {"computed_at", "request_id", "source", "salt", "digest", "erased_at"}
+_VARYING = {"computed_at", "request_id", "source", "erasure_id", "erased_at", "salt"}
 _VARYING_HEADERS = {
     "age",
     "content-length",
@@ -91,9 +92,15 @@ def blocks(page: Path) -> Iterator[Block]:
     assert opened is None, f"a block of {name_of(page)} has no end"
 
 
+def anchors(page: Path) -> set[str]:
+    """Of its headings, as GitHub names them."""
+    fenced = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", fenced, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def examples(page: Path) -> Iterator[Example]:
-    found = list(blocks(page))
-    for block, below in zip(found, found[1:], strict=False):
+    for block, below in pairwise(blocks(page)):
         if is_asked(block) and below.first == block.end + 2 and below.language != "sh":
             yield Example(block, below)
 

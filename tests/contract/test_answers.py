@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from tests import pages
 from tests.api.test_keys import add_key
-from tests.events import insert
+from tests.events import fold, insert
 from tests.pages import Example
 from tests.problems import assert_problem
 from tests.retaining import drop
@@ -39,11 +39,12 @@ ASKED = [
 
 
 @pytest.fixture
-def with_keys(service: httpx.Client, conn: connection) -> httpx.Client:
+def with_keys(service: httpx.Client, database_url: str, conn: connection) -> httpx.Client:
     """With the user that is erased."""
     add_key(conn, "ask_of_an_admin", "admin", name="admin")
     add_key(conn, "ask_of_a_reader", "read", name="reader")
     insert(conn, *(("u_2", name, HORIZON) for name in ("sign_up", "page_view")))
+    fold(database_url)
     return service
 
 
@@ -75,7 +76,9 @@ def with_token(history_url: str, redis_url: str) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize(
-    ("page", "heading", "found"), ASKED, ids=[f"{page.stem}: {heading}" for page, heading, _ in ASKED]
+    ("page", "heading", "found"),
+    ASKED,
+    ids=[f"{page.stem}: {heading}" for page, heading, _ in ASKED],
 )
 def test_each_curl_line_gives_the_answer_that_is_printed(
     request: pytest.FixtureRequest, page: Path, heading: str, found: list[Example]

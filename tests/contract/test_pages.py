@@ -1,27 +1,96 @@
-"""The documents are true: what they show is answered, and what there is they tell."""
+"""The pages are true: what they show can be done, and what there is they tell."""
 
 import re
+from pathlib import Path
 
 import httpx
 import pytest
 
 from config.settings import Settings, variable
 from main import COMMANDS, create_app
-from tests import readme
+from tests import pages, shown
+from tests.pages import DOCS, PAGES, README, ROOT, Block
 from tests.running import scrape
 
-TEXT = readme.README.read_text()
-DOCS = readme.README.parent / "docs"
+TEXT = README.read_text()
 SETTINGS = (DOCS / "settings.md").read_text()
 METRICS = (DOCS / "metrics.md").read_text()
 
+# All their commands are run, as these make sure.
+RUN_BY = {
+    "docs/adopt.md": "tests/commands/test_adopt.py::test_the_walk_through_is_true",
+    "docs/operations.md": "tests/faults/test_operations.py::"
+    "test_every_command_is_run_by_a_test_here",
+}
+BLOCKS = [(page, block) for page in PAGES for block in pages.blocks(page) if block.language == "sh"]
+LINKS = [
+    (page, link)
+    for page in PAGES
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    if not link.startswith(("http://", "https://"))
+]
 
-def test_the_curl_lines_give_the_answers_that_are_printed(history: httpx.Client) -> None:
-    assert readme.check(history) == 6
+
+@pytest.mark.parametrize(
+    ("page", "block"), BLOCKS, ids=[f"{page.stem}:{block.first}" for page, block in BLOCKS]
+)
+def test_each_command_is_checked(page: Path, block: Block) -> None:
+    if test := RUN_BY.get(pages.name_of(page)):
+        assert shown.is_a_test(test)
+    elif pages.is_asked(block):
+        assert block in [example.asked for example in pages.examples(page)], "show its answer"
+    else:
+        faults = [wrong for command in shown.commands(block) if (wrong := shown.fault(command))]
+        assert faults == []
 
 
-def test_what_is_sent_is_stored(service: httpx.Client) -> None:
-    readme.send(service)
+@pytest.mark.parametrize(
+    "command",
+    [
+        "make nothing",
+        "make bench NOTHING=1",
+        "python main.py nothing",
+        "python main.py load",
+        "python main.py load events.csv --nothing",
+        "python main.py keys create NAME --scope everything",
+        "python -m tests.nothing",
+        "export ANALYTICS_NOTHING=1",
+        "zcat tests/nothing.gz | python main.py load -",
+        "docker compose up nothing",
+        "cp nothing .env",
+        "rm -rf data",
+    ],
+)
+def test_a_command_that_is_wrong_is_found(command: str) -> None:
+    assert shown.fault(command)
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS, ids=[f"{p.stem}: {link}" for p, link in LINKS])
+def test_each_link_leads_somewhere(page: Path, link: str) -> None:
+    path, _, anchor = link.partition("#")
+    target = (page.parent / path).resolve() if path else page
+    assert target.exists(), f"{pages.name_of(page)} has a link to {path}"
+    if anchor:
+        assert anchor in pages.anchors(target), f"{pages.name_of(target)} has no #{anchor}"
+
+
+def test_the_readme_is_short() -> None:
+    assert len(TEXT.splitlines()) < 250
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_each_page_is_listed_in_the_readme(page: Path) -> None:
+    assert f"](docs/{page.name})" in TEXT
+
+
+@pytest.mark.parametrize(
+    "page", sorted((DOCS / "decisions").glob("0*.md")), ids=lambda page: page.stem
+)
+def test_each_decision_is_listed(page: Path) -> None:
+    title = page.read_text().splitlines()[0]
+    listed = (DOCS / "decisions" / "README.md").read_text()
+    number, told = title.removeprefix("# ").split(": ", 1)
+    assert f"| [{number}]({page.name}) | {told} |" in listed
 
 
 @pytest.mark.parametrize("field", Settings.model_fields)
@@ -35,8 +104,9 @@ def test_each_setting_is_told_with_its_default(field: str) -> None:
         assert f"| `{default}` |" in rows[0]
 
 
-def test_no_setting_is_told_that_is_none() -> None:
-    told = set(re.findall(r"`(ANALYTICS_[A-Z_]+[A-Z])`", TEXT + SETTINGS))
+@pytest.mark.parametrize("page", PAGES, ids=pages.name_of)
+def test_no_setting_is_told_that_is_none(page: Path) -> None:
+    told = set(re.findall(r"\b(ANALYTICS_[A-Z_]+[A-Z])\b", page.read_text()))
     assert told <= {variable(field) for field in Settings.model_fields}
 
 
@@ -52,13 +122,12 @@ def test_each_command_is_told(command: str) -> None:
 
 
 def test_each_metric_is_told_and_no_other(history: httpx.Client) -> None:
-    shown = set(re.findall(r"^# TYPE (\w+) ", scrape(history), re.MULTILINE))
-    ours = {name for name in shown if name.startswith(("analytics_", "http_"))}
+    there = set(re.findall(r"^# TYPE (\w+) ", scrape(history), re.MULTILINE))
+    ours = {name for name in there if name.startswith(("analytics_", "http_"))}
     assert set(re.findall(r"`((?:analytics|http)_\w+)`", METRICS)) == ours
 
 
 @pytest.mark.parametrize("target", ["run", "test"])
 def test_the_two_commands_are_targets_of_make(target: str) -> None:
-    makefile = (readme.README.parent / "Makefile").read_text()
-    assert f"\n{target}:" in makefile
+    assert f"\n{target}:" in (ROOT / "Makefile").read_text()
     assert f"make {target}" in TEXT

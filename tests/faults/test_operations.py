@@ -1,5 +1,6 @@
 """What docs/operations.md tells to do, done: each of its commands, on real servers."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -242,3 +243,32 @@ def test_read_replica(shell: Shell, url: str) -> None:
             moment = asked(base)["computed_at"]
             wait_until(lambda: asked(base)["computed_at"] > moment, within_s=10)
         assert "behind" in shell.run(behind)
+
+
+def test_erasing_users(shell: Shell, url: str) -> None:
+    erase, suppress = BLOCKS["Erasing users"]
+    before = counted(url)
+    receipts = [json.loads(line) for line in shell.run(erase).splitlines()]
+    assert [receipt["events"] for receipt in receipts] == [before["u1"], before["u2"]]
+    told = shell.run(suppress)
+    assert "1 users are suppressed" in told
+    assert "Of 1 users 1 were suppressed, and are not any more." in told
+    assert counted(url) == {user: before[user] for user in before if user not in ("u1", "u2", "u3")}
+    answers(url)
+
+
+def test_old_events(shell: Shell, url: str) -> None:
+    (retain,) = BLOCKS["Old events"]
+    with connected(url) as conn:
+        insert(conn, ("old", "view", NOW - timedelta(days=500)))
+    shell.variables["ANALYTICS_REQUEST_TIMEOUT_S"] = "1"
+    assert "Dropped 1 events of before" in shell.run(retain)
+    assert "old" not in counted(url)
+    answers(url)
+
+
+def counted(url: str) -> dict[str, int]:
+    """The events of each user."""
+    with connected(url) as conn, conn.cursor() as cur:
+        cur.execute("select user_id, count(*) from events group by 1")
+        return dict(cur.fetchall())
