@@ -152,6 +152,14 @@ class Forbidden(AnalyticsError):
         self.headers = {"WWW-Authenticate": challenge}
 
 
+class StrangeName(AnalyticsError):
+    """Without keys only 127.0.0.1 and localhost are answered; ask these, or create a key."""
+
+    status = 403
+    kind = "forbidden"
+    title = "Forbidden"
+
+
 class TooManyRequests(AnalyticsError):
     """The key has used up its requests for now."""
 

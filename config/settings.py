@@ -1,8 +1,6 @@
 """What can be set from outside. Nowhere else is the environment read."""
 
 import os
-from contextlib import suppress
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -10,7 +8,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from utils.places import default_data_dir
+from utils.places import default_data_dir, is_loopback
 from utils.zones import zone, zone_names
 
 ENV_PREFIX = "ANALYTICS_"
@@ -166,9 +164,7 @@ class Settings(BaseSettings):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can ask."""
-        with suppress(ValueError):
-            return self.host == "localhost" or ip_address(self.host).is_loopback
-        return False
+        return is_loopback(self.host)
 
     @property
     def origins(self) -> list[str]:

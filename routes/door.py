@@ -10,7 +10,7 @@ from common.metrics import requests
 from routes import analytics, events, health, metrics, users
 from routes.errors import Problem, add_error_handlers
 from routes.hot_path import HotPath
-from routes.middleware import HeadAsGet, ReadableUrl, RequestContext
+from routes.middleware import HeadAsGet, OwnName, ReadableUrl, RequestContext
 
 _CORS: dict[str, Any] = {
     "allow_methods": ["GET", "HEAD", "POST"],
@@ -49,7 +49,7 @@ def open_door(app: FastAPI, origins: list[str]) -> None:
         app.include_router(room.router)
     _count_failures_from_zero()
     add_error_handlers(app)
-    for middleware in (HotPath, HeadAsGet, ReadableUrl):  # the last is outermost
+    for middleware in (HotPath, HeadAsGet, ReadableUrl, OwnName):  # the last is outermost
         app.add_middleware(middleware)
     if origins:
         app.add_middleware(CORSMiddleware, allow_origins=origins, **_CORS)

@@ -7,16 +7,17 @@ import traceback
 from pathlib import Path
 from secrets import token_hex
 from typing import cast
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from opentelemetry.trace import Span
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from common.errors import AnalyticsError, Fault, InvalidParameter
+from common.errors import AnalyticsError, Fault, InvalidParameter, StrangeName
 from common.metrics import IN_FLIGHT, request_seconds, requests
 from config.logging import request_id
 from routes.errors import analytics_problem
 from services.hang_up import ClientGone
+from utils.places import is_loopback
 from utils.tracing import finish_server_span, server_span
 
 log = logging.getLogger("analytics.access")
@@ -119,6 +120,20 @@ class ReadableUrl:
         await analytics_problem(error)(scope, receive, send)
 
 
+class OwnName:
+    """As long as no key is needed, answers only who asks this machine by a name of its own.
+
+    A page of anybody could else have its name lead here, and have a visitor's browser ask.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = scope["type"] == "http" and _is_open(scope) and not _is_asked_by_own_name(scope)
+        await (analytics_problem(StrangeName()) if refused else self._app)(scope, receive, send)
+
+
 class HeadAsGet:
     """Answers HEAD as GET is answered, without the body."""
 
@@ -139,6 +154,18 @@ class HeadAsGet:
         inner = {**scope, "method": "GET"}
         await self._app(inner, receive, without_body)
         _share_route(inner, scope)
+
+
+def _is_open(scope: Scope) -> bool:
+    return bool(scope["app"].state.resources.keys.is_open)
+
+
+def _is_asked_by_own_name(scope: Scope) -> bool:
+    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    try:
+        return all(is_loopback(urlsplit(f"//{host}").hostname or "") for host in hosts)
+    except ValueError:
+        return False
 
 
 def _share_route(inner: Scope, outer: Scope) -> None:

@@ -1,6 +1,8 @@
-"""Where things lie on a machine."""
+"""Where things lie on a machine, and what it calls itself."""
 
 import os
+from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 APP = "analytics-service"
@@ -14,3 +16,10 @@ def default_data_dir() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib") / APP
     return Path.home() / ".local" / "share" / APP
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this name or address always means the machine itself."""
+    with suppress(ValueError):
+        return host == "localhost" or ip_address(host).is_loopback
+    return False

@@ -26,6 +26,9 @@ _POSTGRES = {
     "max_wal_size": "2GB",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # Statements and the details of errors hold what users did.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
 }
 _VALKEY = """
 bind 127.0.0.1

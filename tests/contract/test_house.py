@@ -13,6 +13,8 @@ FENCES = {
     "redis": {"services"},
     "psycopg2": {"config/database.py", "repo", "common/decorators.py", "utils/postgres.py"},
 }
+# The service asks no address but those of its servers, which have libraries of their own.
+FETCHING = {"aiohttp", "httpx", "requests", "urllib3", "urllib.request", "http.client"}
 ROOMS = sorted(
     path.relative_to(ROOT)
     for floor in FLOORS
@@ -50,6 +52,11 @@ def test_libraries_stay_behind_their_fences(room: Path) -> None:
         for place in [FENCES[floor(name)]] if floor(name) in FENCES else []:
             inside = {room.as_posix(), *(parent.as_posix() for parent in room.parents)}
             assert inside & place, f"{room} imports {name}, which belongs to {sorted(place)}"
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=str)
+def test_nothing_fetches_addresses(room: Path) -> None:
+    assert not FETCHING & set(imported(room)), f"{room} must not ask what it was sent"
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=str)

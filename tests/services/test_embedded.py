@@ -140,6 +140,18 @@ def test_passwords_are_needed_and_hidden(folder: Path) -> None:
             wrong.ping()
 
 
+def test_what_users_did_is_not_logged(folder: Path) -> None:
+    with embedded_servers(folder) as endpoints, psycopg2.connect(endpoints.database_url) as conn:
+        with pytest.raises(psycopg2.errors.CheckViolation):
+            conn.cursor().execute(
+                "create table events (user_id text check (user_id <> 'canary'));"
+                "insert into events values ('canary')"
+            )
+    told = "".join(file.read_text() for file in folder.glob("*.log"))
+    assert "violates check constraint" in told
+    assert "canary" not in told
+
+
 def test_data_outlives_a_stop(folder: Path) -> None:
     with embedded_servers(folder) as endpoints:
         query(endpoints, "create table kept as select 42 as x")
