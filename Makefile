@@ -5,7 +5,7 @@ EVENTS ?= 10000000
 MINUTES ?= 15
 BENCH_DIR ?= build/bench-$(EVENTS)
 
-.PHONY: help install run test test-rules test-dashboards test-faults test-long dashboards pictures bench lint format requirements licences sbom clean
+.PHONY: help install run test test-rules test-dashboards test-faults test-long dashboards pictures bench lint format requirements licences sbom pages clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,9 @@ pictures: install  ## draw docs/pictures/*.png anew, of a service at work; 6 min
 
 bench: install .venv/installed-bench  ## this service beside others, over EVENTS events kept in BENCH_DIR; needs wrk
 	$(BIN)/python -m tests.benchmarks --events $(EVENTS) --folder $(BENCH_DIR) $(BENCH_OPTIONS)
+
+pages: install  ## write the answers that the pages show anew, from a running service
+	TEST_WRITE_PAGES=1 $(BIN)/python -m pytest -q -p no:randomly tests/contract/test_answers.py
 
 lint: install  ## ruff and mypy --strict, tests included; known weaknesses of packages, where they can be asked for
 	$(BIN)/ruff check .

@@ -135,9 +135,17 @@ class Ranged(Question):
         if self.end is not None and self.start is None:
             raise refuse("start", "must be given together with end")
         asked = self.range(datetime.now(UTC))
-        if asked.start >= asked.end:
+        if asked.start >= asked.end and not self._is_left_out:
             raise refuse("start", "must be before end, which is the end of today unless given")
         return self
+
+    @property
+    def _is_left_out(self) -> bool:
+        """Whether it is about whole days that the zone has not: they are there, and empty."""
+        start, end = self.start, self.end
+        if isinstance(start, datetime) or isinstance(end, datetime):
+            return False
+        return start is not None and end is not None and start < end
 
 
 class Counting(Ranged):

@@ -111,8 +111,10 @@ def add_months(day: date, months: int) -> date:
 
 
 def days_of(asked: Range, tz: ZoneInfo) -> list[date]:
-    """The days of the zone that the range touches."""
+    """The days of the zone that the range touches; an empty one is made of days left out there."""
     day, last = local_day(asked.start, tz), local_day(asked.end - timedelta.resolution, tz)
+    if last < day:
+        day, last = last + timedelta(days=1), day - timedelta(days=1)
     return [day + timedelta(days=n) for n in range((last - day).days + 1)]
 
 

@@ -10,6 +10,7 @@ from psycopg2.extensions import connection
 
 from tests.api.asking import ask
 from tests.events import insert
+from tests.problems import assert_problem
 
 NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -146,3 +147,23 @@ def test_compared_rows_tell_the_range_before_in_headers(
     assert response.text.splitlines() == ["events,users", "0,0"]
     assert response.headers["x-previous-events"] == "3"
     assert response.headers["x-previous-users"] == "1"
+
+
+def test_a_day_that_the_zone_left_out_is_an_empty_bucket(
+    service: httpx.Client, conn: connection
+) -> None:
+    """By itself as well. The event is of the moment before the day after."""
+    insert(conn, ("u", "view", datetime(2011, 12, 30, 9, 59, tzinfo=UTC)))
+    never = {"start": "2011-12-30", "end": "2011-12-31", "tz": "Pacific/Apia"}
+    moment = "2011-12-31T00:00:00+14:00"
+    bucket = {"start": moment, "end": moment, "events": 0, "users": 0, "partial": False}
+    answer = ask(service, "event-counts", **never, interval="day", compare="previous")
+    assert answer["data"]["series"] == [bucket]
+    assert (answer["data"]["events"], answer["data"]["previous"]["events"]) == (0, 0)
+    assert ask(service, "top-events", **never)["data"]["rows"] == []
+    assert ask(service, "users/u/events", **never)["data"] == []
+    (day,) = ask(service, "active-users", **never)["data"]["series"]
+    assert (day["date"], day["dau"], day["wau"]) == ("2011-12-30", 0, 1)
+    assert ask(service, "event-counts", **never, explain="true")["data"]["rows"] == 0
+    in_utc = service.get("/analytics/event-counts", params={**never, "end": "2011-12-30"})
+    assert_problem(in_utc, 422, "invalid-parameter", "start")

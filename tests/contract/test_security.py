@@ -24,7 +24,7 @@ RISKS = [
 ]
 
 
-@pytest.mark.parametrize(("number", "risk"), enumerate(RISKS, 1))
+@pytest.mark.parametrize(("number", "risk"), list(enumerate(RISKS, 1)))
 def test_each_risk_is_told_with_its_proof(number: int, risk: str) -> None:
     parts = re.split(r"^#+ ", TEXT, flags=re.MULTILINE)
     (part,) = [part for part in parts if part.startswith(f"API{number}: {risk}\n")]

@@ -46,8 +46,6 @@ EDGES = [
     "2025-12-31T18:15:00+00:00",  # Kathmandu, New Year
     "2025-12-31T00:00:00+00:00",
 ]
-# By itself this day is no range there, and refused.
-NEVER_IN_APIA = (date(2011, 12, 30), date(2011, 12, 31))
 NAMES = ["view", "buy", "Öl", "a%b_c\\"]
 USERS = ["", "u1", "u2", "u3", "a/b", "ü"]
 
@@ -74,9 +72,9 @@ def ranges_at(moments: st.SearchStrategy[datetime]) -> st.SearchStrategy[tuple[d
     days = moments.map(lambda moment: moment.date())
     return st.one_of(
         st.tuples(moments, lengths).map(lambda pair: (pair[0], pair[0] + pair[1])),
-        st.tuples(days, st.integers(1, 70))
-        .map(lambda pair: (pair[0], pair[0] + timedelta(days=pair[1])))
-        .filter(lambda pair: pair != NEVER_IN_APIA),
+        st.tuples(days, st.integers(1, 70)).map(
+            lambda pair: (pair[0], pair[0] + timedelta(days=pair[1]))
+        ),
     )
 
 
@@ -266,6 +264,8 @@ def test_active_users_agree(
     start, end = question.range(answer.meta.computed_at)
     edges = (start, end - timedelta.resolution)
     shown = {oracle.label(moment, "day", question.tz) for moment in edges}
+    if start == end:
+        shown = {asked[0]}  # Apia's day that never was, by itself
     dates = [point.date for point in answer.data.series]
     assert (dates[0], dates[-1]) == (min(shown), max(shown))
     assert dates == [dates[0] + timedelta(days=n) for n in range(len(dates))]

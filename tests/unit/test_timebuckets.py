@@ -167,6 +167,13 @@ def test_days_of_a_range_are_those_it_touches(start: datetime, length: timedelta
     assert day_start(days[-1] + timedelta(days=1), zone(tz)) >= start + length
 
 
+def test_a_day_that_was_left_out_is_empty_and_there() -> None:
+    never = Range(utc("2011-12-30T10:00"), utc("2011-12-30T10:00"))
+    assert days_of(never, zone("Pacific/Apia")) == [date(2011, 12, 30)]
+    assert buckets(never, "day", zone("Pacific/Apia")) == [never]
+    assert days_of(Range(utc("2025-01-01T00:00"), utc("2025-01-01T00:00")), zone("UTC")) == []
+
+
 @pytest.mark.parametrize("interval", INTERVALS)
 def test_never_more_buckets_than_the_limit(interval: Interval) -> None:
     start = utc("2000-01-01T00:00")
