@@ -85,13 +85,13 @@ def _compose(words: list[str]) -> str | None:
     _, _, subcommand, *rest = [word for word in words if not word.startswith("-")]
     services = yaml.safe_load(file.read_text())["services"]
     named = rest[:1] if subcommand in ("exec", "run") else rest
-    unknown = set(named) - set(services)
+    unknown = {name.partition("=")[0] for name in named} - set(services)
     return f"docker-compose.yml has no {sorted(unknown)}" if unknown else None
 
 
 def _files(words: list[str]) -> str | None:
-    """The first is there; a name without a folder is one of the reader's."""
-    missing = [word for word in words[1:2] if "/" in word and not (ROOT / word).exists()]
+    """All are there; a name without a folder is one of the reader's."""
+    missing = [word for word in words if "/" in word and not [*ROOT.glob(word)]]
     return f"there is no {missing[0]}" if missing else None
 
 
@@ -116,5 +116,6 @@ _CHECKS: dict[str, Callable[[list[str]], str | None]] = {
     "docker compose": _compose,
     "cp": _copied,
     "export": _exported,
+    "promtool": _files,
     "zcat": _files,
 }
