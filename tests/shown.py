@@ -117,5 +117,6 @@ _CHECKS: dict[str, Callable[[list[str]], str | None]] = {
     "cp": _copied,
     "export": _exported,
     "promtool": _files,
+    "sh": _files,
     "zcat": _files,
 }
