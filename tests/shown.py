@@ -4,37 +4,55 @@ import ast
 import importlib.util
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from typing import Any, cast
 
 import click
 import yaml
 
 from config.settings import Settings, variable
-from main import cli
-from tests.pages import ROOT, Block
+from main import cli, create_app
+from tests.pages import ROOT, Block, parsed
 
 _MAKEFILE = (ROOT / "Makefile").read_text()
 _ASSIGNED = re.compile(r"([A-Z_]+)=.*")
 
 
-def commands(block: Block) -> Iterator[str]:
-    """Its lines, without comments; what goes on in the next line is one."""
-    text = re.sub(r"\\\n\s*", "", block.text)
-    for line in text.splitlines():
-        if command := re.sub(r"(^|\s+)# .*$", "", line):
-            yield command
+def faults(block: Block) -> Iterator[str]:
+    """What is wrong with its commands: one of a kind that nobody checks is wrong as well."""
+    aliases: dict[str, list[str]] = {}
+    for line in re.sub(r"\\\n\s*", "", block.text).splitlines():
+        for words in _commands(re.sub(r"(^|\s+)# .*$", "", line)):
+            if words[0] == "alias":
+                name, _, meaning = words[1].partition("=")
+                aliases[name] = shlex.split(meaning)
+            elif wrong := _fault([*aliases.get(words[0], words[:1]), *words[1:]]):
+                yield f"`{shlex.join(words)}`: {wrong}"
 
 
-def fault(command: str) -> str | None:
-    """What is wrong with it, if anything is: a kind of command that nobody checks, too."""
-    for part in command.split(" | "):
-        words = shlex.split(part)
-        checks = (check for start, check in _CHECKS.items() if part.startswith(f"{start} "))
-        if (check := next(checks, None)) is None:
-            return f"nobody checks `{part}`: run it in a test, or teach tests/shown.py to check it"
-        if wrong := check(words):
-            return f"`{part}`: {wrong}"
-    return None
+def _commands(line: str) -> Iterator[list[str]]:
+    """Those of a line, without what they read and write."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words: list[str] = []
+    for word in lexer:
+        if word in ("|", "&&", ";"):
+            yield words
+            words = []
+        elif word in ("<", ">", ">>"):
+            next(lexer)
+        else:
+            words.append(word)
+    if words:
+        yield words
+
+
+def _fault(words: list[str]) -> str | None:
+    for start, check in _CHECKS.items():
+        if words[: start.count(" ") + 1] == start.split():
+            return check(words)
+    return "nobody checks this: run it in a test, or teach tests/shown.py to check it"
 
 
 def is_a_test(name: str) -> bool:
@@ -78,15 +96,58 @@ def _main(words: list[str]) -> str | None:
 
 
 def _compose(words: list[str]) -> str | None:
-    """What stands after the subcommand and is no option is a service."""
+    """Services are those of the file, and what is run in ours is a command of it."""
     file = ROOT / "docker-compose.yml"
     if not file.exists():
         return "there is no docker-compose.yml"
-    _, _, subcommand, *rest = [word for word in words if not word.startswith("-")]
-    services = yaml.safe_load(file.read_text())["services"]
-    named = rest[:1] if subcommand in ("exec", "run") else rest
-    unknown = {name.partition("=")[0] for name in named} - set(services)
-    return f"docker-compose.yml has no {sorted(unknown)}" if unknown else None
+    subcommand, *rest = _without_options(words[2:])
+    named, inner = (rest[:1], rest[1:]) if subcommand in ("exec", "run") else (rest, [])
+    unknown = {name.partition("=")[0] for name in named} - set(_services(file.read_text()))
+    if unknown:
+        return f"docker-compose.yml has no {sorted(unknown)}"
+    if inner[:2] == ["python", "/app/main.py"] or (subcommand == "run" and inner):
+        return _main(["python", "main.py", *inner[2 if inner[0] == "python" else 0 :]])
+    return None
+
+
+def _services(text: str) -> Iterable[str]:
+    return cast(dict[str, Any], yaml.safe_load(text)["services"])
+
+
+def _without_options(words: list[str]) -> list[str]:
+    """Up to what is run in a container, whose options stay; `--scale` names services."""
+    given, found = iter(words), list[str]()
+    for word in given:
+        if word in ("--workdir", "--volume", "--env", "--file"):
+            next(given)
+        elif not word.startswith("-"):
+            found.append(word)
+            if len(found) == 2 and found[0] in ("exec", "run"):
+                return [*found, *given]
+    return found
+
+
+def _docker(words: list[str]) -> str | None:
+    """Built of the Dockerfile; variables that are passed on are settings."""
+    if not (ROOT / "Dockerfile").exists():
+        return "there is no Dockerfile"
+    return _exported(["", *(name for option, name in pairwise(words) if option == "--env")])
+
+
+def _curl(words: list[str]) -> str | None:
+    """One whose answer nobody compares: there is such a path at least."""
+    path = parsed(shlex.join(words)).path.partition("?")[0]
+    return None if path in create_app(Settings()).openapi()["paths"] else f"there is no {path}"
+
+
+def _sourced(words: list[str]) -> str | None:
+    """What the reader has made of its example."""
+    there = (ROOT / f"{words[1]}.example").exists()
+    return None if there else f"there is no {words[1]}.example"
+
+
+def _nothing(words: list[str]) -> None:
+    """Nothing of ours is in it."""
 
 
 def _files(words: list[str]) -> str | None:
@@ -114,6 +175,11 @@ _CHECKS: dict[str, Callable[[list[str]], str | None]] = {
     "python main.py": _main,
     "python -m": _module,
     "docker compose": _compose,
+    "docker build": _docker,
+    "docker run": _docker,
+    "curl": _curl,
+    ".": _sourced,
+    "git pull": _nothing,
     "cp": _copied,
     "export": _exported,
     "promtool": _files,
