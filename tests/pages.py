@@ -187,11 +187,12 @@ def check(client: httpx.Client, example: Example) -> None:
 
 
 def write(page: Path, printed: dict[Block, str]) -> None:
-    """Put what was printed in the place of the answers; blocks may have moved meanwhile."""
+    """Put what was printed in the place of answers that are others now; blocks may have moved."""
     lines = page.read_text().splitlines()
     shown = {(asked.heading, asked.text): text for asked, text in printed.items()}
     for asked, answer in reversed(list(examples(page))):
-        if text := shown.get((asked.heading, asked.text)):
+        text = shown.get((asked.heading, asked.text))
+        if text is not None and steady(text) != steady(answer.text):
             lines[answer.first : answer.end] = text.splitlines()
     page.write_text("\n".join(lines) + "\n")
 
