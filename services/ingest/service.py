@@ -1,5 +1,6 @@
 """From what a request sends to events that are stored: all of them or none, and then the answer."""
 
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,13 +19,16 @@ from config.database import (
 )
 from repo.ingest import Event, EventsExpired, EventsRefused, SentEventsRepo, as_rows
 from services.cache_service import CacheFailed, CacheService, Found, Limits, refuse_over_limit
-from services.ingest.body import Bodies, Sent, inflated
+from services.ingest.body import Bodies, Form, Sent, inflated
 from services.ingest.sent import EVENT, Faults, read_events
 from utils.tracing import span
 
 _MOST_ASKED = 10  # of what PostgreSQL refuses it tells one event at a time
 _BUSY = "Too many batches at once; nothing was stored, try again shortly."
 _UNKNOWN = "send them again: what has an event_id counts once, whether it is stored or not."
+
+# Threads that read at the same time are no faster, and the event loop waits for all of them.
+_reading = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +99,7 @@ class IngestService:
 def _store(sent: Sent, body: bytes, connection: Connection) -> Stored:
     """Runs in a thread: all but the waiting is work."""
     with span("read events"):
-        events = read_events(inflated(body, sent.coding), sent.form, datetime.now(UTC))
-        rows = as_rows(events)
+        events, rows = _read(inflated(body, sent.coding), sent.form)
     if not events:
         return Stored(0, 0)
     repo = SentEventsRepo(connection)
@@ -107,6 +110,13 @@ def _store(sent: Sent, body: bytes, connection: Connection) -> Stored:
     except EventsRefused:
         raise _refusal(repo, events) from None
     return Stored(accepted, len(events) - accepted - refused, refused)
+
+
+def _read(text: bytes, form: Form) -> tuple[list[Event], list[str]]:
+    now = datetime.now(UTC)
+    with _reading:
+        events = read_events(text, form, now)
+        return events, as_rows(events)
 
 
 def _expired(error: EventsExpired, events: int) -> InvalidEvents:

@@ -13,6 +13,7 @@ from psycopg2.extensions import connection
 
 from config.database import Database, get_connection
 from repo.ingest import Event, Inserted, SentEventsRepo, as_rows
+from services.ingest import service as ingest_service
 from tests.api.sending import ndjson, send, stored
 from tests.events import insert
 from tests.given import ID, event
@@ -185,6 +186,28 @@ def test_events_wait_in_a_queue_of_their_own(
         assert service.get("/analytics/event-counts").status_code == 200
         execute(other, "commit")
         assert first.result(10).json() == {"accepted": 1, "duplicates": 0}
+
+
+def test_bodies_are_read_one_after_another(
+    service: httpx.Client, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever else is reading would come to the barrier meanwhile."""
+    together = threading.Barrier(2)
+    read: list[str] = []
+
+    def as_rows_slowly(events: list[Event]) -> list[str]:
+        try:
+            together.wait(0.2)
+            read.append("with another one")
+        except threading.BrokenBarrierError:
+            read.append("alone")
+            together.reset()
+        return as_rows(events)
+
+    monkeypatch.setattr(ingest_service, "as_rows", as_rows_slowly)
+    sent = [threads.submit(send, service, ndjson(event(n))) for n in range(3)]
+    assert [sender.result().json()["accepted"] for sender in sent] == [1, 1, 1]
+    assert read == ["alone"] * 3
 
 
 def test_what_takes_too_long_is_given_up_on_the_server_too(
