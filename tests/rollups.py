@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
+import pytest
 from psycopg2.extensions import connection
 
 from common.questions import ActiveUsers, Counting, EventCounts, TopEvents
@@ -13,8 +14,10 @@ from config.database import Cursor, Database, get_connection
 from repo import answering
 from repo.events import _source
 from repo.raw import Raw
+from repo.rollups import memory, reader, seal
 from repo.rollups.rolled import Rolled
 from repo.sources import Source
+from utils.slots import HOUR
 
 ANSWERS: dict[type[Counting], Any] = {
     EventCounts: answering.event_counts,
@@ -65,6 +68,15 @@ def asking(url: str) -> Iterator[Asker]:
         yield Asker(database)
     finally:
         database.close()
+
+
+@contextmanager
+def hours_kept(days: int) -> Iterator[None]:
+    """Hours are sealed for so many days and not for 100, which takes as much longer."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (memory, reader, seal):
+            patch.setattr(module, "HOURS_KEPT", days * 24 * HOUR)
+        yield
 
 
 @contextmanager

@@ -7,6 +7,11 @@ from pyroaring import BitMap
 _NOBODY = BitMap()
 
 
+def largest(users: int) -> int:
+    """How many bytes a set takes at most, of so many users that there are."""
+    return min(2 * users, users // 8 + 8192)
+
+
 def joined(sets: Iterable[BitMap]) -> BitMap:
     return BitMap.union(_NOBODY, *sets)
 

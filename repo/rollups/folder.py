@@ -208,7 +208,8 @@ class Folder:
             elif progress.is_current and progress.first_slot is not None:
                 self._mark(cur, progress, progress.first_slot)
         # Only now: what a step that fails was to do is left to the next.
-        self._marked = slot_of(progress.until) if progress.is_current else self._marked
+        if progress.is_current and progress.first_slot is not None:
+            self._marked = slot_of(progress.until)
         self._due[generation] = self._due.get(generation, [])[len(spans) :]
         return Step(events, len(spans), not is_done)
 

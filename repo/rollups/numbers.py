@@ -12,18 +12,22 @@ from common.questions import ActiveUsers
 from config.database import Cursor
 from repo.rollups.memory import Memory
 from repo.rollups.rolled import KNOWN, Known, Rolled
-from repo.rollups.state import State
+from repo.rollups.state import State, read_users
 from repo.rollups.unions import Unions
 from repo.sources import Count
 from repo.statements import statements
+from utils.bitmaps import largest
 from utils.slots import slot_start
 from utils.timebuckets import Range, day_start, local_day
 from utils.zones import zone, zone_names
 
 SQL = statements("numbers")
 
-_AT_ONCE = 31
-"""Days of one transaction, unless there are very many names."""
+_LEAST, _MOST = 31, 366
+"""Days that are counted together: more where sets of users can only be small, and fewer where
+there are very many names."""
+_BYTES = 32 * 2**20
+"""What all sets of the days may take, where they are more than the least."""
 _ROWS_AT_ONCE = 200_000
 _REACH = 30
 """Days that the users of one day count in."""
@@ -76,16 +80,18 @@ def _mark(cur: cursor, tz: ZoneInfo, days: Sequence[date]) -> None:
 def count_due(cur: Cursor, state: State) -> int:
     """Count some of the days that are due; tell how many."""
     cur.as_of = max(cur.as_of, state.folded.end)  # as questions do: clocks may be put back
-    cur.execute(SQL["numbers_take"], {"most": _most(state)})
+    cur.execute(SQL["numbers_take"], {"most": _most(cur, state)})
     due = [(zone, day) for zone, day in cur]
     if due:
         _count(cur, state, due[0][0], sorted(day for _, day in due), KNOWN)
     return len(due)
 
 
-def _most(state: State) -> int:
+def _most(cur: cursor, state: State) -> int:
     """Days at a time."""
-    return max(1, min(_AT_ONCE, _ROWS_AT_ONCE // (state.names + 1)))
+    names = state.names + 1
+    fitting = _BYTES // (names * largest(read_users(cur)) or 1)
+    return max(1, min(max(_LEAST, fitting), _MOST, _ROWS_AT_ONCE // names))
 
 
 def counted_in(cur: cursor, slots: Iterable[int]) -> dict[str, list[date]]:
@@ -111,8 +117,9 @@ def recount(cur: Cursor, state: State, days: Mapping[str, list[date]]) -> None:
     """Count these days of zones anew, within a transaction that may yet fail."""
     cur.as_of = max(cur.as_of, state.folded.end)
     known = Known(Memory(), Unions())  # nobody else must learn what is not committed
+    most = _most(cur, state)
     for name, of_zone in days.items():
-        for part in _parts(of_zone, _most(state)):
+        for part in _parts(of_zone, most):
             cur.execute(SQL["numbers_done"], {"zone": name, "days": part})
             _count(cur, state, name, part, known)
 
@@ -134,17 +141,20 @@ def _parts(days: list[date], most: int) -> Iterator[list[date]]:
 
 
 def _count(cur: Cursor, state: State, zone: str, due: list[date], known: Known) -> None:
-    question = ActiveUsers(start=due[0], end=due[-1] + _DAY, tz=zone, window=_REACH - 1)
+    question = ActiveUsers(start=due[0], end=due[-1] + _DAY, tz=zone)
     source = Rolled(cur, question, state, guarded=False, known=known)
     ranges = [Range(*(day_start(edge, question.zone) for edge in (day, day + _DAY))) for day in due]
     by_name = source.by_name([asked.until(cur.as_of) for asked in ranges])
     _write_events(cur, zone, list(zip(due, by_name, strict=True)))
-    windows = _windows(source, question, due, cur.as_of)
-    for day, asked, found, active in zip(due, ranges, by_name, windows, strict=True):
-        edges = {"starts_at": asked.start, "ends_at": asked.end}
-        events = sum(count.events for _, count in found)
-        shared = {"zone": zone, "day": day, "counted_at": cur.as_of}
-        cur.execute(SQL["numbers_users"], {**shared, **edges, "events": events, **active})
+    given = {
+        "zone": zone,
+        "days": due,
+        "starts": [asked.start for asked in ranges],
+        "ends": [asked.end for asked in ranges],
+        "events": [sum(count.events for _, count in found) for found in by_name],
+        "counted_at": cur.as_of,
+    }
+    cur.execute(SQL["numbers_users"], {**given, **_windows(source, question.zone, due, cur.as_of)})
 
 
 def _write_events(
@@ -158,18 +168,18 @@ def _write_events(
 
 
 def _windows(
-    source: Rolled, question: ActiveUsers, due: Sequence[date], as_of: datetime
-) -> Iterator[dict[str, int]]:
-    """dau, wau and mau of each day, and who is in its mau by that day alone.
-
-    The question's own window is that of the days before.
-    """
+    source: Rolled, tz: ZoneInfo, due: Sequence[date], as_of: datetime
+) -> dict[str, list[int]]:
+    """dau, wau and mau of each day, and who is in its mau by that day alone."""
     first = due[0] - _REACH * _DAY
     days = [first + n * _DAY for n in range((due[-1] - first).days + 1)]
-    starts = [day_start(day, question.zone) for day in [*days, days[-1] + _DAY]]
+    starts = [day_start(day, tz) for day in [*days, days[-1] + _DAY]]
     ranges = [Range(*edges).until(as_of) for edges in pairwise(starts)]
-    active = source.active(question, days, ranges)
-    for day in due:
-        at = (day - first).days
-        new = active["mau"][at] - active["active"][at - 1]
-        yield {"new": new, **{name: active[name][at] for name in ("dau", "wau", "mau")}}
+    places = [(day - first).days for day in due]
+    rolling = source.rolling(ranges, _REACH - 1)
+    found = {name: [rolling[name][at] for at in places] for name in ("dau", "wau", "mau")}
+    before = [rolling["active"][at - 1] for at in places]
+    return {
+        **found,
+        "new": [mau - others for mau, others in zip(found["mau"], before, strict=True)],
+    }

@@ -72,7 +72,7 @@ class Rolled:
         return self._reader().tail()
 
     def counts(self, ranges: Sequence[Range]) -> Counted:
-        tallies = [_tally(found) for found in self._reader().tallies(ranges)]
+        tallies = self._tallies(ranges)
         return Counted(self._count(tallies), [self._count([tally]) for tally in tallies])
 
     def top(self, asked: Range, limit: int) -> Top:
@@ -92,16 +92,33 @@ class Rolled:
     def active(
         self, question: ActiveUsers, days: Sequence[date], ranges: Sequence[Range]
     ) -> Mapping[str, list[int]]:
-        tallies = [_tally(found) for found in self._reader().tallies(ranges)]
+        tallies = self._tallies(ranges)
         unions = self._known.unions
         return {
-            "dau": [unions.count([tally]) for tally in tallies],
-            "wau": unions.rolling(tallies, 7),
-            "mau": unions.rolling(tallies, 30),
+            **self._rolling(tallies),
             "active": unions.rolling(tallies, question.window or 1),
             "calendar_week": unions.running(tallies, _firsts(question, days, "week")),
             "calendar_month": unions.running(tallies, _firsts(question, days, "month")),
         }
+
+    def rolling(self, ranges: Sequence[Range], window: int) -> dict[str, list[int]]:
+        """dau, wau, mau, and those active within the window; ranges are days that follow each other."""
+        tallies = self._tallies(ranges)
+        return {
+            **self._rolling(tallies),
+            "active": self._known.unions.rolling(tallies, window),
+        }
+
+    def _rolling(self, days: Sequence[Tally]) -> dict[str, list[int]]:
+        unions = self._known.unions
+        return {
+            "dau": [unions.count([day]) for day in days],
+            "wau": unions.rolling(days, 7),
+            "mau": unions.rolling(days, 30),
+        }
+
+    def _tallies(self, ranges: Sequence[Range]) -> list[Tally]:
+        return [_tally(found) for found in self._reader().tallies(ranges)]
 
     def _count(self, tallies: Sequence[Tally]) -> Count:
         events = sum(tally.events for tally in tallies)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
+from psycopg2.extensions import cursor
+
 from config.database import Cursor
 from repo.statements import statements
 from utils.slots import LEAD, slot_start
@@ -50,6 +52,13 @@ def read_state(cur: Cursor, months: Months | None = None) -> State | None:
     cur.execute(SQL["rollups_state"], {"first_month": first, "last_month": last})
     row = cur.fetchone()
     return _state(*row) if row else None
+
+
+def read_users(cur: cursor) -> int:
+    """Of how many users sets may be."""
+    cur.execute(SQL["rollups_users"])
+    (users,) = cur.fetchone() or (0,)
+    return int(users)
 
 
 def read_horizon(cur: Cursor) -> datetime | None:

@@ -12,6 +12,7 @@ from pyroaring import BitMap
 
 from repo.rollups.batch import ALL, Delta, Key
 from repo.rollups.binary import decode
+from repo.rollups.state import read_users
 from repo.rollups.tables import (
     copied,
     edges,
@@ -22,6 +23,7 @@ from repo.rollups.tables import (
     write_spans,
 )
 from repo.statements import statements
+from utils.bitmaps import largest
 from utils.plans import covered
 from utils.slots import Span, months_in
 
@@ -29,8 +31,10 @@ SQL = statements("erase")
 
 K = TypeVar("K")
 
-_AT_ONCE = 500
-"""Counts whose rows are in memory together."""
+_LEAST, _MOST = 500, 20_000
+"""Counts whose rows are in memory together: more where sets of users can only be small."""
+_BYTES = 32 * 2**20
+"""What their sets may take, where they are more than the least."""
 
 NOBODY = 0
 """The ordinal of whom no set of users holds."""
@@ -58,12 +62,16 @@ class Taking:
 
         All events of the user are taken, so the user goes from each row of these slots.
         """
-        taken, given = Taken(), iter(counts)
-        while part := dict(islice(given, _AT_ONCE)):
+        taken, given, most = Taken(), iter(counts), self._most()
+        while part := dict(islice(given, most)):
             self.cur.execute(SQL["erase_part"])
             taken.slots |= self._take_from_slots(part)
             taken.spans |= self._take_from_spans(part)
         return taken
+
+    def _most(self) -> int:
+        fitting = _BYTES // (largest(read_users(self.cur)) or 1)
+        return min(max(_LEAST, fitting), _MOST)
 
     def slots_before(self, whole: Span) -> Iterator[int]:
         """The slots whose sets of users hold this one, in order."""

@@ -55,8 +55,10 @@ from   unnest(%(days)s::date[], %(names)s::text[], %(events)s::bigint[], %(users
 
 -- name: numbers_users
 insert into day_users (zone, day, starts_at, ends_at, events, dau, wau, mau, new_users, counted_at)
-values (%(zone)s, %(day)s, %(starts_at)s, %(ends_at)s, %(events)s, %(dau)s, %(wau)s, %(mau)s,
-        %(new)s, %(counted_at)s)
+select %(zone)s, day, starts_at, ends_at, events, dau, wau, mau, new_users, %(counted_at)s
+from   unnest(%(days)s::date[], %(starts)s::timestamptz[], %(ends)s::timestamptz[],
+              %(events)s::bigint[], %(dau)s::int[], %(wau)s::int[], %(mau)s::int[], %(new)s::int[])
+       as counted (day, starts_at, ends_at, events, dau, wau, mau, new_users)
 on conflict (zone, day)
 do update set events = excluded.events, dau = excluded.dau, wau = excluded.wau, mau = excluded.mau,
               new_users = excluded.new_users, counted_at = excluded.counted_at;

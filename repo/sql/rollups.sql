@@ -37,6 +37,10 @@ and    cluster = (select system_identifier from pg_control_system());
 -- Before which events are dropped; no row where none is.
 select horizon from retention where horizon is not null;
 
+-- name: rollups_users
+-- About how many users there are: none has a higher ordinal.
+select coalesce(max(ordinal), 0) from users;
+
 -- name: rollups_sealed
 -- Spans that were sealed or changed since a version.
 select start_slot, end_slot, version

@@ -7,9 +7,8 @@ from typing import Any
 
 import psycopg2
 import pytest
-from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, rule
 from psycopg2.extensions import connection
 from pyroaring import BitMap
 
@@ -22,7 +21,7 @@ from repo.rollups import numbers, take
 from repo.rollups.folder import SQL as FOLD
 from repo.rollups.folder import Folder
 from tests.events import insert
-from tests.repo.test_fold_machine import ZONES, Folding, end
+from tests.repo.test_fold_machine import ZONES, Folding, end, run
 from tests.rollups import Asker, connected
 from tests.servers import Cluster
 from utils.slots import slot_of
@@ -135,11 +134,10 @@ class Erasing(Folding):
         super().teardown()
 
 
+@pytest.mark.thorough
 def test_no_order_of_what_happens_leaves_a_trace(cluster: Cluster) -> None:
     machine = type("Erasing", (Erasing,), {"cluster": cluster})
-    found_is_told_at_once = [Phase.explicit, Phase.reuse, Phase.generate]
-    shorter = settings(max_examples=6, stateful_step_count=15, phases=found_is_told_at_once)
-    run_state_machine_as_test(machine, settings=shorter)
+    run(machine, most=6, steps=15)
 
 
 def test_a_receipt_tells_what_was_erased_and_of_whom_to_those_who_know(conn: connection) -> None:
@@ -282,7 +280,7 @@ def test_a_rebuild_that_is_under_way_loses_the_user_as_well(
     at_once: int,
 ) -> None:
     """It sweeps, and has come to the middle of the user's events; all is taken in parts."""
-    monkeypatch.setattr(take, "_AT_ONCE", at_once)
+    monkeypatch.setattr(take, "_MOST", at_once)
     insert(conn, *(("u", "view", NOW - n * DAY / 3) for n in range(1, 12)))
     insert(conn, *(("v", "buy", NOW - n * DAY / 3) for n in range(1, 12)))
     Folder(conn, ZONES).catch_up()

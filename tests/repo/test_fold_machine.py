@@ -17,7 +17,8 @@ from config.database import DatabaseUnavailable
 from repo.rollups import folder as folder_module
 from repo.rollups.folder import Folder
 from tests.events import insert
-from tests.rollups import asking, connected
+from tests.examples import examples
+from tests.rollups import asking, connected, hours_kept
 from tests.servers import Cluster
 from utils.zones import zone
 
@@ -148,8 +149,15 @@ def end(conn: connection, victim: connection) -> None:
         cur.execute("select pg_terminate_backend(%s, 5000)", (victim.info.backend_pid,))
 
 
+@pytest.mark.thorough
 def test_no_order_of_what_happens_changes_an_answer(cluster: Cluster) -> None:
     machine = type("Folding", (Folding,), {"cluster": cluster})
-    found_is_told_at_once = [Phase.explicit, Phase.reuse, Phase.generate]  # to shrink takes minutes
-    shorter = settings(max_examples=20, stateful_step_count=15, phases=found_is_told_at_once)
-    run_state_machine_as_test(machine, settings=shorter)
+    run(machine, most=20, steps=15)
+
+
+def run(machine: type[RuleBasedStateMachine], *, most: int, steps: int) -> None:
+    """So many examples; what is found is told at once, since to shrink it takes minutes."""
+    phases = [Phase.explicit, Phase.reuse, Phase.generate]
+    shorter = settings(max_examples=examples(most), stateful_step_count=steps, phases=phases)
+    with hours_kept(5):
+        run_state_machine_as_test(machine, settings=shorter)

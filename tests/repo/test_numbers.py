@@ -23,6 +23,7 @@ from repo.rollups import folder as folder_module
 from repo.rollups import numbers, reader
 from repo.rollups.folder import Folder
 from tests.events import insert
+from tests.examples import examples
 from tests.rollups import connected
 from tests.servers import Cluster
 from utils.zones import zone
@@ -66,7 +67,8 @@ stored = st.lists(
 
 
 @given(first=stored, late=stored)
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
+@pytest.mark.thorough
 def test_days_have_the_numbers_of_the_answers(
     conn: connection, repo: EventsRepo, first: list[Any], late: list[Any]
 ) -> None:
@@ -161,6 +163,15 @@ def test_days_are_counted_anew_after_an_upgrade(cluster: Cluster) -> None:
         folder(conn, "UTC").catch_up()
         assert rows(conn, "select sum(new_users), count(*) from daily_users") == [(1, 41)]
     cluster.drop(older)
+
+
+def test_days_between_the_first_events_have_numbers_at_once(conn: connection) -> None:
+    """By a folder that was there before them, and within the same quarter of an hour."""
+    serving = folder(conn, "UTC")
+    serving.catch_up()
+    insert(conn, ("a", "view", NOW - 50 * DAY), ("b", "view", NOW))
+    serving.catch_up()
+    assert len(users(conn, "UTC")) == 51
 
 
 def test_a_zone_that_is_declared_later_gets_all_its_days(conn: connection) -> None:
