@@ -4,12 +4,15 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 
+import psycopg2
 import pytest
 from psycopg2 import errors
 from psycopg2.extensions import connection
 
+from config.database import DatabaseUnavailable
 from repo.ingest import Event, IngestRepo, Inserted, as_rows
 from repo.suppress import SuppressionRepo, WritersAtWork
 from tests.events import insert
@@ -185,6 +188,66 @@ def test_a_batch_tells_what_became_of_its_events(
     batch = [event(n, user) for n, user in enumerate(["u", "u", "v", "w", "x", "w", ""])]
     assert ingest.insert(as_rows(batch)) == Inserted(2, 3)
     assert refused(conn) == 3
+
+
+def like(user: str) -> str:
+    """Somebody else whose digest begins with the same 12 bits."""
+
+    def first(name: str) -> str:
+        return hashlib.sha256(name.encode()).hexdigest()[:3]
+
+    return next(name for name in (f"v{n}" for n in range(10**6)) if first(name) == first(user))
+
+
+def test_a_batch_is_looked_up_as_a_whole(conn: connection, suppressing: SuppressionRepo) -> None:
+    """The trigger, which here tells whom it looks at, sees those alone who are left out."""
+    suppressing.add(["u"], 1)
+    execute(
+        conn,
+        "create table seen (user_id text);"
+        "create or replace function leave_out_suppressed_event() returns trigger language plpgsql "
+        "as $$ begin insert into seen values (new.user_id); return null; end $$",
+    )
+    ingest = IngestRepo(conn)
+    ingest.insert(as_rows([event(1, "w")]))
+    ingest.insert(as_rows([event(1, "w")]))  # from here on batches are staged
+    batch = [event(n, user) for n, user in enumerate([like("u"), "", "u", "w", "u"], 2)]
+    assert ingest.insert(as_rows(batch)) == Inserted(3, 2)
+    assert seen(conn) == ["u", "u"]
+    insert(conn, (like("u"), "view", NOON))  # what was found out is known of that batch alone
+    assert seen(conn) == ["u", "u", like("u")]
+    assert users(conn) == sorted(["", "w", "w", like("u")])
+
+
+def seen(conn: connection) -> list[str]:
+    with conn.cursor() as cur:
+        cur.execute("select user_id from seen")
+        return [user for (user,) in cur]
+
+
+def test_with_a_long_list_batches_are_staged_at_once(
+    conn: connection, suppressing: SuppressionRepo
+) -> None:
+    suppressing.add([f"u{n}" for n in range(1_800)], 1)
+    batch = as_rows([event(1, "w"), event(2, "u7"), event(3, "u1799")])
+    assert IngestRepo(conn).insert(batch) == Inserted(1, 2)
+    assert users(conn) == ["w"]
+    assert refused(conn) == 2
+
+
+@pytest.mark.parametrize("way", ["copied", "staged"])
+def test_a_batch_in_a_snapshot_of_before_cannot_be_written(
+    database_url: str, suppressing: SuppressionRepo, way: str
+) -> None:
+    with closing(psycopg2.connect(database_url)) as old:
+        old.set_session(isolation_level="REPEATABLE READ")
+        ingest = IngestRepo(old)
+        for _ in range(2 if way == "staged" else 0):
+            ingest.insert(as_rows([event(0, "w")]))
+        execute(old, "select")
+        suppressing.add(["u"], 1)
+        with pytest.raises(DatabaseUnavailable):
+            ingest.insert(as_rows([event(1, "u")]))
 
 
 def test_lists_of_two_who_work_at_once_are_both_kept(database_url: str, conn: connection) -> None:
