@@ -20,7 +20,7 @@ from repo.adopt.mapping import Epoch, Map, Place, make_map, remembered_map
 from repo.adopt.tables import CannotAdopt, Table
 from repo.adopt.trigger import Adoption
 from repo.rollups.folder import Folder
-from services.adopt import BATCH, Comparison, Copier, compared, install, release
+from services.adopt import BATCH, WRONG, Comparison, Copier, compared, install, release
 from services.servers import database_server
 
 _SHOWN = 3
@@ -32,8 +32,12 @@ A trigger makes an event of each row that is inserted from now on, in the same t
 leaves out what cannot be one. Then the rows that are there are copied. What is updated or deleted
 later stays the event that it was.
 """
-_MISSING = "they are older than what is kept, of erased users, or came in past the trigger"
-_TAKEN = "their event_id is that of another row, or they were another event when they came in"
+_WHY = {
+    "missing": "they came in past the trigger, or their users were erased; adopt takes all of them",
+    "taken": "their event_id is that of another row, or they were another event when they came in",
+    "expired": "they are older than what is kept",
+    "suppressed": "their users are suppressed",
+}
 
 
 @click.command()
@@ -146,7 +150,7 @@ def _take(repo: AdoptRepo, adoption: Adoption, batch: int, pace: int) -> None:
     began = time.monotonic()
     inserted = _copy(repo, adoption, batch, pace)
     found = compared(repo.compare(adoption))
-    if found.whole.missing:
+    if found.whole.others["missing"]:
         inserted += repo.copy_missing(adoption)
         found = compared(repo.compare(adoption))
     click.echo(f"Copied {inserted:,} events in {time.monotonic() - began:.1f} s.")
@@ -177,13 +181,11 @@ def _check(repo: AdoptRepo, table: Table, place: Place) -> None:
     found = compared(repo.compare(Adoption(table, made, place, known.adoption_id)))
     _tell(place, found)
     for day, counts in sorted(found.days.items()):
-        if counts.events != counts.rows:
-            click.echo(
-                f"  {day}: {counts.rows:,} rows, {counts.events:,} events, "
-                f"missing {counts.missing:,}, taken {counts.taken:,}"
-            )
+        if not counts.is_true:
+            others = ", ".join(f"{state} {counts.others[state]:,}" for state in WRONG)
+            click.echo(f"  {day}: {counts.rows:,} rows, {counts.events:,} events, {others}")
     fires = _tell_trigger(repo, table)
-    if not fires or not found.is_true:
+    if not fires or not found.whole.is_true:
         sys.exit(1)
 
 
@@ -195,8 +197,8 @@ def _tell(place: Place, found: Comparison) -> None:
     )
     for reason, count in found.rejected.most_common():
         click.echo(f"  {count:,} rejected: {reason}")
-    for count, why in ((whole.missing, _MISSING), (whole.taken, _TAKEN)):
-        if count:
+    for state, why in _WHY.items():
+        if count := whole.others[state]:
             click.echo(f"  {count:,} are no events: {why}")
 
 

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from commands._prepare import one_line_errors, prepare
+from common.receipts import Receipt
 from config.database import connect
 from config.settings import Settings, load_settings
 from repo.erase import EraseRepo
@@ -21,6 +22,11 @@ from services.servers import servers
 
 _WRITERS_END_WITHIN_S = 60
 _LONGEST = 256
+
+_RETURN = (
+    "Adopted: {tables}. Rows of these users that are still there are events again after the next "
+    "adopt: delete them there, or repeat this with --suppress."
+)
 
 
 @click.command()
@@ -114,13 +120,10 @@ class _Work:
         """Exits with 1 where the cache cannot be told."""
         if suppress:
             self._suppressing.add(users, _WRITERS_END_WITHIN_S)
-        cleared = True
-        for user in users:
-            receipt = self._erasing.erase(user, suppressed=suppress)
-            receipt = replace(receipt, cache_cleared=asyncio.run(self._clear()))
-            click.echo(msgspec.json.encode(receipt))
-            cleared = cleared and receipt.cache_cleared
-        if not cleared:
+        receipts = [self._erased(user, suppress) for user in users]
+        if tables := receipts[-1].may_return_from:
+            click.echo(_RETURN.format(tables=", ".join(tables)), err=True)
+        if not all(receipt.cache_cleared for receipt in receipts):
             kept_s = self._settings.cache_open_s + self._settings.cache_stale_s
             click.echo(
                 f"Erased; but Redis cannot be reached, and may keep answers for {kept_s} s, which "
@@ -128,6 +131,12 @@ class _Work:
                 err=True,
             )
             sys.exit(1)
+
+    def _erased(self, user: str, suppress: bool) -> Receipt:
+        receipt = self._erasing.erase(user, suppressed=suppress)
+        receipt = replace(receipt, cache_cleared=asyncio.run(self._clear()))
+        click.echo(msgspec.json.encode(receipt))
+        return receipt
 
     def unsuppress(self, users: list[str]) -> None:
         count = self._suppressing.remove(users, _WRITERS_END_WITHIN_S)

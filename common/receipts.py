@@ -28,5 +28,8 @@ class Receipt:
     unknown_before: datetime | None
     """Events before this moment were dropped already: nobody knows how many were of the user, so
     counts of events keep them; counts of users do not."""
+    may_return_from: tuple[str, ...] = ()
+    """Adopted tables, whose rows are the platform's own: those of the user that are still there
+    are events again when `adopt` is run the next time, unless the user is suppressed."""
     cache_cleared: bool = False
     """Whether no answer about the user is left in Redis."""

@@ -190,7 +190,12 @@ class _Erasure:
         proof = hashlib.sha256(f"{salt}{self.user_id}".encode()).digest()
         self.cur.execute(SQL["erase_receipt"], {**values, "proof": proof})
         erasure_id, erased_at = self.cur.fetchone() or ()
-        return Receipt(erasure_id, erased_at, salt, **values)
+        adopted = () if suppressed else self._adopted()
+        return Receipt(erasure_id, erased_at, salt, **values, may_return_from=adopted)
+
+    def _adopted(self) -> tuple[str, ...]:
+        self.cur.execute(SQL["erase_adopted"])
+        return tuple(name for (name,) in self.cur)
 
 
 def _month(slot: int) -> int:

@@ -26,15 +26,23 @@ _FIRST_PAGES = 32
 _MOST_PAGES = 10_000
 
 
+WRONG = ("missing", "taken")
+"""What rows should not be. To be `taken` is to have the id of another row, or to have been another
+event on coming in; rows that are `expired` or `suppressed` are left out as they should be."""
+
+
 @dataclass(slots=True)
 class Day:
     """What became of the rows of a day."""
 
     rows: int = 0
     events: int = 0
-    taken: int = 0
-    """Their id is that of another row, or they were another event when they came in."""
-    missing: int = 0
+    others: Counter[str] = field(default_factory=Counter)
+    """Rows that are no events though they could be, by what they are instead."""
+
+    @property
+    def is_true(self) -> bool:
+        return not any(self.others[state] for state in WRONG)
 
 
 @dataclass(slots=True)
@@ -50,13 +58,8 @@ class Comparison:
         return Day(
             sum(day.rows for day in days) + self.rejected.total(),
             sum(day.events for day in days),
-            sum(day.taken for day in days),
-            sum(day.missing for day in days),
+            sum((day.others for day in days), Counter()),
         )
-
-    @property
-    def is_true(self) -> bool:
-        return not self.whole.taken and not self.whole.missing
 
 
 def compared(lines: Iterable[Line]) -> Comparison:
@@ -67,13 +70,11 @@ def compared(lines: Iterable[Line]) -> Comparison:
             continue
         day = found.days.setdefault(line.day, Day())
         day.rows += line.rows
-        if line.state == "missing":
-            day.missing += line.rows
-        elif line.state == "taken":
-            day.taken += line.rows
-        else:
+        if line.state == "event":
             day.events += line.events
-            day.taken += line.rows - line.events
+            day.others["taken"] += line.rows - line.events
+        else:
+            day.others[line.state] += line.rows
     return found
 
 

@@ -72,7 +72,7 @@ class Copied:
 
 
 class Line(NamedTuple):
-    """Rows of a day, of the same state: `event`, `missing`, `taken`, or a reason."""
+    """Rows of a day, of the same state: a name of `adopt_compare`, or the reason of a rejection."""
 
     day: date | None
     state: str
@@ -166,22 +166,14 @@ class AdoptRepo:
             return copied
 
     def copy_missing(self, adoption: Adoption) -> int:
-        """Copy all that is no event in one snapshot, wherever in the table it is."""
-        staged = Text(SQL["adopt_stage_missing"]).format(
-            mapped=adoption.mapped(adoption.table.identifier),
-            events=Identifier(adoption.place.home, "events"),
-        )
+        """Copy all that is no event in one snapshot and should be, wherever in the table it is."""
         with self._transaction() as cur:
-            return _copy(cur, adoption, staged).inserted
+            return _copy(cur, adoption, _beside_events("adopt_stage_missing", adoption)).inserted
 
     def compare(self, adoption: Adoption) -> list[Line]:
         """What became of all rows, in one snapshot."""
-        compared = Text(SQL["adopt_compare"]).format(
-            mapped=adoption.mapped(adoption.table.identifier),
-            events=Identifier(adoption.place.home, "events"),
-        )
         with self._transaction() as cur:
-            cur.execute(compared)
+            cur.execute(_beside_events("adopt_compare", adoption))
             return [Line(*row) for row in cur]
 
     def silence(self, adoption_id: int, home: str) -> None:
@@ -210,6 +202,15 @@ class AdoptRepo:
             raise CannotAdopt(f"a table has gone: {exc}".strip()) from exc
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
             raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
+
+
+def _beside_events(name: str, adoption: Adoption) -> Composed:
+    """A statement over all rows of the table and what there is of them here."""
+    ours = ("events", "retention", "suppressed_users")
+    tables = {name: Identifier(adoption.place.home, name) for name in ours}
+    left_out = Text(SQL["adopt_left_out"]).format(**tables)
+    rows = adoption.mapped(adoption.table.identifier)
+    return Text(SQL[name]).format(mapped=rows, left_out=left_out, **tables)
 
 
 def _remembered(cur: cursor, made: Map, place: Place) -> Known:

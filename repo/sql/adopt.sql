@@ -253,12 +253,23 @@ create temporary table if not exists adopting (
 -- name: adopt_stage
 insert into adopting {mapped};
 
+-- name: adopt_left_out
+-- Why a row can be no event here, though it could be one elsewhere.
+case
+    when given.occurred_at < (select takes_from from {retention}) then 'expired'
+    when given.user_id <> ''
+     and exists (select
+                 from   {suppressed_users}
+                 where  digest = sha256(convert_to(given.user_id, 'UTF8'))) then 'suppressed'
+end
+
 -- name: adopt_stage_missing
--- All rows that are no events, as one snapshot sees them.
+-- All rows that are no events and are not left out, as one snapshot sees them.
 insert into adopting
 select *
 from   ({mapped}) given
-where  not exists (select from {events} e where e.event_id = given.event_id);
+where  not exists (select from {events} e where e.event_id = given.event_id)
+and    (reason is not null or {left_out} is null);
 
 -- name: adopt_take
 -- In the order of ids, so that two writers never wait for each other.
@@ -285,11 +296,11 @@ limit  %(most_rows)s;
 
 -- name: adopt_compare
 -- For each day: rows that cannot be events and why, rows that are events, rows whose id another event
--- has, rows that are no events though they could be. In one snapshot.
+-- has, rows that are left out and why, rows that are no events though they should be. In one snapshot.
 select   case when reason is null then (given.occurred_at at time zone 'UTC')::date end as day,
          case
              when reason is not null then reason
-             when e.event_id is null then 'missing'
+             when e.event_id is null then coalesce({left_out}, 'missing')
              when (e.event_name, e.user_id, e.occurred_at)
                 = (given.event_name, given.user_id, given.occurred_at) then 'event'
              else 'taken'

@@ -124,6 +124,12 @@ update erased_ordinals
 set    highest = greatest(highest, ordinal)
 from   gone;
 
+-- name: erase_adopted
+select   table_name
+from     adopted_tables
+where    released_at is null
+order    by table_name;
+
 -- name: erase_receipt
 insert into erasures (erasure_id, proof, events, slots, spans, days, first_month, last_month,
                       suppressed, unknown_before)

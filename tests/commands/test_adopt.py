@@ -17,6 +17,8 @@ from psycopg2.extensions import connection
 
 from repo.adopt.adoption import AdoptRepo, Held
 from repo.adopt.mapping import make_map
+from repo.erase import EraseRepo
+from repo.suppress import SuppressionRepo
 from services import adopt as steps
 from tests.adopted import (
     MAIN,
@@ -32,8 +34,10 @@ from tests.adopted import (
     stored_events,
     writers,
 )
+from tests.retaining import drop
 from tests.rollups import connected
 from tests.waiting import wait_until
+from utils.zones import zone
 
 DOCS = Path(__file__).parents[2] / "docs" / "adopt.md"
 ADOPT = ("--table=app_events", *MAP)
@@ -272,6 +276,37 @@ def test_what_comes_in_past_the_trigger_is_taken_by_the_next_adopt(
     assert "  2025-05-31: 1 rows, 0 events, missing 1, taken 0\n" in checked.stdout
     assert "Copied 1 events" in adopt(*ADOPT).stdout
     assert adopt("--table=app_events", "--check").exit_code == 0
+
+
+def test_what_is_dropped_or_suppressed_is_left_out_and_not_missing(
+    adopt: Adopt, conn: connection, database_url: str
+) -> None:
+    """Of its minutes 721 are on 2025-03-31, of which 8 cannot be events; a user has one in 50."""
+    make_table(conn, 3000)
+    adopt(*ADOPT)
+    drop(database_url, [zone("UTC")], datetime(2025, 3, 31, tzinfo=UTC))
+    suppressing, erasing = SuppressionRepo(conn), EraseRepo(conn)
+    suppressing.add(["7"], 1)
+    assert (erasing.erase("7").events, erasing.erase("8").events) == (14, 14)
+    executed(conn, "set session_replication_role = replica; " + GOOD.replace("7", "9"))
+    executed(conn, "set session_replication_role = origin; delete from refused_events")
+
+    checked = adopt("--table=app_events", "--check")
+    assert checked.exit_code == 1
+    assert counted(checked.stdout) == (3001, 685, 30)
+    assert "  15 are no events: they came in past the trigger, or their users " in checked.stdout
+    assert "  2,257 are no events: they are older than what is kept\n" in checked.stdout
+    assert "  14 are no events: their users are suppressed\n" in checked.stdout
+    assert re.findall(r"^  (2025.*)$", checked.stdout, re.MULTILINE) == [
+        "2025-03-31: 713 rows, 685 events, missing 14, taken 0",
+        "2025-05-31: 1 rows, 0 events, missing 1, taken 0",
+    ]
+
+    again = adopt(*ADOPT)
+    assert re.search(r"^Copied 15 events in", again.stdout, re.MULTILINE)
+    assert executed(conn, "select from refused_events") == []
+    checked = adopt("--table=app_events", "--check")
+    assert (checked.exit_code, counted(checked.stdout)) == (0, (3001, 700, 30))
 
 
 def test_a_released_table_is_left_alone_until_it_is_adopted_again(
@@ -603,7 +638,7 @@ def test_rows_that_move_while_they_are_copied_are_found(
         executed(conn, "update app_events set seen = true where id > 2900 and not seen")
 
     steps.Copier(repo, adoption, batch=100, progress=move).copy()
-    moved = steps.compared(repo.compare(adoption)).whole.missing
+    moved = steps.compared(repo.compare(adoption)).whole.others["missing"]
     assert moved > 0
     assert repo.copy_missing(adoption) == moved
     owner.close()

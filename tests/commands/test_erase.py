@@ -1,38 +1,33 @@
 """`python main.py erase`: it asks first, and tells what it did."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from psycopg2.extensions import connection
 
 from commands.erase import erase as command
 from repo.rollups.folder import Folder
+from tests.adopted import MAP, adopting, make_table
+from tests.calling import called
 from tests.events import insert
 from utils.zones import zone
 
-ROOT = Path(__file__).parents[2]
 NOON = "2026-11-20T12:00:00Z"
 
-Erase = Callable[..., subprocess.CompletedProcess[str]]
+Erase = Callable[..., Result]
 
 
 @pytest.fixture
 def erase(database_url: str, redis_url: str, conn: connection) -> Erase:
     insert(conn, *((user, "view", NOON) for user in ("u", "v", "w", "two\u2028lines")))
     Folder(conn, [zone("UTC")]).catch_up()
-    environment = {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
 
-    def call(*arguments: str, given: str = "", **more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "main.py"), "erase", *arguments]
-        return subprocess.run(
-            command, env=environment | more, input=given, capture_output=True, text=True, timeout=60
-        )
+    def call(*arguments: str, given: str = "", **more: str) -> Result:
+        return called("erase", *arguments, given=given, **{**urls, **more})
 
     return call
 
@@ -45,12 +40,12 @@ def users(conn: connection) -> list[str]:
 
 def test_it_asks_first(erase: Erase, conn: connection) -> None:
     refused = erase("u", given="n\n")
-    assert refused.returncode == 1
+    assert refused.exit_code == 1
     assert "Erase 1 user with 1 events? This cannot be undone. [y/N]" in refused.stderr
     assert refused.stdout == ""
     assert len(users(conn)) == 4
     done = erase("u", "v", "u", given="y\n")
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert "Erase 2 users with 2 events?" in done.stderr
     assert [json.loads(line)["events"] for line in done.stdout.splitlines()] == [1, 1]
     assert users(conn) == ["two\u2028lines", "w"]
@@ -75,6 +70,29 @@ def test_a_file_of_users_and_a_list_of_those_who_do_not_come_back(
     assert erase("--suppressed").stdout == told[1] + "\n"
 
 
+def test_who_may_come_back_from_an_adopted_table_is_told(
+    erase: Erase, conn: connection, database_url: str
+) -> None:
+    make_table(conn, 200)
+    adopt = adopting(database_url)
+    adopt("--table=app_events", *MAP)
+    done = erase("7", "v", "--yes")
+    receipts = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [receipt["events"] for receipt in receipts] == [4, 1]
+    assert [receipt["may_return_from"] for receipt in receipts] == [["public.app_events"]] * 2
+    assert done.exit_code == 0
+    assert done.stderr == (
+        "Adopted: public.app_events. Rows of these users that are still there are events again "
+        "after the next adopt: delete them there, or repeat this with --suppress.\n"
+    )
+    assert "Copied 4 events" in adopt("--table=app_events", *MAP).stdout
+    done = erase("7", "--yes", "--suppress")
+    assert (json.loads(done.stdout)["may_return_from"], done.stderr) == ([], "")
+    assert "Copied 0 events" in adopt("--table=app_events", *MAP).stdout
+    adopt("--table=app_events", "--release")
+    assert json.loads(erase("8", "--yes").stdout)["may_return_from"] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -94,9 +112,9 @@ def test_what_makes_no_sense_erases_nothing(arguments: list[str], message: str) 
 
 def test_a_cache_that_is_away_is_told(erase: Erase, conn: connection) -> None:
     done = erase("u", "--yes", REDIS_URL="redis://127.0.0.1:1")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert json.loads(done.stdout)["cache_cleared"] is False
     assert "Redis cannot be reached" in done.stderr
     assert "u" not in users(conn)
     again = erase("u", "--yes")
-    assert (again.returncode, json.loads(again.stdout)["events"]) == (0, 0)
+    assert (again.exit_code, json.loads(again.stdout)["events"]) == (0, 0)
