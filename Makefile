@@ -34,8 +34,8 @@ test-rules: install  ## the rules for Prometheus: each alert fires when it shoul
 test-dashboards: install  ## each panel, over a running Prometheus and PostgreSQL; needs prometheus
 	$(BIN)/python -m pytest -p no:randomly tests/dashboards
 
-test-faults: install  ## the service under faults: killed, silent and full servers; needs promtool
-	$(BIN)/python -m pytest -p no:randomly tests/faults
+test-faults: install  ## killed, silent and full servers, and all that is random; needs promtool
+	EXAMPLES=all $(BIN)/python -m pytest -p no:randomly -m thorough tests/faults tests/repo $(FAULTS_OPTIONS)
 
 test-long: install  ## everything at once for MINUTES, while servers and processes are killed
 	MINUTES=$(MINUTES) $(BIN)/python -m pytest -p no:randomly tests/faults/test_long.py

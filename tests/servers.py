@@ -1,8 +1,6 @@
 """Where the servers of the tests come from. Without servers nothing passes, and nothing skips."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from repo.api_keys import KeysRepo
 from repo.migrate import migrate, migrations
 from services.auth import digest_of
 from services.embedded import Endpoints, embedded_servers
+from tests.rooms import room
 
 OLDER_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 
@@ -44,6 +43,7 @@ OPTIONS = {
     "timezone": "Pacific/Auckland",
     "fsync": "off",
     "full_page_writes": "off",
+    "max_wal_size": "256MB",
     "max_prepared_transactions": "4",
 }
 
@@ -70,13 +70,11 @@ def older_postgres() -> Iterator[Endpoints]:
 
 @contextmanager
 def _embedded(binaries: Path | None) -> Iterator[Endpoints]:
-    folder = Path(tempfile.mkdtemp(prefix="analytics-test-"))
-    folder.chmod(0o711)
-    try:
-        with embedded_servers(folder, postgres_bin=binaries, postgres_options=OPTIONS) as found:
-            yield found
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (
+        room("test") as folder,
+        embedded_servers(folder, postgres_bin=binaries, postgres_options=OPTIONS) as found,
+    ):
+        yield found
 
 
 @contextmanager

@@ -1,28 +1,21 @@
 """`python main.py demo`: the same events for the same seed, and none where there are some."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from psycopg2.extensions import connection
 
+from tests.calling import called
 from tests.events import insert
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def environment(database_url: str, redis_url: str) -> dict[str, str]:
-    return {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    return {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
 
 
 def demo(environment: dict[str, str], *arguments: str) -> str:
-    command = [sys.executable, str(ROOT / "main.py"), "demo", *arguments]
-    return subprocess.run(
-        command, env=environment, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
+    done = called("demo", *arguments, **environment)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout
 
 
 def counts(conn: connection) -> tuple[int, bool, bool]:

@@ -1,30 +1,23 @@
 """`python main.py keys`: secrets are shown once, and names stay."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
+from click.testing import Result
 from psycopg2.extensions import connection
 
 from services.auth import digest_of
+from tests.calling import called
 
-ROOT = Path(__file__).parents[2]
-
-Keys = Callable[..., subprocess.CompletedProcess[str]]
+Keys = Callable[..., Result]
 
 
 @pytest.fixture
 def keys(database_url: str, redis_url: str) -> Keys:
-    environment = {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
 
-    def call(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "main.py"), "keys", *arguments]
-        return subprocess.run(
-            command, env=environment, check=False, capture_output=True, text=True, input=given
-        )
+    def call(*arguments: str, given: str = "") -> Result:
+        return called("keys", *arguments, given=given, **urls)
 
     return call
 
@@ -57,7 +50,7 @@ def test_a_key_is_shown_once_and_kept_as_its_hash(keys: Keys, conn: connection) 
 def test_a_name_is_given_once(keys: Keys) -> None:
     keys("create", "app", "--scope", "read")
     again = keys("create", "app", "--scope", "read")
-    assert again.returncode == 1
+    assert again.exit_code == 1
     assert "Error: a key of the name app works already: rotate or revoke it" in again.stderr
 
 
@@ -87,7 +80,7 @@ def no_keys(conn: connection) -> None:
 GIVEN = "ask_0123456789abcdef0123456789abcdef"
 
 
-def first(keys: Keys, given: str = GIVEN) -> subprocess.CompletedProcess[str]:
+def first(keys: Keys, given: str = GIVEN) -> Result:
     return keys("first", "first", "--scope", "write", "--scope", "read", given=given)
 
 
@@ -104,7 +97,7 @@ def test_a_first_key_that_was_revoked_does_not_come_back(keys: Keys, conn: conne
     first(keys)
     keys("revoke", "first")
     again = first(keys)
-    assert (again.returncode, again.stdout) == (0, "There was a key before: none is made.\n")
+    assert (again.exit_code, again.stdout) == (0, "There was a key before: none is made.\n")
     assert working(conn, GIVEN) is None
 
 
@@ -114,7 +107,7 @@ def test_a_first_key_that_can_be_guessed_is_refused(
     keys: Keys, conn: connection, given: str
 ) -> None:
     refused = first(keys, given)
-    assert refused.returncode == 1
+    assert refused.exit_code == 1
     assert refused.stderr == (
         "Error: the key must be ask_ and 32 to 200 letters, digits, - and _\n"
     )
@@ -126,7 +119,7 @@ def test_a_first_key_that_can_be_guessed_is_refused(
 @pytest.mark.parametrize("command", ["rotate", "revoke"])
 def test_a_name_that_nobody_has_is_told(keys: Keys, command: str) -> None:
     done = keys(command, "nobody")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert done.stderr == "Error: no key of the name nobody works\n"
 
 
@@ -137,7 +130,7 @@ def test_an_unknown_scope_is_refused(keys: Keys) -> None:
 @pytest.mark.parametrize("name", ["", " ", "x" * 101, "ä" * 51, "two\nlines", " app"])
 def test_a_name_that_cannot_be_told_is_refused(keys: Keys, conn: connection, name: str) -> None:
     refused = keys("create", name, "--scope", "read")
-    assert refused.returncode == 2
+    assert refused.exit_code == 2
     assert "must be 1 to 100 bytes of text on one line" in refused.stderr
     with conn.cursor() as cur:
         cur.execute("select from api_keys where name = %s", (name,))

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from psycopg2.extensions import connection
 
+from tests.calling import called
 from tests.events import insert
 from tests.waiting import wait_until
 
@@ -27,9 +29,8 @@ def environment(database_url: str, redis_url: str) -> dict[str, str]:
     return {**os.environ, **urls}
 
 
-def rollup(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [*MAIN, "rollup", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+def rollup(environment: dict[str, str], *arguments: str) -> Result:
+    return called("rollup", *arguments, **environment)
 
 
 def one(conn: connection, text: str) -> Any:
@@ -78,7 +79,7 @@ def test_a_rebuild_takes_the_place_of_what_was(
 def test_a_database_that_is_away_is_told_in_one_line(environment: dict[str, str]) -> None:
     away = {**environment, "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
     told = rollup(away, "--once")
-    assert told.returncode == 1
+    assert told.exit_code == 1
     assert told.stderr.startswith("Error: PostgreSQL cannot be reached")
     assert "Traceback" not in told.stderr
 

@@ -1,12 +1,8 @@
 """`python main.py verify`: silent about what is true, and nothing that is planted is missed."""
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from psycopg2.extensions import connection
@@ -15,10 +11,12 @@ from pyroaring import BitMap
 from commands.verify import verified
 from repo.rollups.folder import Folder
 from repo.verify.sample import verify_sample
+from tests.calling import called
 from tests.events import insert
+from tests.rollups import connected
+from tests.servers import Cluster
 from utils.zones import zone
 
-MAIN = [sys.executable, str(Path(__file__).parents[2] / "main.py")]
 ZONES = [zone("UTC"), zone("Europe/Berlin")]
 NOW = datetime.now(UTC)
 OLD = datetime(2026, 1, 31, 22, 50, tzinfo=UTC)
@@ -33,11 +31,30 @@ def events() -> Iterator[tuple[str, str, datetime]]:
     yield "u2", "view", NOW + timedelta(days=2)
 
 
+@pytest.fixture(scope="module")
+def folded_once(cluster: Cluster) -> Iterator[str]:
+    url = cluster.migrated_database()
+    with connected(url) as conn:
+        insert(conn, *events())
+        Folder(conn, ZONES).catch_up()
+    yield url
+    cluster.drop(url)
+
+
 @pytest.fixture
-def folded(conn: connection) -> connection:
-    insert(conn, *events())
-    Folder(conn, ZONES).catch_up()
-    return conn
+def folded_url(cluster: Cluster, folded_once: str) -> Iterator[str]:
+    """A database of its own for each test, in which these events are folded."""
+    url = cluster.copy_of(folded_once)
+    yield url
+    cluster.drop(url)
+
+
+@pytest.fixture
+def folded(folded_url: str) -> Iterator[connection]:
+    """Also what became due since it was made."""
+    with connected(folded_url) as conn:
+        Folder(conn, ZONES).catch_up()
+        yield conn
 
 
 def changed(conn: connection, text: str, *values: object) -> int:
@@ -50,25 +67,23 @@ def told(url: str) -> list[str]:
     return [str(difference) for difference in verified(url, ZONES).told]
 
 
-def test_the_command_is_quiet_about_what_is_true(folded: connection, database_url: str) -> None:
-    environment = {**os.environ, "DATABASE_URL": database_url}
-    process = subprocess.run([*MAIN, "verify"], env=environment, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
+def test_the_command_is_quiet_about_what_is_true(folded: connection, folded_url: str) -> None:
+    done = called("verify", DATABASE_URL=folded_url)
+    assert done.exit_code == 0, done.stderr
     pattern = r"Compared ([\d,]+) rows with 202 events in \d+\.\d s: all are true\.\n"
-    found = re.fullmatch(pattern, process.stdout)
-    assert found is not None, process.stdout
+    found = re.fullmatch(pattern, done.stdout)
+    assert found is not None, done.stdout
     with folded.cursor() as cur:
         tables = ("slots", "spans", "ahead", "users", "event_names", "day_users", "day_events")
         cur.execute("select " + " + ".join(f"(select count(*) from {name})" for name in tables))
         assert int(found[1].replace(",", "")) == (cur.fetchone() or (0,))[0]
 
 
-def test_the_command_tells_what_differs(folded: connection, database_url: str) -> None:
+def test_the_command_tells_what_differs(folded: connection, folded_url: str) -> None:
     assert changed(folded, "update slots set events = events + 1") > 200
-    environment = {**os.environ, "DATABASE_URL": database_url}
-    process = subprocess.run([*MAIN, "verify"], env=environment, capture_output=True, text=True)
-    assert process.returncode == 1
-    lines = process.stdout.splitlines()
+    done = called("verify", DATABASE_URL=folded_url)
+    assert done.exit_code == 1
+    lines = done.stdout.splitlines()
     assert lines[0] == (
         "slots 2026-01-31T22:45Z/2026-01-31T23:00Z all names: "
         "stored 4 events, 2 users; true 3 events, 2 users"
@@ -78,10 +93,9 @@ def test_the_command_tells_what_differs(folded: connection, database_url: str) -
 
 
 def test_what_cannot_be_verified_does_not_pass(conn: connection, database_url: str) -> None:
-    environment = {**os.environ, "DATABASE_URL": database_url}
-    process = subprocess.run([*MAIN, "verify"], env=environment, capture_output=True, text=True)
-    assert process.returncode == 1
-    assert process.stderr.startswith("Error: nothing was verified: there are no rollups")
+    done = called("verify", DATABASE_URL=database_url)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: nothing was verified: there are no rollups")
 
 
 PLANTED = {
@@ -210,16 +224,16 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_what_is_planted_is_found(folded: connection, database_url: str, name: str) -> None:
+def test_what_is_planted_is_found(folded: connection, folded_url: str, name: str) -> None:
     statement, line = PLANTED[name]
     assert changed(folded, statement) > 0
-    found = told(database_url)
+    found = told(folded_url)
     assert any(line in each for each in found), found
 
 
 @pytest.mark.parametrize("table", ["slots", "spans"])
 @pytest.mark.parametrize("bit", ["more", "less", "other"])
-def test_one_bit_is_found(folded: connection, database_url: str, table: str, bit: str) -> None:
+def test_one_bit_is_found(folded: connection, folded_url: str, table: str, bit: str) -> None:
     """In each table, whatever row it is in."""
     with folded.cursor() as cur:
         cur.execute(f"select ctid, users from {table} order by random() limit 1")
@@ -230,16 +244,16 @@ def test_one_bit_is_found(folded: connection, database_url: str, table: str, bit
     if bit != "less":
         users.add(1_000_000)
     changed(folded, f"update {table} set users = %s where ctid = %s", users.serialize(), row)
-    (line,) = told(database_url)
+    (line,) = told(folded_url)
     assert line.startswith(table)
 
 
-def test_days_that_wait_are_not_compared(folded: connection, database_url: str) -> None:
+def test_days_that_wait_are_not_compared(folded: connection, folded_url: str) -> None:
     """What came in since, folded or not, is true."""
     insert(folded, ("u9", "view", OLD), ("u9", "view", NOW - timedelta(seconds=30)))
-    assert told(database_url) == []
+    assert told(folded_url) == []
     Folder(folded, ZONES).step()
-    assert told(database_url) == []
+    assert told(folded_url) == []
 
 
 def test_a_sweep_under_way_is_true(conn: connection, database_url: str) -> None:

@@ -43,6 +43,12 @@ class Own:
         raise AssertionError("no cache runs")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker("thorough")
+
+
 @pytest.fixture(scope="session")
 def own() -> Iterator[Own]:
     with own_servers(_OPTIONS) as servers:

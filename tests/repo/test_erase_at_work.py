@@ -4,6 +4,7 @@ import random
 import time
 from contextlib import ExitStack
 
+import pytest
 from psycopg2.extensions import connection
 
 from commands.verify import verified
@@ -11,11 +12,12 @@ from common.questions import Counting, EventCounts
 from repo.erase import EraseRepo
 from repo.rollups.folder import Folder
 from repo.suppress import SuppressionRepo
+from tests.examples import seconds
 from tests.repo.test_erase import in_sets, ordinals, rows
 from tests.repo.test_freshness import WRITERS, ZONES, Work, folder, reader, repeated, writer
 from tests.rollups import asking, connected
 
-SECONDS = 4
+SECONDS = seconds(4)
 
 
 def eraser(url: str, erased: list[str]) -> Work:
@@ -29,6 +31,7 @@ def eraser(url: str, erased: list[str]) -> Work:
     return work
 
 
+@pytest.mark.thorough
 def test_answers_are_right_while_users_are_erased(database_url: str, conn: connection) -> None:
     compared: list[Counting] = []
     failures: list[Exception] = []

@@ -62,7 +62,7 @@ def test_hours_that_are_no_longer_sealed_are_not_taken_for_empty(
 def test_spans_are_sealed_in_as_much_memory_as_there_is(
     conn: connection, asker: Asker, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    insert(conn, *((f"u{n}", "view", NOW - n * HOUR_LONG) for n in range(24 * 40)))
+    insert(conn, *((f"u{n}", "view", NOW - n * HOUR_LONG) for n in range(24 * 3)))
     steps: list[int] = []
     folder = Folder(conn, ZONES)
     monkeypatch.setattr(seal, "BYTES", most)

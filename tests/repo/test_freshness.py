@@ -9,16 +9,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from psycopg2.extensions import connection, cursor
 
 from common.questions import ActiveUsers, Counting, EventCounts, TopEvents
 from repo.rollups.folder import Folder
+from tests.examples import seconds
 from tests.rollups import Asker, asking, connected
 from utils.zones import zone
 
-SECONDS = 6
+SECONDS = seconds(6)
 """How long it goes on; longer finds more."""
-LONGEST_S = 2
+LONGEST_S = seconds(2)
 """How long a transaction is held open."""
 WRITERS, FOLDERS, READERS = 8, 2, 2
 ZONES = [zone("UTC"), zone("Europe/Berlin")]
@@ -143,6 +145,7 @@ def prepared(conn: connection) -> Iterator[bool]:
                 cur.execute("rollback prepared %s", (gid,))
 
 
+@pytest.mark.thorough
 def test_an_answer_is_always_that_of_the_events(database_url: str, conn: connection) -> None:
     compared: list[Counting] = []
     failures: list[Exception] = []

@@ -19,10 +19,16 @@ from common.answers import Bucket
 from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents
 from config.database import Database, get_connection
 from repo.events import EventsRepo
+from repo.rollups import folder as folder_module
+from repo.rollups import seal
+from repo.rollups.fold import Progress
 from repo.rollups.folder import Folder
 from tests import oracle
+from tests.examples import examples
 from tests.oracle import Event
+from tests.rollups import hours_kept
 from tests.servers import OLDER_POSTGRES, Cluster, older_postgres
+from utils.slots import HOUR, Span
 from utils.timebuckets import WEEKDAYS, Interval
 from utils.zones import zone
 
@@ -106,7 +112,7 @@ class World:
 
 @st.composite
 def worlds(draw: st.DrawFn, *, rolled: bool = True) -> World:
-    """Rollups are made around one edge only: sealing the days between two takes long."""
+    """Rollups are made around one edge only: sealing what lies between two takes long."""
     folding = draw(st.none() | foldings) if rolled else None
     around = st.just(draw(edges)) if folding else edges
     moments = st.builds(lambda edge, step: edge + step, around, steps)
@@ -143,6 +149,20 @@ def repo(database_url: str) -> Iterator[EventsRepo]:
     database = Database(database_url, size=1, waiters=0, acquire_timeout_s=1, name="oracle")
     yield EventsRepo(get_connection(database, time.monotonic() + 600))
     database.close()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def sealed_up_to_where_it_is_asked() -> Iterator[None]:
+    """All events and ranges of a world with rollups lie within 120 days; the years since do not."""
+    seal_over = seal.over
+
+    def over(progress: Progress) -> Span | None:
+        whole = seal_over(progress)
+        return Span(whole.start, min(whole.end, whole.start + 120 * 24 * HOUR)) if whole else None
+
+    with hours_kept(10), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder_module, "over", over)
+        yield
 
 
 def store(owner: connection, world: World) -> None:
@@ -183,7 +203,8 @@ insert into events (event_id, user_id, event_name, occurred_at) values %s on con
     world=worlds(),
     more=st.fixed_dictionaries({**shared, "interval": st.sampled_from(get_args(Interval))}),
 )
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
+@pytest.mark.thorough
 def test_event_counts_agree(
     owner: connection,
     repo: EventsRepo,
@@ -219,6 +240,8 @@ def labelled(series: list[Bucket], how: tuple[str, str, str]) -> dict[object, tu
 
 
 @given(world=worlds(), limit=st.integers(1, 5), more=st.fixed_dictionaries(shared))
+@settings(max_examples=examples(100))
+@pytest.mark.thorough
 def test_top_events_agree(
     owner: connection,
     repo: EventsRepo,
@@ -248,6 +271,8 @@ def test_top_events_agree(
     window=st.integers(1, 60),
     more=st.fixed_dictionaries(shared),
 )
+@settings(max_examples=examples(100))
+@pytest.mark.thorough
 def test_active_users_agree(
     owner: connection,
     repo: EventsRepo,
@@ -292,6 +317,8 @@ def test_active_users_agree(
     limit=st.integers(1, 7),
     more=st.fixed_dictionaries(shared),
 )
+@settings(max_examples=examples(100))
+@pytest.mark.thorough
 def test_user_events_agree(
     owner: connection,
     repo: EventsRepo,

@@ -1,8 +1,6 @@
 """A replica answers exactly, as of what it has replayed; a real one follows a real server."""
 
 import random
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +26,7 @@ from tests.events import insert
 from tests.replica import replica_of
 from tests.repo.test_freshness import folder, reader, repeated, writer
 from tests.rollups import Asker, asking, connected
+from tests.rooms import room
 from tests.running import running
 from tests.servers import OPTIONS, Cluster, as_role
 from tests.slowness import slow_down
@@ -54,14 +53,12 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[tuple[Path, str, str, str]]:
-    made = Path(tempfile.mkdtemp(prefix="analytics-replica-"))
-    made.chmod(0o711)
     with (
+        room("replica") as made,
         embedded_servers(made, postgres_options=OPTIONS) as endpoints,
         replica_of(endpoints.database_url, made) as replica,
     ):
         yield made, endpoints.database_url, replica, endpoints.redis_url
-    shutil.rmtree(made, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, rule
 from psycopg2.extras import execute_values
 
 from commands.verify import verified
@@ -27,6 +26,7 @@ from repo.verify.findings import Findings
 from services.retain import retaining
 from tests import oracle
 from tests.oracle import Event
+from tests.repo.test_fold_machine import run
 from tests.rollups import connected
 from tests.servers import Cluster
 from utils.periods import previous_range
@@ -255,11 +255,10 @@ def _cuts_a_slot(moment: datetime) -> bool:
     return (moment - EVER.start) % timedelta(minutes=15) != timedelta(0)
 
 
+@pytest.mark.thorough
 def test_no_order_of_what_happens_makes_an_answer_wrong(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retain_module, "AT_ONCE", 3)
     machine = type("Dropping", (Dropping,), {"cluster": cluster})
-    found_is_told_at_once = [Phase.explicit, Phase.reuse, Phase.generate]  # to shrink takes minutes
-    shorter = settings(max_examples=12, stateful_step_count=20, phases=found_is_told_at_once)
-    run_state_machine_as_test(machine, settings=shorter)
+    run(machine, most=12, steps=20)

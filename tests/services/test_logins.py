@@ -1,11 +1,6 @@
 """Roles of a fresh cluster: who makes them, and how they come in."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -18,22 +13,28 @@ import pytest
 from common.roles import ROLES, Role, role_name
 from config.settings import Settings
 from repo.migrate import migrate, migrations
-from services.embedded import Endpoints, embedded_servers
+from services.embedded import Databases, Endpoints, embedded_servers
 from services.servers import databases
+from tests.calling import called
 from tests.rollups import connected
+from tests.rooms import room
 from tests.servers import OLDER_POSTGRES, OPTIONS, as_role, url_of
 
-ROOT = Path(__file__).parents[2]
-MAIN = [sys.executable, str(ROOT / "main.py")]
 VERSIONS = [None, *([OLDER_POSTGRES] if OLDER_POSTGRES.exists() else [])]
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="analytics-logins-"))
-    made.chmod(0o711)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with room("logins") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[Path, Databases]]:
+    """A folder whose servers run."""
+    with room("logins") as made, databases(Settings(data_dir=made)) as found:
+        assert called("migrate", ANALYTICS_DATA_DIR=str(made)).exit_code == 0
+        yield made, found
 
 
 @pytest.fixture
@@ -55,13 +56,6 @@ def who(url: str) -> str:
         cur.execute("select current_user::text")
         (name,) = cur.fetchone() or ("",)
         return str(name)
-
-
-def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    command = [*MAIN, *arguments]
-    return subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
-    )
 
 
 @pytest.mark.parametrize("fresh", VERSIONS, ids=str, indirect=True)
@@ -89,34 +83,32 @@ def test_an_owner_who_may_not_make_them_is_told_what_to_do(fresh: Endpoints) -> 
         created(fresh.database_url, "plains", "plain")
         place = urlsplit(fresh.database_url).netloc.split("@")[1]
         url = f"postgresql://plain:x@{place}/plains"
-        told = run("migrate", DATABASE_URL=url)
+        told = called("migrate", DATABASE_URL=url)
         statements = " ".join(f"create role {role_name(role)};" for role in ROLES)
-        assert told.returncode == 0
+        assert told.exit_code == 0
         assert f"let an administrator run\n  {statements}\nand run" in told.stderr
-        assert run("rollup", "--once", DATABASE_URL=url).returncode == 0
+        assert called("rollup", "--once", DATABASE_URL=url).exit_code == 0
         admin.cursor().execute(statements)
-    told = run("migrate", DATABASE_URL=url)
-    assert (told.returncode, told.stdout, told.stderr) == (0, "The schema is up to date.\n", "")
+    told = called("migrate", DATABASE_URL=url)
+    assert (told.exit_code, told.stdout, told.stderr) == (0, "The schema is up to date.\n", "")
     assert can_read(url, "reader", "events")
 
 
-def test_each_role_of_the_embedded_servers_has_a_login(folder: Path) -> None:
-    settings = Settings(data_dir=folder)
-    with databases(settings) as found:
-        assert run("migrate", ANALYTICS_DATA_DIR=str(folder)).returncode == 0
-        assert {role: who(found.url(role)) for role in ROLES} == {
-            role: role_name(role) for role in ROLES
-        }
-        with (
-            connected(found.url("reader")) as reader,
-            pytest.raises(psycopg2.errors.InsufficientPrivilege),
-        ):
-            reader.cursor().execute("create temporary table mine (x int)")
-        with connected(found.owner) as owner:
-            owner.cursor().execute("create role stranger login password 'x'")
-        stranger = found.owner.replace(f"analytics:{urlsplit(found.owner).password}", "stranger:x")
-        with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
-            psycopg2.connect(stranger)
+def test_each_role_of_the_embedded_servers_has_a_login(served: tuple[Path, Databases]) -> None:
+    _, found = served
+    assert {role: who(found.url(role)) for role in ROLES} == {
+        role: role_name(role) for role in ROLES
+    }
+    with (
+        connected(found.url("reader")) as reader,
+        pytest.raises(psycopg2.errors.InsufficientPrivilege),
+    ):
+        reader.cursor().execute("create temporary table mine (x int)")
+    with connected(found.owner) as owner:
+        owner.cursor().execute("create role stranger login password 'x'")
+    stranger = found.owner.replace(f"analytics:{urlsplit(found.owner).password}", "stranger:x")
+    with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
+        psycopg2.connect(stranger)
 
 
 def test_a_folder_of_before_gets_logins(folder: Path) -> None:
@@ -127,18 +119,18 @@ def test_a_folder_of_before_gets_logins(folder: Path) -> None:
     (folder / "places.json").write_text(json.dumps(places))
     with databases(Settings(data_dir=folder)) as found:
         assert found.owner == before.database_url
-        assert run("migrate", ANALYTICS_DATA_DIR=str(folder)).returncode == 0
+        assert called("migrate", ANALYTICS_DATA_DIR=str(folder)).exit_code == 0
         assert who(found.url("folder")) == "analytics_folder"
 
 
-def test_events_are_made_and_folded_by_their_roles(folder: Path) -> None:
+def test_events_are_made_and_folded_by_their_roles(served: tuple[Path, Databases]) -> None:
+    folder, found = served
     place = {"ANALYTICS_DATA_DIR": str(folder)}
-    with databases(Settings(data_dir=folder)) as found:
-        assert "inserted 1,000" in run("demo", "--events", "1000", **place).stdout
-        assert run("rollup", "--once", **place).stdout.startswith("Folded 1,000 events")
-        with connected(found.url("reader")) as conn, conn.cursor() as cur:
-            cur.execute("select sum(events)::int from slots where name_id = 0")
-            assert cur.fetchone() == (1000,)
+    assert "inserted 1,000" in called("demo", "--events", "1000", **place).stdout
+    assert called("rollup", "--once", **place).stdout.startswith("Folded 1,000 events")
+    with connected(found.url("reader")) as conn, conn.cursor() as cur:
+        cur.execute("select sum(events)::int from slots where name_id = 0")
+        assert cur.fetchone() == (1000,)
 
 
 def test_a_writer_needs_no_owner(database_url: str, tmp_path: Path) -> None:
@@ -148,10 +140,10 @@ def test_a_writer_needs_no_owner(database_url: str, tmp_path: Path) -> None:
         "event_id,event_name,occurred_at\n"
         "00000000-0000-0000-0000-000000000001,view,2026-01-01T00:00:00Z\n"
     )
-    told = run("load", str(file), DATABASE_URL=as_role(database_url, "writer"))
-    assert (told.returncode, told.stderr) == (0, "")
+    told = called("load", str(file), DATABASE_URL=as_role(database_url, "writer"))
+    assert (told.exit_code, told.stderr) == (0, "")
     assert "inserted 1," in told.stdout
-    told = run("load", str(file), DATABASE_URL=as_role(database_url, "grafana"))
-    assert told.returncode == 1
+    told = called("load", str(file), DATABASE_URL=as_role(database_url, "grafana"))
+    assert told.exit_code == 1
     assert told.stderr.startswith("Error: ")
     assert "Traceback" not in told.stderr
