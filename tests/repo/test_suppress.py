@@ -13,6 +13,7 @@ from psycopg2 import errors
 from psycopg2.extensions import connection
 
 from config.database import DatabaseUnavailable
+from repo import ingest as ingest_module
 from repo.ingest import Event, IngestRepo, Inserted, as_rows
 from repo.suppress import SuppressionRepo, WritersAtWork
 from tests.events import insert
@@ -230,7 +231,9 @@ def test_with_a_long_list_batches_are_staged_at_once(
 ) -> None:
     suppressing.add([f"u{n}" for n in range(1_800)], 1)
     batch = as_rows([event(1, "w"), event(2, "u7"), event(3, "u1799")])
-    assert IngestRepo(conn).insert(batch) == Inserted(1, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(ingest_module, "_copied")
+        assert IngestRepo(conn).insert(batch) == Inserted(1, 2)
     assert users(conn) == ["w"]
     assert refused(conn) == 2
 
