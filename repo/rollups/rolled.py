@@ -102,7 +102,7 @@ class Rolled:
         }
 
     def rolling(self, ranges: Sequence[Range], window: int) -> dict[str, list[int]]:
-        """dau, wau, mau and who is active within the window; ranges are days that follow each other."""
+        """dau, wau, mau, and those of the window; ranges are days that follow each other."""
         tallies = self._tallies(ranges)
         return {
             **self._rolling(tallies),
