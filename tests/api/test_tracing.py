@@ -68,7 +68,14 @@ def test_events_show_where_the_time_went_and_nothing_of_them(
                 send(service, ndjson(body))
     spans = {(span.name, span.parent) for span in collector.spans()}
     route = "POST /events"
-    inner = ("key check", "cache count", "pool wait", "read events", "ingest_copy", "ingest_insert")
+    inner = (
+        "key check",
+        "cache count",
+        "pool wait",
+        "read events",
+        "ingest_stage",
+        "ingest_insert",
+    )
     assert spans >= {(route, None), *((name, route) for name in inner)}
     assert not any("canary" in str(request) for request in collector.requests)
 
