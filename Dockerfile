@@ -27,7 +27,8 @@ COPY --from=build /app /app
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    ANALYTICS_HOST=0.0.0.0
+    ANALYTICS_HOST=0.0.0.0 \
+    ANALYTICS_DATA_DIR=/tmp/analytics-service
 WORKDIR /app
 USER 10001:10001
 EXPOSE 8000
