@@ -86,6 +86,11 @@ class Erasing(Folding):
         """Another generation, which the next steps make beside the present one."""
         self.conn.cursor().execute(FOLD["fold_begin"])
 
+    @invariant()
+    def each_event_is_told_once(self) -> None:
+        """What was told stays told, though it is erased."""
+        assert all(events <= self.counts[name] for name, events in self.in_slots().items())
+
     @rule(user=st.sampled_from(["u1", "u2", "u3"]))
     def erased(self, user: str) -> None:
         with connected(self.url) as conn:

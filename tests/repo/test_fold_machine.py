@@ -127,9 +127,13 @@ class Folding(RuleBasedStateMachine):
     @invariant()
     def each_event_is_told_once(self) -> None:
         """In the metrics: what is in slots was told or is about to be, and nothing else."""
+        assert self.in_slots() == +self.counts
+
+    def in_slots(self) -> dict[str, int]:
+        """What must have been told."""
         with self.conn.cursor() as cur:
             cur.execute(NOT_TOLD)
-            assert dict(cur.fetchall()) == +self.counts
+            return dict(cur.fetchall())
 
     @invariant()
     def answers_are_those_of_the_events(self) -> None:
