@@ -178,4 +178,4 @@ def stored_events(conn: connection) -> dict[str, Expected]:
 def executed(conn: connection, text: str, *values: object) -> Sequence[tuple[Any, ...]]:
     with conn.cursor() as cur:
         cur.execute(text, values or None)
-        return cur.fetchall() if cur.description else []
+        return cur.fetchall() if cur.description is not None else []

@@ -95,7 +95,7 @@ def query(endpoints: Endpoints, text: str) -> object:
     try:
         with conn, conn.cursor() as cur:
             cur.execute(text)
-            return cur.fetchone() if cur.description else None
+            return cur.fetchone() if cur.description is not None else None
     finally:
         conn.close()
 

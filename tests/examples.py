@@ -6,8 +6,8 @@ IS_LONG = os.environ.get("EXAMPLES") == "all"
 
 
 def examples(most: int) -> int:
-    """In the suite a sixth of them."""
-    return most if IS_LONG else max(3, most // 6)
+    """In the suite a third of them."""
+    return most if IS_LONG else max(3, most // 3)
 
 
 def seconds(most: float) -> float:

@@ -31,7 +31,7 @@ _INSERT = "insert into events (event_id, event_name, occurred_at) values (%s, 'v
 def execute(conn: connection, text: str, *values: Any) -> list[Any]:
     with conn.cursor() as cur:
         cur.execute(text, values or None)
-        return cur.fetchall() if cur.description else []
+        return cur.fetchall() if cur.description is not None else []
 
 
 def sessions(conn: connection, more: str = "") -> list[int]:

@@ -83,7 +83,7 @@ class Service:
     def query(self, text: str, *values: object) -> list[tuple[Any, ...]]:
         with self.conn.cursor() as cur:
             cur.execute(text, values or None)
-            return cur.fetchall() if cur.description else []
+            return cur.fetchall() if cur.description is not None else []
 
     def backends(self, more: str = "") -> list[int]:
         """The sessions of the workers, as the server sees them."""

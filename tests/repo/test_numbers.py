@@ -98,7 +98,8 @@ def answered_names(repo: EventsRepo, tz: str, day: date) -> dict[str, tuple[int,
 
 
 @given(first=stored, late=stored)
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
+@pytest.mark.thorough
 def test_who_is_new_was_not_there_on_the_29_days_before(
     conn: connection, database_url: str, first: list[Any], late: list[Any]
 ) -> None:
@@ -168,7 +169,8 @@ def test_days_are_counted_anew_after_an_upgrade(cluster: Cluster) -> None:
 def test_days_between_the_first_events_have_numbers_at_once(conn: connection) -> None:
     """By a folder that was there before them, and within the same quarter of an hour."""
     serving = folder(conn, "UTC")
-    serving.catch_up()
+    for _ in range(2):
+        serving.catch_up()
     insert(conn, ("a", "view", NOW - 50 * DAY), ("b", "view", NOW))
     serving.catch_up()
     assert len(users(conn, "UTC")) == 51
