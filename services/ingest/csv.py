@@ -57,7 +57,7 @@ class _Lines:
     def __next__(self) -> str:
         if len(self._row) == _MOST_ROW_LINES:
             raise csv.Error("a quote is not closed")
-        line = self._again.popleft() if self._again else self._next()
+        line = self._again.popleft() if self._again else self._next_of_row()
         if line is None:
             raise StopIteration
         self._row.append(line)
@@ -83,6 +83,17 @@ class _Lines:
             self._again.append(line)
             size += len(line)
         return list(islice(self._again, most))
+
+    def _next_of_row(self) -> str | None:
+        """Damage within a row is its end: its lines are looked at one by one, and the damage is met
+        again after them.
+        """
+        try:
+            return self._next()
+        except DAMAGED:
+            if not self._row:
+                raise
+            return None
 
     def _next(self) -> str | None:
         """What came before the damage is given first."""

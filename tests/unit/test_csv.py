@@ -4,18 +4,21 @@ import csv
 import gzip
 import io
 import random
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repo.ingest import as_rows
+from repo.ingest import IngestRepo, Inserted, as_rows
 from services.ingest.csv import csv_blocks
 from services.ingest.events import Invalid, Validator
 from services.ingest.lines import DAMAGED, Columns, Line
+from services.ingest.load import Loader, RejectedFile, Report
 from tests.given import event
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -102,6 +105,31 @@ def test_rows_before_the_damage_are_given() -> None:
         found.extend(_numbers(file))
     assert [number for number, _ in found] == list(range(2, len(found) + 2))
     assert len(found) > 500
+
+
+class _Taking:
+    """A table that takes all."""
+
+    def insert(self, rows: Sequence[str]) -> Inserted:
+        return Inserted(len(rows), 0)
+
+
+def test_damage_within_a_row_loses_no_row_before_it(tmp_path: Path) -> None:
+    shuffled = random.Random(1)
+    text = HEADER + "".join(written(n, user_id=f"a\n{shuffled.random()}") for n in range(200))
+    whole = gzip.compress(text.encode())
+    broken = Counter[str]()
+    for cut in range(1_000, 1_200, 7):
+        report, rejected = Report(), RejectedFile(tmp_path / "rejected")
+        loader = Loader(cast(IngestRepo, _Taking()), VALIDATOR)
+        with gzip.GzipFile(fileobj=io.BytesIO(whole[:-cut])) as file:
+            loader.load("csv", file, Columns(), report, rejected=rejected, progress=lambda _: None)
+        rejected.close()
+        assert report.ended == "the compressed input is cut off or damaged"
+        assert report.inserted > 100
+        assert report.read - report.inserted == report.rejected.total() <= 1
+        broken += report.rejected
+    assert list(broken) == ["the row cannot be read: unexpected end of data"]
 
 
 def _numbers(file: gzip.GzipFile) -> Iterator[Read]:
