@@ -181,12 +181,25 @@ def test_a_container_tells_whether_it_lives(
     assert done.stderr.count("\n") == (not alive)
 
 
-def test_postgresql_knows_its_settings(conn: connection) -> None:
+def postgresql_settings() -> dict[str, str]:
     lines = (ROOT / "containers" / "postgresql.conf").read_text().splitlines()
-    names = {line.split(" = ")[0] for line in lines if line and not line.startswith("#")}
+    return dict(line.split(" = ", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_postgresql_knows_its_settings(conn: connection) -> None:
+    names = list(postgresql_settings())
     with conn.cursor() as cur:
-        cur.execute("select from pg_settings where lower(name) = any(%s)", (list(names),))
-        assert cur.rowcount == len(names) == 20
+        cur.execute("select from pg_settings where lower(name) = any(%s)", (names,))
+        assert cur.rowcount == len(names) == 21
+
+
+def test_postgresql_logs_no_statement() -> None:
+    """They hold ids of users, and passwords of logins."""
+    settings = postgresql_settings()
+    assert settings["log_min_error_statement"] == "panic"
+    assert settings["log_error_verbosity"] == "terse"
+    whole = ("log_min_duration_", "log_statement", "log_parameter_")
+    assert not [name for name in settings if name.startswith(whole)]
 
 
 def test_the_cache_knows_its_settings(redis_url: str) -> None:
