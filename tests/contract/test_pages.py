@@ -77,6 +77,11 @@ def test_each_link_leads_somewhere(page: Path, link: str) -> None:
         assert anchor in pages.anchors(target), f"{pages.name_of(target)} has no #{anchor}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=pages.name_of)
+def test_each_page_is_finished(page: Path) -> None:
+    assert re.findall(r"@[A-Z]+@|\b(?:TODO|FIXME|TBD)\b", page.read_text()) == []
+
+
 def test_the_readme_is_short() -> None:
     assert len(TEXT.splitlines()) < 250
 
