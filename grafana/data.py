@@ -84,8 +84,8 @@ def _drift() -> Json:
 def _size() -> Json:
     return stat(
         "On disk",
-        "All tables of the service with their indexes. Drop old events with `retain` before the "
-        "disk is full.",
+        "Events, rollups and numbers with their indexes; other tables are small. Drop old events "
+        "with `retain` before the disk is full.",
         sql(SQL["data_size"]),
         unit="bytes",
         spark=False,

@@ -17,12 +17,11 @@ order    by sum(events) desc, event_name
 limit    500;
 
 -- name: analytics_today
--- Whatever the range: the day of the zone that goes on.
+-- Whatever the range: the day that it is in the zone. While nobody counts, that of the last count is another.
 select   day::timestamp as time, dau
 from     daily_users
 where    zone = '$zone'
-and      partial
-order    by day;
+and      day = (now() at time zone '$zone')::date;
 
 -- name: analytics_whole
 -- Days that are over: the present one is no low.

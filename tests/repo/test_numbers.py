@@ -16,6 +16,7 @@ from psycopg2.extensions import connection
 from commands.verify import verified
 from common.questions import ActiveUsers, TopEvents
 from config.database import Database, get_connection
+from grafana import analytics as dashboard
 from repo import cost
 from repo.events import EventsRepo
 from repo.migrate import migrate, migrations
@@ -218,6 +219,18 @@ def test_days_without_a_folder_are_made_up_for(conn: connection, database_url: s
     found = rows(conn, "select count(*) from daily_users where partial")
     assert found == [(len(ZONES),)]
     assert verified(database_url, [zone(name) for name in ZONES]).told == []
+
+
+def test_who_is_active_today_is_not_told_of_the_day_that_was_counted_last(conn: connection) -> None:
+    """The folder is away since."""
+    asked = dashboard.SQL["analytics_today"].replace("$zone", "UTC")
+    insert(conn, ("a", "view", datetime.now(UTC)))
+    folder(conn, "UTC").catch_up()
+    assert [dau for _, dau in rows(conn, asked)] == [1]
+    with conn.cursor() as cur:
+        cur.execute("update day_users set day = day - 1")
+    assert rows(conn, "select partial from daily_users") == [(True,)]
+    assert rows(conn, asked) == []
 
 
 def test_a_clock_that_is_put_back_takes_nothing_away(conn: connection, database_url: str) -> None:
