@@ -106,7 +106,7 @@ KEY_CHECKS = _counter(
 INGESTED = _counter(
     "analytics_ingested_events",
     "Events that were sent to POST /events: accepted, duplicate (their event_id was there), or "
-    "refused, and with them the others of their request.",
+    "refused, and with them the others of their request, or of suppressed users, and these alone.",
     "result",
 )
 INGEST_SECONDS = _histogram(
