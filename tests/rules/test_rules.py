@@ -30,6 +30,15 @@ def test_alerts_fire_when_they_should_and_else_are_silent(file: Path) -> None:
     assert "SUCCESS" in promtool("test", "rules", file)
 
 
+@pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
+def test_what_is_recorded_comes_before_what_reads_it(file: Path) -> None:
+    groups = [group for rules in RULES for group in yaml.safe_load(rules.read_text())["groups"]]
+    recording = {group["name"]: "record" in group["rules"][0] for group in groups}
+    order = yaml.safe_load(file.read_text())["group_eval_order"]
+    assert sorted(order) == sorted(recording)
+    assert sorted(order, key=lambda name: not recording[name]) == order
+
+
 def test_each_alert_was_seen_to_fire() -> None:
     alerts = {
         rule["alert"]
