@@ -8,26 +8,44 @@ from typing import Any
 from supply.packages import ROOT
 
 _WITHIN_S = 60
+_UNREACHED = ("ConnectionError", "ServiceError", "Timeout", "Max retries", "resolve", "HTTPError")
 
 
 def main() -> int:
     """What is known cannot always be reached, and that is no failure: it is told."""
-    fails, text = verdict(_report("requirements.txt"))
+    try:
+        fails, text = verdict(_report("requirements.txt"))
+    except Broken as exc:
+        fails, text = True, f"The check itself failed: {exc}"
     sys.stdout.write(text + "\n")
     return int(fails)
 
 
+class Broken(Exception):
+    """The check ended in another way than for want of a network."""
+
+
 def _report(file: str) -> dict[str, Any] | None:
-    """None where nothing could be asked."""
+    """None where nothing could be asked. Raises: Broken."""
     command = [sys.executable, "-m", "pip_audit", "--requirement", file, "--no-deps"]
     options = ["--disable-pip", "--format=json", "--progress-spinner=off", "--timeout=10"]
     try:
         done = subprocess.run(
             [*command, *options], cwd=ROOT, capture_output=True, timeout=_WITHIN_S, check=False
         )
-        found: dict[str, Any] = json.loads(done.stdout)
-    except (subprocess.TimeoutExpired, ValueError):
+    except subprocess.TimeoutExpired:
         return None
+    return told(done.stdout, done.stderr.decode())
+
+
+def told(stdout: bytes, stderr: str) -> dict[str, Any] | None:
+    """What pip-audit said. Raises: Broken."""
+    if not stdout.strip() and any(word in stderr for word in _UNREACHED):
+        return None
+    try:
+        found: dict[str, Any] = json.loads(stdout)
+    except ValueError:
+        raise Broken(stderr.strip()[-500:]) from None
     return found
 
 

@@ -111,7 +111,8 @@ def _event_id(value: Any) -> str:
         raise Invalid("event_id is missing")
     if not isinstance(value, str) or not _UUID.fullmatch(value):
         raise Invalid("event_id must be a UUID")
-    return value
+    # One spelling, so that the order of texts is that of ids.
+    return value.lower() if "-" in value else str(UUID(value))
 
 
 def _user_id(value: Any) -> str:

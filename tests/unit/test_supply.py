@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from supply.audit import verdict
+from supply.audit import Broken, told, verdict
 from supply.licences import ALLOWED, PAGE, licence, page, parts
 from supply.packages import ROOT, pinned
 
@@ -39,6 +39,14 @@ def test_a_weakness_fails_and_what_was_not_checked_is_told(
 
 def test_without_an_answer_nothing_was_checked() -> None:
     assert verdict(None) == verdict({"dependencies": []}) == verdict({"dependencies": [UNKNOWN]})
+
+
+def test_a_check_that_is_broken_is_no_check() -> None:
+    assert told(b'{"dependencies": []}', "") == {"dependencies": []}
+    assert told(b"", "pip_audit ... ConnectionError: Max retries exceeded") is None
+    for stdout, stderr in ((b"", ""), (b"", "unrecognized arguments: --x"), (b"{", "")):
+        with pytest.raises(Broken):
+            told(stdout, stderr)
 
 
 def test_the_page_of_licences_is_what_packages_say() -> None:
