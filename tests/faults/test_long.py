@@ -74,8 +74,8 @@ def test_long(own: Own, running: Service, fault_url: str, check: Check) -> None:
     place = Place(own, running, fault_url, admin)
     run = long_run(place, known(running), MINUTES * 60)
     check.measured("\n     ".join(told(run).splitlines()))
-    assert faults_of(run) == []
     reconnect(own, running)
+    assert faults_of(run) == []
     running.settle()
     assert {event_id for (event_id,) in running.query(ARRIVED)} == acknowledged(run.model)
     assert verified(fault_url, [zone("UTC")]).told == []

@@ -19,7 +19,9 @@ def faults_of(run: Run) -> list[str]:
     wrong = [f"{o.kind} {o.status}: {o.wrong}" for o in run.outcomes if o.wrong]
     lost = [o for o in run.outcomes if o.status == BROKEN and not _may_be_lost(run, o)]
     late = [
-        f"{harm.name}: back after {back:.1f} s" for harm, back in recoveries(run) if back > BACK_S
+        f"{harm.name}: back after {back:.1f} s ({instead})"
+        for harm, back, instead in recoveries(run)
+        if back > BACK_S
     ]
     return [*wrong, *(f"{o.kind} lost at {o.at:.1f}" for o in lost), *late, *_grown(run)]
 
@@ -32,12 +34,17 @@ def _may_be_lost(run: Run, outcome: Outcome) -> bool:
     )
 
 
-def recoveries(run: Run) -> Iterator[tuple[Harm, float]]:
-    """Of each harm the seconds from its end to the last answer that was none, or an old one."""
+def recoveries(run: Run) -> Iterator[tuple[Harm, float, str]]:
+    """Of each harm the seconds from its end to the last answer that was none, or an old one.
+
+    With what came instead of answers after its end.
+    """
     ends = [harm.began for harm in run.harms[1:]] + [float("inf")]
     for harm, end in zip(run.harms, ends, strict=True):
-        bad = [o.at for o in run.outcomes if harm.began <= o.at < end and not _is_normal(o)]
-        yield harm, max(max(bad, default=harm.over) - harm.over, 0.0)
+        bad = [o for o in run.outcomes if harm.over <= o.at < end and not _is_normal(o)]
+        instead = Counter("stale" if o.is_stale else str(o.status) for o in bad)
+        told = ", ".join(f"{count} x {what}" for what, count in instead.items())
+        yield harm, max((o.at - harm.over for o in bad), default=0.0), told
 
 
 def _is_normal(outcome: Outcome) -> bool:
@@ -72,8 +79,8 @@ def told(run: Run) -> str:
         f"{max(s.sessions for s in run.samples)} sessions",
         *(_row(kind, run) for kind in sorted({o.kind for o in run.outcomes if o.status == 200})),
         *(
-            f"{harm.name}: took {harm.over - harm.began:.1f} s, all well {back:.1f} s later"
-            for harm, back in recoveries(run)
+            f"{harm.name}: took {harm.over - harm.began:.1f} s, all well {back:.1f} s later {instead}"
+            for harm, back, instead in recoveries(run)
         ),
     ]
     return "\n".join(lines)
