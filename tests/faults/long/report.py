@@ -78,12 +78,14 @@ def told(run: Run) -> str:
         f"at most {max(s.largest_mb for s in run.samples):.0f} MB in a process, "
         f"{max(s.sessions for s in run.samples)} sessions",
         *(_row(kind, run) for kind in sorted({o.kind for o in run.outcomes if o.status == 200})),
-        *(
-            f"{harm.name}: took {harm.over - harm.began:.1f} s, all well {back:.1f} s later {instead}"
-            for harm, back, instead in recoveries(run)
-        ),
+        *(_back(*recovery) for recovery in recoveries(run)),
     ]
     return "\n".join(lines)
+
+
+def _back(harm: Harm, back: float, instead: str) -> str:
+    took = f"{harm.name}: took {harm.over - harm.began:.1f} s"
+    return f"{took}, all well {back:.1f} s later {instead}".rstrip()
 
 
 def _row(kind: str, run: Run) -> str:
