@@ -90,6 +90,7 @@ class _Config(uvicorn.Config):
         super().__init__(
             "main:create_app",
             factory=True,
+            loop="utils.turns:Loop",
             workers=settings.workers,
             log_config=None,
             access_log=False,

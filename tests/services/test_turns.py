@@ -1,0 +1,89 @@
+"""Connections of a shared socket, taken in turn."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import pytest
+
+from utils.turns import Loop, Turns
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(data)
+
+
+def run(test: Callable[[socket.socket, Turns], Awaitable[None]]) -> None:
+    async def within() -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=2048) as sock:
+            served = await asyncio.get_running_loop().create_server(Echo, sock=sock, backlog=2048)
+            assert isinstance(served, Turns)
+            await test(sock, served)
+            served.close()
+            await served.wait_closed()
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(within())
+
+
+async def echoed(port: int) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"hello")
+    told = await reader.readexactly(5)
+    writer.close()
+    await writer.wait_closed()
+    return told
+
+
+def test_each_connection_is_served_at_once() -> None:
+    async def test(sock: socket.socket, _: Turns) -> None:
+        port = sock.getsockname()[1]
+        for _turn in range(20):
+            assert await echoed(port) == b"hello"
+            await asyncio.sleep(0.01)
+
+    run(test)
+
+
+def test_a_crowd_is_not_held_up() -> None:
+    async def test(sock: socket.socket, _: Turns) -> None:
+        port = sock.getsockname()[1]
+        began = time.monotonic()
+        told = await asyncio.gather(*(echoed(port) for _ in range(500)))
+        assert told == [b"hello"] * 500
+        assert time.monotonic() - began < 5
+
+    run(test)
+
+
+def test_nobody_is_taken_once_it_is_closed() -> None:
+    async def test(sock: socket.socket, served: Turns) -> None:
+        port = sock.getsockname()[1]
+        await echoed(port)
+        served.close()
+        with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+            client.connect(("127.0.0.1", port))
+
+    run(test)
+
+
+def test_who_took_one_lets_others_go_first() -> None:
+    """Of many at once it takes one, and the rest only in turns of a moment each."""
+
+    async def test(sock: socket.socket, served: Turns) -> None:
+        port = sock.getsockname()[1]
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(8)]
+        served._take()
+        assert len(served._opening) == 1
+        await asyncio.sleep(0.5)
+        assert len(served._open) == 8
+        for client in clients:
+            client.close()
+
+    run(test)
