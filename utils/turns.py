@@ -50,6 +50,8 @@ class Turns:
         loop.add_reader(sock, self._take)
 
     def close(self) -> None:
+        if self._sock.fileno() < 0:  # it is already
+            return
         self._loop.remove_reader(self._sock)
         if self._timer:
             self._timer.cancel()
