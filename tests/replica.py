@@ -3,6 +3,7 @@
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -109,3 +110,13 @@ def _answers(url: str) -> bool:
         psycopg2.connect(url).close()
         return True
     return False
+
+
+@contextmanager
+def childs_folder(name: str) -> Iterator[Path]:
+    """One that PostgreSQL's user can use; what is in it goes in the end."""
+    made = Path(tempfile.mkdtemp(prefix=f"analytics-{name}-"))
+    made.chmod(0o711)
+    give_to_child(made)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)

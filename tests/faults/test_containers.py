@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,18 +16,15 @@ from services.embedded.binaries import child_user, give_to_child
 from tests.compose import ROOT, SERVICES, filled, rendered, values
 from tests.faults.conftest import Check, Own
 from tests.operations import Shell
-from tests.replica import PostgresServer, free_port, postgres_programs
+from tests.replica import PostgresServer, childs_folder, free_port, postgres_programs
 from tests.waiting import wait_until
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """One that PostgreSQL's user can use."""
-    made = Path(tempfile.mkdtemp(prefix="analytics-compose-"))
-    made.chmod(0o711)
-    give_to_child(made)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with childs_folder("compose") as made:
+        yield made
 
 
 @pytest.fixture

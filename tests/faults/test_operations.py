@@ -20,7 +20,7 @@ from services.embedded.binaries import give_to_child
 from tests.events import fold, insert
 from tests.faults.conftest import Own
 from tests.operations import PAGE, Shell, blocks
-from tests.replica import PostgresServer, free_port, postgres_programs
+from tests.replica import PostgresServer, childs_folder, free_port, postgres_programs
 from tests.rollups import asking, connected
 from tests.running import AUTHORIZED
 from tests.servers import OLDER_POSTGRES, OPTIONS
@@ -47,11 +47,8 @@ def test_every_command_is_run_by_a_test_here() -> None:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A short path, since a socket may be in it, that PostgreSQL's user can use."""
-    made = Path(tempfile.mkdtemp(prefix="analytics-ops-"))
-    made.chmod(0o711)
-    give_to_child(made)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with childs_folder("ops") as made:
+        yield made
 
 
 @pytest.fixture

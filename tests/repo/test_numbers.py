@@ -67,6 +67,13 @@ stored = st.lists(
 )
 
 
+def fold_in_turn(conn: connection, *batches: list[Any]) -> None:
+    folding = folder(conn, *ZONES)
+    for batch in batches:
+        insert(conn, *batch)
+        folding.catch_up()
+
+
 @given(first=stored, late=stored)
 @settings(max_examples=examples(15))
 @pytest.mark.thorough
@@ -74,11 +81,7 @@ def test_days_have_the_numbers_of_the_answers(
     conn: connection, repo: EventsRepo, first: list[Any], late: list[Any]
 ) -> None:
     """`late` may be of any of the days that were counted before; examples add up."""
-    folding = folder(conn, *ZONES)
-    insert(conn, *first)
-    folding.catch_up()
-    insert(conn, *late)
-    folding.catch_up()
+    fold_in_turn(conn, first, late)
     for tz in ZONES:
         days = users(conn, tz)
         question = ActiveUsers(start=min(days), end=max(days) + DAY, tz=tz)
@@ -104,11 +107,7 @@ def answered_names(repo: EventsRepo, tz: str, day: date) -> dict[str, tuple[int,
 def test_who_is_new_was_not_there_on_the_29_days_before(
     conn: connection, database_url: str, first: list[Any], late: list[Any]
 ) -> None:
-    folding = folder(conn, *ZONES)
-    insert(conn, *first)
-    folding.catch_up()
-    insert(conn, *late)
-    folding.catch_up()
+    fold_in_turn(conn, first, late)
     for tz in ZONES:
         text = "select day, new_users, returning_users from daily_users where zone = %s"
         found = rows(conn, text, tz)
