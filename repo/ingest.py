@@ -174,13 +174,12 @@ def _copied(cur: cursor, rows: Sequence[str]) -> bool:
     cur.execute("savepoint before")
     try:
         _copy(cur, "ingest_copy", rows)
+        if cur.rowcount == len(rows):
+            return True
     except (errors.UniqueViolation, errors.DeadlockDetected):
-        cur.execute("rollback to savepoint before")
-        return False
-    if cur.rowcount < len(rows):
-        cur.execute("rollback to savepoint before")
-        return False
-    return True
+        pass
+    cur.execute("rollback to savepoint before")
+    return False
 
 
 def _write(cur: cursor, rows: Sequence[str]) -> Inserted:
