@@ -2,6 +2,7 @@
 
 import time
 from contextlib import closing
+from threading import Thread
 
 import click
 
@@ -12,6 +13,7 @@ from config.settings import Settings, load_settings
 from repo.rollups.folder import Folder
 from services.rollup import fold_forever
 from services.servers import databases
+from services.verifying import verify_forever
 
 
 @click.command()
@@ -29,6 +31,7 @@ def rollup(once: bool, rebuild: bool) -> None:
         if once or rebuild:
             _fold(url, settings, rebuild=rebuild)
         else:
+            Thread(target=verify_forever, args=(url,), daemon=True).start()
             fold_forever(url, settings.zones, settings.metric_names)
 
 

@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         10.0, gt=0, le=300, description="seconds a request may take, its SQL included"
     )
+    erase_timeout_s: float = Field(
+        300.0, gt=0, le=3600, description="seconds that erasing a user over HTTP may take"
+    )
     cache_enabled: bool = Field(True, description="false: answers are computed, and none is kept")
     cache_timeout_s: float = Field(
         0.1, gt=0, le=0.12, description="seconds one Redis command may take"

@@ -138,11 +138,11 @@ async def get_ingest(
 
 
 class Erase:
-    """Erases a user while the request has time."""
+    """Erases a user: that is no question, and has more time than those."""
 
     def __init__(self, request: Request, resources: Resources) -> None:
         self._erasing = resources.erasing
-        self._deadline = request.state.began + resources.request_s
+        self._deadline = request.state.began + resources.erase_s
 
     async def __call__(self, user_id: str, *, suppressed: bool) -> Receipt:
         """Raises: TooSlow, Busy, DatabaseUnavailable."""

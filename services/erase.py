@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from common.errors import Busy, TooSlow, Unavailable
 from common.receipts import Receipt
@@ -12,7 +14,9 @@ from repo.erase import EraseRepo
 from repo.suppress import SuppressionRepo, WritersAtWork
 from services.cache_service import CacheFailed, CacheService
 from services.editions import Editions
+from utils.postgres import hang_up
 
+_WRITERS_END_WITHIN_S = 10.0
 _TRIES = 3
 _PAUSE_S = 0.1
 
@@ -38,6 +42,8 @@ class Erasing:
         self._cache = cache
         self._editions = editions
         self._turn = asyncio.Lock()
+        self._is_closed = False
+        self._hang_up: Callable[[], None] = lambda: None
 
     async def erase(self, user_id: str, *, suppressed: bool, deadline: float) -> Receipt:
         """What was erased. `deadline` is a monotonic time.
@@ -58,14 +64,22 @@ class Erasing:
             self._turn.release()
         return replace(receipt, cache_cleared=cleared)
 
+    def close(self) -> None:
+        """End what is not done, which undoes it: a service that stops must not wait for it."""
+        self._is_closed = True
+        self._hang_up()
+
     def _erase(self, user_id: str, suppressed: bool, deadline: float) -> Receipt:
         """Runs in a thread, and ends with the deadline."""
         left_s = deadline - time.monotonic()
         try:
             with connected_for(self._writer_url, "analytics-erase", left_s) as conn:
                 conn.autocommit = True
+                self._hang_up = partial(hang_up, conn)
+                if self._is_closed:
+                    raise DatabaseUnavailable("the service stops")
                 if suppressed:
-                    SuppressionRepo(conn).add([user_id], left_s)
+                    SuppressionRepo(conn).add([user_id], min(left_s, _WRITERS_END_WITHIN_S))
                 return EraseRepo(conn).erase(user_id, suppressed=suppressed)
         except WritersAtWork:
             raise Busy(_WRITERS) from None

@@ -46,6 +46,7 @@ class Resources:
     memory: Memory[Looks, Known]
     limits: Limits
     request_s: float
+    erase_s: float
     metrics_token: SecretStr | None
 
     def limits_of(self, key: ApiKey | None) -> Limits:
@@ -71,17 +72,20 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         writer = endpoints.databases.url("writer")
         ingest = await stack.enter_async_context(_ingest(settings, writer, cache))
         ring = _key_ring(settings, url, writer)
+        erasing = Erasing(endpoints.database_url, cache, editions)
+        stack.callback(erasing.close)
         yield Resources(
             database,
             cache,
             answers,
             ingest,
-            Erasing(endpoints.database_url, cache, editions),
+            erasing,
             await stack.enter_async_context(ring),
             Readiness(database, cache, within_s=settings.request_timeout_s),
             Memory(_REMEMBERED),
             Limits(identity, settings.rate_limit, settings.at_once_limit),
             settings.request_timeout_s,
+            settings.erase_timeout_s,
             settings.metrics_token,
         )
 

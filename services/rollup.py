@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 from common.metrics import (
     ACTIVE_USERS,
-    DRIFT,
     EVENTS,
     FOLD_SECONDS,
     FOLDED_EVENTS,
@@ -22,14 +21,11 @@ from common.metrics import (
     SEALED_SPANS,
     TAIL_EVENTS,
     TAIL_SECONDS,
-    VERIFIED_ROWS,
 )
 from config.database import DatabaseError, connect
 from repo.retain import RetainRepo
 from repo.rollups.folder import Folder, Step
 from repo.rollups.telling import OTHER, PERIODS
-from repo.verify.findings import Findings
-from repo.verify.sample import verify_sample
 
 log = logging.getLogger("analytics.rollup")
 
@@ -40,14 +36,12 @@ _FOLD_FROM = 5_000
 """So many do not wait: until they are folded every question reads them."""
 _SEAL_EVERY_S = 30.0
 _TRY_AGAIN_S = 1.0
-_VERIFY_EVERY_S = 15.0
 _COUNT_EVERY_S = 5.0
 """Today changes with each event: its numbers need not."""
 _COUNT_FOR_S = 0.5
 _TELL_EVERY_S = 3.0
 _BEAT_EVERY_S = 1.0
 """So old may answers of a replica be while nothing happens."""
-_TOLD = 10
 _MOST = 1_000_000
 """Events of the tail that are counted."""
 
@@ -84,7 +78,6 @@ def _fold(
         aside = [
             _Aside("count the numbers of days", _COUNT_EVERY_S, lambda: _count(folder)),
             _Aside("tell replicas the time", _BEAT_EVERY_S, folder.beat),
-            _Aside("verify a sample", _VERIFY_EVERY_S, lambda: _tell(verify_sample(conn))),
             _Aside("count what waits", _COUNT_EVERY_S, lambda: _tell_tail(folder)),
             _Aside("tell what is refused", _TELL_EVERY_S, lambda: _tell_refused(retention)),
             _Aside("tell of adopted tables", _COUNT_EVERY_S, lambda: _tell_rejected(folder)),
@@ -161,14 +154,6 @@ class _Aside:
             raise
         except Exception:
             log.exception("the folder could not %s", self._name)
-
-
-def _tell(found: Findings) -> None:
-    """What differs stays so until somebody has all made anew."""
-    VERIFIED_ROWS.inc(found.rows)
-    DRIFT.inc(found.differences)
-    for difference in found.told[:_TOLD]:
-        log.error("rollups differ from the events", extra={"difference": str(difference)})
 
 
 class _Pace:

@@ -125,9 +125,15 @@ set    highest = greatest(highest, ordinal)
 from   gone;
 
 -- name: erase_adopted
+-- One that was released may be adopted again as long as it is there. The catalog tells that without the
+-- rights in its schema that `to_regclass` would need.
 select   table_name
 from     adopted_tables
 where    released_at is null
+or       exists (select
+                 from   pg_class c
+                 join   pg_namespace n on n.oid = relnamespace
+                 where  format('%I.%I', nspname, relname) = table_name)
 order    by table_name;
 
 -- name: erase_receipt

@@ -4,6 +4,10 @@ begin isolation level repeatable read read only;
 set local work_mem = '64MB';
 set local jit = off;
 
+-- name: verify_modestly
+-- One processor is enough for what nobody waits for.
+set local max_parallel_workers_per_gather = 0;
+
 -- name: verify_state
 select generation,
        cluster = (select system_identifier from pg_control_system()),

@@ -26,6 +26,7 @@ def verify_sample(conn: connection, most: int = MOST_EVENTS) -> Findings:
     """
     findings = Findings()
     with suppress(Unverifiable), snapshot(conn) as (cur, state):
+        cur.execute(SQL["verify_modestly"])
         if piece := _random_piece(cur, most):
             inside = [s for s in sealed(cur, state, piece, findings) if s.end <= piece.end]
             Check(cur, state, findings).verify(piece, inside)

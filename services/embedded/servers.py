@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from services.embedded.binaries import Binaries, EmbeddedError, child_user, give_to_child
 from services.embedded.folder import NAME, Places, write_private
@@ -17,6 +18,7 @@ from utils.processes import DyingWithParent
 
 _READY_WITHIN_S = 60
 _STOP_WITHIN_S = 10
+State = Literal["ready", "at work", "away"]
 _LONGEST_SOCKET_FOLDER = 90  # a socket's path has room for 107 bytes on Linux, 103 on macOS
 
 _POSTGRES = {
@@ -49,7 +51,7 @@ class Server:
     name: str
     command: list[str]
     log: Path
-    is_ready: Callable[[], bool]
+    look: Callable[[], State]
     stop_signals: tuple[signal.Signals, ...]
     dies_by: signal.Signals
     """Sent by the kernel when the keeper dies, however it dies."""
@@ -59,6 +61,8 @@ class Server:
     def start(self) -> "subprocess.Popen[bytes]":
         """Raises: EmbeddedError when it does not answer in time."""
         self.before()
+        with suppress(FileNotFoundError):
+            self.log.replace(f"{self.log}.before")  # it may tell why it has to be started again
         with self.log.open("wb") as log:
             process = subprocess.Popen(
                 self.command,
@@ -84,8 +88,11 @@ class Server:
                 return
 
     def _wait_until_ready(self, process: "subprocess.Popen[bytes]") -> None:
+        """What recovers from a crash takes as long as it needs: ended, it would begin again."""
         deadline = time.monotonic() + _READY_WITHIN_S
-        while not self.is_ready():
+        while (state := self.look()) != "ready":
+            if state == "at work":
+                deadline = time.monotonic() + _READY_WITHIN_S
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
                 process.wait()
@@ -116,7 +123,7 @@ def postgres(
             *(part for name, value in settings.items() for part in ("-c", f"{name}={value}")),
         ],
         log=data_dir / "postgres.log",
-        is_ready=lambda: _accepts(binaries, found.postgres_port),
+        look=lambda: _look_at_postgres(binaries, found.postgres_port),
         stop_signals=(signal.SIGINT, signal.SIGQUIT),
         dies_by=signal.SIGINT,
         before=lambda: _wait_for_predecessor(folder),
@@ -132,7 +139,7 @@ def valkey(data_dir: Path, binaries: Binaries, found: Places) -> Server:
         name="Valkey",
         command=[str(binaries.valkey), "-"],
         log=data_dir / "valkey.log",
-        is_ready=lambda: _listens(found.valkey_port),
+        look=lambda: _look_at_valkey(found.valkey_port),
         stop_signals=(signal.SIGTERM,),
         dies_by=signal.SIGTERM,
         config=_VALKEY.format(
@@ -209,13 +216,14 @@ def _runs(pids: list[str], folder: Path) -> bool:
     return False
 
 
-def _accepts(binaries: Binaries, port: int) -> bool:
-    """PostgreSQL listens before it lets anybody in."""
+def _look_at_postgres(binaries: Binaries, port: int) -> State:
+    """It listens before it lets anybody in."""
     asked = [str(binaries.postgres / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    return subprocess.run(asked).returncode == 0
+    told: dict[int, State] = {0: "ready", 1: "at work"}
+    return told.get(subprocess.run(asked).returncode, "away")
 
 
-def _listens(port: int) -> bool:
+def _look_at_valkey(port: int) -> State:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
+        return "ready"
+    return "away"

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -12,9 +13,12 @@ import pytest
 from psycopg2.extensions import connection
 
 from common.answers import PageMeta, UserEventsAnswer
+from config.database import Database, DatabaseUnavailable
 from repo.rollups.folder import Folder
 from services import editions as editions_module
 from services.cache_service import CacheFailed, CacheService, Limits
+from services.editions import Editions
+from services.erase import Erasing
 from services.pages import Asked, Page, write
 from tests.api.test_keys import add_key
 from tests.events import insert
@@ -164,13 +168,49 @@ def test_an_erasure_ends_with_its_deadline(
     database_url: str, redis_url: str, conn: connection, admin: dict[str, str]
 ) -> None:
     """Whoever holds the rollups' lock for longer is waited for by the command alone."""
-    with running(database_url, redis_url, request_timeout_s=1) as service:
+    with running(database_url, redis_url, erase_timeout_s=1) as service:
         insert(conn, ("u", "view", NOON))
         conn.cursor().execute("begin; lock table fold_state in exclusive mode")
         assert_problem(service.delete(USER, headers=admin), 504, "too-slow")
         conn.cursor().execute("commit")
         assert events(conn) == ["u"]
         assert service.delete(USER, headers=admin).json()["events"] == 1
+
+
+def test_an_erasure_has_more_time_than_a_question(
+    database_url: str, redis_url: str, conn: connection, admin: dict[str, str]
+) -> None:
+    with running(database_url, redis_url, request_timeout_s=0.2) as service:
+        insert(conn, ("u", "view", NOON))
+        conn.cursor().execute("begin; lock table fold_state in exclusive mode")
+        with ThreadPoolExecutor(1) as threads:
+            erasing = threads.submit(service.delete, USER, headers=admin)
+            time.sleep(0.5)
+            conn.cursor().execute("commit")
+            assert erasing.result().json()["events"] == 1
+
+
+def test_a_service_that_stops_undoes_an_erasure(
+    database_url: str, redis_url: str, conn: connection
+) -> None:
+    insert(conn, ("u", "view", NOON))
+    conn.cursor().execute("begin; lock table fold_state in exclusive mode")
+
+    async def stopped() -> None:
+        cache = CacheService(redis_url, 0.1, request_s=1, stale_s=1)
+        with closing(
+            Database(database_url, size=1, waiters=0, acquire_timeout_s=1, name="e")
+        ) as db:
+            erasing = Erasing(database_url, cache, Editions(db))
+            asyncio.get_running_loop().call_later(0.3, erasing.close)
+            await erasing.erase("u", suppressed=False, deadline=time.monotonic() + 60)
+
+    began = time.monotonic()
+    with pytest.raises(DatabaseUnavailable):
+        asyncio.run(stopped())
+    assert time.monotonic() - began < 5
+    conn.cursor().execute("commit")
+    assert events(conn) == ["u"]
 
 
 Workers = tuple[httpx.Client, httpx.Client]

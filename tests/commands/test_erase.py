@@ -90,7 +90,9 @@ def test_who_may_come_back_from_an_adopted_table_is_told(
     assert (json.loads(done.stdout)["may_return_from"], done.stderr) == ([], "")
     assert "Copied 0 events" in adopt("--table=app_events", *MAP).stdout
     adopt("--table=app_events", "--release")
-    assert json.loads(erase("8", "--yes").stdout)["may_return_from"] == []
+    assert json.loads(erase("8", "--yes").stdout)["may_return_from"] == ["public.app_events"]
+    conn.cursor().execute("drop table app_events")
+    assert json.loads(erase("9", "--yes").stdout)["may_return_from"] == []
 
 
 @pytest.mark.parametrize(

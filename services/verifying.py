@@ -1,0 +1,47 @@
+"""Verifying samples of the rollups for as long as the service runs."""
+
+import logging
+import time
+from contextlib import closing
+from typing import NoReturn
+
+from common.metrics import DRIFT, VERIFIED_ROWS
+from config.database import DatabaseError, connect
+from repo.verify.findings import Findings
+from repo.verify.sample import verify_sample
+
+log = logging.getLogger("analytics.verify")
+
+_EVERY_S = 15.0
+_REST = 30
+"""After a sample there is none for so many times as long as it took: where a quarter of an hour
+holds millions of events each takes seconds, of which others must notice little."""
+_TOLD = 10
+
+
+def verify_forever(database_url: str) -> NoReturn:
+    """Beside the folder and not between two folds, which must not wait for it."""
+    while True:
+        time.sleep(_EVERY_S)
+        began = time.monotonic()
+        try:
+            _tell(_verified(database_url))
+        except DatabaseError:
+            pass  # whoever folds tells of it
+        except Exception:
+            log.exception("a sample could not be verified")
+        time.sleep((time.monotonic() - began) * _REST)
+
+
+def _verified(database_url: str) -> Findings:
+    with closing(connect(database_url, "analytics-verify")) as conn:
+        conn.autocommit = True
+        return verify_sample(conn)
+
+
+def _tell(found: Findings) -> None:
+    """What differs stays so until somebody has all made anew."""
+    VERIFIED_ROWS.inc(found.rows)
+    DRIFT.inc(found.differences)
+    for difference in found.told[:_TOLD]:
+        log.error("rollups differ from the events", extra={"difference": str(difference)})
