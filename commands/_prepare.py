@@ -7,7 +7,8 @@ from typing import ParamSpec, TypeVar
 
 import click
 
-from config.database import DatabaseError, connect
+from config.database import connect
+from config.failures import DatabaseError
 from config.settings import SettingsError
 from repo import migrate
 from services.embedded import EmbeddedError

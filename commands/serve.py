@@ -14,7 +14,8 @@ from uvicorn.supervisors import Multiprocess
 
 from commands._folder import folding
 from commands._prepare import one_line_errors, prepare
-from config.database import DatabaseUnavailable, connect
+from config.database import connect
+from config.failures import DatabaseUnavailable
 from config.logging import configure_logging
 from config.settings import Settings, load_settings, variable
 from config.workers import places

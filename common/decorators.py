@@ -8,10 +8,9 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 import psycopg2
 from psycopg2 import errors
 
-from config.database import (
-    Connection,
+from config.database import Connection, Cursor
+from config.failures import (
     ConnectionLost,
-    Cursor,
     DatabaseError,
     DatabaseUnavailable,
     RightsMissing,

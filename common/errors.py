@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pydantic_core import PydanticCustomError
 
-from config.database import DatabaseError, DatabaseUnavailable, DeadlineExceeded, PoolBusy
+from config.failures import DatabaseError, DatabaseUnavailable, DeadlineExceeded, PoolBusy
 
 _REFUSED = "refused:"
 

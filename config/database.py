@@ -16,51 +16,28 @@ from psycopg2 import errors
 from psycopg2.extensions import TransactionRollbackError, connection, cursor
 from psycopg2.pool import PoolError
 
+from config.failures import (
+    ConnectionLost,
+    DatabaseError,
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    PoolBusy,
+    RightsMissing,
+    Undone,
+)
 from config.stats import Stats
 from utils.postgres import (
-    QUESTION_OPTIONS,
-    WRITER_OPTIONS,
     GuardedPool,
     PooledConnection,
     begin_snapshot,
     begin_writing,
     close_quietly,
-    connect_arguments,
     hang_up,
-    statement_name,
 )
+from utils.sessions import QUESTION_OPTIONS, WRITER_OPTIONS, connect_arguments, statement_name
 from utils.tracing import span
 
 R = TypeVar("R")
-
-
-class DatabaseError(Exception):
-    """PostgreSQL did not answer."""
-
-
-class PoolBusy(DatabaseError):
-    """No connection became free in time."""
-
-
-class DeadlineExceeded(DatabaseError):
-    """The time of the request was over before its answer was there."""
-
-
-class DatabaseUnavailable(DatabaseError):
-    """PostgreSQL cannot be reached, or went away."""
-
-
-class RightsMissing(DatabaseUnavailable):
-    """The role of questions may not read what they need."""
-
-
-class ConnectionLost(DatabaseUnavailable):
-    """The connection died at work. What only reads may be done once more, on another one."""
-
-
-class Undone(DatabaseUnavailable):
-    """PostgreSQL undid the transaction for the sake of another one, or a replica could not keep
-    what its snapshot saw. It may be done once more."""
 
 
 class Cursor(cursor):

@@ -9,7 +9,8 @@ from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
 from common.decorators import with_cursor
-from config.database import Connection, Cursor, DatabaseUnavailable, RightsMissing
+from config.database import Connection, Cursor
+from config.failures import DatabaseUnavailable, RightsMissing
 from repo.statements import statements
 
 SQL = statements("api_keys")

@@ -14,7 +14,8 @@ from psycopg2.extensions import connection, cursor
 
 from common.decorators import translated
 from common.receipts import Receipt
-from config.database import Cursor, DatabaseUnavailable
+from config.database import Cursor
+from config.failures import DatabaseUnavailable
 from repo.rollups import numbers
 from repo.rollups.batch import ALL, Key
 from repo.rollups.fold import SQL as FOLD

@@ -13,7 +13,8 @@ from psycopg2.extensions import connection, cursor
 
 from common.decorators import in_transaction, translated
 from common.errors import instant
-from config.database import Connection, Cursor, DatabaseUnavailable
+from config.database import Connection, Cursor
+from config.failures import DatabaseUnavailable
 from repo.statements import statements
 
 SQL = statements("ingest")

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from common.errors import AnalyticsError, Fault, InvalidParameter, refused_parameter, translate
 from common.questions import ActiveUsers, EventCounts, TopEvents, UserEventsQuery
-from config.database import DatabaseError
+from config.failures import DatabaseError
 from config.logging import request_id
 
 MEDIA_TYPE = "application/problem+json"

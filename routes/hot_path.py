@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.errors import AnalyticsError, translate
-from config.database import DatabaseError
+from config.failures import DatabaseError
 from routes.errors import analytics_problem
 from services.delivery import deliver, looks, respond, visit_of
 from services.pages import Asked

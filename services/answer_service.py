@@ -8,13 +8,8 @@ from functools import partial
 from typing import Literal
 
 from common.metrics import LIMITED, QUESTION_SECONDS, cache_requests
-from config.database import (
-    Connection,
-    Database,
-    DatabaseError,
-    DeadlineExceeded,
-    get_connection,
-)
+from config.database import Connection, Database, get_connection
+from config.failures import DatabaseError, DeadlineExceeded
 from services.cache_service import CacheFailed, CacheService, Found, Limits, refuse_over_limit
 from services.editions import Editions
 from services.flights import Flights

@@ -13,7 +13,8 @@ from typing import NoReturn
 from common.errors import Forbidden, InvalidKey, Unauthorized, Unavailable
 from common.metrics import key_checks
 from common.reach import reaching
-from config.database import Database, DatabaseError, connected_for, get_connection
+from config.database import Database, connected_for, get_connection
+from config.failures import DatabaseError
 from repo.api_keys import ApiKey, ApiKeysRepo, KeysRepo, KnownKeys, Scope
 from utils.tracing import span
 

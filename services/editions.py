@@ -15,7 +15,8 @@ from typing import NoReturn
 
 from common.metrics import REPLAY_AGE, TAIL_SECONDS
 from common.reach import reaching
-from config.database import Database, DatabaseError, get_connection
+from config.database import Database, get_connection
+from config.failures import DatabaseError
 from repo.editions import Editions as Known
 from repo.editions import EditionsRepo
 from repo.rollups.state import Months

@@ -9,7 +9,8 @@ from functools import partial
 
 from common.errors import Busy, TooSlow, Unavailable
 from common.receipts import Receipt
-from config.database import DatabaseError, DatabaseUnavailable, RightsMissing, connected_for
+from config.database import connected_for
+from config.failures import DatabaseError, DatabaseUnavailable, RightsMissing
 from repo.erase import EraseRepo
 from repo.suppress import SuppressionRepo, WritersAtWork
 from services.cache_service import CacheFailed, CacheService

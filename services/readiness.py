@@ -3,7 +3,8 @@
 import asyncio
 import time
 
-from config.database import Connection, Database, DatabaseError, get_connection
+from config.database import Connection, Database, get_connection
+from config.failures import DatabaseError
 from repo.schema import SchemaRepo
 from services.cache_service import CacheFailed, CacheService
 

@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 from pydantic import SecretStr
 
 from common.pools import Pool, published
-from config.database import Database, DatabaseError
+from config.database import Database
+from config.failures import DatabaseError
 from config.settings import Settings
 from repo.api_keys import ApiKey
 from services.answer_service import AnswerService, Policy
@@ -25,7 +26,8 @@ from services.memory import Memory
 from services.readiness import Readiness
 from services.servers import servers
 from services.tracing import traced
-from utils.postgres import INGEST_OPTIONS, QUESTION_OPTIONS, database_identity
+from utils.postgres import database_identity
+from utils.sessions import INGEST_OPTIONS, QUESTION_OPTIONS
 
 log = logging.getLogger("analytics.resources")
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from datetime import time as clock
 from zoneinfo import ZoneInfo
 
-from config.database import DatabaseUnavailable, connect
+from config.database import connect
+from config.failures import DatabaseUnavailable
 from repo.retain import Held, RetainRepo
 from repo.rollups.folder import Folder
 from utils.periods import Last, days_ago

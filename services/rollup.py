@@ -22,7 +22,8 @@ from common.metrics import (
     TAIL_EVENTS,
     TAIL_SECONDS,
 )
-from config.database import DatabaseError, connect
+from config.database import connect
+from config.failures import DatabaseError
 from repo.retain import RetainRepo
 from repo.rollups.folder import Folder, Step
 from repo.rollups.telling import OTHER, PERIODS

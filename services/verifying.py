@@ -6,7 +6,8 @@ from contextlib import closing
 from typing import NoReturn
 
 from common.metrics import DRIFT, VERIFIED_ROWS
-from config.database import DatabaseError, connect
+from config.database import connect
+from config.failures import DatabaseError
 from repo.verify.findings import Findings
 from repo.verify.sample import verify_sample
 

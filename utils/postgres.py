@@ -3,13 +3,11 @@
 import hashlib
 import os
 import random
-import re
 import select
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Protocol, cast
@@ -19,38 +17,6 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, cursor, par
 from psycopg2.pool import PoolError, SimpleConnectionPool
 
 from utils.breaker import Breaker
-
-# Noticed by the server while a query runs, so that nobody's query ends (Linux has the means).
-_NAMED = re.compile(r"\s*/\* (\w+) \*/")
-
-_CHECK_CLIENT = {"client_connection_check_interval": "500"} if sys.platform == "linux" else {}
-
-QUESTION_OPTIONS: Mapping[str, str] = {
-    "timezone": "UTC",
-    "default_transaction_read_only": "on",
-    "lock_timeout": "500",
-    "idle_in_transaction_session_timeout": "5000",
-    "jit": "off",
-    "work_mem": "64MB",  # used where very many events are not folded; others need little
-    **_CHECK_CLIENT,
-}
-
-WRITER_OPTIONS: Mapping[str, str] = {"timezone": "UTC", **_CHECK_CLIENT}
-
-INGEST_OPTIONS: Mapping[str, str] = {
-    **WRITER_OPTIONS,
-    "idle_in_transaction_session_timeout": "5000",
-    "jit": "off",
-}
-
-# A host that vanished without a word is given up after 15 seconds rather than 15 minutes.
-_KEEPALIVE = {
-    "connect_timeout": 2,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 15_000,
-}
 
 _BEGIN = """
 begin isolation level repeatable read read only;
@@ -78,23 +44,11 @@ select case when pg_is_in_recovery() then current_setting('analytics.replayed'):
 """
 
 
-def connect_arguments(options: Mapping[str, str], application_name: str) -> dict[str, Any]:
-    """Keyword arguments of `psycopg2.connect` for a session with these server settings."""
-    started_with = " ".join(f"-c {name}={value}" for name, value in options.items())
-    return {"options": started_with, "application_name": application_name, **_KEEPALIVE}
-
-
 def database_identity(url: str) -> str:
     """The same for the same database, whoever asks for it: a digest of its host, port and name."""
     parts = parse_dsn(url)
     named = [parts.get(name, "") for name in ("host", "hostaddr", "port", "dbname")]
     return hashlib.sha256("/".join(named).encode()).hexdigest()[:12]
-
-
-def statement_name(text: str) -> str:
-    """The name that stands before a statement as a comment."""
-    found = _NAMED.match(text)
-    return found[1] if found else "sql"
 
 
 def is_alive(conn: connection) -> bool:

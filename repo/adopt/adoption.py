@@ -14,7 +14,7 @@ from psycopg2.extras import Json
 from psycopg2.sql import SQL as Text
 from psycopg2.sql import Composed, Identifier, Literal
 
-from config.database import DatabaseUnavailable
+from config.failures import DatabaseUnavailable
 from repo.adopt.mapping import Map, Place, check_zone, columns, mapped
 from repo.adopt.tables import SQL, CannotAdopt, Table, find_table, home_of_events
 from repo.adopt.trigger import (

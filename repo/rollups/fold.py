@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from psycopg2.extensions import connection, cursor
 
 from common.answers import SETTLED_AFTER
-from config.database import Cursor, DatabaseUnavailable
+from config.database import Cursor
+from config.failures import DatabaseUnavailable
 from repo.rollups import telling
 from repo.rollups.batch import Batch
 from repo.rollups.tables import add_slots, add_spans, copied

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from psycopg2.extensions import connection, cursor
 
 from common.decorators import translated
-from config.database import DatabaseUnavailable
+from config.failures import DatabaseUnavailable
 from repo.rollups import numbers, telling
 from repo.rollups.fold import (
     MOST,

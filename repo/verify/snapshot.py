@@ -9,7 +9,7 @@ import psycopg2
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
-from config.database import DatabaseUnavailable
+from config.failures import DatabaseUnavailable
 from repo.statements import statements
 
 SQL = statements("verify")

@@ -9,14 +9,8 @@ from functools import partial
 
 from common.errors import Busy, Fault, InvalidEvents, TooSlow, Unavailable
 from common.metrics import INGEST_SECONDS, INGESTED, LIMITED
-from config.database import (
-    Connection,
-    Database,
-    DatabaseUnavailable,
-    DeadlineExceeded,
-    PoolBusy,
-    get_connection,
-)
+from config.database import Connection, Database, get_connection
+from config.failures import DatabaseUnavailable, DeadlineExceeded, PoolBusy
 from repo.ingest import Event, EventsExpired, EventsRefused, SentEventsRepo, as_rows
 from services.cache_service import CacheFailed, CacheService, Found, Limits, refuse_over_limit
 from services.ingest.body import Bodies, Form, Sent, inflated

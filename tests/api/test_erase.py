@@ -13,7 +13,8 @@ import pytest
 from psycopg2.extensions import connection
 
 from common.answers import PageMeta, UserEventsAnswer
-from config.database import Database, DatabaseUnavailable
+from config.database import Database
+from config.failures import DatabaseUnavailable
 from repo.rollups.folder import Folder
 from services import editions as editions_module
 from services.cache_service import CacheFailed, CacheService, Limits

@@ -22,7 +22,7 @@ from tests.repo.test_database import soon
 from tests.rollups import connected
 from tests.running import running
 from tests.waiting import wait_until
-from utils.postgres import INGEST_OPTIONS
+from utils.sessions import INGEST_OPTIONS
 
 LONG_AGO = "2025-01-31T09:00:00+00:00"
 _INSERT = "insert into events (event_id, event_name, occurred_at) values (%s, 'view', now())"

@@ -15,15 +15,8 @@ from psycopg2.extensions import connection
 from psycopg2.pool import PoolError
 
 from common.decorators import with_cursor
-from config.database import (
-    Connection,
-    Cursor,
-    Database,
-    DatabaseUnavailable,
-    DeadlineExceeded,
-    PoolBusy,
-    get_connection,
-)
+from config.database import Connection, Cursor, Database, get_connection
+from config.failures import DatabaseUnavailable, DeadlineExceeded, PoolBusy
 from tests.waiting import wait_until
 
 NAME = "analytics-pool-test"

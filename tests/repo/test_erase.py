@@ -14,7 +14,7 @@ from pyroaring import BitMap
 
 from commands.verify import verified
 from common.questions import ActiveUsers, EventCounts, TopEvents
-from config.database import DatabaseUnavailable, RightsMissing
+from config.failures import DatabaseUnavailable, RightsMissing
 from repo import erase as erase_module
 from repo.erase import EraseRepo
 from repo.rollups import numbers, take

@@ -8,7 +8,8 @@ from psycopg2.extensions import connection
 from pyroaring import BitMap
 
 from common.questions import ActiveUsers, EventCounts, TopEvents
-from config.database import Cursor, DatabaseUnavailable
+from config.database import Cursor
+from config.failures import DatabaseUnavailable
 from repo.rollups import folder as folder_module
 from repo.rollups import memory as memory_module
 from repo.rollups import seal

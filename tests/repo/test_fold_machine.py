@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from psycopg2.extensions import connection
 
 from common.questions import ActiveUsers, Counting, EventCounts, TopEvents
-from config.database import DatabaseUnavailable
+from config.failures import DatabaseUnavailable
 from repo.rollups import folder as folder_module
 from repo.rollups.folder import Folder
 from tests.events import insert

@@ -6,7 +6,7 @@ import pytest
 from psycopg2.extensions import connection, parse_dsn
 
 from common.questions import EventCounts
-from config.database import DatabaseUnavailable
+from config.failures import DatabaseUnavailable
 from repo.rollups.folder import Folder
 from tests.events import insert
 from tests.rollups import Asker, asking, connected

@@ -13,7 +13,7 @@ from commands.verify import verified
 from common.metrics import HORIZON as HORIZON_TOLD
 from common.metrics import REFUSED
 from common.questions import EventCounts
-from config.database import DatabaseUnavailable
+from config.failures import DatabaseUnavailable
 from repo.ingest import Event, EventsExpired, IngestRepo, as_rows
 from repo.retain import RetainRepo
 from repo.rollups.folder import Folder

@@ -13,7 +13,7 @@ from psycopg2.extensions import connection
 
 from common.questions import ActiveUsers, EventCounts, TopEvents
 from common.roles import ROLES, Role, role_name
-from config.database import RightsMissing
+from config.failures import RightsMissing
 from repo.api_keys import KeysRepo
 from repo.ingest import Event, IngestRepo, as_rows
 from repo.migrate import migrate, migrations

@@ -12,7 +12,7 @@ import pytest
 from psycopg2 import errors
 from psycopg2.extensions import connection
 
-from config.database import DatabaseUnavailable
+from config.failures import DatabaseUnavailable
 from repo import ingest as ingest_module
 from repo.ingest import Event, IngestRepo, Inserted, as_rows
 from repo.suppress import SuppressionRepo, WritersAtWork

@@ -7,7 +7,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from common.questions import ActiveUsers, EventCounts
-from config.database import DatabaseUnavailable
+from config.failures import DatabaseUnavailable
 from repo.rollups import folder as folder_module
 from repo.rollups.folder import Folder
 from tests.events import insert
