@@ -40,6 +40,16 @@ def with_cursor(
     return _lending(method, Connection.snapshot, ConnectionLost, Undone)
 
 
+def with_statement(
+    method: Callable[Concatenate[S, Cursor, P], R],
+) -> Callable[Concatenate[S, P], R]:
+    """The same for a method that sends a single statement, which is a snapshot by itself.
+
+    Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
+    """
+    return _lending(method, Connection.statement, ConnectionLost, Undone)
+
+
 def in_transaction(
     method: Callable[Concatenate[S, Cursor, P], R],
 ) -> Callable[Concatenate[S, P], R]:

@@ -270,11 +270,18 @@ class UserEvents(UserEventsQuery):
 
     def range(self, now: datetime) -> Range:
         """All later pages keep the range of the first; without one, a history is whole."""
+        return self.fixed_range or super().range(now)
+
+    @property
+    def fixed_range(self) -> Range | None:
+        """The same where it is known without the moment."""
         if position := self.position:
             return Range(position.start, position.end)
         if self.is_whole:
             return EVER
-        return super().range(now)
+        if self.start is None or self.end is None:
+            return None
+        return Range(self._edge(self.start), self._edge(self.end))
 
     @property
     def months(self) -> None:

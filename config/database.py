@@ -25,7 +25,9 @@ from config.failures import (
     RightsMissing,
     Undone,
 )
+from config.places import Places
 from config.stats import Stats
+from utils.kept import Kept
 from utils.postgres import (
     GuardedPool,
     PooledConnection,
@@ -43,15 +45,37 @@ R = TypeVar("R")
 class Cursor(cursor):
     """A cursor inside a snapshot; each statement is a span of its own name in the trace."""
 
+    opening = ""
+    """What goes before a statement that is a transaction by itself."""
     as_of: datetime
     """The database's clock when the snapshot was taken: all that was committed by then is in it.
 
     On a replica it is that of the other server, and stands still while nothing comes from there.
     """
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether its one statement is the transaction, and so tells `as_of`."""
+        return bool(self.opening)
+
     def execute(self, query: Any, vars: Any = None) -> None:
         with span(statement_name(query)):
-            super().execute(query, vars)
+            super().execute(self.opening + query if self.opening else query, vars)
+
+    def execute_kept(self, statement: Kept, given: Mapping[str, Any]) -> None:
+        """The same, with the plan that the session keeps. Raises: Undone, where it does not."""
+        conn = self.connection
+        if not isinstance(conn, PooledConnection) or not conn.session.plans.are_kept:
+            self.execute(statement.plain, given)
+            return
+        try:
+            if not conn.session.keeps(statement):
+                super().execute(statement.preparing)
+                conn.session.names.add(statement.name)
+            self.execute(statement.calling, given)
+        except (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement) as exc:
+            conn.session.plans.are_kept = False  # a pooler lends another session each time
+            raise Undone from exc
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
         with span(statement_name(sql)):
@@ -78,16 +102,14 @@ class Database:
         arguments = connect_arguments({**options, **limit}, name)
         self.stats = Stats(size)
         self.pool = GuardedPool(size, url, stats=self.stats, lifetime_s=lifetime_s, **arguments)
-        self._free = asyncio.Semaphore(size)
+        self._places = Places(size, waiters, acquire_timeout_s, self.stats)
         self._threads = ThreadPoolExecutor(size, name)
-        self._waiters = waiters
-        self._acquire_timeout_s = acquire_timeout_s
 
     async def keep(self, every_s: float = 0.5) -> NoReturn:
         """Keep the pool full and fresh, so that no request has to connect."""
         while True:
             with suppress(DatabaseError, PoolError, psycopg2.Error):
-                if not self._free.locked():
+                if not self._places.are_taken:
                     await asyncio.shield(await self.submit(self.pool.renew, math.inf))
             await asyncio.sleep(every_s)
 
@@ -96,7 +118,7 @@ class Database:
 
         Raises: PoolBusy.
         """
-        await self._acquire(deadline)
+        await self._places.take(deadline)
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._threads, copy_context().run, work)
         # The place is free when the thread is done, not when its caller gives up.
@@ -110,28 +132,8 @@ class Database:
         if not self.pool.closed:
             self.pool.closeall()
 
-    async def _acquire(self, deadline: float) -> None:
-        if self._free.locked() and self.stats.waiting >= self._waiters:
-            self.stats.busy += 1
-            raise PoolBusy
-        began = time.monotonic()
-        self.stats.waiting += 1
-        try:
-            with span("pool wait"):
-                async with asyncio.timeout(min(self._acquire_timeout_s, deadline - began)):
-                    await self._free.acquire()
-        except TimeoutError:
-            self.stats.busy += 1
-            raise PoolBusy from None
-        finally:
-            self.stats.waiting -= 1
-        self.stats.acquired += 1
-        self.stats.acquire_seconds += time.monotonic() - began
-        self.stats.in_use += 1
-
     def _release(self, future: "asyncio.Future[Any]") -> None:
-        self.stats.in_use -= 1
-        self._free.release()
+        self._places.give_back()
         if not future.cancelled():
             future.exception()  # it is told to whoever still waits; nobody is no error
 
@@ -170,13 +172,37 @@ class Connection:
         """
         return self._transaction(begin_snapshot)
 
+    @contextmanager
+    def statement(self) -> Iterator[Cursor]:
+        """The same for a single statement, without the way there and back to begin and to end it.
+
+        `as_of` is missing: it is the `now()` of the statement. On a replica, and until it is known
+        that this is none, it is a snapshot with all that belongs to it.
+
+        Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
+        """
+        with self._borrowed() as conn, self._translated(conn):
+            if conn.is_to_replica is not False:
+                with self._begun(conn, begin_snapshot) as cur:
+                    yield cur
+                return
+            with conn.cursor(None, Cursor) as cur:
+                # Several statements in one message are one transaction.
+                cur.opening = f"set local statement_timeout = {self._left_ms()}; "
+                yield cur
+
     def transaction(self) -> AbstractContextManager[Cursor]:
         """The same for what writes; it is committed at the end of the block, or undone."""
         return self._transaction(begin_writing)
 
     @contextmanager
     def _transaction(self, begin: Callable[..., datetime]) -> Iterator[Cursor]:
-        with self._borrowed() as conn, self._translated(conn), conn.cursor(None, Cursor) as cur:
+        with self._borrowed() as conn, self._translated(conn), self._begun(conn, begin) as cur:
+            yield cur
+
+    @contextmanager
+    def _begun(self, conn: PooledConnection, begin: Callable[..., datetime]) -> Iterator[Cursor]:
+        with conn.cursor(None, Cursor) as cur:
             cur.as_of = begin(conn, cur, self._left_ms())
             try:
                 yield cur

@@ -16,12 +16,13 @@ from common.answers import (
     TopEventsData,
     UserEventsAnswer,
 )
-from common.decorators import with_cursor
+from common.decorators import with_cursor, with_statement
 from common.metrics import PLANS
 from common.parameters import EVER
 from common.questions import ActiveUsers, Counting, EventCounts, Ranged, TopEvents, UserEvents
 from config.database import Connection, Cursor
 from repo import answering
+from repo.answering.user_events import History
 from repo.explain import Explained
 from repo.raw import Raw
 from repo.rollups.rolled import Rolled
@@ -85,17 +86,32 @@ class EventsRepo:
         _ANSWERING[type(question)](explained, question, asked, cur.as_of)
         return Answer(explained.plan(), _meta(cur, question, asked, explained.kind))
 
-    @with_cursor
-    def get_user_events(self, cur: Cursor, question: UserEvents) -> UserEventsAnswer:
+    def get_user_events(self, question: UserEvents) -> UserEventsAnswer:
         """A page of what one user did, newest first; empty for a user nobody knows.
 
         Raises: EventsDropped.
         """
-        asked = question.range(cur.as_of)
+        asked = question.fixed_range
+        return self._history_of(question, asked) if asked else self._history_now(question)
+
+    @with_statement
+    def _history_of(self, cur: Cursor, question: UserEvents, asked: Range) -> UserEventsAnswer:
         found = answering.user_events(cur, question, asked)
-        shared = _shared(_meta(cur, question, found.kept, whole=question.is_whole))
-        meta = PageMeta(**shared, next_cursor=found.older, previous_cursor=found.newer)
-        return UserEventsAnswer(found.events, meta)
+        if cur.is_alone:
+            cur.as_of = found.now
+        return _history(cur, question, found)
+
+    @with_cursor
+    def _history_now(self, cur: Cursor, question: UserEvents) -> UserEventsAnswer:
+        return _history(
+            cur, question, answering.user_events(cur, question, question.range(cur.as_of))
+        )
+
+
+def _history(cur: Cursor, question: UserEvents, found: History) -> UserEventsAnswer:
+    shared = _shared(_meta(cur, question, found.left, whole=question.is_whole))
+    meta = PageMeta(**shared, next_cursor=found.older, previous_cursor=found.newer)
+    return UserEventsAnswer(found.events, meta)
 
 
 def _source(cur: Cursor, question: Counting) -> Source:

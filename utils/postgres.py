@@ -17,6 +17,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, cursor, par
 from psycopg2.pool import PoolError, SimpleConnectionPool
 
 from utils.breaker import Breaker
+from utils.kept import Plans, Session
 
 _BEGIN = """
 begin isolation level repeatable read read only;
@@ -89,10 +90,12 @@ class ServerAway(psycopg2.OperationalError):
 
 
 class PooledConnection(connection):
-    """A connection that knows until when it is used, and what it was last connected to."""
+    """A connection that knows until when it is used, and what it is connected to."""
 
     retire_at: float
-    is_to_replica = False
+    is_to_replica: bool | None = None
+    """As its last transaction was told; None before the first."""
+    session: Session
 
 
 def begin_snapshot(conn: PooledConnection, cur: cursor, timeout_ms: int) -> datetime:
@@ -100,7 +103,7 @@ def begin_snapshot(conn: PooledConnection, cur: cursor, timeout_ms: int) -> date
 
     A replica is recognized by its first answer, and asked again in its own way.
     """
-    was_known = conn.is_to_replica
+    was_known = bool(conn.is_to_replica)
     cur.execute(_BEGIN_ON_REPLICA if was_known else _BEGIN, (timeout_ms,))
     as_of: datetime
     as_of, conn.is_to_replica = cur.fetchone() or ()
@@ -145,6 +148,7 @@ class GuardedPool(SimpleConnectionPool):
         self._connecting = 0
         self._stats = stats
         self._lifetime_s = lifetime_s
+        self._plans = Plans()
         self._breaker = Breaker(failures=1, first_s=0.2, longest_s=2)
         # None is opened here: the service starts while PostgreSQL is away.
         super().__init__(0, maxconn, dsn, connection_factory=PooledConnection, **arguments)
@@ -238,6 +242,7 @@ class GuardedPool(SimpleConnectionPool):
             self._breaker.failed()
             raise
         self._breaker.succeeded()
+        conn.session = Session(self._plans)
         conn.autocommit = True  # transactions are begun by the text that they consist of
         # Not all at once: those that were opened together would be renewed together.
         conn.retire_at = time.monotonic() + self._lifetime_s * random.uniform(0.8, 1)

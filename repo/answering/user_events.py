@@ -12,16 +12,20 @@ from common.questions import UserEvents
 from config.database import Cursor
 from repo.statements import statements
 from utils.cursors import Direction, Position
+from utils.kept import kept
 from utils.timebuckets import Range
 
 SQL = statements("user_events")
+_FIRST = kept(SQL["user_events_first"])
 
 
 class History(NamedTuple):
     """A page of it, newest first."""
 
-    kept: Range
-    """What is left of what was asked about."""
+    now: datetime
+    """When PostgreSQL began to look."""
+    left: Range
+    """Of what was asked about."""
     events: list[UserEvent]
     older: str | None
     """The cursors of the pages after and before it."""
@@ -31,15 +35,15 @@ class History(NamedTuple):
 def user_events(cur: Cursor, question: UserEvents, asked: Range) -> History:
     """Raises: EventsDropped."""
     position = question.position
-    horizon, rows, more = _page(cur, question, asked, position)
-    kept = _kept(question, asked, horizon)
+    now, horizon, rows, more = _page(cur, question, asked, position)
+    left = _left(question, asked, horizon)
     backwards = position is not None and position.direction == "newer"
-    older = _cursor(question, kept, rows, "older") if more or backwards else None
-    newer = _cursor(question, kept, rows, "newer") if (more if backwards else position) else None
-    return History(kept, [_event(question, row) for row in rows], older, newer)
+    older = _cursor(question, left, rows, "older") if more or backwards else None
+    newer = _cursor(question, left, rows, "newer") if (more if backwards else position) else None
+    return History(now, left, [_event(question, row) for row in rows], older, newer)
 
 
-def _kept(question: UserEvents, asked: Range, horizon: datetime | None) -> Range:
+def _left(question: UserEvents, asked: Range, horizon: datetime | None) -> Range:
     """A whole history begins where events are kept from. Raises: EventsDropped."""
     if horizon is None or asked.start >= horizon:
         return asked
@@ -51,20 +55,19 @@ def _kept(question: UserEvents, asked: Range, horizon: datetime | None) -> Range
 
 def _page(
     cur: Cursor, question: UserEvents, asked: Range, position: Position | None
-) -> tuple[datetime | None, list[Any], bool]:
-    """The horizon, the rows, newest first, and whether there are more in that direction."""
-    direction = position.direction if position else "older"
-    more = {
-        "user_id": question.user_id,
-        "moment": position and position.occurred_at,
-        "event_id": position and str(position.event_id),
-        "limit": question.limit + 1,
-    }
-    cur.execute(SQL[f"user_events_{direction}"], {**_range(question, asked), **more})
+) -> tuple[datetime, datetime | None, list[Any], bool]:
+    """The moment, the horizon, the rows, newest first, and whether there are more that way."""
+    given = {**_range(question, asked), "user_id": question.user_id, "limit": question.limit + 1}
+    if position is None:
+        cur.execute_kept(_FIRST, given)
+    else:
+        at = {"moment": position.occurred_at, "event_id": str(position.event_id)}
+        cur.execute(SQL[f"user_events_{position.direction}"], {**given, **at})
     found = cur.fetchmany(question.limit)
-    rows = [row for _, *row in found if row[0] is not None]
-    rows = rows if direction == "older" else rows[::-1]
-    return found[0][0], rows, cur.fetchone() is not None
+    rows = [row for _, _, *row in found if row[0] is not None]
+    is_backwards = position is not None and position.direction == "newer"
+    now, horizon = found[0][:2]
+    return now, horizon, rows[::-1] if is_backwards else rows, cur.fetchone() is not None
 
 
 def _cursor(

@@ -8,10 +8,12 @@ from psycopg2.extensions import cursor
 
 from config.database import Cursor
 from repo.statements import statements
+from utils.kept import kept
 from utils.slots import LEAD, slot_start
 from utils.timebuckets import Range
 
 SQL = statements("rollups")
+_STATE = kept(SQL["rollups_state"])
 
 
 Months = tuple[int, int]
@@ -49,7 +51,7 @@ class State:
 def read_state(cur: Cursor, months: Months | None = None) -> State | None:
     """None where questions must be answered from the events themselves."""
     first, last = months or (0, 0)
-    cur.execute(SQL["rollups_state"], {"first_month": first, "last_month": last})
+    cur.execute_kept(_STATE, {"first_month": first, "last_month": last})
     row = cur.fetchone()
     return _state(*row) if row else None
 

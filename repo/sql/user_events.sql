@@ -1,7 +1,7 @@
--- name: user_events_older
--- A page of a user's events, newest first, from just below a position. Each row begins with the horizon,
--- and the only row of an empty page has nothing else.
-select   horizon, event_id, event_name, occurred_at, properties
+-- name: user_events_first
+-- The first page of a user's events, newest first. Each row begins with the moment and the horizon, and
+-- the only row of an empty page has nothing else.
+select   now(), horizon, event_id, event_name, occurred_at, properties
 from     (select (select horizon from retention) as horizon) as retention
 left     join lateral (
     select   event_id, event_name, occurred_at, properties::text
@@ -9,8 +9,23 @@ left     join lateral (
     where    user_id = %(user_id)s
     and      occurred_at >= greatest(%(start)s, horizon)
     and      occurred_at <  %(end)s
-    and      (%(moment)s::timestamptz is null
-              or (occurred_at, event_id) < (%(moment)s, %(event_id)s::uuid))
+    and      (%(names)s::text[] is null or event_name = any(%(names)s))
+    order    by occurred_at desc, event_id desc
+    limit    %(limit)s
+) as page on true
+order    by occurred_at desc, event_id desc;
+
+-- name: user_events_older
+-- A page from just below a position.
+select   now(), horizon, event_id, event_name, occurred_at, properties
+from     (select (select horizon from retention) as horizon) as retention
+left     join lateral (
+    select   event_id, event_name, occurred_at, properties::text
+    from     events
+    where    user_id = %(user_id)s
+    and      occurred_at >= greatest(%(start)s, horizon)
+    and      occurred_at <  %(end)s
+    and      (occurred_at, event_id) < (%(moment)s, %(event_id)s::uuid)
     and      (%(names)s::text[] is null or event_name = any(%(names)s))
     order    by occurred_at desc, event_id desc
     limit    %(limit)s
@@ -18,8 +33,8 @@ left     join lateral (
 order    by occurred_at desc, event_id desc;
 
 -- name: user_events_newer
--- A page of a user's events, oldest first, from just above a position, with the horizon as above.
-select   horizon, event_id, event_name, occurred_at, properties
+-- A page from just above a position, oldest first.
+select   now(), horizon, event_id, event_name, occurred_at, properties
 from     (select (select horizon from retention) as horizon) as retention
 left     join lateral (
     select   event_id, event_name, occurred_at, properties::text

@@ -1,0 +1,50 @@
+"""How sessions of PostgreSQL are started, and how statements are called."""
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+_NAMED = re.compile(r"\s*/\* (\w+) \*/")
+
+# Noticed by the server while a query runs, so that nobody's query ends (Linux has the means).
+_CHECK_CLIENT = {"client_connection_check_interval": "500"} if sys.platform == "linux" else {}
+
+QUESTION_OPTIONS: Mapping[str, str] = {
+    "timezone": "UTC",
+    "default_transaction_read_only": "on",
+    "lock_timeout": "500",
+    "idle_in_transaction_session_timeout": "5000",
+    "jit": "off",
+    "work_mem": "64MB",  # used where very many events are not folded; others need little
+    **_CHECK_CLIENT,
+}
+
+WRITER_OPTIONS: Mapping[str, str] = {"timezone": "UTC", **_CHECK_CLIENT}
+
+INGEST_OPTIONS: Mapping[str, str] = {
+    **WRITER_OPTIONS,
+    "idle_in_transaction_session_timeout": "5000",
+    "jit": "off",
+}
+
+# A host that vanished without a word is given up after 15 seconds rather than 15 minutes.
+_KEEPALIVE = {
+    "connect_timeout": 2,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+}
+
+
+def connect_arguments(options: Mapping[str, str], application_name: str) -> dict[str, Any]:
+    """Keyword arguments of `psycopg2.connect` for a session with these server settings."""
+    started_with = " ".join(f"-c {name}={value}" for name, value in options.items())
+    return {"options": started_with, "application_name": application_name, **_KEEPALIVE}
+
+
+def statement_name(text: str) -> str:
+    """The name that stands before a statement as a comment."""
+    found = _NAMED.match(text)
+    return found[1] if found else "sql"
