@@ -96,6 +96,7 @@ class _Config(uvicorn.Config):
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # nothing here depends on who forwards
             timeout_graceful_shutdown=_STOP_WITHIN_S,
             # A worker that dies while it is asked for a sign of life is missed for so long.
             timeout_worker_healthcheck=_SIGN_OF_LIFE_WITHIN_S,

@@ -73,19 +73,20 @@ def write(asked: Asked, answer: Answer[Any], *, compute_s: float, fresh_s: int) 
     The page is kept for the edition that its answer was computed from, which may be newer than the
     one that it was looked for.
     """
-    body = _body(answer, asked.form)
+    data = msgspec.Raw(as_json(answer.data))  # once, for the body and for its digest
+    body = _body(answer, data, asked.form)
     headers = _beside_rows(answer)
     if asked.compressed and len(body) >= _WORTH_COMPRESSING:
         body = gzip.compress(body, _LEVEL, mtime=0)
         headers["Content-Encoding"] = "gzip"
-    etag = _etag(answer, asked.form)
+    etag = _etag(answer, data, asked.form)
     key = asked.key_in(answer.edition if asked.edition else None)
     return Page(key, MEDIA_TYPES[asked.form], headers, body, etag, compute_s, fresh_s)
 
 
-def _body(answer: Answer[Any], form: Format) -> bytes:
+def _body(answer: Answer[Any], data: msgspec.Raw, form: Format) -> bytes:
     if form == "json":
-        return as_json({"data": answer.data, "meta": answer.meta})
+        return as_json({"data": data, "meta": answer.meta})
     row_type, rows = answer.table()
     return as_csv(row_type, rows) if form == "csv" else as_ndjson(rows)
 
@@ -102,12 +103,12 @@ def _beside_rows(answer: Answer[Any]) -> dict[str, str]:
     return {header: str(value) for header, value in found.items() if value is not None}
 
 
-def _etag(answer: Answer[Any], form: Format) -> str:
+def _etag(answer: Answer[Any], data: msgspec.Raw, form: Format) -> str:
     """Of all but what each computation has anew; weak, since those are in the body."""
     meta = {
         field.name: getattr(answer.meta, field.name)
         for field in fields(answer.meta)
         if field.name not in _ANEW
     }
-    stable = as_json([form, answer.data, meta])
+    stable = as_json([form, data, meta])
     return f'W/"{blake2b(stable, digest_size=12).hexdigest()}"'

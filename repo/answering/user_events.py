@@ -1,8 +1,9 @@
 """user_events from the events themselves, which is the only place that has them."""
 
 from datetime import datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -40,7 +41,8 @@ def user_events(cur: Cursor, question: UserEvents, asked: Range) -> History:
     backwards = position is not None and position.direction == "newer"
     older = _cursor(question, left, rows, "older") if more or backwards else None
     newer = _cursor(question, left, rows, "newer") if (more if backwards else position) else None
-    return History(now, left, [_event(question, row) for row in rows], older, newer)
+    tz = question.zone
+    return History(now, left, [_event(tz, row) for row in rows], older, newer)
 
 
 def _left(question: UserEvents, asked: Range, horizon: datetime | None) -> Range:
@@ -79,11 +81,11 @@ def _cursor(
     return question.cursor_at(Position(direction, occurred_at, UUID(event_id), *asked))
 
 
-def _event(question: UserEvents, row: Any) -> UserEvent:
+def _event(tz: ZoneInfo, row: Any) -> UserEvent:
     """Properties stay the text that PostgreSQL shows: a float would change long numbers."""
     event_id, event_name, occurred_at, properties = row
-    moment = occurred_at.astimezone(question.zone)
-    return UserEvent(event_id, event_name, moment, cast(Any, msgspec.Raw(properties)))
+    raw: Any = msgspec.Raw(properties)
+    return UserEvent(event_id, event_name, occurred_at.astimezone(tz), raw)
 
 
 def _range(question: UserEvents, asked: Range) -> dict[str, Any]:
