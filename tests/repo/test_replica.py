@@ -39,6 +39,15 @@ ZONES = [zone("UTC"), zone("Europe/Berlin")]
 NOW = datetime.now(UTC)
 DAYS = EventCounts(last="3d", interval="day")
 COUNTS = "/analytics/event-counts"
+STANDING = """
+select jsonb_build_object(
+    'replayed', pg_last_wal_replay_lsn(), 'received', pg_last_wal_receive_lsn(),
+    'state', pg_get_wal_replay_pause_state(),
+    'receiver', (select jsonb_agg(to_jsonb(r) - 'conninfo') from pg_stat_wal_receiver as r),
+    'sessions', (select jsonb_agg(to_jsonb(s)) from pg_stat_activity as s where state is not null),
+    'waiting', (select jsonb_agg(to_jsonb(s)) from pg_stat_activity as s
+                where backend_type = 'startup'))::text
+"""
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,11 @@ def wait_for_replay(pair: Pair) -> None:
     with connected(pair.primary) as here, connected(f"{server(pair.replica)}/postgres") as there:
         position = one(here, "select pg_current_wal_insert_lsn()::text")
         replayed = "select pg_last_wal_replay_lsn() >= %s::pg_lsn"
-        wait_until(lambda: bool(one(there, replayed, position)), within_s=10)
+        try:
+            wait_until(lambda: bool(one(there, replayed, position)), within_s=10)
+        except AssertionError as exc:
+            exc.add_note(f"to come to {position}: {one(there, STANDING)}")
+            raise
 
 
 def server(url: str) -> str:
