@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 import psycopg2
 from psycopg2 import errors
-from psycopg2.extensions import TransactionRollbackError, connection, cursor
+from psycopg2.extensions import TransactionRollbackError, connection
 from psycopg2.pool import PoolError
 
 from config.failures import (
@@ -27,10 +27,11 @@ from config.failures import (
 )
 from config.places import Places
 from config.stats import Stats
-from utils.kept import Kept
 from utils.postgres import (
     GuardedPool,
+    KeepingCursor,
     PooledConnection,
+    StrangeSession,
     begin_snapshot,
     begin_writing,
     close_quietly,
@@ -42,40 +43,12 @@ from utils.tracing import span
 R = TypeVar("R")
 
 
-class Cursor(cursor):
+class Cursor(KeepingCursor):
     """A cursor inside a snapshot; each statement is a span of its own name in the trace."""
-
-    opening = ""
-    """What goes before a statement that is a transaction by itself."""
-    as_of: datetime
-    """The database's clock when the snapshot was taken: all that was committed by then is in it.
-
-    On a replica it is that of the other server, and stands still while nothing comes from there.
-    """
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether its one statement is the transaction, and so tells `as_of`."""
-        return bool(self.opening)
 
     def execute(self, query: Any, vars: Any = None) -> None:
         with span(statement_name(query)):
-            super().execute(self.opening + query if self.opening else query, vars)
-
-    def execute_kept(self, statement: Kept, given: Mapping[str, Any]) -> None:
-        """The same, with the plan that the session keeps. Raises: Undone, where it does not."""
-        conn = self.connection
-        if not isinstance(conn, PooledConnection) or not conn.session.plans.are_kept:
-            self.execute(statement.plain, given)
-            return
-        try:
-            if not conn.session.keeps(statement):
-                super().execute(statement.preparing)
-                conn.session.names.add(statement.name)
-            self.execute(statement.calling, given)
-        except (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement) as exc:
-            conn.session.plans.are_kept = False  # a pooler lends another session each time
-            raise Undone from exc
+            super().execute(query, vars)
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
         with span(statement_name(sql)):
@@ -176,13 +149,13 @@ class Connection:
     def statement(self) -> Iterator[Cursor]:
         """The same for a single statement, without the way there and back to begin and to end it.
 
-        `as_of` is missing: it is the `now()` of the statement. On a replica, and until it is known
-        that this is none, it is a snapshot with all that belongs to it.
+        `as_of` is missing: the statement has to `tell` it. On a replica, and until it is known that
+        this is none, it is a snapshot with all that belongs to it.
 
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
         with self._borrowed() as conn, self._translated(conn):
-            if conn.is_to_replica is not False:
+            if conn.is_to_replica is not False or not conn.session.all.are_ours:
                 with self._begun(conn, begin_snapshot) as cur:
                     yield cur
                 return
@@ -235,6 +208,8 @@ class Connection:
     def _translated(self, conn: connection) -> Iterator[None]:
         try:
             yield
+        except StrangeSession as exc:
+            raise Undone from exc
         except errors.QueryCanceled as exc:
             raise DeadlineExceeded from exc
         except errors.UndefinedTable as exc:  # nobody has called migrate yet

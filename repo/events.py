@@ -96,10 +96,7 @@ class EventsRepo:
 
     @with_statement
     def _history_of(self, cur: Cursor, question: UserEvents, asked: Range) -> UserEventsAnswer:
-        found = answering.user_events(cur, question, asked)
-        if cur.is_alone:
-            cur.as_of = found.now
-        return _history(cur, question, found)
+        return _history(cur, question, answering.user_events(cur, question, asked))
 
     @with_cursor
     def _history_now(self, cur: Cursor, question: UserEvents) -> UserEventsAnswer:

@@ -66,7 +66,7 @@ class Erasing:
         return replace(receipt, cache_cleared=cleared)
 
     def close(self) -> None:
-        """End what is not done, which undoes it: a service that stops must not wait for it."""
+        """End what is not done, so that nobody is erased: a service that stops must not wait."""
         self._is_closed = True
         self._hang_up()
 

@@ -17,6 +17,7 @@ _EVERY_S = 15.0
 _REST = 30
 """After a sample there is none for so many times as long as it took: where a quarter of an hour
 holds millions of events each takes seconds, of which others must notice little."""
+_LONGEST_REST_S = 900.0
 _TOLD = 10
 
 
@@ -27,11 +28,11 @@ def verify_forever(database_url: str) -> NoReturn:
         began = time.monotonic()
         try:
             _tell(_verified(database_url))
-        except DatabaseError:
-            pass  # whoever folds tells of it
+        except DatabaseError as exc:
+            log.warning("a sample could not be verified", extra={"failure": str(exc)})
         except Exception:
             log.exception("a sample could not be verified")
-        time.sleep((time.monotonic() - began) * _REST)
+        time.sleep(min((time.monotonic() - began) * _REST, _LONGEST_REST_S))
 
 
 def _verified(database_url: str) -> Findings:

@@ -2,12 +2,15 @@
 
 import hashlib
 import re
+import time
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from utils.sessions import statement_name
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
+_PLANNED_FOR_S = 10.0
+"""A plan was made for tables as large as they were: those of a new database grow fast."""
 
 
 class Kept(NamedTuple):
@@ -35,19 +38,28 @@ def kept(text: str) -> Kept:
 
 
 @dataclass(slots=True)
-class Plans:
-    """Whether the sessions of a pool keep any: those that a pooler lends are others each time."""
+class Sessions:
+    """Whether those of a pool stay the same. A pooler between lends another one each time: what was
+    said to one is unknown to the next, which may even be of another server."""
 
-    are_kept: bool = True
+    are_ours: bool = True
 
 
 @dataclass(slots=True)
 class Session:
     """What is known of one."""
 
-    plans: Plans = field(default_factory=Plans)
-    names: set[str] = field(default_factory=set)
-    """Of the statements that it keeps."""
+    all: Sessions = field(default_factory=Sessions)
+    _prepared_at: dict[str, float] = field(default_factory=dict)
 
-    def keeps(self, statement: Kept) -> bool:
-        return statement.name in self.names
+    def preparing(self, statement: Kept) -> str | None:
+        """What there is to say before a statement is called; None where it was said."""
+        at = self._prepared_at.get(statement.name)
+        if at is None:
+            return statement.preparing
+        if time.monotonic() < at + _PLANNED_FOR_S:
+            return None
+        return f"deallocate {statement.name}; {statement.preparing}"
+
+    def prepared(self, statement: Kept) -> None:
+        self._prepared_at[statement.name] = time.monotonic()

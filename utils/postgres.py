@@ -1,48 +1,34 @@
 """What psycopg2 lacks: a pool for threads, and ways to look at a connection and to hang up."""
 
 import hashlib
+import logging
 import os
 import random
 import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Protocol, cast
 
 import psycopg2
+from psycopg2 import errors
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, cursor, parse_dsn
 from psycopg2.pool import PoolError, SimpleConnectionPool
 
 from utils.breaker import Breaker
-from utils.kept import Plans, Session
+from utils.kept import Kept, Session, Sessions
+from utils.sessions import BEGIN, BEGIN_ON_REPLICA, BEGIN_WRITING
 
-_BEGIN = """
-begin isolation level repeatable read read only;
-set local statement_timeout = %s;
-select now(), pg_is_in_recovery()
-"""
+log = logging.getLogger("analytics.database")
 
-_BEGIN_WRITING = "begin; set local statement_timeout = %s; select now()"
-
-# How far a replica has come is told before its snapshot is taken: it goes on meanwhile. Where that
-# is not known since its start, it has come as far as to the last checkpoint.
-_BEGIN_ON_REPLICA = """
-begin read only;
-select set_config(
-    'analytics.replayed',
-    coalesce(pg_last_xact_replay_timestamp(),
-             (select checkpoint_time from pg_control_checkpoint()))::text,
-    false);
-commit;
-begin isolation level repeatable read read only;
-set local statement_timeout = %s;
-select case when pg_is_in_recovery() then current_setting('analytics.replayed')::timestamptz
-            else now() end,
-       pg_is_in_recovery()
-"""
+_NOT_KEPT = (
+    errors.InvalidSqlStatementName,
+    errors.DuplicatePreparedStatement,
+    errors.FeatureNotSupported,  # a migration has changed what it returns
+)
 
 
 def database_identity(url: str) -> str:
@@ -89,6 +75,10 @@ class ServerAway(psycopg2.OperationalError):
     """PostgreSQL could not be reached a moment ago, and it is not time to try again."""
 
 
+class StrangeSession(psycopg2.OperationalError):
+    """Behind the connection is another session than before: a pooler lends them."""
+
+
 class PooledConnection(connection):
     """A connection that knows until when it is used, and what it is connected to."""
 
@@ -97,6 +87,53 @@ class PooledConnection(connection):
     """As its last transaction was told; None before the first."""
     session: Session
 
+    def is_strange(self) -> StrangeSession:
+        """From now on no session of the pool is told anything that it should know later."""
+        if self.session.all.are_ours:
+            log.warning("a pooler lends sessions: plans are not kept")
+        self.session.all.are_ours = False
+        return StrangeSession()
+
+
+class KeepingCursor(cursor):
+    """A cursor for statements whose plans the session keeps, or that are transactions alone."""
+
+    as_of: datetime
+    """The database's clock when the snapshot was taken: all that was committed by then is in it.
+
+    On a replica it is that of the other server, and stands still while nothing comes from there.
+    """
+    opening = ""
+    """What goes before a statement that is a transaction by itself."""
+
+    def execute(self, query: Any, vars: Any = None) -> None:
+        super().execute(self.opening + query if self.opening else query, vars)
+
+    def execute_kept(self, statement: Kept, given: Mapping[str, Any]) -> None:
+        """The same, with the plan that the session keeps. Raises: StrangeSession."""
+        conn = self.connection
+        if not isinstance(conn, PooledConnection) or not conn.session.all.are_ours:
+            self.execute(statement.plain, given)
+            return
+        try:
+            if preparing := conn.session.preparing(statement):
+                super().execute(preparing)
+                conn.session.prepared(statement)
+            self.execute(statement.calling, given)
+        except _NOT_KEPT as exc:
+            raise conn.is_strange() from exc
+
+    def tell(self, now: datetime, *, is_replica: bool) -> None:
+        """The moment of a statement, which counts where it is a transaction by itself.
+
+        Raises: StrangeSession, on a replica, whose answers are of another moment.
+        """
+        if not self.opening:
+            return
+        if is_replica and isinstance(self.connection, PooledConnection):
+            raise self.connection.is_strange()
+        self.as_of = now
+
 
 def begin_snapshot(conn: PooledConnection, cur: cursor, timeout_ms: int) -> datetime:
     """Begin a read-only transaction, and tell up to when it sees all that was committed.
@@ -104,7 +141,7 @@ def begin_snapshot(conn: PooledConnection, cur: cursor, timeout_ms: int) -> date
     A replica is recognized by its first answer, and asked again in its own way.
     """
     was_known = bool(conn.is_to_replica)
-    cur.execute(_BEGIN_ON_REPLICA if was_known else _BEGIN, (timeout_ms,))
+    cur.execute(BEGIN_ON_REPLICA if was_known else BEGIN, (timeout_ms,))
     as_of: datetime
     as_of, conn.is_to_replica = cur.fetchone() or ()
     if was_known or not conn.is_to_replica:
@@ -115,7 +152,7 @@ def begin_snapshot(conn: PooledConnection, cur: cursor, timeout_ms: int) -> date
 
 def begin_writing(_: PooledConnection, cur: cursor, timeout_ms: int) -> datetime:
     """Begin a transaction that writes, and tell its moment."""
-    cur.execute(_BEGIN_WRITING, (timeout_ms,))
+    cur.execute(BEGIN_WRITING, (timeout_ms,))
     now: datetime
     (now,) = cur.fetchone() or ()
     return now
@@ -148,7 +185,7 @@ class GuardedPool(SimpleConnectionPool):
         self._connecting = 0
         self._stats = stats
         self._lifetime_s = lifetime_s
-        self._plans = Plans()
+        self._sessions = Sessions()
         self._breaker = Breaker(failures=1, first_s=0.2, longest_s=2)
         # None is opened here: the service starts while PostgreSQL is away.
         super().__init__(0, maxconn, dsn, connection_factory=PooledConnection, **arguments)
@@ -242,7 +279,7 @@ class GuardedPool(SimpleConnectionPool):
             self._breaker.failed()
             raise
         self._breaker.succeeded()
-        conn.session = Session(self._plans)
+        conn.session = Session(self._sessions)
         conn.autocommit = True  # transactions are begun by the text that they consist of
         # Not all at once: those that were opened together would be renewed together.
         conn.retire_at = time.monotonic() + self._lifetime_s * random.uniform(0.8, 1)

@@ -37,6 +37,31 @@ _KEEPALIVE = {
     "tcp_user_timeout": 15_000,
 }
 
+BEGIN = """
+begin isolation level repeatable read read only;
+set local statement_timeout = %s;
+select now(), pg_is_in_recovery()
+"""
+
+BEGIN_WRITING = "begin; set local statement_timeout = %s; select now()"
+
+# How far a replica has come is told before its snapshot is taken: it goes on meanwhile. Where that
+# is not known since its start, it has come as far as to the last checkpoint.
+BEGIN_ON_REPLICA = """
+begin read only;
+select set_config(
+    'analytics.replayed',
+    coalesce(pg_last_xact_replay_timestamp(),
+             (select checkpoint_time from pg_control_checkpoint()))::text,
+    false);
+commit;
+begin isolation level repeatable read read only;
+set local statement_timeout = %s;
+select case when pg_is_in_recovery() then current_setting('analytics.replayed')::timestamptz
+            else now() end,
+       pg_is_in_recovery()
+"""
+
 
 def connect_arguments(options: Mapping[str, str], application_name: str) -> dict[str, Any]:
     """Keyword arguments of `psycopg2.connect` for a session with these server settings."""

@@ -23,8 +23,6 @@ _FIRST = kept(SQL["user_events_first"])
 class History(NamedTuple):
     """A page of it, newest first."""
 
-    now: datetime
-    """When PostgreSQL began to look."""
     left: Range
     """Of what was asked about."""
     events: list[UserEvent]
@@ -36,13 +34,13 @@ class History(NamedTuple):
 def user_events(cur: Cursor, question: UserEvents, asked: Range) -> History:
     """Raises: EventsDropped."""
     position = question.position
-    now, horizon, rows, more = _page(cur, question, asked, position)
+    horizon, rows, more = _page(cur, question, asked, position)
     left = _left(question, asked, horizon)
     backwards = position is not None and position.direction == "newer"
     older = _cursor(question, left, rows, "older") if more or backwards else None
     newer = _cursor(question, left, rows, "newer") if (more if backwards else position) else None
     tz = question.zone
-    return History(now, left, [_event(tz, row) for row in rows], older, newer)
+    return History(left, [_event(tz, row) for row in rows], older, newer)
 
 
 def _left(question: UserEvents, asked: Range, horizon: datetime | None) -> Range:
@@ -57,8 +55,8 @@ def _left(question: UserEvents, asked: Range, horizon: datetime | None) -> Range
 
 def _page(
     cur: Cursor, question: UserEvents, asked: Range, position: Position | None
-) -> tuple[datetime, datetime | None, list[Any], bool]:
-    """The moment, the horizon, the rows, newest first, and whether there are more that way."""
+) -> tuple[datetime | None, list[Any], bool]:
+    """The horizon, the rows, newest first, and whether there are more that way."""
     given = {**_range(question, asked), "user_id": question.user_id, "limit": question.limit + 1}
     if position is None:
         cur.execute_kept(_FIRST, given)
@@ -66,10 +64,11 @@ def _page(
         at = {"moment": position.occurred_at, "event_id": str(position.event_id)}
         cur.execute(SQL[f"user_events_{position.direction}"], {**given, **at})
     found = cur.fetchmany(question.limit)
-    rows = [row for _, _, *row in found if row[0] is not None]
+    now, is_replica, horizon, *_ = found[0]
+    cur.tell(now, is_replica=is_replica)
+    rows = [row for _, _, _, *row in found if row[0] is not None]
     is_backwards = position is not None and position.direction == "newer"
-    now, horizon = found[0][:2]
-    return now, horizon, rows[::-1] if is_backwards else rows, cur.fetchone() is not None
+    return horizon, rows[::-1] if is_backwards else rows, cur.fetchone() is not None
 
 
 def _cursor(

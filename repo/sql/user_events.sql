@@ -1,7 +1,7 @@
 -- name: user_events_first
--- The first page of a user's events, newest first. Each row begins with the moment and the horizon, and
--- the only row of an empty page has nothing else.
-select   now(), horizon, event_id, event_name, occurred_at, properties
+-- The first page of a user's events, newest first. Each row begins with the moment, whether it is that
+-- of a replica, and the horizon; the only row of an empty page has nothing else.
+select   now(), pg_is_in_recovery(), horizon, event_id, event_name, occurred_at, properties
 from     (select (select horizon from retention) as horizon) as retention
 left     join lateral (
     select   event_id, event_name, occurred_at, properties::text
@@ -17,7 +17,7 @@ order    by occurred_at desc, event_id desc;
 
 -- name: user_events_older
 -- A page from just below a position.
-select   now(), horizon, event_id, event_name, occurred_at, properties
+select   now(), pg_is_in_recovery(), horizon, event_id, event_name, occurred_at, properties
 from     (select (select horizon from retention) as horizon) as retention
 left     join lateral (
     select   event_id, event_name, occurred_at, properties::text
@@ -34,7 +34,7 @@ order    by occurred_at desc, event_id desc;
 
 -- name: user_events_newer
 -- A page from just above a position, oldest first.
-select   now(), horizon, event_id, event_name, occurred_at, properties
+select   now(), pg_is_in_recovery(), horizon, event_id, event_name, occurred_at, properties
 from     (select (select horizon from retention) as horizon) as retention
 left     join lateral (
     select   event_id, event_name, occurred_at, properties::text

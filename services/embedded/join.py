@@ -1,6 +1,8 @@
 """How a program comes to use the embedded servers: it joins a keeper, or starts one."""
 
 import fcntl
+import logging
+import math
 import subprocess
 import sys
 import time
@@ -14,8 +16,11 @@ import msgspec
 from services.embedded.binaries import EmbeddedError, child_user
 from services.embedded.folder import ENDPOINTS, FAILURE, KEEPER, USERS, Endpoints, Wanted
 
+log = logging.getLogger("analytics.embedded")
+
 _ROOT = Path(__file__).parents[2]
 _LOOK_EVERY_S = 1.0
+_TELL_AFTER_S = 10.0
 
 
 @contextmanager
@@ -71,7 +76,7 @@ def _watched(wanted: Wanted) -> Iterator[None]:
         while not left.wait(_LOOK_EVERY_S):
             if (wanted.data_dir / ENDPOINTS).exists() and not _has_keeper(wanted.data_dir):
                 with suppress(EmbeddedError, OSError):
-                    _joined(wanted)
+                    _joined(wanted, left)
 
     watching = Thread(target=watch, daemon=True)
     watching.start()
@@ -82,11 +87,12 @@ def _watched(wanted: Wanted) -> Iterator[None]:
         watching.join()
 
 
-def _joined(wanted: Wanted) -> Endpoints:
+def _joined(wanted: Wanted, left: Event | None = None) -> Endpoints:
+    """`left`: nobody wants them any more."""
     with (wanted.data_dir / "start.lock").open("wb") as start:
         fcntl.flock(start, fcntl.LOCK_EX)  # one at a time decides whether to start a keeper
         keeper = None if _has_keeper(wanted.data_dir) else _start(wanted)
-        return _wait_for_endpoints(wanted.data_dir, keeper)
+        return _wait_for_endpoints(wanted.data_dir, keeper, left or Event())
 
 
 def _has_keeper(data_dir: Path) -> bool:
@@ -116,12 +122,18 @@ def _start(wanted: Wanted) -> "subprocess.Popen[bytes]":
     return keeper
 
 
-def _wait_for_endpoints(data_dir: Path, keeper: "subprocess.Popen[bytes] | None") -> Endpoints:
+def _wait_for_endpoints(
+    data_dir: Path, keeper: "subprocess.Popen[bytes] | None", left: Event
+) -> Endpoints:
     """The keeper gives up by itself when a server is away for long; a recovery may take long."""
+    tell_at = time.monotonic() + _TELL_AFTER_S
     while not (data_dir / ENDPOINTS).exists():
         ended = keeper.poll() is not None if keeper else not _has_keeper(data_dir)
-        if ended:
+        if ended or left.is_set():
             raise EmbeddedError(f"the embedded servers did not start: {_reason(data_dir)}")
+        if time.monotonic() > tell_at:
+            log.warning("PostgreSQL is still starting: it may be recovering from a crash")
+            tell_at = math.inf
         time.sleep(0.02)
     return msgspec.json.decode((data_dir / ENDPOINTS).read_bytes(), type=Endpoints)
 

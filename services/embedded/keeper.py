@@ -41,7 +41,7 @@ def keep(wanted: Wanted, users: int) -> None:
         write_private(data_dir / ENDPOINTS, msgspec.json.encode(endpoints(found)))
         unused = _watch(users)
         while not unused.wait(_PAUSE_S):
-            _start_dead(servers, processes)
+            _start_dead(servers, processes, unused)
         (data_dir / ENDPOINTS).unlink()
 
 
@@ -69,11 +69,13 @@ def _watch(users: int) -> Event:
     return unused
 
 
-def _start_dead(servers: list[Server], processes: list["subprocess.Popen[bytes]"]) -> None:
+def _start_dead(
+    servers: list[Server], processes: list["subprocess.Popen[bytes]"], unused: Event
+) -> None:
     for index, process in enumerate(processes):
         if process.poll() is not None:
             with suppress(EmbeddedError):  # it is tried again, and the other one stays
-                processes[index] = servers[index].start()
+                processes[index] = servers[index].start(lambda: not unused.is_set())
 
 
 def main() -> None:

@@ -58,8 +58,8 @@ class Server:
     config: str = ""
     before: Callable[[], None] = lambda: None
 
-    def start(self) -> "subprocess.Popen[bytes]":
-        """Raises: EmbeddedError when it does not answer in time."""
+    def start(self, is_wanted: Callable[[], bool] = lambda: True) -> "subprocess.Popen[bytes]":
+        """Once it answers, or is not wanted any more. Raises: EmbeddedError."""
         self.before()
         with suppress(FileNotFoundError):
             self.log.replace(f"{self.log}.before")  # it may tell why it has to be started again
@@ -76,7 +76,7 @@ class Server:
         assert process.stdin is not None
         with process.stdin as config:
             config.write(self.config.encode())
-        self._wait_until_ready(process)
+        self._wait_until_ready(process, is_wanted)
         return process
 
     def stop(self, process: "subprocess.Popen[bytes]") -> None:
@@ -87,10 +87,12 @@ class Server:
                 process.wait(_STOP_WITHIN_S)
                 return
 
-    def _wait_until_ready(self, process: "subprocess.Popen[bytes]") -> None:
+    def _wait_until_ready(
+        self, process: "subprocess.Popen[bytes]", is_wanted: Callable[[], bool]
+    ) -> None:
         """What recovers from a crash takes as long as it needs: ended, it would begin again."""
         deadline = time.monotonic() + _READY_WITHIN_S
-        while (state := self.look()) != "ready":
+        while (state := self.look()) != "ready" and is_wanted():
             if state == "at work":
                 deadline = time.monotonic() + _READY_WITHIN_S
             if process.poll() is not None or time.monotonic() > deadline:

@@ -4,23 +4,23 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import httpx
 import pytest
 from psycopg2.extensions import connection
 
 from common.answers import PageMeta, UserEventsAnswer
-from config.database import Database
 from config.failures import DatabaseUnavailable
+from config.settings import Settings
 from repo.rollups.folder import Folder
 from services import editions as editions_module
 from services.cache_service import CacheFailed, CacheService, Limits
-from services.editions import Editions
-from services.erase import Erasing
 from services.pages import Asked, Page, write
+from services.resources import open_resources
 from tests.api.test_keys import add_key
 from tests.events import insert
 from tests.problems import assert_problem
@@ -181,12 +181,12 @@ def test_an_erasure_ends_with_its_deadline(
 def test_an_erasure_has_more_time_than_a_question(
     database_url: str, redis_url: str, conn: connection, admin: dict[str, str]
 ) -> None:
-    with running(database_url, redis_url, request_timeout_s=0.2) as service:
+    with running(database_url, redis_url, request_timeout_s=0.5) as service:
         insert(conn, ("u", "view", NOON))
         conn.cursor().execute("begin; lock table fold_state in exclusive mode")
         with ThreadPoolExecutor(1) as threads:
             erasing = threads.submit(service.delete, USER, headers=admin)
-            time.sleep(0.5)
+            time.sleep(1)
             conn.cursor().execute("commit")
             assert erasing.result().json()["events"] == 1
 
@@ -198,13 +198,12 @@ def test_a_service_that_stops_undoes_an_erasure(
     conn.cursor().execute("begin; lock table fold_state in exclusive mode")
 
     async def stopped() -> None:
-        cache = CacheService(redis_url, 0.1, request_s=1, stale_s=1)
-        with closing(
-            Database(database_url, size=1, waiters=0, acquire_timeout_s=1, name="e")
-        ) as db:
-            erasing = Erasing(database_url, cache, Editions(db))
-            asyncio.get_running_loop().call_later(0.3, erasing.close)
-            await erasing.erase("u", suppressed=False, deadline=time.monotonic() + 60)
+        urls: Any = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+        async with open_resources(Settings(**urls)) as resources:
+            work = resources.erasing.erase("u", suppressed=False, deadline=time.monotonic() + 60)
+            erasing = asyncio.create_task(work)
+            await asyncio.sleep(0.3)
+        await erasing
 
     began = time.monotonic()
     with pytest.raises(DatabaseUnavailable):

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from click.testing import Result
 from psycopg2.extensions import connection
 
+from commands import rollup as rollup_module
 from tests.calling import called
 from tests.events import insert
 from tests.waiting import wait_until
@@ -119,6 +121,16 @@ def test_the_service_keeps_a_folder(environment: dict[str, str], conn: connectio
         wait_until(lambda: folded(conn) == 2, within_s=10)
         assert folders(conn) == 1
     wait_until(lambda: folders(conn) == 0, within_s=5)
+
+
+def test_samples_are_verified_beside_it(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = Event()
+    monkeypatch.setattr(rollup_module, "verify_forever", lambda _: begun.set())
+    monkeypatch.setattr(rollup_module, "fold_forever", lambda *_: begun.wait(5))
+    assert rollup(environment).exit_code == 0
+    assert begun.is_set()
 
 
 def test_the_folder_outlives_its_connection(environment: dict[str, str], conn: connection) -> None:

@@ -1,7 +1,8 @@
 """Statements whose plans sessions keep, and those that are a snapshot by themselves."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,14 +11,17 @@ from psycopg2.extensions import connection
 
 from common.questions import EventCounts, UserEvents
 from config.database import Database, get_connection
-from config.failures import DeadlineExceeded
+from config.failures import DeadlineExceeded, Undone
 from repo.events import EventsRepo
 from repo.rollups.folder import Folder
 from tests.events import insert
+from utils import kept as kept_module
 from utils.kept import kept
+from utils.postgres import PooledConnection
 from utils.zones import zone
 
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
+PREPARED = "select prepare_time from pg_prepared_statements order by name"
 HISTORY = UserEvents(user_id="u")
 COUNTS = EventCounts(start=NOON, end=datetime(2026, 3, 21, tzinfo=UTC))
 
@@ -36,13 +40,17 @@ def repo(database: Database, within_s: float = 10) -> EventsRepo:
     return EventsRepo(get_connection(database, time.monotonic() + within_s))
 
 
-def in_session(database: Database, text: str) -> list[Any]:
+@contextmanager
+def lent(database: Database) -> Iterator[PooledConnection]:
     conn = database.pool.getconn()
-    with conn.cursor() as cur:
-        cur.execute(text)
-        found = cur.fetchall() if cur.description else []
+    yield conn
     database.pool.putconn(conn)
-    return found
+
+
+def in_session(database: Database, text: str) -> list[Any]:
+    with lent(database) as conn, conn.cursor() as cur:
+        cur.execute(text)
+        return cur.fetchall()
 
 
 def names(database: Database) -> list[str]:
@@ -50,11 +58,29 @@ def names(database: Database) -> list[str]:
     return [name.rpartition("_")[0] for (name,) in rows]
 
 
-def answers(database: Database) -> tuple[int, int]:
-    """Events of a history and of a count."""
+def history(database: Database) -> int:
+    return len(repo(database).get_user_events(HISTORY).data)
+
+
+def counts(database: Database) -> int:
     counted = repo(database).get_event_counts(COUNTS)
     assert counted.meta.source == "rollups"
-    return len(repo(database).get_user_events(HISTORY).data), counted.data.events
+    return counted.data.events
+
+
+def answers(database: Database) -> tuple[int, int]:
+    return history(database), counts(database)
+
+
+Break = Callable[[PooledConnection], None]
+
+
+def _forgets(conn: PooledConnection) -> None:
+    conn.cursor().execute("deallocate all")
+
+
+def _knows(conn: PooledConnection) -> None:
+    conn.session._prepared_at.clear()
 
 
 def test_the_three_forms_say_the_same() -> None:
@@ -75,22 +101,34 @@ def test_a_session_plans_once(database: Database) -> None:
     assert generic >= 4
 
 
-@pytest.mark.parametrize("_", range(2))
-def test_a_session_that_forgets_is_no_error(database: Database, _: int) -> None:
-    """As behind a pooler, where each transaction may have another session."""
-    assert answers(database) == (1, 2)
-    in_session(database, "deallocate all")
-    assert answers(database) == (1, 2)
-    assert names(database) == []
-    assert answers(database) == (1, 2)
+@pytest.mark.parametrize("ask", [history, counts], ids=["alone", "in a snapshot"])
+@pytest.mark.parametrize("spoil", [_forgets, _knows], ids=["forgets", "knows"])
+def test_a_strange_session_is_no_error(
+    database: Database,
+    ask: Callable[[Database], int],
+    spoil: Break,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As behind a pooler, where each transaction may have another one."""
+    expected = ask(database), ask(database)
+    with lent(database) as conn:
+        spoil(conn)
+    assert (ask(database), ask(database)) == expected
+    assert caplog.messages == ["a pooler lends sessions: plans are not kept"]
+    assert not database.pool._sessions.are_ours
 
 
-def test_a_session_that_knows_it_already_is_no_error(database: Database) -> None:
+def test_plans_are_made_anew_for_tables_that_grow(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of an empty table read all of it."""
     assert answers(database) == (1, 2)
-    held = database.pool.getconn()
-    held.session.names.clear()
-    database.pool.putconn(held)
+    before = in_session(database, PREPARED)
     assert answers(database) == (1, 2)
+    assert in_session(database, PREPARED) == before
+    monkeypatch.setattr(kept_module, "_PLANNED_FOR_S", 0)
+    assert answers(database) == (1, 2)
+    assert all(new > old for new, old in zip(in_session(database, PREPARED), before, strict=True))
 
 
 def test_the_first_question_of_a_connection_learns_whether_it_is_a_replica(
@@ -100,9 +138,11 @@ def test_the_first_question_of_a_connection_learns_whether_it_is_a_replica(
     second = repo(database).get_user_events(HISTORY).meta
     assert first.computed_at < second.computed_at
     with get_connection(database, time.monotonic() + 10).statement() as cur:
-        assert cur.is_alone
+        assert cur.opening
         cur.execute("select now(), current_setting('transaction_read_only')")
-        assert (cur.fetchone() or ())[1] == "on"
+        now, is_read_only = cur.fetchone() or ()
+        cur.tell(now, is_replica=False)
+        assert (cur.as_of, is_read_only) == (now, "on")
     assert in_session(database, "select current_setting('statement_timeout')") == [("1min",)]
 
 
@@ -116,3 +156,16 @@ def test_a_statement_alone_ends_with_the_deadline(database: Database) -> None:
         cur.execute("select pg_sleep(20)")
     assert time.monotonic() - began < 2
     assert len(repo(database).get_user_events(HISTORY).data) == 1
+
+
+def test_a_session_that_is_a_replica_by_now_is_asked_as_one(database: Database) -> None:
+    """Behind a pooler, after a failover."""
+    assert history(database) == 1
+    with (
+        pytest.raises(Undone),
+        get_connection(database, time.monotonic() + 10).statement() as cur,
+    ):
+        cur.tell(NOON, is_replica=True)
+    with get_connection(database, time.monotonic() + 10).statement() as cur:
+        assert not cur.opening
+        assert cur.as_of > NOON

@@ -264,6 +264,13 @@ def complete_until(service: httpx.Client) -> datetime:
     return datetime.fromisoformat(answer.json()["meta"]["complete_until"])
 
 
+def history_until(service: httpx.Client) -> tuple[int, datetime]:
+    """Of a whole history, which is one statement on other servers; of any of the connections."""
+    fresh = {"Cache-Control": "no-cache"}
+    answer = service.get("/analytics/users/u/events", headers=fresh).json()
+    return len(answer["data"]), datetime.fromisoformat(answer["meta"]["complete_until"])
+
+
 def events(service: httpx.Client) -> int:
     answer = service.get(COUNTS, params={"last": "3d"}, headers={"Cache-Control": "no-cache"})
     assert answer.status_code == 200, answer.text
@@ -281,6 +288,7 @@ def test_answers_tell_how_far_it_has_come(pair: Pair, conn: connection) -> None:
             insert(conn, ("u", "view", NOW - timedelta(hours=1)))
             time.sleep(0.1)
             assert (events(service), complete_until(service)) == (1, until)
+            assert [history_until(service) for _ in range(10)] == [(1, until)] * 10
         wait_until(lambda: events(service) == 2, within_s=5)
         assert complete_until(service) > until
 
