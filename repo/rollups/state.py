@@ -13,7 +13,7 @@ from utils.slots import LEAD, slot_start
 from utils.timebuckets import Range
 
 SQL = statements("rollups")
-_STATE = kept(SQL["rollups_state"])
+STATE = kept(SQL["rollups_state"])
 
 
 Months = tuple[int, int]
@@ -51,7 +51,7 @@ class State:
 def read_state(cur: Cursor, months: Months | None = None) -> State | None:
     """None where questions must be answered from the events themselves."""
     first, last = months or (0, 0)
-    cur.execute_kept(_STATE, {"first_month": first, "last_month": last})
+    cur.execute_kept(STATE, {"first_month": first, "last_month": last})
     row = cur.fetchone()
     return _state(*row) if row else None
 

@@ -16,6 +16,7 @@ from psycopg2.extensions import cursor
 from common.questions import ActiveUsers, Counting, EventCounts, TopEvents
 from config.database import Cursor, get_connection
 from repo.events import EventsRepo
+from repo.rollups.state import STATE
 from services.cache_service import Limits
 from services.embedded import Endpoints
 from services.pages import Asked, write
@@ -79,6 +80,7 @@ class _Inner:
         statements = list(self._statements())
         conn = psycopg2.connect(database_url)
         cur = conn.cursor()
+        cur.execute(STATE.preparing)
 
         async def redis() -> None:
             found = await self._resources.cache.look_up("anatomy", Limits(), overlook=True)
