@@ -91,7 +91,7 @@ class _Config(uvicorn.Config):
         super().__init__(
             "main:create_app",
             factory=True,
-            loop="utils.turns:Loop",
+            loop="utils.turns:Loop" if settings.workers > 1 else "uvloop",
             workers=settings.workers,
             log_config=None,
             access_log=False,

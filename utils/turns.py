@@ -15,7 +15,9 @@ import uvloop
 _MOMENT_S = 0.001  # what timers of the loop can tell apart
 _LONGEST = 4  # moments more
 _MANY = 2  # connections for which one waits a moment more
-_PATIENCE = 16  # turns in a row with somebody waiting, after which one more is taken at once
+_PATIENCE = 12  # turns in a row with somebody waiting, after which more are taken at once
+_TWICE_EVERY = 2  # turns
+_MOST = 128  # at once
 
 
 class Loop(uvloop.Loop):
@@ -63,12 +65,16 @@ class Turns:
 
     def _take(self) -> None:
         """More at once the longer others wait: turns are for bursts, and must hold up no crowd."""
-        at_once = 1 + self._in_a_row // _PATIENCE
+        at_once = self._at_once()
         taken = sum(self._take_one() for _ in range(at_once))
         self._in_a_row = self._in_a_row + 1 if taken == at_once else 0
         if taken:
             self._loop.remove_reader(self._sock)
             self._timer = self._loop.call_later(self._pause_s(), self._listen)
+
+    def _at_once(self) -> int:
+        beyond = max(0, self._in_a_row - _PATIENCE)
+        return min(2 ** (beyond // _TWICE_EVERY), _MOST)
 
     def _take_one(self) -> bool:
         try:

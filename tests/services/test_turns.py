@@ -62,6 +62,24 @@ def test_a_crowd_is_not_held_up() -> None:
     run(test)
 
 
+def test_a_hundred_need_few_turns() -> None:
+    """Each of which takes some milliseconds."""
+
+    async def test(sock: socket.socket, served: Turns) -> None:
+        port = sock.getsockname()[1]
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(96)]
+        turns = 0
+        while len(served._open) + len(served._opening) < len(clients):
+            turns += 1
+            served._take()
+            await asyncio.sleep(0)
+        assert turns < 30
+        for client in clients:
+            client.close()
+
+    run(test)
+
+
 def test_nobody_is_taken_once_it_is_closed() -> None:
     async def test(sock: socket.socket, served: Turns) -> None:
         port = sock.getsockname()[1]
