@@ -74,7 +74,7 @@ class Turns:
 
     def _at_once(self) -> int:
         beyond = max(0, self._in_a_row - _PATIENCE)
-        return min(2 ** (beyond // _TWICE_EVERY), _MOST)
+        return min(1 << beyond // _TWICE_EVERY, _MOST)
 
     def _take_one(self) -> bool:
         try:
