@@ -94,7 +94,7 @@ class Service:
         return [pid for (pid,) in rows]
 
     def kill_backends(self, *pids: int) -> None:
-        self.query("select pg_terminate_backend(pid) from unnest(%s) as p(pid)", list(pids))
+        self.query("select pg_terminate_backend(pid) from unnest(%s::int[]) as p(pid)", list(pids))
 
     def worker_pids(self) -> list[int]:
         """The processes that answer."""

@@ -133,7 +133,7 @@ def test_kill_storm(running: Service, check: Check) -> None:
 def test_slot_leak(running: Service, check: Check) -> None:
     """Sessions are killed in the middle of a transaction"""
     for n in range(3 * POOL):
-        slow_down(running.conn, 1)
+        slow_down(running.conn, 3)
         asked = threading.Thread(
             target=running.fresh, args=(1,), kwargs={"at_once": 1, "mark": f"leak{n}-"}
         )
