@@ -83,7 +83,8 @@ class MadeUp:
         progress.version = max(progress.version + 1, int(progress.now.timestamp() * 1_000_000))
         progress.sweeping_to = progress.sees
         if until is None or batch is None:
-            progress.swept_until = "-infinity"
+            progress.swept_until, progress.swept_id = folding._NOT_SWEEPING
+            progress.snapshot = progress.sees
             return 0
         progress.swept_until = until.isoformat()
         folding._add(cur, progress, batch)
