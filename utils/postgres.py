@@ -90,7 +90,9 @@ class PooledConnection(connection):
     def is_strange(self) -> StrangeSession:
         """From now on no session of the pool is told anything that it should know later."""
         if self.session.all.are_ours:
-            log.warning("a pooler lends sessions: plans are not kept")
+            log.warning(
+                "sessions do not keep what they are told, as behind a pooler: plans are not kept"
+            )
         self.session.all.are_ours = False
         return StrangeSession()
 

@@ -114,7 +114,9 @@ def test_a_strange_session_is_no_error(
     with lent(database) as conn:
         spoil(conn)
     assert (ask(database), ask(database)) == expected
-    assert caplog.messages == ["a pooler lends sessions: plans are not kept"]
+    assert caplog.messages == [
+        "sessions do not keep what they are told, as behind a pooler: plans are not kept"
+    ]
     assert not database.pool._sessions.are_ours
 
 
