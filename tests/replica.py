@@ -24,6 +24,7 @@ _OPTIONS = {
     "max_connections": "60",
     "max_prepared_transactions": "4",
     "fsync": "off",
+    "wal_retrieve_retry_interval": "100ms",
     "timezone": "Pacific/Auckland",
 }
 

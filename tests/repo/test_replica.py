@@ -35,6 +35,8 @@ from utils.zones import zone
 
 SECONDS = 2
 """How long it goes on; longer finds more."""
+_KEEPING = {"wal_keep_size": "1GB"}
+"""A replica whose line was cut goes on from where it was, whatever was written meanwhile."""
 ZONES = [zone("UTC"), zone("Europe/Berlin")]
 NOW = datetime.now(UTC)
 DAYS = EventCounts(last="3d", interval="day")
@@ -64,7 +66,7 @@ class Pair:
 def servers() -> Iterator[tuple[Path, str, str, str]]:
     with (
         room("replica") as made,
-        embedded_servers(made, postgres_options=OPTIONS) as endpoints,
+        embedded_servers(made, postgres_options={**OPTIONS, **_KEEPING}) as endpoints,
         replica_of(endpoints.database_url, made) as replica,
     ):
         yield made, endpoints.database_url, replica, endpoints.redis_url
