@@ -18,6 +18,7 @@ from utils.processes import DyingWithParent
 
 _READY_WITHIN_S = 60
 _STOP_WITHIN_S = 10
+_LARGE_LOG = 10 * 2**20
 State = Literal["ready", "at work", "away"]
 _LONGEST_SOCKET_FOLDER = 90  # a socket's path has room for 107 bytes on Linux, 103 on macOS
 
@@ -61,9 +62,8 @@ class Server:
     def start(self, is_wanted: Callable[[], bool] = lambda: True) -> "subprocess.Popen[bytes]":
         """Once it answers, or is not wanted any more. Raises: EmbeddedError."""
         self.before()
-        with suppress(FileNotFoundError):
-            self.log.replace(f"{self.log}.before")  # it may tell why it has to be started again
-        with self.log.open("wb") as log:
+        self._set_aside_large_log()
+        with self.log.open("ab") as log:  # what is there may tell why it is started again
             process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
@@ -102,6 +102,10 @@ class Server:
                     f"{self.name} did not start; its log ends with:\n{self._tail()}"
                 )
             time.sleep(0.02)
+
+    def _set_aside_large_log(self) -> None:
+        if self.log.exists() and self.log.stat().st_size > _LARGE_LOG:
+            self.log.replace(f"{self.log}.before")
 
     def _tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])

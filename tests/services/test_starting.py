@@ -43,8 +43,16 @@ def test_a_server_that_says_nothing_is_ended(tmp_path: Path) -> None:
         server(tmp_path, RUNS_ON, repeat("away")).start()
 
 
-def test_the_log_of_the_server_before_is_kept(tmp_path: Path) -> None:
-    """It tells why there had to be another one."""
+def test_the_log_tells_of_the_server_before(tmp_path: Path) -> None:
+    """However often it was tried in vain to start another one."""
+    for word in ("first", "second", "third"):
+        with pytest.raises(EmbeddedError, match=word):
+            server(tmp_path, ["echo", word], repeat("away")).start()
+    assert (tmp_path / "log").read_text() == "first\nsecond\nthird\n"
+
+
+def test_a_large_log_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "_LARGE_LOG", 3)
     for word in ("first", "second"):
         with pytest.raises(EmbeddedError, match=word):
             server(tmp_path, ["echo", word], repeat("away")).start()
