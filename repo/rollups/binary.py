@@ -9,28 +9,23 @@ from typing import Any
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END = b"\xff\xff"
-_INT4 = struct.Struct("!ii")
-_INT8 = struct.Struct("!iq")
+_SIZES = {"i": 4, "q": 8}
 _LENGTH = struct.Struct("!i")
 
 Format = str
 """A letter for each column: i and q are integers of 4 and 8 bytes, b is bytes."""
 
 
-def encode(rows: Iterable[Sequence[int | bytes]], columns: Format) -> bytes:
-    """What COPY ... FROM STDIN (FORMAT binary) takes."""
-    count = struct.pack("!h", len(columns))
+def encode(rows: Iterable[Sequence[Any]], columns: Format) -> bytes:
+    """What COPY ... FROM STDIN (FORMAT binary) takes; bytes must be the last column."""
+    head = struct.Struct("!h" + "".join(f"i{kind}" for kind in columns[:-1]) + "i")
+    fields = [len(columns), *(size for kind in columns[:-1] for size in (_SIZES[kind], 0)), 0]
     parts = [SIGNATURE]
-    for row in rows:
-        parts.append(count)
-        parts.extend(_field(value, kind) for value, kind in zip(row, columns, strict=True))
+    for *integers, last in rows:
+        fields[2:-1:2] = integers
+        fields[-1] = len(last)
+        parts += (head.pack(*fields), last)
     return b"".join([*parts, _END])
-
-
-def _field(value: int | bytes, kind: str) -> bytes:
-    if isinstance(value, bytes):
-        return _LENGTH.pack(len(value)) + value
-    return _INT4.pack(4, value) if kind == "i" else _INT8.pack(8, value)
 
 
 def decode(sent: bytes, columns: Format) -> Iterator[tuple[Any, ...]]:

@@ -5,11 +5,11 @@ and stores its own. So neither the order in which writers commit nor how long th
 Of very many events it takes the oldest, and stores how far it came: a sweep.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from psycopg2.extensions import connection, cursor
 
@@ -17,34 +17,15 @@ from common.answers import SETTLED_AFTER
 from config.database import Cursor
 from config.failures import DatabaseUnavailable
 from repo.rollups import telling
-from repo.rollups.batch import Batch
-from repo.rollups.tables import add_slots, add_spans, copied
+from repo.rollups.batch import Batch, Rows
+from repo.rollups.tables import add_slots, add_spans
+from repo.rollups.waiting import NOT_SWEEPING, Snapshot, Swept
 from repo.statements import statements
 
 SQL = statements("fold")
 
-MOST = 500_000
-"""Events of one transaction, which bounds its memory."""
-_NOT_SWEEPING = ("-infinity", "00000000-0000-0000-0000-000000000000")
 _WAITED = timedelta(minutes=2)
 """How much older the time of a fold may be than what it sees: it may have waited for the lock."""
-
-
-class Snapshot(NamedTuple):
-    """Which transactions a snapshot does not see: from xmax on, and some before."""
-
-    text: str
-
-    @property
-    def xmax(self) -> str:
-        return self.text.split(":")[1]
-
-    @property
-    def xip(self) -> str:
-        return "{" + self.text.split(":")[2] + "}"
-
-
-NOTHING_FOLDED = Snapshot("3:3:")
 
 
 @dataclass(slots=True)
@@ -62,9 +43,7 @@ class Progress:
     sees: Snapshot
     snapshot: Snapshot
     sweeping_to: Snapshot
-    swept_until: str
-    """When the last event that was swept occurred, and which one it was."""
-    swept_id: str
+    swept: Swept
     version: int
     sealed: int
     first_slot: int | None
@@ -75,7 +54,7 @@ class Progress:
 
     @property
     def is_sweeping(self) -> bool:
-        return (self.swept_until, self.swept_id) != _NOT_SWEEPING
+        return self.swept != NOT_SWEEPING
 
     @property
     def is_behind(self) -> bool:
@@ -140,21 +119,14 @@ def _progress(cur: cursor, generation: int) -> Progress:
     row = cur.fetchone()
     if row is None:
         raise Gone
-    found, is_current, is_told, now, sees, snapshot, sweeping_to, *rest = row
+    found, is_current, is_told, now, sees, snapshot, sweeping_to, until, swept_id, *rest = row
     seen = (Snapshot(sees), Snapshot(snapshot), Snapshot(sweeping_to))
-    return Progress(found, is_current, is_told, now, now, *seen, *rest)
+    return Progress(found, is_current, is_told, now, now, *seen, Swept(until, swept_id), *rest)
 
 
-def fold(cur: cursor, progress: Progress, most: int) -> int:
-    """Take what is not folded, or the oldest of it; tell how many events. To be stored after."""
-    _take(cur, progress, most)
-    given = {"generation": progress.generation, "until": progress.now}
-    cur.execute(SQL["fold_ripe_until"], {**given, "most": most})
-    (progress.until,) = cur.fetchone() or (progress.now,)
-    given["until"] = progress.until
-    for name in ("fold_ripe", "fold_ahead", "fold_users", "fold_names"):
-        cur.execute(SQL[name], given)
-    batch = Batch(copied(cur, SQL["fold_batch"]))
+def fold(cur: cursor, progress: Progress, taken: Sequence[Rows]) -> int:
+    """Add what was taken to the rollups; tell how many events. To be stored after."""
+    batch = Batch(taken, progress.until)
     progress.version = max(progress.version + 1, int(progress.now.timestamp() * 1_000_000))
     if len(batch):
         _add(cur, progress, batch)
@@ -167,45 +139,14 @@ def store(cur: cursor, progress: Progress) -> None:
         "generation": progress.generation,
         "snapshot": progress.snapshot.text,
         "sweeping_to": progress.sweeping_to.text,
-        "swept_until": progress.swept_until,
-        "swept_id": progress.swept_id,
+        "swept_until": progress.swept.until,
+        "swept_id": progress.swept.event_id,
         "folded_at": progress.until,
         "version": progress.version,
         "sealed": progress.sealed,
         "first_slot": progress.first_slot,
     }
     cur.execute(SQL["fold_store"], values)
-
-
-def _take(cur: cursor, progress: Progress, most: int) -> None:
-    tail = {"xmax": progress.snapshot.xmax, "xip": progress.snapshot.xip}
-    if not progress.is_sweeping:
-        cur.execute(SQL["fold_count"], {**tail, "limit": most + 1})
-        (count,) = cur.fetchone() or (0,)
-        if count <= most:
-            cur.execute(SQL["fold_take"], tail)
-            progress.snapshot = progress.sees
-            return
-        progress.sweeping_to = progress.sees
-    _sweep(cur, progress, tail, most)
-
-
-def _sweep(cur: cursor, progress: Progress, tail: dict[str, str], most: int) -> None:
-    swept = {
-        "swept_xmax": progress.sweeping_to.xmax,
-        "swept_xip": progress.sweeping_to.xip,
-        "swept_until": progress.swept_until,
-        "swept_id": progress.swept_id,
-        "most": most,
-    }
-    cur.execute(SQL["fold_take_swept"], {**tail, **swept})
-    swept_to = _NOT_SWEEPING
-    if cur.rowcount < most:
-        progress.snapshot = progress.sweeping_to
-    else:
-        cur.execute(SQL["fold_swept"])
-        swept_to = cur.fetchone() or swept_to
-    progress.swept_until, progress.swept_id = swept_to
 
 
 def _add(cur: cursor, progress: Progress, batch: Batch) -> None:

@@ -11,11 +11,8 @@ from common.decorators import translated
 from config.failures import DatabaseUnavailable
 from repo.rollups import numbers, telling
 from repo.rollups.fold import (
-    MOST,
-    NOTHING_FOLDED,
     Gone,
     Progress,
-    Snapshot,
     begin,
     fold,
     locked,
@@ -24,6 +21,8 @@ from repo.rollups.fold import (
 )
 from repo.rollups.seal import due, next_of, over, seal
 from repo.rollups.state import read_state
+from repo.rollups.taker import MOST, Taker
+from repo.rollups.waiting import NOTHING_FOLDED, Snapshot, waiting
 from repo.statements import statements
 from utils.slots import Span, slot_of
 
@@ -55,7 +54,7 @@ class Folder:
         """`conn` must be in autocommit; `most` events are folded at a time."""
         self._conn = conn
         self._zones = zones
-        self._most = most
+        self._taker = Taker(most)
         self._looked: dict[int, Span] = {}
         self._due: dict[int, list[Span]] = {}
         self._marked: int | None = None
@@ -122,10 +121,9 @@ class Folder:
         """
         with translated(_RIGHTS), self._conn.cursor() as cur:
             cur.execute(SQL["fold_snapshot"])
-            row = cur.fetchone()
-            snapshot = Snapshot(row[0]) if row else NOTHING_FOLDED
-            tail = {"xmax": snapshot.xmax, "xip": snapshot.xip, "limit": most}
-            cur.execute(SQL["fold_count"], tail)
+            now, folded = cur.fetchone() or ()
+            tail = waiting(Snapshot(now), Snapshot(folded) if folded else NOTHING_FOLDED)
+            cur.execute(SQL["fold_count"], {**tail, "limit": most})
             (count,) = cur.fetchone() or (0,)
             return int(count)
 
@@ -192,7 +190,7 @@ class Folder:
 
     def _step(self, generation: int) -> Step:
         with locked(self._conn, generation) as (cur, progress):
-            events = fold(cur, progress, self._most)
+            events = fold(cur, progress, self._taker.take(cur, progress))
             spans = self._next_due(cur, progress)
             if spans:
                 seal(cur, progress, spans)

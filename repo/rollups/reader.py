@@ -20,7 +20,9 @@ from repo.rollups.binary import decode
 from repo.rollups.memory import Memory, Place, Row, Rows
 from repo.rollups.names import Names
 from repo.rollups.state import SQL, State
+from repo.rollups.strangers import Strangers
 from repo.rollups.unions import Tally
+from repo.rollups.waiting import COLUMNS as WAITING
 from utils.plans import Kind, Plan, plan
 from utils.slots import HOURS_KEPT, Span, days_in, hours_in, months_in, slot_of
 from utils.timebuckets import Range
@@ -31,7 +33,6 @@ _WORKS = (
     "back no further"
 )
 WORTH_A_LOOK = 20_000
-_FIRST_STRANGER = 2**31  # ordinals are positive integers of 4 bytes
 
 
 Tallies = dict[str, Tally]
@@ -59,7 +60,7 @@ class Reader:
         self._memory = memory
         self._names = names
         self._seals = memory.sealed(cur, state)
-        self._strangers: dict[bytes, int] = {}
+        self._strangers = Strangers()
         since = slot_of(state.folded.end) - HOURS_KEPT
         self._kinds: list[Kind] = [
             months_in,
@@ -191,11 +192,16 @@ class Reader:
         segments = {edge: segment for segment, edge in enumerate(edges)}
         of_segment = {segments[middle.start]: index for middle, index in middles}
         given = {"edges": edges, "start": edges[0], "end": edges[-1], **self._state.tail}
-        users = "rollups_long_tail_users" if self._state.has_long_tail else "rollups_tail_users"
-        text = SQL["rollups_tail"].replace("{users}", SQL[users])
+        text = self._long_tail() if self._state.has_long_tail else SQL["rollups_tail"]
         for segment, *found in self._found(text, given):
             if segment in of_segment:  # not between two middles, where edges are
                 self._add_found(counted[of_segment[segment]], *found)
+
+    def _long_tail(self) -> str:
+        tail = self._state.tail
+        parts = zip(*(tail[column] for column in WAITING), strict=True)
+        texts = [self._cur.mogrify(SQL["rollups_long_tail_part"], part) for part in parts]
+        return SQL["rollups_long_tail"].replace("{parts}", b" or ".join(texts).decode() or "false")
 
     def _add_edges(self, plans: Sequence[Plan], counted: list[Tallies]) -> None:
         edges = [(index, edge) for index, plan in enumerate(plans) for edge in plan.edges]
@@ -222,12 +228,8 @@ class Reader:
         users = array("I", ordinals)
         if sys.byteorder == "little":
             users.byteswap()
-        users.extend(map(self._stranger, strangers.split(b"\0")[:-1]))
+        self._strangers.add_to(users, strangers)
         tallies[name.decode()].add(Row(events, BitMap(users)))
-
-    def _stranger(self, user_id: bytes) -> int:
-        """A number for this question alone, of a user who has no ordinal yet."""
-        return self._strangers.setdefault(user_id, _FIRST_STRANGER + len(self._strangers))
 
 
 def _slots_of(edge: Range) -> range:

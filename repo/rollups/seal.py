@@ -33,7 +33,7 @@ def over(progress: Progress) -> Span | None:
     """The slots that can be sealed."""
     until = progress.until
     if progress.is_sweeping:
-        until = min(until, datetime.fromisoformat(progress.swept_until))
+        until = min(until, datetime.fromisoformat(progress.swept.until))
     if progress.first_slot is None or progress.first_slot >= slot_of(until):
         return None
     return Span(progress.first_slot, slot_of(until))

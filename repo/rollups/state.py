@@ -7,6 +7,7 @@ from typing import Any, cast
 from psycopg2.extensions import cursor
 
 from config.database import Cursor
+from repo.rollups.waiting import NOT_SWEEPING, Snapshot, Swept, waiting
 from repo.statements import statements
 from utils.kept import kept
 from utils.slots import LEAD, slot_start
@@ -39,13 +40,10 @@ class State:
     """Before which events are dropped: what is not in slots cannot be told."""
     tail: dict[str, Any]
     """What tells events that are not folded from those that are."""
+    is_sweeping: bool
+    """Whether some of very many events are folded, and others are not."""
     has_long_tail: bool
     """Whether very many events are not folded."""
-
-    @property
-    def is_sweeping(self) -> bool:
-        """Whether some of very many events are folded, and others are not."""
-        return bool(self.tail["swept_until"] != "-infinity")
 
 
 def read_state(cur: Cursor, months: Months | None = None) -> State | None:
@@ -76,28 +74,33 @@ def _state(
     folded_at: datetime,
     first_slot: int | None,
     sealed: int,
-    xmax: str,
-    xip: str,
+    now: str,
+    snapshot: str,
+    sweeping_to: str,
     swept_until: str,
     swept_id: str,
-    swept_xmax: str,
-    swept_xip: str,
     has_long_tail: bool,
     names: int,
     changed: int,
     horizon: datetime | None,
 ) -> State:
     first = folded_at if first_slot is None else slot_start(first_slot - LEAD)
+    swept = Swept(swept_until, swept_id)
     tail = {
         "generation": generation,
         "folded_at": folded_at,
-        "xmax": xmax,
-        "xip": xip,
-        "swept_until": swept_until,
-        "swept_id": swept_id,
-        "swept_xmax": swept_xmax,
-        "swept_xip": swept_xip,
         "horizon": horizon or "-infinity",
+        **waiting(Snapshot(now), Snapshot(snapshot), Snapshot(sweeping_to), swept),
     }
-    folded = Range(first, folded_at)
-    return State(generation, lineage, folded, sealed, names, changed, horizon, tail, has_long_tail)
+    return State(
+        generation,
+        lineage,
+        Range(first, folded_at),
+        sealed,
+        names,
+        changed,
+        horizon,
+        tail,
+        swept != NOT_SWEEPING,
+        has_long_tail,
+    )

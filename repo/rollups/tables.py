@@ -2,13 +2,14 @@
 
 import io
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from psycopg2.extensions import cursor
 from pyroaring import BitMap
 
-from repo.rollups.batch import Delta, Key
+from repo.rollups.batch import Delta, Key, together
 from repo.rollups.binary import decode, encode
 from repo.statements import statements
 from utils.slots import Span
@@ -76,13 +77,10 @@ def sealed_in(cur: cursor, generation: int, reach: Span) -> list[Span]:
 
 def summed(parts: Iterable[tuple[int, Delta]]) -> dict[int, Delta]:
     """By name_id."""
-    sums: dict[int, Delta] = {}
+    deltas: dict[int, list[Delta]] = defaultdict(list)
     for name_id, part in parts:
-        if name_id in sums:
-            sums[name_id].add(part.events, part.users)
-        else:
-            sums[name_id] = Delta(part.events, part.users.copy())
-    return sums
+        deltas[name_id].append(part)
+    return {name_id: together(some) for name_id, some in deltas.items()}
 
 
 def read_spans(cur: cursor, generation: int, spans: Sequence[Span]) -> dict[Span, dict[int, Delta]]:

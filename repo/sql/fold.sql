@@ -8,27 +8,33 @@ select now();
 
 -- name: fold_tables
 -- Of this session, and emptied at the end of each transaction. A folder that went away in the middle
--- of one must not keep the others out.
+-- of one must not keep the others out. Sets of users hardly get smaller: nothing tries to compress them.
 set idle_in_transaction_session_timeout = '60s';
-create temporary table if not exists fold_batch (
-    event_id    uuid,
-    occurred_at timestamptz not null,
-    event_name  text        not null,
-    user_id     text        not null
-) on commit delete rows;
-create temporary table if not exists fold_slots (
-    slot    integer not null,
-    name_id integer not null,
-    events  bigint  not null,
-    users   bytea   not null
-) on commit delete rows;
-create temporary table if not exists fold_spans (
-    start_slot integer not null,
-    end_slot   integer not null,
-    name_id    integer not null,
-    events     bigint  not null,
-    users      bytea   not null
-) on commit delete rows;
+set jit = off;
+set work_mem = '64MB';  -- for as many events as one transaction folds
+do $$
+begin
+    if to_regclass('pg_temp.fold_slots') is null then
+        create temporary table fold_slots (
+            slot    integer not null,
+            name_id integer not null,
+            events  bigint  not null,
+            users   bytea   not null
+        ) on commit delete rows;
+        alter table fold_slots alter users set storage external;
+    end if;
+    if to_regclass('pg_temp.fold_spans') is null then
+        create temporary table fold_spans (
+            start_slot integer not null,
+            end_slot   integer not null,
+            name_id    integer not null,
+            events     bigint  not null,
+            users      bytea   not null
+        ) on commit delete rows;
+        alter table fold_spans alter users set storage external;
+    end if;
+end
+$$;
 
 -- name: fold_state
 -- Time never goes back, though clocks may, and a transaction may wait for one that began later. What the
@@ -60,11 +66,12 @@ where  cluster = (select system_identifier from pg_control_system())
 order  by generation;
 
 -- name: fold_snapshot
--- What the generation that questions ask has folded.
-select snapshot::text
-from   fold_state
-where  is_current
-and    cluster = (select system_identifier from pg_control_system());
+-- What there is now, and what the generation that questions ask has folded.
+select pg_current_snapshot()::text,
+       (select snapshot::text
+        from   fold_state
+        where  is_current
+        and    cluster = (select system_identifier from pg_control_system()));
 
 -- name: fold_is_restored
 -- Whether events have the constraint that gives them ids of this cluster: a restore makes it last.
@@ -106,39 +113,79 @@ select exists (select from retention where horizon is not null)
 -- How many events are not folded, up to a limit.
 select count(*)
 from   (select
-        from   events
-        where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
-        and    occurred_at >= coalesce((select horizon from retention), '-infinity')
+        from   unnest(%(firsts)s::xid8[], %(untils)s::xid8[]) as over (first, until)
+        cross  join lateral (
+            select
+            from   events
+            where  ingested_xid >= first
+            and    ingested_xid < until
+            and    occurred_at >= coalesce((select horizon from retention), '-infinity')
+            order  by ingested_xid  -- by the index, whatever the planner expects
+            limit  %(limit)s
+        ) as recent
         limit  %(limit)s) as tail;
 
 -- name: fold_take
 -- All that this snapshot sees and the last one did not; what is dropped is counted, though rows of it
 -- may still be there.
-insert into fold_batch (occurred_at, event_name, user_id)
-select occurred_at, event_name, user_id
-from   events
-where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
-and    occurred_at >= coalesce((select horizon from retention), '-infinity');
+select recent.*
+from   unnest(%(firsts)s::xid8[], %(untils)s::xid8[]) as over (first, until)
+cross  join lateral (
+    select event_id, occurred_at, event_name, user_id
+    from   events
+    where  ingested_xid >= first
+    and    ingested_xid < until
+    order  by ingested_xid  -- by the index, whatever the planner expects
+) as recent
+where  occurred_at >= coalesce((select horizon from retention), '-infinity')
 
--- name: fold_take_swept
--- The next of many, in the order in which they occurred.
-insert into fold_batch (event_id, occurred_at, event_name, user_id)
-select   event_id, occurred_at, event_name, user_id
-from     events
-where    (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
-and      ingested_xid < %(swept_xmax)s::xid8
-and      ingested_xid <> all(%(swept_xip)s::xid8[])
-and      (occurred_at, event_id) > (%(swept_until)s::timestamptz, %(swept_id)s::uuid)
-and      occurred_at >= coalesce((select horizon from retention), '-infinity')
-order    by occurred_at, event_id
-limit    %(most)s;
+-- name: fold_size
+-- Bytes of all events, about.
+select pg_relation_size('events');
 
--- name: fold_swept
--- The last of those.
-select   occurred_at::text, event_id::text
-from     fold_batch
-order    by occurred_at desc, event_id desc
-limit    1;
+-- name: fold_take_dense
+-- The next of many, in the order in which they occurred. No index knows what these snapshots see: all
+-- events are read by the index that has them in this order, each once in a sweep.
+(select   event_id, occurred_at, event_name, user_id
+ from     events
+ where    not pg_visible_in_snapshot(ingested_xid, %(folded)s)
+ and      pg_visible_in_snapshot(ingested_xid, %(sweeping_to)s)
+ and      (occurred_at, event_id) > (%(swept_until)s::timestamptz, %(swept_id)s::uuid)
+ and      occurred_at >= coalesce((select horizon from retention), '-infinity')
+ order    by occurred_at, event_id
+ limit    %(most)s)
+
+-- name: fold_take_sparse
+-- The same, where all that is left of them is read and sorted.
+(select   recent.*
+ from     unnest(%(firsts)s::xid8[], %(untils)s::xid8[]) as over (first, until)
+ cross    join lateral (
+     select event_id, occurred_at, event_name, user_id
+     from   events
+     where  ingested_xid >= first
+     and    ingested_xid < until
+     and    occurred_at >= %(swept_until)s
+     offset 0
+ ) as recent
+ where    (occurred_at, event_id) > (%(swept_until)s::timestamptz, %(swept_id)s::uuid)
+ and      occurred_at >= coalesce((select horizon from retention), '-infinity')
+ order    by occurred_at, event_id
+ limit    %(most)s)
+
+-- name: fold_take_ripe
+-- Those whose time has come since they were folded.
+delete from ahead
+where  generation = %(generation)s
+and    occurred_at < %(until)s
+returning '00000000-0000-0000-0000-000000000000'::uuid as event_id, occurred_at, event_name, user_id
+
+-- name: fold_many
+-- Statistics are older than what came in just now: this is never read, and lets the planner expect
+-- many events whatever they say.
+union  all
+select null, null, null, null
+from   generate_series(1, 500000)
+where  (select false)
 
 -- name: fold_ripe_until
 -- A moment that is not further than the time of so many events that wait.
@@ -150,53 +197,52 @@ order    by occurred_at
 limit    1
 offset   %(most)s - 1;
 
--- name: fold_ripe
--- Events whose time has come since they were folded.
-with ripe as (
-    delete from ahead
-    where  generation = %(generation)s
-    and    occurred_at < %(until)s
-    returning occurred_at, event_name, user_id
-)
-insert into fold_batch (occurred_at, event_name, user_id)
-select occurred_at, event_name, user_id from ripe;
-
--- name: fold_ahead
--- Events that have not occurred yet wait.
-with early as (
-    delete from fold_batch
-    where  occurred_at >= %(until)s
-    returning occurred_at, event_name, user_id
-)
-insert into ahead (generation, occurred_at, event_name, user_id)
-select %(generation)s, occurred_at, event_name, user_id from early;
-
--- name: fold_users
--- From the highest ordinal on that was ever given.
-insert into users (user_id, ordinal)
-select user_id,
-       greatest((select coalesce(max(ordinal), 0) from users), (select highest from erased_ordinals))
-       + row_number() over ()
-from   (select distinct user_id
-        from   fold_batch
-        where  user_id <> ''
-        and    not exists (select from users where users.user_id = fold_batch.user_id)) as unknown;
-
--- name: fold_names
-insert into event_names (event_name, name_id)
-select event_name, (select coalesce(max(name_id), 0) from event_names) + row_number() over ()
-from   (select distinct event_name
-        from   fold_batch
-        where  not exists (select
-                           from   event_names
-                           where  event_names.event_name = fold_batch.event_name)) as unknown;
-
 -- name: fold_batch
+-- Events that were taken, those that have not occurred yet among them: these wait. New users get
+-- ordinals from the highest on that was ever given.
 copy (
-    select occurred_at, name_id, coalesce(ordinal, 0)
-    from   fold_batch
-    join   event_names using (event_name)
-    left   join users using (user_id)
+    with source as ({source}),
+    taken as materialized (
+        select occurred_at, name_id, ordinal, event_id, event_name, user_id
+        from   source
+        left   join event_names using (event_name)
+        left   join users using (user_id)
+    ),
+    early as (
+        insert into ahead (generation, occurred_at, event_name, user_id)
+        select %(generation)s, occurred_at, event_name, user_id
+        from   taken
+        where  occurred_at >= %(until)s
+    ),
+    new_names as (
+        insert into event_names (event_name, name_id)
+        select event_name, (select coalesce(max(name_id), 0) from event_names) + row_number() over ()
+        from   (select distinct event_name
+                from   taken
+                where  name_id is null
+                and    occurred_at < %(until)s) as unknown
+        returning event_name, name_id
+    ),
+    new_users as (
+        insert into users (user_id, ordinal)
+        select user_id,
+               greatest((select coalesce(max(ordinal), 0) from users),
+                        (select highest from erased_ordinals))
+               + row_number() over ()
+        from   (select distinct user_id
+                from   taken
+                where  ordinal is null
+                and    user_id <> ''
+                and    occurred_at < %(until)s) as unknown
+        returning user_id, ordinal
+    )
+    select occurred_at,
+           coalesce(taken.name_id, new_names.name_id, 0),
+           coalesce(taken.ordinal, new_users.ordinal, 0),
+           event_id
+    from   taken
+    left   join new_names using (event_name)
+    left   join new_users using (user_id)
 ) to stdout (format binary);
 
 -- name: fold_read_gaps

@@ -59,12 +59,13 @@ returning takes_from;
 -- Whether all that is to be dropped is in the rollups that questions ask, and nobody makes others.
 select (select count(*) from fold_state) = 1
        and not exists (select
-                       from   events
-                       where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
-                       and    not ((occurred_at, event_id) <= (%(swept_until)s, %(swept_id)s)
-                                   and ingested_xid < %(swept_xmax)s::xid8
-                                   and ingested_xid <> all(%(swept_xip)s::xid8[]))
-                       and    occurred_at < %(until)s)
+                       from   unnest(%(firsts)s::xid8[], %(untils)s::xid8[],
+                                     %(swept_untils)s::timestamptz[], %(swept_ids)s::uuid[])
+                              as over (first, until, swept_until, swept_id)
+                       join   events on ingested_xid >= first
+                                     and ingested_xid < over.until
+                                     and (occurred_at, event_id) > (swept_until, swept_id)
+                       where  occurred_at < %(until)s)
        and not exists (select
                        from   ahead
                        where  generation = %(generation)s

@@ -12,17 +12,27 @@ select generation,
        folded_at,
        first_slot,
        sealed,
-       pg_snapshot_xmax(snapshot)::text,
-       array(select pg_snapshot_xip(snapshot))::text,
+       pg_current_snapshot()::text,
+       snapshot::text,
+       sweeping_to::text,
        swept_until::text,
        swept_id::text,
-       pg_snapshot_xmax(sweeping_to)::text,
-       array(select pg_snapshot_xip(sweeping_to))::text,
        (select count(*) = 20000
         from   (select
-                from   events
-                where  ingested_xid >= pg_snapshot_xmax(snapshot)
-                order  by ingested_xid  -- by the index, whatever the planner expects
+                from   (select lag(xid, 1, '0'::xid8) over (order by xid) as after, xid as until
+                        from   (select pg_snapshot_xip(pg_current_snapshot())
+                                union all
+                                select pg_snapshot_xmax(pg_current_snapshot())) as open (xid)
+                        where  xid >= pg_snapshot_xmax(snapshot)) as over
+                cross  join lateral (
+                    select
+                    from   events
+                    where  ingested_xid >= pg_snapshot_xmax(snapshot)
+                    and    ingested_xid > after
+                    and    ingested_xid < until
+                    order  by ingested_xid  -- by the index, whatever the planner expects
+                    limit  20000
+                ) as recent
                 limit  20000) as recent),
        (select coalesce(max(name_id), 0) from event_names),
        (select coalesce(max(version), 0)
@@ -122,12 +132,19 @@ from   wanted;
 -- name: rollups_tail_count
 select count(*)
 from   (select
-        from   events
-        where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
-        and    not ((occurred_at, event_id) <= (%(swept_until)s, %(swept_id)s)
-                    and ingested_xid < %(swept_xmax)s::xid8
-                    and ingested_xid <> all(%(swept_xip)s::xid8[]))
-        and    occurred_at >= %(horizon)s
+        from   unnest(%(firsts)s::xid8[], %(untils)s::xid8[],
+                      %(swept_untils)s::timestamptz[], %(swept_ids)s::uuid[])
+               as over (first, until, swept_until, swept_id)
+        cross  join lateral (
+            select
+            from   events
+            where  ingested_xid >= first
+            and    ingested_xid < until
+            and    (occurred_at, event_id) > (swept_until, swept_id)
+            and    occurred_at >= %(horizon)s
+            order  by ingested_xid
+            limit  10000
+        ) as recent
         limit  10000) as tail;
 
 -- name: rollups_tail
@@ -136,13 +153,19 @@ from   (select
 -- as often as they have events: to tell them apart here costs more.
 copy (
     with waiting as (
-        select occurred_at, event_name, user_id
-        from   events
-        where  (ingested_xid >= %(xmax)s::xid8 or ingested_xid = any(%(xip)s::xid8[]))
-        and    not ((occurred_at, event_id) <= (%(swept_until)s, %(swept_id)s)
-                    and ingested_xid < %(swept_xmax)s::xid8
-                    and ingested_xid <> all(%(swept_xip)s::xid8[]))
-        and    occurred_at >= %(horizon)s
+        select recent.*
+        from   unnest(%(firsts)s::xid8[], %(untils)s::xid8[],
+                      %(swept_untils)s::timestamptz[], %(swept_ids)s::uuid[])
+               as over (first, until, swept_until, swept_id)
+        cross  join lateral (
+            select occurred_at, event_name, user_id
+            from   events
+            where  ingested_xid >= first
+            and    ingested_xid < until
+            and    (occurred_at, event_id) > (swept_until, swept_id)
+            order  by ingested_xid  -- by its index: there are few, whatever the planner expects
+        ) as recent
+        where  occurred_at >= %(horizon)s
         union  all
         select occurred_at, event_name, user_id
         from   ahead
@@ -165,19 +188,55 @@ copy (
              coalesce(string_agg(convert_to(user_id, 'UTF8') || '\x00', '')
                       filter (where ordinal is null and user_id <> ''), '')
     from     found
-    {users}
+    left     join lateral (
+        select ordinal from users where users.user_id = found.user_id offset 0  -- one look for each
+    ) as known on true
     group    by segment, event_name
 ) to stdout (format binary);
 
--- name: rollups_tail_users
--- One look into the index for each event.
-left join lateral (
-    select ordinal from users where users.user_id = found.user_id offset 0
-) as known on true
+-- name: rollups_long_tail
+-- The same of very many: the planner sees which ones they are, and their users are looked up all at
+-- once. Statistics are older than what came in just now: the last part of the union is never read,
+-- and lets the planner expect many events whatever they say.
+copy (
+    with found as (
+        select width_bucket(occurred_at, %(edges)s::timestamptz[]) - 1 as segment,
+               case when %(by_name)s then event_name else '' end as event_name,
+               user_id
+        from   events
+        where  ({parts})
+        and    occurred_at >= %(horizon)s
+        and    occurred_at >= %(start)s
+        and    occurred_at <  %(end)s
+        and    (%(names)s::text[] is null or event_name = any(%(names)s))
+        union  all
+        select width_bucket(occurred_at, %(edges)s::timestamptz[]) - 1,
+               case when %(by_name)s then event_name else '' end,
+               user_id
+        from   ahead
+        where  generation = %(generation)s
+        and    occurred_at >= %(folded_at)s
+        and    occurred_at >= %(start)s
+        and    occurred_at <  %(end)s
+        and    (%(names)s::text[] is null or event_name = any(%(names)s))
+        union  all
+        select 0, '', '' from generate_series(1, 10000000) where (select false)
+    )
+    select   segment,
+             count(*)::int8,
+             convert_to(event_name, 'UTF8'),
+             coalesce(string_agg(int4send(ordinal), ''), ''),
+             coalesce(string_agg(convert_to(user_id, 'UTF8') || '\x00', '')
+                      filter (where ordinal is null and user_id <> ''), '')
+    from     found
+    left     join (select user_id, ordinal from users offset 0) as known using (user_id)
+    group    by segment, event_name
+) to stdout (format binary);
 
--- name: rollups_long_tail_users
--- All users at once, where there are very many events.
-left join (select user_id, ordinal from users offset 0) as known using (user_id)
+-- name: rollups_long_tail_part
+ingested_xid >= %s::xid8
+and ingested_xid < %s::xid8
+and (occurred_at, event_id) > (%s::timestamptz, %s::uuid)
 
 -- name: rollups_edges
 -- Events of ranges that are finer than a slot, in the same way.

@@ -8,7 +8,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -23,10 +23,10 @@ from config.database import Database, get_connection
 from repo.events import EventsRepo
 from repo.rollups import fold as folding
 from repo.rollups import folder as folder_module
-from repo.rollups.batch import Batch
-from repo.rollups.binary import SIGNATURE
+from repo.rollups.batch import ROW, Batch, Rows
 from repo.rollups.fold import Progress
 from repo.rollups.folder import Folder
+from repo.rollups.waiting import NOT_SWEEPING, Swept
 from services.demo import NAMES
 from services.embedded import embedded_servers
 from tests.benchmarks.event_set import DAYS, END, START
@@ -38,14 +38,6 @@ ZONES = [zone("UTC"), zone("Europe/Berlin")]
 AT_ONCE = 500_000
 TURNS = 7
 
-_RECORD = np.dtype(
-    [
-        ("columns", ">i2"),
-        ("l1", ">i4"), ("occurred_at", ">i8"),
-        ("l2", ">i4"), ("name_id", ">i4"),
-        ("l3", ">i4"), ("ordinal", ">i4"),
-    ]
-)  # fmt: skip
 _EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 _EXPONENT = 3
 """Of a power of a uniform number: a few users do most."""
@@ -58,17 +50,16 @@ def batches(events: int, users: int) -> Iterator[tuple[datetime, Batch]]:
     width = (END - START) / count
     for n in range(count):
         start = START + n * width
-        yield start + width, Batch(_sent(random, users, start, width))
+        yield start + width, Batch([_rows(random, users, start, width)], start + width)
 
 
-def _sent(random: np.random.Generator, users: int, start: datetime, width: timedelta) -> bytes:
-    """As COPY would send it."""
-    rows = np.zeros(AT_ONCE, _RECORD)
+def _rows(random: np.random.Generator, users: int, start: datetime, width: timedelta) -> Rows:
+    rows = np.zeros(AT_ONCE, ROW)
     first, length = (int(part / timedelta.resolution) for part in (start - _EPOCH_2000, width))
     rows["occurred_at"] = first + np.sort(random.integers(0, length, AT_ONCE))
     rows["name_id"] = 1 + (random.random(AT_ONCE) ** 2 * len(NAMES)).astype(int)
     rows["ordinal"] = 1 + (random.random(AT_ONCE) ** _EXPONENT * users).astype(int)
-    return SIGNATURE + rows.tobytes() + b"\xff\xff"
+    return rows
 
 
 class MadeUp:
@@ -77,16 +68,16 @@ class MadeUp:
     def __init__(self, given: Iterator[tuple[datetime, Batch]]) -> None:
         self._given = given
 
-    def fold(self, cur: cursor, progress: Progress, _: int) -> int:
+    def fold(self, cur: cursor, progress: Progress, _: Sequence[Rows]) -> int:
         """A sweep that has come as far as the batches have."""
         until, batch = next(self._given, (None, None))
         progress.version = max(progress.version + 1, int(progress.now.timestamp() * 1_000_000))
         progress.sweeping_to = progress.sees
         if until is None or batch is None:
-            progress.swept_until, progress.swept_id = folding._NOT_SWEEPING
+            progress.swept = NOT_SWEEPING
             progress.snapshot = progress.sees
             return 0
-        progress.swept_until = until.isoformat()
+        progress.swept = Swept(until.isoformat(), NOT_SWEEPING.event_id)
         folding._add(cur, progress, batch)
         return len(batch)
 

@@ -1,0 +1,84 @@
+"""A transaction that writes very much, and is not over, costs those who ask nothing."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection, cursor
+
+from common.questions import EventCounts
+from repo.editions import _waits
+from repo.events import _source
+from repo.rollups.folder import Folder
+from repo.rollups.state import read_state
+from tests.events import insert
+from tests.rollups import Asker, answered, connected
+from utils.zones import zone
+
+ZONES = [zone("UTC")]
+NOW = datetime.now(UTC)
+HOUR = timedelta(hours=1)
+WHOLE = EventCounts(start=NOW - 4 * HOUR, end=NOW + HOUR, interval="hour")
+WRITTEN = 5_000
+_INDEX_ENTRIES = """
+select sum(pg_stat_get_xact_tuples_returned(indexrelid))
+from   pg_index
+where  indrelid = 'events'::regclass
+"""
+
+
+def entries_read(cur: cursor) -> int:
+    """Of the indexes of events, in this transaction."""
+    cur.execute(_INDEX_ENTRIES)
+    (count,) = cur.fetchone() or (0,)
+    return int(count)
+
+
+@pytest.fixture
+def writer(conn: connection, database_url: str) -> Iterator[connection]:
+    """Has written much; before it and after it others did, which is folded but for the last."""
+    with closing(psycopg2.connect(database_url)) as writer, connected(database_url) as folding:
+        insert(conn, ("u", "view", NOW - 3 * HOUR))
+        insert(writer, *[("w", "view", NOW - 2 * HOUR)] * WRITTEN)
+        insert(conn, ("u", "view", NOW - 2 * HOUR))
+        Folder(folding, ZONES).catch_up()
+        insert(conn, ("v", "view", NOW - HOUR))
+        yield writer
+
+
+def test_a_question_reads_none_of_its_rows(asker: Asker, writer: connection) -> None:
+    with asker.snapshot() as cur:
+        assert answered(_source(cur, WHOLE), WHOLE, cur).events == 3
+        assert entries_read(cur) < WRITTEN
+    assert asker.compare(WHOLE).users == 2
+    writer.commit()
+    assert asker.compare(WHOLE).events == 3 + WRITTEN
+
+
+@pytest.mark.usefixtures("writer")
+def test_neither_does_a_worker_that_looks_whether_events_wait(asker: Asker) -> None:
+    with asker.snapshot() as cur:
+        state = read_state(cur)
+        assert state
+        assert _waits(cur, state)
+        assert entries_read(cur) < WRITTEN
+
+
+@pytest.mark.usefixtures("writer")
+def test_neither_does_the_folder(database_url: str) -> None:
+    with closing(psycopg2.connect(database_url)) as folding, folding.cursor() as cur:
+        assert Folder(folding, ZONES).pending(10 * WRITTEN) == 1
+        assert entries_read(cur) < WRITTEN
+
+
+def test_it_is_folded_once_it_is_over(writer: connection, asker: Asker, database_url: str) -> None:
+    with connected(database_url) as folding:
+        folder = Folder(folding, ZONES)
+        assert folder.catch_up() == 1
+        assert asker.compare(WHOLE).events == 3
+        writer.commit()
+        assert folder.pending(10 * WRITTEN) == WRITTEN
+        assert folder.catch_up() == WRITTEN
+    assert asker.compare(WHOLE).events == 3 + WRITTEN
