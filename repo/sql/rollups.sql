@@ -17,23 +17,37 @@ select generation,
        sweeping_to::text,
        swept_until::text,
        swept_id::text,
+       -- Whether so many wait, without those of transactions that are not over. What came in since the
+       -- fold is read by the index, whatever the planner expects.
        (select count(*) = 20000
-        from   (select
-                from   (select lag(xid, 1, '0'::xid8) over (order by xid) as after, xid as until
-                        from   (select pg_snapshot_xip(pg_current_snapshot())
-                                union all
-                                select pg_snapshot_xmax(pg_current_snapshot())) as open (xid)
-                        where  xid >= pg_snapshot_xmax(snapshot)) as over
-                cross  join lateral (
-                    select
-                    from   events
-                    where  ingested_xid >= pg_snapshot_xmax(snapshot)
-                    and    ingested_xid > after
-                    and    ingested_xid < until
-                    order  by ingested_xid  -- by the index, whatever the planner expects
-                    limit  20000
-                ) as recent
-                limit  20000) as recent),
+        from   ((select
+                 from   (select lag(xid, 1, '0'::xid8) over (order by xid) as after, xid as until
+                         from   (select pg_snapshot_xip(pg_current_snapshot())
+                                 union all
+                                 select pg_snapshot_xmax(pg_current_snapshot())) as open (xid)
+                         where  xid >= pg_snapshot_xmax(snapshot)) as over
+                 cross  join lateral (
+                     select
+                     from   events
+                     where  ingested_xid >= pg_snapshot_xmax(snapshot)
+                     and    ingested_xid > after
+                     and    ingested_xid < until
+                     order  by ingested_xid
+                     limit  20000
+                 ) as recent
+                 limit  20000)
+                union all
+                (select
+                 from   pg_snapshot_xip(snapshot) as late (xid)
+                 cross  join lateral (
+                     select
+                     from   events
+                     where  ingested_xid = xid
+                     and    pg_visible_in_snapshot(xid, pg_current_snapshot())
+                     limit  20000
+                 ) as recent
+                 limit  20000)
+                limit  20000) as waiting),
        (select coalesce(max(name_id), 0) from event_names),
        (select coalesce(max(version), 0)
         from   month_versions

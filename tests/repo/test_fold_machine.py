@@ -16,6 +16,7 @@ from common.questions import ActiveUsers, Counting, EventCounts, TopEvents
 from config.failures import DatabaseUnavailable
 from repo.rollups import folder as folder_module
 from repo.rollups.folder import Folder
+from repo.rollups.taker import Taker
 from tests.events import insert
 from tests.examples import examples
 from tests.rollups import asking, connected, hours_kept
@@ -64,6 +65,17 @@ having sum(events) <> 0
 """
 
 
+class Reading(Taker):
+    """One way or the other, however many there are."""
+
+    def __init__(self, most: int, *, is_dense: bool) -> None:
+        super().__init__(most)
+        self._dense = is_dense
+
+    def _is_dense(self, *_: object) -> bool:
+        return self._dense
+
+
 class Folding(RuleBasedStateMachine):
     """One folder at a time, as in production; it may be killed before any part of its work."""
 
@@ -96,10 +108,12 @@ class Folding(RuleBasedStateMachine):
     def caught_up(self) -> None:
         self.folder.catch_up()
 
-    @rule(most=st.sampled_from([1, 2, 500_000]))
-    def restarted(self, most: int) -> None:
+    @rule(most=st.sampled_from([1, 2, 500_000]), is_dense=st.booleans())
+    def restarted(self, most: int, is_dense: bool = False) -> None:
+        """Sweeps read all events in the order of time, or what is left of those that wait."""
         self.folding = self.stack.enter_context(connected(self.url))
         self.folder = Folder(self.folding, ZONES, most)
+        self.folder._taker = Reading(most, is_dense=is_dense)
 
     @rule(part=st.sampled_from(["fold", "seal", "store", "_switch"]), does_begin=st.booleans())
     def killed(self, part: str, does_begin: bool) -> None:

@@ -21,7 +21,11 @@ ZONES = [zone("UTC")]
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
 WHOLE = EventCounts(start=NOW - 4 * HOUR, end=NOW + HOUR, interval="hour")
-WRITTEN = 5_000
+WRITTEN = 20_000
+_WRITE = """
+insert into events (event_id, user_id, event_name, occurred_at)
+select gen_random_uuid(), 'w', 'view', %s from generate_series(1, %s)
+"""
 _INDEX_ENTRIES = """
 select sum(pg_stat_get_xact_tuples_returned(indexrelid))
 from   pg_index
@@ -36,12 +40,18 @@ def entries_read(cur: cursor) -> int:
     return int(count)
 
 
+def has_long_tail(asker: Asker) -> bool:
+    with asker.snapshot() as cur:
+        state = read_state(cur)
+        return state is not None and state.has_long_tail
+
+
 @pytest.fixture
 def writer(conn: connection, database_url: str) -> Iterator[connection]:
     """Has written much; before it and after it others did, which is folded but for the last."""
     with closing(psycopg2.connect(database_url)) as writer, connected(database_url) as folding:
         insert(conn, ("u", "view", NOW - 3 * HOUR))
-        insert(writer, *[("w", "view", NOW - 2 * HOUR)] * WRITTEN)
+        writer.cursor().execute(_WRITE, (NOW - 2 * HOUR, WRITTEN))
         insert(conn, ("u", "view", NOW - 2 * HOUR))
         Folder(folding, ZONES).catch_up()
         insert(conn, ("v", "view", NOW - HOUR))
@@ -53,7 +63,13 @@ def test_a_question_reads_none_of_its_rows(asker: Asker, writer: connection) -> 
         assert answered(_source(cur, WHOLE), WHOLE, cur).events == 3
         assert entries_read(cur) < WRITTEN
     assert asker.compare(WHOLE).users == 2
+
+
+def test_once_it_is_over_many_wait(asker: Asker, writer: connection) -> None:
+    """Though the last fold saw it at work."""
+    assert not has_long_tail(asker)
     writer.commit()
+    assert has_long_tail(asker)
     assert asker.compare(WHOLE).events == 3 + WRITTEN
 
 

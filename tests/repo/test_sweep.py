@@ -9,6 +9,7 @@ from psycopg2.extensions import connection
 from common.questions import ActiveUsers, EventCounts
 from config.failures import DatabaseUnavailable
 from repo.rollups import folder as folder_module
+from repo.rollups import taker
 from repo.rollups.folder import Folder
 from tests.events import insert
 from tests.rollups import asking, connected
@@ -19,6 +20,12 @@ ZONES = [zone("UTC")]
 NOW = datetime.now(UTC)
 WHOLE = EventCounts(start=NOW - timedelta(days=2), end=NOW + timedelta(days=1), interval="hour")
 ACTIVE = ActiveUsers(last="3d")
+
+
+@pytest.fixture(params=["dense", "sparse"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a sweep is read: all events in the order of time, or what is left of those that wait."""
+    monkeypatch.setattr(taker, "_ROW_BYTES", 2**60 if request.param == "dense" else 1)
 
 
 def parts(folder: Folder, url: str, events: int) -> list[int]:
