@@ -5,7 +5,7 @@ from datetime import datetime
 
 from common.decorators import with_cursor
 from config.database import Connection, Cursor
-from repo.rollups.state import Months, State, read_state
+from repo.rollups.state import Months, read_state
 from repo.statements import statements
 
 SQL = statements("editions")
@@ -59,7 +59,7 @@ class EditionsRepo:
         state = read_state(cur)
         if state is None:
             return Past(age_s, erasure)
-        waits_since = state.folded.end if _waits(cur, state) else None
+        waits_since = state.folded.end if state.waiting else None
         if state.is_sweeping:
             return Past(age_s, erasure, None, waits_since)
         if known is None or known.lineage != state.lineage:
@@ -73,8 +73,3 @@ def _newer(cur: Cursor, known: Editions) -> Editions:
         newest = max(changed.values())
         return Editions(known.lineage, newest, {**known.versions, **changed})
     return known
-
-
-def _waits(cur: Cursor, state: State) -> bool:
-    cur.execute(SQL["editions_waiting"], state.tail)
-    return cur.fetchone() == (True,)

@@ -17,6 +17,7 @@ from repo.events import _source
 from repo.raw import Raw
 from repo.rollups import memory, reader, seal
 from repo.rollups.rolled import Rolled
+from repo.rollups.state import MANY
 from repo.sources import Source
 from utils.slots import HOUR
 
@@ -52,7 +53,7 @@ class Asker:
             expected = answered(Raw(cur, question), question, cur)
             if isinstance(source, Rolled):
                 self.rolled += 1
-                long = Rolled(cur, question, replace(source._state, has_long_tail=True))
+                long = Rolled(cur, question, replace(source._state, waiting=MANY))
                 assert answered(long, question, cur) == expected, f"{question!r}, as if many waited"
             found = answered(source, question, cur)
             assert found == expected, f"{question!r} as of {cur.as_of}"

@@ -186,7 +186,7 @@ class Reader:
 
     def _add_tail(self, plans: Sequence[Plan], counted: list[Tallies]) -> None:
         middles = [(plan.middle, index) for index, plan in enumerate(plans) if plan.middle]
-        if not middles:
+        if not middles or not self._state.has_tail:
             return
         edges = sorted({edge for middle, _ in middles for edge in middle})
         segments = {edge: segment for segment, edge in enumerate(edges)}

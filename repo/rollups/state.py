@@ -15,6 +15,8 @@ from utils.timebuckets import Range
 
 SQL = statements("rollups")
 STATE = kept(SQL["rollups_state"])
+MANY = 20_000
+"""Events whose users are looked up all at once."""
 
 
 Months = tuple[int, int]
@@ -42,8 +44,20 @@ class State:
     """What tells events that are not folded from those that are."""
     is_sweeping: bool
     """Whether some of very many events are folded, and others are not."""
-    has_long_tail: bool
-    """Whether very many events are not folded."""
+    waiting: int
+    """How many events came in since the last fold, up to MANY; swept ones are among them."""
+    has_early: bool
+    """Whether there are events that were folded before their time."""
+
+    @property
+    def has_tail(self) -> bool:
+        """Whether there may be more than what is folded."""
+        return self.waiting > 0 or self.has_early
+
+    @property
+    def has_long_tail(self) -> bool:
+        """Whether very many events are not folded."""
+        return self.waiting >= MANY
 
 
 def read_state(cur: Cursor, months: Months | None = None) -> State | None:
@@ -79,7 +93,8 @@ def _state(
     sweeping_to: str,
     swept_until: str,
     swept_id: str,
-    has_long_tail: bool,
+    recent: int,
+    has_early: bool,
     names: int,
     changed: int,
     horizon: datetime | None,
@@ -102,5 +117,6 @@ def _state(
         horizon,
         tail,
         swept != NOT_SWEEPING,
-        has_long_tail,
+        recent,
+        has_early,
     )

@@ -8,13 +8,12 @@ from psycopg2.extensions import cursor
 
 from repo.rollups.batch import Rows, last_of, rows_of
 from repo.rollups.fold import SQL, Progress
+from repo.rollups.state import MANY
 from repo.rollups.tables import copied
 from repo.rollups.waiting import NOT_SWEEPING, Snapshot, Swept, waiting
 
 MOST = 500_000
 """Events of one transaction, which bounds its memory."""
-_MANY = 20_000
-"""Events whose users are looked up all at once."""
 _ROW_BYTES = 150
 """Of an event with few properties."""
 
@@ -39,7 +38,7 @@ class Taker:
             count = _count(cur, tail, self._most + 1)
             if count <= self._most:
                 progress.snapshot = progress.sees
-                return _rows(cur, progress, SQL["fold_take"], tail, are_many=count > _MANY)
+                return _rows(cur, progress, SQL["fold_take"], tail, are_many=count > MANY)
             progress.sweeping_to = progress.sees
         return self._sweep(cur, progress)
 

@@ -17,9 +17,9 @@ select generation,
        sweeping_to::text,
        swept_until::text,
        swept_id::text,
-       -- Whether so many wait, without those of transactions that are not over. What came in since the
-       -- fold is read by the index, whatever the planner expects.
-       (select count(*) = 20000
+       -- How many wait, up to a limit, without those of transactions that are not over. What came in
+       -- since the fold is read by the index, whatever the planner expects.
+       (select count(*)
         from   ((select
                  from   (select lag(xid, 1, '0'::xid8) over (order by xid) as after, xid as until
                          from   (select pg_snapshot_xip(pg_current_snapshot())
@@ -48,6 +48,7 @@ select generation,
                  ) as recent
                  limit  20000)
                 limit  20000) as waiting),
+       exists (select from ahead where ahead.generation = fold_state.generation),
        (select coalesce(max(name_id), 0) from event_names),
        (select coalesce(max(version), 0)
         from   month_versions

@@ -9,9 +9,9 @@ import pytest
 from psycopg2.extensions import connection, cursor
 
 from common.questions import EventCounts
-from repo.editions import _waits
 from repo.events import _source
 from repo.rollups.folder import Folder
+from repo.rollups.reader import Reader
 from repo.rollups.state import read_state
 from tests.events import insert
 from tests.rollups import Asker, answered, connected
@@ -78,8 +78,25 @@ def test_neither_does_a_worker_that_looks_whether_events_wait(asker: Asker) -> N
     with asker.snapshot() as cur:
         state = read_state(cur)
         assert state
-        assert _waits(cur, state)
+        assert state.waiting == 1
         assert entries_read(cur) < WRITTEN
+
+
+def test_where_nothing_waits_no_event_is_asked_for(
+    writer: connection, asker: Asker, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer.rollback()
+    with connected(database_url) as folding:
+        Folder(folding, ZONES).catch_up()
+    over = EventCounts(start=NOW.date() - timedelta(days=3), end=NOW.date() + timedelta(days=1))
+    monkeypatch.setattr(Reader, "_found", None)
+    assert asker.answer(over).events == 3
+    insert(writer, ("w", "view", NOW - HOUR))
+    writer.commit()
+    with pytest.raises(TypeError):
+        asker.answer(over)
+    monkeypatch.undo()
+    assert asker.compare(over).events == 4
 
 
 @pytest.mark.usefixtures("writer")
