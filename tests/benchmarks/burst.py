@@ -1,14 +1,14 @@
 """What a very large COPY does to those who ask: `python -m tests.benchmarks.burst --rows 10000000`.
 
-All rows come in one transaction. From its commit until the last of them is folded questions about
-all of them are asked over HTTP, one after the other, with the timeouts that the service has unless
-told otherwise.
+All rows come in one transaction. While they come, and from its commit until the last of them is
+folded, questions about all of them are asked over HTTP, one after the other, with the timeouts that
+the service has unless told otherwise.
 """
 
 import shutil
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,22 +58,23 @@ def main(rows: int) -> None:
 
 
 def _burst(url: str, port: int, rows: int) -> None:
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+    address = f"http://127.0.0.1:{port}"
+    with httpx.Client(base_url=address, timeout=60) as client:
         _wait_until_folded(client)
-        with _asking(client) as told:
+        with _asking(address) as told:
             began = time.monotonic()
             _fill(url, rows, seed=1)
-            click.echo(f"copied {rows:,} rows in {time.monotonic() - began:.0f} s; meanwhile:")
-        _tell(told)
-        with _asking(client) as told, httpx.Client(base_url=client.base_url) as other:
-            began = time.monotonic()
+            committed = time.monotonic()
             time.sleep(1)
-            most = _wait_until_folded(other)
-            click.echo(
-                f"folded in {time.monotonic() - began:.0f} s, "
-                f"with at most {most / 2**20:,.0f} MB in one process; meanwhile:"
-            )
-        _tell(told)
+            most = _wait_until_folded(client)
+            folded = time.monotonic()
+    click.echo(f"copied {rows:,} rows in {committed - began:.0f} s; asked until then:")
+    _tell(told, began, committed)
+    click.echo(
+        f"folded {folded - committed:.0f} s after that, "
+        f"with at most {most / 2**20:,.0f} MB in one process; asked until then:"
+    )
+    _tell(told, committed, folded)
 
 
 def _fill(url: str, rows: int, seed: int) -> None:
@@ -86,21 +87,22 @@ def _fill(url: str, rows: int, seed: int) -> None:
         conn.commit()
 
 
-Told = dict[str, list[tuple[int, float]]]
-"""By question: statuses, and milliseconds."""
+Told = dict[str, list[tuple[float, int, float]]]
+"""By question: when it was asked, the status, and milliseconds."""
 
 
 @contextmanager
-def _asking(client: httpx.Client) -> Iterator[Told]:
+def _asking(address: str) -> Iterator[Told]:
     told: Told = {question: [] for question in _QUESTIONS}
     is_over = Event()
 
     def ask() -> None:
-        while not is_over.wait(0.1):
-            for question, address in _QUESTIONS.items():
-                began = time.monotonic()
-                status = _ask(client, address)
-                told[question].append((status, (time.monotonic() - began) * 1000))
+        with httpx.Client(base_url=address, timeout=60) as client:
+            while not is_over.wait(0.1):
+                for question, path in _QUESTIONS.items():
+                    began = time.monotonic()
+                    status = _ask(client, path)
+                    told[question].append((began, status, (time.monotonic() - began) * 1000))
 
     thread = Thread(target=ask)
     thread.start()
@@ -116,14 +118,15 @@ def _ask(client: httpx.Client, address: str) -> int:
     return client.get(asked, headers={**AUTHORIZED, "Cache-Control": "no-cache"}).status_code
 
 
-def _tell(told: Told) -> None:
+def _tell(told: Told, since: float, until: float) -> None:
     for question, answers in told.items():
-        statuses = sorted({status for status, _ in answers})
-        counts = ", ".join(
-            f"{sum(s == status for s, _ in answers)} x {status}" for status in statuses
+        asked = [(status, ms) for began, status, ms in answers if since <= began < until]
+        statuses = Counter(status for status, _ in asked)
+        counts = ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items()))
+        slowest = ", ".join(
+            f"{ms:,.0f}" for ms in sorted((ms for _, ms in asked), reverse=True)[:3]
         )
-        slowest = max((ms for _, ms in answers), default=0)
-        click.echo(f"  {question}: {counts}; the slowest took {slowest:,.0f} ms")
+        click.echo(f"  {question}: {counts}; the slowest took {slowest} ms")
 
 
 def _wait_until_folded(client: httpx.Client) -> float:
