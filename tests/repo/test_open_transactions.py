@@ -46,14 +46,19 @@ def has_long_tail(asker: Asker) -> bool:
         return state is not None and state.has_long_tail
 
 
-@pytest.fixture
-def writer(conn: connection, database_url: str) -> Iterator[connection]:
-    """Has written much; before it and after it others did, which is folded but for the last."""
+@pytest.fixture(params=["fold before it", "fold beside it"])
+def writer(
+    request: pytest.FixtureRequest, conn: connection, database_url: str
+) -> Iterator[connection]:
+    """Has written much; before it and after it others did, and the last event is not folded."""
     with closing(psycopg2.connect(database_url)) as writer, connected(database_url) as folding:
-        insert(conn, ("u", "view", NOW - 3 * HOUR))
+        folder = Folder(folding, ZONES)
+        insert(conn, ("u", "view", NOW - 3 * HOUR), ("u", "view", NOW - 2 * HOUR))
+        if request.param == "fold before it":
+            folder.catch_up()
         writer.cursor().execute(_WRITE, (NOW - 2 * HOUR, WRITTEN))
-        insert(conn, ("u", "view", NOW - 2 * HOUR))
-        Folder(folding, ZONES).catch_up()
+        if request.param == "fold beside it":
+            folder.catch_up()
         insert(conn, ("v", "view", NOW - HOUR))
         yield writer
 
@@ -66,7 +71,7 @@ def test_a_question_reads_none_of_its_rows(asker: Asker, writer: connection) -> 
 
 
 def test_once_it_is_over_many_wait(asker: Asker, writer: connection) -> None:
-    """Though the last fold saw it at work."""
+    """Also where the last fold saw it at work."""
     assert not has_long_tail(asker)
     writer.commit()
     assert has_long_tail(asker)
