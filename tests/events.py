@@ -1,6 +1,7 @@
 """Events for tests, put in by SQL and not by the loader, which is under test itself."""
 
 import gzip
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +16,10 @@ from utils.zones import zone
 GIT_HISTORY = Path(__file__).parent / "data" / "git-history.ndjson.gz"
 
 _INSERT = "insert into events (event_id, user_id, event_name, occurred_at, properties) values %s"
+_INSERT_MANY = """
+insert into events (event_id, user_id, event_name, occurred_at)
+select gen_random_uuid(), 'w', 'view', %s from generate_series(1, %s)
+"""
 
 # A line is one value, whatever it holds.
 _COPY_LINES = r"copy lines from stdin (format csv, quote e'\x01', delimiter e'\x02')"
@@ -31,6 +36,12 @@ def insert(conn: connection, *rows: tuple[Any, ...]) -> None:
     with conn.cursor() as cur:
         whole = [(str(uuid4()), *row[:3], Json(row[3] if len(row) > 3 else {})) for row in rows]
         execute_values(cur, _INSERT, whole)
+
+
+def insert_many(conn: connection, count: int, moment: datetime) -> None:
+    """Events of one user at one moment."""
+    with conn.cursor() as cur:
+        cur.execute(_INSERT_MANY, (moment, count))
 
 
 def insert_git_history(url: str) -> None:

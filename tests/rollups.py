@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg2
 import pytest
-from psycopg2.extensions import connection
+from psycopg2.extensions import connection, cursor
 
 from common.questions import ActiveUsers, Counting, EventCounts, TopEvents
 from config.database import Cursor, Database, get_connection
@@ -26,6 +26,13 @@ ANSWERS: dict[type[Counting], Any] = {
     TopEvents: answering.top_events,
     ActiveUsers: answering.active_users,
 }
+
+_ROWS_READ = """
+select pg_stat_get_xact_tuples_returned('events'::regclass)
+       + (select sum(pg_stat_get_xact_tuples_returned(indexrelid))
+          from   pg_index
+          where  indrelid = 'events'::regclass)
+"""
 
 
 class Asker:
@@ -92,3 +99,10 @@ def connected(url: str) -> Iterator[connection]:
         yield conn
     finally:
         conn.close()
+
+
+def rows_read(cur: cursor) -> int:
+    """By scans of the events and of their indexes, in this transaction."""
+    cur.execute(_ROWS_READ)
+    (count,) = cur.fetchone() or (0,)
+    return int(count)

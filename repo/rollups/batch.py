@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -115,8 +116,8 @@ def _grouped(keys: NDArray[np.int64], ordinals: NDArray[np.uint32]) -> Iterator[
     order = order[np.argsort(keys[order], kind="stable")]
     keys, ordinals = keys[order], ordinals[order]
     starts = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
-    ends = [*starts[1:].tolist(), len(keys)]
-    for key, start, end in zip(keys[starts].tolist(), starts.tolist(), ends, strict=True):
+    bounds = pairwise([*starts.tolist(), len(keys)])
+    for key, (start, end) in zip(keys[starts].tolist(), bounds, strict=True):
         users = BitMap(array("I", ordinals[start:end].tobytes()))
         users.discard(0)
         yield (key >> 32, key & 0xFFFFFFFF), Delta(end - start, users)

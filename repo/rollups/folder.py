@@ -22,7 +22,7 @@ from repo.rollups.fold import (
 from repo.rollups.seal import due, next_of, over, seal
 from repo.rollups.state import read_state
 from repo.rollups.taker import MOST, Taker
-from repo.rollups.waiting import NOTHING_FOLDED, Snapshot, waiting
+from repo.rollups.waiting import EVERYTHING, Snapshot, waiting
 from repo.statements import statements
 from utils.slots import Span, slot_of
 
@@ -122,7 +122,7 @@ class Folder:
         with translated(_RIGHTS), self._conn.cursor() as cur:
             cur.execute(SQL["fold_snapshot"])
             now, folded = cur.fetchone() or ()
-            tail = waiting(Snapshot(now), Snapshot(folded) if folded else NOTHING_FOLDED)
+            tail = waiting(Snapshot(now), Snapshot(folded)) if folded else EVERYTHING
             cur.execute(SQL["fold_count"], {**tail, "limit": most})
             (count,) = cur.fetchone() or (0,)
             return int(count)

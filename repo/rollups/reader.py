@@ -22,7 +22,7 @@ from repo.rollups.names import Names
 from repo.rollups.state import SQL, State
 from repo.rollups.strangers import Strangers
 from repo.rollups.unions import Tally
-from repo.rollups.waiting import COLUMNS as WAITING
+from repo.rollups.waiting import NOT_SWEEPING, rows_of
 from utils.plans import Kind, Plan, plan
 from utils.slots import HOURS_KEPT, Span, days_in, hours_in, months_in, slot_of
 from utils.timebuckets import Range
@@ -33,6 +33,8 @@ _WORKS = (
     "back no further"
 )
 WORTH_A_LOOK = 20_000
+_VERY_MANY = 1_000_000
+"""Events of a tail that are counted before it is read."""
 
 
 Tallies = dict[str, Tally]
@@ -96,7 +98,10 @@ class Reader:
 
     def tail(self) -> int:
         """Events that are not folded, up to 10,000."""
-        self._cur.execute(SQL["rollups_tail_count"], self._state.tail)
+        return self._tail(10_000)
+
+    def _tail(self, most: int) -> int:
+        self._cur.execute(SQL["rollups_tail_count"], {**self._state.tail, "most": most})
         (count,) = self._cur.fetchone() or (0,)
         return int(count)
 
@@ -192,16 +197,16 @@ class Reader:
         segments = {edge: segment for segment, edge in enumerate(edges)}
         of_segment = {segments[middle.start]: index for middle, index in middles}
         given = {"edges": edges, "start": edges[0], "end": edges[-1], **self._state.tail}
-        text = self._long_tail() if self._state.has_long_tail else SQL["rollups_tail"]
+        text = SQL["rollups_tail"]
+        if self._state.has_long_tail:
+            text, given["many"] = self._long_tail(), self._tail(_VERY_MANY)
         for segment, *found in self._found(text, given):
             if segment in of_segment:  # not between two middles, where edges are
                 self._add_found(counted[of_segment[segment]], *found)
 
     def _long_tail(self) -> str:
-        tail = self._state.tail
-        parts = zip(*(tail[column] for column in WAITING), strict=True)
-        texts = [self._cur.mogrify(SQL["rollups_long_tail_part"], part) for part in parts]
-        return SQL["rollups_long_tail"].replace("{parts}", b" or ".join(texts).decode() or "false")
+        parts = [self._cur.mogrify(SQL[_part_of(ids)], ids) for ids in rows_of(self._state.tail)]
+        return SQL["rollups_long_tail"].replace("{parts}", b" or ".join(parts).decode() or "false")
 
     def _add_edges(self, plans: Sequence[Plan], counted: list[Tallies]) -> None:
         edges = [(index, edge) for index, plan in enumerate(plans) for edge in plan.edges]
@@ -235,6 +240,11 @@ class Reader:
 def _slots_of(edge: Range) -> range:
     """The slots that an edge cuts: two, where it is short and lies across a border."""
     return range(slot_of(edge.start), slot_of(edge.end - timedelta.resolution) + 1)
+
+
+def _part_of(ids: Mapping[str, str]) -> str:
+    is_swept = ids["swept_until"] != NOT_SWEEPING.until
+    return "rollups_long_tail_rest" if is_swept else "rollups_long_tail_part"
 
 
 def _may_be_large(plans: Sequence[Plan], names: int) -> bool:

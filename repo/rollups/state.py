@@ -14,9 +14,9 @@ from utils.slots import LEAD, slot_start
 from utils.timebuckets import Range
 
 SQL = statements("rollups")
-STATE = kept(SQL["rollups_state"])
 MANY = 20_000
 """Events whose users are looked up all at once."""
+STATE = kept(SQL["rollups_state"].replace("{many}", str(MANY)))
 
 
 Months = tuple[int, int]

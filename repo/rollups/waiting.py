@@ -1,7 +1,10 @@
 """Which events wait to be folded: told by the transactions that they came in by."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+_COLUMNS = ("first", "until", "swept_until", "swept_id")
 
 
 class Snapshot(NamedTuple):
@@ -11,11 +14,17 @@ class Snapshot(NamedTuple):
 
     @property
     def xmax(self) -> int:
-        return int(self.text.split(":")[1])
+        return _parsed(self.text)[0]
 
     @property
     def xip(self) -> list[int]:
-        return [int(xid) for xid in self.text.split(":")[2].split(",") if xid]
+        return _parsed(self.text)[1]
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> tuple[int, list[int]]:
+    _, xmax, xip = text.split(":")
+    return int(xmax), sorted(int(xid) for xid in xip.split(",") if xid)
 
 
 NOTHING_FOLDED = Snapshot("3:3:")
@@ -31,8 +40,8 @@ class Swept(NamedTuple):
 NOT_SWEEPING = Swept("-infinity", "00000000-0000-0000-0000-000000000000")
 
 
-COLUMNS = ("firsts", "untils", "swept_untils", "swept_ids")
-"""What statements call them."""
+EVERYTHING = {"firsts": ["3"], "untils": [str(2**64 - 1)]}
+"""All ids, those of transactions to come among them, as statements take them."""
 
 
 class Ids(NamedTuple):
@@ -54,16 +63,28 @@ def waiting(
     no statement looks at them.
     """
     unfolded = [ids for unseen in _unseen(Ids(0, now.xmax), folded) for ids in _seen(unseen, now)]
-    parts = [(part, swept) for ids in unfolded for part in _seen(ids, sweeping_to)]
-    parts += [(part, NOT_SWEEPING) for ids in unfolded for part in _unseen(ids, sweeping_to)]
-    rows = [(str(ids.first), str(ids.until), *done) for ids, done in parts]
-    return {column: [row[n] for row in rows] for n, column in enumerate(COLUMNS)}
+    parts = [(ids, NOT_SWEEPING) for ids in unfolded]
+    if swept != NOT_SWEEPING:
+        parts = [(part, swept) for ids in unfolded for part in _seen(ids, sweeping_to)]
+        parts += [(part, NOT_SWEEPING) for ids in unfolded for part in _unseen(ids, sweeping_to)]
+    return {
+        "firsts": [str(ids.first) for ids, _ in parts],
+        "untils": [str(ids.until) for ids, _ in parts],
+        "swept_untils": [done.until for _, done in parts],
+        "swept_ids": [done.event_id for _, done in parts],
+    }
+
+
+def rows_of(given: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The ranges one by one."""
+    columns = (given[f"{name}s"] for name in _COLUMNS)
+    return [dict(zip(_COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _seen(ids: Ids, snapshot: Snapshot) -> Iterator[Ids]:
     """Those of the ids that a snapshot sees."""
     first, until = ids.first, min(ids.until, snapshot.xmax)
-    for xid in sorted(snapshot.xip):
+    for xid in snapshot.xip:
         if first <= xid < until:
             yield from _some(first, xid)
             first = xid + 1

@@ -135,42 +135,52 @@ cross  join lateral (
     from   events
     where  ingested_xid >= first
     and    ingested_xid < until
-    order  by ingested_xid  -- by the index, whatever the planner expects
+    order  by ingested_xid
+    offset 0  -- by the index of ids, whatever the planner expects
 ) as recent
 where  occurred_at >= coalesce((select horizon from retention), '-infinity')
 
--- name: fold_size
--- Bytes of all events, about.
-select pg_relation_size('events');
+-- name: fold_density
+-- How many of the next events, in the order in which they occurred, wait.
+select count(*)
+from   (select   ingested_xid
+        from     events
+        where    (occurred_at, event_id) > (%(swept_until)s::timestamptz, %(swept_id)s::uuid)
+        order    by occurred_at, event_id
+        limit    %(probe)s) as next
+where  not pg_visible_in_snapshot(ingested_xid, %(folded)s)
+and    pg_visible_in_snapshot(ingested_xid, %(sweeping_to)s);
 
 -- name: fold_take_dense
--- The next of many, in the order in which they occurred. No index knows what these snapshots see: all
--- events are read by the index that has them in this order, each once in a sweep.
-(select   event_id, occurred_at, event_name, user_id
- from     events
- where    not pg_visible_in_snapshot(ingested_xid, %(folded)s)
- and      pg_visible_in_snapshot(ingested_xid, %(sweeping_to)s)
- and      (occurred_at, event_id) > (%(swept_until)s::timestamptz, %(swept_id)s::uuid)
- and      occurred_at >= coalesce((select horizon from retention), '-infinity')
- order    by occurred_at, event_id
- limit    %(most)s)
+-- The next of many, in the order in which they occurred, among so many of all events.
+select   event_id, occurred_at, event_name, user_id
+from     (select   event_id, occurred_at, event_name, user_id, ingested_xid
+          from     events
+          where    (occurred_at, event_id) > (%(swept_until)s::timestamptz, %(swept_id)s::uuid)
+          and      occurred_at >= coalesce((select horizon from retention), '-infinity')
+          order    by occurred_at, event_id
+          limit    %(among)s) as next
+where    not pg_visible_in_snapshot(ingested_xid, %(folded)s)
+and      pg_visible_in_snapshot(ingested_xid, %(sweeping_to)s)
+order    by occurred_at, event_id
+limit    %(most)s
 
 -- name: fold_take_sparse
 -- The same, where all that is left of them is read and sorted.
-(select   recent.*
- from     unnest(%(firsts)s::xid8[], %(untils)s::xid8[]) as over (first, until)
- cross    join lateral (
-     select event_id, occurred_at, event_name, user_id
-     from   events
-     where  ingested_xid >= first
-     and    ingested_xid < until
-     and    occurred_at >= %(swept_until)s
-     offset 0
- ) as recent
- where    (occurred_at, event_id) > (%(swept_until)s::timestamptz, %(swept_id)s::uuid)
- and      occurred_at >= coalesce((select horizon from retention), '-infinity')
- order    by occurred_at, event_id
- limit    %(most)s)
+select   recent.*
+from     unnest(%(firsts)s::xid8[], %(untils)s::xid8[]) as over (first, until)
+cross    join lateral (
+    select event_id, occurred_at, event_name, user_id
+    from   events
+    where  ingested_xid >= first
+    and    ingested_xid < until
+    and    occurred_at >= %(swept_until)s
+    offset 0
+) as recent
+where    (occurred_at, event_id) > (%(swept_until)s::timestamptz, %(swept_id)s::uuid)
+and      occurred_at >= coalesce((select horizon from retention), '-infinity')
+order    by occurred_at, event_id
+limit    %(most)s
 
 -- name: fold_take_ripe
 -- Those whose time has come since they were folded.
@@ -179,13 +189,13 @@ where  generation = %(generation)s
 and    occurred_at < %(until)s
 returning '00000000-0000-0000-0000-000000000000'::uuid as event_id, occurred_at, event_name, user_id
 
--- name: fold_many
--- Statistics are older than what came in just now: this is never read, and lets the planner expect
--- many events whatever they say.
-union  all
-select null, null, null, null
-from   generate_series(1, 500000)
-where  (select false)
+-- name: fold_users_each
+left   join lateral (
+    select ordinal from users where users.user_id = source.user_id offset 0
+) as known on true
+
+-- name: fold_users_all
+left   join users using (user_id)
 
 -- name: fold_ripe_until
 -- A moment that is not further than the time of so many events that wait.
@@ -199,14 +209,20 @@ offset   %(most)s - 1;
 
 -- name: fold_batch
 -- Events that were taken, those that have not occurred yet among them: these wait. New users get
--- ordinals from the highest on that was ever given.
+-- ordinals from the highest on that was ever given. Statistics are older than what came in just now:
+-- the second part of the union is never read, and lets the planner expect many whatever they say.
 copy (
-    with source as ({source}),
+    with waiting as ({source}),
+    source as (
+        select event_id, occurred_at, event_name, user_id from waiting
+        union  all
+        select null, null, null, null from generate_series(1, 500000) where (select false)
+    ),
     taken as materialized (
-        select occurred_at, name_id, ordinal, event_id, event_name, user_id
+        select occurred_at, name_id, ordinal, event_id, event_name, source.user_id
         from   source
         left   join event_names using (event_name)
-        left   join users using (user_id)
+        {users}
     ),
     early as (
         insert into ahead (generation, occurred_at, event_name, user_id)

@@ -62,9 +62,15 @@ select (select count(*) from fold_state) = 1
                        from   unnest(%(firsts)s::xid8[], %(untils)s::xid8[],
                                      %(swept_untils)s::timestamptz[], %(swept_ids)s::uuid[])
                               as over (first, until, swept_until, swept_id)
-                       join   events on ingested_xid >= first
-                                     and ingested_xid < over.until
-                                     and (occurred_at, event_id) > (swept_until, swept_id)
+                       cross  join lateral (
+                           select occurred_at
+                           from   events
+                           where  ingested_xid >= first
+                           and    ingested_xid < over.until
+                           and    (occurred_at, event_id) > (swept_until, swept_id)
+                           order  by ingested_xid
+                           offset 0
+                       ) as recent
                        where  occurred_at < %(until)s)
        and not exists (select
                        from   ahead

@@ -12,7 +12,14 @@ select generation,
        folded_at,
        first_slot,
        sealed,
-       pg_current_snapshot()::text,
+       -- A snapshot of a replica does not tell which transactions are not over.
+       pg_current_snapshot()::text
+       || case when pg_is_in_recovery()
+               then (select coalesce(string_agg(xid::text, ','), '')
+                     from   pg_snapshot_xip(snapshot) as late (xid)
+                     where  pg_xact_status(xid) = 'in progress')
+               else ''
+          end,
        snapshot::text,
        sweeping_to::text,
        swept_until::text,
@@ -33,22 +40,29 @@ select generation,
                      and    ingested_xid > after
                      and    ingested_xid < until
                      order  by ingested_xid
-                     limit  20000
+                     limit  {many}
                  ) as recent
-                 limit  20000)
+                 limit  {many})
                 union all
                 (select
-                 from   pg_snapshot_xip(snapshot) as late (xid)
+                 from   (select xid
+                         from   pg_snapshot_xip(snapshot) as open (xid)
+                         where  pg_visible_in_snapshot(xid, pg_current_snapshot())
+                         and    pg_xact_status(xid) is distinct from 'in progress'
+                         offset 0) as late
                  cross  join lateral (
                      select
                      from   events
                      where  ingested_xid = xid
-                     and    pg_visible_in_snapshot(xid, pg_current_snapshot())
-                     limit  20000
+                     order  by ingested_xid
+                     limit  {many}
                  ) as recent
-                 limit  20000)
-                limit  20000) as waiting),
-       exists (select from ahead where ahead.generation = fold_state.generation),
+                 limit  {many})
+                limit  {many}) as waiting),
+       exists (select
+               from   ahead
+               where  ahead.generation = fold_state.generation
+               and    occurred_at >= folded_at),
        (select coalesce(max(name_id), 0) from event_names),
        (select coalesce(max(version), 0)
         from   month_versions
@@ -158,9 +172,9 @@ from   (select
             and    (occurred_at, event_id) > (swept_until, swept_id)
             and    occurred_at >= %(horizon)s
             order  by ingested_xid
-            limit  10000
+            limit  %(most)s
         ) as recent
-        limit  10000) as tail;
+        limit  %(most)s) as tail;
 
 -- name: rollups_tail
 -- Events that are not folded, or were folded before their time, by segment and name, and their users:
@@ -178,7 +192,8 @@ copy (
             where  ingested_xid >= first
             and    ingested_xid < until
             and    (occurred_at, event_id) > (swept_until, swept_id)
-            order  by ingested_xid  -- by its index: there are few, whatever the planner expects
+            order  by ingested_xid
+            offset 0  -- by the index of ids: there are few, whatever the planner expects
         ) as recent
         where  occurred_at >= %(horizon)s
         union  all
@@ -212,7 +227,7 @@ copy (
 -- name: rollups_long_tail
 -- The same of very many: the planner sees which ones they are, and their users are looked up all at
 -- once. Statistics are older than what came in just now: the last part of the union is never read,
--- and lets the planner expect many events whatever they say.
+-- and lets the planner expect so many events whatever they say.
 copy (
     with found as (
         select width_bucket(occurred_at, %(edges)s::timestamptz[]) - 1 as segment,
@@ -235,7 +250,7 @@ copy (
         and    occurred_at <  %(end)s
         and    (%(names)s::text[] is null or event_name = any(%(names)s))
         union  all
-        select 0, '', '' from generate_series(1, 10000000) where (select false)
+        select 0, '', '' from generate_series(1, %(many)s) where (select false)
     )
     select   segment,
              count(*)::int8,
@@ -249,9 +264,13 @@ copy (
 ) to stdout (format binary);
 
 -- name: rollups_long_tail_part
-ingested_xid >= %s::xid8
-and ingested_xid < %s::xid8
-and (occurred_at, event_id) > (%s::timestamptz, %s::uuid)
+ingested_xid >= %(first)s::xid8
+and ingested_xid < %(until)s::xid8
+
+-- name: rollups_long_tail_rest
+ingested_xid >= %(first)s::xid8
+and ingested_xid < %(until)s::xid8
+and (occurred_at, event_id) > (%(swept_until)s::timestamptz, %(swept_id)s::uuid)
 
 -- name: rollups_edges
 -- Events of ranges that are finer than a slot, in the same way.

@@ -6,15 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg2
 import pytest
-from psycopg2.extensions import connection, cursor
+from psycopg2.extensions import connection
 
 from common.questions import EventCounts
 from repo.events import _source
 from repo.rollups.folder import Folder
 from repo.rollups.reader import Reader
 from repo.rollups.state import read_state
-from tests.events import insert
-from tests.rollups import Asker, answered, connected
+from tests.events import insert, insert_many
+from tests.rollups import Asker, answered, connected, rows_read
 from utils.zones import zone
 
 ZONES = [zone("UTC")]
@@ -22,22 +22,6 @@ NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
 WHOLE = EventCounts(start=NOW - 4 * HOUR, end=NOW + HOUR, interval="hour")
 WRITTEN = 20_000
-_WRITE = """
-insert into events (event_id, user_id, event_name, occurred_at)
-select gen_random_uuid(), 'w', 'view', %s from generate_series(1, %s)
-"""
-_INDEX_ENTRIES = """
-select sum(pg_stat_get_xact_tuples_returned(indexrelid))
-from   pg_index
-where  indrelid = 'events'::regclass
-"""
-
-
-def entries_read(cur: cursor) -> int:
-    """Of the indexes of events, in this transaction."""
-    cur.execute(_INDEX_ENTRIES)
-    (count,) = cur.fetchone() or (0,)
-    return int(count)
 
 
 def has_long_tail(asker: Asker) -> bool:
@@ -56,7 +40,7 @@ def writer(
         insert(conn, ("u", "view", NOW - 3 * HOUR), ("u", "view", NOW - 2 * HOUR))
         if request.param == "fold before it":
             folder.catch_up()
-        writer.cursor().execute(_WRITE, (NOW - 2 * HOUR, WRITTEN))
+        insert_many(writer, WRITTEN, NOW - 2 * HOUR)
         if request.param == "fold beside it":
             folder.catch_up()
         insert(conn, ("v", "view", NOW - HOUR))
@@ -66,7 +50,7 @@ def writer(
 def test_a_question_reads_none_of_its_rows(asker: Asker, writer: connection) -> None:
     with asker.snapshot() as cur:
         assert answered(_source(cur, WHOLE), WHOLE, cur).events == 3
-        assert entries_read(cur) < WRITTEN
+        assert rows_read(cur) < WRITTEN
     assert asker.compare(WHOLE).users == 2
 
 
@@ -84,7 +68,7 @@ def test_neither_does_a_worker_that_looks_whether_events_wait(asker: Asker) -> N
         state = read_state(cur)
         assert state
         assert state.waiting == 1
-        assert entries_read(cur) < WRITTEN
+        assert rows_read(cur) < WRITTEN
 
 
 def test_where_nothing_waits_no_event_is_asked_for(
@@ -108,7 +92,7 @@ def test_where_nothing_waits_no_event_is_asked_for(
 def test_neither_does_the_folder(database_url: str) -> None:
     with closing(psycopg2.connect(database_url)) as folding, folding.cursor() as cur:
         assert Folder(folding, ZONES).pending(10 * WRITTEN) == 1
-        assert entries_read(cur) < WRITTEN
+        assert rows_read(cur) < WRITTEN
 
 
 def test_it_is_folded_once_it_is_over(writer: connection, asker: Asker, database_url: str) -> None:

@@ -24,8 +24,9 @@ ACTIVE = ActiveUsers(last="3d")
 
 @pytest.fixture(params=["dense", "sparse"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How a sweep is read: all events in the order of time, or what is left of those that wait."""
-    monkeypatch.setattr(taker, "_ROW_BYTES", 2**60 if request.param == "dense" else 1)
+    """How a sweep is read: the next of all events, or all that is left of those that wait."""
+    monkeypatch.setattr(taker, "_PROBE", 1)
+    monkeypatch.setattr(taker, "_DENSE", 1 if request.param == "dense" else 2)
 
 
 def parts(folder: Folder, url: str, events: int) -> list[int]:
@@ -58,6 +59,18 @@ def test_late_events_of_the_moment_that_a_sweep_has_come_to(
     folder.step()
     insert(conn, *((f"v{n}", "view", moment) for n in range(5)))
     assert parts(folder, database_url, 10) == [2, 1, 2, 2, 1]
+
+
+def test_events_far_from_each_other(conn: connection, database_url: str) -> None:
+    """Between them are more that are folded than a step reads."""
+    near, far = NOW - timedelta(hours=30), NOW - timedelta(hours=20)
+    insert(conn, *(("u", "view", near + timedelta(minutes=n)) for n in range(200)))
+    folder = Folder(conn, ZONES)
+    folder.catch_up()
+    folder = Folder(conn, ZONES, most=2)
+    insert(conn, *((f"v{n}", "view", near + timedelta(minutes=n)) for n in (-2, -1, 0, 60, 199)))
+    insert(conn, *((f"w{n}", "buy", far) for n in range(5)))
+    assert sum(parts(folder, database_url, 210)) == 10
 
 
 def test_events_whose_time_has_come_are_folded_in_parts(
