@@ -65,7 +65,7 @@ on_database (role, "right") as (
         ('analytics_writer', 'connect'),
         ('analytics_folder', 'connect'),
         ('analytics_grafana', 'connect'),
-        -- Both sort out in tables of their sessions what is new.
+        -- What they write comes in by tables of their sessions.
         ('analytics_writer', 'temporary'),
         ('analytics_folder', 'temporary')
 )
