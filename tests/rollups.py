@@ -102,7 +102,7 @@ def connected(url: str) -> Iterator[connection]:
 
 
 def rows_read(cur: cursor) -> int:
-    """By scans of the events and of their indexes, in this transaction."""
+    """Entries of the indexes of events, and events that are seen, in this transaction."""
     cur.execute(_ROWS_READ)
     (count,) = cur.fetchone() or (0,)
     return int(count)

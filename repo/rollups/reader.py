@@ -98,10 +98,11 @@ class Reader:
 
     def tail(self) -> int:
         """Events that are not folded, up to 10,000."""
-        return self._tail(10_000)
+        return self._tail({"start": "-infinity", "end": "infinity"}, 10_000)
 
-    def _tail(self, most: int) -> int:
-        self._cur.execute(SQL["rollups_tail_count"], {**self._state.tail, "most": most})
+    def _tail(self, within: Mapping[str, Any], most: int) -> int:
+        given = {**self._state.tail, "start": within["start"], "end": within["end"], "most": most}
+        self._cur.execute(SQL["rollups_tail_count"], given)
         (count,) = self._cur.fetchone() or (0,)
         return int(count)
 
@@ -199,7 +200,8 @@ class Reader:
         given = {"edges": edges, "start": edges[0], "end": edges[-1], **self._state.tail}
         text = SQL["rollups_tail"]
         if self._state.has_long_tail:
-            text, given["many"] = self._long_tail(), self._tail(_VERY_MANY)
+            text, count = self._long_tail(), self._tail(given, _VERY_MANY)
+            given["many"] = count if count < _VERY_MANY else 10 * _VERY_MANY
         for segment, *found in self._found(text, given):
             if segment in of_segment:  # not between two middles, where edges are
                 self._add_found(counted[of_segment[segment]], *found)

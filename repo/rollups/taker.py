@@ -13,7 +13,7 @@ from repo.rollups.waiting import NOT_SWEEPING, Swept, waiting
 
 MOST = 500_000
 """Events of one transaction, which bounds its memory."""
-_PROBE, _DENSE = 20_000, 1 / 4
+_PROBE, _DENSE = 20_000, 1 / 10
 """Where so many of the next events wait, all are read; elsewhere all that wait."""
 _AMONG = 4
 """So many times as many events are read for those that wait, and not more."""
@@ -45,8 +45,8 @@ class Taker:
 
     def _sweep(self, cur: cursor, progress: Progress) -> Rows:
         """In the order of time. Where the events that wait stand close, those between them are read
-        as well, each once in a sweep; where others are before them, all that is left of it is read
-        and sorted, which leaps over these.
+        as well; where others are before them, all that is left of it is read and sorted, which
+        leaps over these.
         """
         share = {
             "folded": progress.snapshot.text,

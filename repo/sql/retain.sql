@@ -68,10 +68,10 @@ select (select count(*) from fold_state) = 1
                            where  ingested_xid >= first
                            and    ingested_xid < over.until
                            and    (occurred_at, event_id) > (swept_until, swept_id)
+                           and    occurred_at < %(until)s
                            order  by ingested_xid
-                           offset 0
-                       ) as recent
-                       where  occurred_at < %(until)s)
+                           limit  1
+                       ) as recent)
        and not exists (select
                        from   ahead
                        where  generation = %(generation)s

@@ -53,7 +53,8 @@ select generation,
                  cross  join lateral (
                      select
                      from   events
-                     where  ingested_xid = xid
+                     where  ingested_xid >= xid
+                     and    ingested_xid <= xid  -- or it would be no order
                      order  by ingested_xid
                      limit  {many}
                  ) as recent
@@ -164,13 +165,19 @@ from   (select
         from   unnest(%(firsts)s::xid8[], %(untils)s::xid8[],
                       %(swept_untils)s::timestamptz[], %(swept_ids)s::uuid[])
                as over (first, until, swept_until, swept_id)
+        cross  join (
+            select greatest(%(start)s::timestamptz, %(horizon)s) as since,
+                   %(end)s::timestamptz as before
+            offset 0
+        ) as range
         cross  join lateral (
             select
             from   events
             where  ingested_xid >= first
             and    ingested_xid < until
+            and    occurred_at >= since
+            and    occurred_at <  before
             and    (occurred_at, event_id) > (swept_until, swept_id)
-            and    occurred_at >= %(horizon)s
             order  by ingested_xid
             limit  %(most)s
         ) as recent
@@ -186,14 +193,20 @@ copy (
         from   unnest(%(firsts)s::xid8[], %(untils)s::xid8[],
                       %(swept_untils)s::timestamptz[], %(swept_ids)s::uuid[])
                as over (first, until, swept_until, swept_id)
+        cross  join (
+            -- Out of the planner's sight: by ids and time, and not by time alone.
+            select %(start)s::timestamptz as since, %(end)s::timestamptz as before offset 0
+        ) as range
         cross  join lateral (
             select occurred_at, event_name, user_id
             from   events
             where  ingested_xid >= first
             and    ingested_xid < until
+            and    occurred_at >= since
+            and    occurred_at <  before
             and    (occurred_at, event_id) > (swept_until, swept_id)
             order  by ingested_xid
-            offset 0  -- by the index of ids: there are few, whatever the planner expects
+            offset 0
         ) as recent
         where  occurred_at >= %(horizon)s
         union  all
