@@ -20,6 +20,8 @@ from tests.faults.load import ask_all, percentile
 from tests.faults.service import COUNTS, Service
 from tests.faults.test_postgres import statuses
 
+MINUTE = "/analytics/event-counts?start=2025-03-10T09:01:00Z&end=2025-03-10T09:02:00Z"
+"""Events are read for it, whatever is folded."""
 PARAMETERS = {
     "/analytics/event-counts": [
         "start",
