@@ -22,7 +22,7 @@ from repo.rollups.names import Names
 from repo.rollups.state import SQL, State
 from repo.rollups.strangers import Strangers
 from repo.rollups.unions import Tally
-from repo.rollups.waiting import NOT_SWEEPING, rows_of
+from repo.rollups.waiting import NOT_SWEEPING, ranges_of
 from utils.plans import Kind, Plan, plan
 from utils.slots import HOURS_KEPT, Span, days_in, hours_in, months_in, slot_of
 from utils.timebuckets import Range
@@ -207,7 +207,7 @@ class Reader:
                 self._add_found(counted[of_segment[segment]], *found)
 
     def _long_tail(self) -> str:
-        parts = [self._cur.mogrify(SQL[_part_of(ids)], ids) for ids in rows_of(self._state.tail)]
+        parts = [self._cur.mogrify(SQL[_part_of(ids)], ids) for ids in ranges_of(self._state.tail)]
         return SQL["rollups_long_tail"].replace("{parts}", b" or ".join(parts).decode() or "false")
 
     def _add_edges(self, plans: Sequence[Plan], counted: list[Tallies]) -> None:

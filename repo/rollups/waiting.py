@@ -75,7 +75,7 @@ def waiting(
     }
 
 
-def rows_of(given: Mapping[str, Any]) -> list[dict[str, str]]:
+def ranges_of(given: Mapping[str, Any]) -> list[dict[str, str]]:
     """The ranges one by one."""
     columns = (given[f"{name}s"] for name in _COLUMNS)
     return [dict(zip(_COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
