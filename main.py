@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "serve", "migrate", "load", "demo", "rollup", "verify", "erase", "retain", "adopt", "keys",
+    "check-upgrade",
 )  # fmt: skip
 
 
@@ -56,7 +57,8 @@ class _Commands(click.Group):
     def get_command(self, _: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        found: click.Command = getattr(import_module(f"commands.{name}"), name)
+        module = name.replace("-", "_")
+        found: click.Command = getattr(import_module(f"commands.{module}"), module)
         return found
 
 

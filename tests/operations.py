@@ -37,7 +37,7 @@ class Shell:
     programs: Path
     variables: dict[str, str]
 
-    def run(self, block: str, *, as_server: bool = False) -> str:
+    def run(self, block: str, *, as_server: bool = False, fails: bool = False) -> str:
         """What it printed. `as_server`: as the user that PostgreSQL runs as."""
         done = subprocess.run(
             self._command(block),
@@ -50,7 +50,7 @@ class Shell:
             **(child_user() if as_server else {}),
         )
         printed: str = done.stdout
-        assert done.returncode == 0, f"{block}\n{printed}"
+        assert done.returncode == (1 if fails else 0), f"{block}\n{printed}"
         return printed
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -25,6 +26,7 @@ from tests.rollups import asking, connected
 from tests.running import AUTHORIZED
 from tests.servers import OLDER_POSTGRES, OPTIONS
 from tests.waiting import wait_until
+from utils.postgres_releases import Release, release_in
 
 BLOCKS = blocks()
 NOW = datetime.now(UTC)
@@ -178,8 +180,9 @@ def test_upgrade_of_the_service(own: Own, shell: Shell) -> None:
 
 
 def test_upgrade_of_postgresql(shell: Shell, folder: Path) -> None:
+    (check,) = BLOCKS["Of PostgreSQL, by dump"]
     upgrade, after = BLOCKS["Of PostgreSQL, by pg_upgrade"]
-    old = OLDER_POSTGRES if OLDER_POSTGRES.exists() else shell.programs
+    old = upgradable(shell, check)
     with embedded_servers(folder / "old", postgres_bin=old) as endpoints:
         with closing(psycopg2.connect(endpoints.database_url)) as conn:
             migrate(conn, migrations())
@@ -197,6 +200,30 @@ def test_upgrade_of_postgresql(shell: Shell, folder: Path) -> None:
         shell.variables["DATABASE_URL"] = url
         assert ": all are true." in shell.run(after)
         assert answers(url) == before
+
+
+def upgradable(shell: Shell, check: str) -> Path:
+    """The programs to upgrade from: the older version, unless it is of a more recent release than
+    the embedded one, which the check must tell; then, or without any, the embedded ones."""
+    shell.variables.update(NEW_BIN=str(shell.programs), OLD_BIN=str(OLDER_POSTGRES))
+    if OLDER_POSTGRES.exists():
+        old, new = released(OLDER_POSTGRES), released(shell.programs)
+        if new.place >= old.place:
+            assert f"PostgreSQL {old} " in shell.run(check)
+            return OLDER_POSTGRES
+        said = shell.run(check, fails=True)
+        assert said.startswith(f"Error: PostgreSQL {new} ")
+        assert said.endswith(f"Install the newest minor release of PostgreSQL {new.major}.\n")
+    shell.variables["OLD_BIN"] = str(shell.programs)
+    assert "can be upgraded to" in shell.run(check)
+    return shell.programs
+
+
+def released(programs: Path) -> Release:
+    printed = subprocess.check_output([programs / "postgres", "--version"], text=True)
+    found = release_in(printed)
+    assert found is not None, printed
+    return found
 
 
 def variables_of_upgrade(

@@ -1,0 +1,92 @@
+"""When PostgreSQL's minor releases came out, and which of two is the more recent one."""
+
+import re
+from datetime import date
+from typing import NamedTuple
+
+# All supported majors have a minor release on the same day; now and then one skips a number.
+_DAYS: tuple[tuple[date, dict[int, int]], ...] = (
+    (date(2022, 10, 13), {15: 0}),
+    (date(2022, 11, 10), {15: 1}),
+    (date(2023, 2, 9), {15: 2}),
+    (date(2023, 5, 11), {15: 3}),
+    (date(2023, 8, 10), {15: 4}),
+    (date(2023, 9, 14), {16: 0}),
+    (date(2023, 11, 9), {15: 5, 16: 1}),
+    (date(2024, 2, 8), {15: 6, 16: 2}),
+    (date(2024, 5, 9), {15: 7, 16: 3}),
+    (date(2024, 8, 8), {15: 8, 16: 4}),
+    (date(2024, 9, 26), {17: 0}),
+    (date(2024, 11, 14), {15: 9, 16: 5, 17: 1}),
+    (date(2024, 11, 21), {15: 10, 16: 6, 17: 2}),
+    (date(2025, 2, 13), {15: 11, 16: 7, 17: 3}),
+    (date(2025, 2, 20), {15: 12, 16: 8, 17: 4}),
+    (date(2025, 5, 8), {15: 13, 16: 9, 17: 5}),
+    (date(2025, 8, 14), {15: 14, 16: 10, 17: 6}),
+    (date(2025, 9, 25), {18: 0}),
+    (date(2025, 11, 13), {15: 15, 16: 11, 17: 7, 18: 1}),
+    (date(2026, 2, 12), {15: 16, 16: 12, 17: 8, 18: 2}),
+    (date(2026, 2, 26), {15: 17, 16: 13, 17: 9, 18: 3}),
+    (date(2026, 5, 14), {15: 18, 16: 14, 17: 10, 18: 4}),
+    (date(2026, 8, 13), {15: 19, 16: 15, 17: 11, 18: 6}),
+    (date(2026, 11, 12), {15: 20}),
+)
+MAJORS = (15, 16, 17, 18)
+
+_VERSION = re.compile(r"(?<![\d.])(\d{1,3})\.(\d{1,3})(?![\d.])")
+
+
+class Release(NamedTuple):
+    """A minor release of a major version."""
+
+    major: int
+    minor: int
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
+
+    @property
+    def place(self) -> int:
+        """Its place in the order of release days. Those that are not listed count on from there."""
+        minors = {
+            minors[self.major]: n for n, (_, minors) in enumerate(_DAYS) if self.major in minors
+        }
+        listed = (place for minor, place in minors.items() if minor >= self.minor)
+        last = max(minors)
+        return next(listed, minors[last] + self.minor - last)
+
+    @property
+    def described(self) -> str:
+        """With its day, or the last one of its major version that is listed."""
+        days = {minors[self.major]: day for day, minors in _DAYS if self.major in minors}
+        day = days.get(self.minor)
+        return f"{self} (released {f'on {day}' if day else f'after {max(days.values())}'})"
+
+
+def release_in(text: str) -> Release | None:
+    """The first one of a supported major version that stands there, as programs tell it."""
+    found = (Release(int(major), int(minor)) for major, minor in _VERSION.findall(text))
+    return next((release for release in found if release.major in MAJORS), None)
+
+
+def upgrade_fault(old: Release, new: Release) -> str | None:
+    """Why pg_upgrade cannot go from the one to the other; None where nothing is in the way.
+
+    A server writes into its catalogs what older releases do not know, older ones of newer major
+    versions among them.
+    """
+    if new.major < old.major:
+        return f"PostgreSQL {new.major} is an older version than {old.major}."
+    if new.place >= old.place:
+        return None
+    wanted = f"Install the newest minor release of PostgreSQL {new.major}"
+    return (
+        f"PostgreSQL {new.described} is older than {old.described}, and pg_upgrade would fail on "
+        f"the way. {wanted}{_at_least(old, new.major)}."
+    )
+
+
+def _at_least(old: Release, major: int) -> str:
+    later = (minors[major] for _, minors in _DAYS[old.place :] if major in minors)
+    minor = next(later, None)
+    return f", at least {major}.{minor}" if minor is not None else ""
