@@ -15,6 +15,8 @@ from services.rollup import fold_forever
 from services.servers import databases
 from services.verifying import verify_forever
 
+_SHOWN = 5
+
 
 @click.command()
 @click.option("--once", is_flag=True, help="Fold what is there, and stop.")
@@ -42,3 +44,10 @@ def _fold(url: str, settings: Settings, *, rebuild: bool) -> None:
         folder = Folder(conn, settings.zones)
         events = folder.rebuild() if rebuild else folder.catch_up()
     click.echo(f"Folded {events:,} events in {time.monotonic() - began:.1f} s.")
+    if failed := folder.failed_days:
+        days = "1 day" if len(failed) == 1 else f"{len(failed):,} days"
+        shown = ", ".join(map(str, failed[:_SHOWN])) + (", ..." if failed[_SHOWN:] else "")
+        raise click.ClickException(
+            f"{days} of the daily statistics could not be counted, and all others were: {shown}. "
+            "The log says why."
+        )

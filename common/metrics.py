@@ -159,6 +159,9 @@ REJECTED_ROWS = _gauge(
     "Rows of adopted tables that cannot be events, as far as they are remembered.",
     of_all="livemax",
 )
+FAILED_DAYS = _gauge(
+    "analytics_failed_days", "Days of the daily statistics that failed, and are tried again."
+)
 VERIFIED_ROWS = _counter(
     "analytics_verified_rows", "Rows of rollups that were compared with the events, in samples."
 )

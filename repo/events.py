@@ -19,6 +19,7 @@ from common.answers import (
 from common.decorators import with_cursor, with_statement
 from common.metrics import PLANS
 from common.parameters import EVER
+from common.query import Query
 from common.questions import ActiveUsers, Counting, EventCounts, Ranged, TopEvents, UserEvents
 from config.database import Connection, Cursor
 from repo import answering
@@ -111,15 +112,22 @@ def _history(cur: Cursor, question: UserEvents, found: History) -> UserEventsAns
     return UserEventsAnswer(found.events, meta)
 
 
+def query_of(question: Ranged) -> Query:
+    """What is counted for a question."""
+    window = (isinstance(question, ActiveUsers) and question.window) or 1
+    names, months = question.names, question.months
+    return Query(question.name, question.zone, names, months, question.week_start, window)
+
+
 def _source(cur: Cursor, question: Counting) -> Source:
     """Rollups where there are some for this cluster, else the events."""
     state = read_state(cur, question.months)
     if state is None:
-        source: Source = Raw(cur, question, read_horizon(cur))
+        source: Source = Raw(cur, query_of(question), read_horizon(cur))
     else:
         # A replica's clock may be behind that of the server whose folder came so far.
         cur.as_of = max(cur.as_of, state.folded.end)
-        source = Rolled(cur, question, state)
+        source = Rolled(cur, query_of(question), state)
     PLANS.labels(question.name, source.kind).inc()
     return source
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 
 from common.answers import PlanData
-from common.questions import ActiveUsers
 from repo.cost import BYTES, ROWS, Cost
 from repo.sources import NOTHING, Counted, Source, Top
 from utils.timebuckets import Range
@@ -67,9 +66,7 @@ class Explained:
         self.cost([asked], each=True)
         return Top(NOTHING, [], 0, NOTHING)
 
-    def active(
-        self, question: ActiveUsers, days: Sequence[date], ranges: Sequence[Range]
-    ) -> Mapping[str, list[int]]:
+    def active(self, days: Sequence[date], ranges: Sequence[Range]) -> Mapping[str, list[int]]:
         self.cost(ranges, each=False)
         windows = ("dau", "wau", "mau", "active", "calendar_week", "calendar_month")
         return {window: [0] * len(days) for window in windows}

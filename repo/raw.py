@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 from common.errors import EventsDropped
-from common.questions import ActiveUsers, Ranged
+from common.query import Query
 from config.database import Cursor
 from repo.cost import EVENTS, Cost
 from repo.sources import NOTHING, Count, Counted, Top
@@ -29,9 +29,9 @@ class Raw:
     kind = "events"
     allowed_events = EVENTS
 
-    def __init__(self, cur: Cursor, question: Ranged, horizon: datetime | None = None) -> None:
+    def __init__(self, cur: Cursor, query: Query, horizon: datetime | None = None) -> None:
         self._cur = cur
-        self._names = question.names
+        self._query = query
         self.horizon = horizon
 
     def needs_dropped(self, ranges: Sequence[Range]) -> bool:
@@ -84,17 +84,15 @@ class Raw:
         (users,) = self._cur.fetchone() or (0,)
         return int(users)
 
-    def active(
-        self, question: ActiveUsers, days: Sequence[date], ranges: Sequence[Range]
-    ) -> Mapping[str, list[int]]:
+    def active(self, days: Sequence[date], ranges: Sequence[Range]) -> Mapping[str, list[int]]:
         self._check(ranges)
         self._execute(
             "active_users",
             Range(ranges[0].start, ranges[-1].end),
             starts=[day.start for day in ranges],
-            window=question.window or 1,
-            week_ends=_ends(question, days, "week"),
-            month_ends=_ends(question, days, "month"),
+            window=self._query.window,
+            week_ends=_ends(self._query, days, "week"),
+            month_ends=_ends(self._query, days, "month"),
         )
         steps: dict[str, list[int]] = defaultdict(lambda: [0] * len(days))
         for window, day, step in self._cur:
@@ -104,11 +102,11 @@ class Raw:
         return defaultdict(lambda: [0] * len(days), active)
 
     def _execute(self, name: str, asked: Range, **more: Any) -> None:
-        given = {"start": asked.start, "end": asked.end, "names": self._names, **more}
+        given = {"start": asked.start, "end": asked.end, "names": self._query.event_names, **more}
         self._cur.execute(SQL[name], given)
 
 
-def _ends(question: ActiveUsers, days: Sequence[date], unit: Interval) -> list[int]:
+def _ends(query: Query, days: Sequence[date], unit: Interval) -> list[int]:
     """For each day the index of the day on which its week or month is over."""
-    firsts = (first_day(day, unit, question.week_start) for day in days)
+    firsts = (first_day(day, unit, query.week_start) for day in days)
     return [(next_first_day(first, unit) - days[0]).days for first in firsts]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import NamedTuple, Protocol
 
-from common.questions import ActiveUsers
 from repo.cost import Cost
 from utils.timebuckets import Range
 
@@ -81,9 +80,7 @@ class Source(Protocol):
         """The most events first; those that tie stand in the order of their names."""
         ...
 
-    def active(
-        self, question: ActiveUsers, days: Sequence[date], ranges: Sequence[Range]
-    ) -> Mapping[str, list[int]]:
+    def active(self, days: Sequence[date], ranges: Sequence[Range]) -> Mapping[str, list[int]]:
         """For each window, the users who are active in the one that ends with each day.
 
         `ranges` are what is over of the days.

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from common.metrics import (
     ACTIVE_USERS,
     EVENTS,
+    FAILED_DAYS,
     FOLD_SECONDS,
     FOLDED_EVENTS,
     HORIZON,
@@ -107,6 +108,7 @@ def _count(folder: Folder) -> None:
     end = time.monotonic() + _COUNT_FOR_S
     while folder.count_numbers() and time.monotonic() < end:
         pass
+    FAILED_DAYS.set(len(folder.failed_days))
 
 
 def _tell_tail(folder: Folder) -> None:

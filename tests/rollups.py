@@ -13,7 +13,7 @@ from psycopg2.extensions import connection, cursor
 from common.questions import ActiveUsers, Counting, EventCounts, TopEvents
 from config.database import Cursor, Database, get_connection
 from repo import answering
-from repo.events import _source
+from repo.events import _source, query_of
 from repo.raw import Raw
 from repo.rollups import memory, reader, seal
 from repo.rollups.rolled import Rolled
@@ -57,10 +57,10 @@ class Asker:
         """The answer, which both must give; so must what reads very many that are not folded."""
         with self.snapshot() as cur:
             source = _source(cur, question)
-            expected = answered(Raw(cur, question), question, cur)
+            expected = answered(Raw(cur, query_of(question)), question, cur)
             if isinstance(source, Rolled):
                 self.rolled += 1
-                long = Rolled(cur, question, replace(source._state, waiting=MANY))
+                long = Rolled(cur, query_of(question), replace(source._state, waiting=MANY))
                 assert answered(long, question, cur) == expected, f"{question!r}, as if many waited"
             found = answered(source, question, cur)
             assert found == expected, f"{question!r} as of {cur.as_of}"

@@ -31,7 +31,7 @@ def _series(
     days = [first + n * _DAY for n in range((shown[-1] - first).days + 1)]
     starts = [day_start(day, question.zone) for day in [*days, days[-1] + _DAY]]
     ranges = [Range(*edges).until(as_of) for edges in pairwise(starts)]
-    active = source.active(question, days, ranges)
+    active = source.active(days, ranges)
     return [_point(question, day, active, (day - first).days, as_of) for day in shown]
 
 

@@ -10,6 +10,7 @@ from psycopg2.extensions import connection, cursor
 from common.decorators import translated
 from config.failures import DatabaseUnavailable
 from repo.rollups import numbers, telling
+from repo.rollups.day_counter import DayCounter, FailedDay
 from repo.rollups.fold import (
     Gone,
     Progress,
@@ -20,7 +21,6 @@ from repo.rollups.fold import (
     store,
 )
 from repo.rollups.seal import due, next_of, over, seal
-from repo.rollups.state import read_state
 from repo.rollups.taker import MOST, Taker
 from repo.rollups.waiting import EVERYTHING, Snapshot, waiting
 from repo.statements import statements
@@ -55,6 +55,7 @@ class Folder:
         self._conn = conn
         self._zones = zones
         self._taker = Taker(most)
+        self._days = DayCounter()
         self._looked: dict[int, Span] = {}
         self._due: dict[int, list[Span]] = {}
         self._marked: int | None = None
@@ -134,9 +135,13 @@ class Folder:
         """
         if self.pending(LONG_TAIL) >= LONG_TAIL:
             return 0
-        with translated(_RIGHTS), snapshot_locked(self._conn) as cur:
-            state = read_state(cur)
-            return numbers.count_due(cur, state) if state else 0
+        with translated(_RIGHTS):
+            return self._days.count(self._conn)
+
+    @property
+    def failed_days(self) -> Sequence[FailedDay]:
+        """Days whose numbers could not be counted: the others went on without them."""
+        return self._days.failed
 
     def beat(self) -> None:
         """Tell replicas what time it is, if there are any: they know it from what is committed.

@@ -4,11 +4,12 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from itertools import pairwise
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from psycopg2.extensions import cursor
 
-from common.questions import ActiveUsers
+from common.query import Query
 from config.database import Cursor
 from repo.rollups.memory import Memory
 from repo.rollups.rolled import KNOWN, Known, Rolled
@@ -23,6 +24,8 @@ from utils.zones import zone, zone_names
 
 SQL = statements("numbers")
 
+_NAME = "daily_statistics"
+"""What the metrics call it."""
 _LEAST, _MOST = 31, 366
 """Days that are counted together: more where sets of users can only be small, and fewer where
 there are very many names."""
@@ -77,17 +80,39 @@ def _mark(cur: cursor, tz: ZoneInfo, days: Sequence[date]) -> None:
         cur.execute(SQL["numbers_mark"], {"zone": tz.key, "days": list(days)})
 
 
-def count_due(cur: Cursor, state: State) -> int:
-    """Count some of the days that are due; tell how many."""
+class Piece(NamedTuple):
+    """Days of one zone that are counted together."""
+
+    zone: str
+    days: list[date]
+
+
+def take_due(cur: cursor, most: int, postponed: Sequence[tuple[str, date]] = ()) -> Piece | None:
+    """Take the next days, at most so many, off the queue; None where none is left.
+
+    Zones with days that are postponed come last.
+    """
+    zones, days = [zone for zone, _ in postponed], [day for _, day in postponed]
+    cur.execute(SQL["numbers_take"], {"most": most, "zones": zones, "days": days})
+    taken = cur.fetchall()
+    return Piece(taken[0][0], sorted(day for _, day in taken)) if taken else None
+
+
+def count(cur: Cursor, state: State, piece: Piece) -> None:
+    """Count days that were taken; those of a zone that is not known are forgotten."""
     cur.as_of = max(cur.as_of, state.folded.end)  # as questions do: clocks may be put back
-    cur.execute(SQL["numbers_take"], {"most": _most(cur, state)})
-    due = [(zone, day) for zone, day in cur]
-    if due:
-        _count(cur, state, due[0][0], sorted(day for _, day in due), KNOWN)
-    return len(due)
+    if piece.zone in zone_names():
+        _count(cur, state, piece.zone, piece.days, KNOWN)
+    else:
+        forget_unknown(cur)
 
 
-def _most(cur: cursor, state: State) -> int:
+def forget_unknown(cur: cursor) -> None:
+    """Numbers of zones that the pinned tzdata does not have."""
+    cur.execute(SQL["numbers_forget"], {"zones": list(zone_names())})
+
+
+def most_days(cur: cursor, state: State) -> int:
     """Days at a time."""
     names = state.names + 1
     fitting = _BYTES // (names * largest(read_users(cur)) or 1)
@@ -99,11 +124,9 @@ def counted_in(cur: cursor, slots: Iterable[int]) -> dict[str, list[date]]:
 
     Zones that nobody knows any more are forgotten.
     """
+    forget_unknown(cur)
     cur.execute(SQL["numbers_zones"])
-    names = [name for (name,) in cur]
-    known = [zone(name) for name in names if name in zone_names()]
-    if len(known) < len(names):
-        forget_others(cur, known)
+    known = [zone(name) for (name,) in cur]
     moments = [slot_start(slot) for slot in slots]
     return {tz.key: _counted(cur, tz, list(_reached(moments, tz))) for tz in known}
 
@@ -117,7 +140,7 @@ def recount(cur: Cursor, state: State, days: Mapping[str, list[date]]) -> None:
     """Count these days of zones anew, within a transaction that may yet fail."""
     cur.as_of = max(cur.as_of, state.folded.end)
     known = Known(Memory(), Unions())  # nobody else must learn what is not committed
-    most = _most(cur, state)
+    most = most_days(cur, state)
     for name, of_zone in days.items():
         for part in _parts(of_zone, most):
             cur.execute(SQL["numbers_done"], {"zone": name, "days": part})
@@ -140,21 +163,21 @@ def _parts(days: list[date], most: int) -> Iterator[list[date]]:
         days = days[end:]
 
 
-def _count(cur: Cursor, state: State, zone: str, due: list[date], known: Known) -> None:
-    question = ActiveUsers(start=due[0], end=due[-1] + _DAY, tz=zone)
-    source = Rolled(cur, question, state, guarded=False, known=known)
-    ranges = [Range(*(day_start(edge, question.zone) for edge in (day, day + _DAY))) for day in due]
+def _count(cur: Cursor, state: State, name: str, due: list[date], known: Known) -> None:
+    tz = zone(name)
+    source = Rolled(cur, Query(_NAME, tz), state, guarded=False, known=known)
+    ranges = [Range(day_start(day, tz), day_start(day + _DAY, tz)) for day in due]
     by_name = source.by_name([asked.until(cur.as_of) for asked in ranges])
-    _write_events(cur, zone, list(zip(due, by_name, strict=True)))
+    _write_events(cur, name, list(zip(due, by_name, strict=True)))
     given = {
-        "zone": zone,
+        "zone": name,
         "days": due,
         "starts": [asked.start for asked in ranges],
         "ends": [asked.end for asked in ranges],
         "events": [sum(count.events for _, count in found) for found in by_name],
         "counted_at": cur.as_of,
     }
-    cur.execute(SQL["numbers_users"], {**given, **_windows(source, question.zone, due, cur.as_of)})
+    cur.execute(SQL["numbers_users"], {**given, **_windows(source, tz, due, cur.as_of)})
 
 
 def _write_events(

@@ -13,7 +13,7 @@ from pyroaring import BitMap
 
 from common.errors import EventsDropped
 from common.metrics import EVENTS_READ, ROLLUP_BYTES, ROLLUP_ROWS
-from common.questions import Ranged
+from common.query import Query
 from config.database import Cursor
 from repo.cost import EDGES, Cost
 from repo.rollups.binary import decode
@@ -50,14 +50,14 @@ class Reader:
         state: State,
         memory: Memory,
         names: Names,
-        question: Ranged,
+        query: Query,
         *,
         guarded: bool,
     ) -> None:
-        tz = question.zone
+        tz = query.zone
         self._guarded = guarded
         self._cur = cur
-        self._question = question.name
+        self._query_name = query.name
         self._state = state
         self._memory = memory
         self._names = names
@@ -169,8 +169,8 @@ class Reader:
     def _copy(self, name: str, spans: Sequence[Span], columns: str) -> list[Any]:
         sent = self._sent(self._text(name), self._given(spans))
         rows = list(decode(sent, columns))
-        ROLLUP_ROWS.labels(self._question).inc(len(rows))
-        ROLLUP_BYTES.labels(self._question).inc(len(sent))
+        ROLLUP_ROWS.labels(self._query_name).inc(len(rows))
+        ROLLUP_BYTES.labels(self._query_name).inc(len(sent))
         return rows
 
     def _sent(self, statement: str, given: dict[str, Any]) -> bytes:
@@ -226,7 +226,7 @@ class Reader:
         shared = {"names": self._names.asked, "by_name": self._names.each}
         sent = self._sent(statement, {**given, **shared})
         found = list(decode(sent, "iqbbb"))
-        EVENTS_READ.labels(self._question).inc(sum(events for _, events, *_ in found))
+        EVENTS_READ.labels(self._query_name).inc(sum(events for _, events, *_ in found))
         return found
 
     def _add_found(

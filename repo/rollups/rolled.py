@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import NamedTuple
 
-from common.questions import ActiveUsers, Ranged
+from common.query import Query
 from config.database import Cursor
 from repo.cost import EDGES, Cost
 from repo.editions import edition
@@ -38,7 +38,7 @@ class Rolled:
     def __init__(
         self,
         cur: Cursor,
-        question: Ranged,
+        query: Query,
         state: State,
         *,
         guarded: bool = True,
@@ -48,12 +48,12 @@ class Rolled:
         self._guarded = guarded
         self._known = known
         self._cur = cur
-        self._question = question
+        self._query = query
         self._state = state
 
     @property
     def edition(self) -> str | None:
-        state, months = self._state, self._question.months
+        state, months = self._state, self._query.months
         return edition(state.lineage, state.changed) if months else None
 
     @property
@@ -89,16 +89,14 @@ class Rolled:
             for tallies in self._reader(each=True).tallies(ranges)
         ]
 
-    def active(
-        self, question: ActiveUsers, days: Sequence[date], ranges: Sequence[Range]
-    ) -> Mapping[str, list[int]]:
+    def active(self, days: Sequence[date], ranges: Sequence[Range]) -> Mapping[str, list[int]]:
         tallies = self._tallies(ranges)
-        unions = self._known.unions
+        unions, query = self._known.unions, self._query
         return {
             **self._rolling(tallies),
-            "active": unions.rolling(tallies, question.window or 1),
-            "calendar_week": unions.running(tallies, _firsts(question, days, "week")),
-            "calendar_month": unions.running(tallies, _firsts(question, days, "month")),
+            "active": unions.rolling(tallies, query.window),
+            "calendar_week": unions.running(tallies, _firsts(query, days, "week")),
+            "calendar_month": unions.running(tallies, _firsts(query, days, "month")),
         }
 
     def rolling(self, ranges: Sequence[Range], window: int) -> dict[str, list[int]]:
@@ -125,9 +123,9 @@ class Rolled:
         return Count(events, self._known.unions.count(tallies))
 
     def _reader(self, *, each: bool = False) -> Reader:
-        cur, state, question = self._cur, self._state, self._question
-        names = Names(cur, state, question.names, _NAME_IDS, each=each)
-        return Reader(cur, state, self._known.rows, names, question, guarded=self._guarded)
+        cur, state, query = self._cur, self._state, self._query
+        names = Names(cur, state, query.event_names, _NAME_IDS, each=each)
+        return Reader(cur, state, self._known.rows, names, query, guarded=self._guarded)
 
 
 def _by_events(tallies: Mapping[str, Tally]) -> list[tuple[str, Tally]]:
@@ -138,5 +136,5 @@ def _tally(found: Mapping[str, Tally]) -> Tally:
     return found.get("", Tally())
 
 
-def _firsts(question: ActiveUsers, days: Sequence[date], unit: Interval) -> list[bool]:
-    return [first_day(day, unit, question.week_start) == day for day in days]
+def _firsts(query: Query, days: Sequence[date], unit: Interval) -> list[bool]:
+    return [first_day(day, unit, query.week_start) == day for day in days]

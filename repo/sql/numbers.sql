@@ -17,14 +17,27 @@ delete from day_users where zone <> all(%(zones)s);
 delete from numbers_due where zone <> all(%(zones)s);
 
 -- name: numbers_take
--- The days of one zone that wait, from the first one on.
-with first as (
-    select zone, day from numbers_due order by zone, day limit 1
+-- The days of one zone that wait, from the first one on, without those that are postponed.
+with postponed as (
+    select * from unnest(%(zones)s::text[], %(days)s::date[]) as postponed (zone, day)
+),
+due as (
+    select zone, day from numbers_due
+    except
+    select zone, day from postponed
+),
+first as (
+    select   zone, day
+    from     due
+    order by zone in (select zone from postponed), zone, day
+    limit    1
 )
 delete from numbers_due
-using  first
+using  first, due
 where  numbers_due.zone = first.zone
 and    numbers_due.day < first.day + %(most)s
+and    due.zone = numbers_due.zone
+and    due.day = numbers_due.day
 returning numbers_due.zone, numbers_due.day;
 
 -- name: numbers_zones

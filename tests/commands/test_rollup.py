@@ -78,6 +78,24 @@ def test_a_rebuild_takes_the_place_of_what_was(
     assert one(conn, "select count(distinct generation) from spans") == 1
 
 
+def test_a_day_that_fails_is_told_and_the_others_are_counted(
+    environment: dict[str, str], conn: connection
+) -> None:
+    insert(conn, ("u", "view", NOON))
+    conn.cursor().execute(
+        "alter table day_users add constraint refused check (day <> '2026-03-21') not valid"
+    )
+    told = rollup(environment, "--once")
+    assert told.exit_code == 1
+    assert told.stdout.startswith("Folded 1 events")
+    assert told.stderr.splitlines()[-1] == (
+        "Error: 1 day of the daily statistics could not be counted, and all others were: "
+        "UTC 2026-03-21. The log says why."
+    )
+    assert one(conn, "select mau from day_users where day = '2026-03-20'") == 1
+    assert one(conn, "select mau from day_users where day = '2026-03-22'") == 1
+
+
 def test_a_database_that_is_away_is_told_in_one_line(environment: dict[str, str]) -> None:
     away = {**environment, "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
     told = rollup(away, "--once")

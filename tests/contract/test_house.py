@@ -46,6 +46,33 @@ def test_imports_point_down(room: Path) -> None:
             assert FLOORS.index(floor(name)) >= here, f"{name} stands above {room}: move it down"
 
 
+def reached(room: Path) -> set[Path]:
+    """All rooms that one imports, however deep."""
+    found, left = set(), {room}
+    while left:
+        found.add(here := left.pop())
+        left |= {path for path in modules(here) if path in ROOMS} - found
+    return found
+
+
+def modules(room: Path) -> Iterator[Path]:
+    """The files that may be meant: what is imported from a package is one, or stands in one."""
+    for name in imported(room):
+        yield Path(*name.split(".")).with_suffix(".py")
+    for node in ast.walk(tree(room)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            package = Path(*node.module.split("."))
+            yield from (package / f"{alias.name}.py" for alias in node.names)
+
+
+@pytest.mark.parametrize(
+    "room", ["commands/rollup.py", "services/rollup.py", "repo/rollups/folder.py", "repo/erase.py"]
+)
+def test_what_counts_by_itself_asks_no_http_question(room: str) -> None:
+    """A question has the limits of a request, which events and days have not."""
+    assert Path("common/questions.py") not in reached(Path(room)), "give it a common.query.Query"
+
+
 @pytest.mark.parametrize("room", ROOMS, ids=str)
 def test_libraries_stay_behind_their_fences(room: Path) -> None:
     for name in imported(room):
