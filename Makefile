@@ -10,18 +10,14 @@ BENCH_DIR ?= build/bench-$(EVENTS)
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-.venv/installed: requirements.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	touch $@
+# A Python that is named is the one that .venv is made with, also where there is a .venv already.
+INSTALL := PYTHON="$(PYTHON)" GOALS="$(MAKECMDGOALS)" sh supply/install $(if $(filter file,$(origin PYTHON)),,--this-python)
 
-.venv/installed-dev: requirements-dev.txt .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	touch $@
+install:  ## make .venv with all that run and test need
+	@$(INSTALL) requirements.txt requirements-dev.txt
 
-install: .venv/installed .venv/installed-dev  ## make .venv with all that run and test need
-
-run: .venv/installed  ## serve on 127.0.0.1:8000, with embedded servers and demo events
+run:  ## serve on 127.0.0.1:8000, with embedded servers and demo events
+	@$(INSTALL) requirements.txt
 	$(BIN)/python main.py demo --if-empty
 	$(BIN)/python main.py serve
 
@@ -46,11 +42,8 @@ dashboards: install  ## write grafana/dashboards/*.json anew, which grafana/*.py
 pictures: install  ## draw docs/pictures/*.png anew, of a service at work; 6 minutes, needs prometheus
 	$(BIN)/python -m tests.dashboards
 
-.venv/installed-bench: requirements-bench.txt .venv/installed-dev
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.txt
-	touch $@
-
-bench: install .venv/installed-bench  ## this service beside others, over EVENTS events kept in BENCH_DIR; needs wrk
+bench: install  ## this service beside others, over EVENTS events kept in BENCH_DIR; needs wrk
+	@$(INSTALL) requirements-bench.txt
 	$(BIN)/python -m tests.benchmarks --events $(EVENTS) --folder $(BENCH_DIR) $(BENCH_OPTIONS)
 
 pages: install  ## write the answers that the pages show anew, from a running service
@@ -59,7 +52,7 @@ pages: install  ## write the answers that the pages show anew, from a running se
 lint: install  ## ruff and mypy --strict, tests included; known weaknesses of packages, where they can be asked for
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m mypy
 	$(BIN)/python -m supply.audit
 
 format: install  ## ruff's fixes and layout
@@ -77,7 +70,7 @@ licences: install  ## write docs/licences.md: what the packages that are needed 
 
 sbom: install  ## write build/sbom.json: what the image is made of, as CycloneDX
 	mkdir -p build
-	$(BIN)/cyclonedx-py requirements requirements-image.txt --pyproject pyproject.toml --output-reproducible --validate -o build/sbom.json
+	$(BIN)/python -m cyclonedx_py requirements requirements-image.txt --pyproject pyproject.toml --output-reproducible --validate -o build/sbom.json
 
 clean:  ## remove .venv and caches
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis
