@@ -20,7 +20,7 @@ from repo.statements import statements
 SQL = statements("ingest")
 
 # What COPY's text form reads as something else.
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
 _REASONS = {
     "events_user_id_is_short": "user_id must be at most 256 bytes long",
     "events_event_name_is_short": "event_name must be 1 to 200 bytes long",
@@ -254,4 +254,11 @@ def _escaped(texts: Sequence[str]) -> Sequence[str]:
     whole = "".join(texts)
     if whole.isprintable() and "\\" not in whole:
         return texts
-    return [text.translate(_ESCAPES) for text in texts]
+    return [_escape(text) for text in texts]
+
+
+def _escape(text: str) -> str:
+    """`str.translate` takes ten times as long."""
+    for character, escape in _ESCAPES:
+        text = text.replace(character, escape)
+    return text

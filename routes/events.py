@@ -8,6 +8,7 @@ from common.errors import Fault, InvalidParameter
 from common.events import NewEvent, StoredEvents
 from routes.errors import PROBLEMS_OF_BODIES
 from services.dependencies import Ingest, get_ingest, get_writer
+from services.ingest.json_limits import MOST_VALUES
 from services.ingest.sent import MOST_EVENTS
 
 
@@ -31,8 +32,9 @@ def _body() -> dict[str, Any]:
     lines = {"type": "string", "description": "One event on each line."}
     content = {"application/json": {"anyOf": [event, several]}, "application/x-ndjson": lines}
     return {
-        "description": f"One event, an array, or NDJSON: at most {MOST_EVENTS:,} events, 8 MB as "
-        "they are sent and 16 MB decompressed. `Content-Encoding` may be `gzip` or `zstd`.",
+        "description": f"One event, an array, or NDJSON: at most {MOST_EVENTS:,} events, "
+        f"{MOST_VALUES:,} JSON values, 8 MB as they are sent and 16 MB decompressed; an event is "
+        "at most 256 kB. `Content-Encoding` may be `gzip` or `zstd`.",
         "required": True,
         "content": {media_type: {"schema": schema} for media_type, schema in content.items()},
     }

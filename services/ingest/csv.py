@@ -17,9 +17,11 @@ from services.ingest.lines import (
     Input,
     Line,
     Taken,
+    Unreadable,
 )
 from services.ingest.usual import usual_rows
 
+_ENDS = ("\n", "\r")
 _MOST_ROW_LINES = 1_000  # a quote that is open for longer was never closed
 
 
@@ -28,13 +30,34 @@ def csv_blocks(file: Input, columns: Columns, most: int) -> Iterator["CsvBlock"]
     csv.field_size_limit(MOST_LINE_BYTES)
     text = io.TextIOWrapper(cast(IO[bytes], file), "utf-8-sig", "surrogateescape", newline="")
     try:
-        lines = _Lines(text)
-        if header := lines.row():
+        lines = _Lines(_bounded(text))
+        if header := _header(lines):
             places = columns.places(header)
             while raw := lines.ahead(most):
                 yield CsvBlock(lines, raw, places, len(header))
     finally:
         text.detach()  # the file is another's to close
+
+
+def _header(lines: "_Lines") -> list[str] | None:
+    """Raises: Unreadable."""
+    try:
+        return lines.row()
+    except csv.Error as exc:
+        raise Unreadable(f"the header cannot be read: {exc}") from None
+
+
+def _bounded(text: io.TextIOWrapper) -> Iterator[str]:
+    """The lines of a file. One that is too long is cut, and the rest of it is passed over."""
+    while line := text.readline(MOST_LINE_BYTES):
+        yield line
+        if _is_cut(line):
+            while (rest := text.readline(MOST_LINE_BYTES)) and not rest.endswith(_ENDS):
+                pass
+
+
+def _is_cut(line: str) -> bool:
+    return len(line) == MOST_LINE_BYTES and not line.endswith(_ENDS)
 
 
 class _Lines:
@@ -47,6 +70,7 @@ class _Lines:
         self._text = iter(text)
         self._again: deque[str] = deque()
         self._row: list[str] = []
+        self._row_size = 0
         self._damage: Exception | None = None
         self.number = 0
         """Of the line that the row begins with."""
@@ -61,12 +85,15 @@ class _Lines:
         if line is None:
             raise StopIteration
         self._row.append(line)
+        self._row_size += len(line)
+        if self._row_size > MOST_LINE_BYTES or _is_cut(line):
+            raise csv.Error(f"it is over {MOST_LINE_BYTES // 2**20} MB long")
         return line
 
     def row(self) -> list[str] | None:
         """The fields of the next row; None at the end. Raises: csv.Error."""
         self.number += len(self._row) or 1
-        self._row = []
+        self._row, self._row_size = [], 0
         return next(csv.reader(self, strict=True), None)
 
     def give_back(self) -> str:
@@ -130,6 +157,8 @@ class CsvBlock:
 
     def rows(self, until: str) -> Taken | None:
         """As COPY reads them; None if one of them may not be as most are."""
+        if any(map(_is_cut, self.raw)):
+            return None
         try:
             "".join(self.raw).encode()
             found = list(csv.reader(self.raw, strict=True))

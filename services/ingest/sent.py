@@ -15,6 +15,7 @@ from common.errors import EventFault, InvalidEvents, TooLarge, UnreadableBody
 from repo.ingest import Event
 from services.ingest.body import Form
 from services.ingest.events import FIELDS, REQUESTS, Given, Invalid, Validator
+from services.ingest.json_limits import JsonLimits
 from utils.uuids import time_ordered_uuid
 
 MOST_EVENTS = 10_000
@@ -66,11 +67,13 @@ def read_events(text: bytes, form: Form, now: datetime) -> list[Event]:
 
     Raises: UnreadableBody, TooLarge, InvalidEvents.
     """
-    reader = _Reader(now)
+    text = text.removeprefix(_BOM)
+    reader, limits = _Reader(now), JsonLimits(text)
     events: list[Event] = []
     faults = Faults()
-    for index, piece in enumerate(_pieces(text.removeprefix(_BOM), form)):
+    for index, piece in enumerate(_pieces(text, form)):
         try:
+            limits.check(piece)
             events.append(reader.event(piece))
         except Invalid as exc:
             faults.add(index, str(exc))

@@ -110,6 +110,18 @@ def test_a_bomb_costs_no_more_than_what_is_allowed(coding: Coding) -> None:
     assert most < 3 * MOST_INFLATED
 
 
+@pytest.mark.parametrize("coding", ["identity", "gzip", "zstd"])
+@pytest.mark.parametrize("form", [JSON, "application/x-ndjson"])
+def test_one_event_of_millions_of_lists(service: httpx.Client, form: str, coding: str) -> None:
+    """Its objects would take 430 MB."""
+    size = MOST_BYTES if coding == "identity" else MOST_INFLATED
+    lists = b",".join([b"[]"] * (size // 3 - 50))
+    body = INSIDE[coding](b'{"event_name":"x","properties":{"a":[' + lists + b"]}}")
+    answer = send(service, body, form, coding)
+    assert_problem(answer, 422, "invalid-events", "(event)")
+    assert answer.json()["errors"][0]["message"] == "must be at most 256 kB long"
+
+
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
 def test_several_files_in_a_row_are_one(coding: Coding) -> None:
     part = INSIDE[coding](b"abc")

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import random
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from repo.ingest import IngestRepo, Inserted, as_rows
 from services.ingest.csv import csv_blocks
 from services.ingest.events import Invalid, Validator
-from services.ingest.lines import DAMAGED, Columns, Line
+from services.ingest.lines import DAMAGED, MOST_LINE_BYTES, Columns, Line, Unreadable
 from services.ingest.load import Loader, RejectedFile, Report
 from tests.given import event
 
@@ -136,3 +137,48 @@ def _numbers(file: gzip.GzipFile) -> Iterator[Read]:
     for block in csv_blocks(file, Columns(), 500):
         rows, places = block.rows(VALIDATOR.until()) or ([], [])
         yield from zip((number for number, _ in places), rows, strict=True)
+
+
+LONG = MOST_LINE_BYTES + 1
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        "x" * LONG,
+        ",".join(["x" * 1_000_000] * 5),
+        "x," * (MOST_LINE_BYTES // 2 + 1),
+        # A quote that stays open takes line after line into one row.
+        '"' + ("x" * 1_000_000 + "\n") * 5 + "x",
+    ],
+    ids=["one field", "five fields", "many fields", "many lines"],
+)
+def test_a_row_of_great_length_is_refused_and_the_next_is_taken(long: str) -> None:
+    text = f"{HEADER}{written(1)}{long}\n{written(2)}".encode()
+    for quick in (True, False):
+        found = list(read(text, most=500, quick=quick))
+        taken = [row.split("\t")[1] for _, row in found if "\t" in row]
+        refused = [reason for _, reason in found if "\t" not in reason]
+        assert taken == ["u1", "u2"]
+        assert refused[0] == "the row cannot be read: it is over 4 MB long"
+
+
+def test_a_line_of_100_mb_is_not_held() -> None:
+    text = HEADER.encode() + b"x" * 100 * 2**20 + b"\n" + written(2).encode()
+    packed = gzip.compress(text, 1)
+    del text
+    tracemalloc.start()
+    with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+        found = [
+            _read(line) for block in csv_blocks(file, Columns(), 500) for line in block.lines()
+        ]
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [number for number, _ in found] == [2, 3]
+    assert most < 40 * 2**20
+
+
+@pytest.mark.parametrize("header", ["x" * LONG, '"event_id', '"a"b,c\n'])
+def test_a_header_that_cannot_be_read_is_no_traceback(header: str) -> None:
+    with pytest.raises(Unreadable, match=r"^the header cannot be read: "):
+        list(read(header.encode(), most=500, quick=True))

@@ -1,10 +1,13 @@
 """What can be stored as an event, and the reason why other things cannot."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from repo.ingest import Event
 from services.ingest.events import Given, Invalid, Validator
@@ -92,3 +95,15 @@ def test_what_is_refused_has_a_reason(field: str, value: Any, reason: str) -> No
 def test_a_time_without_an_offset_is_of_the_zone_that_is_named() -> None:
     stored = validated(ZoneInfo("Asia/Kathmandu"), occurred_at="2025-01-31T09:00:00")
     assert stored.occurred_at == "2025-01-31T03:15:00+00:00"
+
+
+@given(st.lists(st.sampled_from(["\\u0000", "\\ud83d", "\\uDE00", "\\u00e9", "\\\\", '\\"', "u"])))
+def test_escapes_are_refused_that_stand_for_no_text(parts: list[str]) -> None:
+    properties = '{"x": "' + "".join(parts) + '"}'
+    text = json.loads(properties)["x"]
+    is_stored = "\x00" not in text and not any("\ud800" <= each <= "\udfff" for each in text)
+    try:
+        assert validated(properties=properties).properties == properties
+        assert is_stored
+    except Invalid:
+        assert not is_stored

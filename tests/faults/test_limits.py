@@ -1,0 +1,154 @@
+"""Somebody with a key asks or sends what is meant to harm others."""
+
+import gzip
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.api.sending import INSIDE
+from tests.faults.conftest import Check
+from tests.faults.service import ROOT, Service
+
+INFLATED = 16 * 2**20 - 200
+
+
+def event(properties: bytes) -> bytes:
+    return b'{"event_name":"x","properties":' + properties + b"}"
+
+
+def of_many(value: bytes, size: int) -> bytes:
+    return event(b'{"a":[' + b",".join([value] * (size // (len(value) + 1))) + b"]}")
+
+
+def in_lines(line: bytes) -> bytes:
+    return b"\n".join([line] * (INFLATED // (len(line) + 1)))
+
+
+NDJSON = "application/x-ndjson"
+GROWING: list[tuple[str, str, Callable[[], bytes]]] = [
+    ("lists", "application/json", lambda: of_many(b"[]", INFLATED)),
+    ("objects", "application/json", lambda: of_many(b"{}", INFLATED)),
+    ("lists in an array", "application/json", lambda: b"[" + of_many(b"[]", INFLATED) + b"]"),
+    ("lists in a line", NDJSON, lambda: of_many(b"[]", INFLATED)),
+    ("events of lists", NDJSON, lambda: in_lines(of_many(b"[]", 48_000))),
+    ("events of objects", NDJSON, lambda: in_lines(of_many(b'{"k":0}', 120_000))),
+    ("events of great depth", NDJSON, lambda: in_lines(event(b'{"a":' + b"[" * 900 + b"]" * 901))),
+    ("unknown fields", NDJSON, lambda: of_many(b"[]", INFLATED).replace(b"properties", b"z")),
+]
+
+
+@pytest.mark.check(63)
+def test_bodies_that_grow(running: Service, check: Check) -> None:
+    """Bodies of few kB that would be 400 MB of objects"""
+    workers = running.worker_pids()
+    for pid in workers:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+    before = max(map(held_mb, workers))
+    slowest, longest = 0.0, 0
+    with health_checks(running) as seen:
+        for _, media_type, made in GROWING:
+            for coding in ("gzip", "zstd"):
+                body = INSIDE[coding](made())
+                longest = max(longest, len(body))
+                headers = {"Content-Type": media_type, "Content-Encoding": coding}
+                began = time.monotonic()
+                answer = httpx.post(
+                    f"{running.base}/events",
+                    content=body,
+                    headers=running.headers | headers,
+                    timeout=30,
+                )
+                slowest = max(slowest, time.monotonic() - began)
+                assert answer.status_code in (413, 422), answer.text
+    more = max(map(most_mb, workers)) - before
+    check.measured(
+        f"of up to {longest // 1000} kB each refused within {slowest * 1000:.0f} ms and "
+        f"{more:.0f} MB, /healthz within {max(seen) * 1000:.0f} ms"
+    )
+    assert running.worker_pids() == workers
+    assert slowest < 2
+    assert more < 150
+    assert max(seen) < 1
+
+
+def held_mb(pid: int) -> float:
+    return _status_mb(pid, "VmRSS")
+
+
+def most_mb(pid: int) -> float:
+    """The most that the process held since its references were cleared."""
+    return _status_mb(pid, "VmHWM")
+
+
+def _status_mb(pid: int, name: str) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{name}:"))
+    return int(line.split()[1]) / 1024
+
+
+@contextmanager
+def health_checks(running: Service) -> Iterator[list[float]]:
+    """Seconds that each check of the health took meanwhile."""
+    seen: list[float] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.02):
+            began = time.monotonic()
+            assert httpx.get(f"{running.base}/healthz", timeout=30).status_code == 200
+            seen.append(time.monotonic() - began)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.check(64)
+def test_lines_without_an_end(
+    fault_url: str, tmp_path: Path, check: Check, running: Service
+) -> None:
+    """Files for `load` with a line of 100 MB"""
+    good = '{"event_id":"%s","event_name":"view","occurred_at":"2025-03-10T09:00:00Z"}'
+    ids = [f"00000000-0000-4000-8000-{n:012}" for n in range(2)]
+    header = "event_id,event_name,occurred_at"
+    rows = [f"{each},view,2025-03-10T09:00:00Z" for each in ids]
+    long = "x" * 100 * 2**20
+    files = {
+        "a.ndjson.gz": "\n".join([good % ids[0], '{"a":"' + long, good % ids[1]]),
+        "a.csv.gz": "\n".join([header, rows[0], long, rows[1]]),
+    }
+    most = 0.0
+    for name, text in files.items():
+        (tmp_path / name).write_bytes(gzip.compress(text.encode(), 1))
+        told, held = loaded(tmp_path / name, fault_url)
+        most = max(most, held)
+        assert "1 rejected" in told, told
+    check.measured(f"rejected within {most:.0f} MB")
+    assert running.query("select count(*) from events") == [(2,)]
+    assert most < 150
+
+
+def loaded(file: Path, url: str) -> tuple[str, float]:
+    """What `load` said, and the most MB that it held."""
+    command = [sys.executable, str(ROOT / "main.py"), "load", str(file)]
+    environment = {**os.environ, "DATABASE_URL": url}
+    most = 0.0
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
+        while running.poll() is None:
+            with suppress(OSError, ValueError):  # it may end in between
+                most = max(most, most_mb(running.pid))
+            time.sleep(0.02)
+        assert running.stdout is not None
+        return running.stdout.read(), most
