@@ -16,7 +16,7 @@ from config.database import connect
 from config.settings import Settings, load_settings
 from repo.erase import EraseRepo
 from repo.suppress import SuppressionRepo, WritersAtWork
-from services.erase import clear
+from services.cache_clearing import clear
 from services.resources import open_cache
 from services.servers import servers
 
@@ -127,7 +127,8 @@ class _Work:
             kept_s = self._settings.cache_open_s + self._settings.cache_stale_s
             click.echo(
                 f"Erased; but Redis cannot be reached, and may keep answers for {kept_s} s, which "
-                "nobody is given. Repeat the command when it can.",
+                "nobody is given. A service that runs drops them when it can be reached; so does "
+                "repeating the command.",
                 err=True,
             )
             sys.exit(1)

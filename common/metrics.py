@@ -92,6 +92,11 @@ CACHE_ERRORS = _counter(
     "Redis commands that failed or took too long; skipped: not tried, since others just failed.",
     "operation",
 )
+CACHE_CLEARING_PENDING = _gauge(
+    "analytics_cache_clearing_pending",
+    "Whether Redis may hold answers about erased users: 1 until it is known that they are dropped.",
+    of_all="livemax",
+)
 LIMITED = _counter(
     "analytics_limited_requests",
     "Requests over a limit of their key: rate, at_once; unknown: let through, Redis being away.",

@@ -48,6 +48,8 @@ class Question(Parameters):
     """What every question shares."""
 
     name: ClassVar[str]
+    concerns_one_user: ClassVar[bool] = False
+    """Whether an answer tells of one user: an erasure drops it from the cache."""
 
     format: Format | None = Field(
         None, description="The form of the answer; the `Accept` header does the same."
@@ -242,6 +244,7 @@ class UserEventsQuery(Ranged):
 class UserEvents(UserEventsQuery):
     """What one user did, newest first."""
 
+    concerns_one_user = True
     user_id: UserId
 
     @property
@@ -254,9 +257,8 @@ class UserEvents(UserEventsQuery):
         except ValueError:
             raise InvalidCursor from None
         # The digest is no secret: whoever has the source can make one.
-        if not EARLIEST <= position.start < position.end <= LATEST:
-            raise InvalidCursor
-        if not EARLIEST <= position.occurred_at <= LATEST:
+        is_range = EARLIEST <= position.start < position.end <= LATEST
+        if not is_range or not EARLIEST <= position.occurred_at <= LATEST:
             raise InvalidCursor
         return position
 

@@ -18,6 +18,7 @@ import msgspec
 from common.errors import TooManyAtOnce, TooManyRequests
 from common.metrics import CACHE_ERRORS, LIMITED
 from common.reach import reaching
+from common.registry import questions_about_one_user
 from services.pages import Page
 from services.redis_line import RedisLine, Script
 from utils.breaker import Breaker
@@ -30,10 +31,10 @@ Verdict = Literal["hit", "miss", "rate", "slots"]
 _FLIGHT_MS = 1_000  # without a sign of life whoever computes a page is taken for dead
 _MOMENTS = 39  # bytes that settle.lua puts before a page
 _LARGEST = 8 * 2**20
-_ABOUT_USERS = ("user_events",)
-"""Questions whose answers tell of one user."""
 _AT_ONCE = 1_000  # keys that are looked at
 _FORGOTTEN = "analytics:forgotten"
+_CLEARED = "analytics:cleared:"
+_CLEARED_FOR_S = 30 * 86_400  # after which it is cleared once more, for nothing
 _LOOK_EVERY_S = 1.0
 
 
@@ -148,8 +149,18 @@ class CacheService:
         """
         lasts_ms = 2 * self._request_ms
         await self._within("forget", lambda: self._writing.run(self._forget, _FORGOTTEN, lasts_ms))
-        for name in _ABOUT_USERS:
+        for name in questions_about_one_user():
             await self._within("forget", partial(self._drop, f"analytics:*:{name}:*"))
+
+    async def is_cleared(self, erasure: str) -> bool:
+        """Whether answers about users were dropped since this erasure. Raises: CacheFailed."""
+        key = _CLEARED + erasure
+        return bool(await self._within("look_up", lambda: self._writing.call("EXISTS", key)))
+
+    async def mark_cleared(self, erasure: str) -> None:
+        """Raises: CacheFailed."""
+        told = ("SET", _CLEARED + erasure, "1", "EX", _CLEARED_FOR_S)
+        await self._within("forget", lambda: self._writing.call(*told))
 
     async def _drop(self, pattern: str) -> None:
         at = b"0"

@@ -1,5 +1,6 @@
 """What handlers ask for. All of it is async: a sync dependency would take a thread."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Annotated, Any, TypeVar, cast
@@ -8,6 +9,7 @@ from fastapi import Depends, Request, Response
 from fastapi.security import HTTPBearer
 
 from common.answers import Answer
+from common.errors import Unavailable
 from common.questions import Question
 from common.receipts import Receipt
 from config.database import Connection, get_connection
@@ -18,6 +20,10 @@ from services.ingest.body import sent_as
 from services.pages import Asked
 from services.resources import Resources
 from utils.exports import preferred_format
+
+_STOPS = (
+    "The service stops. Unless the erasure ended at this very moment nothing was erased: repeat it."
+)
 
 Q = TypeVar("Q", bound=Question)
 
@@ -145,8 +151,13 @@ class Erase:
         self._deadline = request.state.began + resources.erase_s
 
     async def __call__(self, user_id: str, *, suppressed: bool) -> Receipt:
-        """Raises: TooSlow, Busy, DatabaseUnavailable."""
-        return await self._erasing.erase(user_id, suppressed=suppressed, deadline=self._deadline)
+        """Raises: TooSlow, Busy, Unavailable, DatabaseUnavailable."""
+        try:
+            return await self._erasing.erase(
+                user_id, suppressed=suppressed, deadline=self._deadline
+            )
+        except asyncio.CancelledError:  # by a server that stops: it still sends an answer
+            raise Unavailable(_STOPS) from None
 
 
 async def get_erase(

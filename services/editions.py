@@ -34,6 +34,7 @@ class Editions:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: Known | None = None
+        self._has_looked = False
         self.erasure = f"unknown-{token_hex(8)}"
         """The last one that this worker knows of, and the horizon; until it does, nobody shares its
         answers."""
@@ -47,6 +48,11 @@ class Editions:
                 self._tokens.clear()
             self._tokens[months] = self._known.of(months) if self._known else None
         return self._tokens[months]
+
+    @property
+    def known_erasure(self) -> str:
+        """The same; empty before the first one, and as long as this worker knows of none."""
+        return self.erasure if self._has_looked else ""
 
     async def keep(self) -> NoReturn:
         """Look again and again. While PostgreSQL is away nothing changes."""
@@ -62,7 +68,7 @@ class Editions:
         with reaching("postgresql", "questions"):
             past = await connection.run(lambda: repo.get_past(self._known))
         REPLAY_AGE.set(past.age_s)
-        self.erasure = past.erasure
+        self.erasure, self._has_looked = past.erasure, True
         waited_s = self._waits.seconds(past.waits_since)
         TAIL_SECONDS.set(waited_s)
         known = past.editions if waited_s < _AT_WORK_S else None

@@ -3,23 +3,19 @@
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 from common.errors import Busy, TooSlow, Unavailable
 from common.receipts import Receipt
 from config.database import connected_for
-from config.failures import DatabaseError, DatabaseUnavailable, RightsMissing
+from config.failures import DatabaseUnavailable, RightsMissing
 from repo.erase import EraseRepo
 from repo.suppress import SuppressionRepo, WritersAtWork
-from services.cache_service import CacheFailed, CacheService
-from services.editions import Editions
+from services.cache_clearing import CacheClearing
 from utils.postgres import hang_up
 
 _WRITERS_END_WITHIN_S = 10.0
-_TRIES = 3
-_PAUSE_S = 0.1
 
 _TOO_SLOW = (
     "The user could not be erased in time. Unless it ended at this very moment nothing was erased: "
@@ -36,13 +32,16 @@ _RIGHTS = (
 
 
 class Erasing:
-    """Erases for those who ask over HTTP, one user at a time."""
+    """Erases for those who ask over HTTP, one user at a time.
 
-    def __init__(self, writer_url: str, cache: CacheService, editions: Editions) -> None:
+    What has begun is brought to its end, whether its caller still waits or not.
+    """
+
+    def __init__(self, writer_url: str, clearing: CacheClearing) -> None:
         self._writer_url = writer_url
-        self._cache = cache
-        self._editions = editions
+        self._clearing = clearing
         self._turn = asyncio.Lock()
+        self._begun: set[asyncio.Task[Receipt]] = set()
         self._is_closed = False
         self._hang_up: Callable[[], None] = lambda: None
 
@@ -56,19 +55,29 @@ class Erasing:
                 await self._turn.acquire()
         except TimeoutError:
             raise TooSlow(_TOO_SLOW) from None
-        try:
-            receipt = await asyncio.to_thread(self._erase, user_id, suppressed, deadline)
-            cleared = await clear(self._cache)
-            with suppress(DatabaseError):
-                await self._editions.look()
-        finally:
-            self._turn.release()
-        return replace(receipt, cache_cleared=cleared)
+        task = asyncio.create_task(self._erase_and_clear(user_id, suppressed, deadline))
+        self._begun.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
 
-    def close(self) -> None:
-        """End what is not done, so that nobody is erased: a service that stops must not wait."""
+    async def close(self) -> None:
+        """End what is not committed, so that nobody is erased: a service that stops must not wait.
+
+        Where it is committed the cache is cleared as well.
+        """
         self._is_closed = True
         self._hang_up()
+        await asyncio.gather(*self._begun, return_exceptions=True)
+
+    async def _erase_and_clear(self, user_id: str, suppressed: bool, deadline: float) -> Receipt:
+        receipt = await asyncio.to_thread(self._erase, user_id, suppressed, deadline)
+        return replace(receipt, cache_cleared=await self._clearing.clear())
+
+    def _ended(self, task: "asyncio.Task[Receipt]") -> None:
+        self._begun.discard(task)
+        self._turn.release()
+        if not task.cancelled():
+            task.exception()  # it is told to whoever still waits; nobody is no error
 
     def _erase(self, user_id: str, suppressed: bool, deadline: float) -> Receipt:
         """Runs in a thread, and ends with the deadline."""
@@ -90,13 +99,3 @@ class Erasing:
             if time.monotonic() < deadline:
                 raise
             raise TooSlow(_TOO_SLOW) from exc
-
-
-async def clear(cache: CacheService) -> bool:
-    """Drop what the cache may tell of users; whether it could be reached."""
-    for _ in range(_TRIES):
-        with suppress(CacheFailed):
-            await cache.forget_users()
-            return True
-        await asyncio.sleep(_PAUSE_S)
-    return False

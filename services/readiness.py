@@ -6,6 +6,7 @@ import time
 from config.database import Connection, Database, get_connection
 from config.failures import DatabaseError
 from repo.schema import SchemaRepo
+from services.cache_clearing import CacheClearing
 from services.cache_service import CacheFailed, CacheService
 
 _REMEMBERED_S = 0.5
@@ -16,14 +17,18 @@ _ROLLUPS = {
     "foreign": "of the database that this one was restored from, and being built anew: "
     "questions are answered from the events, as exactly and slower",
 }
+_CLEARING = "holds answers about erased users, which nobody is given: they are being dropped"
 
 
 class Readiness:
     """Looks for all who ask at a time: anybody may, and must not take connections from others."""
 
-    def __init__(self, database: Database, cache: CacheService, *, within_s: float) -> None:
+    def __init__(
+        self, database: Database, cache: CacheService, clearing: CacheClearing, *, within_s: float
+    ) -> None:
         self._database = database
         self._cache = cache
+        self._clearing = clearing
         self._within_s = within_s
         self._looking = asyncio.Lock()
         self._looked_at = -_REMEMBERED_S
@@ -51,7 +56,7 @@ class Readiness:
             await self._cache.ping()
         except CacheFailed:
             return "unavailable: questions are answered without it"
-        return "ok"
+        return _CLEARING if self._clearing.is_pending else "ok"
 
 
 async def _database(connection: Connection) -> str:

@@ -17,6 +17,7 @@ from config.settings import Settings
 from repo.api_keys import ApiKey
 from services.answer_service import AnswerService, Policy
 from services.auth import KeyRing
+from services.cache_clearing import CacheClearing
 from services.cache_service import CacheService, Limits
 from services.delivery import Known, Looks
 from services.editions import Editions
@@ -74,8 +75,10 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         writer = endpoints.databases.url("writer")
         ingest = await stack.enter_async_context(_ingest(settings, writer, cache))
         ring = _key_ring(settings, url, writer)
-        erasing = Erasing(endpoints.database_url, cache, editions)
-        stack.callback(erasing.close)
+        clearing = CacheClearing(cache, editions)
+        await stack.enter_async_context(_running(clearing.keep()))
+        erasing = Erasing(endpoints.database_url, clearing)
+        stack.push_async_callback(erasing.close)
         yield Resources(
             database,
             cache,
@@ -83,7 +86,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             ingest,
             erasing,
             await stack.enter_async_context(ring),
-            Readiness(database, cache, within_s=settings.request_timeout_s),
+            Readiness(database, cache, clearing, within_s=settings.request_timeout_s),
             Memory(_REMEMBERED),
             Limits(identity, settings.rate_limit, settings.at_once_limit),
             settings.request_timeout_s,
