@@ -16,6 +16,7 @@ from services.flights import Flights
 from services.pages import Asked, Page, write
 from utils.meanwhile import meanwhile
 from utils.tracing import span
+from utils.zones import RULES
 
 CacheResult = Literal["hit", "miss", "stale"]
 
@@ -74,7 +75,7 @@ class AnswerService:
         self._cache = cache
         self._database = database
         self._editions = editions
-        self._prefix = f"analytics:{_VERSION}:{identity}"
+        self._prefix = f"analytics:{_VERSION}.{RULES}:{identity}"
         self._policy = policy
         self._flights: Flights[Page] = Flights()
         self._refreshing: set[asyncio.Task[None]] = set()

@@ -2,8 +2,12 @@
 
 from datetime import datetime, timedelta
 from functools import cache
+from importlib.metadata import version
 from importlib.resources import files
 from zoneinfo import ZoneInfo
+
+RULES = version("tzdata")
+"""Which rules these are: other ones move the edges of days."""
 
 
 @cache

@@ -24,7 +24,7 @@ from repo.rollups.seal import due, next_of, over, seal
 from repo.rollups.taker import MOST, Taker
 from repo.rollups.waiting import EVERYTHING, Snapshot, waiting
 from repo.statements import statements
-from utils.slots import Span, slot_of
+from utils.slots import HOUR, Span, slot_of
 
 SQL = statements("fold")
 log = logging.getLogger("analytics.rollup")
@@ -59,6 +59,8 @@ class Folder:
         self._looked: dict[int, Span] = {}
         self._due: dict[int, list[Span]] = {}
         self._marked: int | None = None
+        self._compared: int | None = None
+        """The hour in which edges of days were compared with the rules of their zones."""
 
     def catch_up(self) -> int:
         """Fold all that is committed, seal all that is over, and count the numbers of all days.
@@ -213,6 +215,7 @@ class Folder:
         # Only now: what a step that fails was to do is left to the next.
         if progress.is_current and progress.first_slot is not None:
             self._marked = slot_of(progress.until)
+            self._compared = self._marked // HOUR
         self._due[generation] = self._due.get(generation, [])[len(spans) :]
         return Step(events, len(spans), not is_done)
 
@@ -221,6 +224,8 @@ class Folder:
         numbers.mark(cur, self._zones, progress.touched, progress.until)
         if self._marked != slot_of(progress.until) or progress.first_slot_before is not None:
             numbers.mark_behind(cur, self._zones, first, progress.until)
+        if self._compared != slot_of(progress.until) // HOUR:
+            numbers.mark_moved(cur, self._zones, progress.until)
 
     def _next_due(self, cur: cursor, progress: Progress) -> Sequence[Span]:
         """Looking for them takes long: it is done when time, or a sweep, has come further."""

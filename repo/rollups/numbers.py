@@ -59,6 +59,16 @@ def mark_all(cur: cursor, zones: Iterable[ZoneInfo], first_slot: int, now: datet
         _mark(cur, tz, _days(tz, first_slot, now))
 
 
+def mark_moved(cur: cursor, zones: Iterable[ZoneInfo], now: datetime) -> None:
+    """Days that were counted from or to another instant than the rules of their zone say now."""
+    for tz in zones:
+        cur.execute(SQL["numbers_edges"], {"zone": tz.key})
+        moved = [day for day, *edges in cur if edges != [*_range(day, tz)]]
+        reached = {day + n * _DAY for day in moved for n in range(_REACH)}
+        today = local_day(now, tz)
+        _mark(cur, tz, [day for day in reached if day <= today])
+
+
 def forget_others(cur: cursor, zones: Iterable[ZoneInfo]) -> None:
     """Numbers of any other zone."""
     cur.execute(SQL["numbers_forget"], {"zones": [tz.key for tz in zones]})
@@ -166,7 +176,7 @@ def _parts(days: list[date], most: int) -> Iterator[list[date]]:
 def _count(cur: Cursor, state: State, name: str, due: list[date], known: Known) -> None:
     tz = zone(name)
     source = Rolled(cur, Query(_NAME, tz), state, guarded=False, known=known)
-    ranges = [Range(day_start(day, tz), day_start(day + _DAY, tz)) for day in due]
+    ranges = [_range(day, tz) for day in due]
     by_name = source.by_name([asked.until(cur.as_of) for asked in ranges])
     _write_events(cur, name, list(zip(due, by_name, strict=True)))
     given = {
@@ -178,6 +188,10 @@ def _count(cur: Cursor, state: State, name: str, due: list[date], known: Known) 
         "counted_at": cur.as_of,
     }
     cur.execute(SQL["numbers_users"], {**given, **_windows(source, tz, due, cur.as_of)})
+
+
+def _range(day: date, tz: ZoneInfo) -> Range:
+    return Range(day_start(day, tz), day_start(day + _DAY, tz))
 
 
 def _write_events(

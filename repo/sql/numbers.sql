@@ -10,6 +10,10 @@ select day from day_users where zone = %(zone)s and counted_at >= ends_at
 union  all
 select day from numbers_due where zone = %(zone)s;
 
+-- name: numbers_edges
+-- From where to where days were counted.
+select day, starts_at, ends_at from day_users where zone = %(zone)s;
+
 -- name: numbers_forget
 -- Zones that are not declared any more.
 delete from day_events where zone <> all(%(zones)s);
@@ -73,5 +77,6 @@ from   unnest(%(days)s::date[], %(starts)s::timestamptz[], %(ends)s::timestamptz
               %(events)s::bigint[], %(dau)s::int[], %(wau)s::int[], %(mau)s::int[], %(new)s::int[])
        as counted (day, starts_at, ends_at, events, dau, wau, mau, new_users)
 on conflict (zone, day)
-do update set events = excluded.events, dau = excluded.dau, wau = excluded.wau, mau = excluded.mau,
+do update set starts_at = excluded.starts_at, ends_at = excluded.ends_at, events = excluded.events,
+              dau = excluded.dau, wau = excluded.wau, mau = excluded.mau,
               new_users = excluded.new_users, counted_at = excluded.counted_at;

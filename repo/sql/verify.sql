@@ -17,7 +17,8 @@ select generation,
        swept_id::text,
        folded_at::text,
        -- The first slot; where nothing is dropped, the first there could be.
-       coalesce((select extract(epoch from horizon) / 900 from retention), -2147483648)::int
+       coalesce((select extract(epoch from horizon) / 900 from retention), -2147483648)::int,
+       first_slot
 from   fold_state
 where  is_current;
 
@@ -212,115 +213,49 @@ copy (
     and    slot < %(end)s
 ) to stdout (format binary);
 
--- name: verify_unknown_zones
-select zone
-from   (select zone from day_users
-        union
-        select zone from day_events
-        union
-        select zone from numbers_due
-        union
-        select unnest(%(declared)s::text[])) as zones
-where  not exists (select from pg_timezone_names where name = zone)
-order  by zone;
-
 -- name: verify_zones
--- The zones that have numbers, and their days: those that should be there, and those that are; and
--- from which day on nothing of any window is dropped.
-select   zone,
-         least(min(day), (select (timestamptz 'epoch' + first_slot * interval '15 minutes')
-                                 at time zone zone
-                          from   fold_state
-                          where  generation = %(generation)s)::date),
-         greatest(max(day), (%(folded_at)s::timestamptz at time zone zone)::date) + 1,
-         ((timestamptz 'epoch' + greatest(%(horizon)s, 0) * interval '15 minutes')
-          at time zone zone)::date + 30
+-- The zones that have statistics, or should have, with the first and the last day that they have.
+select   zone, min(day), max(day)
 from     (select zone, day from day_users
           union  all
           select zone, day from day_events
           union  all
           select zone, day from numbers_due
           union  all
-          select unnest(%(declared)s::text[]), null
-          from   fold_state
-          where  generation = %(generation)s
-          and    first_slot is not null) as days
-where    zone <> all(%(unknown)s::text[])
+          select unnest(%(declared)s::text[]), null) as days
 group    by zone
 order    by zone;
 
 -- name: verify_waiting
--- Days that may be behind: those that are due, and those that events change which are not folded.
+-- Days that may be behind: those that are due, and those that events change which are not folded. Of
+-- these the day of UTC is known: that of the zone is at most one day away.
 select day
 from   numbers_due
 where  zone = %(zone)s
 union
 select day + reach
-from   (select distinct (occurred_at at time zone %(zone)s)::date as day
+from   (select distinct (occurred_at at time zone 'UTC')::date as day
         from   events
         where  ingested_xid >= pg_snapshot_xmin(%(snapshot)s)
         and    not pg_visible_in_snapshot(ingested_xid, %(snapshot)s)
         union
-        select distinct (occurred_at at time zone %(zone)s)::date
+        select distinct (occurred_at at time zone 'UTC')::date
         from   events
         where  occurred_at >= %(folded_at)s
         and    occurred_at < now()) as changed
-cross  join generate_series(-1, 30) as reach;
+cross  join generate_series(-2, 31) as reach;
 
 -- name: verify_numbers_rows
 select count(*) from day_users where zone = %(zone)s and day >= %(first)s and day < %(end)s
 union  all
 select count(*) from day_events where zone = %(zone)s and day >= %(first)s and day < %(end)s;
 
--- name: verify_calendar
--- Each day since the first event has a row, and begins and ends where its date does. None is in the
--- future, and those that are over were counted after.
-with day as (
-    select day::date
-    from   fold_state,
-           generate_series(
-               ((timestamptz 'epoch' + first_slot * interval '15 minutes')
-                at time zone %(zone)s)::date,
-               (%(folded_at)s::timestamptz at time zone %(zone)s)::date,
-               interval '1 day') as day
-    where  generation = %(generation)s
-)
-select   'day_users', day::text, 'no row', 'a row'
-from     day
-where    day >= %(first)s
-and      day < %(end)s
-and      day <> all(%(waiting)s::date[])
-and      not exists (select
-                     from   day_users
-                     where  zone = %(zone)s
-                     and    day_users.day = day.day)
-union    all
-select   'day_users', day::text, starts_at || '/' || ends_at, 'where the date begins and ends'
-from     day_users
-where    zone = %(zone)s
-and      day >= %(first)s
-and      day < %(end)s
-and      ((starts_at at time zone zone)::date < day
-          or ((starts_at - interval '1 us') at time zone zone)::date >= day
-          or (ends_at at time zone zone)::date <= day
-          or ((ends_at - interval '1 us') at time zone zone)::date > day)
-union    all
-select   'day_users', day::text, 'a row', 'a day of the future'
-from     day_users
-where    zone = %(zone)s
-and      day >= %(first)s
-and      day < %(end)s
-and      day > (%(folded_at)s::timestamptz at time zone zone)::date
-union    all
-select   'day_users', day::text, 'counted at ' || counted_at, 'over since ' || ends_at
-from     day_users
-where    zone = %(zone)s
-and      day >= %(first)s
-and      day < %(end)s
-and      ends_at <= %(folded_at)s
-and      counted_at < ends_at
-and      day <> all(%(waiting)s::date[])
-order    by 2;
+-- name: verify_days
+select day, starts_at, ends_at, counted_at
+from   day_users
+where  zone = %(zone)s
+and    day >= %(first)s
+and    day < %(end)s;
 
 -- name: verify_kept_days
 -- Days with the slots that they begin and end with, from the first one on whose users count in any.

@@ -1,27 +1,17 @@
 """The numbers of days, against what is counted anew from the events."""
 
 from collections.abc import Iterator, Sequence
-from datetime import date, timedelta
-from typing import Any, NamedTuple
+from datetime import timedelta
 
 from psycopg2.extensions import connection, cursor
 
+from repo.verify.calendar import Days, folded_at, verify_calendar, zones_of
 from repo.verify.findings import Difference, Findings
 from repo.verify.kept_days import verify_kept_days
 from repo.verify.snapshot import SQL, State, snapshot
 
 _AT_ONCE = timedelta(days=92)
 _RECOUNTS = ("verify_day_users", "verify_day_events")
-
-
-class Days(NamedTuple):
-    """first <= day < end, in a zone."""
-
-    zone: str
-    first: date
-    end: date
-    whole: date
-    """The first day that all events of its windows are there of."""
 
 
 def verify_numbers(conn: connection, findings: Findings, declared: Sequence[str] = ()) -> None:
@@ -32,13 +22,7 @@ def verify_numbers(conn: connection, findings: Findings, declared: Sequence[str]
     Raises: Unverifiable, DatabaseUnavailable.
     """
     with snapshot(conn) as (cur, state):
-        given: dict[str, Any] = {**state.folded(), "declared": list(declared)}
-        cur.execute(SQL["verify_unknown_zones"], given)
-        given["unknown"] = [zone for (zone,) in cur]
-        cur.execute(SQL["verify_zones"], given)
-        zones = [Days(*row) for row in cur]
-    for zone in given["unknown"]:
-        findings.differs(Difference("day_users", repr(zone), "a zone", "PostgreSQL knows none"))
+        zones = list(zones_of(cur, state, declared, findings))
     for days in zones:
         for part in _parts(days):
             with snapshot(conn) as (cur, state):
@@ -56,12 +40,14 @@ def _parts(days: Days) -> Iterator[Days]:
 
 
 def _verify(cur: cursor, state: State, days: Days, findings: Findings) -> None:
+    days = days._replace(folded_at=folded_at(state))
     given = {**days._asdict(), **state.folded()}
     cur.execute(SQL["verify_waiting"], given)
     given["waiting"] = [day for (day,) in cur]
     cur.execute(SQL["verify_numbers_rows"], given)
     findings.rows += sum(rows for (rows,) in cur)
-    for check in ("verify_calendar", *(_RECOUNTS if days.first >= days.whole else ())):
+    verify_calendar(cur, days, given["waiting"], findings)
+    for check in _RECOUNTS if days.first >= days.whole else ():
         cur.execute(SQL[check], given)
         for table, place, stored, true in cur:
             findings.differs(Difference(table, f"{days.zone} {place}", stored, true))

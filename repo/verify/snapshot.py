@@ -48,6 +48,8 @@ class State(NamedTuple):
     folded_at: str
     horizon: int
     """The slot before which events are dropped, and cannot be recounted."""
+    first_slot: int | None
+    """That of the first event; None where there was none yet."""
 
     def folded(self) -> dict[str, Any]:
         """What tells the events that are folded from those that are not."""

@@ -196,11 +196,11 @@ PLANTED = {
     ),
     "a day that was not over": (
         "update day_users set counted_at = starts_at where zone = 'UTC' and day = '2026-02-01'",
-        "day_users UTC 2026-02-01: stored counted at 2026-02-01 00:00:00+00; true over since",
+        "day_users UTC 2026-02-01: stored counted at 2026-02-01 00:00:00+00:00; true over since",
     ),
     "a zone that is none": (
         "update day_users set zone = 'Nowhere' where zone = 'UTC'",
-        "day_users 'Nowhere': stored a zone; true PostgreSQL knows none",
+        "day_users 'Nowhere': stored a zone; true tzdata knows none",
     ),
     "all of a zone": (
         "with gone as (delete from day_events where zone = 'Europe/Berlin') "

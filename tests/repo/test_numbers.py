@@ -23,6 +23,7 @@ from repo.migrate import migrate, migrations
 from repo.rollups import folder as folder_module
 from repo.rollups import numbers, reader
 from repo.rollups.folder import Folder
+from tests.clock import set_clock
 from tests.events import insert
 from tests.examples import examples
 from tests.rollups import connected
@@ -286,3 +287,24 @@ def test_a_day_that_is_over_is_counted_once_more(conn: connection) -> None:
         cur.execute("update day_users set counted_at = starts_at, wau = 7 where dau = 1")
     folder(conn, "UTC").catch_up()
     assert rows(conn, "select partial, wau from daily_users where dau = 1") == [(False, 1)]
+
+
+def test_edges_that_a_worker_with_older_rules_left_are_corrected_within_an_hour(
+    conn: connection, database_url: str
+) -> None:
+    """It may still run beside this one while an upgrade is rolled out."""
+    insert(conn, *(("u", "view", NOW - days * DAY) for days in (9, 5, 0)))
+    serving = folder(conn, "UTC")
+    serving.catch_up()
+    day = (NOW - 5 * DAY).date()
+    with conn.cursor() as cur:
+        cur.execute(
+            "update day_users set starts_at = starts_at - interval '1 hour', mau = 7 "
+            "where day = %s",
+            (day,),
+        )
+    set_clock(conn, NOW + timedelta(hours=1))
+    serving.catch_up()
+    found = rows(conn, "select starts_at, mau from day_users where day = %s", day)
+    assert found == [(datetime(day.year, day.month, day.day, tzinfo=UTC), 1)]
+    assert verified(database_url, [zone("UTC")]).told == []

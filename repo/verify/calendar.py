@@ -1,0 +1,119 @@
+"""Which days the daily statistics should have, and where each begins and ends.
+
+By the rules of the pinned tzdata: those of PostgreSQL may be older or newer.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from psycopg2.extensions import cursor
+
+from repo.verify.findings import Difference, Findings
+from repo.verify.snapshot import SQL, State
+from utils.zones import zone, zone_names
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SLOT = timedelta(minutes=15)
+_DAY = timedelta(days=1)
+_TICK = timedelta.resolution
+
+
+class Days(NamedTuple):
+    """first <= day < end, in a zone."""
+
+    zone: str
+    first: date
+    end: date
+    whole: date
+    """The first day that all events of its windows are there of."""
+    begun: date | None
+    """The day of the first event."""
+    folded_at: datetime
+    """Until then days have begun, and may be over."""
+
+
+class _Row(NamedTuple):
+    """Of day_users."""
+
+    day: date
+    starts_at: datetime
+    ends_at: datetime
+    counted_at: datetime
+
+
+def zones_of(
+    cur: cursor, state: State, declared: Sequence[str], findings: Findings
+) -> Iterator[Days]:
+    """The zones that have statistics, or should have. One that tzdata lacks is a difference."""
+    cur.execute(SQL["verify_zones"], {"declared": list(declared)})
+    for name, first, last in cur.fetchall():
+        if name not in zone_names():
+            findings.differs(Difference("day_users", repr(name), "a zone", "tzdata knows none"))
+        elif first is not None or state.first_slot is not None:
+            yield _days(state, name, first, last)
+
+
+def folded_at(state: State) -> datetime:
+    return datetime.fromisoformat(state.folded_at)
+
+
+def _days(state: State, name: str, first: date | None, last: date | None) -> Days:
+    tz, at = zone(name), folded_at(state)
+    begun = None if state.first_slot is None else _slot_day(state.first_slot, tz)
+    today = _shown(at, tz)
+    whole = _slot_day(max(state.horizon, 0), tz) + 30 * _DAY
+    known = [day for day in (first, begun) if day]
+    return Days(name, min(known), max(today, last or today) + _DAY, whole, begun, at)
+
+
+def verify_calendar(cur: cursor, days: Days, waiting: Collection[date], findings: Findings) -> None:
+    """Each day since the first event has a row, and no other day, of where its date begins and
+    ends; days that are over were counted after. Days that wait may be behind."""
+    cur.execute(SQL["verify_days"], days._asdict())
+    stored = {row.day: row for row in map(_Row._make, cur)}
+    tz = zone(days.zone)
+    for n in range((days.end - days.first).days):
+        day = days.first + n * _DAY
+        row = stored.get(day)
+        found = _in_row(row, days, tz, day in waiting) if row else _without(day, days, tz, waiting)
+        for there, true in found:
+            findings.differs(Difference("day_users", f"{days.zone} {day}", there, true))
+
+
+def _without(
+    day: date, days: Days, tz: ZoneInfo, waiting: Collection[date]
+) -> Iterator[tuple[str, str]]:
+    if days.begun and days.begun <= day <= _shown(days.folded_at, tz) and day not in waiting:
+        yield "no row", "a row"
+
+
+def _in_row(row: _Row, days: Days, tz: ZoneInfo, is_waiting: bool) -> Iterator[tuple[str, str]]:
+    if row.day > _shown(days.folded_at, tz):
+        yield "a row", "a day of the future"
+    if is_waiting:
+        return
+    if not _is_whole(row, tz):
+        yield f"{_text(row.starts_at)}/{_text(row.ends_at)}", "where the date begins and ends"
+    if row.counted_at < row.ends_at <= days.folded_at:
+        yield f"counted at {_text(row.counted_at)}", f"over since {_text(row.ends_at)}"
+
+
+def _is_whole(row: _Row, tz: ZoneInfo) -> bool:
+    """Whether clocks show the date from the start on and not before, and no longer at the end."""
+    begins = _shown(row.starts_at - _TICK, tz) < row.day <= _shown(row.starts_at, tz)
+    return begins and _shown(row.ends_at - _TICK, tz) <= row.day < _shown(row.ends_at, tz)
+
+
+def _shown(moment: datetime, tz: ZoneInfo) -> date:
+    """The date that clocks of the zone show."""
+    return moment.astimezone(tz).date()
+
+
+def _slot_day(slot: int, tz: ZoneInfo) -> date:
+    return _shown(_EPOCH + slot * _SLOT, tz)
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(" ")

@@ -1,0 +1,31 @@
+"""A tzdata with other rules for some zones, for commands in a process of their own."""
+
+import struct
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+
+def make_tzdata(folder: Path, fixed: Mapping[str, int]) -> None:
+    """A package `tzdata` in the folder; the `fixed` zones are always so many hours ahead of UTC."""
+    package = folder / "tzdata"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "zones").write_text(files("tzdata").joinpath("zones").read_text())
+    _write(package, "UTC", _fixed(0))
+    for name, hours in fixed.items():
+        _write(package, name, _fixed(hours))
+
+
+def _write(package: Path, name: str, rules: bytes) -> None:
+    file = package / "zoneinfo" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(rules)
+
+
+def _fixed(hours: int) -> bytes:
+    """As RFC 8536 has it: a block of one type without transitions, twice, and a rule for later."""
+    name = b"OLD\0"
+    head = struct.pack(">4sc15x6l", b"TZif", b"2", 0, 0, 0, 0, 1, len(name))
+    block = head + struct.pack(">lbb", hours * 3600, 0, 0) + name
+    return block + block + f"\nOLD{-hours}\n".encode()
