@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from commands._options import mapping, time_zone
 from commands._prepare import one_line_errors, prepare
+from commands._report import report, say
+from commands.rollup import fold
 from config.database import connect
 from config.settings import Settings, load_settings
 from repo.adopt.adoption import AdoptRepo, MappedRow
@@ -22,6 +24,7 @@ from repo.adopt.trigger import Adoption
 from repo.rollups.folder import Folder
 from services.adopt import BATCH, WRONG, Comparison, Copier, compared, install, release
 from services.servers import database_server
+from utils.signals import stoppable
 
 _SHOWN = 3
 _LONGEST = 240
@@ -32,6 +35,7 @@ A trigger makes an event of each row that is inserted from now on, in the same t
 leaves out what cannot be one. Then the rows that are there are copied. What is updated or deleted
 later stays the event that it was.
 """
+_BROKEN_OFF = "It broke off: run the same command again, which goes on from there."
 _WHY = {
     "missing": "they came in past the trigger, or their users were erased; adopt takes all of them",
     "taken": "their event_id is that of another row, or they were another event when they came in",
@@ -58,6 +62,7 @@ _WHY = {
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--check", is_flag=True, help="Compare the rows with the events made of them.")
 @click.option("--release", "is_release", is_flag=True, help="Take the trigger away again.")
+@stoppable()
 @one_line_errors
 def adopt(
     name: str,
@@ -148,28 +153,27 @@ def _as_text(value: object) -> str:
 def _take(repo: AdoptRepo, adoption: Adoption, batch: int, pace: int) -> None:
     """Copy what was there, compare, and copy what has moved meanwhile."""
     began = time.monotonic()
-    inserted = _copy(repo, adoption, batch, pace)
-    found = compared(repo.compare(adoption))
-    if found.whole.others["missing"]:
-        inserted += repo.copy_missing(adoption)
-        found = compared(repo.compare(adoption))
-    click.echo(f"Copied {inserted:,} events in {time.monotonic() - began:.1f} s.")
+    with tqdm(total=0, desc=adoption.table.name, unit=" pages", disable=None) as bar:
+        copier = Copier(repo, adoption, batch=batch, pace=pace, progress=bar.update)
+
+        def told() -> str:
+            return f"Copied {copier.inserted:,} events in {time.monotonic() - began:.1f} s."
+
+        with report(told, _BROKEN_OFF):
+            bar.total = sum(part.pages - part.copied for part in repo.parts(adoption))
+            copier.copy()
+            found = compared(repo.compare(adoption))
+            if found.whole.others["missing"]:
+                copier.copy_missing()
+                found = compared(repo.compare(adoption))
     _tell(adoption.place, found)
     _tell_trigger(repo, adoption.table)
 
 
-def _copy(repo: AdoptRepo, adoption: Adoption, batch: int, pace: int) -> int:
-    with tqdm(total=0, desc=adoption.table.name, unit=" pages", disable=None) as bar:
-        bar.total = sum(part.pages - part.copied for part in repo.parts(adoption))
-        return Copier(repo, adoption, batch=batch, pace=pace, progress=bar.update).copy()
-
-
 def _fold(url: str, settings: Settings) -> None:
-    began = time.monotonic()
     with closing(connect(url, "analytics-adopt")) as conn:
         conn.autocommit = True
-        events = Folder(conn, settings.zones).catch_up()
-    click.echo(f"Folded {events:,} events in {time.monotonic() - began:.1f} s.")
+        fold(Folder(conn, settings.zones))
 
 
 def _check(repo: AdoptRepo, table: Table, place: Place) -> None:
@@ -183,7 +187,7 @@ def _check(repo: AdoptRepo, table: Table, place: Place) -> None:
     for day, counts in sorted(found.days.items()):
         if not counts.is_true:
             others = ", ".join(f"{state} {counts.others[state]:,}" for state in WRONG)
-            click.echo(f"  {day}: {counts.rows:,} rows, {counts.events:,} events, {others}")
+            say(f"  {day}: {counts.rows:,} rows, {counts.events:,} events, {others}")
     fires = _tell_trigger(repo, table)
     if not fires or not found.whole.is_true:
         sys.exit(1)
@@ -191,26 +195,24 @@ def _check(repo: AdoptRepo, table: Table, place: Place) -> None:
 
 def _tell(place: Place, found: Comparison) -> None:
     whole = found.whole
-    click.echo(
+    say(
         f"{place.known_as}: {whole.rows:,} rows, {whole.events:,} events, "
         f"rejected {found.rejected.total():,}"
     )
     for reason, count in found.rejected.most_common():
-        click.echo(f"  {count:,} rejected: {reason}")
+        say(f"  {count:,} rejected: {reason}")
     for state, why in _WHY.items():
         if count := whole.others[state]:
-            click.echo(f"  {count:,} are no events: {why}")
+            say(f"  {count:,} are no events: {why}")
 
 
 def _tell_trigger(repo: AdoptRepo, table: Table) -> bool:
     """Whether it is as it should be."""
     fires = repo.fires(table)
     if fires is None:
-        click.echo("The trigger is not there: call adopt to take what has come in since.")
+        say("The trigger is not there: call adopt to take what has come in since.")
     elif not fires:
-        click.echo(
-            "The trigger is disabled: ALTER TABLE ... ENABLE TRIGGER analytics_adopt, then adopt."
-        )
+        say("The trigger is disabled: ALTER TABLE ... ENABLE TRIGGER analytics_adopt, then adopt.")
     return bool(fires)
 
 
@@ -221,4 +223,4 @@ def _release(repo: AdoptRepo, table: Table, place: Place, is_agreed: bool) -> No
     if not is_agreed:
         click.confirm(f"Rows that {place.known_as} gets from now on are no events?", abort=True)
     release(repo, table, place, known.adoption_id)
-    click.echo(f"{place.known_as} is released. Events that were made of its rows stay.")
+    say(f"{place.known_as} is released. Events that were made of its rows stay.")

@@ -1,17 +1,20 @@
 """python main.py demo"""
 
+from contextlib import closing
 from datetime import UTC, datetime
 
 import click
 from tqdm import tqdm
 
 from commands._prepare import one_line_errors, prepare
+from commands._report import report, say
 from config.database import connect
 from config.settings import load_settings
 from repo.ingest import Event, EventsExpired, IngestRepo, as_rows
 from services.demo import demo_events
 from services.ingest.load import BATCH
 from services.servers import databases
+from utils.signals import stoppable, uninterrupted
 
 _EVENTS_PER_USER = 20
 
@@ -22,18 +25,18 @@ _EVENTS_PER_USER = 20
 @click.option("--users", type=click.IntRange(1, 1_000_000), help="One for each 20 events.")
 @click.option("--seed", default=1, show_default=True, help="Other numbers, other events.")
 @click.option("--if-empty", is_flag=True, help="Do nothing where there are events.")
+@stoppable()
 @one_line_errors
 def demo(events: int, days: int, users: int | None, seed: int, if_empty: bool) -> None:
     """Fill in made-up events of the days that end now."""
     with databases(load_settings()) as found:
         prepare(found.owner)
-        conn = connect(found.url("writer"), "analytics-demo")
-        repo = IngestRepo(conn)
-        if if_empty and not repo.is_empty():
-            click.echo("There are events: no demo events are needed.")
-        else:
-            _fill(repo, events, days, users or max(events // _EVENTS_PER_USER, 1), seed)
-        conn.close()
+        with closing(connect(found.url("writer"), "analytics-demo")) as conn:
+            repo = IngestRepo(conn)
+            if if_empty and not repo.is_empty():
+                say("There are events: no demo events are needed.")
+            else:
+                _fill(repo, events, days, users or max(events // _EVENTS_PER_USER, 1), seed)
 
 
 def _inserted(repo: IngestRepo, batch: list[Event]) -> int:
@@ -48,9 +51,16 @@ def _fill(repo: IngestRepo, events: int, days: int, users: int, seed: int) -> No
     end = datetime.now(UTC)
     made = demo_events(events, seed=seed, days=days, users=users, end=end)
     inserted = 0
-    with tqdm(total=events, desc="demo events", unit=" events", disable=None) as bar:
+
+    def told() -> str:
+        return f"Made {events:,} demo events of {days} days: inserted {inserted:,}."
+
+    with (
+        report(told, "It broke off: not all of them were inserted."),
+        tqdm(total=events, desc="demo events", unit=" events", disable=None) as bar,
+    ):
         for first in range(0, events, BATCH):
             batch = made[first : first + BATCH]
-            inserted += _inserted(repo, batch)
+            with uninterrupted():
+                inserted += _inserted(repo, batch)
             bar.update(len(batch))
-    click.echo(f"Made {events:,} demo events of {days} days: inserted {inserted:,}.")

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from commands._prepare import one_line_errors, prepare
+from commands._report import complain, say
 from common.receipts import Receipt
 from config.database import connect
 from config.settings import Settings, load_settings
@@ -19,6 +20,7 @@ from repo.suppress import SuppressionRepo, WritersAtWork
 from services.cache_clearing import clear
 from services.resources import open_cache
 from services.servers import servers
+from utils.signals import stoppable, uninterrupted
 
 _WRITERS_END_WITHIN_S = 60
 _LONGEST = 256
@@ -40,6 +42,7 @@ _RETURN = (
 @click.option("--suppress", is_flag=True, help="Leave out their events that come in later, too.")
 @click.option("--unsuppress", is_flag=True, help="Erase nothing: take their later events again.")
 @click.option("--suppressed", is_flag=True, help="Erase nothing: tell how many are suppressed.")
+@stoppable()
 @one_line_errors
 def erase(
     users: tuple[str, ...],
@@ -120,7 +123,7 @@ class _Work:
         """Exits with 1 where the cache cannot be told."""
         if suppress:
             self._suppressing.add(users, _WRITERS_END_WITHIN_S)
-        receipts = [self._erased(user, suppress) for user in users]
+        receipts = self._erase(users, suppress)
         if tables := receipts[-1].may_return_from:
             click.echo(_RETURN.format(tables=", ".join(tables)), err=True)
         if not all(receipt.cache_cleared for receipt in receipts):
@@ -133,21 +136,36 @@ class _Work:
             )
             sys.exit(1)
 
-    def _erased(self, user: str, suppress: bool) -> Receipt:
+    def _erase(self, users: list[str], suppress: bool) -> list[Receipt]:
+        """Each user who is erased has a receipt, also where the command ends early."""
+        receipts: list[Receipt] = []
+        try:
+            for user in users:
+                with uninterrupted():
+                    self._erase_one(user, suppress, receipts)
+        except BaseException:
+            complain(f"It broke off: {len(receipts):,} of {len(users):,} users are erased.")
+            raise
+        return receipts
+
+    def _erase_one(self, user: str, suppress: bool, receipts: list[Receipt]) -> None:
         receipt = self._erasing.erase(user, suppressed=suppress)
-        receipt = replace(receipt, cache_cleared=asyncio.run(self._clear()))
-        click.echo(msgspec.json.encode(receipt))
-        return receipt
+        is_cleared = False
+        try:
+            is_cleared = asyncio.run(self._clear())
+        finally:
+            receipts.append(replace(receipt, cache_cleared=is_cleared))
+            say(msgspec.json.encode(receipts[-1]))
 
     def unsuppress(self, users: list[str]) -> None:
         count = self._suppressing.remove(users, _WRITERS_END_WITHIN_S)
-        click.echo(f"Of {len(users):,} users {count:,} were suppressed, and are not any more.")
+        say(f"Of {len(users):,} users {count:,} were suppressed, and are not any more.")
         self.tell_suppressed()
 
     def tell_suppressed(self) -> None:
         listed = self._suppressing.get()
         since = f", the first since {listed.since:%Y-%m-%d %H:%M}Z" if listed.since else ""
-        click.echo(f"{listed.users:,} users are suppressed{since}.")
+        say(f"{listed.users:,} users are suppressed{since}.")
 
     async def _clear(self) -> bool:
         cache = open_cache(self._settings, self._redis_url)

@@ -9,14 +9,17 @@ from typing import cast
 import click
 
 from commands._prepare import one_line_errors, prepare
+from commands._report import say
 from config.database import connect
 from config.settings import load_settings
 from repo.api_keys import KeyExists, KeyLine, KeysRepo, NoSuchKey, Scope
 from services.auth import given_secret, new_secret
 from services.servers import database_server
+from utils.signals import stoppable, uninterrupted
 
 _SCOPES = ("read", "write", "admin")
 _LONGEST = 100
+_NOT_SHOWN = "The new key of {} works, but could not be shown: revoke it, and create another one."
 
 
 @click.group()
@@ -33,19 +36,21 @@ def _checked_name(_: click.Context, __: click.Parameter, name: str) -> str:
 @keys.command()
 @click.argument("name", callback=_checked_name)
 @click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(_SCOPES))
+@stoppable()
 @one_line_errors
 def create(name: str, scopes: tuple[str, ...]) -> None:
     """Make a key and show it, this once."""
     secret = new_secret()
     wanted = cast(list[Scope], sorted(set(scopes)))
-    with _repo() as repo:
+    with _repo() as repo, uninterrupted():
         repo.create(name, secret.digest, secret.hint, wanted)
-    click.echo(secret.text)
+        say(secret.text, instead=_NOT_SHOWN.format(name))
 
 
 @keys.command()
 @click.argument("name", callback=_checked_name)
 @click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(_SCOPES))
+@stoppable()
 @one_line_errors
 def first(name: str, scopes: tuple[str, ...]) -> None:
     """Take the key that stands on standard input, unless there ever was one.
@@ -58,17 +63,18 @@ def first(name: str, scopes: tuple[str, ...]) -> None:
     wanted = cast(list[Scope], sorted(set(scopes)))
     with _repo() as repo:
         made = repo.create_first(name, secret.digest, secret.hint, wanted)
-    click.echo(f"The key of {name} works." if made else "There was a key before: none is made.")
+    say(f"The key of {name} works." if made else "There was a key before: none is made.")
 
 
 @keys.command("list")
+@stoppable()
 @one_line_errors
 def list_() -> None:
     """Tell the keys there are, never their secrets."""
     with _repo() as repo:
         lines = repo.get_all()
     for line in (("NAME", "KEY", "SCOPES", "CREATED", "ENDS", "LAST USED"), *map(_shown, lines)):
-        click.echo("{:<24} {:<10} {:<18} {:<20} {:<20} {}".format(*line).rstrip())
+        say("{:<24} {:<10} {:<18} {:<20} {:<20} {}".format(*line).rstrip())
 
 
 @keys.command()
@@ -80,23 +86,25 @@ def list_() -> None:
     show_default=True,
     help="How long the old key works on.",
 )
+@stoppable()
 @one_line_errors
 def rotate(name: str, grace_hours: float) -> None:
     """Replace a key by a new one of the same scopes and show it, this once."""
     secret = new_secret()
-    with _repo() as repo:
+    with _repo() as repo, uninterrupted():
         repo.rotate(name, secret.digest, secret.hint, timedelta(hours=grace_hours))
-    click.echo(secret.text)
+        say(secret.text, instead=_NOT_SHOWN.format(name))
 
 
 @keys.command()
 @click.argument("name")
+@stoppable()
 @one_line_errors
 def revoke(name: str) -> None:
     """End all keys of this name, within 5 seconds on every worker."""
     with _repo() as repo:
         repo.revoke(name)
-    click.echo(f"The keys of {name} work no more.")
+    say(f"The keys of {name} work no more.")
 
 
 @contextmanager

@@ -3,12 +3,12 @@
 import io
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast, get_args
 from zoneinfo import ZoneInfo
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from commands._options import mapping, time_zone
 from commands._prepare import one_line_errors, prepare
+from commands._report import complain, report
 from config.database import connect
 from config.settings import load_settings
 from repo.ingest import IngestRepo
@@ -26,6 +27,9 @@ from services.ingest.lines import Columns, Form, Unreadable
 from services.ingest.load import BATCH, Loader, RejectedFile, Report
 from services.ingest.readers import form_of, opened
 from services.servers import databases
+from utils.signals import stoppable
+
+_BROKEN_OFF = "{}: it broke off: run the same command again, which counts no event twice"
 
 
 @click.command()
@@ -47,6 +51,7 @@ from services.servers import databases
 )
 @click.option("--tz", callback=time_zone, help="The zone of times that have no offset.")
 @click.option("--batch", default=BATCH, type=click.IntRange(1, 100_000), help="Rows at a time.")
+@stoppable()
 @one_line_errors
 def load(
     files: tuple[Path, ...],
@@ -60,16 +65,14 @@ def load(
 
     An interrupted load is simply repeated: each event_id is stored once.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # telling what was done
     columns = Columns(names, _ignored(names, ignore))
     with databases(load_settings()) as found:
         prepare(found.owner)
-        conn = connect(found.url("writer"), "analytics-load")
         validator = Validator(tz, lambda: datetime.now(UTC))
-        loader = Loader(IngestRepo(conn), validator, batch)
-        places = _RejectedPaths()
-        clean = [_load_one(loader, file, form, columns, places(file)) for file in files]
-        conn.close()
+        with closing(connect(found.url("writer"), "analytics-load")) as conn:
+            loader = Loader(IngestRepo(conn), validator, batch)
+            places = _RejectedPaths()
+            clean = [_load_one(loader, file, form, columns, places(file)) for file in files]
     if not all(clean):
         sys.exit(1)
 
@@ -86,25 +89,19 @@ def _load_one(
     loader: Loader, path: Path, form: Form | None, columns: Columns, rejected_path: Path
 ) -> bool:
     """Whether all of the input was taken; what was done is told also where it breaks off."""
-    report, rejected = Report(), RejectedFile(rejected_path)
-    failure = ""
+    done, rejected = Report(), RejectedFile(rejected_path)
     try:
-        with _input(path) as raw, _progress(path, raw) as progress:
-            file = opened(raw)
-            known = form or form_of(file)
-            loader.load(known, file, columns, report, rejected=rejected, progress=progress)
-    except (OSError, Unreadable) as exc:
-        failure = str(exc)
-    except BaseException:
-        failure = "it broke off: run the same command again"
-        raise
+        with report(partial(_told, path, done, rejected), _BROKEN_OFF.format(path)):
+            try:
+                with _input(path) as raw, _progress(path, raw) as progress:
+                    file = opened(raw)
+                    known = form or form_of(file)
+                    loader.load(known, file, columns, done, rejected=rejected, progress=progress)
+            except (OSError, Unreadable) as exc:
+                done.failure = str(exc)
     finally:
-        rejected.close()
-        if report.read or not failure:
-            _tell(path, report, rejected)
-        if failure:
-            click.echo(f"{path}: {failure}", err=True)
-    return report.is_clean and not failure
+        _tell_failures(path, done, rejected)
+    return done.is_clean
 
 
 @contextmanager
@@ -173,18 +170,27 @@ class _RejectedPaths:
         return found
 
 
-def _tell(path: Path, report: Report, rejected: RejectedFile) -> None:
-    refused = report.rejected.total()
-    suppressed = f"suppressed {report.suppressed:,}, " if report.suppressed else ""
-    click.echo(
-        f"{path}: read {report.read:,}, inserted {report.inserted:,}, "
-        f"already there {report.present:,}, {suppressed}rejected {refused:,}"
-    )
-    for reason, count in report.rejected.most_common():
-        click.echo(f"  {count:,} rejected: {reason}")
-    if rejected.failure:
-        click.echo(f"  the rejected rows could not be written: {rejected.failure}", err=True)
-    elif refused:
-        click.echo(f"  the rejected rows are in {rejected.path}")
-    if report.ended:
-        click.echo(f"  stopped after row {report.read:,}: {report.ended}", err=True)
+def _told(path: Path, done: Report, rejected: RejectedFile) -> str:
+    """Nothing where nothing could be read."""
+    rejected.close()
+    if done.failure and not done.read:
+        return ""
+    count = done.rejected.total()
+    suppressed = f"suppressed {done.suppressed:,}, " if done.suppressed else ""
+    lines = [
+        f"{path}: read {done.read:,}, inserted {done.inserted:,}, "
+        f"already there {done.present:,}, {suppressed}rejected {count:,}"
+    ]
+    lines += [f"  {rows:,} rejected: {reason}" for reason, rows in done.rejected.most_common()]
+    if count and not rejected.failure:
+        lines.append(f"  the rejected rows are in {rejected.path}")
+    return "\n".join(lines)
+
+
+def _tell_failures(path: Path, done: Report, rejected: RejectedFile) -> None:
+    if rejected.failure and done.rejected:
+        complain(f"  the rejected rows could not be written: {rejected.failure}")
+    if done.ended:
+        complain(f"  stopped after row {done.read:,}: {done.ended}")
+    if done.failure:
+        complain(f"{path}: {done.failure}")

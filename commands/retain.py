@@ -8,13 +8,16 @@ import click
 from tqdm import tqdm
 
 from commands._prepare import one_line_errors, prepare
+from commands._report import complain, report, say
 from common.errors import instant
 from config.settings import load_settings
 from repo.verify.findings import Findings
 from services.retain import Retaining, horizon_of, retaining
 from services.servers import database_server
 from utils.periods import Last, parse_age
+from utils.signals import stoppable
 
+_BROKEN_OFF = "It broke off: run the same command again to drop the rest."
 _ASKED = (
     "Drop {events:,} events of before {until}, and refuse all that come in later? Counts stay as "
     "exact as they are, of ranges that begin and end with a quarter of an hour; histories begin "
@@ -32,6 +35,7 @@ def _age(_: click.Context, __: click.Parameter, text: str) -> Last:
 @click.command()
 @click.option("--raw", required=True, callback=_age, metavar="AGE", help="Such as 90d, 13months.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@stoppable()
 @one_line_errors
 def retain(raw: Last, yes: bool) -> None:
     """Drop events that are older than AGE; what was counted of them stays.
@@ -42,7 +46,7 @@ def retain(raw: Last, yes: bool) -> None:
     with database_server(settings) as url:
         if not settings.database_url:
             prepare(url)
-        with retaining(url, settings.zones, _say) as work:
+        with retaining(url, settings.zones, complain) as work:
             work.fold()
             until = _until(work, raw)
             if not yes:
@@ -61,7 +65,7 @@ def _until(work: Retaining, age: Last) -> datetime:
         message = "must not reach back before 2000, from when on events are"
         raise click.BadParameter(message, param_hint="--raw") from None
     if known.horizon and wanted < known.horizon:
-        _say(f"What is older than {instant(known.horizon)} is dropped already.")
+        complain(f"What is older than {instant(known.horizon)} is dropped already.")
     return max(wanted, known.horizon or wanted)
 
 
@@ -75,7 +79,7 @@ def _publish(work: Retaining, until: datetime, request_s: float) -> None:
         work.give_up()
         _tell(findings)
         sys.exit(1)
-    _say(
+    complain(
         f"Events of before {instant(until)} are no longer read; waiting {request_s:g} s for those "
         "who do."
     )
@@ -84,28 +88,30 @@ def _publish(work: Retaining, until: datetime, request_s: float) -> None:
 
 def _drop(work: Retaining, until: datetime) -> None:
     began = time.monotonic()
-    total, dropped = work.repo.count(until), 0
-    with tqdm(total=total, desc="drop", unit=" events", disable=None) as bar:
-        for events in work.drop(until):
-            dropped += events
-            bar.update(events)
-    done = time.monotonic()
-    _say("Vacuuming, at the pace of autovacuum.")
-    work.repo.vacuum()
-    click.echo(
-        f"Dropped {dropped:,} events of before {instant(until)} in {done - began:.1f} s, "
-        f"and vacuumed in {time.monotonic() - done:.1f} s."
-    )
+    vacuumed_s: float | None = None
+
+    def told() -> str:
+        dropped = f"Dropped {work.dropped:,} events of before {instant(until)}"
+        if vacuumed_s is None:
+            return f"{dropped} in {time.monotonic() - began:.1f} s."
+        dropped_s = time.monotonic() - began - vacuumed_s
+        return f"{dropped} in {dropped_s:.1f} s, and vacuumed in {vacuumed_s:.1f} s."
+
+    with report(told, _BROKEN_OFF):
+        total = work.repo.count(until)
+        with tqdm(total=total, desc="drop", unit=" events", disable=None) as bar:
+            for events in work.drop(until):
+                bar.update(events)
+        dropped_at = time.monotonic()
+        complain("Vacuuming, at the pace of autovacuum.")
+        work.repo.vacuum()
+        vacuumed_s = time.monotonic() - dropped_at
 
 
 def _tell(findings: Findings) -> None:
     for difference in findings.told:
-        click.echo(str(difference))
-    click.echo(
+        say(str(difference))
+    say(
         f"Nothing was dropped: {findings.differences:,} rows of rollups are not what the events "
         "say. Make them anew with `python main.py rollup --rebuild`."
     )
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)

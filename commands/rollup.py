@@ -7,6 +7,7 @@ from threading import Thread
 import click
 
 from commands._prepare import one_line_errors, prepare
+from commands._report import report
 from config.database import connect
 from config.logging import configure_logging
 from config.settings import Settings, load_settings
@@ -14,6 +15,7 @@ from repo.rollups.folder import Folder
 from services.rollup import fold_forever
 from services.servers import databases
 from services.verifying import verify_forever
+from utils.signals import stoppable
 
 _SHOWN = 5
 
@@ -38,12 +40,23 @@ def rollup(once: bool, rebuild: bool) -> None:
 
 
 def _fold(url: str, settings: Settings, *, rebuild: bool) -> None:
-    began = time.monotonic()
-    with closing(connect(url, "analytics-rollup")) as conn:
+    with stoppable(), closing(connect(url, "analytics-rollup")) as conn:
         conn.autocommit = True
-        folder = Folder(conn, settings.zones)
-        events = folder.rebuild() if rebuild else folder.catch_up()
-    click.echo(f"Folded {events:,} events in {time.monotonic() - began:.1f} s.")
+        fold(Folder(conn, settings.zones), rebuild=rebuild)
+
+
+def fold(folder: Folder, *, rebuild: bool = False) -> None:
+    """Fold all that is there, and say how many events it was. Raises: DatabaseUnavailable."""
+    began = time.monotonic()
+
+    def told() -> str:
+        return f"Folded {folder.folded:,} events in {time.monotonic() - began:.1f} s."
+
+    with report(told, "It broke off: run `python main.py rollup --once` to fold the rest."):
+        if rebuild:
+            folder.rebuild()
+        else:
+            folder.catch_up()
     if failed := folder.failed_days:
         days = "1 day" if len(failed) == 1 else f"{len(failed):,} days"
         shown = ", ".join(map(str, failed[:_SHOWN])) + (", ..." if failed[_SHOWN:] else "")

@@ -10,43 +10,61 @@ import click
 from tqdm import tqdm
 
 from commands._prepare import one_line_errors, prepare
+from commands._report import report
 from config.database import connect
 from config.settings import load_settings
 from repo.verify.snapshot import Unverifiable
 from services.servers import database_server
+from utils.signals import stoppable
 
 if TYPE_CHECKING:
     from repo.verify.findings import Findings
 
 
 @click.command()
+@stoppable()
 @one_line_errors
 def verify() -> None:
     """Recount all events, and compare each row of the rollups. Exits with 1 if any differs."""
-    began = time.monotonic()
+    from repo.verify.findings import Findings
+
     settings = load_settings()
+    findings = Findings()
     with database_server(settings) as url:
         if not settings.database_url:
             prepare(url)
         try:
-            findings = verified(url, settings.zones)
+            _verify(url, settings.zones, findings)
         except Unverifiable as exc:
             # A check that has checked nothing must not pass.
             raise click.ClickException(f"nothing was verified: {exc}") from exc
-    _tell(findings, time.monotonic() - began)
     if findings.differences:
         sys.exit(1)
 
 
-def verified(url: str, zones: Sequence[ZoneInfo]) -> "Findings":
-    """`zones` are those that are declared. Raises: Unverifiable, DatabaseUnavailable."""
+def _verify(url: str, zones: Sequence[ZoneInfo], findings: "Findings") -> None:
+    began, is_whole = time.monotonic(), False
+
+    def told() -> str:
+        return _told(findings, time.monotonic() - began, is_whole=is_whole)
+
+    with report(told):
+        verified(url, zones, findings)
+        is_whole = True
+
+
+def verified(url: str, zones: Sequence[ZoneInfo], findings: "Findings | None" = None) -> "Findings":
+    """`zones` are those that are declared. What is found is in `findings` as soon as it is known.
+
+    Raises: Unverifiable, DatabaseUnavailable.
+    """
     # They need numpy, which is large, and workers import all commands.
     from repo.verify.check import chunks, verify_chunk
     from repo.verify.findings import Findings
     from repo.verify.numbers import verify_numbers
     from repo.verify.tables import verify_tables
 
-    findings = Findings()
+    findings = Findings() if findings is None else findings
     conn = connect(url, "analytics-verify")
     conn.autocommit = True
     try:
@@ -59,13 +77,12 @@ def verified(url: str, zones: Sequence[ZoneInfo]) -> "Findings":
     return findings
 
 
-def _tell(findings: "Findings", seconds: float) -> None:
-    for difference in findings.told:
-        click.echo(str(difference))
+def _told(findings: "Findings", seconds: float, *, is_whole: bool) -> str:
+    lines = [str(difference) for difference in findings.told]
     if untold := findings.differences - len(findings.told):
-        click.echo(f"... and {untold:,} more.")
+        lines.append(f"... and {untold:,} more.")
     outcome = f"{findings.differences:,} differ" if findings.differences else "all are true"
-    click.echo(
-        f"Compared {findings.rows:,} rows with {findings.events:,} events "
-        f"in {seconds:.1f} s: {outcome}."
-    )
+    if not is_whole:
+        outcome = f"{findings.differences:,} differ so far, and the rest was not compared"
+    compared = f"Compared {findings.rows:,} rows with {findings.events:,} events"
+    return "\n".join([*lines, f"{compared} in {seconds:.1f} s: {outcome}."])

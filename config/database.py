@@ -244,13 +244,28 @@ class Connection:
                 hang_up(self._held)
 
 
-def connect(url: str, name: str) -> connection:
+class CommandConnection(connection):
+    """A connection outside of the pool, which can be opened again."""
+
+    url: str
+    name: str
+
+    def reopened(self) -> "CommandConnection":
+        """Another one, to the same database. Raises: DatabaseUnavailable."""
+        return connect(self.url, self.name)
+
+
+def connect(url: str, name: str) -> CommandConnection:
     """A connection of its own for a command that writes. Raises: DatabaseUnavailable."""
+    arguments = connect_arguments(WRITER_OPTIONS, name)
     try:
-        conn: connection = psycopg2.connect(url, **connect_arguments(WRITER_OPTIONS, name))
-        return conn
+        conn: CommandConnection = psycopg2.connect(
+            url, connection_factory=CommandConnection, **arguments
+        )
     except psycopg2.Error as exc:
         raise DatabaseUnavailable("PostgreSQL cannot be reached: " + str(exc).strip()) from exc
+    conn.url, conn.name = url, name
+    return conn
 
 
 @contextmanager

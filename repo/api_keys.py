@@ -8,14 +8,12 @@ from typing import Literal, NamedTuple
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
-from common.decorators import with_cursor
+from common.decorators import translated, with_cursor
 from config.database import Connection, Cursor
-from config.failures import DatabaseUnavailable, RightsMissing
 from repo.statements import statements
+from repo.transactions import transaction
 
 SQL = statements("api_keys")
-
-_NO_SCHEMA = "the schema is missing: run `python main.py migrate`"
 
 Scope = Literal["read", "write", "admin"]
 
@@ -85,7 +83,7 @@ def _has_rows(cur: Cursor) -> bool:
 class KeysRepo:
     """The keys as their keeper sees them; each method is one transaction.
 
-    All of them raise RightsMissing where this role may not.
+    All of them raise RightsMissing where this role may not, and DatabaseUnavailable.
     """
 
     def __init__(self, conn: connection) -> None:
@@ -93,11 +91,12 @@ class KeysRepo:
 
     @contextmanager
     def _transaction(self) -> Iterator[cursor]:
-        try:
-            with self._conn, self._conn.cursor() as cur:
-                yield cur
-        except errors.InsufficientPrivilege as exc:
-            raise RightsMissing(f"this role may not do that with keys: {exc}".strip()) from exc
+        at_stake = "`python main.py keys list` shows it"
+        with (
+            translated("this role may not do that with keys"),
+            transaction(self._conn, at_stake) as cur,
+        ):
+            yield cur
 
     def get_all(self) -> list[KeyLine]:
         with self._transaction() as cur:
@@ -106,12 +105,9 @@ class KeysRepo:
 
     def has_any(self) -> bool:
         """Whether any key works. Raises: DatabaseUnavailable where there is no schema."""
-        try:
-            with self._transaction() as cur:
-                cur.execute(SQL["api_keys_active"])
-                return cur.rowcount > 0
-        except errors.UndefinedTable as exc:
-            raise DatabaseUnavailable(_NO_SCHEMA) from exc
+        with self._transaction() as cur:
+            cur.execute(SQL["api_keys_active"])
+            return cur.rowcount > 0
 
     def create_first(self, name: str, digest: bytes, hint: str, scopes: Sequence[Scope]) -> bool:
         """Whether it was made: not where there ever was a key."""

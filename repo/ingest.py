@@ -16,6 +16,8 @@ from common.errors import instant
 from config.database import Connection, Cursor
 from config.failures import DatabaseUnavailable
 from repo.statements import statements
+from repo.transactions import transaction
+from utils.postgres import hang_up
 
 SQL = statements("ingest")
 
@@ -96,15 +98,22 @@ class IngestRepo:
     def insert(self, rows: Sequence[str]) -> Inserted:
         """Store those whose event_id is new, and tell how many; `rows` are of `as_rows`.
 
-        Raises: EventsExpired, EventsRefused, DatabaseUnavailable.
+        Raises: EventsExpired, EventsRefused, OutcomeUnknown, DatabaseUnavailable.
         """
         rights = "this role may not store events"
-        with translated(rights), _refusals(), self._conn, self._conn.cursor() as cur:
+        at_stake = f"up to {len(rows):,} more events may be stored"
+        with translated(rights), _refusals(), transaction(self._conn, at_stake) as cur:
             if self._are_new and not _has_long_list(cur) and _copied(cur, sorted(rows)):
                 return Inserted(len(rows), 0)
             stored = _write(cur, rows)
         self._are_new = stored.inserted == len(rows)
         return stored
+
+    def hang_up(self) -> None:
+        """End what `insert` does in another thread; nothing of its batch is stored then, unless it
+        was just being committed.
+        """
+        hang_up(self._conn)
 
     def is_empty(self) -> bool:
         with self._conn, self._conn.cursor() as cur:

@@ -12,6 +12,7 @@ from common.decorators import translated
 from repo.rollups.fold import snapshot_locked
 from repo.rollups.state import read_state
 from repo.statements import statements
+from repo.transactions import commit
 from repo.verify.check import chunks, verify_chunk
 from repo.verify.findings import Findings
 from repo.verify.snapshot import FIRST, Span
@@ -155,4 +156,4 @@ class RetainRepo:
                 if not self._conn.closed:
                     cur.execute("rollback")
                 raise
-            cur.execute("commit")
+            commit(cur, f"up to {AT_ONCE:,} more events may be dropped")

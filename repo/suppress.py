@@ -14,6 +14,7 @@ from psycopg2.extensions import connection, cursor
 from common.decorators import translated
 from repo.erase import RIGHTS
 from repo.statements import statements
+from repo.transactions import commit
 
 SQL = statements("suppress")
 
@@ -103,7 +104,7 @@ def _transaction(cur: cursor) -> Iterator[None]:
         if not cur.connection.closed:
             cur.execute("rollback")
         raise
-    cur.execute("commit")
+    commit(cur, "the list of suppressed users may be changed")
 
 
 def _sieve(firsts: Iterable[int]) -> bytes:

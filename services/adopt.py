@@ -12,6 +12,7 @@ from repo.adopt.adoption import AdoptRepo, Held, Line, Part
 from repo.adopt.mapping import Map, Place
 from repo.adopt.tables import CannotAdopt, Table
 from repo.adopt.trigger import Adoption
+from utils.signals import uninterrupted
 
 R = TypeVar("R")
 
@@ -128,23 +129,30 @@ class Copier:
         self._pace = pace
         self._progress = progress
         self._pages = _FIRST_PAGES
+        self.inserted = 0
+        """Events that are new, and committed."""
 
-    def copy(self) -> int:
-        """Copy what was there when the trigger came; tell how many events are new."""
-        return sum(self._copy_part(part) for part in self._repo.parts(self._adoption))
+    def copy(self) -> None:
+        """Copy what was there when the trigger came."""
+        for part in self._repo.parts(self._adoption):
+            self._copy_part(part)
 
-    def _copy_part(self, part: Part) -> int:
-        inserted = 0
+    def copy_missing(self) -> None:
+        """Copy what is no event and should be, wherever in the table it is."""
+        with uninterrupted():
+            self.inserted += self._repo.copy_missing(self._adoption)
+
+    def _copy_part(self, part: Part) -> None:
         while part.copied < part.pages:
             began = time.monotonic()
             beyond = min(part.copied + self._pages, part.pages)
-            done = self._repo.copy_pages(self._adoption, part, beyond)
-            inserted += done.inserted
+            with uninterrupted():
+                done = self._repo.copy_pages(self._adoption, part, beyond)
+                self.inserted += done.inserted
             self._progress(beyond - part.copied)
             self._adapt(beyond - part.copied, done.rows)
             part = part._replace(copied=beyond)
             self._rest(began, done.rows)
-        return inserted
 
     def _adapt(self, pages: int, rows: int) -> None:
         """Rows are of any length: as many pages as hold one batch, coming there step by step."""

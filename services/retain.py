@@ -12,6 +12,7 @@ from config.failures import DatabaseUnavailable
 from repo.retain import Held, RetainRepo
 from repo.rollups.folder import Folder
 from utils.periods import Last, days_ago
+from utils.signals import uninterrupted
 
 _EVENTS_FROM = datetime(2000, 1, 1, tzinfo=UTC)
 _TRY_AGAIN_S = 1.0
@@ -49,6 +50,8 @@ class Retaining:
         self.repo = repo
         self._folder = folder
         self._say = say
+        self.dropped = 0
+        """Events, of all batches that are committed."""
 
     def fold(self) -> None:
         """Whatever is there, into the rollups. Raises: DatabaseUnavailable."""
@@ -82,7 +85,9 @@ class Retaining:
         since: str | None = "-infinity"
         while since is not None:
             began = time.monotonic()
-            events, since = self.repo.drop(since, until)
+            with uninterrupted():
+                events, since = self.repo.drop(since, until)
+                self.dropped += events
             yield events
             time.sleep(max(time.monotonic() - began, _LEAST_REST_S))
 

@@ -1,7 +1,5 @@
 """Commands as they are called, but in this process: to start Python takes longer than most take."""
 
-import signal
-
 from click.testing import CliRunner, Result
 
 from main import cli
@@ -9,8 +7,4 @@ from main import cli
 
 def called(*arguments: object, given: str | bytes = "", **environment: str) -> Result:
     """What `python main.py` tells; these names are set besides what the environment has."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        return CliRunner().invoke(cli, [*map(str, arguments)], given, environment)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return CliRunner().invoke(cli, [*map(str, arguments)], given, environment)

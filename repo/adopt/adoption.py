@@ -27,6 +27,7 @@ from repo.adopt.trigger import (
     fires,
     silence,
 )
+from repo.transactions import transaction
 
 
 class Held(Exception):
@@ -158,7 +159,8 @@ class AdoptRepo:
             beyond=Literal(f"({beyond},0)"),
         )
         advance = {"adoption_id": adoption.adoption_id, "part": part.oid, "copied": beyond}
-        with self._transaction() as cur:
+        at_stake = f"the events of up to {beyond - part.copied:,} more pages may be stored"
+        with self._transaction(at_stake=at_stake) as cur:
             copied = _copy(
                 cur, adoption, Text(SQL["adopt_stage"]).format(mapped=adoption.mapped(pages))
             )
@@ -167,7 +169,7 @@ class AdoptRepo:
 
     def copy_missing(self, adoption: Adoption) -> int:
         """Copy all that is no event in one snapshot and should be, wherever in the table it is."""
-        with self._transaction() as cur:
+        with self._transaction(at_stake="events that were missing may be stored") as cur:
             return _copy(cur, adoption, _beside_events("adopt_stage_missing", adoption)).inserted
 
     def compare(self, adoption: Adoption) -> list[Line]:
@@ -188,10 +190,12 @@ class AdoptRepo:
             drop(cur, adoption_id, home)
 
     @contextmanager
-    def _transaction(self, wait_ms: int = 0) -> Iterator[cursor]:
+    def _transaction(
+        self, wait_ms: int = 0, at_stake: str = "the last step may be done"
+    ) -> Iterator[cursor]:
         """`wait_ms` is how long a lock is waited for; 0: as long as it takes."""
         try:
-            with self._conn, self._conn.cursor() as cur:
+            with transaction(self._conn, at_stake) as cur:
                 cur.execute(f"set local lock_timeout = {wait_ms:d}")
                 yield cur
         except errors.LockNotAvailable as exc:

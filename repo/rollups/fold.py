@@ -21,6 +21,7 @@ from repo.rollups.batch import Batch, Rows
 from repo.rollups.tables import add_slots, add_spans
 from repo.rollups.waiting import NOT_SWEEPING, Snapshot, Swept
 from repo.statements import statements
+from repo.transactions import commit
 
 SQL = statements("fold")
 
@@ -92,7 +93,7 @@ def snapshot_locked(conn: connection) -> Iterator[Cursor]:
             if not conn.closed:
                 cur.execute("rollback")
             raise
-        cur.execute("commit")
+        commit(cur, "the last step may be done")
 
 
 def begin(cur: cursor) -> int:

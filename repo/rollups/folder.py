@@ -24,6 +24,7 @@ from repo.rollups.seal import due, next_of, over, seal
 from repo.rollups.taker import MOST, Taker
 from repo.rollups.waiting import EVERYTHING, Snapshot, waiting
 from repo.statements import statements
+from utils.signals import uninterrupted
 from utils.slots import HOUR, Span, slot_of
 
 SQL = statements("fold")
@@ -61,6 +62,8 @@ class Folder:
         self._marked: int | None = None
         self._compared: int | None = None
         """The hour in which edges of days were compared with the rules of their zones."""
+        self.folded = 0
+        """Events of all steps that are committed."""
 
     def catch_up(self) -> int:
         """Fold all that is committed, seal all that is over, and count the numbers of all days.
@@ -191,7 +194,8 @@ class Folder:
     def _try_step(self, generation: int) -> Step:
         """Where another folder has switched to another generation, there is that one to look at."""
         try:
-            return self._step(generation)
+            with uninterrupted():
+                return self._step(generation)
         except Gone:
             return Step(0, 0, is_more=True)
 
@@ -217,6 +221,7 @@ class Folder:
             self._marked = slot_of(progress.until)
             self._compared = self._marked // HOUR
         self._due[generation] = self._due.get(generation, [])[len(spans) :]
+        self.folded += events
         return Step(events, len(spans), not is_done)
 
     def _mark(self, cur: cursor, progress: Progress, first: int) -> None:

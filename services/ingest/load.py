@@ -4,27 +4,26 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from repo.ingest import EventsExpired, EventsRefused, IngestRepo, as_rows
+from repo.ingest import IngestRepo, as_rows
 from services.ingest.events import Invalid, Validator
 from services.ingest.lines import Block, Columns, Ended, Form, Input, Line, Place, Taken
 from services.ingest.readers import read
+from services.ingest.writer import Batch, Writer
+from utils.signals import uninterrupted
 
 BATCH = 10_000
 _PART = 500  # lines that are looked at one by one if one of them is not as most are
-_BATCH_BYTES = 16 * 1024 * 1024
 _SHOWN = 2_000
 
 
 @dataclass(slots=True)
 class Report:
-    """What became of the rows: read = inserted + present + suppressed + all of rejected."""
+    """What became of the rows. A row counts when that is certain."""
 
-    read: int = 0
     inserted: int = 0
     present: int = 0
     """Rows whose event_id was there already."""
@@ -33,36 +32,16 @@ class Report:
     rejected: Counter[str] = field(default_factory=Counter)
     ended: str | None = None
     """Why the input ended early, if it did."""
+    failure: str | None = None
+    """Why the input could not be read, if it could not."""
+
+    @property
+    def read(self) -> int:
+        return self.inserted + self.present + self.suppressed + self.rejected.total()
 
     @property
     def is_clean(self) -> bool:
-        return not self.rejected and self.ended is None
-
-
-@dataclass(slots=True)
-class Batch:
-    """What PostgreSQL is given at once."""
-
-    rows: list[str] = field(default_factory=list)
-    places: list[Place] = field(default_factory=list)
-    size: int = 0
-
-    def add(self, rows: list[str], places: list[Place]) -> None:
-        self.rows += rows
-        self.places += places
-        self.size += sum(map(len, rows))
-
-    def is_full(self, most: int) -> bool:
-        return len(self.rows) >= most or self.size > _BATCH_BYTES
-
-
-class Stored(NamedTuple):
-    """What PostgreSQL did with a batch."""
-
-    inserted: int
-    present: int
-    suppressed: int
-    refused: list[tuple[Place, str]]
+        return not self.rejected and self.ended is None and self.failure is None
 
 
 class RejectedFile:
@@ -89,8 +68,11 @@ class RejectedFile:
             self.failure = str(exc)
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        try:
+            if self._file is not None:
+                self._file.close()
+        except OSError as exc:
+            self.failure = str(exc)
 
 
 class Loader:
@@ -115,13 +97,19 @@ class Loader:
 
         `progress` is told how many rows were taken. Raises: Unreadable, DatabaseUnavailable.
         """
-        with ThreadPoolExecutor(1) as writer:
-            pending: Future[Stored] | None = None
+        writer = Writer(self._repo)
+        try:
             for batch in self._batches(form, file, columns, report, rejected):
-                _account(pending, report, rejected)
-                pending = writer.submit(self._store, batch.rows, batch.places)
+                writer.wait()
+                _account(writer, report, rejected)
+                with uninterrupted():
+                    writer.store(batch)
                 progress(len(batch.rows))
-            _account(pending, report, rejected)
+            writer.wait()
+        finally:
+            with uninterrupted():
+                writer.close()
+                _account(writer, report, rejected)
 
     def _batches(
         self, form: Form, file: Input, columns: Columns, report: Report, rejected: RejectedFile
@@ -143,12 +131,10 @@ class Loader:
         if isinstance(part, list):
             return self._valid(part, report, rejected)
         if taken := part.rows(self._validator.until()):
-            report.read += len(taken[0])
             return taken
         return self._valid(list(part.lines()), report, rejected)
 
     def _valid(self, lines: list[Line], report: Report, rejected: RejectedFile) -> Taken:
-        report.read += len(lines)
         events, places = [], []
         for line in lines:
             place = (line.number, line.shown)
@@ -161,47 +147,22 @@ class Loader:
                 _reject(place, str(exc), report, rejected)
         return as_rows(events), places
 
-    def _store(self, rows: list[str], places: list[Place]) -> Stored:
-        """PostgreSQL has the last word: a batch that it refuses is halved to find the row."""
-        if not rows:
-            return Stored(0, 0, 0, [])
-        try:
-            inserted, suppressed = self._repo.insert(rows)
-        except EventsExpired as exc:
-            kept = [at for at in range(len(rows)) if at not in exc.places]
-            stored = self._store([rows[at] for at in kept], [places[at] for at in kept])
-            expired = [(places[at], str(exc)) for at in sorted(exc.places)]
-            return stored._replace(refused=expired + stored.refused)
-        except EventsRefused as exc:
-            if len(rows) == 1:
-                return Stored(0, 0, 0, [(places[0], str(exc))])
-            middle = len(rows) // 2
-            first = self._store(rows[:middle], places[:middle])
-            second = self._store(rows[middle:], places[middle:])
-            return Stored(
-                first.inserted + second.inserted,
-                first.present + second.present,
-                first.suppressed + second.suppressed,
-                first.refused + second.refused,
-            )
-        return Stored(inserted, len(rows) - inserted - suppressed, suppressed, [])
 
-
-def _account(pending: "Future[Stored] | None", report: Report, rejected: RejectedFile) -> None:
-    """Wait for a batch, and count what became of it."""
-    if pending is None:
-        return
-    stored = pending.result()
-    report.inserted += stored.inserted
-    report.present += stored.present
-    report.suppressed += stored.suppressed
-    for place, reason in stored.refused:
-        _reject(place, reason, report, rejected)
+def _account(writer: Writer, report: Report, rejected: RejectedFile) -> None:
+    """Count what became of the batches that are done."""
+    with uninterrupted():
+        for stored in writer.taken():
+            report.inserted += stored.inserted
+            report.present += stored.present
+            report.suppressed += stored.suppressed
+            for place, reason in stored.refused:
+                _reject(place, reason, report, rejected)
 
 
 def _reject(place: Place, reason: str, report: Report, rejected: RejectedFile) -> None:
-    report.rejected[reason] += 1
-    rejected.write(place, reason)
+    with uninterrupted():
+        report.rejected[reason] += 1
+        rejected.write(place, reason)
 
 
 def _shown(row: Any) -> str:

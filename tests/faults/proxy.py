@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
-Mode = Literal["pass", "refuse", "swallow"]
+Mode = Literal["pass", "refuse", "swallow", "mute"]
 
 _BLOCK = 65_536
 
 
 class Proxy:
-    """Passes bytes on to a port of this machine, in a thread of its own, as `mode` says."""
+    """Passes bytes on to a port of this machine, in a thread of its own, as `mode` says.
+
+    Where it is `mute`, what is asked gets there, and no answer comes back.
+    """
 
     def __init__(self, target: int) -> None:
         self.mode: Mode = "pass"
@@ -70,8 +73,8 @@ class Proxy:
             self._open.add(onward[1])
             await asyncio.wait(
                 [
-                    asyncio.create_task(self._pump(reader, onward[1])),
-                    asyncio.create_task(self._pump(onward[0], writer)),
+                    asyncio.create_task(self._pump(reader, onward[1], {"pass", "mute"})),
+                    asyncio.create_task(self._pump(onward[0], writer, {"pass"})),
                 ],
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -80,12 +83,14 @@ class Proxy:
         self._open.discard(writer)
         writer.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: set[Mode]
+    ) -> None:
         with suppress(OSError):
             while block := await reader.read(_BLOCK):
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
-                if self.mode == "pass":
+                if self.mode in passing:
                     writer.write(block)
                     await writer.drain()
 

@@ -9,20 +9,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pyarrow
 import pytest
 from click.testing import Result
 from psycopg2.extensions import connection
 from pyarrow import parquet
 
+from config.database import connect
+from repo.ingest import IngestRepo
 from repo.suppress import SuppressionRepo
 from services.ingest.events import Invalid
 from services.ingest.lines import Line, size_of_line
+from services.ingest.writer import Batch, Writer
 from tests.calling import called
 from tests.events import GIT_HISTORY
 from tests.given import ID, event
@@ -423,30 +428,15 @@ def test_rejects_that_cannot_be_written_stop_nothing(
     assert stored(conn) == [ID.format(2)]
 
 
-def _heeding_interrupts() -> None:
-    """Shells have what they start in the background ignore them, and so would the load."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_load_that_is_stopped_tells_what_it_did(
-    conn: connection, environment: dict[str, str], number: int
-) -> None:
-    command = [sys.executable, str(ROOT / "main.py"), "load", str(GIT_HISTORY), "--batch", "1000"]
-    with subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=_heeding_interrupts,
-    ) as process:
-        wait_until(lambda: len(stored(conn)) > 5000, within_s=30)
-        process.send_signal(number)
-        told, complained = process.communicate()
-    assert process.returncode
-    assert ": read " in told
-    assert "run the same command again" in complained
+def test_a_batch_that_takes_too_long_is_broken_off(database_url: str, conn: connection) -> None:
+    with closing(psycopg2.connect(database_url)) as holder:
+        holder.cursor().execute("lock table events in share mode")
+        writer = Writer(IngestRepo(connect(database_url, "analytics-load")), patience_s=0.2)
+        row = "\t".join((ID.format(1), "u", "view", "2025-01-31T09:00:00Z", "{}"))
+        writer.store(Batch([row], [(1, row)]))
+        writer.close()
+        assert list(writer.taken()) == []
+    assert stored(conn) == []
 
 
 def test_an_escaped_backslash_is_no_nul(load: Load, conn: connection, tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""What a command did is told once, however it ends."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from signal import SIGPIPE
+
+import click
+
+from utils.signals import uninterrupted
+
+
+class OutputLost(SystemExit):
+    """Standard output took no more: nobody reads it, or the disk is full."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(128 + SIGPIPE if error.errno == errno.EPIPE else 1)
+
+
+def say(text: str | bytes, *, instead: str | None = None) -> None:
+    """Print to standard output, or, where that fails, the text or `instead` to standard error.
+
+    Raises: OutputLost where it failed.
+    """
+    try:
+        click.echo(text)
+    except OSError as exc:
+        _discard_output()
+        complain(text if instead is None else instead)
+        complain(f"standard output cannot be written: {exc.strerror}")
+        raise OutputLost(exc) from exc
+
+
+def complain(text: str | bytes) -> None:
+    """Print to standard error, if anybody reads it."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
+@contextmanager
+def report(told: Callable[[], str], broken_off: str = "") -> Iterator[None]:
+    """Say what the block did, also where a signal or an error ends it.
+
+    `told` is called once, at the end, and may be nothing; `broken_off` is said where there was more
+    to do.
+    """
+    try:
+        yield
+    except BaseException:
+        with uninterrupted():
+            with suppress(OutputLost):
+                _say_any(told())
+            if broken_off:
+                complain(broken_off)
+            raise
+    with uninterrupted():
+        _say_any(told())
+
+
+def _say_any(text: str) -> None:
+    if text:
+        say(text)
+
+
+def _discard_output() -> None:
+    """What is left in the buffer would fail again when the interpreter ends."""
+    with suppress(OSError, ValueError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)

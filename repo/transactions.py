@@ -1,0 +1,104 @@
+"""Transactions of commands, whose reports must say what is stored even if a connection is lost."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+
+import psycopg2
+from psycopg2.extensions import connection, cursor
+
+from config.database import CommandConnection
+from config.failures import DatabaseUnavailable
+from repo.statements import statements
+
+SQL = statements("transactions")
+
+_ASK_WITHIN_S = 10.0
+_PAUSE_S = 0.2
+
+
+class OutcomeUnknown(DatabaseUnavailable):
+    """The connection was lost during a commit, and PostgreSQL cannot be asked what became of it."""
+
+    def __init__(self, at_stake: str) -> None:
+        """`at_stake` is what the transaction did, if it was committed."""
+        super().__init__(
+            "PostgreSQL went away while a transaction was committed, and does not tell its "
+            f"outcome: {at_stake}"
+        )
+
+
+@contextmanager
+def transaction(conn: connection, at_stake: str) -> Iterator[cursor]:
+    """A transaction that is committed at the end of the block, or rolled back.
+
+    Raises: OutcomeUnknown, and psycopg2.Error where it is certain that nothing was committed.
+    """
+    with conn.cursor() as cur:
+        try:
+            if conn.autocommit:
+                cur.execute("begin")
+            yield cur
+        except BaseException:
+            _roll_back(cur)
+            raise
+        commit(cur, at_stake)
+
+
+def commit(cur: cursor, at_stake: str) -> None:
+    """Commit the transaction that the cursor is in. If its connection is lost meanwhile another one
+    is asked: this returns where the commit has happened.
+
+    Raises: OutcomeUnknown, and psycopg2.Error where it is certain that nothing was committed.
+    """
+    cur.execute(SQL["transactions_own_id"])
+    (xid,) = cur.fetchone() or (None,)
+    try:
+        _commit(cur)
+    except (psycopg2.OperationalError, psycopg2.InterfaceError):
+        conn = cur.connection
+        if xid is None or not conn.closed:
+            raise
+        was_committed = _was_committed(conn, xid)
+        if was_committed is None:
+            raise OutcomeUnknown(at_stake) from None
+        if not was_committed:
+            raise
+
+
+def _commit(cur: cursor) -> None:
+    if cur.connection.autocommit:
+        cur.execute("commit")
+    else:
+        cur.connection.commit()
+
+
+def _roll_back(cur: cursor) -> None:
+    if cur.connection.closed:
+        return
+    if cur.connection.autocommit:
+        cur.execute("rollback")
+    else:
+        cur.connection.rollback()
+
+
+def _was_committed(conn: connection, xid: str) -> bool | None:
+    """None where nobody can tell in time."""
+    if not isinstance(conn, CommandConnection):
+        return None
+    deadline = time.monotonic() + _ASK_WITHIN_S
+    while time.monotonic() < deadline:
+        with suppress(DatabaseUnavailable, psycopg2.Error):
+            status = _status(conn, xid)
+            if status != "in progress":
+                return None if status is None else status == "committed"
+        time.sleep(_PAUSE_S)
+    return None
+
+
+def _status(conn: CommandConnection, xid: str) -> str | None:
+    """Raises: DatabaseUnavailable, psycopg2.Error."""
+    with closing(conn.reopened()) as other, other.cursor() as cur:
+        cur.execute(SQL["transactions_status"], {"xid": xid})
+        (status,) = cur.fetchone() or (None,)
+        return None if status is None else str(status)

@@ -1,0 +1,61 @@
+"""Signals that end a command do so between its steps."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from utils.signals import Stopped, stoppable, uninterrupted
+
+
+def test_a_signal_ends_the_block_with_the_code_of_shells() -> None:
+    with pytest.raises(Stopped) as stopped, stoppable():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stopped.value.code == 143
+
+
+def test_a_step_comes_to_its_end_first() -> None:
+    done = []
+
+    def work() -> None:
+        with uninterrupted():
+            with uninterrupted():
+                os.kill(os.getpid(), signal.SIGINT)
+                done.append("inner")
+            done.append("outer")
+        done.append("next")
+
+    with pytest.raises(Stopped) as stopped, stoppable():
+        work()
+    assert done == ["inner", "outer"]
+    assert stopped.value.code == 130
+
+
+def test_handlers_are_as_before_afterwards() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with stoppable():
+        assert signal.getsignal(signal.SIGINT) != before
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stoppable():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_other_threads_are_left_alone() -> None:
+    before, found = signal.getsignal(signal.SIGTERM), []
+
+    def work() -> None:
+        with stoppable(), uninterrupted():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [before]
