@@ -9,11 +9,11 @@ import time
 from contextlib import nullcontext
 
 import click
-import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from commands._folder import folding
 from commands._prepare import one_line_errors, prepare
+from commands._server import STOP_WITHIN_S, ServerConfig, allow_files
 from config.database import connect
 from config.failures import DatabaseUnavailable
 from config.logging import configure_logging
@@ -25,7 +25,6 @@ from services.servers import servers
 from utils.processes import DyingWithParent
 
 _SIGN_OF_LIFE_WITHIN_S = 3
-_STOP_WITHIN_S = 7  # for requests in flight; after 10 the whole service is gone
 
 
 @click.command()
@@ -35,6 +34,8 @@ def serve() -> None:
     _stop_when_told()
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
+    allow_files()
+    config = _Config(settings)
     with servers(settings) as endpoints, _listen(settings) as listening:
         if not settings.database_url:
             prepare(endpoints.database_url)
@@ -42,7 +43,7 @@ def serve() -> None:
             _refuse_without_keys(endpoints.databases.url("reader"))
         _say_where_to_look(settings.host, listening.getsockname()[1])
         with places(), folding() if settings.folder else nullcontext():
-            _Workers(_Config(settings), [listening]).run()
+            _Workers(config, [listening]).run()
 
 
 def _stop_when_told() -> None:
@@ -82,25 +83,19 @@ def _refuse_without_keys(database_url: str) -> None:
         conn.close()
 
 
-class _Config(uvicorn.Config):
+class _Config(ServerConfig):
     """How workers are run."""
 
     def __init__(self, settings: Settings) -> None:
         self._logging = (settings.log_level, settings.log_format)
         self._dying = DyingWithParent(signal.SIGTERM)
         super().__init__(
+            settings,
             "main:create_app",
             factory=True,
-            loop="utils.turns:Loop" if settings.workers > 1 else "uvloop",
             workers=settings.workers,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,  # nothing here depends on who forwards
-            timeout_graceful_shutdown=_STOP_WITHIN_S,
             # A worker that dies while it is asked for a sign of life is missed for so long.
             timeout_worker_healthcheck=_SIGN_OF_LIFE_WITHIN_S,
-            timeout_keep_alive=75,  # longer than proxies keep theirs
         )
 
     def configure_logging(self) -> None:
@@ -116,7 +111,7 @@ class _Workers(Multiprocess):
 
     def join_all(self) -> None:
         """Whoever does not stop in time is ended."""
-        deadline = time.monotonic() + _STOP_WITHIN_S + 2
+        deadline = time.monotonic() + STOP_WITHIN_S + 2
         for process in self.processes:
             process.process.join(max(0, deadline - time.monotonic()))
             if process.process.is_alive():

@@ -73,6 +73,7 @@ REQUEST_SECONDS = _histogram(
     bounds=_BOUNDS,
 )
 IN_FLIGHT = _gauge("http_requests_in_flight", "Requests that are being answered now.")
+CONNECTIONS = _gauge("http_connections", "Connections of clients that are open now.")
 QUESTION_SECONDS = _histogram(
     "analytics_question_duration_seconds",
     "Seconds a question took that was computed, waiting for a connection included, by what it was "

@@ -59,6 +59,13 @@ class Settings(BaseSettings):
         description="false: `serve` folds nothing, since another one does, or `rollup` by itself",
     )
     workers: int = Field(2, ge=1, le=64, description="processes that answer")
+    connection_limit: int = Field(
+        1000,
+        ge=8,
+        le=100_000,
+        description="connections of clients that a worker has at a time; fewer where the limit of "
+        "open files is low",
+    )
     pool_size: int = Field(
         4, ge=1, le=100, description="PostgreSQL connections of a worker; one more reads keys"
     )

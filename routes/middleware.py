@@ -1,5 +1,6 @@
 """What surrounds every request, in plain ASGI."""
 
+import asyncio
 import logging
 import re
 import time
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.errors import AnalyticsError, Fault, InvalidParameter, StrangeName
 from common.metrics import IN_FLIGHT, request_seconds, requests
+from common.protocol_errors import Stopping
 from config.logging import request_id
 from routes.errors import analytics_problem
 from services.hang_up import ClientGone
@@ -60,9 +62,11 @@ class RequestContext:
             await self._app(scope, receive, exchange.send)
         except ClientGone:
             pass
+        except asyncio.CancelledError:  # the service stops, and its time for requests is over
+            await exchange.fail(receive, Stopping())
         except Exception as exc:
             log.error("a request failed", extra={"failure": _without_values(exc)})
-            await exchange.fail(receive)
+            await exchange.fail(receive, AnalyticsError())
 
 
 class _Exchange:
@@ -81,10 +85,10 @@ class _Exchange:
             message["headers"] = [*message["headers"], given, _NO_SNIFFING]
         await self._send(message)
 
-    async def fail(self, receive: Receive) -> None:
+    async def fail(self, receive: Receive, error: AnalyticsError) -> None:
         """Nothing can be said any more once the answer has begun."""
         if self._status is None:
-            await analytics_problem(AnalyticsError())(self._scope, receive, self.send)
+            await analytics_problem(error)(self._scope, receive, self.send)
 
     @property
     def method(self) -> str:

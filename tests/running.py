@@ -1,5 +1,6 @@
 """The service as it runs for its users: uvicorn on a socket."""
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import httpx
 import uvicorn
 from pydantic import SecretStr
 
+from commands._server import ServerConfig
 from config.settings import Settings
 from main import create_app
 from tests.servers import KEY, as_role
@@ -34,21 +36,18 @@ def running(database_url: str, redis_url: str, **more: Any) -> Iterator[httpx.Cl
         "query_database_url": SecretStr(as_role(database_url, "reader")),
         "ingest_database_url": SecretStr(as_role(database_url, "writer")),
     }
-    app = create_app(
-        Settings(
-            DATABASE_URL=SecretStr(database_url),
-            REDIS_URL=SecretStr(redis_url),
-            **{**roles, **_USUAL, **more},
-        )
+    settings = Settings(
+        DATABASE_URL=SecretStr(database_url),
+        REDIS_URL=SecretStr(redis_url),
+        **{**roles, **_USUAL, **more},
     )
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, server_header=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(ServerConfig(settings, create_app(settings)))
+    thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     try:
         _wait_until_started(server, thread)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        base = f"http://127.0.0.1:{port}"
+        base = f"http://127.0.0.1:{listening.getsockname()[1]}"
         with httpx.Client(base_url=base, headers=AUTHORIZED, timeout=30) as client:
             _IDENTITIES[client] = database_identity(database_url)
             yield client

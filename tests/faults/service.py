@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -137,9 +139,14 @@ def _command(pid: int) -> bytes:
 
 @contextmanager
 def service(
-    database_url: str, redis_url: str, *, ready: bool = True, **settings: str
+    database_url: str,
+    redis_url: str,
+    *,
+    ready: bool = True,
+    files: int | None = None,
+    **settings: str,
 ) -> Iterator[Service]:
-    """Runs until the end of the block."""
+    """Runs until the end of the block. Each of its processes may open so many `files`."""
     with (
         proxy_to(urlsplit(database_url).port or 5432) as database,
         proxy_to(urlsplit(redis_url).port or 6379) as cache,
@@ -160,6 +167,7 @@ def service(
                 env={**os.environ, **urls, **_SETTINGS, **settings},
                 stdout=subprocess.PIPE,
                 stderr=stderr,
+                preexec_fn=partial(_limit_files, files) if files else None,
             )
         conn = psycopg2.connect(database_url)
         conn.autocommit = True
@@ -172,6 +180,10 @@ def service(
         finally:
             _stop(process)
             conn.close()
+
+
+def _limit_files(most: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def through(url: str, proxy: Proxy) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import cast
 
 import pytest
@@ -28,7 +29,7 @@ def run(test: Callable[[socket.socket, Turns], Awaitable[None]]) -> None:
             served.close()
             await served.wait_closed()
 
-    with asyncio.Runner(loop_factory=Loop) as runner:
+    with asyncio.Runner(loop_factory=partial(Loop, 1000, in_turn=True)) as runner:
         runner.run(within())
 
 

@@ -1,0 +1,255 @@
+"""How requests come in: within limits of bytes and of time, which uvicorn leaves to a proxy.
+
+What is refused here is a problem like any other. The connection ends with it.
+"""
+
+import asyncio
+import logging
+import math
+from random import getrandbits
+from typing import Any, Final, Literal, cast
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from common.errors import AnalyticsError
+from common.metrics import CONNECTIONS, requests
+from common.protocol_errors import HeadTooLarge, MalformedRequest, SlowHead
+from config.logging import request_id
+from routes.errors import analytics_problem
+from utils.turns import Loop
+
+log = logging.getLogger("analytics.access")
+
+MOST_HEAD_BYTES = 64 * 1024
+"""Of a request line and its headers, and of what stands between two bytes of a chunked body."""
+MOST_HEADERS = 100
+MOST_PIPELINED = 64
+HEAD_WITHIN_S = 10.0
+REST_WITHIN_S = 10.0
+"""For the rest of a body that is not needed, after the answer."""
+SENT_WITHIN_S = 60.0
+"""Without a byte of the answer that the client takes."""
+_CLOSED_WITHIN_S = 2.0
+_MOST_DISCARDED = 2**20
+
+
+_Phase = Literal["head", "answer", "rest", "idle", "closing"]
+"""What a connection waits for."""
+_HEAD: Final = "head"
+_ANSWER: Final = "answer"
+_REST: Final = "rest"
+_IDLE: Final = "idle"
+_CLOSING: Final = "closing"
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection, on an event loop of `utils.turns`, which checks it now and then."""
+
+    loop: Loop
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._all = self.loop.connections
+        self._within_s: dict[_Phase, float] = {
+            _HEAD: HEAD_WITHIN_S,
+            _ANSWER: math.inf,  # the application has a deadline
+            _REST: REST_WITHIN_S,
+            _IDLE: float(config.timeout_keep_alive),
+            _CLOSING: _CLOSED_WITHIN_S,
+        }
+        self.url = b""
+        self._phase: _Phase = _HEAD
+        self.waiting_since = math.inf
+        self._read = 0  # bytes since the last head, byte of a body, or end of a request
+        self._is_whole = True  # the request that was read last, its body included
+        self._is_deaf = False
+        self._unsent = 0
+        self._unsent_since = 0.0
+        self._error: AnalyticsError | None = None
+
+    @property
+    def is_new(self) -> bool:
+        return self._phase is _HEAD
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._enter(_HEAD)
+        self._all.add(self)
+        CONNECTIONS.inc()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._all.discard(self)
+        CONNECTIONS.dec()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._read += len(data)
+        if self._is_deaf:
+            self._discard()
+            return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._ignore_upgrade()
+        except httptools.HttpParserError:
+            self._refuse(self._error or MalformedRequest())
+        else:
+            if self._read:
+                self._wait_for_more()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """What comes after a body is no header: nothing that is checked before may change."""
+        if not self._is_whole:
+            return
+        if len(self.headers) >= MOST_HEADERS:
+            self._fail(HeadTooLarge())
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._read > MOST_HEAD_BYTES and self._head_bytes() > MOST_HEAD_BYTES:
+            self._fail(HeadTooLarge())
+        if len(self.pipeline) >= MOST_PIPELINED:
+            self._fail(MalformedRequest())  # which ends the connection after what came before
+        super().on_headers_complete()
+        self._is_whole = False
+        self._read = 0
+        self._phase = _ANSWER
+        self.waiting_since = math.inf
+
+    def on_body(self, body: bytes) -> None:
+        self._read = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._is_whole = True
+        self._read = 0
+        if self._phase is _REST:
+            self._enter(_IDLE)
+        elif not self.cycle.response_complete:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, without a timer for each answer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._enter(_IDLE if self._is_whole else _REST)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.waiting_since = self.loop.time()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._phase is _ANSWER:
+            self.waiting_since = math.inf
+
+    def check(self, now: float) -> None:
+        """Close it if its client has let it wait for too long; called about once a second."""
+        if self.transport.is_closing() and self._phase is not _CLOSING:
+            self._enter(_CLOSING)
+        unsent = self.transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent, self._unsent_since = unsent, now
+        if unsent:
+            if now - self._unsent_since > SENT_WITHIN_S:
+                self.close()
+        elif now - self.waiting_since > self._within_s[self._phase]:
+            self._end()
+
+    def close(self) -> None:
+        """At once: what the client has not taken by now is lost."""
+        self._enter(_CLOSING)
+        self.waiting_since = math.inf
+        self.transport.abort()
+
+    def _wait_for_more(self) -> None:
+        """Of a head, or between two bytes of a body."""
+        if self._read > MOST_HEAD_BYTES:
+            self._refuse(HeadTooLarge())
+        elif self._phase is _IDLE:
+            self._enter(_HEAD)
+
+    def _end(self) -> None:
+        if self._phase is _HEAD and self._read:
+            self._refuse(SlowHead())
+        else:
+            self.close()
+
+    def _enter(self, phase: _Phase) -> None:
+        self._phase = phase
+        self.waiting_since = self.loop.time()
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _fail(self, error: AnalyticsError) -> None:
+        """Leaves the parser. Raises: the error."""
+        self._error = error
+        raise error
+
+    def _discard(self) -> None:
+        if self._read > _MOST_DISCARDED and self._phase is _CLOSING:
+            self.close()
+
+    def _ignore_upgrade(self) -> None:
+        """It is answered as a request like any other; what follows may be of another protocol."""
+        self.cycle.keep_alive = False
+        self._is_deaf = True
+
+    def _refuse(self, error: AnalyticsError) -> None:
+        self._is_deaf = True
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if self._is_whole:  # these are answered, and then the connection ends
+                cycle.keep_alive = False
+                return
+            if self.pipeline or cycle.response_started:
+                self.close()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._answer(error)
+
+    def _answer(self, error: AnalyticsError) -> None:
+        """The client is given a moment to read it: closed at once, it could be lost on the way."""
+        token = request_id.set(f"{getrandbits(128):032x}")
+        try:
+            self.transport.write(self._written(error))
+            requests("other", "(none)", error.status).inc()
+            line = {"method": "other", "route": "(none)", "status": error.status}
+            log.info("request", extra=line)
+        finally:
+            request_id.reset(token)
+        self.transport.write_eof()
+        self._read = 0
+        self._enter(_CLOSING)
+
+    def _written(self, error: AnalyticsError) -> bytes:
+        response = analytics_problem(error)
+        headers = [
+            *self.server_state.default_headers,
+            *response.raw_headers,
+            (b"x-request-id", request_id.get().encode()),
+            (b"x-content-type-options", b"nosniff"),
+            (b"connection", b"close"),
+        ]
+        lines = [part for name, value in headers for part in (name, b": ", value, b"\r\n")]
+        return b"".join([STATUS_LINE[error.status], *lines, b"\r\n", cast(bytes, response.body)])

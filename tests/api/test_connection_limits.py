@@ -1,0 +1,158 @@
+"""Connections that let the service wait, and more of them than there may be."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import httpx
+import psycopg2
+import pytest
+
+from routes import protocol
+from tests.api.test_connections import HOST, WHOLE, connected, problem, received
+from tests.running import running, scrape, value
+from tests.slowness import slow_down
+from tests.waiting import wait_until
+
+FEW = 8
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less time for everything; the service runs in this process."""
+    monkeypatch.setattr(protocol, "HEAD_WITHIN_S", 0.5)
+    monkeypatch.setattr(protocol, "REST_WITHIN_S", 0.5)
+    monkeypatch.setattr(protocol, "SENT_WITHIN_S", 1.5)
+
+
+@pytest.fixture
+def small(database_url: str, redis_url: str) -> Iterator[httpx.Client]:
+    """A service that has few connections."""
+    with running(database_url, redis_url, connection_limit=FEW) as client:
+        yield client
+
+
+def connections(service: httpx.Client) -> int:
+    return int(value(scrape(service), "http_connections"))
+
+
+def trickle(opened: socket.socket, byte: bytes, seconds: float) -> bytes:
+    """A byte now and then for so long, and what came until the connection ended."""
+    end = time.monotonic() + seconds
+    opened.settimeout(0.1)
+    parts = []
+    while time.monotonic() < end:
+        try:
+            opened.sendall(byte)
+            part = opened.recv(2**16)
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+        parts.append(part)
+        if not part:
+            break
+    else:
+        raise AssertionError("the connection was still open")
+    return b"".join(parts)
+
+
+@pytest.mark.usefixtures("hasty")
+class TestTime:
+    def test_a_silent_connection_ends(self, history: httpx.Client) -> None:
+        with connected(history) as opened:
+            assert received(opened) == b""
+
+    def test_half_a_head_is_a_problem(self, history: httpx.Client) -> None:
+        with connected(history) as opened:
+            opened.sendall(WHOLE[:20])
+            status, _, content = problem(received(opened))
+        assert status == 408
+        assert content["type"] == "urn:analytics-service:problem:request-timeout"
+
+    def test_a_head_that_trickles_has_no_more_time(self, history: httpx.Client) -> None:
+        with connected(history) as opened:
+            opened.sendall(b"GET /healthz?")
+            assert problem(trickle(opened, b"x", 15))[0] == 408
+
+    def test_a_second_head_has_as_much(self, history: httpx.Client) -> None:
+        with connected(history) as opened:
+            opened.sendall(WHOLE)
+            assert opened.recv(2**16).startswith(b"HTTP/1.1 200")
+            opened.sendall(WHOLE[:20])
+            assert problem(received(opened))[0] == 408
+
+    def test_a_body_that_nobody_reads_ends_soon(self, history: httpx.Client) -> None:
+        head = b"POST /events HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000\r\n\r\n"
+        with connected(history) as opened:
+            opened.sendall(head)
+            answer = trickle(opened, b"x", 15)
+        assert answer.startswith(b"HTTP/1.1 401")
+        assert answer.count(b"HTTP/1.1 ") == 1
+
+    def test_an_answer_that_is_not_read_ends(self, history: httpx.Client) -> None:
+        page = history.get("/docs").text
+        script = next(part for part in page.split('"') if part.endswith("bundle.js"))
+        asked = b"GET " + script.encode() + b" HTTP/1.1\r\n" + HOST + b"\r\n"
+        before = connections(history)
+        with connected(history) as opened:
+            opened.sendall(asked * 20)
+            wait_until(lambda: connections(history) > before, within_s=5)
+            wait_until(lambda: connections(history) == before, within_s=20)
+
+    def test_what_is_computed_has_the_time_of_a_request(
+        self, service: httpx.Client, database_url: str
+    ) -> None:
+        conn = psycopg2.connect(database_url)
+        conn.autocommit = True
+        slow_down(conn, 3.0)
+        conn.close()
+        asked = "/analytics/event-counts?start=2025-03-10T00:01:00Z&end=2025-03-10T00:02:00Z"
+        assert service.get(asked).status_code == 200
+
+
+class TestNumber:
+    def test_silent_ones_make_room(self, small: httpx.Client) -> None:
+        with ExitStack() as stack:
+            for _ in range(5 * FEW):
+                stack.enter_context(connected(small))
+            began = time.monotonic()
+            assert httpx.get(f"{small.base_url}/healthz", timeout=30).status_code == 200
+            assert time.monotonic() - began < 15
+
+    def test_the_one_that_idled_longest_is_closed_first(self, small: httpx.Client) -> None:
+        with ExitStack() as stack:
+            idle = [stack.enter_context(connected(small)) for _ in range(FEW)]
+            for each in idle:
+                each.sendall(WHOLE)
+                assert each.recv(2**16).startswith(b"HTTP/1.1 200")
+            idle[0].sendall(WHOLE)
+            assert idle[0].recv(2**16).startswith(b"HTTP/1.1 200")
+            assert httpx.get(f"{small.base_url}/healthz", timeout=30).status_code == 200
+            assert received(idle[1]) == b""
+            for each in (idle[0], idle[-1]):
+                each.sendall(WHOLE)
+                assert each.recv(2**16).startswith(b"HTTP/1.1 200")
+
+    def test_nobody_who_is_answered_is_closed(self, small: httpx.Client, database_url: str) -> None:
+        """Others wait until one is done."""
+        conn = psycopg2.connect(database_url)
+        conn.autocommit = True
+        slow_down(conn, 2.0)
+        conn.close()
+        asked = "/analytics/event-counts?start=2025-03-10T00:01:00Z&end=2025-03-10T00:0{}:00Z"
+        statuses: list[int] = []
+
+        def ask(n: int) -> None:
+            url = f"{small.base_url}{asked.format(2 + n % 4)}"
+            headers = {"Authorization": small.headers["Authorization"]}
+            statuses.append(httpx.get(url, headers=headers, timeout=30).status_code)
+
+        threads = [threading.Thread(target=ask, args=(n,)) for n in range(2 * FEW)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert statuses == [200] * (2 * FEW)

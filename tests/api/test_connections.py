@@ -1,0 +1,196 @@
+"""What stands before a request's route: heads, pipelines and trailers, within their limits."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.running import scrape, value
+
+HOST = b"Host: 127.0.0.1\r\n"
+WHOLE = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
+LIMIT = 64 * 1024
+
+
+@contextmanager
+def connected(service: httpx.Client) -> Iterator[socket.socket]:
+    with socket.create_connection((service.base_url.host, service.base_url.port or 0)) as opened:
+        opened.settimeout(20)
+        yield opened
+
+
+def received(opened: socket.socket) -> bytes:
+    """All that comes until the other side is done."""
+    parts = []
+    with suppress(ConnectionResetError):
+        while part := opened.recv(2**16):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def told(service: httpx.Client, *parts: bytes) -> bytes:
+    """What comes back until the end of the connection."""
+    with connected(service) as opened:
+        for part in parts:
+            with suppress(BrokenPipeError, ConnectionResetError):
+                opened.sendall(part)
+        return received(opened)
+
+
+def problem(answer: bytes) -> tuple[int, dict[str, str], Any]:
+    """Status, headers and body of an answer, which is a problem."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["connection"] == "close"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert int(headers["content-length"]) == len(body)
+    content = json.loads(body)
+    assert content["request_id"] == headers["x-request-id"]
+    return int(status.split()[1]), headers, content
+
+
+def head_of(size: int) -> bytes:
+    """A whole head of so many bytes, by how they are counted: the target, names and values."""
+    target = b"/healthz"
+    names = [b"host", *(b"x-%02d" % n for n in range(90))]
+    room = size - len(target) - sum(len(name) + 4 for name in names) - len(b"127.0.0.1")
+    each, more = divmod(room, 90)
+    values = [b"127.0.0.1", *(b"v" * (each + (more if n == 0 else 0)) for n in range(90))]
+    lines = [name + b": " + text + b"\r\n" for name, text in zip(names, values, strict=True)]
+    return b"GET " + target + b" HTTP/1.1\r\n" + b"".join(lines) + b"\r\n"
+
+
+def test_what_is_no_http_is_a_problem(history: httpx.Client) -> None:
+    status, _, content = problem(told(history, b"hello\r\n\r\n"))
+    assert status == 400
+    assert content | {"request_id": ""} == {
+        "type": "urn:analytics-service:problem:malformed-request",
+        "title": "Malformed request",
+        "status": 400,
+        "detail": "The request is not HTTP/1.1 as RFC 9112 defines it.",
+        "request_id": "",
+    }
+
+
+def test_it_is_counted(history: httpx.Client) -> None:
+    series = 'http_requests_total{method="other",route="(none)",status="400"}'
+    before = value(scrape(history), series)
+    told(history, b"hello\r\n\r\n")
+    assert value(scrape(history), series) == before + 1
+
+
+def test_the_largest_head_is_answered(history: httpx.Client) -> None:
+    with connected(history) as opened:
+        opened.sendall(head_of(LIMIT))
+        assert opened.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_a_larger_one_is_refused(history: httpx.Client) -> None:
+    status, _, content = problem(told(history, head_of(LIMIT + 1)))
+    assert status == 431
+    assert content["type"] == "urn:analytics-service:problem:head-too-large"
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"GET /healthz?" + b"x" * 2**17,
+        b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 2**17,
+        b"GET /healthz HTTP/1.1\r\n" + b"y" * 2**17,
+        b"\r\n" * 2**16,
+    ],
+    ids=["target", "value", "name", "nothing"],
+)
+def test_a_head_without_end_is_refused_before_its_end(
+    history: httpx.Client, endless: bytes
+) -> None:
+    status, _, _ = problem(told(history, endless))
+    assert status == 431
+
+
+def test_a_hundred_headers_are_allowed(history: httpx.Client) -> None:
+    lines = [b"x-%d: y\r\n" % n for n in range(99)]
+    with connected(history) as opened:
+        opened.sendall(b"GET /healthz HTTP/1.1\r\n" + HOST + b"".join(lines) + b"\r\n")
+        assert opened.recv(100).startswith(b"HTTP/1.1 200")
+    lines.append(b"x-99: y\r\n")
+    head = b"GET /healthz HTTP/1.1\r\n" + HOST + b"".join(lines) + b"\r\n"
+    assert problem(told(history, head))[0] == 431
+
+
+CHUNKED = b"GET /healthz HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [b"0\r\n" + b"x: " + b"y" * 2**20, b"0\r\n" + b"x: y\r\n" * 2**18, b"1;" + b"x" * 2**20],
+    ids=["trailer", "trailers", "extension"],
+)
+def test_what_frames_a_body_has_an_end(history: httpx.Client, endless: bytes) -> None:
+    """The answer came long before; the connection ends without another one."""
+    answer = told(history, CHUNKED, endless)
+    assert answer.count(b"HTTP/1.1 ") in (1, 2)
+    assert answer.count(b"HTTP/1.1 200") <= 1
+
+
+def test_a_trailer_is_no_header(service: httpx.Client) -> None:
+    """A key that comes after the body lets nobody in, and changes nothing that was checked."""
+    key = service.headers["Authorization"].encode()
+    events = b"POST /events HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+    events += b"Transfer-Encoding: chunked\r\n\r\n"
+    body = b'{"event_name":"x"}'
+    framed = b"%x\r\n%s\r\n0\r\nAuthorization: %s\r\n\r\n" % (len(body), body, key)
+    with connected(service) as opened:
+        opened.sendall(events + framed)
+        assert opened.recv(100).startswith(b"HTTP/1.1 401")
+
+
+def test_pipelined_requests_are_answered_in_their_order(history: httpx.Client) -> None:
+    last = b"GET /nothing HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+    answer = told(history, WHOLE * 63 + last)
+    assert answer.count(b"HTTP/1.1 200") == 63
+    assert answer.count(b"HTTP/1.1 404") == 1
+    assert answer.rindex(b"HTTP/1.1 404") > answer.rindex(b"HTTP/1.1 200")
+
+
+def test_of_too_many_the_first_are_answered_and_the_last_says_so(history: httpx.Client) -> None:
+    answer = told(history, WHOLE * 5000)
+    answered = answer.count(b"HTTP/1.1 200")
+    assert 64 <= answered <= 66
+    assert answer.count(b"HTTP/1.1 ") == answered
+    assert answer.count(b"connection: close") == 1
+
+
+def test_nonsense_after_a_request_takes_its_answer_from_nobody(history: httpx.Client) -> None:
+    answer = told(history, WHOLE + b"hello\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 200") == 1
+
+
+def test_a_body_that_breaks_off_is_a_problem(service: httpx.Client) -> None:
+    key = service.headers["Authorization"].encode()
+    events = b"POST /events HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+    events += b"Authorization: " + key + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with connected(service) as opened:
+        opened.sendall(events + b"5\r\n[{}]\n\r\n")
+        opened.sendall(b"nonsense\r\n")
+        assert problem(received(opened))[0] == 400
+    assert service.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+def test_an_upgrade_is_answered_as_a_request(
+    history: httpx.Client, protocol: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked = (
+        b"GET /analytics/users/canary/events HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\n"
+        b"Upgrade: " + protocol + b"\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    assert problem(told(history, asked))[0] == 401
+    assert "canary" not in "".join(capfd.readouterr())

@@ -1,0 +1,61 @@
+"""The client connections of one worker: how many there may be, and which are closed for others."""
+
+import math
+from heapq import nsmallest
+from typing import Protocol
+
+_GRACE_S = 0.5
+_SHARE = 16
+
+
+class Connection(Protocol):
+    """What is known of one connection; times are those of its event loop, in seconds."""
+
+    @property
+    def waiting_since(self) -> float:
+        """Since when it has waited for its client; infinity while a request is answered."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether its first request is not complete."""
+
+    def check(self, now: float) -> None:
+        """Close it if it has waited for too long."""
+
+    def close(self) -> None:
+        """Close it now."""
+
+
+class Connections:
+    """At most `limit`. When there are so many, those that have waited longest are closed."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._open: set[Connection] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, connection: Connection) -> None:
+        self._open.add(connection)
+
+    def discard(self, connection: Connection) -> None:
+        self._open.discard(connection)
+
+    def check(self, now: float) -> None:
+        """Close what has waited for too long; called every second or so."""
+        for connection in list(self._open):
+            connection.check(now)
+
+    def make_room(self, now: float) -> None:
+        """Close a sixteenth at once: to look for the oldest costs as much as all of them."""
+        waiting = [each for each in self._open if self._may_be_closed(each, now)]
+        for connection in nsmallest(
+            max(1, self.limit // _SHARE), waiting, key=lambda each: each.waiting_since
+        ):
+            connection.close()
+
+    def _may_be_closed(self, connection: Connection, now: float) -> bool:
+        """A new one is given the time that a first request takes to arrive."""
+        since = connection.waiting_since
+        return since < (now - _GRACE_S if connection.is_new else math.inf)
