@@ -212,6 +212,7 @@ class Folder:
                 if not progress.is_told:
                     telling.add_missed(cur, generation, progress.until)
                 _switch(cur, generation)
+                numbers.prune(cur, self._zones, progress.first_slot, progress.until)
                 if progress.first_slot is not None:
                     numbers.mark_all(cur, self._zones, progress.first_slot, progress.until)
             elif progress.is_current and progress.first_slot is not None:
@@ -228,6 +229,7 @@ class Folder:
         """The days whose numbers change, by events or since time goes on."""
         numbers.mark(cur, self._zones, progress.touched, progress.until)
         if self._marked != slot_of(progress.until) or progress.first_slot_before is not None:
+            numbers.prune(cur, self._zones, first, progress.until)
             numbers.mark_behind(cur, self._zones, first, progress.until)
         if self._compared != slot_of(progress.until) // HOUR:
             numbers.mark_moved(cur, self._zones, progress.until)

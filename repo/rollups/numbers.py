@@ -59,6 +59,17 @@ def mark_all(cur: cursor, zones: Iterable[ZoneInfo], first_slot: int, now: datet
         _mark(cur, tz, _days(tz, first_slot, now))
 
 
+def prune(cur: cursor, zones: Iterable[ZoneInfo], first_slot: int | None, now: datetime) -> None:
+    """Delete days before the first event and days that have not begun, of all zones.
+
+    A clock that was ahead leaves such days.
+    """
+    for tz in {*zones, *_counted_zones(cur)}:
+        today = local_day(now, tz)
+        first = today + _DAY if first_slot is None else local_day(slot_start(first_slot), tz)
+        cur.execute(SQL["numbers_prune"], {"zone": tz.key, "first": first, "today": today})
+
+
 def mark_moved(cur: cursor, zones: Iterable[ZoneInfo], now: datetime) -> None:
     """Days that were counted from or to another instant than the rules of their zone say now."""
     for tz in zones:
@@ -135,10 +146,15 @@ def counted_in(cur: cursor, slots: Iterable[int]) -> dict[str, list[date]]:
     Zones that nobody knows any more are forgotten.
     """
     forget_unknown(cur)
-    cur.execute(SQL["numbers_zones"])
-    known = [zone(name) for (name,) in cur]
     moments = [slot_start(slot) for slot in slots]
-    return {tz.key: _counted(cur, tz, list(_reached(moments, tz))) for tz in known}
+    zones = _counted_zones(cur)
+    return {tz.key: _counted(cur, tz, list(_reached(moments, tz))) for tz in zones}
+
+
+def _counted_zones(cur: cursor) -> list[ZoneInfo]:
+    """Those that have numbers, declared or not."""
+    cur.execute(SQL["numbers_zones"])
+    return [zone(name) for (name,) in cur if name in zone_names()]
 
 
 def _counted(cur: cursor, tz: ZoneInfo, days: list[date]) -> list[date]:

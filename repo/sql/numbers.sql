@@ -20,6 +20,12 @@ delete from day_events where zone <> all(%(zones)s);
 delete from day_users where zone <> all(%(zones)s);
 delete from numbers_due where zone <> all(%(zones)s);
 
+-- name: numbers_prune
+-- Days of a zone that no event can be of yet, or could be of before the first one.
+delete from day_events where zone = %(zone)s and (day < %(first)s or day > %(today)s);
+delete from day_users where zone = %(zone)s and (day < %(first)s or day > %(today)s);
+delete from numbers_due where zone = %(zone)s and (day < %(first)s or day > %(today)s);
+
 -- name: numbers_take
 -- The days of one zone that wait, from the first one on, without those that are postponed.
 with postponed as (

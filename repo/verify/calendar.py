@@ -92,6 +92,8 @@ def _without(
 def _in_row(row: _Row, days: Days, tz: ZoneInfo, is_waiting: bool) -> Iterator[tuple[str, str]]:
     if row.day > _shown(days.folded_at, tz):
         yield "a row", "a day of the future"
+    if days.begun is None or row.day < days.begun:
+        yield "a row", "a day before the first event"
     if is_waiting:
         return
     if not _is_whole(row, tz):

@@ -194,6 +194,11 @@ PLANTED = {
         "wau, mau, counted_at from day_users where zone = 'UTC' order by day desc limit 1",
         "stored a row; true a day of the future",
     ),
+    "a day of before the first event": (
+        "insert into day_users select zone, day - 1, starts_at - interval '1 day', starts_at, 0, "
+        "0, 0, 0, counted_at, 0 from day_users where zone = 'UTC' order by day limit 1",
+        "stored a row; true a day before the first event",
+    ),
     "a day that was not over": (
         "update day_users set counted_at = starts_at where zone = 'UTC' and day = '2026-02-01'",
         "day_users UTC 2026-02-01: stored counted at 2026-02-01 00:00:00+00:00; true over since",

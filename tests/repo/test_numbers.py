@@ -18,6 +18,7 @@ from common.questions import ActiveUsers, TopEvents
 from config.database import Database, get_connection
 from grafana import analytics as dashboard
 from repo import cost
+from repo.erase import EraseRepo
 from repo.events import EventsRepo
 from repo.migrate import migrate, migrations
 from repo.rollups import folder as folder_module
@@ -308,3 +309,70 @@ def test_edges_that_a_worker_with_older_rules_left_are_corrected_within_an_hour(
     found = rows(conn, "select starts_at, mau from day_users where day = %s", day)
     assert found == [(datetime(day.year, day.month, day.day, tzinfo=UTC), 1)]
     assert verified(database_url, [zone("UTC")]).told == []
+
+
+def days_of(conn: connection, tz: str = "UTC") -> tuple[date, date]:
+    """The first and the last that have numbers."""
+    ((first, last),) = rows(conn, "select min(day), max(day) from day_users where zone = %s", tz)
+    return first, last
+
+
+def test_days_that_have_not_begun_go_when_the_clock_goes_back(
+    conn: connection, database_url: str
+) -> None:
+    """By itself; an event of such a day waits for its time, and no span of it stays sealed."""
+    set_clock(conn, NOW + 3 * DAY)
+    insert(conn, ("a", "view", NOW - DAY), ("b", "buy", NOW + 2 * DAY))
+    serving = folder(conn, *ZONES)
+    serving.catch_up()
+    assert days_of(conn) == ((NOW - DAY).date(), (NOW + 3 * DAY).date())
+    set_clock(conn, NOW)
+    serving.catch_up()
+    for tz in ZONES:
+        first, last = (moment.astimezone(ZoneInfo(tz)).date() for moment in (NOW - DAY, NOW))
+        assert days_of(conn, tz) == (first, last)
+        assert users(conn, tz)[last] == (0, 1, 1)
+    assert rows(conn, "select event_name from day_events where zone = 'UTC'") == [("view",)]
+    assert rows(conn, "select user_id from ahead") == [("b",)]
+    text = "select from sealed_spans where end_slot > extract(epoch from now()) / 900"
+    assert rows(conn, text) == []
+    assert verified(database_url, [zone(name) for name in ZONES]).told == []
+
+
+_PLANTED = """
+insert into day_users
+select zone, day + %(days)s, starts_at, ends_at, 0, 0, 0, 0, counted_at, 0
+from   day_users
+where  day = %(day)s;
+insert into day_events select distinct zone, %(day)s::date + %(days)s, 'sold', 1, 1 from day_users;
+insert into numbers_due select distinct zone, %(day)s::date + %(days)s from day_users;
+"""
+
+
+@pytest.mark.parametrize("days", [1, 400, -6, -400])
+@pytest.mark.parametrize("cure", ["rebuild", "catch_up"])
+def test_days_that_no_event_can_be_of_are_deleted(
+    conn: connection, database_url: str, days: int, cure: str
+) -> None:
+    """By a rebuild and by a worker as it starts, also in a zone that these do not declare."""
+    insert(conn, ("u", "view", NOW - 5 * DAY))
+    folder(conn, "UTC", "Africa/Abidjan").catch_up()
+    with conn.cursor() as cur:
+        cur.execute(_PLANTED, {"days": days, "day": NOW.date()})
+    assert verified(database_url, []).differences >= 2
+    getattr(folder(conn, "UTC"), cure)()
+    for table in ("day_users", "day_events", "numbers_due"):
+        text = f"select from {table} where not day between %s and %s"
+        assert rows(conn, text, NOW.date() - 5 * DAY, NOW.date()) == []
+    assert verified(database_url, []).told == []
+
+
+def test_a_rebuild_of_no_events_leaves_no_day(conn: connection, database_url: str) -> None:
+    insert(conn, ("u", "view", NOW - 5 * DAY))
+    serving = folder(conn, *ZONES)
+    serving.catch_up()
+    EraseRepo(conn).erase("u")
+    assert len(users(conn, "UTC")) == 6
+    assert serving.rebuild() == 0
+    assert rows(conn, "select zone, day from day_users") == []
+    assert verified(database_url, [zone(name) for name in ZONES]).told == []
