@@ -24,6 +24,7 @@ from repo.adopt.trigger import Adoption
 from repo.rollups.folder import Folder
 from services.adopt import BATCH, WRONG, Comparison, Copier, compared, install, release
 from services.servers import database_server
+from services.storage import StorageGate, storage_limits
 from utils.signals import stoppable
 
 _SHOWN = 3
@@ -94,8 +95,10 @@ def adopt(
                 table, names, property_columns=more, tz=tz.key if tz else None, epoch=epoch
             )
             _agree(repo, table, made, place, yes)
+            gate = StorageGate(storage_limits(settings), repo.database_size)
+            gate()
             adoption = install(repo, table, made, place)
-            _take(repo, adoption, batch, pace)
+            _take(repo, adoption, batch, pace, gate)
             _fold(url, settings)
 
 
@@ -150,11 +153,13 @@ def _as_text(value: object) -> str:
     return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
 
 
-def _take(repo: AdoptRepo, adoption: Adoption, batch: int, pace: int) -> None:
+def _take(repo: AdoptRepo, adoption: Adoption, batch: int, pace: int, gate: StorageGate) -> None:
     """Copy what was there, compare, and copy what has moved meanwhile."""
     began = time.monotonic()
     with tqdm(total=0, desc=adoption.table.name, unit=" pages", disable=None) as bar:
-        copier = Copier(repo, adoption, batch=batch, pace=pace, progress=bar.update)
+        copier = Copier(
+            repo, adoption, batch=batch, pace=pace, progress=bar.update, check_room=gate
+        )
 
         def told() -> str:
             return f"Copied {copier.inserted:,} events in {time.monotonic() - began:.1f} s."

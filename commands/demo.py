@@ -11,9 +11,11 @@ from commands._report import report, say
 from config.database import connect
 from config.settings import load_settings
 from repo.ingest import Event, EventsExpired, IngestRepo, as_rows
+from repo.storage import database_size
 from services.demo import demo_events
 from services.ingest.load import BATCH
 from services.servers import databases
+from services.storage import StorageGate, storage_limits
 from utils.signals import stoppable, uninterrupted
 
 _EVENTS_PER_USER = 20
@@ -29,14 +31,16 @@ _EVENTS_PER_USER = 20
 @one_line_errors
 def demo(events: int, days: int, users: int | None, seed: int, if_empty: bool) -> None:
     """Fill in made-up events of the days that end now."""
-    with databases(load_settings()) as found:
+    settings = load_settings()
+    with databases(settings) as found:
         prepare(found.owner)
         with closing(connect(found.url("writer"), "analytics-demo")) as conn:
             repo = IngestRepo(conn)
             if if_empty and not repo.is_empty():
                 say("There are events: no demo events are needed.")
             else:
-                _fill(repo, events, days, users or max(events // _EVENTS_PER_USER, 1), seed)
+                gate = StorageGate(storage_limits(settings), lambda: database_size(conn))
+                _fill(repo, gate, events, days, users or max(events // _EVENTS_PER_USER, 1), seed)
 
 
 def _inserted(repo: IngestRepo, batch: list[Event]) -> int:
@@ -47,7 +51,9 @@ def _inserted(repo: IngestRepo, batch: list[Event]) -> int:
         raise click.ClickException(f"{exc}: use fewer --days") from exc
 
 
-def _fill(repo: IngestRepo, events: int, days: int, users: int, seed: int) -> None:
+def _fill(
+    repo: IngestRepo, gate: StorageGate, events: int, days: int, users: int, seed: int
+) -> None:
     end = datetime.now(UTC)
     made = demo_events(events, seed=seed, days=days, users=users, end=end)
     inserted = 0
@@ -61,6 +67,7 @@ def _fill(repo: IngestRepo, events: int, days: int, users: int, seed: int) -> No
     ):
         for first in range(0, events, BATCH):
             batch = made[first : first + BATCH]
+            gate()
             with uninterrupted():
                 inserted += _inserted(repo, batch)
             bar.update(len(batch))

@@ -20,6 +20,7 @@ from repo.suppress import SuppressionRepo, WritersAtWork
 from services.cache_clearing import clear
 from services.resources import open_cache
 from services.servers import servers
+from services.storage import storage_limits
 from utils.signals import stoppable, uninterrupted
 
 _WRITERS_END_WITHIN_S = 60
@@ -109,6 +110,7 @@ class _Work:
         self._erasing = erasing
         self._suppressing = suppressing
         self._settings = settings
+        self._limits = storage_limits(settings)
         self._redis_url = redis_url
 
     def ask(self, users: list[str], *, yes: bool) -> None:
@@ -121,6 +123,7 @@ class _Work:
 
     def erase(self, users: list[str], *, suppress: bool) -> None:
         """Exits with 1 where the cache cannot be told."""
+        self._limits.check_reserve()
         if suppress:
             self._suppressing.add(users, _WRITERS_END_WITHIN_S)
         receipts = self._erase(users, suppress)
@@ -149,6 +152,7 @@ class _Work:
         return receipts
 
     def _erase_one(self, user: str, suppress: bool, receipts: list[Receipt]) -> None:
+        self._limits.check_reserve()
         receipt = self._erasing.erase(user, suppressed=suppress)
         is_cleared = False
         try:

@@ -22,11 +22,13 @@ from commands._report import complain, report
 from config.database import connect
 from config.settings import load_settings
 from repo.ingest import IngestRepo
+from repo.storage import database_size
 from services.ingest.events import FIELDS, Validator
 from services.ingest.lines import Columns, Form, Unreadable
 from services.ingest.load import BATCH, Loader, RejectedFile, Report
 from services.ingest.readers import form_of, opened
 from services.servers import databases
+from services.storage import StorageGate, storage_limits
 from utils.signals import stoppable
 
 _BROKEN_OFF = "{}: it broke off: run the same command again, which counts no event twice"
@@ -66,11 +68,13 @@ def load(
     An interrupted load is simply repeated: each event_id is stored once.
     """
     columns = Columns(names, _ignored(names, ignore))
-    with databases(load_settings()) as found:
+    settings = load_settings()
+    with databases(settings) as found:
         prepare(found.owner)
         validator = Validator(tz, lambda: datetime.now(UTC))
         with closing(connect(found.url("writer"), "analytics-load")) as conn:
-            loader = Loader(IngestRepo(conn), validator, batch)
+            gate = StorageGate(storage_limits(settings), lambda: database_size(conn))
+            loader = Loader(IngestRepo(conn), validator, batch, gate)
             places = _RejectedPaths()
             clean = [_load_one(loader, file, form, columns, places(file)) for file in files]
     if not all(clean):

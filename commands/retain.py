@@ -14,6 +14,7 @@ from config.settings import load_settings
 from repo.verify.findings import Findings
 from services.retain import Retaining, horizon_of, retaining
 from services.servers import database_server
+from services.storage import storage_limits
 from utils.periods import Last, parse_age
 from utils.signals import stoppable
 
@@ -46,7 +47,8 @@ def retain(raw: Last, yes: bool) -> None:
     with database_server(settings) as url:
         if not settings.database_url:
             prepare(url)
-        with retaining(url, settings.zones, complain) as work:
+        check_reserve = storage_limits(settings).check_reserve
+        with retaining(url, settings.zones, complain, check_reserve) as work:
             work.fold()
             until = _until(work, raw)
             if not yes:

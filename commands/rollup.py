@@ -14,6 +14,7 @@ from config.settings import Settings, load_settings
 from repo.rollups.folder import Folder
 from services.rollup import fold_forever
 from services.servers import databases
+from services.storage import storage_limits
 from services.verifying import verify_forever
 from utils.signals import stoppable
 
@@ -32,11 +33,13 @@ def rollup(once: bool, rebuild: bool) -> None:
         if not settings.database_url:
             prepare(found.owner)
         url = found.url("folder")
+        limits = storage_limits(settings)
         if once or rebuild:
+            limits.check_reserve()
             _fold(url, settings, rebuild=rebuild)
         else:
             Thread(target=verify_forever, args=(url,), daemon=True).start()
-            fold_forever(url, settings.zones, settings.metric_names)
+            fold_forever(url, settings.zones, settings.metric_names, limits.check_reserve)
 
 
 def _fold(url: str, settings: Settings, *, rebuild: bool) -> None:

@@ -13,9 +13,12 @@ from config.failures import (
     ConnectionLost,
     DatabaseError,
     DatabaseUnavailable,
+    DiskFull,
     RightsMissing,
     Undone,
 )
+
+NO_ROOM = "PostgreSQL has no room left on its disk: free some there, and run the command again"
 
 
 class HasConnection(Protocol):
@@ -86,7 +89,7 @@ def _lending(
 def translated(rights: str) -> Iterator[None]:
     """For work on a connection of its own; `rights` says what a role without them may not do.
 
-    Raises: RightsMissing, DatabaseUnavailable.
+    Raises: RightsMissing, DiskFull, DatabaseUnavailable.
     """
     try:
         yield
@@ -96,5 +99,7 @@ def translated(rights: str) -> Iterator[None]:
         raise RightsMissing(f"{rights}: {exc}".strip()) from exc
     except errors.ReadOnlySqlTransaction as exc:
         raise DatabaseUnavailable("a replica cannot be written to") from exc
+    except errors.DiskFull as exc:
+        raise DiskFull(NO_ROOM) from exc
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
         raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc

@@ -8,7 +8,13 @@ from typing import ClassVar
 
 from pydantic_core import PydanticCustomError
 
-from config.failures import DatabaseError, DatabaseUnavailable, DeadlineExceeded, PoolBusy
+from config.failures import (
+    DatabaseError,
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    DiskFull,
+    PoolBusy,
+)
 
 _REFUSED = "refused:"
 
@@ -242,6 +248,15 @@ class TooSlow(AnalyticsError):
     title = "Deadline exceeded"
 
 
+class InsufficientStorage(AnalyticsError):
+    """PostgreSQL has no room left on its disk for this; free some there, and try again."""
+
+    status = 507
+    kind = "insufficient-storage"
+    title = "Insufficient storage"
+    usual_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "30"}
+
+
 def rate_limit_headers(per_second: int, left: int, full_in_ms: int) -> dict[str, str]:
     """As in the IETF's draft "RateLimit header fields for HTTP": a quota for a window of 1 s."""
     return {
@@ -254,13 +269,14 @@ _TRANSLATED: dict[type[DatabaseError], type[AnalyticsError]] = {
     PoolBusy: Busy,
     DeadlineExceeded: TooSlow,
     DatabaseUnavailable: Unavailable,
+    DiskFull: InsufficientStorage,
 }
 
 
 def translate(error: DatabaseError) -> AnalyticsError:
     """The error of ours for one of the pool's."""
     (found,) = (ours for theirs, ours in _TRANSLATED.items() if isinstance(error, theirs))
-    return found()
+    return found(str(error)) if isinstance(error, DiskFull) else found()
 
 
 def instant(moment: datetime) -> str:

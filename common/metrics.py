@@ -6,16 +6,15 @@ In a service with workers all of them count in files of one folder, and any of t
 import math
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
-    ProcessCollector,
     disable_created_metrics,
     values,
 )
@@ -23,6 +22,7 @@ from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from common.process_metrics import process_metrics
 from config.workers import folder_of_places, take_place, workers
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each of ours
@@ -192,6 +192,9 @@ UP = _gauge(
     "server",
     of_all="livemin",
 )
+STORAGE_HEADROOM = _gauge(
+    "analytics_storage_headroom_bytes", "Bytes until events are refused.", "limit", of_all="livemin"
+)
 REPLAY_AGE = _gauge(
     "analytics_replay_age_seconds",
     "How old what questions see is at least: how far a replica is behind.",
@@ -274,28 +277,15 @@ class _All(Collector):
     def _told(self) -> Iterator[Metric]:
         if _FOLDER is None:
             yield from _OURS.collect()
-            yield from _of_processes({0: "self"})
+            yield from process_metrics({0: "self"})
             return
         alive = workers(_FOLDER)
         told = [str(file) for file in _FOLDER.glob("*.db") if _is_told(file, alive)]
         yield from MultiProcessCollector.merge(told)  # type: ignore[no-untyped-call]
-        yield from _of_processes(alive)
+        yield from process_metrics(alive)
 
 
 def _is_told(file: Path, alive: Container[int]) -> bool:
     """What was so while another worker lived is so no more."""
     place = int(file.stem.rsplit("_", 1)[1])
     return place in alive or not file.match(_LIVE_GAUGES.format(place))
-
-
-def _of_processes(pids: dict[int, Any]) -> Iterator[Metric]:
-    """`process_*` of each worker, which counts from nothing with a new process."""
-    found: dict[str, Metric] = {}
-    for place, pid in sorted(pids.items()):
-        for metric in ProcessCollector(pid=partial(str, pid), registry=None).collect():
-            kept = found.setdefault(
-                metric.name, Metric(metric.name, metric.documentation, metric.type)
-            )
-            for sample in metric.samples:
-                kept.add_sample(sample.name, {"worker": str(place)}, sample.value)
-    yield from found.values()

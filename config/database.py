@@ -21,6 +21,7 @@ from config.failures import (
     DatabaseError,
     DatabaseUnavailable,
     DeadlineExceeded,
+    DiskFull,
     PoolBusy,
     RightsMissing,
     Undone,
@@ -218,6 +219,8 @@ class Connection:
             raise RightsMissing from exc
         except TransactionRollbackError as exc:
             raise Undone from exc
+        except errors.DiskFull as exc:
+            raise DiskFull from exc
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
             if self._given_up:
                 raise DeadlineExceeded from exc

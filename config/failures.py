@@ -13,6 +13,10 @@ class DeadlineExceeded(DatabaseError):
     """The time of the request was over before its answer was there."""
 
 
+class DiskFull(DatabaseError):
+    """There is no room on the disk for what was to be written."""
+
+
 class DatabaseUnavailable(DatabaseError):
     """PostgreSQL cannot be reached, or went away."""
 

@@ -47,6 +47,19 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default_factory=default_data_dir, description="the folder of the embedded servers"
     )
+    min_free_mb: int = Field(
+        500,
+        ge=0,
+        le=1_000_000,
+        description="megabytes that must be free on the disk of the embedded servers for events to "
+        "be stored, half as many for anything to be changed; 0: none",
+    )
+    max_database_gb: float = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="gigabytes that the database may take for events to be stored; 0: any number",
+    )
     host: str = Field("127.0.0.1", description="the address to listen on; others need keys")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0: a free one")
     time_zones: str = Field(

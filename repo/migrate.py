@@ -8,6 +8,8 @@ from importlib.resources import files
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
+from common.decorators import NO_ROOM
+from config.failures import DiskFull
 from repo.roles import settle_roles
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
@@ -56,6 +58,8 @@ def migrate(conn: connection, wanted: list[Migration]) -> list[Migration]:
         return _migrate(conn, wanted)
     except errors.InsufficientPrivilege as exc:
         raise MigrationError(f"this role may not change the schema: {exc}".strip()) from exc
+    except errors.DiskFull as exc:
+        raise DiskFull(NO_ROOM) from exc
 
 
 def _migrate(conn: connection, wanted: list[Migration]) -> list[Migration]:

@@ -56,7 +56,7 @@ def _described(status: int) -> dict[str, Any]:
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: _described(status) for status in (400, 401, 403, 409, 422, 429, 500, 503, 504)
+    status: _described(status) for status in (400, 401, 403, 409, 422, 429, 500, 503, 504, 507)
 }
 PROBLEMS_OF_BODIES = PROBLEMS | {status: _described(status) for status in (408, 413, 415)}
 

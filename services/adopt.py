@@ -121,8 +121,11 @@ class Copier:
         batch: int = BATCH,
         pace: int = 0,
         progress: Callable[[int], object],
+        check_room: Callable[[], None] = lambda: None,
     ) -> None:
-        """`progress` is told how many pages; `pace` 0: as fast as it goes."""
+        """`progress` is told how many pages; `pace` 0: as fast as it goes. `check_room` is called
+        before each batch, and raises where there is none."""
+        self._check_room = check_room
         self._repo = repo
         self._adoption = adoption
         self._batch = batch
@@ -144,6 +147,7 @@ class Copier:
 
     def _copy_part(self, part: Part) -> None:
         while part.copied < part.pages:
+            self._check_room()
             began = time.monotonic()
             beyond = min(part.copied + self._pages, part.pages)
             with uninterrupted():

@@ -13,6 +13,7 @@ from config.failures import DatabaseUnavailable, RightsMissing
 from repo.erase import EraseRepo
 from repo.suppress import SuppressionRepo, WritersAtWork
 from services.cache_clearing import CacheClearing
+from services.storage import Storage
 from utils.postgres import hang_up
 
 _WRITERS_END_WITHIN_S = 10.0
@@ -37,7 +38,8 @@ class Erasing:
     What has begun is brought to its end, whether its caller still waits or not.
     """
 
-    def __init__(self, writer_url: str, clearing: CacheClearing) -> None:
+    def __init__(self, writer_url: str, clearing: CacheClearing, storage: Storage) -> None:
+        self._storage = storage
         self._writer_url = writer_url
         self._clearing = clearing
         self._turn = asyncio.Lock()
@@ -48,8 +50,9 @@ class Erasing:
     async def erase(self, user_id: str, *, suppressed: bool, deadline: float) -> Receipt:
         """What was erased. `deadline` is a monotonic time.
 
-        Raises: TooSlow, Busy, Unavailable, DatabaseUnavailable.
+        Raises: TooSlow, Busy, Unavailable, DiskFull, DatabaseUnavailable.
         """
+        self._storage.check_reserve()
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await self._turn.acquire()

@@ -8,6 +8,7 @@ from config.failures import DatabaseError
 from repo.schema import SchemaRepo
 from services.cache_clearing import CacheClearing
 from services.cache_service import CacheFailed, CacheService
+from services.storage import Storage
 
 _REMEMBERED_S = 0.5
 
@@ -24,18 +25,25 @@ class Readiness:
     """Looks for all who ask at a time: anybody may, and must not take connections from others."""
 
     def __init__(
-        self, database: Database, cache: CacheService, clearing: CacheClearing, *, within_s: float
+        self,
+        database: Database,
+        cache: CacheService,
+        clearing: CacheClearing,
+        storage: Storage,
+        *,
+        within_s: float,
     ) -> None:
         self._database = database
         self._cache = cache
         self._clearing = clearing
+        self._storage = storage
         self._within_s = within_s
         self._looking = asyncio.Lock()
         self._looked_at = -_REMEMBERED_S
         self._checks: dict[str, str] = {}
 
     async def checks(self) -> dict[str, str]:
-        """What there is to tell about `database`, `cache` and `rollups`; each "ok" if it is."""
+        """What there is to tell about each part of the service; "ok" where nothing is wrong."""
         async with self._looking:
             if time.monotonic() - self._looked_at >= _REMEMBERED_S:
                 self._checks = await self._look()
@@ -49,6 +57,7 @@ class Readiness:
             "database": database,
             "cache": await self._of_cache(),
             "rollups": await _rollups(connection) if database == "ok" else "unknown",
+            "storage": self._storage.state,
         }
 
     async def _of_cache(self) -> str:

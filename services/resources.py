@@ -26,6 +26,7 @@ from services.ingest.service import IngestService
 from services.memory import Memory
 from services.readiness import Readiness
 from services.servers import servers
+from services.storage import Storage, storage_limits
 from services.tracing import traced
 from utils.postgres import database_identity
 from utils.sessions import INGEST_OPTIONS, QUESTION_OPTIONS
@@ -73,11 +74,11 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         answers = AnswerService(cache, database, editions, identity=identity, policy=policy)
         stack.push_async_callback(answers.close)
         writer = endpoints.databases.url("writer")
-        ingest = await stack.enter_async_context(_ingest(settings, writer, cache))
+        ingest, storage = await stack.enter_async_context(_ingest(settings, writer, cache))
         ring = _key_ring(settings, url, writer)
         clearing = CacheClearing(cache, editions)
         await stack.enter_async_context(_running(clearing.keep()))
-        erasing = Erasing(endpoints.database_url, clearing)
+        erasing = Erasing(endpoints.database_url, clearing, storage)
         stack.push_async_callback(erasing.close)
         yield Resources(
             database,
@@ -86,7 +87,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             ingest,
             erasing,
             await stack.enter_async_context(ring),
-            Readiness(database, cache, clearing, within_s=settings.request_timeout_s),
+            Readiness(database, cache, clearing, storage, within_s=settings.request_timeout_s),
             Memory(_REMEMBERED),
             Limits(identity, settings.rate_limit, settings.at_once_limit),
             settings.request_timeout_s,
@@ -124,13 +125,15 @@ async def _editions(settings: Settings, url: str) -> AsyncIterator[Editions]:
 @asynccontextmanager
 async def _ingest(
     settings: Settings, url: str, cache: CacheService
-) -> AsyncIterator[IngestService]:
+) -> AsyncIterator[tuple[IngestService, Storage]]:
     """With connections of its own: events and questions must not wait for each other."""
     size = settings.ingest_pool_size
     database = open_database(settings, url, size, "analytics-ingest", INGEST_OPTIONS)
     try:
-        async with _told(database, "events"):
-            yield IngestService(cache, database, settings.request_timeout_s)
+        storage = Storage(storage_limits(settings), database)
+        await storage.look()
+        async with _told(database, "events"), _running(storage.keep_looking()):
+            yield IngestService(cache, database, storage, settings.request_timeout_s), storage
     finally:
         database.close()
 

@@ -34,19 +34,30 @@ def horizon_of(age: Last, now: datetime) -> datetime:
 
 @contextmanager
 def retaining(
-    url: str, zones: Sequence[ZoneInfo], say: Callable[[str], None]
+    url: str,
+    zones: Sequence[ZoneInfo],
+    say: Callable[[str], None],
+    check_reserve: Callable[[], None] = lambda: None,
 ) -> "Iterator[Retaining]":
     """Over a connection of its own. Raises: DatabaseUnavailable."""
     with closing(connect(url, "analytics-retain")) as conn:
         conn.autocommit = True
-        yield Retaining(RetainRepo(conn), Folder(conn, zones), say)
+        yield Retaining(RetainRepo(conn), Folder(conn, zones), say, check_reserve)
 
 
 class Retaining:
     """One run; the steps in the order in which they are to be done, each of them again at will."""
 
-    def __init__(self, repo: RetainRepo, folder: Folder, say: Callable[[str], None]) -> None:
-        """`say` is told what is waited for."""
+    def __init__(
+        self,
+        repo: RetainRepo,
+        folder: Folder,
+        say: Callable[[str], None],
+        check_reserve: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`say` is told what is waited for. `check_reserve` is called before each step, and raises
+        where there is no room on the disk for it."""
+        self._check_reserve = check_reserve
         self.repo = repo
         self._folder = folder
         self._say = say
@@ -55,14 +66,16 @@ class Retaining:
 
     def fold(self) -> None:
         """Whatever is there, into the rollups. Raises: DatabaseUnavailable."""
+        self._check_reserve()
         while self._folder.step().is_more:
-            pass
+            self._check_reserve()
 
     def refuse(self, until: datetime) -> None:
         """Let nothing older in, and see to the end all that is being written.
 
-        Raises: DatabaseUnavailable.
+        Raises: DiskFull, DatabaseUnavailable.
         """
+        self._check_reserve()
         self._patiently(lambda: self.repo.refuse(until))
         self.fold()
 
@@ -81,9 +94,10 @@ class Retaining:
         raise DatabaseUnavailable("others make rollups anew all the time: nothing was dropped")
 
     def drop(self, until: datetime) -> Iterator[int]:
-        """Batch by batch; rests as long as it works. Raises: DatabaseUnavailable."""
+        """Batch by batch; rests as long as it works. Raises: DiskFull, DatabaseUnavailable."""
         since: str | None = "-infinity"
         while since is not None:
+            self._check_reserve()
             began = time.monotonic()
             with uninterrupted():
                 events, since = self.repo.drop(since, until)

@@ -24,7 +24,7 @@ from common.metrics import (
     TAIL_SECONDS,
 )
 from config.database import connect
-from config.failures import DatabaseError
+from config.failures import DatabaseError, DiskFull
 from repo.retain import RetainRepo
 from repo.rollups.folder import Folder, Step
 from repo.rollups.telling import OTHER, PERIODS
@@ -49,18 +49,22 @@ _MOST = 1_000_000
 
 
 def fold_forever(
-    database_url: str, zones: Sequence[ZoneInfo], names: Sequence[str] = ()
+    database_url: str,
+    zones: Sequence[ZoneInfo],
+    names: Sequence[str] = (),
+    check_reserve: Callable[[], None] = lambda: None,
 ) -> NoReturn:
     """Keep the rollups up with the events, whatever happens to PostgreSQL.
 
-    `names` are those whose events are counted by themselves in the metrics.
+    `names` are those whose events are counted by themselves in the metrics. `check_reserve` raises
+    DiskFull where nothing should be written: questions read what waits meanwhile.
     """
     pace = _Pace()
     for name in (*names, OTHER):
         EVENTS.labels(name)  # from 0 on
     while True:
         try:
-            _fold(database_url, zones, names, pace)
+            _fold(database_url, zones, names, pace, check_reserve)
         except DatabaseError as exc:
             log.warning("folding waits for PostgreSQL", extra={"failure": str(exc)})
         except Exception:  # questions stay right without it: it must come back, not stop
@@ -70,8 +74,13 @@ def fold_forever(
 
 
 def _fold(
-    database_url: str, zones: Sequence[ZoneInfo], names: Sequence[str], pace: "_Pace"
+    database_url: str,
+    zones: Sequence[ZoneInfo],
+    names: Sequence[str],
+    pace: "_Pace",
+    check_reserve: Callable[[], None],
 ) -> NoReturn:
+    _wait_for_room(check_reserve)
     with closing(connect(database_url, "analytics-rollup")) as conn:
         conn.autocommit = True
         folder = Folder(conn, zones)
@@ -88,11 +97,26 @@ def _fold(
             tell = partial(_tell_business, folder, names)
             aside.append(_Aside("tell of the business", _TELL_EVERY_S, tell))
         while True:
+            _wait_for_room(check_reserve)
             if pace.is_time(folder.pending(_FOLD_FROM)):
                 pace.stepped(_step(folder))
             for work in aside:
                 work.look()
             time.sleep(pace.rest_s)
+
+
+def _wait_for_room(check_reserve: Callable[[], None]) -> None:
+    """Logged once: the log may be on the same disk."""
+    is_logged = False
+    while True:
+        try:
+            return check_reserve()
+        except DiskFull as exc:
+            if not is_logged:
+                log.error("folding waits for room on the disk", extra={"failure": str(exc)})
+            is_logged = True
+        _tell_active({})
+        time.sleep(_TRY_AGAIN_S)
 
 
 def _step(folder: Folder) -> Step:

@@ -14,7 +14,8 @@ from psycopg2.extras import Json
 from psycopg2.sql import SQL as Text
 from psycopg2.sql import Composed, Identifier, Literal
 
-from config.failures import DatabaseUnavailable
+from common.decorators import NO_ROOM
+from config.failures import DatabaseUnavailable, DiskFull
 from repo.adopt.mapping import Map, Place, check_zone, columns, mapped
 from repo.adopt.tables import SQL, CannotAdopt, Table, find_table, home_of_events
 from repo.adopt.trigger import (
@@ -27,6 +28,7 @@ from repo.adopt.trigger import (
     fires,
     silence,
 )
+from repo.storage import read_database_size
 from repo.transactions import transaction
 
 
@@ -94,6 +96,10 @@ class AdoptRepo:
             cur.execute(SQL["adopt_known_as"], named)
             (known_as,) = cur.fetchone() or (table.name,)
             return table, Place(home_of_events(cur), known_as)
+
+    def database_size(self) -> int:
+        with self._transaction() as cur:
+            return read_database_size(cur)
 
     def known(self, place: Place) -> Known | None:
         with self._transaction() as cur:
@@ -204,6 +210,8 @@ class AdoptRepo:
             raise CannotAdopt(f"this role may not do that: {exc}".strip()) from exc
         except errors.UndefinedTable as exc:
             raise CannotAdopt(f"a table has gone: {exc}".strip()) from exc
+        except errors.DiskFull as exc:
+            raise DiskFull(NO_ROOM) from exc
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
             raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
 

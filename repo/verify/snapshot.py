@@ -9,7 +9,8 @@ import psycopg2
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
-from config.failures import DatabaseUnavailable
+from common.decorators import NO_ROOM
+from config.failures import DatabaseUnavailable, DiskFull
 from repo.statements import statements
 
 SQL = statements("verify")
@@ -72,6 +73,8 @@ def snapshot(conn: connection) -> Iterator[tuple[cursor, State]]:
                     cur.execute("rollback")
     except errors.UndefinedTable as exc:
         raise Unverifiable("the schema is missing: run `python main.py migrate`") from exc
+    except errors.DiskFull as exc:
+        raise DiskFull(NO_ROOM) from exc
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
         raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
 

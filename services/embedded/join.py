@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import math
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ log = logging.getLogger("analytics.embedded")
 _ROOT = Path(__file__).parents[2]
 _LOOK_EVERY_S = 1.0
 _TELL_AFTER_S = 10.0
+_LEAST_ROOM = 16 * 2**20
+"""Bytes of a segment of PostgreSQL's write-ahead log."""
 
 
 @contextmanager
@@ -139,6 +142,8 @@ def _wait_for_endpoints(
 
 
 def _reason(data_dir: Path) -> str:
+    if shutil.disk_usage(data_dir).free < _LEAST_ROOM:  # then nobody could write down why
+        return f"there is no room left on the disk of {data_dir}: free some there"
     for name in (FAILURE, "keeper.log"):
         file = data_dir / name
         if file.exists() and (text := file.read_text(errors="replace").strip()):

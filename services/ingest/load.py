@@ -78,7 +78,15 @@ class RejectedFile:
 class Loader:
     """Loads inputs, one after another. Reading goes on while PostgreSQL takes the batch before."""
 
-    def __init__(self, repo: IngestRepo, validator: Validator, batch: int = BATCH) -> None:
+    def __init__(
+        self,
+        repo: IngestRepo,
+        validator: Validator,
+        batch: int = BATCH,
+        check_room: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`check_room` is called before each batch, and raises where there is none."""
+        self._check_room = check_room
         self._repo = repo
         self._validator = validator
         self._batch = batch
@@ -97,7 +105,7 @@ class Loader:
 
         `progress` is told how many rows were taken. Raises: Unreadable, DatabaseUnavailable.
         """
-        writer = Writer(self._repo)
+        writer = Writer(self._repo, check_room=self._check_room)
         try:
             for batch in self._batches(form, file, columns, report, rejected):
                 writer.wait()

@@ -7,18 +7,30 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from common.errors import Busy, Fault, InvalidEvents, TooSlow, Unavailable
+from common.errors import (
+    Busy,
+    Fault,
+    InsufficientStorage,
+    InvalidEvents,
+    TooSlow,
+    Unavailable,
+)
 from common.metrics import INGEST_SECONDS, INGESTED, LIMITED
 from config.database import Connection, Database, get_connection
-from config.failures import DatabaseUnavailable, DeadlineExceeded, PoolBusy
+from config.failures import DatabaseUnavailable, DeadlineExceeded, DiskFull, PoolBusy
 from repo.ingest import Event, EventsExpired, EventsRefused, SentEventsRepo, as_rows
 from services.cache_service import CacheFailed, CacheService, Found, Limits, refuse_over_limit
 from services.ingest.body import Bodies, Form, Sent, inflated
 from services.ingest.sent import EVENT, Faults, read_events
+from services.storage import Storage
 from utils.tracing import span
 
 _MOST_ASKED = 10  # of what PostgreSQL refuses it tells one event at a time
 _BUSY = "Too many batches at once; nothing was stored, try again shortly."
+_FULL = (
+    "PostgreSQL has no room left on its disk, so nothing of these was stored: free some there. "
+    "The request may be repeated then."
+)
 _UNKNOWN = "send them again: what has an event_id counts once, whether it is stored or not."
 
 # Threads that read at the same time are no faster, and the event loop waits for all of them.
@@ -38,9 +50,12 @@ class Stored:
 class IngestService:
     """Stores events; each request is one transaction."""
 
-    def __init__(self, cache: CacheService, database: Database, request_s: float) -> None:
+    def __init__(
+        self, cache: CacheService, database: Database, storage: Storage, request_s: float
+    ) -> None:
         self._cache = cache
         self._database = database
+        self._storage = storage
         self._request_s = request_s
         self._bodies = Bodies()
 
@@ -64,9 +79,10 @@ class IngestService:
 
         What PostgreSQL does has a deadline of its own: a client may have a slow line.
 
-        Raises: UnreadableBody, SlowBody, TooLarge, InvalidEvents, Busy, TooSlow, Unavailable,
-        ClientGone.
+        Raises: DiskFull, UnreadableBody, SlowBody, TooLarge, InvalidEvents, Busy, TooSlow,
+        Unavailable, InsufficientStorage, ClientGone.
         """
+        self._storage.check()
         async with self._bodies.received(chunks, deadline) as body:
             with INGEST_SECONDS.time():
                 stored = await self._stored(sent, body)
@@ -78,7 +94,12 @@ class IngestService:
     async def _stored(self, sent: Sent, body: bytes) -> Stored:
         connection = get_connection(self._database, time.monotonic() + self._request_s)
         try:
-            return await connection.run(partial(_store, sent, body, connection))
+            stored = await connection.run(partial(_store, sent, body, connection))
+            self._storage.report(is_full=False)
+            return stored
+        except DiskFull:
+            self._storage.report(is_full=True)
+            raise InsufficientStorage(_FULL) from None
         except InvalidEvents as exc:
             INGESTED.labels("refused").inc(exc.refused)
             raise

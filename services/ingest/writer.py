@@ -1,7 +1,7 @@
 """Batches into the table while the next one is read; what is committed is always known."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -43,7 +43,14 @@ class Stored(NamedTuple):
 class Writer:
     """Stores one batch at a time, in a thread of its own."""
 
-    def __init__(self, repo: IngestRepo, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        repo: IngestRepo,
+        patience_s: float = PATIENCE_S,
+        check_room: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`check_room` is called before each batch, and raises where there is none."""
+        self._check_room = check_room
         self._repo = repo
         self._patience_s = patience_s
         self._threads = ThreadPoolExecutor(1)
@@ -55,7 +62,7 @@ class Writer:
         self._pending = self._threads.submit(self._store, batch.rows, batch.places)
 
     def wait(self) -> None:
-        """Until the batch is done. Raises: DatabaseUnavailable."""
+        """Until the batch is done. Raises: DiskFull, DatabaseUnavailable."""
         if self._pending is not None:
             self._pending.result()
             self._pending = None
@@ -75,6 +82,7 @@ class Writer:
         """PostgreSQL has the last word: a batch that it refuses is halved to find the row."""
         if not rows:
             return
+        self._check_room()
         try:
             inserted, suppressed = self._repo.insert(rows)
         except EventsExpired as exc:

@@ -1,0 +1,2 @@
+-- name: storage_database_size
+select pg_database_size(current_database());
