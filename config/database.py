@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import copy_context
 from datetime import datetime
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 import psycopg2
@@ -87,16 +88,18 @@ class Database:
                     await asyncio.shield(await self.submit(self.pool.renew, math.inf))
             await asyncio.sleep(every_s)
 
-    async def submit(self, work: Callable[[], R], deadline: float) -> "asyncio.Future[R]":
+    async def submit(
+        self, work: Callable[[], R], deadline: float, caller: str = ""
+    ) -> "asyncio.Future[R]":
         """Start blocking work once a connection is free; until then no thread is taken.
 
-        Raises: PoolBusy.
+        Connections are shared fairly by the callers who wait. Raises: PoolBusy.
         """
-        await self._places.take(deadline)
+        await self._places.take(deadline, caller)
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._threads, copy_context().run, work)
         # The place is free when the thread is done, not when its caller gives up.
-        future.add_done_callback(self._release)
+        future.add_done_callback(partial(self._release, caller))
         return future
 
     def close(self) -> None:
@@ -106,8 +109,8 @@ class Database:
         if not self.pool.closed:
             self.pool.closeall()
 
-    def _release(self, future: "asyncio.Future[Any]") -> None:
-        self._places.give_back()
+    def _release(self, caller: str, future: "asyncio.Future[Any]") -> None:
+        self._places.give_back(caller)
         if not future.cancelled():
             future.exception()  # it is told to whoever still waits; nobody is no error
 
@@ -115,9 +118,10 @@ class Database:
 class Connection:
     """What a request holds of the pool: nothing until its first statement, then one connection."""
 
-    def __init__(self, database: Database, deadline: float) -> None:
+    def __init__(self, database: Database, deadline: float, caller: str = "") -> None:
         self._database = database
         self._deadline = deadline
+        self._caller = caller
         self._lock = threading.Lock()
         self._held: connection | None = None
         self._given_up = False
@@ -127,7 +131,7 @@ class Connection:
 
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
-        future = await self._database.submit(work, self._deadline)
+        future = await self._database.submit(work, self._deadline, self._caller)
         try:
             async with asyncio.timeout(self._deadline - time.monotonic()):
                 return await asyncio.shield(future)
@@ -288,6 +292,9 @@ def connected_for(url: str, name: str, seconds: float) -> Iterator[connection]:
         close_quietly(conn)
 
 
-def get_connection(database: Database, deadline: float) -> Connection:
-    """The connection of one request, which must be answered by `deadline`, a monotonic time."""
-    return Connection(database, deadline)
+def get_connection(database: Database, deadline: float, caller: str = "") -> Connection:
+    """The connection of one request, which must be answered by `deadline`, a monotonic time.
+
+    `caller` is whose request it is; "" is the service itself, or anybody where no key is needed.
+    """
+    return Connection(database, deadline, caller)

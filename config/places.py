@@ -1,47 +1,130 @@
-"""The queue in front of the connections: who waits in it takes no thread."""
+"""The queue in front of the connections: fair by caller, and who waits in it takes no thread."""
 
 import asyncio
 import time
+from collections import Counter, deque
 
 from config.failures import PoolBusy
 from config.stats import Stats
 from utils.tracing import span
 
 
+def most_of_caller(size: int) -> int:
+    """How many of so many connections one caller may hold: three quarters; of up to 3 all."""
+    return size - size // 4
+
+
 class Places:
-    """As many as there are connections."""
+    """As many as there are connections.
+
+    A place goes to the caller who holds the fewest, and of several such to the one who was served
+    longest ago; a caller's own requests are served in their order. Requests without a caller (`""`)
+    are the service's own, or anybody's where no key is needed: they may hold all places.
+    """
 
     def __init__(self, size: int, waiters: int, within_s: float, stats: Stats) -> None:
-        self._free = asyncio.Semaphore(size)
+        self._free = size
+        self._most = most_of_caller(size)
         self._waiters = waiters
         self._within_s = within_s
         self._stats = stats
+        self._held: Counter[str] = Counter()
+        self._queues: dict[str, deque[asyncio.Future[None]]] = {}
+        """Of the callers who wait, the one served longest ago first."""
 
     @property
     def are_taken(self) -> bool:
-        return self._free.locked()
+        return not self._free
 
-    async def take(self, deadline: float) -> None:
+    async def take(self, deadline: float, caller: str = "") -> None:
         """Raises: PoolBusy."""
         stats = self._stats
-        if self._free.locked() and stats.waiting >= self._waiters:
-            stats.busy += 1
-            raise PoolBusy
         began = time.monotonic()
-        stats.waiting += 1
-        try:
+        if not self._take_free(caller):
+            future = self._enqueue(caller)
             with span("pool wait"):
-                async with asyncio.timeout(min(self._within_s, deadline - began)):
-                    await self._free.acquire()
-        except TimeoutError:
-            stats.busy += 1
-            raise PoolBusy from None
-        finally:
-            stats.waiting -= 1
+                await self._wait(future, caller, min(self._within_s, deadline - began))
         stats.acquired += 1
         stats.acquire_seconds += time.monotonic() - began
-        stats.in_use += 1
 
-    def give_back(self) -> None:
+    def give_back(self, caller: str = "") -> None:
         self._stats.in_use -= 1
-        self._free.release()
+        self._free += 1
+        self._held[caller] -= 1
+        if not self._held[caller]:
+            del self._held[caller]
+        self._hand_out()
+
+    def _take_free(self, caller: str) -> bool:
+        """Whoever waits while a place is free may not take it."""
+        if not self._free or not self._may_take(caller):
+            return False
+        self._free -= 1
+        self._held[caller] += 1
+        self._stats.in_use += 1
+        return True
+
+    def _may_take(self, caller: str) -> bool:
+        return not caller or self._held[caller] < self._most
+
+    def _enqueue(self, caller: str) -> "asyncio.Future[None]":
+        """Raises: PoolBusy."""
+        if self._stats.waiting >= self._waiters and not self._displace(caller):
+            self._stats.busy += 1
+            raise PoolBusy
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(caller, deque()).append(future)
+        self._stats.waiting += 1
+        return future
+
+    def _displace(self, caller: str) -> bool:
+        """In a full queue the caller with the most waiting requests loses the last of them."""
+        own = len(self._queues.get(caller, ()))
+        longest = max(self._queues, key=lambda each: len(self._queues[each]), default=caller)
+        if len(self._queues.get(longest, ())) <= own + 1:
+            return False
+        last = self._queues[longest][-1]
+        self._leave(longest, last)
+        if not last.done():
+            last.set_exception(PoolBusy())
+        return True
+
+    async def _wait(self, future: "asyncio.Future[None]", caller: str, within_s: float) -> None:
+        try:
+            async with asyncio.timeout(within_s):
+                await future
+        except TimeoutError:
+            self._give_up(future, caller)
+            self._stats.busy += 1
+            raise PoolBusy from None
+        except PoolBusy:  # displaced
+            self._stats.busy += 1
+            raise
+        except asyncio.CancelledError:
+            self._give_up(future, caller)
+            raise
+
+    def _give_up(self, future: "asyncio.Future[None]", caller: str) -> None:
+        """A place may have been given at the very same moment."""
+        if future in self._queues.get(caller, ()):
+            self._leave(caller, future)
+        elif future.done() and not future.cancelled() and future.exception() is None:
+            self.give_back(caller)
+
+    def _leave(self, caller: str, future: "asyncio.Future[None]") -> None:
+        self._queues[caller].remove(future)
+        self._stats.waiting -= 1
+        if not self._queues[caller]:
+            del self._queues[caller]
+
+    def _hand_out(self) -> None:
+        while self._free and (callers := list(filter(self._may_take, self._queues))):
+            caller = min(callers, key=self._held.__getitem__)
+            future = self._queues[caller][0]
+            self._leave(caller, future)
+            if future.done():  # its task was cancelled, and has not run since
+                continue
+            if caller in self._queues:  # behind all others
+                self._queues[caller] = self._queues.pop(caller)
+            self._take_free(caller)
+            future.set_result(None)

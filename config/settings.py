@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from config.places import most_of_caller
 from utils.places import default_data_dir, is_loopback
 from utils.zones import zone, zone_names
 
@@ -127,8 +128,12 @@ class Settings(BaseSettings):
     rate_limit: int = Field(
         100, ge=0, le=100_000, description="requests of a key per second; 0: any number"
     )
-    at_once_limit: int = Field(
-        16, ge=0, le=1000, description="questions of a key computed at a time; 0: any number"
+    at_once_limit: int | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="questions of a key computed at a time; unset: three quarters of the "
+        "connections of all workers of a service, 6 by default; 0: any number",
     )
     cors_origins: str = Field(
         "",
@@ -196,6 +201,13 @@ class Settings(BaseSettings):
     @property
     def metric_names(self) -> list[str]:
         return _listed(self.metric_events)
+
+    @property
+    def most_questions(self) -> int:
+        """How many questions of a key are computed at a time; 0: any number."""
+        if self.at_once_limit is None:
+            return self.workers * most_of_caller(self.pool_size)
+        return self.at_once_limit
 
     @property
     def zones(self) -> list[ZoneInfo]:

@@ -22,6 +22,8 @@ CacheResult = Literal["hit", "miss", "stale"]
 
 _VERSION = 4  # of the form of pages and answers; a new one leaves the old pages to expire
 _NO_LIMITS = Limits()
+_REFRESHING = Limits("refresh")
+"""All pages that are renewed share the connections of one caller."""
 _LOOK_AGAIN_S = 0.02
 _SIGN_OF_LIFE_S = 0.3
 
@@ -179,7 +181,7 @@ class AnswerService:
         page = None
         try:
             with self._signs_of_life(asked.key, found):
-                connection = get_connection(self._database, visit.deadline)
+                connection = get_connection(self._database, visit.deadline, visit.limits.caller)
                 page = await self._timed(asked, connection)
             return page
         finally:
@@ -210,7 +212,7 @@ class AnswerService:
             task.add_done_callback(self._refreshing.discard)
 
     async def _refreshed(self, asked: Asked) -> None:
-        visit = Visit(_NO_LIMITS, time.monotonic() + self._policy.request_s)
+        visit = Visit(_REFRESHING, time.monotonic() + self._policy.request_s)
         with suppress(CacheFailed, DatabaseError):
             found = await self._cache.look_up(asked.key, _NO_LIMITS, overlook=True)
             if found.leads:

@@ -131,7 +131,8 @@ class Ingest:
         request, ingest = self._request, self._resources.ingest
         found = await ingest.count(self._limits)
         deadline = request.state.began + self._resources.request_s
-        stored = await ingest.store(sent_as(request.headers), request.stream(), deadline)
+        sent, caller = sent_as(request.headers), self._limits.caller
+        stored = await ingest.store(sent, request.stream(), deadline, caller)
         return receipt(stored, found, self._limits)
 
 

@@ -89,7 +89,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             await stack.enter_async_context(ring),
             Readiness(database, cache, clearing, storage, within_s=settings.request_timeout_s),
             Memory(_REMEMBERED),
-            Limits(identity, settings.rate_limit, settings.at_once_limit),
+            Limits(identity, settings.rate_limit, settings.most_questions),
             settings.request_timeout_s,
             settings.erase_timeout_s,
             settings.metrics_token,

@@ -74,10 +74,13 @@ class IngestService:
         refuse_over_limit(found, limits)
         return found
 
-    async def store(self, sent: Sent, chunks: AsyncIterator[bytes], deadline: float) -> Stored:
+    async def store(
+        self, sent: Sent, chunks: AsyncIterator[bytes], deadline: float, caller: str = ""
+    ) -> Stored:
         """Store the events of a body, which must be there by `deadline`, a monotonic time.
 
-        What PostgreSQL does has a deadline of its own: a client may have a slow line.
+        What PostgreSQL does has a deadline of its own: a client may have a slow line. `caller` is
+        whose request it is: connections are shared fairly by callers.
 
         Raises: DiskFull, UnreadableBody, SlowBody, TooLarge, InvalidEvents, Busy, TooSlow,
         Unavailable, InsufficientStorage, ClientGone.
@@ -85,14 +88,15 @@ class IngestService:
         self._storage.check()
         async with self._bodies.received(chunks, deadline) as body:
             with INGEST_SECONDS.time():
-                stored = await self._stored(sent, body)
+                stored = await self._stored(sent, body, caller)
         INGESTED.labels("accepted").inc(stored.accepted)
         INGESTED.labels("duplicate").inc(stored.duplicates)
         INGESTED.labels("refused").inc(stored.refused)
         return stored
 
-    async def _stored(self, sent: Sent, body: bytes) -> Stored:
-        connection = get_connection(self._database, time.monotonic() + self._request_s)
+    async def _stored(self, sent: Sent, body: bytes, caller: str) -> Stored:
+        deadline = time.monotonic() + self._request_s
+        connection = get_connection(self._database, deadline, caller)
         try:
             stored = await connection.run(partial(_store, sent, body, connection))
             self._storage.report(is_full=False)

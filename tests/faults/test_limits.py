@@ -8,14 +8,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.api.sending import INSIDE
-from tests.faults.conftest import Check
-from tests.faults.service import ROOT, Service
+from tests.api.test_keys import add_key
+from tests.events import insert
+from tests.faults.conftest import Check, Own
+from tests.faults.load import Reply, ask_all, percentile
+from tests.faults.service import ROOT, Service, service
+from tests.faults.test_postgres import statuses
 
 INFLATED = 16 * 2**20 - 200
 
@@ -152,3 +157,77 @@ def loaded(file: Path, url: str) -> tuple[str, float]:
             time.sleep(0.02)
         assert running.stdout is not None
         return running.stdout.read(), most
+
+
+SLOW_S = 0.8
+SLOW = "/analytics/event-counts?start=2025-06-01T09:01:00Z&end=2025-06-01T09:02:00Z&event=slow"
+QUICK = "/analytics/event-counts?start=2025-03-10T09:01:00Z&end=2025-03-10T09:02:00Z"
+
+
+def slow_on_one_day(running: Service) -> None:
+    """Whoever reads the event of this day waits; nobody else does."""
+    insert(running.conn, ("u", "slow", "2025-06-01T09:01:30Z"))
+    running.settle()
+    running.query("alter table events rename to stored_events")
+    running.query(
+        "create view events as select * from stored_events where event_name <> 'slow' "
+        f"or (select pg_sleep({SLOW_S}) is not null)"
+    )
+    running.query("grant select on events to analytics_reader")
+
+
+@pytest.mark.check(65)
+@pytest.mark.parametrize(("limit", "told"), [("", "default"), ("0", "no limit")])
+def test_one_key_and_others(own: Own, fault_url: str, check: Check, limit: str, told: str) -> None:
+    """18 expensive questions of one key at a time, and another key asks cheap ones"""
+    with service(
+        fault_url,
+        own.endpoints.redis_url,
+        ANALYTICS_AT_ONCE_LIMIT=limit,
+        ANALYTICS_POOL_SIZE="4",
+    ) as running:
+        slow_on_one_day(running)
+        other = add_key(running.conn, "ask_the-key-of-another", "read")
+        running.get(QUICK, **other)
+        alone = ask_all(running.port, paths(QUICK, "alone", 50), other, at_once=1)
+        with asking_on(running, SLOW, at_once=18) as slow:
+            time.sleep(1)
+            beside = ask_all(running.port, paths(QUICK, "beside", 100), other, at_once=1)
+    before, after = (percentile(replies, 95) for replies in (alone, beside))
+    check.measured(
+        f"{told}: {statuses(beside)}, p95 {after * 1000:.0f} ms (alone {before * 1000:.0f}), "
+        f"the expensive ones {statuses(slow)}"
+    )
+    assert statuses(beside) == {200: 100}
+    assert statuses(slow)[200] > 4
+    assert after < before * 10 + SLOW_S / 4
+
+
+def paths(question: str, mark: str, count: int) -> list[str]:
+    """So many questions that were never asked before."""
+    return [f"{question}&event={mark}{n}" for n in range(count)]
+
+
+@contextmanager
+def asking_on(running: Service, question: str, *, at_once: int) -> Iterator[list[Reply]]:
+    """The key of the tests asks so many questions at a time, each over a connection of its own."""
+    replies: list[Reply] = []
+    over = threading.Event()
+
+    def ask(thread: int) -> None:
+        for n in count():
+            if over.is_set():
+                break
+            path = f"{question}&event=x{thread}.{n}"
+            replies.extend(ask_all(running.port, [path], running.headers, at_once=1))
+            over.wait(0.05)  # whoever was refused tries again
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(at_once)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield replies
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()

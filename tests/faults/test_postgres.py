@@ -14,6 +14,7 @@ import httpx
 import psycopg2
 import pytest
 
+from config.places import most_of_caller
 from tests.faults.conftest import Check, Own
 from tests.faults.load import Reply, ask_all, hang_up_after
 from tests.faults.service import (
@@ -294,7 +295,7 @@ def test_disconnect(running: Service, check: Check) -> None:
 
 @contextmanager
 def holding_all(running: Service) -> Iterator[None]:
-    """Every session of both workers has a question to answer.
+    """Every session that one key may hold has a question to answer, in both workers.
 
     They are asked one by one: a burst may be taken by one worker alone.
     """
@@ -302,7 +303,7 @@ def holding_all(running: Service) -> Iterator[None]:
     def is_held() -> bool:
         asking.append(pool.submit(running.fresh, 1, at_once=1, mark=f"hold{len(asking)}."))
         time.sleep(0.03)
-        return len(running.backends("and state = 'active'")) == MOST
+        return len(running.backends("and state = 'active'")) == WORKERS * most_of_caller(POOL)
 
     asking: list[Future[list[Reply]]] = []
     with ThreadPoolExecutor(100) as pool:
@@ -312,7 +313,7 @@ def holding_all(running: Service) -> Iterator[None]:
 
 @pytest.mark.check(11)
 def test_exhaustion(running: Service, check: Check) -> None:
-    """All connections are held, and 100 ask"""
+    """All connections of a key are held, and 100 of its questions come"""
     slow_down(running.conn, 4.5)
     with holding_all(running), heartbeat(running) as beats:
         replies = running.fresh(100, at_once=100, mark="wait")

@@ -63,3 +63,21 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANALYTICS_PORT", "")
     assert load_settings().port == 8000
+
+
+@pytest.mark.parametrize(
+    ("given", "most"),
+    [
+        ({}, 6),
+        ({"WORKERS": "4", "POOL_SIZE": "8"}, 24),
+        ({"WORKERS": "1", "POOL_SIZE": "1"}, 1),
+        ({"AT_ONCE_LIMIT": "0"}, 0),
+        ({"AT_ONCE_LIMIT": "40"}, 40),
+    ],
+)
+def test_a_key_may_ask_for_less_than_all_connections(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], most: int
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(f"{ENV_PREFIX}{name}", value)
+    assert load_settings().most_questions == most
