@@ -1,17 +1,30 @@
 """The application, and the entry to the commands."""
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Imports would swallow a KeyboardInterrupt, or show where it came.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import gc
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import click
+from utils.packages import package_missing
+from utils.streams import flush_output, open_closed_streams
 
-from config.settings import Settings, load_settings
+try:
+    import click
+except ImportError as exc:
+    sys.exit(f"Error: {package_missing(exc)}")
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from config.settings import Settings
 
 COMMANDS = (
     "serve", "migrate", "load", "demo", "rollup", "verify", "erase", "retain", "adopt", "keys",
@@ -19,10 +32,11 @@ COMMANDS = (
 )  # fmt: skip
 
 
-def create_app(settings: Settings | None = None) -> "FastAPI":
+def create_app(settings: "Settings | None" = None) -> "FastAPI":
     """The service. Nothing is connected before its lifespan. Raises: SettingsError."""
     from fastapi_offline import FastAPIOffline  # no command needs it but serve
 
+    from config.settings import load_settings
     from routes.door import open_door
 
     # What FastAPI traces by itself would have paths in it, and values of users in those.
@@ -59,7 +73,34 @@ class _Commands(click.Group):
             return None
         module = name.replace("-", "_")
         found: click.Command = getattr(import_module(f"commands.{module}"), module)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Raises: click.ClickException, whose one line tells of any error that ends a command."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise  # click tells these
+        except ImportError as exc:
+            raise click.ClickException(package_missing(exc)) from exc
+        except Exception as exc:
+            from commands._errors import failure
+
+            raise failure(exc) from exc
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As click's, which ends the process: with 0 only when all that was printed is written."""
+        try:
+            return super().main(*args, **kwargs)
+        except SystemExit as end:
+            if (reason := flush_output()) and not end.code:
+                sys.exit(f"Error: standard output cannot be written: {reason}")
+            raise
+        except OSError as exc:  # of what prints help
+            flush_output()
+            sys.exit(f"Error: standard output cannot be written: {exc.strerror}")
 
 
 @click.group(cls=_Commands)
@@ -68,4 +109,5 @@ def cli() -> None:
 
 
 if __name__ == "__main__":
+    open_closed_streams()
     cli()

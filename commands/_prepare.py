@@ -1,35 +1,13 @@
-"""What all commands share: errors as one line, and a schema that is up to date."""
+"""A schema that is up to date, for all commands."""
 
-from collections.abc import Callable
-from contextlib import closing
-from functools import wraps
-from typing import ParamSpec, TypeVar
+from contextlib import closing, suppress
 
 import click
 
 from config.database import connect
-from config.failures import DatabaseError
-from config.settings import SettingsError
+from config.failures import DatabaseUnavailable
+from config.settings import Settings
 from repo import migrate
-from services.embedded import EmbeddedError
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-_EXPECTED = (SettingsError, EmbeddedError, DatabaseError, migrate.MigrationError)
-
-
-def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Say what is wrong without a trace, and exit with 1."""
-
-    @wraps(command)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except _EXPECTED as exc:
-            raise click.ClickException(str(exc)) from exc
-
-    return call
 
 
 def prepare(database_url: str) -> bool:
@@ -42,3 +20,32 @@ def prepare(database_url: str) -> bool:
     for migration in applied:
         click.echo(f"Applied migration {migration.number:04} {migration.name}.", err=True)
     return bool(applied)
+
+
+def prepare_embedded(settings: Settings, database_url: str) -> None:
+    """Apply them to a database of our own; that of others must have them.
+
+    Raises: DatabaseUnavailable, MigrationError.
+    """
+    if settings.database_url:
+        check(database_url)
+    else:
+        prepare(database_url)
+
+
+def check(database_url: str) -> None:
+    """Raises: DatabaseUnavailable, MigrationError where the schema is missing or older."""
+    with closing(connect(database_url, "analytics-schema")) as conn:
+        migrate.check_schema(conn, migrate.migrations())
+
+
+def refuse_foreign_tables(database_url: str) -> None:
+    """For what waits until the database is there and its schema is up to date.
+
+    Raises: MigrationError where tables of another program have the names of ours.
+    """
+    with (
+        suppress(DatabaseUnavailable),
+        closing(connect(database_url, "analytics-schema")) as conn,
+    ):
+        migrate.refuse_foreign_tables(conn, migrate.migrations())

@@ -29,7 +29,7 @@ def say(text: str | bytes, *, instead: str | None = None) -> None:
     except OSError as exc:
         _discard_output()
         complain(text if instead is None else instead)
-        complain(f"standard output cannot be written: {exc.strerror}")
+        complain(f"Error: standard output cannot be written: {exc.strerror}")
         raise OutputLost(exc) from exc
 
 

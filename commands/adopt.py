@@ -12,7 +12,7 @@ import click
 from tqdm import tqdm
 
 from commands._options import mapping, time_zone
-from commands._prepare import one_line_errors, prepare
+from commands._prepare import prepare
 from commands._report import report, say
 from commands.rollup import fold
 from config.database import connect
@@ -64,7 +64,6 @@ _WHY = {
 @click.option("--check", is_flag=True, help="Compare the rows with the events made of them.")
 @click.option("--release", "is_release", is_flag=True, help="Take the trigger away again.")
 @stoppable()
-@one_line_errors
 def adopt(
     name: str,
     names: dict[str, str],

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import click
 from tqdm import tqdm
 
-from commands._prepare import one_line_errors, prepare
+from commands._prepare import prepare
 from commands._report import report, say
 from config.database import connect
 from config.settings import load_settings
@@ -28,7 +28,6 @@ _EVENTS_PER_USER = 20
 @click.option("--seed", default=1, show_default=True, help="Other numbers, other events.")
 @click.option("--if-empty", is_flag=True, help="Do nothing where there are events.")
 @stoppable()
-@one_line_errors
 def demo(events: int, days: int, users: int | None, seed: int, if_empty: bool) -> None:
     """Fill in made-up events of the days that end now."""
     settings = load_settings()

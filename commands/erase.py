@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from commands._prepare import one_line_errors, prepare
+from commands._prepare import prepare_embedded
 from commands._report import complain, say
 from common.receipts import Receipt
 from config.database import connect
@@ -44,7 +44,6 @@ _RETURN = (
 @click.option("--unsuppress", is_flag=True, help="Erase nothing: take their later events again.")
 @click.option("--suppressed", is_flag=True, help="Erase nothing: tell how many are suppressed.")
 @stoppable()
-@one_line_errors
 def erase(
     users: tuple[str, ...],
     file: Path | None,
@@ -182,8 +181,7 @@ class _Work:
 @contextmanager
 def _work(settings: Settings) -> Iterator[_Work]:
     with servers(settings) as endpoints:
-        if not settings.database_url:
-            prepare(endpoints.database_url)
+        prepare_embedded(settings, endpoints.database_url)
         with closing(connect(endpoints.database_url, "analytics-erase")) as conn:
             conn.autocommit = True
             repos = EraseRepo(conn), SuppressionRepo(conn)

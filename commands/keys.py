@@ -8,7 +8,7 @@ from typing import cast
 
 import click
 
-from commands._prepare import one_line_errors, prepare
+from commands._prepare import prepare
 from commands._report import say
 from config.database import connect
 from config.settings import load_settings
@@ -37,7 +37,6 @@ def _checked_name(_: click.Context, __: click.Parameter, name: str) -> str:
 @click.argument("name", callback=_checked_name)
 @click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(_SCOPES))
 @stoppable()
-@one_line_errors
 def create(name: str, scopes: tuple[str, ...]) -> None:
     """Make a key and show it, this once."""
     secret = new_secret()
@@ -51,7 +50,6 @@ def create(name: str, scopes: tuple[str, ...]) -> None:
 @click.argument("name", callback=_checked_name)
 @click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(_SCOPES))
 @stoppable()
-@one_line_errors
 def first(name: str, scopes: tuple[str, ...]) -> None:
     """Take the key that stands on standard input, unless there ever was one.
 
@@ -68,7 +66,6 @@ def first(name: str, scopes: tuple[str, ...]) -> None:
 
 @keys.command("list")
 @stoppable()
-@one_line_errors
 def list_() -> None:
     """Tell the keys there are, never their secrets."""
     with _repo() as repo:
@@ -87,7 +84,6 @@ def list_() -> None:
     help="How long the old key works on.",
 )
 @stoppable()
-@one_line_errors
 def rotate(name: str, grace_hours: float) -> None:
     """Replace a key by a new one of the same scopes and show it, this once."""
     secret = new_secret()
@@ -99,7 +95,6 @@ def rotate(name: str, grace_hours: float) -> None:
 @keys.command()
 @click.argument("name")
 @stoppable()
-@one_line_errors
 def revoke(name: str) -> None:
     """End all keys of this name, within 5 seconds on every worker."""
     with _repo() as repo:

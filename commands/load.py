@@ -17,7 +17,7 @@ import click
 from tqdm import tqdm
 
 from commands._options import mapping, time_zone
-from commands._prepare import one_line_errors, prepare
+from commands._prepare import prepare
 from commands._report import complain, report
 from config.database import connect
 from config.settings import load_settings
@@ -54,7 +54,6 @@ _BROKEN_OFF = "{}: it broke off: run the same command again, which counts no eve
 @click.option("--tz", callback=time_zone, help="The zone of times that have no offset.")
 @click.option("--batch", default=BATCH, type=click.IntRange(1, 100_000), help="Rows at a time.")
 @stoppable()
-@one_line_errors
 def load(
     files: tuple[Path, ...],
     names: dict[str, str],

@@ -4,8 +4,9 @@ from contextlib import closing
 
 import click
 
-from commands._prepare import one_line_errors, prepare
+from commands._prepare import prepare
 from config.database import connect
+from config.invocation import invocation
 from config.settings import load_settings
 from repo.roles import missing_roles
 from services.servers import database_server
@@ -14,12 +15,11 @@ _MISSING = """\
 Roles are missing, and this user may not create them. All works as the owner of the tables; to keep
 questions, storing, folding and Grafana to what each of them needs, let an administrator run
   {statements}
-and run `python main.py migrate` again.\
+and run `{again}` again.\
 """
 
 
 @click.command()
-@one_line_errors
 def migrate() -> None:
     """Bring the schema up to date. Processes that do so at once take turns."""
     with database_server(load_settings()) as url:
@@ -33,4 +33,4 @@ def _tell_missing_roles(url: str) -> None:
         missing = missing_roles(cur)
     if missing:
         statements = " ".join(f"create role {name};" for name in missing)
-        click.echo(_MISSING.format(statements=statements), err=True)
+        click.echo(_MISSING.format(statements=statements, again=invocation("migrate")), err=True)

@@ -7,9 +7,10 @@ from datetime import datetime
 import click
 from tqdm import tqdm
 
-from commands._prepare import one_line_errors, prepare
+from commands._prepare import prepare_embedded
 from commands._report import complain, report, say
 from common.errors import instant
+from config.invocation import invocation
 from config.settings import load_settings
 from repo.verify.findings import Findings
 from services.retain import Retaining, horizon_of, retaining
@@ -37,7 +38,6 @@ def _age(_: click.Context, __: click.Parameter, text: str) -> Last:
 @click.option("--raw", required=True, callback=_age, metavar="AGE", help="Such as 90d, 13months.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @stoppable()
-@one_line_errors
 def retain(raw: Last, yes: bool) -> None:
     """Drop events that are older than AGE; what was counted of them stays.
 
@@ -45,8 +45,7 @@ def retain(raw: Last, yes: bool) -> None:
     """
     settings = load_settings()
     with database_server(settings) as url:
-        if not settings.database_url:
-            prepare(url)
+        prepare_embedded(settings, url)
         check_reserve = storage_limits(settings).check_reserve
         with retaining(url, settings.zones, complain, check_reserve) as work:
             work.fold()
@@ -115,5 +114,5 @@ def _tell(findings: Findings) -> None:
         say(str(difference))
     say(
         f"Nothing was dropped: {findings.differences:,} rows of rollups are not what the events "
-        "say. Make them anew with `python main.py rollup --rebuild`."
+        f"say. Make them anew with `{invocation('rollup --rebuild')}`."
     )

@@ -6,9 +6,10 @@ from threading import Thread
 
 import click
 
-from commands._prepare import one_line_errors, prepare
+from commands._prepare import check, prepare, refuse_foreign_tables
 from commands._report import report
 from config.database import connect
+from config.invocation import invocation
 from config.logging import configure_logging
 from config.settings import Settings, load_settings
 from repo.rollups.folder import Folder
@@ -24,7 +25,6 @@ _SHOWN = 5
 @click.command()
 @click.option("--once", is_flag=True, help="Fold what is there, and stop.")
 @click.option("--rebuild", is_flag=True, help="Make all anew while questions go on, and stop.")
-@one_line_errors
 def rollup(once: bool, rebuild: bool) -> None:
     """Keep the rollups up with the events; `serve` does so by itself."""
     settings = load_settings()
@@ -35,9 +35,11 @@ def rollup(once: bool, rebuild: bool) -> None:
         url = found.url("folder")
         limits = storage_limits(settings)
         if once or rebuild:
+            check(url)
             limits.check_reserve()
             _fold(url, settings, rebuild=rebuild)
         else:
+            refuse_foreign_tables(url)
             Thread(target=verify_forever, args=(url,), daemon=True).start()
             fold_forever(url, settings.zones, settings.metric_names, limits.check_reserve)
 
@@ -55,7 +57,7 @@ def fold(folder: Folder, *, rebuild: bool = False) -> None:
     def told() -> str:
         return f"Folded {folder.folded:,} events in {time.monotonic() - began:.1f} s."
 
-    with report(told, "It broke off: run `python main.py rollup --once` to fold the rest."):
+    with report(told, f"It broke off: run `{invocation('rollup --once')}` to fold the rest."):
         if rebuild:
             folder.rebuild()
         else:

@@ -12,10 +12,11 @@ import click
 from uvicorn.supervisors import Multiprocess
 
 from commands._folder import folding
-from commands._prepare import one_line_errors, prepare
+from commands._prepare import prepare, refuse_foreign_tables
 from commands._server import STOP_WITHIN_S, ServerConfig, allow_files
 from config.database import connect
 from config.failures import DatabaseUnavailable
+from config.invocation import invocation
 from config.logging import configure_logging
 from config.settings import Settings, load_settings, variable
 from config.workers import places
@@ -28,7 +29,6 @@ _SIGN_OF_LIFE_WITHIN_S = 3
 
 
 @click.command()
-@one_line_errors
 def serve() -> None:
     """Answer questions over HTTP."""
     _stop_when_told()
@@ -39,6 +39,7 @@ def serve() -> None:
     with servers(settings) as endpoints, _listen(settings) as listening:
         if not settings.database_url:
             prepare(endpoints.database_url)
+        refuse_foreign_tables(endpoints.databases.url("reader"))
         if not may_be_open(settings):
             _refuse_without_keys(endpoints.databases.url("reader"))
         _say_where_to_look(settings.host, listening.getsockname()[1])
@@ -77,7 +78,7 @@ def _refuse_without_keys(database_url: str) -> None:
         if not KeysRepo(conn).has_any():
             raise click.ClickException(
                 "there is no API key, and only embedded servers on loopback answer without: "
-                "create one with `python main.py keys create NAME --scope read`"
+                f"create one with `{invocation('keys create NAME --scope read')}`"
             )
     finally:
         conn.close()

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import click
 from tqdm import tqdm
 
-from commands._prepare import one_line_errors, prepare
+from commands._prepare import prepare_embedded
 from commands._report import report
 from config.database import connect
 from config.settings import load_settings
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 @click.command()
 @stoppable()
-@one_line_errors
 def verify() -> None:
     """Recount all events, and compare each row of the rollups. Exits with 1 if any differs."""
     from repo.verify.findings import Findings
@@ -31,8 +30,7 @@ def verify() -> None:
     settings = load_settings()
     findings = Findings()
     with database_server(settings) as url:
-        if not settings.database_url:
-            prepare(url)
+        prepare_embedded(settings, url)
         try:
             _verify(url, settings.zones, findings)
         except Unverifiable as exc:

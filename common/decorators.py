@@ -17,6 +17,7 @@ from config.failures import (
     RightsMissing,
     Undone,
 )
+from config.invocation import invocation
 
 NO_ROOM = "PostgreSQL has no room left on its disk: free some there, and run the command again"
 
@@ -94,11 +95,11 @@ def translated(rights: str) -> Iterator[None]:
     try:
         yield
     except errors.UndefinedTable as exc:
-        raise DatabaseUnavailable("the schema is missing: run `python main.py migrate`") from exc
+        raise DatabaseUnavailable(f"the schema is missing: run `{invocation('migrate')}`") from exc
     except errors.InsufficientPrivilege as exc:
         raise RightsMissing(f"{rights}: {exc}".strip()) from exc
     except errors.ReadOnlySqlTransaction as exc:
-        raise DatabaseUnavailable("a replica cannot be written to") from exc
+        raise DatabaseUnavailable("the database is read-only, as a replica is") from exc
     except errors.DiskFull as exc:
         raise DiskFull(NO_ROOM) from exc
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:

@@ -152,6 +152,11 @@ class Settings(BaseSettings):
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
         description="the OpenTelemetry collector that traces are sent to; unset: no traces",
     )
+    command: str = Field(
+        "",
+        description="how the commands are called, in messages that tell what to run; unset: as "
+        "the process was that tells it",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least severe log lines that are written"
     )
@@ -231,6 +236,11 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as exc:
         raise SettingsError("; ".join(map(_sentence, exc.errors()))) from None
+
+
+def is_debugging() -> bool:
+    """Whether tracebacks are wanted; to be asked also where the settings are wrong."""
+    return os.environ.get(variable("log_level"), "").lower() == "debug"
 
 
 def _refuse_unknown() -> None:

@@ -10,6 +10,7 @@ from psycopg2.extensions import connection, cursor
 
 from common.decorators import translated, with_cursor
 from config.database import Connection, Cursor
+from config.invocation import invocation
 from repo.statements import statements
 from repo.transactions import transaction
 
@@ -91,7 +92,7 @@ class KeysRepo:
 
     @contextmanager
     def _transaction(self) -> Iterator[cursor]:
-        at_stake = "`python main.py keys list` shows it"
+        at_stake = f"`{invocation('keys list')}` shows it"
         with (
             translated("this role may not do that with keys"),
             transaction(self._conn, at_stake) as cur,

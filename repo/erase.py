@@ -16,6 +16,7 @@ from common.decorators import translated
 from common.receipts import Receipt
 from config.database import Cursor
 from config.failures import DatabaseUnavailable
+from config.invocation import invocation
 from repo.rollups import numbers
 from repo.rollups.batch import ALL, Key
 from repo.rollups.fold import SQL as FOLD
@@ -118,8 +119,8 @@ class _Erasure:
         self.cur.execute(SQL["erase_has_others"])
         if self.cur.fetchone() == (True,):
             raise DatabaseUnavailable(
-                "rollups of another cluster hold what was dropped: let `python main.py rollup "
-                "--once` take them over, and erase then"
+                "rollups of another cluster hold what was dropped: let "
+                f"`{invocation('rollup --once')}` take them over, and erase then"
             )
 
     def _take_from(self, generations: Sequence[_Generation]) -> None:

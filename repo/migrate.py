@@ -10,10 +10,18 @@ from psycopg2.extensions import connection, cursor
 
 from common.decorators import NO_ROOM
 from config.failures import DiskFull
+from config.invocation import invocation
 from repo.roles import settle_roles
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _LOCK = 7_034_127_519_202_611  # any number, the same in all processes
+_OURS = re.compile(r"^create (?:table|view) (\w+)", re.MULTILINE)
+_TAKEN = (
+    errors.DuplicateTable,
+    errors.DuplicateObject,
+    errors.DuplicateFunction,
+    errors.WrongObjectType,
+)
 _LEDGER = """
 create table schema_migrations (
     number     integer     primary key,
@@ -52,7 +60,8 @@ def migrate(conn: connection, wanted: list[Migration]) -> list[Migration]:
 
     Roles are made as well, and get what rights they lack, where the owner of the tables does it.
 
-    Raises: MigrationError when one that was applied is changed or unknown; psycopg2.Error.
+    Raises: MigrationError when one that was applied is changed or unknown, or when tables of others
+    have the names of ours; psycopg2.Error.
     """
     try:
         return _migrate(conn, wanted)
@@ -60,12 +69,38 @@ def migrate(conn: connection, wanted: list[Migration]) -> list[Migration]:
         raise MigrationError(f"this role may not change the schema: {exc}".strip()) from exc
     except errors.DiskFull as exc:
         raise DiskFull(NO_ROOM) from exc
+    except errors.ReadOnlySqlTransaction as exc:
+        raise MigrationError("the database is read-only, as a replica is") from exc
+
+
+def check_schema(conn: connection, wanted: list[Migration]) -> None:
+    """That of a newer version is as good, since migrations only add.
+
+    Raises: MigrationError where it is missing, or older, or the tables are those of others.
+    """
+    with conn, conn.cursor() as cur:
+        if not _has_ledger(cur):
+            _refuse_foreign(cur, wanted)
+            raise MigrationError(f"the schema is missing: run `{invocation('migrate')}`")
+        if (missing := missing_migrations(cur, wanted)) > 0:
+            raise MigrationError(
+                f"the schema is older than this program, {missing} migrations are missing: "
+                f"run `{invocation('migrate')}`"
+            )
+
+
+def refuse_foreign_tables(conn: connection, wanted: list[Migration]) -> None:
+    """Raises: MigrationError where tables of another program have names that the schema needs."""
+    with conn, conn.cursor() as cur:
+        if not _has_ledger(cur):
+            _refuse_foreign(cur, wanted)
 
 
 def _migrate(conn: connection, wanted: list[Migration]) -> list[Migration]:
     with conn, conn.cursor() as cur:
         cur.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
         if not _has_ledger(cur):  # whoever need not make it need not be allowed to
+            _refuse_foreign(cur, wanted)
             cur.execute(_LEDGER)
         missing = wanted[_count_applied(cur, wanted) :]
         for migration in missing:
@@ -84,8 +119,29 @@ def missing_migrations(cur: cursor, wanted: list[Migration]) -> int:
 
 
 def _has_ledger(cur: cursor) -> bool:
-    cur.execute("select to_regclass('schema_migrations') is not null")
+    """Other programs have tables of this name, too, with other columns."""
+    cur.execute(
+        "select count(*) = 3 from pg_attribute "
+        "where attrelid = to_regclass('schema_migrations') "
+        "and attname in ('number', 'name', 'checksum')"
+    )
     return cur.fetchone() == (True,)
+
+
+def _refuse_foreign(cur: cursor, wanted: list[Migration]) -> None:
+    names = ["schema_migrations", *(name for each in wanted for name in _OURS.findall(each.text))]
+    cur.execute(
+        "select relname, pg_get_userbyid(relowner) from pg_class "
+        "where relnamespace = current_schema()::regnamespace and relname = any(%s) "
+        "and relkind in ('r', 'p', 'v', 'm', 'f') order by relname",
+        (names,),
+    )
+    if taken := cur.fetchall():
+        named = ", ".join(name for name, _ in taken)
+        raise MigrationError(
+            f"this database has tables of another program, owned by {taken[0][1]}: {named}. This "
+            "service needs these names: set DATABASE_URL to another database, such as a new one"
+        )
 
 
 def _count_applied(cur: cursor, wanted: list[Migration]) -> int:
@@ -103,7 +159,13 @@ def _count_applied(cur: cursor, wanted: list[Migration]) -> int:
 
 
 def _apply(cur: cursor, migration: Migration) -> None:
-    cur.execute(migration.text)
+    try:
+        cur.execute(migration.text)
+    except _TAKEN as exc:
+        raise MigrationError(
+            f"migration {migration.number:04} {migration.name}: {exc.diag.message_primary}. It is "
+            "none of this service: rename it, or use another database"
+        ) from exc
     cur.execute(
         "insert into schema_migrations (number, name, checksum) values (%s, %s, %s)",
         (migration.number, migration.name, migration.checksum),

@@ -20,16 +20,13 @@ _WRITERS_END_WITHIN_S = 10.0
 
 _TOO_SLOW = (
     "The user could not be erased in time. Unless it ended at this very moment nothing was erased: "
-    "repeat it, or run `python main.py erase`, which may take as long as it needs."
+    "repeat it, or use the command `erase`, which may take as long as it needs."
 )
 _WRITERS = (
     "A transaction that writes events goes on and on, and nobody can be suppressed before it ends: "
     "nothing was erased."
 )
-_RIGHTS = (
-    "This service may not erase: only the owner of the tables can. Run `python main.py erase` with "
-    "the owner's DATABASE_URL."
-)
+_RIGHTS = "This service may not erase: only the owner of the tables can, by the command `erase`."
 
 
 class Erasing:

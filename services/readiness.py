@@ -75,7 +75,7 @@ async def _database(connection: Connection) -> str:
     except DatabaseError as error:
         return f"unavailable: {type(error).__name__}"
     # While a new version takes over, the schema is newer for a while, and the old one answers on.
-    return "ok" if missing <= 0 else f"{missing} migrations missing: run python main.py migrate"
+    return "ok" if missing <= 0 else f"{missing} migrations missing: run the command migrate"
 
 
 async def _rollups(connection: Connection) -> str:

@@ -11,6 +11,7 @@ from psycopg2.extensions import connection, cursor
 
 from common.decorators import NO_ROOM
 from config.failures import DatabaseUnavailable, DiskFull
+from config.invocation import invocation
 from repo.statements import statements
 
 SQL = statements("verify")
@@ -72,7 +73,7 @@ def snapshot(conn: connection) -> Iterator[tuple[cursor, State]]:
                 with suppress(psycopg2.InterfaceError, psycopg2.OperationalError):
                     cur.execute("rollback")
     except errors.UndefinedTable as exc:
-        raise Unverifiable("the schema is missing: run `python main.py migrate`") from exc
+        raise Unverifiable(f"the schema is missing: run `{invocation('migrate')}`") from exc
     except errors.DiskFull as exc:
         raise DiskFull(NO_ROOM) from exc
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:

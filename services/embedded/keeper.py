@@ -87,6 +87,8 @@ def main() -> None:
         keep(wanted, users)
     except (EmbeddedError, OSError) as exc:
         (wanted.data_dir / FAILURE).write_text(str(exc))
+    except msgspec.MsgspecError:
+        (wanted.data_dir / FAILURE).write_text("places.json, which holds the passwords, is damaged")
     # In this order: a newcomer holds the users' lock when no keeper is left. At an exit
     # the kernel may drop the last one first.
     os.close(alive)

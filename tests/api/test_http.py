@@ -130,7 +130,7 @@ def test_ready_tells_what_is_missing(cluster: Cluster, redis_url: str) -> None:
         response = service.get("/readyz")
         assert response.status_code == 503
         assert response.json()["checks"]["database"] == (
-            f"{len(migrations())} migrations missing: run python main.py migrate"
+            f"{len(migrations())} migrations missing: run the command migrate"
         )
 
 

@@ -169,7 +169,7 @@ def test_rollup_counts_the_step_that_was_under_way(
         number=signal.SIGINT,
     )
     assert re.match("Folded 50 events in ", told)
-    assert "It broke off: run `python main.py rollup --once`" in complained
+    assert "main.py rollup --once` to fold the rest." in complained
     assert code == 130
 
 

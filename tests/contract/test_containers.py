@@ -131,9 +131,11 @@ def test_the_image_bears_the_version() -> None:
 def test_each_setting_can_be_given_and_no_other() -> None:
     """Those of a container are fixed, and nothing is embedded in it."""
     fixed = {"ANALYTICS_HOST", "ANALYTICS_PORT", "ANALYTICS_DATA_DIR", "ANALYTICS_MIN_FREE_MB"}
+    command = "docker compose exec analytics python /app/main.py"
     own = {"ANALYTICS_METRICS_TOKEN": "METRICS_TOKEN"}
-    passed = SERVICES["analytics"]["environment"]
+    passed = dict(SERVICES["analytics"]["environment"])
     assert passed.keys() == {variable(field) for field in Settings.model_fields} - fixed
+    assert passed.pop("ANALYTICS_COMMAND") == command
     for name, value in passed.items():
         assert value is None or "PASSWORD:?}" in value or value == f"${{{own[name]}:?}}"
 

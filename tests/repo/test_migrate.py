@@ -70,6 +70,24 @@ def test_a_failure_leaves_nothing(empty: connection) -> None:
     assert tables(empty) == set()
 
 
+def test_a_table_of_others_that_is_in_the_way_is_told(empty: connection) -> None:
+    migrate(empty, [ONE])
+    with empty, empty.cursor() as cur:
+        cur.execute("create table two (mine text)")
+    told = 'migration 0002 two: relation "two" already exists. It is none of this service'
+    with pytest.raises(MigrationError, match=told):
+        migrate(empty, [ONE, TWO])
+    assert tables(empty) == {"schema_migrations", "one", "two"}
+
+
+def test_tables_of_another_program_are_left_alone(empty: connection) -> None:
+    with empty, empty.cursor() as cur:
+        cur.execute("create table one (mine text); create view two as select 1 as x")
+    with pytest.raises(MigrationError, match=r"another program, owned by analytics: one, two\."):
+        migrate(empty, [ONE, TWO])
+    assert tables(empty) == {"one"}
+
+
 def test_one_that_was_applied_is_never_changed(empty: connection) -> None:
     migrate(empty, [ONE])
     changed = Migration(1, "one", "create table one (x bigint)")

@@ -70,7 +70,7 @@ def test_the_image_goes_without_embedded_servers_and_has_the_same_versions() -> 
 
 def test_what_the_image_is_made_of_can_be_told(tmp_path: Path) -> None:
     """By the target's own options: it is valid, and bears no trace of a machine."""
-    (line,) = [line for line in MAKEFILE.splitlines() if "cyclonedx-py" in line]
+    (line,) = [line for line in MAKEFILE.splitlines() if "cyclonedx_py" in line]
     file = tmp_path / "sbom.json"
     command = line.strip().replace("$(BIN)", str(Path(sys.executable).parent))
     subprocess.run(
