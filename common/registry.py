@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from common.questions import Question
+import common.questions  # noqa: F401  (subclasses are known once they are imported)
+from common.base_questions import Question
 
 
 def questions_about_one_user() -> list[str]:

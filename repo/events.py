@@ -16,11 +16,12 @@ from common.answers import (
     TopEventsData,
     UserEventsAnswer,
 )
+from common.base_questions import Counting, Ranged
 from common.decorators import with_cursor, with_statement
 from common.metrics import PLANS
 from common.parameters import EVER
 from common.query import Query
-from common.questions import ActiveUsers, Counting, EventCounts, Ranged, TopEvents, UserEvents
+from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents
 from config.database import Connection, Cursor
 from repo import answering
 from repo.answering.user_events import History

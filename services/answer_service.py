@@ -2,19 +2,17 @@
 
 import asyncio
 import time
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Literal
 
 from common.metrics import LIMITED, QUESTION_SECONDS, cache_requests
 from config.database import Connection, Database, get_connection
-from config.failures import DatabaseError, DeadlineExceeded
+from config.failures import DatabaseError
 from services.cache_service import CacheFailed, CacheService, Found, Limits, refuse_over_limit
 from services.editions import Editions
-from services.flights import Flights
 from services.pages import Asked, Page, write
-from utils.meanwhile import meanwhile
+from services.single_flight import SingleFlight, Visit
 from utils.tracing import span
 from utils.zones import RULES
 
@@ -24,8 +22,6 @@ _VERSION = 4  # of the form of pages and answers; a new one leaves the old pages
 _NO_LIMITS = Limits()
 _REFRESHING = Limits("refresh")
 """All pages that are renewed share the connections of one caller."""
-_LOOK_AGAIN_S = 0.02
-_SIGN_OF_LIFE_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +33,9 @@ class Policy:
     closed_s: int
     request_s: float
 
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """Who asks, up to when there is time, and whether only a new answer will do."""
-
-    limits: Limits
-    deadline: float
-    fresh: bool = False
+    def keeps(self, asked: Asked) -> bool:
+        """Whether other processes may find the page: else they need not wait for it."""
+        return self.enabled and (self.closed_s if asked.edition else self.open_s) > 0
 
 
 @dataclass(slots=True)
@@ -79,7 +70,7 @@ class AnswerService:
         self._editions = editions
         self._prefix = f"analytics:{_VERSION}.{RULES}:{identity}"
         self._policy = policy
-        self._flights: Flights[Page] = Flights()
+        self._single = SingleFlight(cache, self._computed, stores=policy.enabled)
         self._refreshing: set[asyncio.Task[None]] = set()
 
     def key(self, name: str, fingerprint: str, form: str, *, compressed: bool) -> str:
@@ -93,13 +84,18 @@ class AnswerService:
             return asked
         return replace(asked, edition=edition, erasure=erasure)
 
-    async def look_up(self, key: str, visit: Visit) -> Found | None:
+    async def look_up(self, asked: Asked, visit: Visit) -> Found | None:
         """What the cache says; None while Redis is away.
 
         Raises: TooManyRequests, TooManyAtOnce.
         """
         try:
-            found = await self._cache.look_up(key, visit.limits, overlook=self._overlooks(visit))
+            found = await self._cache.look_up(
+                asked.key,
+                visit.limits,
+                overlook=self._overlooks(visit),
+                leases=self._policy.keeps(asked),
+            )
         except CacheFailed:
             if visit.limits:
                 LIMITED.labels("unknown").inc()
@@ -149,43 +145,14 @@ class AnswerService:
         if self._overlooks(visit):
             # A flight that took off before might not see what was committed since.
             cache_requests("bypass").inc()
-            return await self._computed(asked, visit, found)
-        joins = asked.key in self._flights
+            return await self._single.alone(asked, visit, found)
+        joins = self._single.is_open(asked.key)
         cache_requests(_result(found, joins=joins)).inc()
-        try:
-            async with asyncio.timeout(visit.deadline - time.monotonic()):
-                return await self._flights.join(
-                    asked.key, lambda: self._flight(asked, visit, found)
-                )
-        except TimeoutError:
-            raise DeadlineExceeded from None
-        finally:
-            if found and (joins or not found.leads):  # else the flight gives back what it held
-                await self._settle(asked, visit, found)
+        return await self._single.page(asked, visit, found)
 
-    async def _flight(self, asked: Asked, visit: Visit, found: Found | None) -> Page:
-        """Compute the page, or wait for the process that does."""
-        while found and not found.leads:
-            if found.verdict == "hit" and found.page:
-                return found.page
-            await asyncio.sleep(_LOOK_AGAIN_S)
-            found = await self._looked_again(asked.key)
-        return await self._computed(asked, visit, found)
-
-    async def _looked_again(self, key: str) -> Found | None:
-        with suppress(CacheFailed):
-            return await self._cache.look_up(key, _NO_LIMITS)
-        return None
-
-    async def _computed(self, asked: Asked, visit: Visit, found: Found | None) -> Page:
-        page = None
-        try:
-            with self._signs_of_life(asked.key, found):
-                connection = get_connection(self._database, visit.deadline, visit.limits.caller)
-                page = await self._timed(asked, connection)
-            return page
-        finally:
-            await self._settle(asked, visit, found, page)
+    async def _computed(self, asked: Asked, visit: Visit) -> Page:
+        connection = get_connection(self._database, visit.deadline, visit.limits.caller)
+        return await self._timed(asked, connection)
 
     async def _timed(self, asked: Asked, connection: Connection) -> Page:
         began, source = time.perf_counter(), "none"
@@ -206,7 +173,7 @@ class AnswerService:
         return page, answer.meta.source
 
     def _refresh(self, asked: Asked) -> None:
-        if asked.key not in self._flights:
+        if not self._single.is_open(asked.key):
             task = asyncio.create_task(self._refreshed(asked))
             self._refreshing.add(task)
             task.add_done_callback(self._refreshing.discard)
@@ -217,28 +184,7 @@ class AnswerService:
             found = await self._cache.look_up(asked.key, _NO_LIMITS, overlook=True)
             if found.leads:
                 cache_requests("refresh").inc()
-                await self._flights.join(asked.key, lambda: self._flight(asked, visit, found))
-
-    def _signs_of_life(self, key: str, found: Found | None) -> AbstractContextManager[None]:
-        """Tell other processes now and then that the page is being computed."""
-        if found is None or not found.leads:
-            return nullcontext()
-        return meanwhile(_SIGN_OF_LIFE_S, partial(self._renew, key, found.token))
-
-    async def _renew(self, key: str, token: str) -> None:
-        with suppress(CacheFailed):
-            while True:
-                await self._cache.renew(key, token)
-                await asyncio.sleep(_SIGN_OF_LIFE_S)
-
-    async def _settle(
-        self, asked: Asked, visit: Visit, found: Found | None, page: Page | None = None
-    ) -> None:
-        if found is None:  # a Redis that just failed is not waited for again
-            return
-        with suppress(CacheFailed):
-            kept = page if self._policy.enabled else None
-            await self._cache.settle(asked.key, visit.limits, found, kept)
+                await self._single.page(asked, visit, found)
 
 
 def _result(found: Found | None, *, joins: bool) -> str:

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 Verdict = Literal["hit", "miss", "rate", "slots"]
 
-_FLIGHT_MS = 1_000  # without a sign of life whoever computes a page is taken for dead
+_FLIGHT_MS = 3_000  # without a sign of life whoever computes a page is taken for dead
 _MOMENTS = 39  # bytes that settle.lua puts before a page
 _LARGEST = 8 * 2**20
 _AT_ONCE = 1_000  # keys that are looked at
@@ -54,6 +54,9 @@ class Limits:
         return Limits(f"{self.caller}:{key_id}", self.per_second, self.at_once)
 
 
+_NO_LIMITS = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What Redis said to a question."""
@@ -65,6 +68,8 @@ class Found:
     wait_ms: int
     leads: bool
     """Whether this request is the one to compute the page."""
+    holder: bytes
+    """The token of the request that holds the lease; empty where nobody does."""
     age_ms: int
     fresh_ms: int
     now_ms: int
@@ -94,15 +99,18 @@ class CacheService:
         self._tokens = count()
         self._process = token_hex(8)
 
-    async def look_up(self, key: str, limits: Limits, *, overlook: bool = False) -> Found:
-        """The page of this key, and leave to compute it; `overlook` does not read the page.
+    async def look_up(
+        self, key: str, limits: Limits, *, overlook: bool = False, leases: bool = True
+    ) -> Found:
+        """The page of this key, and the lease to compute it.
 
-        Raises: CacheFailed.
+        `overlook` does not read the page; without `leases` nobody is to wait for it. Raises:
+        CacheFailed.
         """
         token = f"{self._process}{next(self._tokens):x}"
         keys = (key, _flight(key), _bucket(limits), _slots(limits))
         limit = (limits.per_second, limits.at_once, self._request_ms)
-        arguments = (*keys, token, _FLIGHT_MS, *limit, int(overlook))
+        arguments = (*keys, token, _FLIGHT_MS if leases else 0, *limit, int(overlook))
 
         async def found() -> Found:
             said = await self._reading.run(self._look_up, *arguments)
@@ -120,16 +128,25 @@ class CacheService:
 
         return await self._within("count", found)
 
-    async def settle(self, key: str, limits: Limits, found: Found, page: Page | None) -> None:
-        """Store the page if there is one, and give back what this `look_up` gave.
+    async def settle(
+        self, key: str, limits: Limits, found: Found, page: Page | None, *, lease: str | None = None
+    ) -> None:
+        """Store the page if there is one, and return the place of this `look_up` and its lease.
 
-        Raises: CacheFailed.
+        `lease` is the token of another one, or "" for none. Raises: CacheFailed.
         """
         stored = msgspec.msgpack.encode(page) if page else b""
         fresh_ms = page.fresh_s * 1000 if page and len(stored) <= _LARGEST else 0
         keys = (page.key if page else key, _flight(key), _slots(limits), _FORGOTTEN)
         kept_ms = fresh_ms + self._stale_ms
-        told = (found.token, stored if fresh_ms else b"", fresh_ms, kept_ms, found.now_ms)
+        held = (found.token, found.token if lease is None else lease)
+        told = (*held, stored if fresh_ms else b"", fresh_ms, kept_ms, found.now_ms)
+        await self._within("settle", lambda: self._writing.run(self._settle, *keys, *told))
+
+    async def give_back(self, key: str, lease: str) -> None:
+        """Return a lease; nothing is stored. Raises: CacheFailed."""
+        keys = (key, _flight(key), _slots(_NO_LIMITS), _FORGOTTEN)
+        told = (lease, lease, b"", 0, 0, 0)
         await self._within("settle", lambda: self._writing.run(self._settle, *keys, *told))
 
     async def renew(self, key: str, token: str) -> None:
@@ -172,8 +189,15 @@ class CacheService:
                 return
 
     async def ping(self) -> None:
-        """Raises: CacheFailed."""
-        await self._within("ping", lambda: self._writing.call("PING"))
+        """Connect where that is to be done, so that no request has to. Raises: CacheFailed."""
+        await self._within("ping", self._pinged)
+
+    async def _pinged(self) -> None:
+        await self._reading.load(self._look_up)
+        for script in (self._settle, self._renew, self._forget):
+            await self._writing.load(script)
+        await self._reading.call("PING")
+        await self._writing.call("PING")
 
     async def keep_looking(self) -> NoReturn:
         """Tell whether Redis is there, also while nobody asks anything."""
@@ -217,7 +241,7 @@ def _found(
     verdict: bytes,
     left: int,
     wait_ms: int,
-    leads: int,
+    holder: bytes,
     age_ms: int,
     fresh_ms: int,
     now_ms: int,
@@ -226,8 +250,8 @@ def _found(
     page = _decoded(key, stored) if stored else None
     broken = verdict == b"hit" and page is None  # nobody else will replace it
     said = cast(Verdict, "miss" if broken else verdict.decode())
-    may_lead = bool(leads) or broken
-    return Found(said, token, left, wait_ms, may_lead, age_ms, fresh_ms, now_ms, page)
+    leads = broken or holder == token.encode()
+    return Found(said, token, left, wait_ms, leads, holder, age_ms, fresh_ms, now_ms, page)
 
 
 def _decoded(key: str, stored: bytes) -> Page | None:

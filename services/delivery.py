@@ -9,11 +9,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from common.errors import rate_limit_headers
-from services.answer_service import AnswerService, Served, Visit
+from services.answer_service import AnswerService, Served
 from services.cache_service import Found, Limits
 from services.hang_up import unless_hung_up
 from services.ingest.service import Stored
 from services.pages import Asked
+from services.single_flight import Visit
 
 _LONGEST_REMEMBERED = 2_000  # bytes of a request
 _SHARED = {"Cache-Control": "private, no-cache", "Vary": "Accept, Accept-Encoding"}
@@ -64,7 +65,7 @@ async def deliver(answers: AnswerService, asked: Asked, visit: Visit, receive: R
     ClientGone.
     """
     began = time.perf_counter()
-    found = await answers.look_up(asked.key, visit)
+    found = await answers.look_up(asked, visit)
     looked_at = time.perf_counter()
     served = answers.hit(asked, found) if found else None
     if served is None:

@@ -9,8 +9,8 @@ from fastapi import Depends, Request, Response
 from fastapi.security import HTTPBearer
 
 from common.answers import Answer
+from common.base_questions import Question
 from common.errors import Unavailable
-from common.questions import Question
 from common.receipts import Receipt
 from config.database import Connection, get_connection
 from repo.api_keys import ApiKey, Scope

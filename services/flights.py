@@ -1,7 +1,8 @@
-"""One flight: what many ask for at once is done once in this process."""
+"""Single flight: what many ask for at once is done once in this process."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from utils.tracing import span
@@ -9,27 +10,74 @@ from utils.tracing import span
 T = TypeVar("T")
 
 
-class _Flight(Generic[T]):
-    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+class Lease:
+    """The right to compute a page, which Redis grants to one request of all processes at a time.
+
+    It belongs to the flight, whichever of its requests was granted it; "" is none.
+    """
+
+    def __init__(self, token: str = "") -> None:
+        self._token = token
+        self._granted = asyncio.Event()
+        self._is_closed = False
+
+    @property
+    def token(self) -> str:
+        return self._token
+
+    def take_over(self, token: str) -> bool:
+        """False after the end of the flight: then the lease is still the request's to return."""
+        if not self._is_closed:
+            self._token = token  # Redis grants no second one before the first is over
+            self._granted.set()
+        return not self._is_closed
+
+    async def granted_within(self, seconds: float) -> None:
+        """Wait until a lease is taken over, or for so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._granted.wait()
+
+    def close(self) -> str:
+        """The lease that is to be returned now; no other is taken over."""
+        self._is_closed = True
+        return self._token
+
+
+class Flight(Generic[T]):
+    """Work that many wait for; it ends at `ends_at`, a monotonic time."""
+
+    def __init__(self, work: Coroutine[Any, Any, T], lease: Lease, ends_at: float) -> None:
         self.task = asyncio.create_task(work)
+        self.lease = lease
+        self.ends_at = ends_at
         self.waiting = 0
 
 
 class Flights(Generic[T]):
-    """Work by its key, for as long as somebody waits for it."""
+    """Flights by their key, for as long as somebody waits for them."""
 
     def __init__(self) -> None:
-        self._open: dict[str, _Flight[T]] = {}
+        self._open: dict[str, Flight[T]] = {}
 
     def __contains__(self, key: str) -> bool:
         return key in self._open
 
-    async def join(self, key: str, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """What the work of this key returns or raises; it is started if nobody did.
+    def get(self, key: str) -> Flight[T] | None:
+        return self._open.get(key)
+
+    def start(
+        self, key: str, work: Coroutine[Any, Any, T], lease: Lease, ends_at: float
+    ) -> Flight[T]:
+        flight = self._open[key] = Flight(work, lease, ends_at)
+        flight.task.add_done_callback(lambda _: self._land(key, flight))
+        return flight
+
+    async def join(self, key: str, flight: Flight[T]) -> T:
+        """What the work returns or raises.
 
         A caller who gives up does not disturb the others; with the last of them the work ends.
         """
-        flight = self._open.get(key) or self._take_off(key, start)
         flight.waiting += 1
         try:
             with span("flight"):
@@ -39,12 +87,7 @@ class Flights(Generic[T]):
             if not flight.waiting:
                 self._land(key, flight)
 
-    def _take_off(self, key: str, start: Callable[[], Coroutine[Any, Any, T]]) -> _Flight[T]:
-        flight = self._open[key] = _Flight(start())
-        flight.task.add_done_callback(lambda _: self._land(key, flight))
-        return flight
-
-    def _land(self, key: str, flight: _Flight[T]) -> None:
+    def _land(self, key: str, flight: Flight[T]) -> None:
         if self._open.get(key) is flight:
             del self._open[key]
         if not flight.task.done():

@@ -125,14 +125,18 @@ class RedisLine:
 
     async def run(self, script: Script, *arguments: Any) -> Any:
         """What a script returns. Raises: RedisError, OSError."""
-        if not script.digest:
-            script.digest = (await self.call("SCRIPT", "LOAD", script.text)).decode()
+        await self.load(script)
         try:
             return await self.call("EVALSHA", script.digest, script.keys, *arguments)
         except ResponseError as exc:
             if not str(exc).startswith(_NO_SCRIPT):
                 raise
         return await self.call("EVAL", script.text, script.keys, *arguments)
+
+    async def load(self, script: Script) -> None:
+        """Send a script that was not sent yet. Raises: RedisError, OSError."""
+        if not script.digest:
+            script.digest = (await self.call("SCRIPT", "LOAD", script.text)).decode()
 
     async def close(self) -> None:
         """Wait until it is closed: a loop must not end before."""

@@ -18,7 +18,7 @@ from repo.api_keys import ApiKey
 from services.answer_service import AnswerService, Policy
 from services.auth import KeyRing
 from services.cache_clearing import CacheClearing
-from services.cache_service import CacheService, Limits
+from services.cache_service import CacheFailed, CacheService, Limits
 from services.delivery import Known, Looks
 from services.editions import Editions
 from services.erase import Erasing
@@ -66,8 +66,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         endpoints = stack.enter_context(servers(settings))
         url = endpoints.databases.url("reader")
         database = await stack.enter_async_context(_pool(settings, url))
-        cache = open_cache(settings, endpoints.redis_url)
-        stack.push_async_callback(cache.close)
+        cache = await stack.enter_async_context(_cache(settings, endpoints.redis_url))
         await stack.enter_async_context(_running(cache.keep_looking()))
         identity, policy = database_identity(url), _policy(settings)
         editions = await stack.enter_async_context(_editions(settings, url))
@@ -105,6 +104,18 @@ async def _pool(settings: Settings, url: str) -> AsyncIterator[Database]:
             yield database
     finally:
         database.close()
+
+
+@asynccontextmanager
+async def _cache(settings: Settings, url: str) -> AsyncIterator[CacheService]:
+    """Connected, unless Redis is away: then it is later."""
+    cache = open_cache(settings, url)
+    try:
+        with suppress(CacheFailed):
+            await cache.ping()
+        yield cache
+    finally:
+        await cache.close()
 
 
 @asynccontextmanager

@@ -10,7 +10,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection, cursor
 
-from common.questions import ActiveUsers, Counting, EventCounts, TopEvents
+from common.base_questions import Counting
+from common.questions import ActiveUsers, EventCounts, TopEvents
 from config.database import Cursor, Database, get_connection
 from repo import answering
 from repo.events import _source, query_of

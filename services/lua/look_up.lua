@@ -4,11 +4,11 @@
 -- it must neither stop answers nor let anybody through.
 --
 -- KEYS  page, flight, bucket, slots
--- ARGV  token of the request, ms a flight lives without a sign of life, requests per second
---       (0: any), requests at a time (0: any), ms a request may take, '1' to overlook the page,
---       'rate' where there is none, and the rate alone is looked at
+-- ARGV  token of the request, ms a lease lasts without a sign of life (0: there is none to grant),
+--       requests per second (0: any), requests at a time (0: any), ms a request may take,
+--       '1' to overlook the page, 'rate' where there is none, and the rate alone is looked at
 -- Returns what was found ('hit', 'miss'; 'rate', 'slots' where a limit was met), requests left,
--- ms until the bucket is full, or until another try, whether this request is to compute the page,
+-- ms until the bucket is full, or until another try, the token that holds the lease ('': none does),
 -- age of the page and how long it stays fresh in ms, the time, and the page, also one not fresh.
 local page_key, flight_key, bucket_key, slots_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, flight_ms = ARGV[1], ARGV[2]
@@ -28,7 +28,7 @@ if rate > 0 then
     end
     local room = 1000 - (full_at - now)
     if room < step then
-        return { 'rate', 0, math.ceil(step - room), 0, 0, 0, now, false }
+        return { 'rate', 0, math.ceil(step - room), '', 0, 0, now, false }
     end
     full_in = full_at + step - now
     left = math.floor((1000 - full_in) / step + 0.0001)
@@ -36,7 +36,7 @@ if rate > 0 then
 end
 
 if ARGV[6] == 'rate' then
-    return { 'miss', left, full_in, 0, 0, 0, now, false }
+    return { 'miss', left, full_in, '', 0, 0, now, false }
 end
 
 local page, age, fresh_for = false, 0, 0
@@ -49,7 +49,7 @@ if ARGV[6] ~= '1' then
     end
 end
 if page and fresh_for > 0 then
-    return { 'hit', left, full_in, 0, age, fresh_for, now, page }
+    return { 'hit', left, full_in, '', age, fresh_for, now, page }
 end
 
 if at_once > 0 then
@@ -59,17 +59,22 @@ if at_once > 0 then
     end
     redis.call('ZREMRANGEBYSCORE', slots_key, '(' .. now + request_ms, '+inf')
     if redis.call('ZCARD', slots_key) >= at_once then
-        return { 'slots', left, full_in, 0, age, fresh_for, now, page }
+        return { 'slots', left, full_in, '', age, fresh_for, now, page }
     end
     redis.call('ZADD', slots_key, now + request_ms, token)
     redis.call('PEXPIRE', slots_key, request_ms)
 end
 
--- A lead lasts `flight_ms` at most: what stays longer is none.
-local lasts = redis.call('PTTL', flight_key)
-local leads = 0
-if lasts < 0 or lasts > tonumber(flight_ms) then
-    redis.call('SET', flight_key, token, 'PX', flight_ms)
-    leads = 1
+local holder = ''
+if tonumber(flight_ms) > 0 then
+    -- A lease lasts `flight_ms` at most: what stays longer is none.
+    local lasts = redis.call('PTTL', flight_key)
+    if lasts < 0 or lasts > tonumber(flight_ms) then
+        redis.call('SET', flight_key, token, 'PX', flight_ms)
+        holder = token
+    else
+        local held = redis.pcall('GET', flight_key)
+        holder = type(held) == 'string' and held or 'garbage'
+    end
 end
-return { 'miss', left, full_in, leads, age, fresh_for, now, page }
+return { 'miss', left, full_in, holder, age, fresh_for, now, page }

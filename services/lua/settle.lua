@@ -1,23 +1,23 @@
 -- After a question: store its page, and give back what the request held.
 --
 -- KEYS  page, flight, slots, since when users are forgotten
--- ARGV  token of the request, the page ('' where there is none), ms it is fresh, ms it is kept,
---       when the request looked it up, in ms
+-- ARGV  token of the request, of the lease ('' for none), the page ('' where there is none),
+--       ms it is fresh, ms it is kept, when the request looked it up, in ms
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-if redis.pcall('GET', KEYS[2]) == ARGV[1] then
+if redis.pcall('GET', KEYS[2]) == ARGV[2] then
     redis.call('DEL', KEYS[2])
 end
 redis.pcall('ZREM', KEYS[3], ARGV[1])
-if ARGV[2] == '' then
+if ARGV[3] == '' then
     return redis.status_reply('OK')
 end
 
 -- An answer that began to be computed before an erasure may tell of who was erased.
 local forgotten = redis.pcall('GET', KEYS[4])
 local until_then = type(forgotten) == 'string' and tonumber(forgotten) or 0
-if until_then <= now and tonumber(ARGV[5]) <= until_then then
+if until_then <= now and tonumber(ARGV[6]) <= until_then then
     return redis.status_reply('OK')
 end
 
@@ -25,9 +25,9 @@ end
 local stored = redis.pcall('GET', KEYS[1])
 local till = type(stored) == 'string' and tonumber(string.sub(stored, 14, 26)) or 0
 local since = type(stored) == 'string' and tonumber(string.sub(stored, 27, 39)) or 0
-if till > now and since > tonumber(ARGV[5]) and since <= now then
+if till > now and since > tonumber(ARGV[6]) and since <= now then
     return redis.status_reply('OK')
 end
-local moments = string.format('%013.0f%013.0f%013.0f', now, now + ARGV[3], ARGV[5])
-redis.call('SET', KEYS[1], moments .. ARGV[2], 'PX', ARGV[4])
+local moments = string.format('%013.0f%013.0f%013.0f', now, now + ARGV[4], ARGV[6])
+redis.call('SET', KEYS[1], moments .. ARGV[3], 'PX', ARGV[5])
 return redis.status_reply('OK')

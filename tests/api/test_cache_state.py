@@ -13,8 +13,10 @@ from psycopg2.extensions import connection
 
 from tests.api.test_caching import CLOSED, COUNTS, FRESH, NOON, data, pages
 from tests.events import insert
+from tests.problems import assert_problem
 from tests.running import identity_of, running
 from tests.slowness import slow_down
+from tests.waiting import wait_until
 
 Fill = Callable[[redis.Redis, str], object]
 
@@ -111,3 +113,54 @@ def test_garbage_is_no_limit_and_lifts_none(
     assert [answer.status_code for answer in answers[:4]] == [200] * 4
     assert re.fullmatch(r'"second";r=[0-4];t=1', answers[0].headers["ratelimit"])
     assert 429 in {answer.status_code for answer in answers}
+
+
+def test_no_lease_is_taken_for_what_is_not_kept(
+    database_url: str, redis_url: str, client: redis.Redis, conn: connection
+) -> None:
+    """Other processes would wait for a page that they never find."""
+    slow_down(conn, 0.5)
+
+    def leases_while_asked(**asked: str) -> int:
+        pattern = f"analytics:*:{identity_of(service)}:event_counts:*:flight"
+        with ThreadPoolExecutor(1) as threads:
+            slow = threads.submit(service.get, COUNTS, params=asked)
+            seen = set()
+            while not slow.done():
+                seen |= set(client.scan_iter(pattern))
+            assert slow.result().status_code == 200
+        return len(seen)
+
+    with running(database_url, redis_url, cache_open_s=0) as service:
+        assert leases_while_asked(start="2025-03-10") == 0
+        assert leases_while_asked(**CLOSED, explain="true") == 0
+    with running(database_url, redis_url) as service:
+        assert leases_while_asked(start="2025-03-10") == 1
+
+
+def test_who_has_time_left_is_not_told_that_it_is_up(
+    database_url: str, redis_url: str, conn: connection
+) -> None:
+    slow_down(conn, 10)
+    with (
+        running(database_url, redis_url, request_timeout_s=4) as service,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        first = threads.submit(service.get, COUNTS, params=CLOSED)
+        time.sleep(2)
+        second = threads.submit(service.get, COUNTS, params=CLOSED)
+        time.sleep(0.5)
+        slow_down(conn, 0)
+        assert_problem(first.result(), 504, "too-slow")
+        assert data(second.result())["events"] == 0
+
+
+def test_no_request_has_to_connect_to_redis(
+    database_url: str, redis_url: str, client: redis.Redis
+) -> None:
+    before = {one["id"] for one in client.client_list()}
+    with running(database_url, redis_url):
+        # One reads pages, and has the script that looks them up; one writes them.
+        wait_until(
+            lambda: len({one["id"] for one in client.client_list()} - before) == 2, within_s=9
+        )

@@ -157,3 +157,18 @@ def test_late_events_are_seen_after_a_clock_was_put_right(
     insert(conn, ("later", "view", IN_JANUARY))
     folder.catch_up()
     wait_until(partial(_counts, workers[0], JANUARY, 3), within_s=2)
+
+
+def test_a_plan_is_kept_as_answers_about_open_ranges_are(
+    database_url: str, redis_url: str, conn: connection, folder: Folder
+) -> None:
+    """It tells what is not folded yet, whatever the range."""
+    insert(conn, ("u", "view", IN_JANUARY))
+    folder.catch_up()
+    asked = {**JANUARY, "explain": "true"}
+    with running(database_url, redis_url, cache_open_s=60) as service:
+        answers = [service.get(COUNTS, params=asked).headers["x-cache"] for _ in range(2)]
+    assert answers == ["miss", "hit"]
+    with running(database_url, redis_url, cache_open_s=0) as service:
+        assert not _kept(service, {**asked, "event": "view"})
+        assert not _kept(service, {**asked, "event": "view"})

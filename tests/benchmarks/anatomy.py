@@ -13,7 +13,8 @@ from urllib.parse import parse_qsl, urlsplit
 import psycopg2
 from psycopg2.extensions import cursor
 
-from common.questions import ActiveUsers, Counting, EventCounts, TopEvents
+from common.base_questions import Counting
+from common.questions import ActiveUsers, EventCounts, TopEvents
 from config.database import Cursor, get_connection
 from repo.events import EventsRepo
 from repo.rollups.state import STATE

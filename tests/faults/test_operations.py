@@ -14,7 +14,8 @@ import httpx
 import psycopg2
 import pytest
 
-from common.questions import ActiveUsers, Counting, EventCounts, TopEvents
+from common.base_questions import Counting
+from common.questions import ActiveUsers, EventCounts, TopEvents
 from repo.migrate import migrate, migrations
 from services.embedded import Endpoints, embedded_servers
 from services.embedded.binaries import give_to_child

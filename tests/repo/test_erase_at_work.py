@@ -8,7 +8,8 @@ import pytest
 from psycopg2.extensions import connection
 
 from commands.verify import verified
-from common.questions import Counting, EventCounts
+from common.base_questions import Counting
+from common.questions import EventCounts
 from repo.erase import EraseRepo
 from repo.rollups.folder import Folder
 from repo.suppress import SuppressionRepo

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from psycopg2.extensions import connection
 
-from common.questions import ActiveUsers, Counting, EventCounts, TopEvents
+from common.base_questions import Counting
+from common.questions import ActiveUsers, EventCounts, TopEvents
 from config.failures import DatabaseUnavailable
 from repo.rollups import folder as folder_module
 from repo.rollups.folder import Folder

@@ -12,7 +12,8 @@ from uuid import uuid4
 import pytest
 from psycopg2.extensions import connection, cursor
 
-from common.questions import ActiveUsers, Counting, EventCounts, TopEvents
+from common.base_questions import Counting
+from common.questions import ActiveUsers, EventCounts, TopEvents
 from repo.rollups.folder import Folder
 from tests.examples import seconds
 from tests.rollups import Asker, asking, connected

@@ -17,7 +17,8 @@ import pytest
 from psycopg2.extensions import connection
 from pydantic import SecretStr
 
-from common.questions import Counting, EventCounts
+from common.base_questions import Counting
+from common.questions import EventCounts
 from config.database import Cursor, Database, get_connection
 from repo.editions import EditionsRepo
 from repo.rollups.folder import Folder
