@@ -157,12 +157,14 @@ class PlanData:
     source: str
     """`rollups`, or `events` where there are none for this database."""
     rows: int
-    """Of rollups, those that the process remembers included."""
+    """Of rollups, those that the process remembers included, and sets of users that are joined for
+    the windows of active users: eight for each day and 64 kB of its users."""
     bytes: int
-    """Of these rows."""
+    """Of these rows, and of the sets of the longest window."""
     events: int
     """Events at most, of edges that are finer than a quarter of an hour; an estimate of all that
-    are read where there are no rollups."""
+    are read where there are no rollups; for active users each is counted twelve times, once for
+    entering and once for leaving each of six windows."""
     tail: int
     """Events that are not folded yet, up to 10,000; they are read besides, and do not count."""
     allowed_rows: int

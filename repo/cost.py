@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from common.errors import TooExpensive
+from utils.bitmaps import largest
 
 ROWS = 500_000
-"""Of rollups: some seconds of a processor."""
+"""Of rollups, and sets that are joined: some seconds of a processor."""
 BYTES = 256 * 2**20
 """Of their sets: they are in memory all at once."""
 EDGES = 1_000_000
@@ -13,6 +14,15 @@ EDGES = 1_000_000
 EVENTS = 20_000_000
 """Events of a question that has no rollups: all of a request's time."""
 
+FEW_SETS = 200
+"""So many are within BYTES, with up to ten million users."""
+WINDOWS = 6
+"""For which active users of each day are counted; a user enters each once a day, and leaves it."""
+
+_JOINS = 8
+"""For each day: two for each of three rolling windows, and one for each of two of the calendar."""
+_SET_BYTES = 2**16
+"""That join in the time that a row takes."""
 _SHORTER = "a shorter range, or a longer interval"
 
 
@@ -38,3 +48,12 @@ class Cost:
         ):
             if reads > allowed:
                 raise TooExpensive(what, reads, allowed, cheaper)
+
+
+def windows_cost(days: int, longest: int, read_bytes: int, users: int) -> Cost:
+    """Of the windows that end with each of so many days, the longest of which has `longest` days.
+
+    `read_bytes` are those of the days' sets, and `users` how many there are.
+    """
+    union = min(read_bytes, largest(users))
+    return Cost(days * _JOINS * -(-max(union, 1) // _SET_BYTES), longest * union)

@@ -58,6 +58,11 @@ class Explained:
         self._cost += self._source.cost(ranges, each=each)
         return self._cost
 
+    def active_cost(self, ranges: Sequence[Range]) -> Cost:
+        self._needs_dropped |= self._source.needs_dropped(ranges)
+        self._cost += self._source.active_cost(ranges)
+        return self._cost
+
     def counts(self, ranges: Sequence[Range]) -> Counted:
         self.cost(ranges, each=False)
         return Counted(NOTHING, [NOTHING for _ in ranges])
@@ -67,6 +72,6 @@ class Explained:
         return Top(NOTHING, [], 0, NOTHING)
 
     def active(self, days: Sequence[date], ranges: Sequence[Range]) -> Mapping[str, list[int]]:
-        self.cost(ranges, each=False)
+        self.active_cost(ranges)
         windows = ("dau", "wau", "mau", "active", "calendar_week", "calendar_month")
         return {window: [0] * len(days) for window in windows}

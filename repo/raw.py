@@ -9,7 +9,7 @@ from typing import Any
 from common.errors import EventsDropped
 from common.query import Query
 from config.database import Cursor
-from repo.cost import EVENTS, Cost
+from repo.cost import EVENTS, WINDOWS, Cost
 from repo.sources import NOTHING, Count, Counted, Top
 from repo.statements import statements
 from utils.timebuckets import Interval, Range, first_day, next_first_day
@@ -50,10 +50,17 @@ class Raw:
         ((plan,),) = self._cur.fetchone() or ()
         return Cost(events=int(plan["Plan"]["Plan Rows"]))
 
+    def active_cost(self, ranges: Sequence[Range]) -> Cost:
+        """Users enter each window and leave it, which takes as long as to count an event."""
+        return Cost(events=2 * WINDOWS * self.cost(ranges, each=False).events)
+
     def _check(self, ranges: Sequence[Range]) -> None:
+        self._check_horizon(ranges)
+        self.cost(ranges, each=False).check(EVENTS)
+
+    def _check_horizon(self, ranges: Sequence[Range]) -> None:
         if self.horizon and self.needs_dropped(ranges):
             raise EventsDropped(self.horizon, _WORKS)
-        self.cost(ranges, each=False).check(EVENTS)
 
     def counts(self, ranges: Sequence[Range]) -> Counted:
         if not ranges:
@@ -85,7 +92,8 @@ class Raw:
         return int(users)
 
     def active(self, days: Sequence[date], ranges: Sequence[Range]) -> Mapping[str, list[int]]:
-        self._check(ranges)
+        self._check_horizon(ranges)
+        self.active_cost(ranges).check(EVENTS)
         self._execute(
             "active_users",
             Range(ranges[0].start, ranges[-1].end),

@@ -54,6 +54,10 @@ class Source(Protocol):
         """What counting these would read; `each` event name by itself."""
         ...
 
+    def active_cost(self, ranges: Sequence[Range]) -> Cost:
+        """What counting active users of these days would read, and join for the windows."""
+        ...
+
     @property
     def allowed_events(self) -> int:
         """Events that a question may read one by one, besides those not folded yet."""

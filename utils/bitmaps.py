@@ -29,6 +29,7 @@ def rolling(days: Sequence[BitMap], width: int) -> Iterator[int]:
         for at, day in enumerate(block):
             begun |= day
             yield begun.union_cardinality(before[at + 1]) if at + 1 < len(before) else len(begun)
+        before.clear()  # each may be large
         before = _ends(block)
 
 

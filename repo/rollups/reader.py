@@ -15,14 +15,15 @@ from common.errors import EventsDropped
 from common.metrics import EVENTS_READ, ROLLUP_BYTES, ROLLUP_ROWS
 from common.query import Query
 from config.database import Cursor
-from repo.cost import EDGES, Cost
+from repo.cost import BYTES, EDGES, FEW_SETS, Cost
 from repo.rollups.binary import decode
 from repo.rollups.memory import Memory, Place, Row, Rows
 from repo.rollups.names import Names
-from repo.rollups.state import SQL, State
+from repo.rollups.state import SQL, State, read_users
 from repo.rollups.strangers import Strangers
 from repo.rollups.unions import Tally
 from repo.rollups.waiting import NOT_SWEEPING, ranges_of
+from utils.bitmaps import largest
 from utils.plans import Kind, Plan, plan
 from utils.slots import HOURS_KEPT, Span, days_in, hours_in, months_in, slot_of
 from utils.timebuckets import Range
@@ -79,7 +80,7 @@ class Reader:
         plans = [self._plan(asked) for asked in ranges]
         if self._state.horizon and self._needs_dropped(plans):
             raise EventsDropped(self._state.horizon, _WORKS)
-        if self._guarded and _may_be_large(plans, len(self._names)):
+        if self._guarded and self._may_be_large(plans):
             self._cost(plans).check(EDGES)
         counted: list[Tallies] = [defaultdict(Tally) for _ in ranges]
         self._add_tail(plans, counted)
@@ -87,6 +88,16 @@ class Reader:
         self._add_slots(plans, counted)
         self._add_edges(plans, counted)
         return counted
+
+    def _may_be_large(self, plans: Sequence[Plan]) -> bool:
+        """Whether it is worth a look before: most questions read little."""
+        if any(plan.edges for plan in plans):
+            return True
+        slots = sum(gap.end - gap.start for plan in plans for gap in plan.gaps)
+        rows = len(self._names) * (slots + sum(len(plan.spans) for plan in plans))
+        return rows > WORTH_A_LOOK or (
+            rows > FEW_SETS and rows * largest(read_users(self._cur)) > BYTES
+        )
 
     def cost(self, ranges: Sequence[Range]) -> Cost:
         """What `tallies` would read of these."""
@@ -247,10 +258,3 @@ def _slots_of(edge: Range) -> range:
 def _part_of(ids: Mapping[str, str]) -> str:
     is_swept = ids["swept_until"] != NOT_SWEEPING.until
     return "rollups_long_tail_rest" if is_swept else "rollups_long_tail_part"
-
-
-def _may_be_large(plans: Sequence[Plan], names: int) -> bool:
-    """Whether it is worth a look before: most questions read little."""
-    slots = sum(gap.end - gap.start for plan in plans for gap in plan.gaps)
-    rows = names * (slots + sum(len(plan.spans) for plan in plans))
-    return rows > WORTH_A_LOOK or any(plan.edges for plan in plans)

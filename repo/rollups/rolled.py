@@ -6,16 +6,17 @@ from typing import NamedTuple
 
 from common.query import Query
 from config.database import Cursor
-from repo.cost import EDGES, Cost
+from repo.cost import EDGES, FEW_SETS, Cost, windows_cost
 from repo.editions import edition
 from repo.rollups.memory import Memory
 from repo.rollups.names import NameIds, Names
 from repo.rollups.reader import Reader
-from repo.rollups.state import State
+from repo.rollups.state import State, read_users
 from repo.rollups.unions import Tally, Unions
 from repo.sources import Count, Counted, Top
 from utils.timebuckets import Interval, Range, first_day
 
+_MONTH = 31
 _NAME_IDS = NameIds()
 
 
@@ -89,7 +90,19 @@ class Rolled:
             for tallies in self._reader(each=True).tallies(ranges)
         ]
 
+    def active_cost(self, ranges: Sequence[Range]) -> Cost:
+        cost, users = self.cost(ranges, each=False), read_users(self._cur)
+        return cost + windows_cost(len(ranges), self._longest, cost.bytes, users)
+
+    @property
+    def _longest(self) -> int:
+        """The days of the longest window."""
+        return max(_MONTH, self._query.window)
+
     def active(self, days: Sequence[date], ranges: Sequence[Range]) -> Mapping[str, list[int]]:
+        # The reader looks at many days, and at a few only what their windows take is much.
+        if self._guarded and len(ranges) + self._longest > FEW_SETS:
+            self.active_cost(ranges).check(EDGES)
         tallies = self._tallies(ranges)
         unions, query = self._known.unions, self._query
         return {

@@ -43,7 +43,8 @@ def plan(service: httpx.Client, path: str, **asked: str) -> dict[str, object]:
         (COUNTS, ACROSS, 0, 2),
         (COUNTS, {**RANGE, "compare": "previous"}, 1, 0),
         ("/analytics/top-events", RANGE, 2, 0),
-        ("/analytics/active-users", RANGE, 3, 0),
+        ("/analytics/active-users", RANGE, 3 + 8 * (31 + 31), 0),  # with the days before
+        ("/analytics/active-users", {**RANGE, "window": "100"}, 3 + 8 * (31 + 100), 0),
     ],
 )
 def test_the_plan_tells_what_is_read(
@@ -96,6 +97,41 @@ def test_what_reads_too_much_is_refused_and_what_reads_less_is_told(
     assert plan(service, path, **asked)
 
 
+def test_windows_are_multiplied_by_days(
+    service: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1,000 days and the 31 before them, three of which have a row: 8,251 of rows and unions."""
+    asked = {"start": "2024-01-01", "end": "2026-09-27"}
+    monkeypatch.setattr(cost, "ROWS", 3 + 8 * (1000 + 31))
+    assert service.get("/analytics/active-users", params=asked).status_code == 200
+    longer = {"start": "2023-12-31", "end": "2026-09-27"}
+    refused = service.get("/analytics/active-users", params=longer)
+    assert_problem(refused, 422, "too-expensive")
+    assert "would read 8,259 rows of rollups, and may read 8,251" in refused.json()["detail"]
+
+
+def test_the_sets_of_a_long_window_are_held_all_at_once(
+    service: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one user a set is two bytes at most, of whatever window."""
+    told = plan(service, "/analytics/active-users", **RANGE)
+    longer = plan(service, "/analytics/active-users", **RANGE, window="366")
+    assert int(str(longer["bytes"])) - int(str(told["bytes"])) == 2 * (366 - 31)
+    monkeypatch.setattr(cost, "BYTES", int(str(longer["bytes"])) - 1)
+    answer = service.get("/analytics/active-users", params={**RANGE, "window": "366"})
+    assert_problem(answer, 422, "too-expensive")
+    assert service.get("/analytics/active-users", params=RANGE).status_code == 200
+
+
+def test_sets_that_may_be_large_are_looked_at_before(
+    service: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (cost, reader):
+        monkeypatch.setattr(module, "BYTES", 10)
+    by_hour = {"start": "2026-03-01", "end": "2026-03-20", "interval": "hour"}
+    assert_problem(service.get(COUNTS, params=by_hour), 422, "too-expensive")
+
+
 def test_events_are_counted_one_by_one_up_to_a_limit(
     service: httpx.Client, conn: connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +139,18 @@ def test_events_are_counted_one_by_one_up_to_a_limit(
     monkeypatch.setattr(raw, "EVENTS", 6)
     for path in (COUNTS, "/analytics/top-events", "/analytics/active-users"):
         assert_problem(service.get(path, params=RANGE), 422, "too-expensive")
+
+
+def test_where_events_are_counted_windows_multiply_them(
+    service: httpx.Client, conn: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seven events, each of which enters and leaves six windows."""
+    conn.cursor().execute("update fold_state set cluster = 1; analyze events")
+    assert plan(service, "/analytics/active-users", **RANGE)["events"] == 7 * 12
+    monkeypatch.setattr(raw, "EVENTS", 7 * 12 - 1)
+    refused = service.get("/analytics/active-users", params=RANGE)
+    assert_problem(refused, 422, "too-expensive")
+    assert service.get(COUNTS, params=RANGE).status_code == 200
 
 
 def test_what_is_not_folded_yet_is_not_held_against_a_question(
