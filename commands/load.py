@@ -29,6 +29,7 @@ from services.ingest.load import BATCH, Loader, RejectedFile, Report
 from services.ingest.readers import form_of, opened
 from services.servers import databases
 from services.storage import StorageGate, storage_limits
+from utils.local_times import HOW_READ
 from utils.signals import stoppable
 
 _BROKEN_OFF = "{}: it broke off: run the same command again, which counts no event twice"
@@ -41,8 +42,8 @@ _BROKEN_OFF = "{}: it broke off: run the same command again, which counts no eve
     "names",
     multiple=True,
     callback=mapping,
-    metavar="FIELD=COLUMN",
-    help="The file calls this field otherwise, such as user_id=visitor.",
+    metavar="FIELD=SOURCE",
+    help="The file calls this field otherwise: user_id=visitor, or in NDJSON user_id=user.id.",
 )
 @click.option("--ignore", multiple=True, metavar="COLUMN", help="Leave this column out.")
 @click.option(
@@ -94,7 +95,7 @@ def _load_one(
     """Whether all of the input was taken; what was done is told also where it breaks off."""
     done, rejected = Report(), RejectedFile(rejected_path)
     try:
-        with report(partial(_told, path, done, rejected), _BROKEN_OFF.format(path)):
+        with report(partial(_told, path, columns, done, rejected), _BROKEN_OFF.format(path)):
             try:
                 with _input(path) as raw, _progress(path, raw) as progress:
                     file = opened(raw)
@@ -173,7 +174,7 @@ class _RejectedPaths:
         return found
 
 
-def _told(path: Path, done: Report, rejected: RejectedFile) -> str:
+def _told(path: Path, columns: Columns, done: Report, rejected: RejectedFile) -> str:
     """Nothing where nothing could be read."""
     rejected.close()
     if done.failure and not done.read:
@@ -184,6 +185,11 @@ def _told(path: Path, done: Report, rejected: RejectedFile) -> str:
         f"{path}: read {done.read:,}, inserted {done.inserted:,}, "
         f"already there {done.present:,}, {suppressed}rejected {count:,}"
     ]
+    lines += [
+        f"  {rows:,} have no {columns.of(field)}, the source of {field}"
+        for field, rows in done.lacking.most_common()
+    ]
+    lines += [f"  {rows:,} {HOW_READ[kind]}" for kind, rows in done.adjusted.items()]
     lines += [f"  {rows:,} rejected: {reason}" for reason, rows in done.rejected.most_common()]
     if count and not rejected.failure:
         lines.append(f"  the rejected rows are in {rejected.path}")

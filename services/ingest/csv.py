@@ -22,6 +22,8 @@ from services.ingest.lines import (
 from services.ingest.usual import usual_rows
 
 _ENDS = ("\n", "\r")
+_NULL = "\\N"
+_QUOTED_NULL, _MARKED_NULL = f'"{_NULL}"', f'"{_NULL}{_NULL}"'
 _MOST_ROW_LINES = 1_000  # a quote that is open for longer was never closed
 
 
@@ -96,6 +98,10 @@ class _Lines:
         self._row, self._row_size = [], 0
         return next(csv.reader(self, strict=True), None)
 
+    def values(self, row: list[str]) -> list[str]:
+        """The fields of the row that was read, without those that stand for nothing."""
+        return _values(row, self._row)
+
     def give_back(self) -> str:
         """Read all but the first line of this row again; return that one."""
         first, *others = self._row
@@ -159,14 +165,18 @@ class CsvBlock:
         """As COPY reads them; None if one of them may not be as most are."""
         if any(map(_is_cut, self.raw)):
             return None
+        text = "".join(self.raw)
         try:
-            "".join(self.raw).encode()
+            text.encode()
             found = list(csv.reader(self.raw, strict=True))
         except (UnicodeEncodeError, csv.Error):
             return None
         if len(found) != len(self.raw) or {len(row) for row in found} != {self.width}:
             return None
-        rows = usual_rows(self._columns(found), until)
+        values = found
+        if _NULL in text:
+            values = [_values(row, [raw]) for row, raw in zip(found, self.raw, strict=True)]
+        rows = usual_rows(self._columns(values), until)
         if rows is None:
             return None
         return rows, list(enumerate(found, self.all_lines.take(len(found))))
@@ -194,7 +204,16 @@ class CsvBlock:
                 reason = f"the row has {len(row)} fields and the header {self.width}"
                 yield Line(lines.number, lines.give_back(), Invalid(reason))
             elif row:
-                yield Line(lines.number, row, _row(row, self.places))
+                yield Line(lines.number, row, _row(lines.values(row), self.places))
+
+
+def _values(row: list[str], raw: Iterable[str]) -> list[str]:
+    """The fields of a row, where an unquoted `\\N` is nothing and a quoted one is a text."""
+    if _NULL not in row:
+        return row
+    marked = (line.replace(_QUOTED_NULL, _MARKED_NULL) for line in raw)
+    again = next(csv.reader(marked, strict=True))
+    return ["" if cell == other == _NULL else cell for cell, other in zip(row, again, strict=True)]
 
 
 def _row(row: list[str], places: list[int | None]) -> Given | Invalid:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from repo.ingest import Event
+from services.ingest.strict_json import NotStrict, check_strict
+from utils.local_times import Adjustment, read_local
 
 FIELDS = ("event_id", "user_id", "event_name", "occurred_at", "properties")
 REQUIRED = ("event_id", "event_name", "occurred_at")
@@ -72,6 +75,8 @@ class Validator:
 
     def __init__(self, tz: ZoneInfo | None, now: Callable[[], datetime], way: Way = FILES) -> None:
         self._tz = tz
+        self.adjusted: Counter[Adjustment] = Counter()
+        """Local times that clocks show twice, or never."""
         self._now = now
         self._way = way
 
@@ -96,7 +101,9 @@ class Validator:
         if moment.tzinfo is None:
             if self._tz is None:
                 raise Invalid(self._way.no_offset)
-            moment = moment.replace(tzinfo=self._tz)
+            moment, adjustment = read_local(moment, self._tz)
+            if adjustment:
+                self.adjusted[adjustment] += 1
         try:
             moment = moment.astimezone(UTC)
         except OverflowError:
@@ -168,13 +175,19 @@ def _properties(value: Any) -> str:
         raise Invalid("properties must be an object of less than 64 kB")
     if "\\u" in text:
         _check_escapes(text)
+    try:
+        check_strict(text)
+    except NotStrict as exc:
+        raise Invalid(f"properties {exc}") from None
     return text
 
 
 def _as_json(value: Any) -> str:
     """Structs and maps of Parquet."""
+    if not isinstance(value, dict):
+        raise Invalid("properties must be an object")
     try:
-        return json.dumps(dict(value), allow_nan=False, ensure_ascii=False, default=_as_text)
+        return json.dumps(value, allow_nan=False, ensure_ascii=False, default=_as_text)
     except (TypeError, ValueError):
         raise Invalid("properties must be an object of JSON values") from None
 

@@ -3,11 +3,13 @@
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from services.ingest.events import FIELDS, REQUIRED, Given, Invalid
+from services.ingest.paths import near, path_of
 
 Form = Literal["ndjson", "csv", "parquet"]
 Input = io.BufferedReader | gzip.GzipFile
@@ -34,6 +36,8 @@ class Line(NamedTuple):
     shown: Any
     """The row as it was, for whoever has to mend it."""
     given: Given | Invalid
+    lacking: tuple[str, ...] = ()
+    """Fields whose source was named, and is not in this row."""
 
 
 Place = tuple[int, Any]
@@ -67,25 +71,36 @@ class Columns:
 
     def places(self, found: list[str]) -> list[int | None]:
         """Where each field stands. Raises: Unreadable."""
-        wanted = [self.of(name) for name in FIELDS]
+        wanted = [_column(self.of(name), found) for name in FIELDS]
         if len(set(found)) < len(found):
             raise Unreadable(f"two columns have one name: {', '.join(found)}")
-        missing = [name for name in self.names.values() if name not in found]
-        if missing:
-            raise Unreadable(f"there is no column {missing[0]}; there are {', '.join(found)}")
+        for name in self.names.values():
+            if _column(name, found) not in found:
+                raise Unreadable(f"there is no column {name}{near(name, found)}")
         for name in REQUIRED:
-            if self.of(name) not in found:
+            if name not in self.names and name not in found:
                 raise Unreadable(
-                    f"there is no column {self.of(name)}; there are {', '.join(found)}; "
+                    f"there is no column {name}; there are {', '.join(found)}; "
                     f"name the one that holds {name} with --map {name}=COLUMN"
                 )
-        unknown = [name for name in found if name not in wanted and name not in self.ignored]
+        ignored = {_column(name, found) for name in self.ignored}
+        unknown = [name for name in found if name not in wanted and name not in ignored]
         if unknown:
             raise Unreadable(
                 f"what is column {', '.join(unknown)}? Name the field that it holds with "
                 "--map FIELD=COLUMN, or leave it out with --ignore COLUMN"
             )
         return [found.index(name) if name in found else None for name in wanted]
+
+
+def _column(source: str, found: Collection[str]) -> str:
+    """Its name, which may be written as a path of one key: in quotes where it has a dot."""
+    if source in found:
+        return source
+    with suppress(ValueError):
+        path = path_of(source)
+        return path[0] if len(path) == 1 else source
+    return source
 
 
 def size_of_line(line: Line) -> int:

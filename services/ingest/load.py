@@ -13,6 +13,7 @@ from services.ingest.events import Invalid, Validator
 from services.ingest.lines import Block, Columns, Ended, Form, Input, Line, Place, Taken
 from services.ingest.readers import read
 from services.ingest.writer import Batch, Writer
+from utils.local_times import Adjustment
 from utils.signals import uninterrupted
 
 BATCH = 10_000
@@ -30,6 +31,10 @@ class Report:
     suppressed: int = 0
     """Rows of users who were erased, and whose events are not to come back."""
     rejected: Counter[str] = field(default_factory=Counter)
+    lacking: Counter[str] = field(default_factory=Counter)
+    """Rows without the source of a field that was named, by field."""
+    adjusted: Counter[Adjustment] = field(default_factory=Counter)
+    """Rows whose local times clocks show twice, or never."""
     ended: str | None = None
     """Why the input ended early, if it did."""
     failure: str | None = None
@@ -105,6 +110,7 @@ class Loader:
 
         `progress` is told how many rows were taken. Raises: Unreadable, DatabaseUnavailable.
         """
+        self._validator.adjusted = report.adjusted
         writer = Writer(self._repo, check_room=self._check_room)
         try:
             for batch in self._batches(form, file, columns, report, rejected):
@@ -151,6 +157,7 @@ class Loader:
                     raise line.given
                 events.append(self._validator(line.given))
                 places.append(place)
+                report.lacking.update(line.lacking)
             except Invalid as exc:
                 _reject(place, str(exc), report, rejected)
         return as_rows(events), places

@@ -1,26 +1,47 @@
 """NDJSON by the block: all of its lines at once, or each by itself."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from services.ingest.events import FIELDS, Given, Invalid
-from services.ingest.lines import MOST_LINE_BYTES, Columns, Input, Line, Taken, parts
+from services.ingest.line_shape import ABSENT, LineShape
+from services.ingest.lines import (
+    DAMAGED,
+    MOST_LINE_BYTES,
+    Columns,
+    Input,
+    Line,
+    Taken,
+    Unreadable,
+    parts,
+)
+from services.ingest.paths import Path, has, near, paths_in, source_of
+from services.ingest.strict_json import ESCAPED_COLON, HugeNumber, NotStrict, check_strict
 from services.ingest.usual import usual_rows
 
-_fields = attrgetter(*FIELDS)
+_TEXTS = len(FIELDS) - 1  # the last one is properties
+_LOOK_AHEAD_LINES = 10_000
+_LOOK_AHEAD_BYTES = 16 * 1024 * 1024
+
+_NULL = msgspec.Raw(b"null")
+
+_read = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class _Decoders:
     """Of lines that hold an event each, with fields as the file calls them."""
 
     def __init__(self, columns: Columns) -> None:
-        decoder = msgspec.json.Decoder(_struct(columns))
+        self.shape = LineShape(columns)
+        decoder = msgspec.json.Decoder(self.shape.type)
         self.one = decoder.decode
         self.all = decoder.decode_lines
+        self.values: Callable[[Any], tuple[Any, ...]] = attrgetter(*self.shape.attributes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,41 +59,136 @@ class NdjsonBlock:
             return None
         try:
             text.decode()
-            found = self.decoders.all(text)
-            rows = usual_rows(_columns(found), until) if len(found) == len(self.raw) else None
-        except (ValueError, TypeError, RecursionError):
+            rows = self._rows(text, until)
+        except (ValueError, TypeError, AttributeError, RecursionError):
             return None
         return None if rows is None else (rows, list(enumerate(self.raw, self.number)))
+
+    def _rows(self, text: bytes, until: str) -> list[str] | None:
+        found = self.decoders.all(text)
+        if len(found) != len(self.raw):
+            return None
+        columns = list(zip(*map(self.decoders.values, found), strict=True))
+        texts, raws = columns[:_TEXTS], columns[_TEXTS:]
+        rows = usual_rows([*texts, [str(raw, "utf-8") for raw in raws[0]]], until)
+        return rows if rows and self._has_each_key_once(text, texts, raws) else None
+
+    def _has_each_key_once(
+        self, text: bytes, texts: Sequence[Sequence[str]], raws: Sequence[Sequence[Any]]
+    ) -> bool:
+        """Of the lines themselves; properties are looked at by themselves. A line has a colon after
+        each key and inside of values. False also where that is not certain.
+        """
+        there = [raw for column in raws for raw in column if raw is not ABSENT]
+        keys = len(self.raw) * self.decoders.shape.keys + len(there)
+        inside = sum("".join(column).count(":") for column in texts)
+        inside += b"".join(there).count(b":")
+        return text.count(b":") == keys + inside and ESCAPED_COLON not in text
 
     def lines(self) -> Iterator[Line]:
         for number, line in enumerate(self.raw, self.number):
             if not line.isspace():
-                yield Line(number, line, self._given(line))
+                yield self._line(number, line)
 
-    def _given(self, line: bytes) -> Given | Invalid:
-        """The decoder passes over the inside of properties, so UTF-8 is looked at first."""
-        if _is_cut(line):
-            return Invalid("the line is over 4 MB long")
+    def _line(self, number: int, line: bytes) -> Line:
+        shape = self.decoders.shape
         try:
-            line.decode()
-            found = self.decoders.one(line.removeprefix(b"\xef\xbb\xbf"))
+            values = shape.values_of(self._decoded(line))
+        except Invalid as exc:
+            return Line(number, line, exc)
+        named = zip(FIELDS, values, strict=True)
+        lacking = tuple(field for field, value in named if value is UNSET)
+        *texts, raw = (None if value is UNSET else value for value in values)
+        properties = None if raw in (None, _NULL) else bytes(raw).decode()
+        event_id, user_id, event_name, occurred_at = texts
+        given = Given(event_id, user_id, event_name, occurred_at, properties)
+        return Line(number, line, given, lacking)
+
+    def _decoded(self, line: bytes) -> Any:
+        """The decoder passes over the inside of properties, so UTF-8 is looked at first.
+
+        Raises: Invalid.
+        """
+        if _is_cut(line):
+            raise Invalid("the line is over 4 MB long")
+        try:
+            text = line.removeprefix(b"\xef\xbb\xbf").decode()
+            found = self.decoders.one(text)
+            check_strict(text)
         except UnicodeDecodeError:
-            return Invalid("the line is not valid UTF-8")
+            raise Invalid("the line is not valid UTF-8") from None
         except msgspec.ValidationError as exc:
-            return Invalid(str(exc))
+            raise Invalid(str(exc)) from None
+        except HugeNumber as exc:
+            raise Invalid(f"properties {exc}") from None
+        except NotStrict as exc:
+            raise Invalid(f"the line {exc}") from None
         except (msgspec.DecodeError, RecursionError):
-            return Invalid("the line is not valid JSON")
-        given = Given(*_fields(found))
-        text = bytes(given.properties).decode()
-        return given._replace(properties=None if text == "null" else text)
+            raise Invalid("the line is not valid JSON") from None
+        return found
 
 
 def ndjson_blocks(file: Input, columns: Columns, most: int) -> Iterator[NdjsonBlock]:
-    """So many lines at a time, or fewer where they are long. Raises: any of DAMAGED."""
+    """So many lines at a time, or fewer where they are long. Raises: Unreadable, any of DAMAGED."""
     decoders, number = _Decoders(columns), 1
-    for raw in parts(_lines(file), most, len):
+    for raw in _checked(parts(_lines(file), most, len), decoders.shape.mapped):
         yield NdjsonBlock(number, raw, decoders)
         number += len(raw)
+
+
+def _checked(blocks: Iterator[list[bytes]], mapped: Mapping[str, Path]) -> Iterator[list[bytes]]:
+    """The same, after a look whether lines have what `--map` names. Raises: Unreadable."""
+    ahead: list[list[bytes]] = []
+    damage = None
+    try:
+        for block in blocks:
+            ahead.append(block)
+            if not _missing(mapped, ahead) or _is_enough(ahead):
+                break
+    except DAMAGED as exc:
+        damage = exc
+    if missing := _missing(mapped, ahead):
+        _refuse(missing, ahead)
+    yield from ahead
+    if damage is not None:
+        raise damage
+    yield from blocks
+
+
+def _is_enough(ahead: list[list[bytes]]) -> bool:
+    lines, size = sum(map(len, ahead)), sum(len(line) for block in ahead for line in block)
+    return lines >= _LOOK_AHEAD_LINES or size >= _LOOK_AHEAD_BYTES
+
+
+def _missing(mapped: Mapping[str, Path], ahead: list[list[bytes]]) -> dict[str, Path]:
+    """What none of these lines has."""
+    missing = dict(mapped)
+    for block in ahead:
+        for value in _objects(block) if missing else ():
+            missing = {field: path for field, path in missing.items() if not has(value, path)}
+    return missing
+
+
+def _refuse(missing: Mapping[str, Path], ahead: list[list[bytes]]) -> None:
+    """Raises: Unreadable, unless no line can be read: then each is told by itself."""
+    values = [value for block in ahead for value in _objects(block)]
+    there = list(dict.fromkeys(source_of(path) for value in values for path in paths_in(value)))
+    field, path = next(iter(missing.items()))
+    lines = sum(map(len, ahead))
+    if values:
+        raise Unreadable(
+            f"none of the first {lines:,} lines has {source_of(path)}, which is to be {field}"
+            + near(source_of(path), there)
+        )
+
+
+def _objects(block: list[bytes]) -> Iterator[dict[str, Any]]:
+    """Lines that can be read."""
+    for line in block:
+        try:
+            yield _read(line.removeprefix(b"\xef\xbb\xbf"))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            continue
 
 
 def _lines(file: Input) -> Iterator[bytes]:
@@ -97,25 +213,3 @@ def _one_object_a_line(text: bytes, lines: int) -> bool:
     neighbours inside of one.
     """
     return text.startswith(b"{") and text.count(b"}\n{") == lines - 1
-
-
-def _columns(events: Sequence[Any]) -> list[Sequence[str]]:
-    *columns, raw = zip(*map(_fields, events), strict=True)
-    return [*columns, [str(each, "utf-8") for each in raw]]
-
-
-def _struct(columns: Columns) -> Any:
-    """What a line may hold, under the names that the file uses."""
-    raw = msgspec.Raw(b"{}")
-    fields: list[Any] = [
-        ("event_id", str | None, None),
-        ("user_id", str | int | None, None),
-        ("event_name", str | None, None),
-        ("occurred_at", str | None, None),
-        ("properties", msgspec.Raw, raw),
-    ]
-    ignored = [(f"ignored_{n}", msgspec.Raw, raw) for n in range(len(columns.ignored))]
-    names = {f"ignored_{n}": name for n, name in enumerate(columns.ignored)} | dict(columns.names)
-    return msgspec.defstruct(
-        "Line", fields + ignored, rename=names, forbid_unknown_fields=True, gc=False
-    )

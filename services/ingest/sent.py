@@ -1,13 +1,10 @@
 """From the text of a request to its events, or to what is wrong with each of them."""
 
 import io
-import json
 import re
 import threading
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from math import isinf
-from typing import Any
 
 import msgspec
 
@@ -16,6 +13,7 @@ from repo.ingest import Event
 from services.ingest.body import Form
 from services.ingest.events import FIELDS, REQUESTS, Given, Invalid, Validator
 from services.ingest.json_limits import JsonLimits
+from services.ingest.strict_json import HugeNumber, NotStrict, check_strict
 from utils.uuids import time_ordered_uuid
 
 MOST_EVENTS = 10_000
@@ -177,7 +175,7 @@ def _count_elements(text: bytes) -> None:
 def _decoded(piece: bytes) -> Line:
     """The decoder passes over the inside of properties, so that is looked at first."""
     try:
-        _look_at(piece.decode())
+        _check(piece.decode())
         return _decode(piece)
     except UnicodeDecodeError:
         raise Invalid(f"{EVENT} must be UTF-8") from None
@@ -195,29 +193,14 @@ def _reason(told: str) -> str:
     return _TYPES[field[1]] if field else f"{EVENT} must be a JSON object"
 
 
-def _look_at(text: str) -> None:
-    """Keys that come twice, and numbers that no reader could hold. Raises: Invalid."""
+def _check(text: str) -> None:
+    """Raises: Invalid."""
     try:
-        _looking.decode(text)
-    except Invalid:
-        raise
-    except (ValueError, RecursionError):
-        raise Invalid(f"{EVENT} must be valid JSON") from None
-
-
-def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
-    if len(dict(pairs)) < len(pairs):
-        raise Invalid(f"{EVENT} must not have a key twice")
-
-
-def _refuse_endless(number: str) -> None:
-    if isinf(float(number)):
-        raise Invalid("properties must not hold numbers beyond 1.8e308")
-
-
-_looking = json.JSONDecoder(
-    object_pairs_hook=_refuse_repeated, parse_int=_refuse_endless, parse_float=_refuse_endless
-)
+        check_strict(text)
+    except HugeNumber as exc:
+        raise Invalid(f"properties {exc}") from None
+    except NotStrict as exc:
+        raise Invalid(f"{EVENT} {exc}") from None
 
 
 def _too_many() -> TooLarge:

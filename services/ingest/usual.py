@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from repo.ingest import rows_of
+from services.ingest.strict_json import are_strict
 
 _MOST_LETTERS = 50  # of a name or a user: at most 200 bytes, whatever they are
 _MOST_PROPERTIES = 10_000
@@ -57,4 +58,5 @@ def _are_objects(values: Sequence[str]) -> bool:
     """An escape may be a NUL or half of a character, which only a closer look tells."""
     text = "\n".join(("", *values))
     starts = text.count("\n{") == len(values) == text.count("\n")
-    return starts and max(map(len, values)) <= _MOST_PROPERTIES and "\\u" not in text
+    is_usual = starts and max(map(len, values)) <= _MOST_PROPERTIES and "\\u" not in text
+    return is_usual and are_strict(text.encode())

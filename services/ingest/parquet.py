@@ -1,0 +1,142 @@
+"""Parquet by the row: what it holds as the values that JSON has."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
+
+from services.ingest.events import FIELDS, Given, Invalid
+from services.ingest.lines import Columns, Ended, Input, Line, Unreadable
+
+_ROWS = 1_000
+_PAIR = {"key", "value"}
+_ONE_OF = "_value"
+"""How the fields of a struct are called of which one holds the value."""
+
+_Plain = Callable[[Any], Any]
+
+
+class _Unstorable(ValueError):
+    """A map that has a key twice."""
+
+
+def parquet_lines(file: Input, columns: Columns) -> Iterator[Line]:
+    """Raises: Unreadable, Ended."""
+    import pyarrow  # large, and only needed here
+    from pyarrow import parquet
+
+    try:
+        source = parquet.ParquetFile(file)
+        places = columns.places(source.schema_arrow.names)
+    except pyarrow.ArrowException as exc:
+        raise Unreadable(f"this is no Parquet file: {exc}") from exc
+    number = 0
+    try:
+        for batch in source.iter_batches(batch_size=_ROWS):
+            for row in zip(*map(_values, batch.columns), strict=True):
+                number += 1
+                yield Line(number, row, _cells(row, places))
+    except (pyarrow.ArrowException, OSError) as exc:
+        raise Ended(f"the Parquet file is damaged: {exc}") from exc
+
+
+def _cells(row: tuple[Any, ...], places: list[int | None]) -> Given | Invalid:
+    cells = [None if place is None else row[place] for place in places]
+    for name, cell in zip(FIELDS, cells, strict=True):
+        if isinstance(cell, Invalid):
+            return Invalid(f"{name} {cell}")
+    return Given(*cells)
+
+
+def _values(column: Any) -> list[Any]:
+    """Nanoseconds are cut to the microseconds that PostgreSQL and Python have."""
+    import pyarrow
+
+    if pyarrow.types.is_timestamp(column.type):
+        column = column.cast(pyarrow.timestamp("us", column.type.tz), safe=False)
+    plain = _plain(column.type)
+    try:
+        found = column.to_pylist()
+    except (OverflowError, ValueError, pyarrow.ArrowException):
+        found = [_value(cell) for cell in column]
+    return found if plain is None else [_converted(plain, value) for value in found]
+
+
+def _value(cell: Any) -> Any:
+    """One cell, where another one of its column cannot be read."""
+    import pyarrow
+
+    try:
+        return cell.as_py()
+    except (OverflowError, ValueError, pyarrow.ArrowException):
+        return Invalid("cannot be read: it is no valid text, time or zone")
+
+
+def _converted(plain: _Plain, value: Any) -> Any:
+    try:
+        return value if isinstance(value, Invalid) else plain(value)
+    except _Unstorable as exc:
+        return Invalid(str(exc))
+
+
+def _plain(kind: Any) -> _Plain | None:
+    """How a value of this type becomes one of JSON; None where it is one.
+
+    Maps and lists of key-value structs are objects.
+    """
+    from pyarrow import types
+
+    if types.is_map(kind):
+        return _nullable(_object(_plain(kind.item_type)))
+    if types.is_struct(kind):
+        return _nullable(_struct({field.name: _plain(field.type) for field in kind}))
+    if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
+        return None
+    if _is_pair(kind.value_type):
+        return _nullable(_pairs(_object(_one_of(kind.value_type.field("value").type))))
+    inner = _plain(kind.value_type)
+    return _nullable(lambda values: [inner(value) for value in values]) if inner else None
+
+
+def _nullable(plain: _Plain) -> _Plain:
+    return lambda value: None if value is None else plain(value)
+
+
+def _is_pair(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_struct(kind)) and {field.name for field in kind} == _PAIR
+
+
+def _one_of(kind: Any) -> _Plain | None:
+    """Of a struct such as {string_value, int_value, double_value}, the value that is not null."""
+    from pyarrow import types
+
+    inner = _plain(kind)
+    if not types.is_struct(kind) or not all(field.name.endswith(_ONE_OF) for field in kind):
+        return inner
+    assert inner is not None, "a struct is converted"
+
+    def single(value: Any) -> Any:
+        there = [each for each in (inner(value) or {}).values() if each is not None]
+        return there[0] if len(there) == 1 else inner(value) if there else None
+
+    return single
+
+
+def _struct(inner: dict[str, _Plain | None]) -> _Plain:
+    return lambda value: {
+        name: plain(value[name]) if (plain := inner[name]) else value[name] for name in value
+    }
+
+
+def _pairs(plain: _Plain) -> _Plain:
+    return lambda values: plain((pair["key"], pair["value"]) for pair in values if pair)
+
+
+def _object(inner: _Plain | None) -> _Plain:
+    def plain(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
+        found = [(str(key), inner(value) if inner else value) for key, value in pairs]
+        if len(dict(found)) < len(found):
+            raise _Unstorable("must not have a key twice")
+        return cast(dict[str, Any], dict(found))
+
+    return plain

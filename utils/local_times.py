@@ -1,0 +1,77 @@
+"""Local times as instants, by one rule everywhere: the first of a repeated hour, and a skipped hour
+moved forward. By the pinned tzdata: PostgreSQL's own rules may be others.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Literal, NamedTuple
+from zoneinfo import ZoneInfo
+
+from utils.zones import offset
+
+Adjustment = Literal["repeated", "skipped"]
+
+HOW_READ: Mapping[Adjustment, str] = {
+    "repeated": "have a time of an hour that clocks show twice, and count in its first",
+    "skipped": "have a time that clocks leave out, and count as long after it was left out",
+}
+
+_FROM, _UNTIL = datetime(1999, 12, 1, tzinfo=UTC), datetime(2100, 2, 1, tzinfo=UTC)
+_STEP = timedelta(hours=6)
+"""No zone changes its clocks twice within it."""
+
+
+def read_local(moment: datetime, tz: ZoneInfo) -> tuple[datetime, Adjustment | None]:
+    """A time without an offset as one of the zone, and how it was adjusted."""
+    first, second = moment.replace(tzinfo=tz, fold=0), moment.replace(tzinfo=tz, fold=1)
+    before, after = first.utcoffset(), second.utcoffset()
+    if before == after or before is None or after is None:
+        return first, None
+    return first, "repeated" if before > after else "skipped"
+
+
+class LocalRules(NamedTuple):
+    """How local times of a zone become instants: from each of the times on the offset of the same
+    place applies, and before the first of them `first`.
+    """
+
+    first: timedelta
+    times: tuple[datetime, ...]
+    """Without a zone, in their order."""
+    offsets: tuple[timedelta, ...]
+
+
+@cache
+def local_rules(tz: ZoneInfo) -> LocalRules:
+    """Those of the years in which events can be."""
+    times, offsets = [], []
+    for moment in _changes(tz):
+        before, after = offset(moment - timedelta.resolution, tz), offset(moment, tz)
+        # Where clocks go back, and where they go forward: the offset of before is kept up to the
+        # later of the two times that they show at this moment.
+        times.append(moment.replace(tzinfo=None) + max(before, after))
+        offsets.append(after)
+    return LocalRules(offset(_FROM, tz), tuple(times), tuple(offsets))
+
+
+def _changes(tz: ZoneInfo) -> Iterator[datetime]:
+    """The moments from which on another offset applies."""
+    moment = _FROM
+    while moment < _UNTIL:
+        following = moment + _STEP
+        if offset(moment, tz) != offset(following, tz):
+            yield _change_between(moment, following, tz)
+        moment = following
+
+
+def _change_between(start: datetime, end: datetime, tz: ZoneInfo) -> datetime:
+    """To the second: rules know nothing finer."""
+    before = offset(start, tz)
+    while end - start > timedelta(seconds=1):
+        middle = start + timedelta(seconds=(end - start) // timedelta(seconds=2))
+        if offset(middle, tz) == before:
+            start = middle
+        else:
+            end = middle
+    return end
