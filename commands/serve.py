@@ -6,11 +6,15 @@ import signal
 import socket
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from functools import partial
+from typing import Literal
 
 import click
 from uvicorn.supervisors import Multiprocess
 
+from commands._banner import print_banner
 from commands._folder import folding
 from commands._prepare import prepare, refuse_foreign_tables
 from commands._server import STOP_WITHIN_S, ServerConfig, allow_files
@@ -40,11 +44,13 @@ def serve() -> None:
         if not settings.database_url:
             prepare(endpoints.database_url)
         refuse_foreign_tables(endpoints.databases.url("reader"))
-        if not may_be_open(settings):
-            _refuse_without_keys(endpoints.databases.url("reader"))
-        _say_where_to_look(settings.host, listening.getsockname()[1])
+        state = _state_of_keys(settings, endpoints.databases.url("reader"))
+        port = listening.getsockname()[1]
+        banner = partial(
+            print_banner, settings, port, needs_key=state != "open", is_away=state == "away"
+        )
         with places(), folding() if settings.folder else nullcontext():
-            _Workers(config, [listening]).run()
+            _Workers(config, [listening], banner).run()
 
 
 def _stop_when_told() -> None:
@@ -65,23 +71,25 @@ def _listen(settings: Settings) -> socket.socket:
         ) from None
 
 
-def _refuse_without_keys(database_url: str) -> None:
+def _state_of_keys(settings: Settings, database_url: str) -> Literal["open", "needed", "away"]:
     """A database that is away cannot tell; then all are asked for keys until it can.
 
-    Raises: click.ClickException.
+    Raises: click.ClickException where a key is needed and there is none.
     """
     try:
         conn = connect(database_url, "analytics-serve")
     except DatabaseUnavailable:
-        return
-    try:
-        if not KeysRepo(conn).has_any():
+        return "away"
+    with closing(conn):
+        keys = KeysRepo(conn)
+        if may_be_open(settings):
+            return "needed" if keys.has_ever() else "open"
+        if not keys.has_any():
             raise click.ClickException(
                 "there is no API key, and only embedded servers on loopback answer without: "
                 f"create one with `{invocation('keys create NAME --scope read')}`"
             )
-    finally:
-        conn.close()
+    return "needed"
 
 
 class _Config(ServerConfig):
@@ -110,6 +118,19 @@ class _Config(ServerConfig):
 class _Workers(Multiprocess):
     """Starts the workers, replaces those that die, and stops them all."""
 
+    def __init__(
+        self, config: ServerConfig, sockets: list[socket.socket], when_ready: Callable[[], None]
+    ) -> None:
+        """`when_ready` is called once, when all workers answer."""
+        super().__init__(config, sockets)
+        self._when_ready: Callable[[], None] | None = when_ready
+
+    def keep_subprocess_alive(self) -> None:
+        super().keep_subprocess_alive()
+        if self._when_ready and all(process.is_ready(timeout=1) for process in self.processes):
+            self._when_ready()
+            self._when_ready = None
+
     def join_all(self) -> None:
         """Whoever does not stop in time is ended."""
         deadline = time.monotonic() + STOP_WITHIN_S + 2
@@ -118,12 +139,3 @@ class _Workers(Multiprocess):
             if process.process.is_alive():
                 process.process.kill()
                 process.process.join()
-
-
-def _say_where_to_look(host: str, port: int) -> None:
-    base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    click.echo(f"""
-  questions and their parameters   {base}/docs
-  a first question                 curl '{base}/analytics/event-counts?last=7d&interval=day'
-  metrics                          {base}/metrics
-""")

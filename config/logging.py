@@ -1,6 +1,8 @@
 """Log lines: one JSON object each, or plain text, with the id of the request."""
 
+import json
 import logging
+import re
 import sys
 from contextvars import ContextVar
 
@@ -12,7 +14,9 @@ from utils.tracing import ids
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 _FIELDS = "%(levelname)s %(name)s %(message)s %(request_id)s"
-_TEXT = "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"
+_WORD = re.compile(r"[^\s\"'=]+")
+_KNOWN = {*RESERVED_ATTRS, "color_message", "request_id"}
+"""What stands elsewhere in a line; `color_message` is uvicorn's, for terminals."""
 
 
 class _WithRequestId(logging.Filter):
@@ -39,7 +43,35 @@ def _leave_out_what_nobody_sees() -> None:
 
 def _formatter(form: str) -> logging.Formatter:
     if form == "text":
-        return logging.Formatter(_TEXT)
+        return TextFormatter()
     renamed = {"levelname": "level", "name": "logger"}
-    unsaid = [*RESERVED_ATTRS, "color_message"]  # uvicorn's, for terminals
+    unsaid = [*_KNOWN - {"request_id"}]
     return MsgspecFormatter(_FIELDS, rename_fields=renamed, reserved_attrs=unsaid, timestamp=True)
+
+
+class TextFormatter(logging.Formatter):
+    """Lines for people, with all fields that the lines of JSON have.
+
+    `2026-11-30 09:15:02.113 INFO access: request method=GET status=200 request_id=4f1c`
+    """
+
+    default_msec_format = "%s.%03d"
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {name: value for name, value in vars(record).items() if name not in _KNOWN}
+        fields["request_id"] = getattr(record, "request_id", "-")
+        shown = [f"{name}={_shown(value)}" for name, value in fields.items() if value != "-"]
+        name = record.name.removeprefix("analytics.")
+        line = f"{self.formatTime(record)} {record.levelname} {name}: {_on_line(record)}"
+        traceback = [self.formatException(record.exc_info)] if record.exc_info else []
+        return "\n".join([" ".join([line, *shown]), *traceback])
+
+
+def _on_line(record: logging.LogRecord) -> str:
+    return record.getMessage().replace("\n", "\\n")
+
+
+def _shown(value: object) -> str:
+    """In quotes where it would not be one word."""
+    text = str(value)
+    return text if _WORD.fullmatch(text) else json.dumps(text, ensure_ascii=False)

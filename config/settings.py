@@ -1,6 +1,7 @@
 """What can be set from outside. Nowhere else is the environment read."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -9,7 +10,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from config.places import most_of_caller
-from utils.places import default_data_dir, is_loopback
+from utils.places import default_data_dir, is_loopback, is_terminal
 from utils.zones import zone, zone_names
 
 ENV_PREFIX = "ANALYTICS_"
@@ -160,7 +161,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least severe log lines that are written"
     )
-    log_format: Literal["json", "text"] = Field("json", description="the form of log lines")
+    log_format: Literal["json", "text"] = Field(
+        default_factory=lambda: "text" if is_terminal(sys.stderr) else "json",
+        description="the form of log lines, `json` or `text`",
+    )
 
     @field_validator(
         "database_url", "query_database_url", "ingest_database_url", "fold_database_url"

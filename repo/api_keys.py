@@ -75,7 +75,7 @@ class ApiKeysRepo:
         return KnownKeys(active, bool(active) or _has_rows(cur))
 
 
-def _has_rows(cur: Cursor) -> bool:
+def _has_rows(cur: cursor) -> bool:
     cur.execute(SQL["api_keys_ever"])
     (ever,) = cur.fetchone() or ()
     return bool(ever)
@@ -109,6 +109,11 @@ class KeysRepo:
         with self._transaction() as cur:
             cur.execute(SQL["api_keys_active"])
             return cur.rowcount > 0
+
+    def has_ever(self) -> bool:
+        """Whether there ever was a key: it may have been revoked."""
+        with self._transaction() as cur:
+            return _has_rows(cur)
 
     def create_first(self, name: str, digest: bytes, hint: str, scopes: Sequence[Scope]) -> bool:
         """Whether it was made: not where there ever was a key."""

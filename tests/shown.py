@@ -173,6 +173,7 @@ def _module(words: list[str]) -> str | None:
 _CHECKS: dict[str, Callable[[list[str]], str | None]] = {
     "make": _make,
     "python main.py": _main,
+    ".venv/bin/python main.py": _main,
     "python -m": _module,
     "docker compose": _compose,
     "docker build": _docker,

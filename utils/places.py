@@ -4,6 +4,7 @@ import os
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TextIO
 
 APP = "analytics-service"
 
@@ -16,6 +17,13 @@ def default_data_dir() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib") / APP
     return Path.home() / ".local" / "share" / APP
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether people read what is written there, as far as can be told."""
+    with suppress(ValueError, OSError):
+        return stream is not None and stream.isatty()
+    return False
 
 
 def is_loopback(host: str) -> bool:

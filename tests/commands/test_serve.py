@@ -70,6 +70,54 @@ def test_it_tells_where_to_look_and_answers_there(serve: Serve) -> None:
         wait_until(lambda address=address: answers(address), within_s=10)  # type: ignore[misc]
 
 
+def banner(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    lines: list[str] = []
+    while not lines or "/metrics" not in lines[-1]:
+        lines.append(process.stdout.readline())
+        assert lines[-1], process.stderr.read() if process.stderr else ""
+    return "".join(lines)
+
+
+def test_it_tells_so_last_when_it_answers(serve: Serve) -> None:
+    """What is in the pipe of errors when the banner is there was written before it."""
+    process = serve(ANALYTICS_LOG_FORMAT="text", ANALYTICS_FOLDER="false")
+    told = banner(process)
+    assert process.stderr is not None
+    os.set_blocking(process.stderr.fileno(), False)
+    before = os.read(process.stderr.fileno(), 1 << 20).decode()
+    assert before.count("Application startup complete") == 2
+    assert answers(re.findall(r"http://\S+/docs", told)[0])  # at once
+
+
+def test_what_it_tells_to_paste_works(serve: Serve) -> None:
+    """A key is needed: how to make one, and how to ask with it."""
+    process = serve(ANALYTICS_FOLDER="false")
+    told = banner(process)
+    assert KEY not in told
+    assert METRICS_TOKEN not in told
+    (key,) = re.findall(r"(KEY=\$\(.*\))", told)
+    first, metrics = re.findall(r"(curl .*)", told)
+    environment = Path(f"/proc/{process.pid}/environ").read_text().split("\0")
+    done = subprocess.run(
+        ["bash", "-c", f"{key}; {first}; {metrics}"],
+        cwd=os.getcwd(),
+        env=dict(line.split("=", 1) for line in environment if line),
+        capture_output=True,
+        text=True,
+    )
+    assert '{"data":' in done.stdout, done.stderr
+    assert "# TYPE http_requests_total counter" in done.stdout
+
+
+def test_it_starts_while_postgresql_is_away_and_says_so(serve: Serve) -> None:
+    process = serve(DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", ANALYTICS_FOLDER="false")
+    told = banner(process)
+    assert process.stdout is not None
+    assert "not ready: PostgreSQL is away" in process.stdout.readline()
+    assert 'curl -H "Authorization: Bearer $KEY"' in told
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_when_told(serve: Serve, signal_number: int) -> None:
     process = serve()

@@ -50,6 +50,7 @@ def test_each_command_is_checked(page: Path, block: Block) -> None:
         "make bench NOTHING=1",
         "python main.py nothing",
         "python main.py load",
+        ".venv/bin/python main.py nothing",
         "python main.py load events.csv --nothing",
         "python main.py keys create NAME --scope everything",
         "python -m tests.nothing",
@@ -131,7 +132,7 @@ def test_each_endpoint_is_told() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_is_told(command: str) -> None:
-    assert f"`python main.py {command}" in TEXT, f"describe {command} under Commands"
+    assert f"`.venv/bin/python main.py {command}" in TEXT, f"describe {command} under Commands"
 
 
 def test_each_metric_is_told_and_no_other(history: httpx.Client) -> None:

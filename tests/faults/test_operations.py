@@ -16,7 +16,9 @@ import pytest
 
 from common.base_questions import Counting
 from common.questions import ActiveUsers, EventCounts, TopEvents
+from repo.api_keys import KeysRepo
 from repo.migrate import migrate, migrations
+from services.auth import digest_of
 from services.embedded import Endpoints, embedded_servers
 from services.embedded.binaries import give_to_child
 from tests.events import fold, insert
@@ -25,7 +27,7 @@ from tests.operations import PAGE, Shell, blocks
 from tests.replica import PostgresServer, childs_folder, free_port, postgres_programs
 from tests.rollups import asking, connected
 from tests.running import AUTHORIZED
-from tests.servers import OLDER_POSTGRES, OPTIONS
+from tests.servers import KEY, OLDER_POSTGRES, OPTIONS
 from tests.waiting import wait_until
 from utils.postgres_releases import Release, release_in
 
@@ -114,6 +116,11 @@ def asked(base: str) -> dict[str, str]:
     return meta
 
 
+def is_let_in(base: str) -> bool:
+    address = f"{base}/analytics/event-counts?last=1d"
+    return httpx.get(address, headers=AUTHORIZED, timeout=20).status_code == 200
+
+
 def is_ready(base: str) -> bool:
     try:
         return httpx.get(f"{base}/readyz", timeout=5).status_code == 200
@@ -125,7 +132,12 @@ def is_ready(base: str) -> bool:
 def test_roles_and_grafana(shell: Shell, url: str) -> None:
     make, serve, grafana = BLOCKS["Roles and Grafana"]
     shell.run(make)
-    with shell.serving(serve) as base:
+    with connected(url) as conn:
+        conn.cursor().execute("delete from api_keys")
+    with shell.serving(serve) as base:  # without a key it would not start
+        with connected(url) as conn:
+            KeysRepo(conn).create("tests", digest_of(KEY), KEY[:8], ["read"])
+        wait_until(lambda: is_let_in(base), within_s=10)
         assert asked(base)["source"] == "rollups"
         wait_until(lambda: users(url) == {"ingestion", "questions", "folding"}, within_s=10)
     assert f"{NOW.date() - timedelta(days=1)} 00:00:00 |   7 |   7 |   7" in shell.run(grafana)
