@@ -13,6 +13,7 @@ from common.errors import refuse
 from common.parameters import (
     EARLIEST,
     OUTSIDE_YEARS,
+    Boolean,
     EventNames,
     LastText,
     Moment,
@@ -147,7 +148,7 @@ class Ranged(Question):
 class Counting(Ranged):
     """A question whose answer is counted, which costs more or less."""
 
-    explain: bool = Field(
+    explain: Boolean = Field(
         False,
         description="Tell the plan instead of the answer: what the question would read, and what "
         "it may. What would read more is refused.",

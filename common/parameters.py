@@ -25,8 +25,12 @@ LATEST = datetime(2100, 1, 2, tzinfo=UTC)
 EVER = Range(EARLIEST, LATEST)
 """A day around 2000 to 2099, the years that events may be of, for zones ahead of UTC or behind."""
 
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_INSTANT = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+_INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_BOOLEANS = {"true": True, "false": False}
 _DATES = (date(2000, 1, 1), date(2100, 1, 1))
 OUTSIDE_YEARS = "must be within the years 2000 to 2099"
 
@@ -50,6 +54,22 @@ def _parsed(text: object) -> date | datetime:
         "must be a date (2025-01-31) or an instant with its offset "
         "(2025-01-31T09:00:00Z, 2025-01-31T09:00:00%2B01:00; a plus sign is written %2B)"
     )
+
+
+def _integer(text: object) -> object:
+    """Python's `int` takes underscores, spaces, plus signs and the digits of any script as well."""
+    if isinstance(text, str) and not _INTEGER.fullmatch(text):
+        raise ValueError("must be a whole number in digits, such as 50")
+    return text
+
+
+def _boolean(text: object) -> object:
+    """pydantic takes `yes`, `on`, `t` and others as well."""
+    if isinstance(text, str):
+        if text not in _BOOLEANS:
+            raise ValueError("must be true or false")
+        return _BOOLEANS[text]
+    return text
 
 
 def _known_zone(name: str) -> str:
@@ -102,6 +122,8 @@ Moment = Annotated[
     BeforeValidator(_moment),
     WithJsonSchema({"type": "string", "examples": ["2025-01-31", "2025-01-31T09:00:00Z"]}),
 ]
+Integer = Annotated[int, BeforeValidator(_integer)]
+Boolean = Annotated[bool, BeforeValidator(_boolean)]
 Zone = Annotated[str, AfterValidator(_known_zone)]
 EventName = Annotated[
     str, Field(min_length=1, max_length=200), AfterValidator(_storable), _at_most_bytes(200)

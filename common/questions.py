@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from common.base_questions import Bucketed, Counting, Ranged
 from common.errors import InvalidCursor
-from common.parameters import EARLIEST, EVER, LATEST, Moment, UserId
+from common.parameters import EARLIEST, EVER, LATEST, Integer, Moment, UserId
 from utils.cursors import Position, decode_cursor, encode_cursor
 from utils.timebuckets import Interval, Range
 
@@ -41,13 +41,13 @@ class EventCounts(Bucketed):
 class TopEvents(Counting):
     """The most frequent event names."""
 
-    limit: int = Field(10, ge=1, le=1000, description="How many names.")
+    limit: Integer = Field(10, ge=1, le=1000, description="How many names.")
 
 
 class ActiveUsers(Bucketed):
     """Daily, weekly and monthly active users of each day."""
 
-    window: int | None = Field(
+    window: Integer | None = Field(
         None, ge=1, le=366, description="Rolling days to count the active users of as well."
     )
 
@@ -79,7 +79,7 @@ class UserEventsQuery(Ranged):
     start: Moment | None = Field(
         None, description="The first moment asked about. Without a range: the whole history."
     )
-    limit: int = Field(50, ge=1, le=1000, description="How many events a page has at most.")
+    limit: Integer = Field(50, ge=1, le=1000, description="How many events a page has at most.")
     cursor: Annotated[str, Field(max_length=500)] | None = Field(
         None, description="`next_cursor` or `previous_cursor` of an answer to the same question."
     )

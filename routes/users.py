@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import Field
 from starlette.exceptions import HTTPException
 
-from common.parameters import Parameters, UserId
+from common.parameters import Boolean, Parameters, UserId
 from common.receipts import Receipt
 from routes.errors import PROBLEMS, refuse_repeated
 from routes.paths import USER
@@ -19,7 +19,7 @@ _HISTORY = "/events"
 class Erasure(Parameters):
     """How a user is erased."""
 
-    suppress: bool = Field(
+    suppress: Boolean = Field(
         False,
         description="Leave out events of the user that come in later, such as late ones that are "
         "sent again: the digest of the id is kept on a list for it.",

@@ -7,9 +7,9 @@ from tests.problems import assert_problem
 
 SHARED = ["start", "end", "last", "tz", "week_start", "event", "format"]
 PATHS = {
-    "event-counts": [*SHARED, "interval", "compare"],
-    "top-events": [*SHARED, "limit"],
-    "active-users": [*SHARED, "window"],
+    "event-counts": [*SHARED, "interval", "compare", "explain"],
+    "top-events": [*SHARED, "limit", "explain"],
+    "active-users": [*SHARED, "window", "explain"],
     "users/u1/events": [*SHARED, "limit", "cursor"],
 }
 CORPUS = [
@@ -23,6 +23,18 @@ CORPUS = [
     "%ED%A0%80",  # a lone surrogate
     str(2**63),
     "-1",
+    # What Python's `int` takes beside digits, and other numbers.
+    "1_0",
+    "%2B10",
+    "+10",
+    "%2010",
+    "10%0A",
+    "%EF%BC%91%EF%BC%90",  # full-width digits
+    "%D9%A1%D9%A0",  # Arabic ones
+    "1e1",
+    "0x10",
+    "10.0",
+    "%EF%BC%92%EF%BC%90%EF%BC%92%EF%BC%95-01-01",
     "0001-01-01T00:00:00%2B14:00",
     "9999-12-31T23:59:59-12:00",
     "2025-02-30",
@@ -64,6 +76,21 @@ def test_no_parameter_can_break_a_question(
         kind = "invalid-cursor" if response.status_code == 400 else "invalid-parameter"
         echo = value if len(value) > 8 and "-" not in value else None
         assert_problem(response, response.status_code, kind, named, sent=echo)
+
+
+@pytest.mark.parametrize("value", ["1", "0", "yes", "on", "t", "True", "TRUE", "false%20", "no"])
+def test_a_boolean_is_true_or_false(history: httpx.Client, value: str) -> None:
+    answer = history.get(f"/analytics/event-counts?start=2025-01-01&explain={value}")
+    assert_problem(answer, 422, "invalid-parameter", "explain")
+    assert answer.json()["errors"][0]["message"] == "must be true or false"
+
+
+def test_a_whole_number_is_digits(history: httpx.Client) -> None:
+    answer = history.get("/analytics/top-events?start=2025-01-01&limit=1_0")
+    assert_problem(answer, 422, "invalid-parameter", "limit")
+    message = answer.json()["errors"][0]["message"]
+    assert message == "must be a whole number in digits, such as 50"
+    assert history.get("/analytics/top-events?start=2025-01-01&limit=10").status_code == 200
 
 
 @pytest.mark.parametrize("value", ["%00", "a%00b", "x" * 300, "%C3%BC" * 150])
