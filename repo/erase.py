@@ -17,6 +17,7 @@ from common.receipts import Receipt
 from config.database import Cursor
 from config.failures import DatabaseUnavailable
 from config.invocation import invocation
+from repo.activity import Hidden
 from repo.rollups import numbers
 from repo.rollups.batch import ALL, Key
 from repo.rollups.fold import SQL as FOLD
@@ -24,6 +25,7 @@ from repo.rollups.fold import snapshot_locked
 from repo.rollups.state import State, read_horizon, read_state
 from repo.rollups.take import NOBODY, Taken, Taking
 from repo.statements import statements
+from repo.statistics import refresh_moments, settle_statistics
 from utils.slots import Span, month_number, slot_of, slot_start
 
 SQL = statements("erase")
@@ -44,7 +46,8 @@ class EraseRepo:
     def count(self, user_ids: Sequence[str]) -> int:
         """How many events these users have. Raises: DatabaseUnavailable."""
         with translated(RIGHTS), self._conn.cursor() as cur:
-            cur.execute(SQL["erase_count"], {"user_ids": list(user_ids)})
+            given = {"user_ids": Hidden(list(user_ids))}
+            cur.execute(SQL["erase_count"], given)
             (count,) = cur.fetchone() or (0,)
             return int(count)
 
@@ -94,6 +97,7 @@ class _Erasure:
         generations = self._generations()
         self._take_from(generations)
         events = self._delete_events()
+        self._forget_samples()
         for each in generations:
             if each.is_current:
                 self._tell_months(each.version)
@@ -124,7 +128,7 @@ class _Erasure:
             )
 
     def _take_from(self, generations: Sequence[_Generation]) -> None:
-        self.cur.execute(SQL["erase_ordinal"], {"user_id": self.user_id})
+        self.cur.execute(SQL["erase_ordinal"], {"user_id": Hidden(self.user_id)})
         (ordinal,) = self.cur.fetchone() or (NOBODY,)
         for each in generations:
             taking = Taking(self.cur, each.generation, each.version, ordinal)
@@ -146,20 +150,25 @@ class _Erasure:
 
     def _counts(self, cur: cursor, each: _Generation) -> Iterator[tuple[Key, int]]:
         since = "-infinity" if self.horizon is None else slot_start(self.horizon)
-        given = {"generation": each.generation, "user_id": self.user_id, "since": since}
+        given = {"generation": each.generation, "user_id": Hidden(self.user_id), "since": since}
         cur.execute(SQL["erase_counts"], given)
         for slot, name_id, count in cur:
             yield (slot, name_id), count
 
     def _delete_events(self) -> int:
         """All of them, whether folded or not; and who the user was."""
-        given = {"user_id": self.user_id}
+        given = {"user_id": Hidden(self.user_id)}
         self.cur.execute(SQL["erase_events"], given)
         found = self.cur.fetchall()
         self.slots |= {slot for slot, _ in found}
         for name in ("erase_ahead", "erase_user"):
             self.cur.execute(SQL[name], given)
         return sum(count for _, count in found)
+
+    def _forget_samples(self) -> None:
+        """Those that the planner's statistics have of the user."""
+        settle_statistics(self.cur)
+        refresh_moments(self.cur)
 
     def _tell_months(self, version: int) -> None:
         """Answers about these are others now."""

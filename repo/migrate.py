@@ -11,7 +11,8 @@ from psycopg2.extensions import connection, cursor
 from common.decorators import NO_ROOM
 from config.failures import DiskFull
 from config.invocation import invocation
-from repo.roles import settle_roles
+from repo.roles import owns_tables, settle_roles
+from repo.statistics import settle_statistics
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _LOCK = 7_034_127_519_202_611  # any number, the same in all processes
@@ -58,7 +59,8 @@ def migrations() -> list[Migration]:
 def migrate(conn: connection, wanted: list[Migration]) -> list[Migration]:
     """Apply what is missing, all or nothing; return it. Processes that do so at once take turns.
 
-    Roles are made as well, and get what rights they lack, where the owner of the tables does it.
+    Where the owner of the tables does it, roles are made as well and get what rights they lack, and
+    the planner's statistics lose what they have of users.
 
     Raises: MigrationError when one that was applied is changed or unknown, or when tables of others
     have the names of ours; psycopg2.Error.
@@ -105,7 +107,9 @@ def _migrate(conn: connection, wanted: list[Migration]) -> list[Migration]:
         missing = wanted[_count_applied(cur, wanted) :]
         for migration in missing:
             _apply(cur, migration)
-        settle_roles(cur)
+        if owns_tables(cur):
+            settle_roles(cur)
+            settle_statistics(cur)
     return missing
 
 

@@ -14,14 +14,17 @@ _NAMES = {"names": [role_name(role) for role in ROLES]}
 _LOCK = 7_034_127_519_202_612  # any number, the same in all processes
 
 
+def owns_tables(cur: cursor) -> bool:
+    """Whether this is a session of their owner, if there are any."""
+    cur.execute(SQL["roles_owns"])
+    return bool(cur.fetchone() == (True,))
+
+
 def settle_roles(cur: cursor) -> None:
-    """Make the roles that are missing and give all what they lack, if this is the owner's session.
+    """Make the roles that are missing and give all what they lack, in the owner's session.
 
     One without the right to make roles leaves them out.
     """
-    cur.execute(SQL["roles_owns"])
-    if cur.fetchone() != (True,):
-        return
     if missing_roles(cur):
         cur.execute(SQL["roles_make"])
     cur.execute(SQL["roles_lacking"])

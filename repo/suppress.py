@@ -12,6 +12,7 @@ from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
 from common.decorators import translated
+from repo.activity import Hidden
 from repo.erase import RIGHTS
 from repo.statements import statements
 from repo.transactions import commit
@@ -53,7 +54,7 @@ class SuppressionRepo:
 
         Raises: WritersAtWork.
         """
-        given = {"digests": list(map(_digest, user_ids))}
+        given = {"digests": Hidden(list(map(_digest, user_ids)))}
         with translated(RIGHTS), self._conn.cursor() as cur:
             cur.execute(SQL["suppress_missing"], given)
             if cur.rowcount:
@@ -64,7 +65,7 @@ class SuppressionRepo:
 
         Raises: WritersAtWork.
         """
-        given = {"digests": list(map(_digest, user_ids))}
+        given = {"digests": Hidden(list(map(_digest, user_ids)))}
         removed = 0
 
         def remove() -> None:

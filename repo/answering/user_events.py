@@ -11,6 +11,7 @@ from common.answers import UserEvent
 from common.errors import EventsDropped, instant
 from common.questions import UserEvents
 from config.database import Cursor
+from repo.activity import Hidden
 from repo.statements import statements
 from utils.cursors import Direction, Position
 from utils.kept import kept
@@ -57,7 +58,11 @@ def _page(
     cur: Cursor, question: UserEvents, asked: Range, position: Position | None
 ) -> tuple[datetime | None, list[Any], bool]:
     """The horizon, the rows, newest first, and whether there are more that way."""
-    given = {**_range(question, asked), "user_id": question.user_id, "limit": question.limit + 1}
+    given = {
+        **_range(question, asked),
+        "user_id": Hidden(question.user_id),
+        "limit": question.limit + 1,
+    }
     if position is None:
         cur.execute_kept(_FIRST, given)
     else:

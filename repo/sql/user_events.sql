@@ -16,7 +16,7 @@ left     join lateral (
 order    by occurred_at desc, event_id desc;
 
 -- name: user_events_older
--- A page from just below a position.
+-- A page from just below a position. Its moment stands there by itself as well: there the index is entered.
 select   now(), pg_is_in_recovery(), horizon, event_id, event_name, occurred_at, properties
 from     (select (select horizon from retention) as horizon) as retention
 left     join lateral (
@@ -24,7 +24,7 @@ left     join lateral (
     from     events
     where    user_id = %(user_id)s
     and      occurred_at >= greatest(%(start)s, horizon)
-    and      occurred_at <  %(end)s
+    and      occurred_at <  least(%(end)s, %(moment)s::timestamptz + interval '1 microsecond')
     and      (occurred_at, event_id) < (%(moment)s, %(event_id)s::uuid)
     and      (%(names)s::text[] is null or event_name = any(%(names)s))
     order    by occurred_at desc, event_id desc
@@ -40,7 +40,7 @@ left     join lateral (
     select   event_id, event_name, occurred_at, properties::text
     from     events
     where    user_id = %(user_id)s
-    and      occurred_at >= greatest(%(start)s, horizon)
+    and      occurred_at >= greatest(%(start)s, horizon, %(moment)s)
     and      occurred_at <  %(end)s
     and      (occurred_at, event_id) > (%(moment)s, %(event_id)s::uuid)
     and      (%(names)s::text[] is null or event_name = any(%(names)s))

@@ -1,21 +1,32 @@
 """What is left of users who were erased, whatever fails meanwhile."""
 
+import json
 import signal
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+from uuid import uuid4
 
 import httpx
+import psycopg2
 import pytest
 import redis
 
+from repo.erase import EraseRepo
+from tests.adopted import MAP, adopting
 from tests.api.test_keys import add_key
+from tests.calling import called
+from tests.collector import collecting
 from tests.events import insert
 from tests.faults.conftest import Check, Own
+from tests.faults.load import ask_all
+from tests.faults.remains import Remains
 from tests.faults.service import Service, service
 from tests.problems import assert_problem
 from tests.waiting import wait_until
@@ -24,6 +35,11 @@ NOW = datetime.now(UTC)
 USER = "/analytics/users/u"
 HISTORY = f"{USER}/events"
 ASKED = 20
+CANARY = "canary-frodo-of-bag-end"
+OF_CANARY = "canary-the-ring"
+PROPERTIES = '{"of": "canary-the-ring"}'
+COPIES = 30
+EVENTS = 100_000
 HISTORIES = "analytics:*:user_events:*"
 
 
@@ -59,6 +75,117 @@ def cache_of(own: Own) -> Iterator["redis.Redis"]:
     with redis.Redis.from_url(own.endpoints.redis_url) as store:
         store.flushall()
         yield store
+
+
+@pytest.mark.check(71)
+def test_nothing_is_left(own: Own, fault_url: str, check: Check, tmp_path: Path) -> None:
+    """A user who came in and was asked for by all ways: nothing is left after the erasure"""
+    with cache_of(own), collecting() as collector, ExitStack() as stack:
+        url = own.endpoints.redis_url
+        endpoint = collector.endpoint
+        running = stack.enter_context(service(fault_url, url, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint))
+        running.query("create extension if not exists pg_stat_statements")
+        come_in(running, fault_url, tmp_path)
+        ask_about(running)
+        running.query("alter table events alter user_id set statistics 100; analyze")
+        remains = Remains(own, running, fault_url, (CANARY, OF_CANARY))
+        wait_until(lambda: bool(collector.requests), within_s=20)
+        before = remains.places(collector)
+        assert before >= {"public.events", "public.users", "pg_statistic", "redis user_events"}
+        admin = add_key(running.conn, "an-admin", "admin", name="admin")
+        erased = httpx.delete(f"{running.base}/analytics/users/{CANARY}", headers=admin, timeout=60)
+        assert (erased.status_code, CANARY in erased.text) == (200, False)
+        assert erased.json()["events"] == 4 * COPIES
+        ask_about(running)
+        seen = len(collector.requests)
+        wait_until(lambda: len(collector.requests) > seen, within_s=20)
+        assert remains.places(collector) == set()
+    check.measured(f"{len(before)} places before ({', '.join(sorted(before))}), none after")
+
+
+def come_in(running: Service, url: str, folder: Path) -> None:
+    """Over HTTP, by load, by SQL and from an adopted table; what is refused comes in as well."""
+    running.query(
+        "create table app_events (id bigserial primary key, account_id text, type text, "
+        "created_at timestamp, payload jsonb)"
+    )
+    running.query(
+        "insert into app_events (account_id, type, created_at, payload) "
+        f"select %s, case when n = 0 then '' else 'view' end, now(), '{PROPERTIES}' "
+        "from generate_series(0, %s) n",
+        CANARY,
+        COPIES,
+    )
+    assert adopting(url)("--table=app_events", *MAP).exit_code == 0
+    running.query("insert into app_events (account_id, type) values (%s, '')", CANARY)
+    adopting(url)("--table=app_events", "--release")
+    running.query("drop table app_events")
+    events = [made_up() for _ in range(COPIES)]
+    sent = {**events[0], "event_name": ""}
+    for body, status in ((events, 200), (events, 200), ([sent], 422)):
+        answer = httpx.post(f"{running.base}/events", json=body, headers=running.headers)
+        assert answer.status_code == status
+    file = folder / "events.ndjson"
+    lines = [json.dumps(made_up()) for _ in range(COPIES)]
+    file.write_text("\n".join([*lines, lines[0], json.dumps(sent)]))
+    assert called("load", file, DATABASE_URL=url).exit_code == 1
+    insert_by_sql = (
+        "insert into events (event_id, user_id, event_name, occurred_at, properties) "
+        f"select gen_random_uuid(), %s, %s, now() - n * interval '1 hour', '{PROPERTIES}' "
+        "from generate_series(1, %s) n"
+    )
+    running.query(insert_by_sql, CANARY, "view", COPIES)
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        running.query(insert_by_sql, CANARY, "", COPIES)
+    running.settle()
+
+
+def made_up() -> dict[str, object]:
+    return {
+        "event_id": str(uuid4()),
+        "user_id": CANARY,
+        "event_name": "view",
+        "occurred_at": NOW.isoformat(),
+        "properties": {"of": OF_CANARY},
+    }
+
+
+def ask_about(running: Service) -> None:
+    """Right and wrong, in all forms, by pages, and on all workers."""
+    history = f"/analytics/users/{CANARY}/events"
+    for _ in range(5):
+        first = running.get(f"{history}?limit=2")
+        if cursor := first.json()["meta"]["next_cursor"]:
+            running.get(f"{history}?limit=2&cursor={quote(cursor)}")
+            running.get(f"{history}?limit=3&cursor={quote(cursor)}&format=csv")
+        for more in ("", "?last=7d", "?format=ndjson", "?limit=0", "?cursor=x", "?event=view"):
+            running.get(history + more, **{"Accept-Encoding": "gzip"})
+        running.get(history, **{"Cache-Control": "no-cache"})
+        for path in ("event-counts", "top-events", "active-users"):
+            running.get(f"/analytics/{path}?last=7d")
+        assert running.get(f"/nothing/{CANARY}").status_code == 404
+
+
+@pytest.mark.check(72)
+def test_activity_shows_nobody(own: Own, fault_url: str, check: Check) -> None:
+    """Histories asked for all the time: no session shows whose, at work or idle"""
+    with service(fault_url, own.endpoints.redis_url, ANALYTICS_CACHE_ENABLED="false") as running:
+        insert(running.conn, *((f"{CANARY}{n}", "view", NOW) for n in range(ASKED)))
+        paths = [f"/analytics/users/{CANARY}{n % ASKED}/events" for n in range(ASKED * 50)]
+        with ThreadPoolExecutor(1) as threads:
+            asking = threads.submit(ask_all, running.port, paths, running.headers, at_once=4)
+            shown = [activity(running) for _ in iter(asking.done, True)]
+            assert {reply.status for reply in asking.result()} == {200}
+        shown.append(activity(running))
+        of_histories = [text for texts in shown for text in texts if "user_events" in text]
+        assert len(of_histories) > ASKED
+        assert not any(CANARY in text for text in of_histories)
+        check.measured(f"{len(of_histories)} statements of histories seen, of {len(paths)} asked")
+
+
+def activity(running: Service) -> list[str]:
+    shown = "select query from pg_stat_activity where pid <> pg_backend_pid() and query is not null"
+    return [text for (text,) in running.query(shown)]
 
 
 @pytest.mark.check(73)
@@ -145,3 +272,33 @@ def test_ended_between_commit_and_cache(
             seconds_until_cleared(store)
             took_s = time.monotonic() - began
         check.measured(f"{end.name}: {took_s:.1f} s, its start included")
+
+
+@pytest.mark.check(76)
+def test_samples_of_an_earlier_version(running: Service, check: Check) -> None:
+    """Statistics that an earlier version left: no id in them after the next erasure"""
+    running.query(
+        "insert into events (event_id, user_id, event_name, occurred_at, properties) "
+        "select gen_random_uuid(), 'user' || n %% 2000, 'view', now() - n * interval '1 minute', "
+        "jsonb_build_object('n', n %% 100) from generate_series(1, %s) n",
+        EVENTS,
+    )
+    running.settle()
+    running.query("alter table events alter user_id set statistics 100")
+    running.query("alter table events alter properties set statistics 100; analyze events")
+    sampled = (
+        "select count(*) from pg_stats where tablename = 'events' "
+        "and attname in ('event_id', 'user_id', 'properties')"
+    )
+    assert running.query(sampled) == [(2,)]
+    seconds = [erased_in(running, f"user{n}") for n in (7, 8)]
+    assert running.query(sampled) == [(0,)]
+    running.query("analyze events")
+    assert running.query(sampled) == [(0,)]
+    check.measured(f"erased in {seconds[0] * 1000:.0f} ms, the next in {seconds[1] * 1000:.0f} ms")
+
+
+def erased_in(running: Service, user: str) -> float:
+    began = time.monotonic()
+    assert EraseRepo(running.conn).erase(user).events == EVENTS // 2000
+    return time.monotonic() - began
