@@ -15,6 +15,7 @@ from tests.events import insert
 from tests.problems import assert_problem
 from tests.running import identity_of, running, scrape, value
 from tests.slowness import slow_down
+from tests.waiting import wait_until
 
 NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
 CLOSED = {"start": "2025-03-10", "end": "2025-03-12"}
@@ -222,10 +223,7 @@ class TestOneFlight:
         slow_down(conn, 5)
         with pytest.raises(httpx.TimeoutException):
             slow.get(COUNTS, params=CLOSED, timeout=0.3)
-        deadline = time.monotonic() + 1.5
-        while active(conn):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: not active(conn), within_s=1.5)
 
 
 class TestStale:

@@ -14,7 +14,7 @@ from common.metrics import TAIL_SECONDS
 from repo.rollups.folder import Folder
 from tests.events import insert
 from tests.running import running
-from tests.waiting import wait_until
+from tests.waiting import wait_until, within
 from utils.zones import zone
 
 COUNTS = "/analytics/event-counts"
@@ -70,7 +70,7 @@ def test_a_late_event_changes_the_answers_over_its_month_everywhere(
     began = time.monotonic()
     for client in workers:
         wait_until(partial(_counts, client, JANUARY, 2), within_s=1)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < within(1)
     for client in workers:
         assert _kept(client, MARCH)
 
@@ -97,8 +97,10 @@ def test_how_long_events_have_waited_is_told_without_a_folder(
     workers: list[httpx.Client], conn: connection, folder: Folder
 ) -> None:
     wait_until(lambda: _waited_s() == 0, within_s=2)
+    inserted_at = time.monotonic()
     insert(conn, ("late", "view", IN_JANUARY))
-    wait_until(lambda: 1 < _waited_s() < 2, within_s=5)
+    wait_until(lambda: _waited_s() > 1, within_s=5)
+    assert _waited_s() <= time.monotonic() - inserted_at
     folder.catch_up()
     wait_until(lambda: _waited_s() == 0, within_s=2)
 

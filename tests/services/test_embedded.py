@@ -31,6 +31,8 @@ from tests.embedded import (
 from tests.servers import OLDER_POSTGRES
 from tests.waiting import wait_until
 
+VERSIONS = [(18, None), *([(15, OLDER_POSTGRES)] if OLDER_POSTGRES.exists() else [])]
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -121,12 +123,11 @@ def test_the_servers_live_until_the_last_user_leaves(folder: Path, join: Join) -
     wait_until(lambda: not processes(folder), within_s=10)
 
 
-@pytest.mark.parametrize("binaries", [OLDER_POSTGRES] if OLDER_POSTGRES.exists() else [])
-def test_an_older_postgresql_runs_as_well(folder: Path, binaries: Path) -> None:
+@pytest.mark.parametrize(("version", "binaries"), VERSIONS)
+def test_each_version_of_postgresql_runs(folder: Path, version: int, binaries: Path | None) -> None:
     with embedded_servers(folder, postgres_bin=binaries) as endpoints:
-        assert query(endpoints, "select current_setting('server_version_num')::int / 10000") == (
-            15,
-        )
+        found = query(endpoints, "select current_setting('server_version_num')::int / 10000")
+        assert found == (version,)
 
 
 def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
