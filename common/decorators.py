@@ -1,6 +1,8 @@
 """Decorators for the methods of repos, and what PostgreSQL's errors mean to their callers."""
 
-from collections.abc import Callable, Iterator
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
@@ -60,28 +62,34 @@ def in_transaction(
     """Lend the method a cursor: one call is one transaction, committed when the method returns.
 
     If its connection dies at work, at the commit too, or PostgreSQL undoes it for the sake of
-    another one, the method is called once more: it must find what it has done already.
+    another one, the method is called again, twice at most: it must find what it has done already.
+    It rests before, or it would get in the way of the same one again.
 
     Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
     """
-    return _lending(method, Connection.transaction, ConnectionLost, Undone)
+    return _lending(method, Connection.transaction, ConnectionLost, Undone, rests_s=(0.05, 0.2))
 
 
 def _lending(
     method: Callable[Concatenate[S, Cursor, P], R],
     opened: Callable[[Connection], AbstractContextManager[Cursor]],
     *passing: type[DatabaseError],
+    rests_s: Sequence[float] = (0,),
 ) -> Callable[Concatenate[S, P], R]:
+    """The method is called again after each of the rests, which are up to so long."""
+
     def once(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with opened(self.connection) as cur:
             return method(self, cur, *args, **kwargs)
 
     @wraps(method)
     def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return once(self, *args, **kwargs)
-        except passing:
-            return once(self, *args, **kwargs)
+        for rest_s in rests_s:
+            try:
+                return once(self, *args, **kwargs)
+            except passing:
+                time.sleep(random.uniform(0, rest_s))
+        return once(self, *args, **kwargs)
 
     return call
 

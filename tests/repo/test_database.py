@@ -14,9 +14,9 @@ import pytest
 from psycopg2.extensions import connection
 from psycopg2.pool import PoolError
 
-from common.decorators import with_cursor
+from common.decorators import in_transaction, with_cursor
 from config.database import Connection, Cursor, Database, get_connection
-from config.failures import DatabaseUnavailable, DeadlineExceeded, PoolBusy
+from config.failures import DatabaseUnavailable, DeadlineExceeded, PoolBusy, Undone
 from tests.waiting import wait_until, within
 
 NAME = "analytics-pool-test"
@@ -213,6 +213,37 @@ def test_a_read_whose_connection_dies_is_done_once_more(
 
     assert asyncio.run(killed_once()) == 7
     assert repo.calls == 2
+
+
+class _Written:
+    """A repo whose transaction is undone as often as it is told."""
+
+    def __init__(self, connection: Connection, undone: int) -> None:
+        self.connection = connection
+        self.undone = undone
+        self.calls = 0
+
+    @in_transaction
+    def get_seven(self, cur: Cursor) -> int:
+        self.calls += 1
+        if self.calls <= self.undone:
+            cur.execute("do $$ begin raise sqlstate '40P01'; end $$")
+        cur.execute("select 7")
+        return int(only(cur.fetchone()))
+
+
+@pytest.mark.parametrize("undone", [1, 2])
+def test_a_transaction_that_is_undone_is_done_again(database: Database, undone: int) -> None:
+    repo = _Written(get_connection(database, soon()), undone)
+    assert asyncio.run(repo.connection.run(repo.get_seven)) == 7
+    assert repo.calls == undone + 1
+
+
+def test_a_transaction_that_is_undone_again_and_again_is_given_up(database: Database) -> None:
+    repo = _Written(get_connection(database, soon()), 9)
+    with pytest.raises(Undone):
+        asyncio.run(repo.connection.run(repo.get_seven))
+    assert repo.calls == 3
 
 
 def test_a_read_that_was_given_up_is_not_done_again(database: Database) -> None:
