@@ -1,6 +1,7 @@
 """The house keeps its floors: who imports whom, and how large rooms are."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,13 @@ ROOMS = sorted(
     path.relative_to(ROOT)
     for floor in FLOORS
     for path in [*ROOT.glob(f"{floor}.py"), *ROOT.glob(f"{floor}/**/*.py")]
+)
+
+# What `make test` runs; whatever else the machine does, it is green.
+SUITE = sorted(
+    path.relative_to(ROOT)
+    for folder in ("unit", "repo", "services", "api", "commands", "contract")
+    for path in ROOT.glob(f"tests/{folder}/test_*.py")
 )
 
 
@@ -111,3 +119,11 @@ def test_sql_stands_in_files_and_carries_its_name() -> None:
         for name, text in statements(file.stem).items():
             assert name.startswith(file.stem)
             assert text.startswith(f"/* {name} */")
+
+
+@pytest.mark.parametrize("room", SUITE, ids=str)
+def test_a_bound_of_time_knows_how_busy_the_machine_is(room: Path) -> None:
+    raw = re.findall(
+        r"^.*(?:- began|elapsed\.total_seconds\(\)) <=? [0-9.]+$", (ROOT / room).read_text(), re.M
+    )
+    assert raw == [], "compare with `within(seconds)` of tests/waiting.py"
