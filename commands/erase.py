@@ -132,8 +132,8 @@ class _Work:
             kept_s = self._settings.cache_open_s + self._settings.cache_stale_s
             click.echo(
                 f"Erased; but Redis cannot be reached, and may keep answers for {kept_s} s, which "
-                "nobody is given. A service that runs drops them when it can be reached; so does "
-                "repeating the command.",
+                "no service gives that has reached PostgreSQL since. A service that runs drops "
+                "them when it can; so does repeating the command.",
                 err=True,
             )
             sys.exit(1)
