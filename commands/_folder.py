@@ -19,10 +19,10 @@ _STOP_WITHIN_S = 2.0
 
 
 @contextmanager
-def folding() -> Iterator[None]:
-    """Runs until the end of the block."""
+def folding(metrics: Path) -> Iterator[None]:
+    """Runs until the end of the block, and counts in the folder `metrics`."""
     stopping = threading.Event()
-    keeper = threading.Thread(target=_keep, args=(stopping,), daemon=True)
+    keeper = threading.Thread(target=_keep, args=(stopping, metrics), daemon=True)
     keeper.start()
     try:
         yield
@@ -31,18 +31,18 @@ def folding() -> Iterator[None]:
         keeper.join()
 
 
-def _keep(stopping: threading.Event) -> None:
+def _keep(stopping: threading.Event, metrics: Path) -> None:
     while not stopping.is_set():
         try:
-            _run(stopping)
+            _run(stopping, metrics)
         except (OSError, subprocess.SubprocessError) as exc:  # no memory, no file, no process left
             log.error("the folder cannot be started", extra={"failure": str(exc)})
         stopping.wait(_START_AGAIN_S)
 
 
-def _run(stopping: threading.Event) -> None:
+def _run(stopping: threading.Event, metrics: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, str(_MAIN), "rollup"],
+        [sys.executable, str(_MAIN), "rollup", "--metrics", str(metrics)],
         preexec_fn=DyingWithParent(signal.SIGTERM),
         start_new_session=True,  # a terminal's Ctrl-C is for the service, which stops it
     )

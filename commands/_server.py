@@ -41,10 +41,14 @@ class ServerConfig(uvicorn.Config):
         return self._loop
 
 
-def allow_files() -> None:
-    """As many open files as the system lets this process and its children have."""
+def allow_files(settings: Settings) -> None:
+    """As many open files as the system lets this process and its children have.
+
+    Raises: click.ClickException, where these are too few.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    connection_limit(settings)
 
 
 def connection_limit(settings: Settings) -> int:

@@ -2,12 +2,14 @@
 
 import time
 from contextlib import closing
+from pathlib import Path
 from threading import Thread
 
 import click
 
 from commands._prepare import check, prepare, refuse_foreign_tables
 from commands._report import report
+from common.metric_values import share_metrics
 from config.database import connect
 from config.invocation import invocation
 from config.logging import configure_logging
@@ -25,9 +27,12 @@ _SHOWN = 5
 @click.command()
 @click.option("--once", is_flag=True, help="Fold what is there, and stop.")
 @click.option("--rebuild", is_flag=True, help="Make all anew while questions go on, and stop.")
-def rollup(once: bool, rebuild: bool) -> None:
+@click.option("--metrics", type=click.Path(path_type=Path), hidden=True)
+def rollup(once: bool, rebuild: bool, metrics: Path | None) -> None:
     """Keep the rollups up with the events; `serve` does so by itself."""
     settings = load_settings()
+    if metrics:  # those of the service that started it
+        share_metrics(metrics)
     configure_logging(settings.log_level, settings.log_format)
     with databases(settings) as found:
         if not settings.database_url:

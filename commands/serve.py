@@ -5,19 +5,19 @@ import multiprocessing
 import signal
 import socket
 import sys
-import time
-from collections.abc import Callable
 from contextlib import closing, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import click
-from uvicorn.supervisors import Multiprocess
 
 from commands._banner import print_banner
 from commands._folder import folding
 from commands._prepare import prepare, refuse_foreign_tables
-from commands._server import STOP_WITHIN_S, ServerConfig, allow_files
+from commands._server import ServerConfig, allow_files
+from commands._workers import Workers
+from common.metric_values import share_metrics
 from config.database import connect
 from config.failures import DatabaseUnavailable
 from config.invocation import invocation
@@ -29,8 +29,6 @@ from services.resources import may_be_open
 from services.servers import servers
 from utils.processes import DyingWithParent
 
-_SIGN_OF_LIFE_WITHIN_S = 3
-
 
 @click.command()
 def serve() -> None:
@@ -38,8 +36,7 @@ def serve() -> None:
     _stop_when_told()
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
-    allow_files()
-    config = _Config(settings)
+    allow_files(settings)
     with servers(settings) as endpoints, _listen(settings) as listening:
         if not settings.database_url:
             prepare(endpoints.database_url)
@@ -49,8 +46,20 @@ def serve() -> None:
         banner = partial(
             print_banner, settings, port, needs_key=state != "open", is_away=state == "away"
         )
-        with places(), folding() if settings.folder else nullcontext():
-            _Workers(config, [listening], banner).run()
+        with places() as folder, folding(folder) if settings.folder else nullcontext():
+            _run(Workers(_Config(settings, folder), [listening], banner))
+
+
+def _run(workers: Workers) -> None:
+    """Until it is told to stop. Raises: click.ClickException."""
+    try:
+        workers.run()
+    except OSError as exc:  # no memory, no file, no process left
+        raise click.ClickException(f"workers cannot be started ({exc.strerror})") from None
+    if workers.failure:
+        raise click.ClickException(
+            f"no worker starts, and the log says why; the last one: {workers.failure}"
+        )
 
 
 def _stop_when_told() -> None:
@@ -95,7 +104,8 @@ def _state_of_keys(settings: Settings, database_url: str) -> Literal["open", "ne
 class _Config(ServerConfig):
     """How workers are run."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self._folder = folder
         self._logging = (settings.log_level, settings.log_format)
         self._dying = DyingWithParent(signal.SIGTERM)
         super().__init__(
@@ -103,8 +113,6 @@ class _Config(ServerConfig):
             "main:create_app",
             factory=True,
             workers=settings.workers,
-            # A worker that dies while it is asked for a sign of life is missed for so long.
-            timeout_worker_healthcheck=_SIGN_OF_LIFE_WITHIN_S,
         )
 
     def configure_logging(self) -> None:
@@ -113,29 +121,4 @@ class _Config(ServerConfig):
         configure_logging(*self._logging)
         if multiprocessing.parent_process():
             self._dying()
-
-
-class _Workers(Multiprocess):
-    """Starts the workers, replaces those that die, and stops them all."""
-
-    def __init__(
-        self, config: ServerConfig, sockets: list[socket.socket], when_ready: Callable[[], None]
-    ) -> None:
-        """`when_ready` is called once, when all workers answer."""
-        super().__init__(config, sockets)
-        self._when_ready: Callable[[], None] | None = when_ready
-
-    def keep_subprocess_alive(self) -> None:
-        super().keep_subprocess_alive()
-        if self._when_ready and all(process.is_ready(timeout=1) for process in self.processes):
-            self._when_ready()
-            self._when_ready = None
-
-    def join_all(self) -> None:
-        """Whoever does not stop in time is ended."""
-        deadline = time.monotonic() + STOP_WITHIN_S + 2
-        for process in self.processes:
-            process.process.join(max(0, deadline - time.monotonic()))
-            if process.process.is_alive():
-                process.process.kill()
-                process.process.join()
+            share_metrics(self._folder)

@@ -1,13 +1,10 @@
 """What `/metrics` shows. Labels come from bounded sets: never a path or a user.
 
-In a service with workers all of them count in files of one folder, and any of them shows the sum.
+In a service with workers all of them count in files of one folder, once `share_metrics` named it,
+and any of them shows the sum.
 """
 
-import math
-from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 from prometheus_client import (
@@ -18,50 +15,30 @@ from prometheus_client import (
     disable_created_metrics,
     values,
 )
-from prometheus_client.core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import Collector
 
-from common.process_metrics import process_metrics
-from config.workers import folder_of_places, take_place, workers
+from common.metric_values import Value
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each of ours
+values.ValueClass = Value
 
-_LIVE_GAUGES = "gauge_live*_{}.db"  # as prometheus_client names its files
-
-
-def _forget_gauges(folder: Path, place: int) -> None:
-    """Those of the worker that had the place before; counters go on."""
-    for file in folder.glob(_LIVE_GAUGES.format(place)):
-        file.unlink(missing_ok=True)
-
-
-_FOLDER = folder_of_places()
-IS_SHOWN = _FOLDER is not None
-"""Whether anybody is shown what this process counts, if it is not the one that is asked."""
-if _FOLDER:
-    _PLACE = take_place(_FOLDER)
-    _forget_gauges(_FOLDER, _PLACE)
-    values.ValueClass = values.MultiProcessValue(lambda: _PLACE)  # type: ignore[no-untyped-call]
-
-_OURS = CollectorRegistry()
+REGISTRY = CollectorRegistry()
 
 # The bounds that OpenTelemetry advises for HTTP, so that both can be drawn in one picture.
 _BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
 
 def _counter(name: str, text: str, *labels: str) -> Counter:
-    return Counter(name, text, labels, registry=_OURS)
+    return Counter(name, text, labels, registry=REGISTRY)
 
 
 def _gauge(
     name: str, text: str, *labels: str, of_all: Literal["livesum", "livemax", "livemin"] = "livesum"
 ) -> Gauge:
-    return Gauge(name, text, labels, registry=_OURS, multiprocess_mode=of_all)
+    return Gauge(name, text, labels, registry=REGISTRY, multiprocess_mode=of_all)
 
 
 def _histogram(name: str, text: str, *labels: str, bounds: tuple[float, ...]) -> Histogram:
-    return Histogram(name, text, labels, buckets=bounds, registry=_OURS)
+    return Histogram(name, text, labels, buckets=bounds, registry=REGISTRY)
 
 
 REQUESTS = _counter("http_requests", "Requests that were answered.", "method", "route", "status")
@@ -244,48 +221,3 @@ GC_COUNTERS = {
         ),
     )
 }
-
-_PUBLISHERS: set[Callable[[], None]] = set()
-
-
-@contextmanager
-def publishing(publish: Callable[[], None]) -> Iterator[None]:
-    """Call this whenever somebody looks, and once more at the end of the block."""
-    _PUBLISHERS.add(publish)
-    try:
-        yield
-    finally:
-        publish()
-        _PUBLISHERS.remove(publish)
-
-
-def collected() -> CollectorRegistry:
-    """All metrics of all workers, as they are now."""
-    for publish in list(_PUBLISHERS):
-        publish()
-    registry = CollectorRegistry()
-    registry.register(_All())
-    return registry
-
-
-class _All(Collector):
-    def collect(self) -> Iterator[Metric]:
-        for metric in self._told():
-            metric.samples = [found for found in metric.samples if not math.isnan(found.value)]
-            yield metric
-
-    def _told(self) -> Iterator[Metric]:
-        if _FOLDER is None:
-            yield from _OURS.collect()
-            yield from process_metrics({0: "self"})
-            return
-        alive = workers(_FOLDER)
-        told = [str(file) for file in _FOLDER.glob("*.db") if _is_told(file, alive)]
-        yield from MultiProcessCollector.merge(told)  # type: ignore[no-untyped-call]
-        yield from process_metrics(alive)
-
-
-def _is_told(file: Path, alive: Container[int]) -> bool:
-    """What was so while another worker lived is so no more."""
-    place = int(file.stem.rsplit("_", 1)[1])
-    return place in alive or not file.match(_LIVE_GAUGES.format(place))

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from common.metrics import GC_COUNTERS, POOL_COUNTERS, POOL_GAUGES, publishing
+from common.metric_page import publishing
+from common.metrics import GC_COUNTERS, POOL_COUNTERS, POOL_GAUGES
 from config.database import Database
 
 Pool = Literal["questions", "events"]

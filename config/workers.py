@@ -2,6 +2,8 @@
 
 A place is a number and a locked file. The kernel unlocks it however a worker ends, so the worker
 that replaces a killed one takes its place, and with it the files that its metrics are counted in.
+The folder is that of one service, which holds a lock in it as well: what a killed service left
+behind is removed by the next one.
 """
 
 import fcntl
@@ -9,31 +11,52 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _MEMORY = Path("/dev/shm")
+_PREFIX = "analytics-workers-"
+_SERVICE = "service.lock"
 
 
 @contextmanager
 def places() -> Iterator[Path]:
     """A folder for the workers that are started within."""
-    parent = _MEMORY if os.access(_MEMORY, os.W_OK) else None
-    folder = Path(tempfile.mkdtemp(prefix="analytics-workers-", dir=parent))
-    os.environ[_VARIABLE] = str(folder)
+    parent = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    _remove_abandoned(parent)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    descriptor = _locked(folder / _SERVICE)
     try:
         yield folder
     finally:
-        del os.environ[_VARIABLE]
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
 
 
-def folder_of_places() -> Path | None:
-    """The folder, in a worker."""
-    found = os.environ.get(_VARIABLE)
-    return Path(found) if found else None
+def _locked(file: Path) -> int:
+    """It has its name only once it is locked: nobody can take it for abandoned."""
+    partial = file.with_suffix(".new")
+    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    partial.rename(file)
+    return descriptor
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Folders of services of this user that are gone, with all of their workers."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another one removes it as well
+            if _is_abandoned(folder):
+                shutil.rmtree(folder)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Raises: OSError."""
+    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+        return False
+    locks = [folder / _SERVICE, *folder.glob("place.*")]
+    return all(map(_is_free, locks))
 
 
 def take_place(folder: Path) -> int:
@@ -58,6 +81,7 @@ def workers(folder: Path) -> dict[int, int]:
 
 
 def _is_free(file: Path) -> bool:
+    """Raises: OSError."""
     descriptor = os.open(file, os.O_RDWR)
     try:
         return _lock(descriptor)

@@ -8,7 +8,7 @@ from prometheus_client.exposition import choose_encoder
 from starlette.concurrency import run_in_threadpool
 
 from common.errors import Forbidden, Unauthorized
-from common.metrics import collected
+from common.metric_page import collected
 from services.dependencies import get_resources
 from services.resources import Resources
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
+from common.metric_values import shared_folder
 from common.metrics import (
     ACTIVE_USERS,
     EVENTS,
@@ -16,7 +17,6 @@ from common.metrics import (
     FOLD_SECONDS,
     FOLDED_EVENTS,
     HORIZON,
-    IS_SHOWN,
     REFUSED,
     REJECTED_ROWS,
     SEALED_SPANS,
@@ -93,7 +93,7 @@ def _fold(
             _Aside("tell what is refused", _TELL_EVERY_S, lambda: _tell_refused(retention)),
             _Aside("tell of adopted tables", _COUNT_EVERY_S, lambda: _tell_rejected(folder)),
         ]
-        if IS_SHOWN:  # else it is left to a folder whose metrics somebody sees
+        if shared_folder():  # else it is left to a folder whose metrics somebody sees
             tell = partial(_tell_business, folder, names)
             aside.append(_Aside("tell of the business", _TELL_EVERY_S, tell))
         while True:

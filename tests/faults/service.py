@@ -104,7 +104,7 @@ class Service:
 
     def folder_pids(self) -> list[int]:
         """The process that folds; none for as long as it takes to start it again."""
-        return [pid for pid in self._children() if _command(pid).endswith(b"rollup\0")]
+        return [pid for pid in self._children() if b"rollup" in _command(pid).split(b"\0")]
 
     def _children(self) -> list[int]:
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
