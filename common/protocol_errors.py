@@ -37,3 +37,12 @@ class Stopping(AnalyticsError):
     kind = "stopping"
     title = "Stopping"
     usual_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+
+
+class AmbiguousKey(AnalyticsError):
+    """`Authorization` must be sent once and hold one key: of several, each program that reads the
+    request may take another one."""
+
+    status = 400
+    kind = "ambiguous-key"
+    title = "Ambiguous key"

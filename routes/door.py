@@ -8,9 +8,11 @@ from starlette.middleware.cors import CORSMiddleware
 
 from common.metrics import requests
 from routes import analytics, events, health, metrics, users
-from routes.errors import Problem, add_error_handlers
+from routes.description import describe
+from routes.errors import add_error_handlers
 from routes.hot_path import HotPath
 from routes.middleware import HeadAsGet, OwnName, ReadableUrl, RequestContext
+from routes.refusals import CountRefusals, OneKey
 
 _CORS: dict[str, Any] = {
     "allow_methods": ["GET", "HEAD", "POST"],
@@ -49,12 +51,13 @@ def open_door(app: FastAPI, origins: list[str]) -> None:
         app.include_router(room.router)
     _count_failures_from_zero()
     add_error_handlers(app)
-    for middleware in (HotPath, HeadAsGet, ReadableUrl, OwnName):  # the last is outermost
+    # The last is outermost.
+    for middleware in (HotPath, HeadAsGet, ReadableUrl, CountRefusals, OneKey, OwnName):
         app.add_middleware(middleware)
     if origins:
         app.add_middleware(CORSMiddleware, allow_origins=origins, **_CORS)
     app.add_middleware(RequestContext)
-    _describe_problems(app)
+    describe(app)
 
 
 def _count_failures_from_zero() -> None:
@@ -65,16 +68,3 @@ def _count_failures_from_zero() -> None:
             for method in route.methods or ():
                 for status in (500, 503, 504):
                     requests(method, route.path, status)
-
-
-def _describe_problems(app: FastAPI) -> None:
-    """Put the schema that all errors refer to into the API's description."""
-    described = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = described()
-        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        schema["components"]["schemas"] |= problem.pop("$defs") | {"Problem": problem}
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

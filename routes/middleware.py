@@ -28,7 +28,16 @@ _FRAMES = 8
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _CLIENT_GONE = 499  # nobody was there to answer
-_LISTS = frozenset({b"accept", b"accept-encoding", b"cache-control", b"if-none-match"})
+_LISTS = frozenset(
+    {
+        b"accept",
+        b"accept-encoding",
+        b"cache-control",
+        b"content-encoding",
+        b"content-type",  # is no list: a second one makes it unreadable rather than ignored
+        b"if-none-match",
+    }
+)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 

@@ -106,6 +106,10 @@ class KeyRing:
         await self._read_by(deadline)
         return self._checked_again(authorization, scope)
 
+    def holder(self, authorization: str) -> ApiKey | None:
+        """The key of a request, whatever its scopes, if this worker has it."""
+        return self._find(authorization)
+
     def known(self, authorization: str | None, scope: Scope) -> ApiKey | None:
         """The key if this worker has it, without a wait. Raises: Forbidden."""
         with span("key check"):

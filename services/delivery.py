@@ -101,7 +101,7 @@ def respond(
         "Server-Timing": _timing(served.seconds, time.monotonic() - began),
         **_limits(served.found, limits),
     }
-    if _has(headers.get("if-none-match"), page.etag):
+    if has_etag(headers.get("if-none-match"), page.etag):
         return PageResponse(304, told, b"")
     told |= page.headers
     told["Content-Type"] = page.media_type
@@ -121,7 +121,7 @@ def receipt(stored: Stored, found: Found | None, limits: Limits) -> PageResponse
     return PageResponse(200, told | _limits(found, limits), body)
 
 
-def _has(if_none_match: str | None, etag: str) -> bool:
+def has_etag(if_none_match: str | None, etag: str) -> bool:
     """Compared weakly, as RFC 9110 wants it for If-None-Match."""
     if if_none_match is None:
         return False

@@ -15,9 +15,11 @@ from common.receipts import Receipt
 from config.database import Connection, get_connection
 from repo.api_keys import ApiKey, Scope
 from repo.events import EventsRepo
+from services.cache_service import Found, Limits
 from services.delivery import Known, accepts_gzip, deliver, looks, receipt, respond, visit_of
 from services.ingest.body import sent_as
 from services.pages import Asked
+from services.rate_limit import count_request
 from services.resources import Resources
 from utils.exports import preferred_format
 
@@ -81,6 +83,7 @@ class Ask:
         ClientGone.
         """
         request = self._request
+        request.state.counted = True
         asked = self._asked(method, question)
         if seen := looks(request.scope, request.headers):
             self._resources.memory.put(seen, Known(asked, request.scope["route"]))
@@ -117,6 +120,12 @@ def _answer(
     return cast(Answer[Any], getattr(repo_type(connection), method)(question))
 
 
+async def _count(request: Request, resources: Resources, limits: Limits) -> Found | None:
+    """Count a request that asks no question. Raises: TooManyRequests."""
+    request.state.counted = True
+    return await count_request(resources.cache, limits)
+
+
 class Ingest:
     """Stores the events of a request."""
 
@@ -129,7 +138,7 @@ class Ingest:
         """Raises: UnsupportedMedia, UnreadableBody, SlowBody, TooLarge, InvalidEvents,
         TooManyRequests, Busy, TooSlow, Unavailable, ClientGone."""
         request, ingest = self._request, self._resources.ingest
-        found = await ingest.count(self._limits)
+        found = await _count(request, self._resources, self._limits)
         deadline = request.state.began + self._resources.request_s
         sent, caller = sent_as(request.headers), self._limits.caller
         stored = await ingest.store(sent, request.stream(), deadline, caller)
@@ -147,14 +156,17 @@ async def get_ingest(
 class Erase:
     """Erases a user: that is no question, and has more time than those."""
 
-    def __init__(self, request: Request, resources: Resources) -> None:
-        self._erasing = resources.erasing
+    def __init__(self, request: Request, resources: Resources, key: ApiKey | None) -> None:
+        self._request = request
+        self._resources = resources
+        self._limits = resources.limits_of(key)
         self._deadline = request.state.began + resources.erase_s
 
     async def __call__(self, user_id: str, *, suppressed: bool) -> Receipt:
-        """Raises: TooSlow, Busy, Unavailable, DatabaseUnavailable."""
+        """Raises: TooManyRequests, TooSlow, Busy, Unavailable, DatabaseUnavailable."""
+        await _count(self._request, self._resources, self._limits)
         try:
-            return await self._erasing.erase(
+            return await self._resources.erasing.erase(
                 user_id, suppressed=suppressed, deadline=self._deadline
             )
         except asyncio.CancelledError:  # by a server that stops: it still sends an answer
@@ -162,9 +174,11 @@ class Erase:
 
 
 async def get_erase(
-    request: Request, resources: Annotated[Resources, Depends(get_resources)]
+    request: Request,
+    resources: Annotated[Resources, Depends(get_resources)],
+    key: Annotated[ApiKey | None, Depends(get_admin)],
 ) -> Erase:
-    return Erase(request, resources)
+    return Erase(request, resources, key)
 
 
 async def get_ask(

@@ -73,7 +73,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         answers = AnswerService(cache, database, editions, identity=identity, policy=policy)
         stack.push_async_callback(answers.close)
         writer = endpoints.databases.url("writer")
-        ingest, storage = await stack.enter_async_context(_ingest(settings, writer, cache))
+        ingest, storage = await stack.enter_async_context(_ingest(settings, writer))
         ring = _key_ring(settings, url, writer)
         clearing = CacheClearing(cache, editions)
         await stack.enter_async_context(_running(clearing.keep()))
@@ -134,9 +134,7 @@ async def _editions(settings: Settings, url: str) -> AsyncIterator[Editions]:
 
 
 @asynccontextmanager
-async def _ingest(
-    settings: Settings, url: str, cache: CacheService
-) -> AsyncIterator[tuple[IngestService, Storage]]:
+async def _ingest(settings: Settings, url: str) -> AsyncIterator[tuple[IngestService, Storage]]:
     """With connections of its own: events and questions must not wait for each other."""
     size = settings.ingest_pool_size
     database = open_database(settings, url, size, "analytics-ingest", INGEST_OPTIONS)
@@ -144,7 +142,7 @@ async def _ingest(
         storage = Storage(storage_limits(settings), database)
         await storage.look()
         async with _told(database, "events"), _running(storage.keep_looking()):
-            yield IngestService(cache, database, storage, settings.request_timeout_s), storage
+            yield IngestService(database, storage, settings.request_timeout_s), storage
     finally:
         database.close()
 

@@ -15,11 +15,10 @@ from common.errors import (
     TooSlow,
     Unavailable,
 )
-from common.metrics import INGEST_SECONDS, INGESTED, LIMITED
+from common.metrics import INGEST_SECONDS, INGESTED
 from config.database import Connection, Database, get_connection
 from config.failures import DatabaseUnavailable, DeadlineExceeded, DiskFull, PoolBusy
 from repo.ingest import Event, EventsExpired, EventsRefused, SentEventsRepo, as_rows
-from services.cache_service import CacheFailed, CacheService, Found, Limits, refuse_over_limit
 from services.ingest.body import Bodies, Form, Sent, inflated
 from services.ingest.sent import EVENT, Faults, read_events
 from services.storage import Storage
@@ -50,29 +49,11 @@ class Stored:
 class IngestService:
     """Stores events; each request is one transaction."""
 
-    def __init__(
-        self, cache: CacheService, database: Database, storage: Storage, request_s: float
-    ) -> None:
-        self._cache = cache
+    def __init__(self, database: Database, storage: Storage, request_s: float) -> None:
         self._database = database
         self._storage = storage
         self._request_s = request_s
         self._bodies = Bodies()
-
-    async def count(self, limits: Limits) -> Found | None:
-        """Count the request against the rate of its key; None where nobody does.
-
-        Raises: TooManyRequests.
-        """
-        if not limits.per_second:
-            return None
-        try:
-            found = await self._cache.count(limits)
-        except CacheFailed:
-            LIMITED.labels("unknown").inc()
-            return None
-        refuse_over_limit(found, limits)
-        return found
 
     async def store(
         self, sent: Sent, chunks: AsyncIterator[bytes], deadline: float, caller: str = ""

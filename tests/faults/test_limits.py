@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -19,7 +20,7 @@ from tests.api.test_keys import add_key
 from tests.events import insert
 from tests.faults.conftest import Check, Own
 from tests.faults.load import Reply, ask_all, percentile
-from tests.faults.service import ROOT, Service, service
+from tests.faults.service import COUNTS, ROOT, Service, service
 from tests.faults.test_postgres import statuses
 
 INFLATED = 16 * 2**20 - 200
@@ -231,3 +232,36 @@ def asking_on(running: Service, question: str, *, at_once: int) -> Iterator[list
         over.set()
         for thread in threads:
             thread.join()
+
+
+RATE = 20
+
+
+@pytest.mark.check(66)
+def test_refusals(own: Own, fault_url: str, check: Check) -> None:
+    """A key sends nothing but what is refused, for 2 s"""
+    with service(fault_url, own.endpoints.redis_url, ANALYTICS_RATE_LIMIT=str(RATE)) as running:
+        found: Counter[int] = Counter()
+        began = time.monotonic()
+        while time.monotonic() < began + 2:
+            for path in ("/analytics/event-counts?start=x", "/analytics/none", COUNTS + "&a=1"):
+                (reply,) = ask_all(running.port, [path], running.headers, at_once=1)
+                found[reply.status] += 1
+        seconds = time.monotonic() - began
+    check.measured(f"{dict(found)} at {RATE} a second")
+    assert set(found) == {404, 422, 429}
+    assert found[404] + found[422] <= RATE * (seconds + 1)
+
+
+@pytest.mark.check(68)
+def test_the_description(running: Service, check: Check) -> None:
+    """/openapi.json beside an answer that is kept"""
+    times = {}
+    for path in ("/openapi.json", COUNTS):
+        ask_all(running.port, [path] * 20, running.headers, at_once=4)
+        times[path] = percentile(
+            ask_all(running.port, [path] * 300, running.headers, at_once=1), 50
+        )
+    description, kept = (times[path] * 1000 for path in ("/openapi.json", COUNTS))
+    check.measured(f"p50 {description:.2f} ms, a kept answer {kept:.2f} ms")
+    assert description < kept * 5 + 2

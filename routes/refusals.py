@@ -1,0 +1,78 @@
+"""Requests that are refused: for two keys at once, and at the expense of their key."""
+
+import re
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from common.errors import TooManyRequests
+from common.protocol_errors import AmbiguousKey
+from routes.errors import analytics_problem
+from services.rate_limit import count_request
+from services.resources import Resources
+
+_SECOND_KEY = re.compile(rb",\s*Bearer\s", re.IGNORECASE)
+
+
+class OneKey:
+    """Refuses requests that hold more than one key."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = scope["type"] == "http" and _is_ambiguous(_authorizations(scope))
+        await (analytics_problem(AmbiguousKey()) if refused else self._app)(scope, receive, send)
+
+
+class CountRefusals:
+    """Counts requests that are refused against the rate of their key; beyond it they are a 429.
+
+    Requests that were counted before they were refused are not counted again.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _authorizations(scope):
+            send = _Counted(scope, receive, send).send
+        await self._app(scope, receive, send)
+
+
+class _Counted:
+    """One answer, in whose place another one may be sent."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._is_replaced = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and self._is_free(message["status"]):
+            try:
+                await self._count()
+            except TooManyRequests as error:
+                self._is_replaced = True
+                await analytics_problem(error)(self._scope, self._receive, self._send)
+        if not self._is_replaced:
+            await self._send(message)
+
+    def _is_free(self, status: int) -> bool:
+        """Whether a request is refused that was not counted."""
+        return 400 <= status < 500 and "counted" not in self._scope["state"]
+
+    async def _count(self) -> None:
+        """Without a key there is nobody to count against. Raises: TooManyRequests."""
+        resources: Resources = self._scope["app"].state.resources
+        (authorization,) = _authorizations(self._scope)
+        key = resources.keys.holder(authorization.decode("latin-1"))
+        await count_request(resources.cache, resources.limits_of(key))
+
+
+def _authorizations(scope: Scope) -> list[bytes]:
+    return [value for name, value in scope["headers"] if name == b"authorization"]
+
+
+def _is_ambiguous(authorizations: list[bytes]) -> bool:
+    return len(authorizations) > 1 or any(map(_SECOND_KEY.search, authorizations))
