@@ -18,7 +18,7 @@ from config.database import Cursor
 from repo.cost import BYTES, EDGES, FEW_SETS, Cost
 from repo.rollups.binary import decode
 from repo.rollups.memory import Memory, Place, Row, Rows
-from repo.rollups.names import Names
+from repo.rollups.names import Key, Names
 from repo.rollups.state import SQL, State, read_users
 from repo.rollups.strangers import Strangers
 from repo.rollups.unions import Tally
@@ -38,8 +38,8 @@ _VERY_MANY = 1_000_000
 """Events of a tail that are counted before it is read."""
 
 
-Tallies = dict[str, Tally]
-"""By event name; '' for all those that were asked for together."""
+Tallies = dict[Key, Tally]
+"""By the key of the event name; ALL for all those that were asked for together."""
 
 
 class Reader:
@@ -61,7 +61,7 @@ class Reader:
         self._query_name = query.name
         self._state = state
         self._memory = memory
-        self._names = names
+        self.names = names
         self._seals = memory.sealed(cur, state)
         self._strangers = Strangers()
         since = slot_of(state.folded.end) - HOURS_KEPT
@@ -94,7 +94,7 @@ class Reader:
         if any(plan.edges for plan in plans):
             return True
         slots = sum(gap.end - gap.start for plan in plans for gap in plan.gaps)
-        rows = len(self._names) * (slots + sum(len(plan.spans) for plan in plans))
+        rows = len(self.names) * (slots + sum(len(plan.spans) for plan in plans))
         return rows > WORTH_A_LOOK or (
             rows > FEW_SETS and rows * largest(read_users(self._cur)) > BYTES
         )
@@ -142,7 +142,7 @@ class Reader:
         for spans, tallies in zip(groups, counted, strict=True):
             for span in spans:
                 for name_id, row in rows[span].items():
-                    tallies[self._names.of(name_id)].add(row)
+                    tallies[self.names.of_row(name_id)].add(row)
 
     def _span_rows(self, spans: Sequence[Span]) -> Mapping[Span, Rows]:
         """From memory, else from the tables."""
@@ -153,7 +153,7 @@ class Reader:
         return {span: found.get(place) or read.get(span, {}) for span, place in places.items()}
 
     def _place(self, span: Span) -> Place:
-        return Place(self._state.lineage, span, self._seals[span], self._names.scope)
+        return Place(self._state.lineage, span, self._seals[span], self.names.scope)
 
     def _read_spans(self, spans: list[Span]) -> dict[Span, Rows]:
         read: dict[Span, dict[int, Row]] = {span: {} for span in spans}
@@ -175,7 +175,7 @@ class Reader:
             "rollups_slots", [gap for gap, _ in gaps], "iiqb"
         ):
             row = Row(events, BitMap.deserialize(users))
-            counted[of_slot[slot]][self._names.of(name_id)].add(row)
+            counted[of_slot[slot]][self.names.of_row(name_id)].add(row)
 
     def _copy(self, name: str, spans: Sequence[Span], columns: str) -> list[Any]:
         sent = self._sent(self._text(name), self._given(spans))
@@ -191,14 +191,14 @@ class Reader:
         return sent.getvalue()
 
     def _text(self, name: str) -> str:
-        return SQL[name].replace("{names}", self._names.condition)
+        return SQL[name].replace("{names}", self.names.condition)
 
     def _given(self, spans: Sequence[Span]) -> dict[str, Any]:
         return {
             "generation": self._state.generation,
             "starts": [span.start for span in spans],
             "ends": [span.end for span in spans],
-            "name_ids": self._names.ids,
+            "name_ids": self.names.ids,
         }
 
     def _add_tail(self, plans: Sequence[Plan], counted: list[Tallies]) -> None:
@@ -234,20 +234,21 @@ class Reader:
             self._add_found(counted[index], *found)
 
     def _found(self, statement: str, given: dict[str, Any]) -> list[Any]:
-        shared = {"names": self._names.asked, "by_name": self._names.each}
+        shared = {"names": self.names.asked, "by_name": self.names.each}
         sent = self._sent(statement, {**given, **shared})
-        found = list(decode(sent, "iqbbb"))
+        found = [(index, n, name.decode(), *who) for index, n, name, *who in decode(sent, "iqbbb")]
         EVENTS_READ.labels(self._query_name).inc(sum(events for _, events, *_ in found))
-        return found
+        keys = self.names.of_events(name for _, _, name, *_ in found)
+        return [(index, events, keys[name], *users) for index, events, name, *users in found]
 
     def _add_found(
-        self, tallies: Tallies, events: int, name: bytes, ordinals: bytes, strangers: bytes
+        self, tallies: Tallies, events: int, key: Key, ordinals: bytes, strangers: bytes
     ) -> None:
         users = array("I", ordinals)
         if sys.byteorder == "little":
             users.byteswap()
         self._strangers.add_to(users, strangers)
-        tallies[name.decode()].add(Row(events, BitMap(users)))
+        tallies[key].add(Row(events, BitMap(users)))
 
 
 def _slots_of(edge: Range) -> range:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from heapq import nlargest
 from typing import NamedTuple
 
 from common.query import Query
@@ -9,8 +10,8 @@ from config.database import Cursor
 from repo.cost import EDGES, FEW_SETS, Cost, windows_cost
 from repo.editions import edition
 from repo.rollups.memory import Memory
-from repo.rollups.names import NameIds, Names
-from repo.rollups.reader import Reader
+from repo.rollups.names import ALL, Key, NameIds, Names
+from repo.rollups.reader import Reader, Tallies
 from repo.rollups.state import State, read_users
 from repo.rollups.unions import Tally, Unions
 from repo.sources import Count, Counted, Top
@@ -77,17 +78,21 @@ class Rolled:
         return Counted(self._count(tallies), [self._count([tally]) for tally in tallies])
 
     def top(self, asked: Range, limit: int) -> Top:
-        (tallies,) = self._reader(each=True).tallies([asked])
-        found = _by_events(tallies)
-        rows = [(name, self._count([tally])) for name, tally in found[:limit]]
-        total, rest = ([tally for _, tally in part] for part in (found, found[limit:]))
-        return Top(self._count(total), rows, len(rest), self._count(rest))
+        reader = self._reader(each=True)
+        (tallies,) = reader.tallies([asked])
+        first = _most_frequent(tallies, reader.names, limit)
+        rows = [(name, self._count([tallies[key]])) for key, name in first.items()]
+        rest = [tally for key, tally in tallies.items() if key not in first]
+        return Top(self._count([*tallies.values()]), rows, len(rest), self._count(rest))
 
     def by_name(self, ranges: Sequence[Range]) -> list[list[tuple[str, Count]]]:
-        """For each range the event names that it holds, the most frequent first."""
+        """For each range the event names that it holds."""
+        reader = self._reader(each=True)
+        found = reader.tallies(ranges)
+        names = reader.names.texts({key for tallies in found for key in tallies})
         return [
-            [(name, self._count([tally])) for name, tally in _by_events(tallies)]
-            for tallies in self._reader(each=True).tallies(ranges)
+            [(names[key], self._count([tally])) for key, tally in tallies.items()]
+            for tallies in found
         ]
 
     def active_cost(self, ranges: Sequence[Range]) -> Cost:
@@ -141,12 +146,17 @@ class Rolled:
         return Reader(cur, state, self._known.rows, names, query, guarded=self._guarded)
 
 
-def _by_events(tallies: Mapping[str, Tally]) -> list[tuple[str, Tally]]:
-    return sorted(tallies.items(), key=lambda named: (-named[1].events, named[0]))
+def _most_frequent(tallies: Tallies, names: Names, limit: int) -> dict[Key, str]:
+    """The first ones in the order in which they are told; only these are looked up by name."""
+    least = min(nlargest(limit, (tally.events for tally in tallies.values())), default=0)
+    more = [key for key, tally in tallies.items() if tally.events > least]
+    tied = [key for key, tally in tallies.items() if tally.events == least]
+    found = names.texts(more) | names.first(tied, limit - len(more))
+    return dict(sorted(found.items(), key=lambda named: (-tallies[named[0]].events, named[1])))
 
 
-def _tally(found: Mapping[str, Tally]) -> Tally:
-    return found.get("", Tally())
+def _tally(found: Tallies) -> Tally:
+    return found.get(ALL, Tally())
 
 
 def _firsts(query: Query, days: Sequence[date], unit: Interval) -> list[bool]:

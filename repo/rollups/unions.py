@@ -65,7 +65,7 @@ class Unions:
             return len(joined([self._joined(rows), *loose]))
         if len(rows) < 2:
             return len(rows[0].users) if rows else 0
-        key = _key(row.mark for row in rows)
+        key = _key(sorted(row.mark for row in rows))
         number = self._numbers.get(key)
         if number is None:
             number = len(joined(row.users for row in rows))

@@ -88,10 +88,19 @@ from   sealed_spans
 where  generation = %(generation)s
 and    version > %(since)s;
 
+-- name: rollups_ids
+select event_name, name_id from event_names where event_name = any(%(names)s);
+
 -- name: rollups_names
-select name_id, event_name
-from   event_names
-where  %(names)s::text[] is null or event_name = any(%(names)s);
+select name_id, event_name from event_names where name_id = any(%(name_ids)s);
+
+-- name: rollups_first_names
+-- In the order of their code points, whatever the order of the database.
+select   name_id, event_name
+from     event_names
+where    name_id = any(%(name_ids)s)
+order    by event_name collate "C"
+limit    %(count)s;
 
 -- name: rollups_spans
 copy (

@@ -37,6 +37,9 @@ cross    join generate_series(date_trunc('month', first), last + interval '1 mon
                               interval '1 month') as month
 order    by 1;
 
+-- name: verify_name
+select event_name from event_names where name_id = %(name_id)s;
+
 -- name: verify_names
 select name_id, event_name from event_names;
 

@@ -4,12 +4,13 @@ Shares no code with what makes rollups or reads them, so that neither can hide i
 """
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
 from psycopg2.extensions import connection, cursor
 
-from repo.verify.findings import Difference, Findings, compare, shown
+from repo.verify.findings import Difference, Findings, NameOf, compare, shown
 from repo.verify.kept import kept
 from repo.verify.recount import Records, Tally, pieces, recounted
 from repo.verify.snapshot import AFTER, FIRST, SQL, Span, State, snapshot
@@ -48,9 +49,16 @@ def sealed(cur: cursor, state: State, chunk: Span, findings: Findings) -> Iterat
             findings.differs(Difference("spans", shown(span), "rows", "not sealed, so no rows"))
 
 
-def names_of(cur: cursor) -> dict[int, str]:
-    cur.execute(SQL["verify_names"])
-    return dict(cur.fetchall())
+def name_finder(cur: cursor) -> NameOf:
+    """Looks names up one by one: few are told, and there may be very many."""
+
+    @cache
+    def name_of(name_id: int) -> str | None:
+        cur.execute(SQL["verify_name"], {"name_id": name_id})
+        row = cur.fetchone()
+        return str(row[0]) if row else None
+
+    return name_of
 
 
 class Check:
@@ -60,7 +68,7 @@ class Check:
         self._cur = cur
         self._state = state
         self._findings = findings
-        self._names = names_of(cur)
+        self._names = name_finder(cur)
 
     def verify(self, chunk: Span, spans: list[Span]) -> None:
         """The slots of the chunk, and these spans, which begin in it and may end after it."""

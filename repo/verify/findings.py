@@ -1,6 +1,6 @@
 """What a verification found: how much was compared, and what is not as it should be."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -17,6 +17,10 @@ _NAMED = 3
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SLOT = timedelta(minutes=15)
 _NOTHING = "no row"
+
+
+NameOf = Callable[[int], str | None]
+"""The event name of a number; None where the dictionary has none."""
 
 
 class Difference(NamedTuple):
@@ -55,13 +59,14 @@ def compare(
     span: Span,
     true: Mapping[int, Row],
     stored: Mapping[int, Stored],
-    names: Mapping[int, str],
+    name_of: NameOf,
 ) -> None:
-    """The rows of one slot or span."""
+    """The rows of one slot or span. Names are looked up for what is told."""
     for name_id in sorted(true.keys() | stored.keys()):
         findings.rows += 1
         if difference := _difference(true.get(name_id), stored.get(name_id)):
-            place = f"{shown(span)} {name_of(name_id, names)}"
+            is_told = findings.differences < MOST_TOLD
+            place = f"{shown(span)} {_shown_name(name_id, name_of)}" if is_told else ""
             findings.differs(Difference(table, place, *difference))
 
 
@@ -70,11 +75,12 @@ def shown(span: Span) -> str:
     return "/".join(map(_moment, span))
 
 
-def name_of(name_id: int, names: Mapping[int, str]) -> str:
+def _shown_name(name_id: int, name_of: NameOf) -> str:
     """On one line, whatever the name holds."""
     if name_id == ALL:
         return "all names"
-    return repr(names[name_id]) if name_id in names else f"name_id {name_id}, which has no name"
+    name = name_of(name_id)
+    return f"name_id {name_id}, which has no name" if name is None else repr(name)
 
 
 def _difference(true: Row | None, stored: Stored | None) -> tuple[str, str] | None:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from psycopg2.extensions import cursor
 
-from repo.verify.check import names_of
 from repo.verify.findings import Difference, Findings
 from repo.verify.kept import kept
 from repo.verify.recount import ALL, Row, Tally
@@ -26,7 +25,7 @@ def verify_kept_days(
 ) -> None:
     """Slots of events that are not dropped are compared with these elsewhere."""
     stored = _names_stored(cur, given)
-    names, active = names_of(cur), _Active()
+    names, active = _names_of(cur), _Active()
     cur.execute(SQL["verify_kept_days"], given)
     for day, start, end, events, *users in cur.fetchall():
         rows = _slots(cur, state, Span(start, end))
@@ -60,6 +59,11 @@ def _slots(cur: cursor, state: State, day: Span) -> dict[int, Row]:
     tally = Tally()
     tally.add(kept(cur, state, day))
     return tally.rows()
+
+
+def _names_of(cur: cursor) -> dict[int, str]:
+    cur.execute(SQL["verify_names"])
+    return dict(cur.fetchall())
 
 
 def _names_stored(cur: cursor, given: Mapping[str, Any]) -> dict[date, Told]:

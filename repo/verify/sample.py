@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from psycopg2.extensions import connection, cursor
 
-from repo.verify.check import Check, names_of, sealed
+from repo.verify.check import Check, name_finder, sealed
 from repo.verify.findings import Difference, Findings, compare, shown
 from repo.verify.recount import Row, merged
 from repo.verify.roaring import BadBitmap, decode
@@ -54,7 +54,7 @@ def _verify_sum(cur: cursor, state: State, slot: int, findings: Findings) -> Non
         stored = stored_spans(cur, state, [span]).get(span, {})
         of_name = {name_id: stored[name_id]} if name_id in stored else {}
         row = {name_id: true} if true else {}
-        compare(findings, "spans", span, row, of_name, names_of(cur))
+        compare(findings, "spans", span, row, of_name, name_finder(cur))
 
 
 def _sum(slots: Held, findings: Findings) -> Row | None:

@@ -8,14 +8,12 @@ from psycopg2.extensions import connection
 from pyroaring import BitMap
 
 from common.questions import ActiveUsers, EventCounts, TopEvents
-from config.database import Cursor
 from config.failures import DatabaseUnavailable
 from repo.rollups import folder as folder_module
 from repo.rollups import memory as memory_module
 from repo.rollups import seal
 from repo.rollups.folder import Folder
 from repo.rollups.memory import Memory, Place, Row
-from repo.rollups.names import NameIds
 from tests.events import insert
 from tests.rollups import Asker
 from utils.slots import HOUR, Span
@@ -174,26 +172,6 @@ def test_what_another_folder_has_sealed_is_left_alone(
 
 def fail(*_: object) -> None:
     raise ZeroDivisionError
-
-
-def test_names_of_two_generations_are_known_at_the_same_time(
-    conn: connection, asker: Asker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Threads ask for both while questions move from one to the other."""
-    known = NameIds()
-    insert(conn, ("u1", "view", NOW))
-    Folder(conn, ZONES).catch_up()
-    learn = known._learn
-
-    def learn_beside_another(cur: Cursor, lineage: str, asked: list[str] | None) -> Any:
-        found = learn(cur, lineage, asked)
-        learn(cur, "another", None)
-        return found
-
-    monkeypatch.setattr(known, "_learn", learn_beside_another)
-    with asker.snapshot() as cur:
-        assert known.name(cur, "one", 1) == "view"
-        assert known.ids(cur, "one", ["view"]) == [1]
 
 
 def test_memory_counts_what_small_sets_cost() -> None:
