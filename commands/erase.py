@@ -18,6 +18,7 @@ from config.settings import Settings, load_settings
 from repo.erase import EraseRepo
 from repo.suppress import SuppressionRepo, WritersAtWork
 from services.cache_clearing import clear
+from services.identity import Identity
 from services.resources import open_cache
 from services.servers import servers
 from services.storage import storage_limits
@@ -171,7 +172,8 @@ class _Work:
         say(f"{listed.users:,} users are suppressed{since}.")
 
     async def _clear(self) -> bool:
-        cache = open_cache(self._settings, self._redis_url)
+        identity = Identity(self._erasing.get_identity())
+        cache = open_cache(self._settings, self._redis_url, identity)
         try:
             return await clear(cache)
         finally:

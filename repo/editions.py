@@ -5,6 +5,7 @@ from datetime import datetime
 
 from common.decorators import with_cursor
 from config.database import Connection, Cursor
+from repo.identity import read_identity
 from repo.rollups.state import Months, read_state
 from repo.statements import statements
 
@@ -34,6 +35,8 @@ class Editions:
 class Past:
     """What is to be known of it."""
 
+    identity: str
+    """Of the database: the same for its replicas alone."""
     age_s: float
     """How old it is at least: how far a replica is behind."""
     erasure: str
@@ -51,20 +54,23 @@ class EditionsRepo:
         self.connection = connection
 
     @with_cursor
-    def get_past(self, cur: Cursor, known: Editions | None) -> Past:
-        """What is so now; `known` is what was known before."""
+    def get_past(self, cur: Cursor, known: Editions | None) -> Past | None:
+        """What is so now, None without a schema; `known` is what was known before."""
+        identity = read_identity(cur)
+        if identity is None:
+            return None
         cur.execute(SQL["editions_erasure"])
         erasure, now = cur.fetchone() or ("", cur.as_of)
         age_s = max((now - cur.as_of).total_seconds(), 0.0)
         state = read_state(cur)
         if state is None:
-            return Past(age_s, erasure)
+            return Past(identity, age_s, erasure)
         waits_since = state.folded.end if state.waiting else None
         if state.is_sweeping:
-            return Past(age_s, erasure, None, waits_since)
+            return Past(identity, age_s, erasure, None, waits_since)
         if known is None or known.lineage != state.lineage:
             known = Editions(state.lineage, -1, {})
-        return Past(age_s, erasure, _newer(cur, known), waits_since)
+        return Past(identity, age_s, erasure, _newer(cur, known), waits_since)
 
 
 def _newer(cur: Cursor, known: Editions) -> Editions:

@@ -18,6 +18,7 @@ from config.database import Cursor
 from config.failures import DatabaseUnavailable
 from config.invocation import invocation
 from repo.activity import Hidden
+from repo.identity import read_identity
 from repo.rollups import numbers
 from repo.rollups.batch import ALL, Key
 from repo.rollups.fold import SQL as FOLD
@@ -50,6 +51,11 @@ class EraseRepo:
             cur.execute(SQL["erase_count"], given)
             (count,) = cur.fetchone() or (0,)
             return int(count)
+
+    def get_identity(self) -> str | None:
+        """Of the database; None without a schema. Raises: DatabaseUnavailable."""
+        with translated(RIGHTS), self._conn.cursor() as cur:
+            return read_identity(cur)
 
     def erase(self, user_id: str, *, suppressed: bool = False) -> Receipt:
         """Erase a user, whether there is anything of them or not.

@@ -11,14 +11,13 @@ from config.database import Connection, Database, get_connection
 from config.failures import DatabaseError
 from services.cache_service import CacheFailed, CacheService, Found, Limits, refuse_over_limit
 from services.editions import Editions
+from services.identity import Identity
 from services.pages import Asked, Page, write
 from services.single_flight import SingleFlight, Visit
 from utils.tracing import span
-from utils.zones import RULES
 
 CacheResult = Literal["hit", "miss", "stale"]
 
-_VERSION = 4  # of the form of pages and answers; a new one leaves the old pages to expire
 _NO_LIMITS = Limits()
 _REFRESHING = Limits("refresh")
 """All pages that are renewed share the connections of one caller."""
@@ -61,28 +60,25 @@ class AnswerService:
         database: Database,
         editions: Editions,
         *,
-        identity: str,
+        identity: Identity,
         policy: Policy,
     ) -> None:
-        """`identity` tells apart the databases that share a cache."""
+        """`identity` tells apart the databases that share a cache, and may change."""
         self._cache = cache
         self._database = database
         self._editions = editions
-        self._prefix = f"analytics:{_VERSION}.{RULES}:{identity}"
+        self._identity = identity
         self._policy = policy
         self._single = SingleFlight(cache, self._computed, stores=policy.enabled)
         self._refreshing: set[asyncio.Task[None]] = set()
 
-    def key(self, name: str, fingerprint: str, form: str, *, compressed: bool) -> str:
-        return f"{self._prefix}:{name}:{form}:{'gzip' if compressed else 'plain'}:{fingerprint}"
-
     def current(self, asked: Asked) -> Asked:
-        """The same question, to be looked for in the present edition, since the last erasure."""
+        """The same question of this database, in the present edition, since the last erasure."""
         edition = self._editions.of(asked.months) if asked.months else None
-        erasure = self._editions.erasure
-        if edition == asked.edition and erasure == asked.erasure:
+        erasure, identity = self._editions.erasure, self._identity.value
+        if (edition, erasure, identity) == (asked.edition, asked.erasure, asked.identity):
             return asked
-        return replace(asked, edition=edition, erasure=erasure)
+        return replace(asked, edition=edition, erasure=erasure, identity=identity)
 
     async def look_up(self, asked: Asked, visit: Visit) -> Found | None:
         """What the cache says; None while Redis is away.

@@ -13,6 +13,7 @@ from common.metrics import CACHE_CLEARING_PENDING
 from config.failures import DatabaseError
 from services.cache_service import CacheFailed, CacheService
 from services.editions import Editions
+from services.identity import Identity
 
 _CHECK_EVERY_S = 1.0
 _TRIES = 3
@@ -22,9 +23,10 @@ _PAUSE_S = 0.1
 class CacheClearing:
     """What one worker does for it."""
 
-    def __init__(self, cache: CacheService, editions: Editions) -> None:
+    def __init__(self, cache: CacheService, editions: Editions, identity: Identity) -> None:
         self._cache = cache
         self._editions = editions
+        self._identity = identity
         self._seen: str | None = None
         self._cleared: str | None = None
 
@@ -36,7 +38,9 @@ class CacheClearing:
 
     async def clear(self) -> bool:
         """After an erasure of this process; whether it worked."""
-        if not await clear(self._cache):
+        with suppress(DatabaseError):
+            await self._editions.look()
+        if not self._identity.is_known or not await clear(self._cache):
             return False
         with suppress(DatabaseError, CacheFailed):
             await self._editions.look()

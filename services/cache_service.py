@@ -19,6 +19,7 @@ from common.errors import TooManyAtOnce, TooManyRequests
 from common.metrics import CACHE_ERRORS, LIMITED
 from common.reach import reaching
 from common.registry import questions_about_one_user
+from services.identity import Identity
 from services.pages import Page
 from services.redis_line import RedisLine, Script
 from utils.breaker import Breaker
@@ -33,7 +34,8 @@ _MOMENTS = 39  # bytes that settle.lua puts before a page
 _LARGEST = 8 * 2**20
 _AT_ONCE = 1_000  # keys that are looked at
 _FORGOTTEN = "analytics:forgotten"
-_CLEARED = "analytics:cleared:"
+_SHARED = tuple(b"%d" % version for version in range(5))
+"""Versions of pages whose keys may be shared by several databases."""
 _CLEARED_FOR_S = 30 * 86_400  # after which it is cleared once more, for nothing
 _LOOK_EVERY_S = 1.0
 
@@ -48,10 +50,6 @@ class Limits:
 
     def __bool__(self) -> bool:
         return bool(self.per_second or self.at_once)
-
-    def of(self, key_id: int) -> "Limits":
-        """The same for one of the keys of this database."""
-        return Limits(f"{self.caller}:{key_id}", self.per_second, self.at_once)
 
 
 _NO_LIMITS = Limits()
@@ -85,16 +83,20 @@ class CacheFailed(Exception):
 class CacheService:
     """Each call is one round trip, within `timeout_s`; while Redis is away most are none."""
 
-    def __init__(self, url: str, timeout_s: float, *, request_s: float, stale_s: int) -> None:
+    def __init__(
+        self, url: str, timeout_s: float, *, request_s: float, stale_s: int, identity: Identity
+    ) -> None:
+        """`identity` is that of the database whose erasures are told here."""
         # Large pages that are stored must not hold up the look-ups.
         self._reading = RedisLine(url, timeout_s)
         self._writing = RedisLine(url, timeout_s)
         self._request_ms = int(request_s * 1000)
         self._stale_ms = stale_s * 1000
+        self._identity = identity
         self._breaker = Breaker(failures=3, first_s=0.5, longest_s=2)
         self._look_up = Script(_script("look_up"), keys=4)
         self._settle = Script(_script("settle"), keys=4)
-        self._forget = Script(_script("forget"), keys=1)
+        self._forget = Script(_script("forget"), keys=2)
         self._renew = Script(_script("renew"), keys=1)
         self._tokens = count()
         self._process = token_hex(8)
@@ -137,7 +139,7 @@ class CacheService:
         """
         stored = msgspec.msgpack.encode(page) if page else b""
         fresh_ms = page.fresh_s * 1000 if page and len(stored) <= _LARGEST else 0
-        keys = (page.key if page else key, _flight(key), _slots(limits), _FORGOTTEN)
+        keys = (page.key if page else key, _flight(key), _slots(limits), self._forgotten)
         kept_ms = fresh_ms + self._stale_ms
         held = (found.token, found.token if lease is None else lease)
         told = (*held, stored if fresh_ms else b"", fresh_ms, kept_ms, found.now_ms)
@@ -145,7 +147,7 @@ class CacheService:
 
     async def give_back(self, key: str, lease: str) -> None:
         """Return a lease; nothing is stored. Raises: CacheFailed."""
-        keys = (key, _flight(key), _slots(_NO_LIMITS), _FORGOTTEN)
+        keys = (key, _flight(key), _slots(_NO_LIMITS), self._forgotten)
         told = (lease, lease, b"", 0, 0, 0)
         await self._within("settle", lambda: self._writing.run(self._settle, *keys, *told))
 
@@ -160,33 +162,44 @@ class CacheService:
         return _decoded(key, stored) if stored else None
 
     async def forget_users(self) -> None:
-        """Drop all answers about users, of whatever database, and those that are computed now.
+        """Drop all answers about users of this database, and those that are computed now.
 
-        Raises: CacheFailed.
+        Those of older versions are dropped whatever database they are of. Raises: CacheFailed.
         """
-        lasts_ms = 2 * self._request_ms
-        await self._within("forget", lambda: self._writing.run(self._forget, _FORGOTTEN, lasts_ms))
+        told = (self._forgotten, _FORGOTTEN, 2 * self._request_ms)
+        await self._within("forget", lambda: self._writing.run(self._forget, *told))
         for name in questions_about_one_user():
             await self._within("forget", partial(self._drop, f"analytics:*:{name}:*"))
 
     async def is_cleared(self, erasure: str) -> bool:
         """Whether answers about users were dropped since this erasure. Raises: CacheFailed."""
-        key = _CLEARED + erasure
+        key = self._cleared(erasure)
         return bool(await self._within("look_up", lambda: self._writing.call("EXISTS", key)))
 
     async def mark_cleared(self, erasure: str) -> None:
         """Raises: CacheFailed."""
-        told = ("SET", _CLEARED + erasure, "1", "EX", _CLEARED_FOR_S)
+        told = ("SET", self._cleared(erasure), "1", "EX", _CLEARED_FOR_S)
         await self._within("forget", lambda: self._writing.call(*told))
 
     async def _drop(self, pattern: str) -> None:
         at = b"0"
         while True:
-            at, keys = await self._writing.call("SCAN", at, "MATCH", pattern, "COUNT", _AT_ONCE)
-            if keys:
+            at, found = await self._writing.call("SCAN", at, "MATCH", pattern, "COUNT", _AT_ONCE)
+            if keys := list(filter(self._may_be_ours, found)):
                 await self._writing.call("UNLINK", *keys)
             if at == b"0":
                 return
+
+    def _may_be_ours(self, key: bytes) -> bool:
+        _, version, identity, *_ = key.split(b":")
+        return version.startswith(_SHARED) or identity == self._identity.value.encode()
+
+    @property
+    def _forgotten(self) -> str:
+        return f"{_FORGOTTEN}:{self._identity.value}"
+
+    def _cleared(self, erasure: str) -> str:
+        return f"analytics:cleared:{self._identity.value}:{erasure}"
 
     async def ping(self) -> None:
         """Connect where that is to be done, so that no request has to. Raises: CacheFailed."""

@@ -94,13 +94,11 @@ class Ask:
         headers = self._request.headers
         form = question.format or preferred_format(headers.get("accept", ""))
         compressed = accepts_gzip(headers)
-        key = self._resources.answers.key(
-            question.name, question.fingerprint(), form, compressed=compressed
-        )
+        coding = "gzip" if compressed else "plain"
         repo_type = type(cast(Any, method).__self__)
         asked = Asked(
             question.name,
-            key,
+            f"{question.name}:{form}:{coding}:{question.fingerprint()}",
             question.months,
             None,
             "",

@@ -20,6 +20,7 @@ from config.failures import DatabaseError
 from repo.editions import Editions as Known
 from repo.editions import EditionsRepo
 from repo.rollups.state import Months
+from services.identity import Identity
 
 _LOOK_EVERY_S = 0.3
 _WITHIN_S = 2.0
@@ -31,11 +32,13 @@ _MOST = 1_000  # ranges whose edition is remembered
 class Editions:
     """What this worker knows; without rollups, or while the folder is behind, nothing."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, identity: Identity) -> None:
+        """`identity` learns which database it is."""
         self._database = database
+        self._identity = identity
         self._known: Known | None = None
         self._has_looked = False
-        self.erasure = f"unknown-{token_hex(8)}"
+        self.erasure = _unknown()
         """The last one that this worker knows of, and the horizon; until it does, nobody shares its
         answers."""
         self._tokens: dict[Months, str | None] = {}
@@ -67,6 +70,10 @@ class Editions:
         repo = EditionsRepo(connection)
         with reaching("postgresql", "questions"):
             past = await connection.run(lambda: repo.get_past(self._known))
+        self._identity.learn(past.identity if past else None)
+        if past is None:
+            self._forget()
+            return
         REPLAY_AGE.set(past.age_s)
         self.erasure, self._has_looked = past.erasure, True
         waited_s = self._waits.seconds(past.waits_since)
@@ -74,6 +81,16 @@ class Editions:
         known = past.editions if waited_s < _AT_WORK_S else None
         if known != self._known:
             self._known, self._tokens = known, {}
+
+    def _forget(self) -> None:
+        """The database is another one, without a schema."""
+        if self._has_looked:
+            self.erasure, self._has_looked = _unknown(), False
+            self._known, self._tokens = None, {}
+
+
+def _unknown() -> str:
+    return f"unknown-{token_hex(8)}"
 
 
 class _Waits:

@@ -14,9 +14,11 @@ from common.answers import Answer
 from config.database import Connection
 from repo.rollups.state import Months
 from utils.exports import MEDIA_TYPES, Format, as_csv, as_json, as_ndjson
+from utils.zones import RULES
 
 _WORTH_COMPRESSING = 1_000  # bytes; below, headers weigh more
 _LEVEL = 5
+_VERSION = 5  # of the form of pages and answers; a new one leaves the old pages to expire
 _ANEW = ("computed_at", "complete_until", "source")
 
 
@@ -48,7 +50,7 @@ class Asked:
 
     name: str
     plain_key: str
-    """Of the answer, whatever its edition."""
+    """Of the answer, whatever its edition and in whichever database."""
     months: Months | None
     """The months that the answer depends on; None where they move with time."""
     edition: str | None
@@ -58,13 +60,16 @@ class Asked:
     form: Format
     compressed: bool
     answer: Callable[[Connection], Answer[Any]]
+    identity: str = ""
+    """Of the database that answers, as far as this worker knows."""
 
     @property
     def key(self) -> str:
         return self.key_in(self.edition)
 
     def key_in(self, edition: str | None) -> str:
-        return f"{self.plain_key}:{edition or self.erasure}"
+        database = f"analytics:{_VERSION}.{RULES}:{self.identity}"
+        return f"{database}:{self.plain_key}:{edition or self.erasure}"
 
 
 def write(asked: Asked, answer: Answer[Any], *, compute_s: float, fresh_s: int) -> Page:

@@ -22,18 +22,19 @@ from services.cache_service import CacheFailed, CacheService, Limits
 from services.delivery import Known, Looks
 from services.editions import Editions
 from services.erase import Erasing
+from services.identity import Identity
 from services.ingest.service import IngestService
 from services.memory import Memory
 from services.readiness import Readiness
 from services.servers import servers
 from services.storage import Storage, storage_limits
 from services.tracing import traced
-from utils.postgres import database_identity
 from utils.sessions import INGEST_OPTIONS, QUESTION_OPTIONS
 
 log = logging.getLogger("analytics.resources")
 
 _REMEMBERED = 5_000  # requests
+_NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,18 @@ class Resources:
     keys: KeyRing
     readiness: Readiness
     memory: Memory[Looks, Known]
-    limits: Limits
+    identity: Identity
+    per_second: int
+    at_once: int
     request_s: float
     erase_s: float
     metrics_token: SecretStr | None
 
     def limits_of(self, key: ApiKey | None) -> Limits:
         """Without a key there is no limit."""
-        return self.limits.of(key.key_id) if key else Limits()
+        if key is None:
+            return _NO_LIMITS
+        return Limits(f"{self.identity.value}:{key.key_id}", self.per_second, self.at_once)
 
 
 @asynccontextmanager
@@ -66,16 +71,16 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         endpoints = stack.enter_context(servers(settings))
         url = endpoints.databases.url("reader")
         database = await stack.enter_async_context(_pool(settings, url))
-        cache = await stack.enter_async_context(_cache(settings, endpoints.redis_url))
+        identity, policy = Identity(), _policy(settings)
+        cache = await stack.enter_async_context(_cache(settings, endpoints.redis_url, identity))
         await stack.enter_async_context(_running(cache.keep_looking()))
-        identity, policy = database_identity(url), _policy(settings)
-        editions = await stack.enter_async_context(_editions(settings, url))
+        editions = await stack.enter_async_context(_editions(settings, url, identity))
         answers = AnswerService(cache, database, editions, identity=identity, policy=policy)
         stack.push_async_callback(answers.close)
         writer = endpoints.databases.url("writer")
         ingest, storage = await stack.enter_async_context(_ingest(settings, writer))
         ring = _key_ring(settings, url, writer)
-        clearing = CacheClearing(cache, editions)
+        clearing = CacheClearing(cache, editions, identity)
         await stack.enter_async_context(_running(clearing.keep()))
         erasing = Erasing(endpoints.database_url, clearing, storage)
         stack.push_async_callback(erasing.close)
@@ -88,7 +93,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             await stack.enter_async_context(ring),
             Readiness(database, cache, clearing, storage, within_s=settings.request_timeout_s),
             Memory(_REMEMBERED),
-            Limits(identity, settings.rate_limit, settings.most_questions),
+            identity,
+            settings.rate_limit,
+            settings.most_questions,
             settings.request_timeout_s,
             settings.erase_timeout_s,
             settings.metrics_token,
@@ -107,9 +114,9 @@ async def _pool(settings: Settings, url: str) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def _cache(settings: Settings, url: str) -> AsyncIterator[CacheService]:
+async def _cache(settings: Settings, url: str, identity: Identity) -> AsyncIterator[CacheService]:
     """Connected, unless Redis is away: then it is later."""
-    cache = open_cache(settings, url)
+    cache = open_cache(settings, url, identity)
     try:
         with suppress(CacheFailed):
             await cache.ping()
@@ -119,11 +126,11 @@ async def _cache(settings: Settings, url: str) -> AsyncIterator[CacheService]:
 
 
 @asynccontextmanager
-async def _editions(settings: Settings, url: str) -> AsyncIterator[Editions]:
+async def _editions(settings: Settings, url: str, identity: Identity) -> AsyncIterator[Editions]:
     """With a connection of its own: neither may a busy pool hide a late event, nor the watch
     take what questions wait for."""
     database = open_database(settings, url, 1, "analytics-editions")
-    editions = Editions(database)
+    editions = Editions(database, identity)
     try:
         with suppress(DatabaseError):
             await editions.look()
@@ -147,12 +154,13 @@ async def _ingest(settings: Settings, url: str) -> AsyncIterator[tuple[IngestSer
         database.close()
 
 
-def open_cache(settings: Settings, url: str) -> CacheService:
+def open_cache(settings: Settings, url: str, identity: Identity) -> CacheService:
     return CacheService(
         url,
         settings.cache_timeout_s,
         request_s=settings.request_timeout_s,
         stale_s=settings.cache_stale_s,
+        identity=identity,
     )
 
 

@@ -4,19 +4,20 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import httpx
+import psycopg2
 import uvicorn
 from pydantic import SecretStr
 
 from commands._server import ServerConfig
 from config.settings import Settings
 from main import create_app
+from repo.identity import read_identity
 from tests.servers import KEY, as_role
-from utils.postgres import database_identity
 
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 METRICS_TOKEN = "the-token-of-the-tests"
@@ -26,7 +27,7 @@ _USUAL: dict[str, Any] = {
     "rate_limit": 0,
     "at_once_limit": 0,
 }
-_IDENTITIES: WeakKeyDictionary[httpx.Client, str] = WeakKeyDictionary()
+_URLS: WeakKeyDictionary[httpx.Client, str] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def running(database_url: str, redis_url: str, **more: Any) -> Iterator[httpx.Cl
         _wait_until_started(server, thread)
         base = f"http://127.0.0.1:{listening.getsockname()[1]}"
         with httpx.Client(base_url=base, headers=AUTHORIZED, timeout=30) as client:
-            _IDENTITIES[client] = database_identity(database_url)
+            _URLS[client] = database_url
             yield client
     finally:
         server.should_exit = True
@@ -64,9 +65,15 @@ def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> Non
         time.sleep(0.005)
 
 
+def identity_in(database_url: str) -> str:
+    """The identity of a database that is migrated; "" of others."""
+    with closing(psycopg2.connect(database_url)) as conn, conn.cursor() as cur:
+        return read_identity(cur) or ""
+
+
 def identity_of(service: httpx.Client) -> str:
     """What tells the pages of this service apart from those of others."""
-    return _IDENTITIES[service]
+    return identity_in(_URLS[service])
 
 
 def scrape(service: httpx.Client) -> str:

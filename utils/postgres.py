@@ -1,6 +1,5 @@
 """What psycopg2 lacks: a pool for threads, and ways to look at a connection and to hang up."""
 
-import hashlib
 import logging
 import os
 import random
@@ -15,7 +14,7 @@ from typing import Any, Protocol, cast
 
 import psycopg2
 from psycopg2 import errors
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, cursor, parse_dsn
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, cursor
 from psycopg2.pool import PoolError, SimpleConnectionPool
 
 from utils.breaker import Breaker
@@ -29,13 +28,6 @@ _NOT_KEPT = (
     errors.DuplicatePreparedStatement,
     errors.FeatureNotSupported,  # a migration has changed what it returns
 )
-
-
-def database_identity(url: str) -> str:
-    """The same for the same database, whoever asks for it: a digest of its host, port and name."""
-    parts = parse_dsn(url)
-    named = [parts.get(name, "") for name in ("host", "hostaddr", "port", "dbname")]
-    return hashlib.sha256("/".join(named).encode()).hexdigest()[:12]
 
 
 def is_alive(conn: connection) -> bool:

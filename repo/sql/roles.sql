@@ -34,7 +34,7 @@ with on_tables (role, rights, tables) as (
     values
         ('analytics_reader', '{select}',
          '{events, users, event_names, fold_state, slots, sealed_spans, spans, ahead,
-           month_versions, retention, schema_migrations}'),
+           month_versions, retention, installation, schema_migrations}'),
         -- On the whole table: the right to lock it comes with that alone.
         ('analytics_writer', '{insert}', '{events}'),
         ('analytics_writer', '{select}',

@@ -110,12 +110,17 @@ def test_a_cache_that_comes_back_as_it_was_is_cleared_again(
     assert before is not None
     assert service.delete(USER, headers=admin).json()["cache_cleared"] is True
     assert is_cleared(store, service)
-    (marker,) = store.scan_iter(f"analytics:cleared:{erasure(conn)}*")
+    (marker,) = store.scan_iter(f"{marker_of(service, conn)}*")
     store.restore(key, 600_000, before)
     time.sleep(1.5)
     assert not is_cleared(store, service), "as long as it says that it was cleared it is believed"
     store.delete(marker)
     wait_until(partial(is_cleared, store, service), within_s=10)
+
+
+def marker_of(service: httpx.Client, conn: connection) -> str:
+    """Where Redis says that it was cleared since the last erasure."""
+    return f"analytics:cleared:{identity_of(service)}:{erasure(conn)}"
 
 
 def erasure(conn: connection) -> str:
@@ -130,7 +135,7 @@ def test_a_worker_that_hears_of_an_erasure_late_clears_once_more(
     """As one on a replica does: what it stored meanwhile may tell of the user."""
     EraseRepo(conn).erase("somebody")
     with running(database_url, redis_url) as service:
-        wait_until(lambda: bool(store.exists(f"analytics:cleared:{erasure(conn)}")), within_s=10)
+        wait_until(lambda: bool(store.exists(marker_of(service, conn))), within_s=10)
         time.sleep(1.2)
         keep_history(service, conn, store)
         with conn.cursor() as cur:  # whoever clears before this worker knows
@@ -141,7 +146,7 @@ def test_a_worker_that_hears_of_an_erasure_late_clears_once_more(
                 "returning erasure_id::text"
             )
             (number,) = cur.fetchone() or ("",)
-            store.set(f"analytics:cleared:{number}", "1")
+            store.set(f"analytics:cleared:{identity_of(service)}:{number}", "1")
             cur.execute("commit")
         wait_until(partial(is_cleared, store, service), within_s=10)
 

@@ -19,6 +19,7 @@ from config.settings import Settings
 from repo.rollups.folder import Folder
 from services import editions as editions_module
 from services.cache_service import CacheFailed, CacheService, Limits
+from services.identity import Identity
 from services.pages import Asked, Page, write
 from services.resources import open_resources
 from tests.api.test_keys import add_key
@@ -317,7 +318,7 @@ def test_what_was_computed_before_is_not_kept_after(redis_url: str) -> None:
     """Though it is computed slowly, and written down when all is over."""
 
     async def stored(between: Callable[[CacheService], object]) -> Page | None:
-        cache = CacheService(redis_url, 1, request_s=10, stale_s=60)
+        cache = CacheService(redis_url, 1, request_s=10, stale_s=60, identity=Identity())
         asked = Asked("user_events", "a-history", None, None, "", "json", False, lambda _: answer())
         page = write(asked, answer(), compute_s=1, fresh_s=60)
         await cache.forget_users()

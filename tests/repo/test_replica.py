@@ -29,7 +29,7 @@ from tests.replica import replica_of
 from tests.repo.test_freshness import folder, reader, repeated, writer
 from tests.rollups import Asker, asking, connected, rows_read
 from tests.rooms import room
-from tests.running import running
+from tests.running import identity_in, running
 from tests.servers import OPTIONS, Cluster, as_role
 from tests.slowness import slow_down
 from tests.waiting import wait_until
@@ -251,7 +251,9 @@ def age_s(url: str) -> float:
     database = Database(url, size=1, waiters=0, acquire_timeout_s=1, name="age")
     try:
         repo = EditionsRepo(get_connection(database, time.monotonic() + 10))
-        return repo.get_past(None).age_s
+        past = repo.get_past(None)
+        assert past
+        return past.age_s
     finally:
         database.close()
 
@@ -405,6 +407,10 @@ def lineage(cur: Cursor) -> str:
     return state.lineage
 
 
+def test_a_replica_has_the_identity_of_its_primary(pair: Pair) -> None:
+    assert identity_in(pair.replica) == identity_in(pair.primary) != ""
+
+
 def test_one_that_is_promoted_has_another_past_at_once(pair: Pair, conn: connection) -> None:
     """Answers that are kept may be of what it never had. It goes on with the clock of its own."""
     insert(conn, ("u", "view", NOW - timedelta(hours=1)))
@@ -416,8 +422,10 @@ def test_one_that_is_promoted_has_another_past_at_once(pair: Pair, conn: connect
         wait_for_replay(followed)
         with asker.snapshot() as cur:
             before = lineage(cur)
+        assert identity_in(url) == identity_in(pair.primary)
         with connected(url) as there:
             assert one(there, "select pg_promote()") is True
+            assert identity_in(url) != identity_in(pair.primary)
             with asker.snapshot() as cur:
                 assert lineage(cur) != before
                 assert cur.as_of > clock(conn) - timedelta(seconds=1)

@@ -31,7 +31,7 @@ DEFINED = Path(__file__).parents[2] / "repo" / "sql" / "roles.sql"
 
 FOLDED = {"users", "event_names", "fold_state", "slots", "sealed_spans", "spans", "ahead"}
 NUMBERS = {"day_events", "day_users", "numbers_due"}
-READ = FOLDED | {"events", "month_versions", "retention", "schema_migrations"}
+READ = FOLDED | {"events", "installation", "month_versions", "retention", "schema_migrations"}
 WRITTEN = FOLDED | NUMBERS | {"month_versions", "refused_events", "untold_events"}
 
 # All rights on whole tables; those on columns are below.

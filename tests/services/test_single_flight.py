@@ -14,6 +14,7 @@ from config.failures import DeadlineExceeded
 from services import cache_service
 from services.cache_service import CacheService, Found, Limits
 from services.flights import Flight
+from services.identity import Identity
 from services.pages import Asked, Page, write
 from services.single_flight import SingleFlight, Visit
 from tests.faults.proxy import proxy_to
@@ -33,7 +34,7 @@ class Process:
     """What one process has: its connections to Redis and its flights; it computes when told to."""
 
     def __init__(self, url: str, asked: Asked, *, fresh_s: int) -> None:
-        self.cache = CacheService(url, 2, request_s=LONG_S, stale_s=60)
+        self.cache = CacheService(url, 2, request_s=LONG_S, stale_s=60, identity=Identity())
         self.flights = SingleFlight(self.cache, self._compute, stores=True)
         self.asked = asked
         self.may_end = asyncio.Event()
@@ -237,7 +238,7 @@ def test_a_failed_sign_of_life_is_not_the_last(redis_url: str) -> None:
             proxy.refuse()
             await asyncio.sleep(0.5)  # one sign of life fails
             proxy.mode = "pass"
-            other = CacheService(redis_url, 2, request_s=LONG_S, stale_s=60)
+            other = CacheService(redis_url, 2, request_s=LONG_S, stale_s=60, identity=Identity())
             await other._reading.call("PEXPIRE", key, LEASE_MS // 2)
 
             async def renewed() -> bool:
