@@ -8,6 +8,7 @@ from config.database import connect
 from config.failures import DatabaseUnavailable
 from config.settings import Settings
 from repo import migrate
+from repo.adopt.trigger import renew_rules
 
 
 def prepare(database_url: str) -> bool:
@@ -17,8 +18,11 @@ def prepare(database_url: str) -> bool:
     """
     with closing(connect(database_url, "analytics-migrate")) as conn:
         applied = migrate.migrate(conn, migrate.migrations())
+        renewed = renew_rules(conn)
     for migration in applied:
         click.echo(f"Applied migration {migration.number:04} {migration.name}.", err=True)
+    for table, tz in renewed:
+        click.echo(f"Times of {table} are read by the present rules of {tz}.", err=True)
     return bool(applied)
 
 

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -18,13 +18,15 @@ from commands.rollup import fold
 from config.database import connect
 from config.settings import Settings, load_settings
 from repo.adopt.adoption import AdoptRepo, MappedRow
-from repo.adopt.mapping import Epoch, Map, Place, make_map, remembered_map
+from repo.adopt.mapping import Map, Place, make_map, remembered_map
+from repo.adopt.moments import Epoch
 from repo.adopt.tables import CannotAdopt, Table
 from repo.adopt.trigger import Adoption
 from repo.rollups.folder import Folder
 from services.adopt import BATCH, WRONG, Comparison, Copier, compared, install, release
 from services.servers import database_server
 from services.storage import StorageGate, storage_limits
+from utils.local_times import HOW_READ, Adjustment
 from utils.signals import stoppable
 
 _SHOWN = 3
@@ -170,7 +172,7 @@ def _take(repo: AdoptRepo, adoption: Adoption, batch: int, pace: int, gate: Stor
             if found.whole.others["missing"]:
                 copier.copy_missing()
                 found = compared(repo.compare(adoption))
-    _tell(adoption.place, found)
+    _tell(adoption.place, found, repo.adjusted(adoption))
     _tell_trigger(repo, adoption.table)
 
 
@@ -186,8 +188,9 @@ def _check(repo: AdoptRepo, table: Table, place: Place) -> None:
     if known is None:
         raise CannotAdopt(f"{place.known_as} was never adopted")
     made = remembered_map(table, known.fields)
-    found = compared(repo.compare(Adoption(table, made, place, known.adoption_id)))
-    _tell(place, found)
+    adoption = Adoption(table, made, place, known.adoption_id)
+    found = compared(repo.compare(adoption))
+    _tell(place, found, repo.adjusted(adoption))
     for day, counts in sorted(found.days.items()):
         if not counts.is_true:
             others = ", ".join(f"{state} {counts.others[state]:,}" for state in WRONG)
@@ -197,7 +200,7 @@ def _check(repo: AdoptRepo, table: Table, place: Place) -> None:
         sys.exit(1)
 
 
-def _tell(place: Place, found: Comparison) -> None:
+def _tell(place: Place, found: Comparison, adjusted: Mapping[Adjustment, int]) -> None:
     whole = found.whole
     say(
         f"{place.known_as}: {whole.rows:,} rows, {whole.events:,} events, "
@@ -205,6 +208,8 @@ def _tell(place: Place, found: Comparison) -> None:
     )
     for reason, count in found.rejected.most_common():
         say(f"  {count:,} rejected: {reason}")
+    for kind, count in adjusted.items():
+        say(f"  {count:,} {HOW_READ[kind]}")
     for state, why in _WHY.items():
         if count := whole.others[state]:
             say(f"  {count:,} are no events: {why}")

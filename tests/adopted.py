@@ -162,8 +162,8 @@ def _event(user: int, name: str | None, moment: datetime | None, given: Any) -> 
 
 
 def _in_berlin(moment: datetime) -> datetime:
-    """The second time of an hour that comes twice, as PostgreSQL reads it."""
-    return max(moment.replace(tzinfo=BERLIN, fold=fold).astimezone(UTC) for fold in (0, 1))
+    """The first time of an hour that comes twice; one that clocks leave out moves forward."""
+    return moment.replace(tzinfo=BERLIN).astimezone(UTC)
 
 
 def stored_events(conn: connection) -> dict[str, Expected]:

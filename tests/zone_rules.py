@@ -5,12 +5,18 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
+VERSION = "2000.1"
+
 
 def make_tzdata(folder: Path, fixed: Mapping[str, int]) -> None:
     """A package `tzdata` in the folder; the `fixed` zones are always so many hours ahead of UTC."""
     package = folder / "tzdata"
     package.mkdir()
     (package / "__init__.py").touch()
+    described = folder / f"tzdata-{VERSION}.dist-info"
+    described.mkdir()
+    metadata = f"Metadata-Version: 2.1\nName: tzdata\nVersion: {VERSION}\n"
+    (described / "METADATA").write_text(metadata)
     (package / "zones").write_text(files("tzdata").joinpath("zones").read_text())
     _write(package, "UTC", _fixed(0))
     for name, hours in fixed.items():

@@ -13,12 +13,12 @@ from utils.zones import offset
 Adjustment = Literal["repeated", "skipped"]
 
 HOW_READ: Mapping[Adjustment, str] = {
-    "repeated": "have a time of an hour that clocks show twice, and count in its first",
-    "skipped": "have a time that clocks leave out, and count as long after it was left out",
+    "repeated": "with a local time in a repeated hour: the first one was taken",
+    "skipped": "with a local time in a skipped hour: moved forward",
 }
 
 _FROM, _UNTIL = datetime(1999, 12, 1, tzinfo=UTC), datetime(2100, 2, 1, tzinfo=UTC)
-_STEP = timedelta(hours=6)
+_STEP = timedelta(days=1)
 """No zone changes its clocks twice within it."""
 
 

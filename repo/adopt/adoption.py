@@ -16,7 +16,8 @@ from psycopg2.sql import Composed, Identifier, Literal
 
 from common.decorators import NO_ROOM
 from config.failures import DatabaseUnavailable, DiskFull
-from repo.adopt.mapping import Map, Place, check_zone, columns, mapped
+from repo.adopt.mapping import Map, Place, columns, mapped
+from repo.adopt.moments import in_range, rules_of
 from repo.adopt.tables import SQL, CannotAdopt, Table, find_table, home_of_events
 from repo.adopt.trigger import (
     MOST_BYTES,
@@ -30,6 +31,7 @@ from repo.adopt.trigger import (
 )
 from repo.storage import read_database_size
 from repo.transactions import transaction
+from utils.local_times import Adjustment
 
 
 class Held(Exception):
@@ -108,11 +110,9 @@ class AdoptRepo:
             return Known(*row) if row else None
 
     def check_map(self, made: Map, place: Place) -> None:
-        """Raises: CannotAdopt where another one is in force, or PostgreSQL has no such zone."""
+        """Raises: CannotAdopt where another one is in force."""
         if known := self.known(place):
             _check_same(known, made)
-        with self._transaction() as cur:
-            check_zone(cur, made)
 
     def sample(self, table: Table, made: Map, place: Place, most: int) -> list[MappedRow]:
         """Some rows, as events."""
@@ -183,6 +183,18 @@ class AdoptRepo:
         with self._transaction() as cur:
             cur.execute(_beside_events("adopt_compare", adoption))
             return [Line(*row) for row in cur]
+
+    def adjusted(self, adoption: Adoption) -> dict[Adjustment, int]:
+        """Rows whose local times clocks show twice, or never."""
+        made = adoption.map
+        if made.tz is None:
+            return {}
+        local = Identifier("r", made.occurred_at)
+        parts = {"local": local, "in_range": in_range(local), "rows": adoption.table.identifier}
+        counted = Text(SQL["adopt_adjusted"]).format(**parts, **rules_of(made.tz))
+        with self._transaction() as cur:
+            cur.execute(counted)
+            return dict(cur.fetchall())
 
     def silence(self, adoption_id: int, home: str) -> None:
         """The trigger does nothing from now on."""

@@ -2,21 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from psycopg2 import sql
-from psycopg2.extensions import cursor
 from psycopg2.sql import SQL as Text
 from psycopg2.sql import Composable, Composed, Identifier
 from psycopg2.sql import Literal as Value
 
+from repo.adopt.moments import Epoch, Instant, by_rules, epoch_moment, local_moment
 from repo.adopt.tables import SQL, CannotAdopt, Column, Table
-
-Epoch = Literal["s", "ms", "us"]
-
-_PER_SECOND: dict[Epoch, int] = {"s": 1, "ms": 1000, "us": 1_000_000}
-_UNITS: dict[Epoch, str] = {"s": "1 second", "ms": "1 millisecond", "us": "1 microsecond"}
-_FROM, _UNTIL = 946_684_800, 4_102_444_800  # 2000 and 2100, in seconds since 1970
+from utils.zones import zone_names
 
 _INTEGERS = {"int2", "int4", "int8"}
 _NUMBERS = {*_INTEGERS, "numeric", "float4", "float8"}
@@ -99,6 +94,8 @@ def remembered_map(table: Table, fields: Mapping[str, Any]) -> Map:
     made = Map(**kept)
     for name in made.columns:
         _existing(table, name)
+    if made.tz is not None and made.tz not in zone_names():
+        raise CannotAdopt(f"tzdata has no zone {made.tz} any more: call adopt with another --tz")
     return made
 
 
@@ -168,21 +165,19 @@ def _check_moment(column: Column, made: Map) -> None:
         )
 
 
-def check_zone(cur: cursor, made: Map) -> None:
-    """The server has zones of its own. Raises: CannotAdopt."""
-    cur.execute(SQL["adopt_zone_is_known"], {"zone": made.tz})
-    if made.tz is not None and cur.fetchone() != (True,):
-        raise CannotAdopt(f"PostgreSQL does not know the zone {made.tz}")
+def mapped(
+    table: Table, made: Map, place: Place, rows: Composable, instant: Instant | None = None
+) -> Composed:
+    """A query for these rows as events, with the reason why one cannot be; it takes no values.
 
-
-def mapped(table: Table, made: Map, place: Place, rows: Composable) -> Composed:
-    """A query for these rows as events, with the reason why one cannot be; it takes no values."""
+    `instant` reads local times, unless the rules of their zone are to stand in the query.
+    """
     return Text(SQL["adopt_mapped"]).format(
         key=_key_text(table, made),
         event_id=_event_id_of(table, made, place.known_as),
         user_id=Text("{}::text").format(_of_row(made.user_id)) if made.user_id else Text("''"),
         event_name=Text("{}::text").format(_of_row(made.event_name)),
-        occurred_at=_moment(table, made),
+        occurred_at=_moment(table, made, instant),
         moment=_of_row(made.occurred_at),
         properties=_properties(table, made, place.home),
         rows=rows,
@@ -226,26 +221,12 @@ def _event_id_of(table: Table, made: Map, known_as: str) -> Composable:
     return hashed.format(Value(known_as + "/"), _key_text(table, made))
 
 
-def _moment(table: Table, made: Map) -> Composable:
-    """Null where it is so far away that to convert it would fail."""
-    column = table.columns[made.occurred_at]
-    given = _of_row(column.name)
+def _moment(table: Table, made: Map, instant: Instant | None) -> Composable:
+    given = _of_row(table.columns[made.occurred_at].name)
     if made.epoch:
-        per_second = _PER_SECOND[made.epoch]
-        return Text(
-            "case when {0} >= {1} and {0} < {2} "
-            "then 'epoch'::timestamptz + {0}::float8 * {3}::interval end"
-        ).format(
-            given,
-            Value(_FROM * per_second),
-            Value(_UNTIL * per_second),
-            Value(_UNITS[made.epoch]),
-        )
+        return epoch_moment(given, made.epoch)
     if made.tz:
-        return Text(
-            "case when {0} >= '1999-12-01' and {0} < '2100-02-01' "
-            "then {0}::timestamp at time zone {1} end"
-        ).format(given, Value(made.tz))
+        return local_moment(given, instant or by_rules(made.tz))
     return given
 
 

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
-from psycopg2.extensions import cursor
+from psycopg2.extensions import connection, cursor
 from psycopg2.sql import SQL as Text
 from psycopg2.sql import Composable, Composed, Identifier, Literal
 
 from repo.adopt.mapping import Map, Place, mapped, shape
+from repo.adopt.moments import Instant, by_rules
 from repo.adopt.tables import SQL, Table
+from repo.transactions import transaction
+from utils.zones import RULES, zone_names
 
 MOST_BYTES = 8 * 1024 * 1024
 """So large grows the table of rejected rows."""
@@ -28,12 +31,21 @@ class Adoption:
     def function(self) -> Identifier:
         return _function(self.adoption_id, self.place.home)
 
+    @property
+    def local_function(self) -> Identifier:
+        """What reads local times in the trigger."""
+        return _local_function(self.adoption_id, self.place.home)
+
     def mapped(self, rows: Composable) -> Composed:
         return mapped(self.table, self.map, self.place, rows)
 
 
 def _function(adoption_id: int, home: str) -> Identifier:
     return Identifier(home, f"adopted_rows_{adoption_id}")
+
+
+def _local_function(adoption_id: int, home: str) -> Identifier:
+    return Identifier(home, f"adopted_moment_{adoption_id}")
 
 
 def fires(cur: cursor, table: Table) -> bool | None:
@@ -45,8 +57,28 @@ def fires(cur: cursor, table: Table) -> bool | None:
 
 def create_function(cur: cursor, adoption: Adoption) -> None:
     """The body is a literal, in which all names and values are quoted already."""
+    if adoption.map.tz:
+        create_local_function(cur, adoption.local_function, adoption.map.tz)
     body = Literal(trigger_body(cur, adoption).as_string(cur))
     cur.execute(Text(SQL["adopt_function"]).format(function=adoption.function, body=body))
+
+
+def create_local_function(cur: cursor, function: Identifier, tz: str) -> None:
+    body = Text("select {}").format(by_rules(tz)(Text("$1")))
+    created = Text(SQL["adopt_local_function"]).format(
+        function=function, body=Literal(body.as_string(cur)), rules=Literal(RULES)
+    )
+    cur.execute(created)
+
+
+def renew_rules(conn: connection) -> list[tuple[str, str]]:
+    """Have triggers read local times by the rules of the pinned tzdata; tell tables and zones."""
+    with transaction(conn, "rules of zones may be renewed") as cur:
+        cur.execute(SQL["adopt_stale_rules"], {"rules": RULES})
+        stale = [row for row in cur.fetchall() if row[-1] in zone_names()]
+        for _, adoption_id, home, tz in stale:
+            create_local_function(cur, _local_function(adoption_id, home), tz)
+    return [(table, tz) for table, *_, tz in stale]
 
 
 def create_trigger(cur: cursor, adoption: Adoption) -> None:
@@ -61,7 +93,11 @@ def silence(cur: cursor, adoption_id: int, home: str) -> None:
 
 def drop(cur: cursor, adoption_id: int, home: str) -> None:
     """With the triggers that call the function."""
-    cur.execute(Text(SQL["adopt_drop"]).format(function=_function(adoption_id, home)))
+    functions = {
+        "function": _function(adoption_id, home),
+        "local": _local_function(adoption_id, home),
+    }
+    cur.execute(Text(SQL["adopt_drop"]).format(**functions))
 
 
 def trigger_body(cur: cursor, adoption: Adoption) -> Composed:
@@ -70,7 +106,7 @@ def trigger_body(cur: cursor, adoption: Adoption) -> Composed:
     return Text(SQL["adopt_body"]).format(
         shape=shape(adoption.table, adoption.map),
         rows=rows,
-        mapped=adoption.mapped(rows),
+        mapped=mapped(adoption.table, adoption.map, adoption.place, rows, _instant(adoption)),
         events=Identifier(home, "events"),
         rejected=rejected,
         rejected_name=Literal(rejected.as_string(cur)),
@@ -78,6 +114,10 @@ def trigger_body(cur: cursor, adoption: Adoption) -> Composed:
         most_bytes=Literal(MOST_BYTES),
         most_rows=Literal(MOST_ROWS),
     )
+
+
+def _instant(adoption: Adoption) -> Instant:
+    return lambda local: Text("{}({})").format(adoption.local_function, local)
 
 
 def _arriving(adoption: Adoption) -> Composable:

@@ -61,9 +61,6 @@ from   pg_class c
 join   pg_namespace n on n.oid = relnamespace
 where  c.oid = 'events'::regclass;
 
--- name: adopt_zone_is_known
-select exists (select from pg_timezone_names where name = %(zone)s);
-
 -- name: adopt_known_as
 -- What the table was called when it was adopted; its name where it never was.
 select coalesce(
@@ -140,6 +137,43 @@ from   (
     offset 0  -- each expression is computed once
 ) computed
 
+-- name: adopt_instant
+-- A local time as an instant: from each of the times on another offset applies.
+({local} - ({offsets})[1 + width_bucket({local}, {times})]) at time zone 'UTC'
+
+-- name: adopt_local_function
+-- What the trigger reads local times with: when rules of zones change it is replaced.
+create or replace function {function}(timestamp) returns timestamptz
+language sql immutable
+as {body};
+comment on function {function}(timestamp) is {rules};
+revoke all on function {function}(timestamp) from public;
+
+-- name: adopt_stale_rules
+-- Functions of other rules, where this session may replace them.
+select table_name, adoption_id, nspname, fields ->> 'tz'
+from   adopted_tables
+join   pg_proc p on proname = 'adopted_moment_' || adoption_id
+join   pg_namespace n on n.oid = pronamespace
+where  obj_description(p.oid, 'pg_proc') is distinct from %(rules)s
+and    pg_has_role(proowner, 'usage')
+for    update of adopted_tables;
+
+-- name: adopt_adjusted
+-- Rows of hours that clocks show twice, or leave out: a change of clocks concerns times before the one
+-- from which on its offset applies, for as long as it moves clocks.
+select   case when offset_now > offset_next then 'repeated' else 'skipped' end, count(*)
+from     (
+    select {local}::timestamp as local, ({times})[place] as change,
+           ({offsets})[place] as offset_now, ({offsets})[place + 1] as offset_next
+    from   {rows} r
+    cross  join lateral (select 1 + width_bucket({local}::timestamp, {times}) as place) found
+    where  {in_range}
+) changes
+where    local >= change - greatest(offset_now - offset_next, offset_next - offset_now)
+group    by 1
+order    by 1;
+
 -- name: adopt_body
 -- What the trigger does. The first look only reads, and a subtransaction that only reads gets no id:
 -- it costs other sessions nothing. It fails where a column has gone or changed its type.
@@ -204,6 +238,7 @@ language plpgsql as 'begin return null; end';
 -- name: adopt_drop
 -- With the triggers that call it, for which one must own it and not the table.
 drop function if exists {function}() cascade;
+drop function if exists {local}(timestamp);
 
 -- name: adopt_released
 update adopted_tables set released_at = now() where adoption_id = %(adoption_id)s;

@@ -21,7 +21,7 @@ from services.ingest.lines import (
     parts,
 )
 from services.ingest.paths import Path, has, near, paths_in, source_of
-from services.ingest.strict_json import ESCAPED_COLON, HugeNumber, NotStrict, check_strict
+from services.ingest.strict_json import HugeNumber, NotStrict, check_strict, may_escape_colon
 from services.ingest.usual import usual_rows
 
 _TEXTS = len(FIELDS) - 1  # the last one is properties
@@ -81,9 +81,9 @@ class NdjsonBlock:
         """
         there = [raw for column in raws for raw in column if raw is not ABSENT]
         keys = len(self.raw) * self.decoders.shape.keys + len(there)
-        inside = sum("".join(column).count(":") for column in texts)
+        inside = sum("".join(column).count(":") for column in texts[1:])  # in ids there is none
         inside += b"".join(there).count(b":")
-        return text.count(b":") == keys + inside and ESCAPED_COLON not in text
+        return text.count(b":") == keys + inside and not may_escape_colon(text)
 
     def lines(self) -> Iterator[Line]:
         for number, line in enumerate(self.raw, self.number):

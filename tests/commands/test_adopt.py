@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,9 +34,11 @@ from tests.adopted import (
     stored_events,
     writers,
 )
+from tests.calling import called
 from tests.retaining import drop
 from tests.rollups import connected
 from tests.waiting import wait_until
+from tests.zone_rules import make_tzdata
 from utils.zones import zone
 
 DOCS = Path(__file__).parents[2] / "docs" / "adopt.md"
@@ -482,6 +484,94 @@ def test_times_of_each_type_are_moments(
     ((_, _, moment, _),) = stored_events(conn).values()
     assert moment == datetime.fromisoformat(expected)
     assert f"rejected {len(extremes)}\n" in adopt("--table=happenings", "--check").stdout
+
+
+# The first of a repeated hour, and a skipped one moved forward. From 2026-09-20 on Casablanca is at
+# UTC, which PostgreSQL may not know.
+LOCAL = {
+    "2025-03-30 01:59:59": ("Europe/Berlin", "2025-03-30T00:59:59+00:00"),
+    "2025-03-30 02:00:00": ("Europe/Berlin", "2025-03-30T01:00:00+00:00"),
+    "2025-03-30 02:59:59.5": ("Europe/Berlin", "2025-03-30T01:59:59.5+00:00"),
+    "2025-03-30 03:00:00": ("Europe/Berlin", "2025-03-30T01:00:00+00:00"),
+    "2025-10-26 01:59:59": ("Europe/Berlin", "2025-10-25T23:59:59+00:00"),
+    "2025-10-26 02:00:00": ("Europe/Berlin", "2025-10-26T00:00:00+00:00"),
+    "2025-10-26 02:59:59.5": ("Europe/Berlin", "2025-10-26T00:59:59.5+00:00"),
+    "2025-10-26 03:00:00": ("Europe/Berlin", "2025-10-26T02:00:00+00:00"),
+    "2026-09-20 00:30:00": ("Africa/Casablanca", "2026-09-19T23:30:00+00:00"),
+    "2026-09-20 01:30:00": ("Africa/Casablanca", "2026-09-20T00:30:00+00:00"),
+    "2026-12-01 12:00:00": ("Africa/Casablanca", "2026-12-01T12:00:00+00:00"),
+    "2000-01-01 00:00:00": ("UTC", "2000-01-01T00:00:00+00:00"),
+    "2099-12-31 23:59:59": ("UTC", "2099-12-31T23:59:59+00:00"),
+}
+ADJUSTED = {
+    "Europe/Berlin": (
+        "  2 with a local time in a repeated hour: the first one was taken\n"
+        "  2 with a local time in a skipped hour: moved forward\n"
+    ),
+    "Africa/Casablanca": "  1 with a local time in a repeated hour: the first one was taken\n",
+    "UTC": "",
+}
+HAPPENINGS = "create table happenings (id serial primary key, event_name text, at timestamp)"
+
+
+def insert_local(conn: connection, times: Iterable[str], event_name: str) -> None:
+    for local in times:
+        executed(conn, "insert into happenings (event_name, at) values (%s, %s)", event_name, local)
+
+
+@pytest.mark.parametrize("name", ADJUSTED)
+def test_local_times_are_read_as_load_reads_them(adopt: Adopt, conn: connection, name: str) -> None:
+    executed(conn, HAPPENINGS)
+    times = {time: instant for time, (tz, instant) in LOCAL.items() if tz == name}
+    insert_local(conn, times, "copied")
+    done = adopt("--table=happenings", "--map=occurred_at=at", f"--tz={name}")
+    assert done.exit_code == 0, done.stderr
+    assert f"rejected 0\n{ADJUSTED[name]}Folded " in done.stdout
+    insert_local(conn, times, "arriving")
+    expected = sorted(map(datetime.fromisoformat, times.values()))
+    for event_name in ("copied", "arriving"):
+        found = executed(
+            conn,
+            "select occurred_at from events where event_name = %s order by occurred_at",
+            event_name,
+        )
+        assert [moment for (moment,) in found] == expected
+    assert adopt("--table=happenings", "--check").exit_code == 0
+
+
+def test_triggers_read_local_times_by_the_rules_of_a_new_tzdata(
+    adopt: Adopt, conn: connection, database_url: str, tmp_path: Path
+) -> None:
+    """An older one had Casablanca an hour ahead of UTC for all times."""
+    make_tzdata(tmp_path, {"Africa/Casablanca": 1})
+    executed(conn, HAPPENINGS)
+    older = {**os.environ, "DATABASE_URL": database_url, "PYTHONPATH": str(tmp_path)}
+    command = ["adopt", "--table=happenings", "--map=occurred_at=at", "--tz=Africa/Casablanca"]
+    done = subprocess.run([*MAIN, *command, "--yes"], env=older, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    insert_local(conn, ["2026-12-01 12:00"], "before")
+    renewed = called("migrate", DATABASE_URL=database_url)
+    told = "Times of public.happenings are read by the present rules of Africa/Casablanca."
+    assert told in renewed.stderr
+    assert told not in called("migrate", DATABASE_URL=database_url).stderr
+    insert_local(conn, ["2026-12-01 12:00"], "after")
+    moments = dict(executed(conn, "select event_name, occurred_at from events"))
+    assert moments == {
+        "before": datetime(2026, 12, 1, 11, tzinfo=UTC),
+        "after": datetime(2026, 12, 1, 12, tzinfo=UTC),
+    }
+    checked = adopt("--table=happenings", "--check")
+    assert "2026-12-01: 2 rows, 1 events, missing 0, taken 1" in checked.stdout
+    assert checked.exit_code == 1
+
+
+def test_a_released_table_leaves_no_function(adopt: Adopt, conn: connection) -> None:
+    executed(conn, HAPPENINGS)
+    adopt("--table=happenings", "--map=occurred_at=at", "--tz=Europe/Berlin")
+    ours = "select proname from pg_proc where proname like 'adopted\\_%%\\_%%1'"
+    assert len(executed(conn, ours)) == 2
+    adopt("--table=happenings", "--release")
+    assert executed(conn, ours) == []
 
 
 JSON = [

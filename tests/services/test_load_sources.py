@@ -103,7 +103,7 @@ def test_a_source_that_some_lines_lack_is_counted(load: Load, conn: connection) 
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
         "a.ndjson: read 900, inserted 900, already there 0, rejected 0",
-        "  3 have no user.id, the source of user_id",
+        "  3 without user.id, the source of user_id",
     ]
     assert users(conn) == ["", "", "", *(f"u{n}" for n in range(3, 900))]
 
@@ -113,7 +113,7 @@ def test_a_source_that_comes_late_is_found(load: Load, conn: connection) -> None
     write("a.ndjson", *lines, event(3_000, user_id=..., visitor="v"))
     done = load("a.ndjson", "--map", "user_id=visitor")
     assert "inserted 3,001" in done.stdout
-    assert "3,000 have no visitor" in done.stdout
+    assert "3,000 without visitor" in done.stdout
     assert users(conn)[-1] == "v"
 
 
@@ -304,8 +304,8 @@ def test_local_times_are_the_first_of_two_and_moved_forward(load: Load, conn: co
     done = load("a.ndjson", "--tz", "Europe/Berlin")
     assert done.stdout.splitlines() == [
         "a.ndjson: read 8, inserted 8, already there 0, rejected 0",
-        "  2 have a time that clocks leave out, and count as long after it was left out",
-        "  2 have a time of an hour that clocks show twice, and count in its first",
+        "  2 with a local time in a skipped hour: moved forward",
+        "  2 with a local time in a repeated hour: the first one was taken",
     ]
     found = executed(
         conn, "select (occurred_at at time zone 'UTC')::text || '+00' from events order by event_id"
