@@ -91,6 +91,7 @@ class CacheService:
         self._reading = RedisLine(url, timeout_s)
         self._writing = RedisLine(url, timeout_s)
         self._request_ms = int(request_s * 1000)
+        self._forgotten_ms = 2 * self._request_ms
         self._stale_ms = stale_s * 1000
         self._identity = identity
         self._breaker = Breaker(failures=3, first_s=0.5, longest_s=2)
@@ -142,13 +143,14 @@ class CacheService:
         keys = (page.key if page else key, _flight(key), _slots(limits), self._forgotten)
         kept_ms = fresh_ms + self._stale_ms
         held = (found.token, found.token if lease is None else lease)
-        told = (*held, stored if fresh_ms else b"", fresh_ms, kept_ms, found.now_ms)
+        moments = (fresh_ms, kept_ms, found.now_ms, self._forgotten_ms)
+        told = (*held, stored if fresh_ms else b"", *moments)
         await self._within("settle", lambda: self._writing.run(self._settle, *keys, *told))
 
     async def give_back(self, key: str, lease: str) -> None:
         """Return a lease; nothing is stored. Raises: CacheFailed."""
         keys = (key, _flight(key), _slots(_NO_LIMITS), self._forgotten)
-        told = (lease, lease, b"", 0, 0, 0)
+        told = (lease, lease, b"", 0, 0, 0, 0)
         await self._within("settle", lambda: self._writing.run(self._settle, *keys, *told))
 
     async def renew(self, key: str, token: str) -> None:
@@ -166,7 +168,7 @@ class CacheService:
 
         Those of older versions are dropped whatever database they are of. Raises: CacheFailed.
         """
-        told = (self._forgotten, _FORGOTTEN, 2 * self._request_ms)
+        told = (self._forgotten, _FORGOTTEN, self._forgotten_ms)
         await self._within("forget", lambda: self._writing.run(self._forget, *told))
         for name in questions_about_one_user():
             await self._within("forget", partial(self._drop, f"analytics:*:{name}:*"))

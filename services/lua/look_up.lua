@@ -44,8 +44,9 @@ if ARGV[6] ~= '1' then
     local stored = redis.pcall('GET', page_key)
     local since = type(stored) == 'string' and tonumber(string.sub(stored, 1, 13))
     local till = since and tonumber(string.sub(stored, 14, 26))
-    if till then
-        page, age, fresh_for = stored, now - since, till - now
+    -- Of what was stored later than now the age cannot be told: the clock went back. A second is none.
+    if till and since <= now + 1000 then
+        page, age, fresh_for = stored, math.max(now - since, 0), till - now
     end
 end
 if page and fresh_for > 0 then

@@ -164,3 +164,37 @@ def test_no_request_has_to_connect_to_redis(
         wait_until(
             lambda: len({one["id"] for one in client.client_list()} - before) == 2, within_s=9
         )
+
+
+DAY_MS = 86_400_000
+
+
+def set_ahead(client: redis.Redis, page: bytes, by_ms: int) -> None:
+    """As if it had been stored while the clock of Redis was so far ahead."""
+    stored = cast(bytes, client.get(page))
+    moments = (int(stored[at : at + 13]) + by_ms for at in (0, 13, 26))
+    client.set(page, b"".join(b"%013d" % moment for moment in moments) + stored[39:])
+
+
+def test_a_page_that_was_stored_later_than_now_is_not_served(
+    service: httpx.Client, client: redis.Redis, conn: connection
+) -> None:
+    service.get(COUNTS, params=CLOSED)
+    (page,) = pages(client, service)
+    set_ahead(client, page, DAY_MS)
+    answer = service.get(COUNTS, params=CLOSED)
+    assert (answer.headers["x-cache"], answer.headers["age"]) == ("miss", "0")
+    assert service.get(COUNTS, params=CLOSED).headers["x-cache"] == "hit"
+    set_ahead(client, page, DAY_MS)
+    conn.cursor().execute("alter table events rename to hidden")
+    assert_problem(service.get(COUNTS, params=CLOSED), 503, "unavailable")
+
+
+def test_a_clock_that_is_set_back_a_little_changes_nothing(
+    service: httpx.Client, client: redis.Redis
+) -> None:
+    service.get(COUNTS, params=CLOSED)
+    (page,) = pages(client, service)
+    set_ahead(client, page, 900)
+    answer = service.get(COUNTS, params=CLOSED)
+    assert (answer.headers["x-cache"], answer.headers["age"]) == ("hit", "0")

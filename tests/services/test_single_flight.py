@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -254,3 +255,35 @@ def test_a_failed_sign_of_life_is_not_the_last(redis_url: str) -> None:
 
 async def _is(value: object, expected: object) -> bool:
     return (await value if isinstance(value, Awaitable) else value) == expected
+
+
+def test_a_page_that_is_older_than_the_clock_is_not_kept(redis_url: str) -> None:
+    """It was looked up while the clock was ahead: nobody can tell which erasures it has seen."""
+
+    async def test(process: Process, _: Process) -> None:
+        process.may_end.set()
+        found = await process.look_up()
+        await process.ask(replace(found, now_ms=found.now_ms + 86_400_000))
+        assert await process.cache.page(process.asked.key) is None
+        await process.ask(await process.look_up())
+        assert await process.cache.page(process.asked.key) is not None
+
+    run(redis_url, test, fresh_s=60)
+
+
+def test_an_erasure_while_the_clock_was_ahead_is_over_later(redis_url: str) -> None:
+    async def test(process: Process, _: Process) -> None:
+        process.may_end.set()
+        found = await process.look_up()
+        await process.cache.forget_users()
+        mark = process.cache._forgotten
+        tomorrow = int(await process.cache._reading.call("GET", mark)) + 86_400_000
+        await process.cache._reading.call("SET", mark, str(tomorrow), "PX", 86_400_000)
+        await process.ask(found)
+        assert await process.cache.page(process.asked.key) is None
+        await asyncio.sleep(0.01)
+        await process.ask(await process.look_up())
+        assert await process.cache.page(process.asked.key) is not None
+        await process.cache._reading.call("DEL", mark)
+
+    run(redis_url, test, fresh_s=60)
