@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MB = 10**6
@@ -34,9 +34,10 @@ def free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def fill(folder: Path, leaving: int = 0) -> Path:
-    """Another program's file, which leaves so many bytes free."""
+def fill(folder: Path) -> Path:
+    """Another program's file, which takes all that is free at this moment."""
     file = folder / "of-another-program"
-    with file.open("wb") as written:
-        os.posix_fallocate(written.fileno(), 0, free(folder) - leaving)
+    with suppress(OSError), file.open("wb", buffering=0) as written:
+        while True:
+            written.write(b"\0" * 65_536)
     return file

@@ -132,7 +132,7 @@ def test_events_stop_before_the_disk_is_full(disk: Path, check: Check, tmp_path:
         acknowledged -= erased.json()["events"]
 
         other = fill(disk)
-        assert free(disk) == 0
+        assert free(disk) < MB
         answered = answered_for(base, 20, acknowledged)
         assert_full(base, disk, tmp_path)
         assert "PANIC" not in (disk / "postgres.log").read_text()
@@ -148,7 +148,7 @@ def test_events_stop_before_the_disk_is_full(disk: Path, check: Check, tmp_path:
         verified = command(disk, "verify")
         assert verified.returncode == 0, verified.stdout
     check.measured(
-        f"{acknowledged} events, none lost; {answered} answers without a byte free; "
+        f"{acknowledged} events, none lost; {answered} answers on a full disk; "
         f"healed in {healed_s:.1f} s"
     )
 
@@ -176,8 +176,10 @@ def assert_full(base: str, disk: Path, tmp_path: Path) -> None:
     assert state(base).startswith("full: The disk of the data folder has 0 MB left")
     page = httpx.get(f"{base}/metrics", timeout=30).text
     (headroom,) = re.findall(r'^analytics_storage_headroom_bytes\{limit="disk"\} (\S+)', page, re.M)
-    assert float(headroom) == -MIN_FREE_MB * MB
-    assert_problem(httpx.delete(f"{base}/analytics/users/u1"), 507, "insufficient-storage")
+    assert -MIN_FREE_MB * MB <= float(headroom) < (1 - MIN_FREE_MB) * MB
+    assert_problem(
+        httpx.delete(f"{base}/analytics/users/u1", timeout=60), 507, "insufficient-storage"
+    )
     file = tmp_path / "events.ndjson"
     file.write_bytes(batch())
     for arguments in (
