@@ -40,9 +40,9 @@ class Places:
         """Raises: PoolBusy."""
         stats = self._stats
         began = time.monotonic()
-        if not self._take_free(caller):
-            future = self._enqueue(caller)
-            with span("pool wait"):
+        with span("pool wait"):
+            if not self._take_free(caller):
+                future = self._enqueue(caller)
                 await self._wait(future, caller, min(self._within_s, deadline - began))
         stats.acquired += 1
         stats.acquire_seconds += time.monotonic() - began
