@@ -21,7 +21,8 @@ limit    500;
 select   day::timestamp as time, dau
 from     daily_users
 where    zone = '$zone'
-and      day = (now() at time zone '$zone')::date;
+and      starts_at <= now()
+and      ends_at > now();
 
 -- name: analytics_whole
 -- Days that are over: the present one is no low.

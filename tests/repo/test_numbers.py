@@ -229,9 +229,23 @@ def test_who_is_active_today_is_not_told_of_the_day_that_was_counted_last(conn: 
     folder(conn, "UTC").catch_up()
     assert [dau for _, dau in rows(conn, asked)] == [1]
     with conn.cursor() as cur:
-        cur.execute("update day_users set day = day - 1")
+        cur.execute(
+            "update day_users "
+            "set day = day - 1, starts_at = starts_at - interval '1 day', "
+            "    ends_at = ends_at - interval '1 day', counted_at = counted_at - interval '1 day'"
+        )
     assert rows(conn, "select partial from daily_users") == [(True,)]
     assert rows(conn, asked) == []
+
+
+def test_which_day_it_is_in_a_zone_is_not_asked_of_postgresql(conn: connection) -> None:
+    """Its rules of the zone may be older: here, as if days began 14 hours earlier."""
+    asked = dashboard.SQL["analytics_today"].replace("$zone", "UTC")
+    insert(conn, ("a", "view", datetime.now(UTC)))
+    folder(conn, "UTC").catch_up()
+    with conn.cursor() as cur:
+        cur.execute("update day_users set day = day + 1")
+    assert [dau for _, dau in rows(conn, asked)] == [1]
 
 
 def test_a_clock_that_is_put_back_takes_nothing_away(conn: connection, database_url: str) -> None:
