@@ -4,6 +4,7 @@ from contextlib import closing, suppress
 
 import click
 
+from commands._progress import progress
 from config.database import connect
 from config.failures import DatabaseUnavailable
 from config.settings import Settings
@@ -16,8 +17,11 @@ def prepare(database_url: str) -> bool:
 
     Raises: DatabaseUnavailable, MigrationError.
     """
-    with closing(connect(database_url, "analytics-migrate")) as conn:
-        applied = migrate.migrate(conn, migrate.migrations())
+    with (
+        closing(connect(database_url, "analytics-migrate")) as conn,
+        progress("migrate", "migrations") as bar,
+    ):
+        applied = migrate.migrate(conn, migrate.migrations(), bar.add)
         renewed = renew_rules(conn)
     for migration in applied:
         click.echo(f"Applied migration {migration.number:04} {migration.name}.", err=True)

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import click
-from tqdm import tqdm
 
 from commands._options import mapping, time_zone
 from commands._prepare import prepare
+from commands._progress import progress
 from commands._report import report, say
 from commands.rollup import fold
 from config.database import connect
@@ -157,10 +157,8 @@ def _as_text(value: object) -> str:
 def _take(repo: AdoptRepo, adoption: Adoption, batch: int, pace: int, gate: StorageGate) -> None:
     """Copy what was there, compare, and copy what has moved meanwhile."""
     began = time.monotonic()
-    with tqdm(total=0, desc=adoption.table.name, unit=" pages", disable=None) as bar:
-        copier = Copier(
-            repo, adoption, batch=batch, pace=pace, progress=bar.update, check_room=gate
-        )
+    with progress(adoption.table.name, "pages") as bar:
+        copier = Copier(repo, adoption, batch=batch, pace=pace, progress=bar.add, check_room=gate)
 
         def told() -> str:
             return f"Copied {copier.inserted:,} events in {time.monotonic() - began:.1f} s."
@@ -189,7 +187,8 @@ def _check(repo: AdoptRepo, table: Table, place: Place) -> None:
         raise CannotAdopt(f"{place.known_as} was never adopted")
     made = remembered_map(table, known.fields)
     adoption = Adoption(table, made, place, known.adoption_id)
-    found = compared(repo.compare(adoption))
+    with progress("compare", "days"):
+        found = compared(repo.compare(adoption))
     _tell(place, found, repo.adjusted(adoption))
     for day, counts in sorted(found.days.items()):
         if not counts.is_true:

@@ -4,9 +4,9 @@ from contextlib import closing
 from datetime import UTC, datetime
 
 import click
-from tqdm import tqdm
 
 from commands._prepare import prepare
+from commands._progress import progress
 from commands._report import report, say
 from config.database import connect
 from config.settings import load_settings
@@ -54,7 +54,8 @@ def _fill(
     repo: IngestRepo, gate: StorageGate, events: int, days: int, users: int, seed: int
 ) -> None:
     end = datetime.now(UTC)
-    made = demo_events(events, seed=seed, days=days, users=users, end=end)
+    with progress("make demo events", total=events) as bar:
+        made = demo_events(events, seed=seed, days=days, users=users, end=end, done=bar.add)
     inserted = 0
 
     def told() -> str:
@@ -62,11 +63,11 @@ def _fill(
 
     with (
         report(told, "It broke off: not all of them were inserted."),
-        tqdm(total=events, desc="demo events", unit=" events", disable=None) as bar,
+        progress("insert demo events", total=events) as shown,
     ):
         for first in range(0, events, BATCH):
             batch = made[first : first + BATCH]
             gate()
             with uninterrupted():
                 inserted += _inserted(repo, batch)
-            bar.update(len(batch))
+            shown.add(len(batch))

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from commands._prepare import prepare_embedded
+from commands._progress import progress
 from commands._report import complain, say
 from common.receipts import Receipt
 from config.database import connect
@@ -22,6 +23,7 @@ from services.identity import Identity
 from services.resources import open_cache
 from services.servers import servers
 from services.storage import storage_limits
+from utils.places import is_terminal
 from utils.signals import stoppable, uninterrupted
 
 _WRITERS_END_WITHIN_S = 60
@@ -142,10 +144,15 @@ class _Work:
     def _erase(self, users: list[str], suppress: bool) -> list[Receipt]:
         """Each user who is erased has a receipt, also where the command ends early."""
         receipts: list[Receipt] = []
+        # On a terminal the receipts themselves show how far it has come.
+        shown = nullcontext() if is_terminal(sys.stdout) else progress("erase", "users", len(users))
         try:
-            for user in users:
-                with uninterrupted():
-                    self._erase_one(user, suppress, receipts)
+            with shown as bar:
+                for user in users:
+                    with uninterrupted():
+                        self._erase_one(user, suppress, receipts)
+                    if bar:
+                        bar.add(1)
         except BaseException:
             complain(f"It broke off: {len(receipts):,} of {len(users):,} users are erased.")
             raise

@@ -15,10 +15,10 @@ from typing import IO, Any, cast, get_args
 from zoneinfo import ZoneInfo
 
 import click
-from tqdm import tqdm
 
 from commands._options import mapping, time_zone
 from commands._prepare import prepare
+from commands._progress import progress
 from commands._report import complain, report
 from config.database import connect
 from config.settings import load_settings
@@ -164,11 +164,10 @@ def _progress(path: Path, raw: io.BufferedReader) -> Iterator[Callable[[int], No
     """A bar of the bytes read, or of rows where nobody knows how many bytes there are."""
     sized = raw.seekable()
     total = os.fstat(raw.fileno()).st_size if sized else None
-    unit = {"unit": "B", "unit_scale": True} if sized else {"unit": " rows"}
-    with tqdm(total=total, desc=path.name, disable=None, **unit) as bar:
+    with progress(path.name, "B" if sized else "rows", total) as shown:
 
         def advance(rows: int) -> None:
-            bar.update(max(raw.tell() - bar.n, 0) if sized else rows)
+            shown.add(max(raw.tell() - shown.done, 0) if sized else rows)
 
         yield advance
 

@@ -5,9 +5,9 @@ import time
 from datetime import datetime
 
 import click
-from tqdm import tqdm
 
 from commands._prepare import prepare_embedded
+from commands._progress import progress
 from commands._report import complain, report, say
 from common.errors import instant
 from config.invocation import invocation
@@ -48,7 +48,8 @@ def retain(raw: Last, yes: bool) -> None:
         prepare_embedded(settings, url)
         check_reserve = storage_limits(settings).check_reserve
         with retaining(url, settings.zones, complain, check_reserve) as work:
-            work.fold()
+            with progress("fold", "steps"):
+                work.fold()
             until = _until(work, raw)
             if not yes:
                 events = work.repo.count(until)
@@ -72,10 +73,14 @@ def _until(work: Retaining, age: Last) -> datetime:
 
 def _publish(work: Retaining, until: datetime, request_s: float) -> None:
     """Only what is right is kept alone. Exits with 1 where anything differs."""
-    work.refuse(until)
     findings = Findings()
-    for part in tqdm(work.repo.parts(until), desc="verify", unit=" months", disable=None):
-        work.repo.verify(part, findings)
+    with progress("verify", "months") as shown:
+        work.refuse(until)
+        parts = list(work.repo.parts(until))
+        shown.total = len(parts)
+        for part in parts:
+            work.repo.verify(part, findings)
+            shown.add(1)
     if findings.differences:
         work.give_up()
         _tell(findings)
@@ -99,13 +104,13 @@ def _drop(work: Retaining, until: datetime) -> None:
         return f"{dropped} in {dropped_s:.1f} s, and vacuumed in {vacuumed_s:.1f} s."
 
     with report(told, _BROKEN_OFF):
-        total = work.repo.count(until)
-        with tqdm(total=total, desc="drop", unit=" events", disable=None) as bar:
+        with progress("drop", total=work.repo.count(until)) as shown:
             for events in work.drop(until):
-                bar.update(events)
+                shown.add(events)
         dropped_at = time.monotonic()
         complain("Vacuuming, at the pace of autovacuum.")
-        work.repo.vacuum()
+        with progress("vacuum", "tables"):
+            work.repo.vacuum()
         vacuumed_s = time.monotonic() - dropped_at
 
 

@@ -8,6 +8,7 @@ from threading import Thread
 import click
 
 from commands._prepare import check, prepare, refuse_foreign_tables
+from commands._progress import progress
 from commands._report import report
 from common.metric_values import share_metrics
 from config.database import connect
@@ -22,6 +23,7 @@ from services.verifying import verify_forever
 from utils.signals import stoppable
 
 _SHOWN = 5
+_COUNTED = 1_000_000
 
 
 @click.command()
@@ -57,16 +59,20 @@ def _fold(url: str, settings: Settings, *, rebuild: bool) -> None:
 
 def fold(folder: Folder, *, rebuild: bool = False) -> None:
     """Fold all that is there, and say how many events it was. Raises: DatabaseUnavailable."""
-    began = time.monotonic()
+    began, end = time.monotonic(), "."
 
     def told() -> str:
-        return f"Folded {folder.folded:,} events in {time.monotonic() - began:.1f} s."
+        return f"Folded {folder.folded:,} events in {time.monotonic() - began:.1f} s{end}"
 
     with report(told, f"It broke off: run `{invocation('rollup --once')}` to fold the rest."):
         if rebuild:
-            folder.rebuild()
+            with progress("rebuild", total=folder.stored()) as bar:
+                folder.rebuild(lambda unit, count: bar.add(count, unit))
         else:
-            folder.catch_up()
+            before = folder.counted()
+            with progress("fold", total=_waiting(folder)) as bar:
+                folder.catch_up(lambda unit, count: bar.add(count, unit))
+            end = _end(folder.counted() - before - folder.folded)
     if failed := folder.failed_days:
         days = "1 day" if len(failed) == 1 else f"{len(failed):,} days"
         shown = ", ".join(map(str, failed[:_SHOWN])) + (", ..." if failed[_SHOWN:] else "")
@@ -74,3 +80,16 @@ def fold(folder: Folder, *, rebuild: bool = False) -> None:
             f"{days} of the daily statistics could not be counted, and all others were: {shown}. "
             "The log says why."
         )
+
+
+def _waiting(folder: Folder) -> int | None:
+    """None where there are so many that to count them takes long."""
+    waiting = folder.pending(_COUNTED)
+    return waiting if waiting < _COUNTED else None
+
+
+def _end(by_others: int) -> str:
+    """Of the report: what another process, such as `serve`, has folded meanwhile."""
+    if by_others > 0:
+        return f"; another process folded {by_others:,} meanwhile. None waits."
+    return "; none waits."

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import click
-from tqdm import tqdm
 
 from commands._prepare import prepare_embedded
+from commands._progress import progress
 from commands._report import report
 from config.database import connect
 from config.settings import load_settings
@@ -66,10 +66,14 @@ def verified(url: str, zones: Sequence[ZoneInfo], findings: "Findings | None" = 
     conn = connect(url, "analytics-verify")
     conn.autocommit = True
     try:
-        verify_tables(conn, findings)
-        for chunk in tqdm(chunks(conn), desc="verify", unit=" months", disable=None):
-            verify_chunk(conn, chunk, findings)
-        verify_numbers(conn, findings, [tz.key for tz in zones])
+        with progress("verify", "months") as shown:
+            verify_tables(conn, findings)
+            months = list(chunks(conn))
+            shown.total = len(months)
+            for chunk in months:
+                verify_chunk(conn, chunk, findings)
+                shown.add(1)
+            verify_numbers(conn, findings, [tz.key for tz in zones])
     finally:
         conn.close()
     return findings

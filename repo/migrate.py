@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.resources import files
 
@@ -56,8 +57,12 @@ def migrations() -> list[Migration]:
     return sorted(read, key=lambda migration: migration.number)
 
 
-def migrate(conn: connection, wanted: list[Migration]) -> list[Migration]:
+def migrate(
+    conn: connection, wanted: list[Migration], done: Callable[[int], object] = lambda _: None
+) -> list[Migration]:
     """Apply what is missing, all or nothing; return it. Processes that do so at once take turns.
+
+    `done` is called with 1 after each.
 
     Where the owner of the tables does it, roles are made as well and get what rights they lack, and
     the planner's statistics lose what they have of users.
@@ -66,7 +71,7 @@ def migrate(conn: connection, wanted: list[Migration]) -> list[Migration]:
     have the names of ours; psycopg2.Error.
     """
     try:
-        return _migrate(conn, wanted)
+        return _migrate(conn, wanted, done)
     except errors.InsufficientPrivilege as exc:
         raise MigrationError(f"this role may not change the schema: {exc}".strip()) from exc
     except errors.DiskFull as exc:
@@ -98,7 +103,9 @@ def refuse_foreign_tables(conn: connection, wanted: list[Migration]) -> None:
             _refuse_foreign(cur, wanted)
 
 
-def _migrate(conn: connection, wanted: list[Migration]) -> list[Migration]:
+def _migrate(
+    conn: connection, wanted: list[Migration], done: Callable[[int], object]
+) -> list[Migration]:
     with conn, conn.cursor() as cur:
         cur.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
         if not _has_ledger(cur):  # whoever need not make it need not be allowed to
@@ -107,6 +114,7 @@ def _migrate(conn: connection, wanted: list[Migration]) -> list[Migration]:
         missing = wanted[_count_applied(cur, wanted) :]
         for migration in missing:
             _apply(cur, migration)
+            done(1)
         if owns_tables(cur):
             settle_roles(cur)
             settle_statistics(cur)

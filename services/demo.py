@@ -3,7 +3,7 @@
 import json
 import math
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
@@ -43,14 +43,28 @@ class _User:
     traits: dict[str, str]
 
 
-def demo_events(count: int, *, seed: int, days: int, users: int, end: datetime) -> list[Event]:
-    """`count` events of the `days` before `end`, oldest first."""
+def demo_events(
+    count: int,
+    *,
+    seed: int,
+    days: int,
+    users: int,
+    end: datetime,
+    done: Callable[[int], object] = lambda _: None,
+) -> list[Event]:
+    """`count` events of the `days` before `end`, oldest first.
+
+    `done` is called with 1 for each that is made.
+    """
     random = Random(seed)
     start = end - timedelta(days=days)
     crowd = _crowd(random, users, hours=days * 24)
     signups = [user for user in crowd if user.joined >= 0][: count // 10]
     made = [_event(random, start, user.joined, user, "signup") for user in signups]
-    made += _activity(random, start, days * 24, crowd, count - len(made))
+    done(len(made))
+    for event in _activity(random, start, days * 24, crowd, count - len(made)):
+        made.append(event)
+        done(1)
     return sorted(made, key=lambda event: event.occurred_at)
 
 

@@ -1,7 +1,7 @@
 """The folder: keeps the rollups up with the events."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -65,17 +65,20 @@ class Folder:
         self.folded = 0
         """Events of all steps that are committed."""
 
-    def catch_up(self) -> int:
+    def catch_up(self, done: Callable[[str, int], object] = lambda *_: None) -> int:
         """Fold all that is committed, seal all that is over, and count the numbers of all days.
 
+        `done` is called with what was done, again and again: so many `events`, `spans` or `days`.
         Returns how many events were folded. Raises: DatabaseUnavailable.
         """
         events, is_more = 0, True
         while is_more:
             step = self.step()
             events, is_more = events + step.events, step.is_more
-        while self.count_numbers():
-            pass
+            done("events", step.events)
+            done("spans", step.spans)
+        while days := self.count_numbers():
+            done("days", days)
         return events
 
     def step(self) -> Step:
@@ -182,14 +185,31 @@ class Folder:
         with translated(_RIGHTS), snapshot_locked(self._conn) as cur:
             numbers.forget_others(cur, self._zones)
 
-    def rebuild(self) -> int:
+    def rebuild(self, done: Callable[[str, int], object] = lambda *_: None) -> int:
         """Make all rollups anew, while questions go on; tell how many events were folded.
 
         Of what is dropped the slots are kept as they are. Raises: DatabaseUnavailable.
         """
         with translated(_RIGHTS):
             self._begin()
-        return self.catch_up()
+        return self.catch_up(done)
+
+    def stored(self) -> int | None:
+        """About how many events there are, as PostgreSQL's statistics have it, if they do.
+
+        Raises: DatabaseUnavailable.
+        """
+        with translated(_RIGHTS), self._conn.cursor() as cur:
+            cur.execute(SQL["fold_stored"])
+            (events,) = cur.fetchone() or (-1,)
+            return int(events) if events > 0 else None
+
+    def counted(self) -> int:
+        """The events that rollups hold, by whichever process. Raises: DatabaseUnavailable."""
+        with translated(_RIGHTS), self._conn.cursor() as cur:
+            cur.execute(SQL["fold_counted"])
+            (events,) = cur.fetchone() or (0,)
+            return int(events)
 
     def _try_step(self, generation: int) -> Step:
         """Where another folder has switched to another generation, there is that one to look at."""

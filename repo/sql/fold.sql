@@ -109,6 +109,18 @@ and    slot < (select extract(epoch from horizon) / 900 from retention);
 select exists (select from retention where horizon is not null)
        and not exists (select from fold_state where is_current);
 
+-- name: fold_stored
+-- About how many events there are; -1 where nobody has looked yet.
+select reltuples::bigint from pg_class where oid = 'events'::regclass;
+
+-- name: fold_counted
+-- The events that the rollups hold which questions ask.
+select coalesce(sum(events), 0)::bigint
+from   slots
+join   fold_state using (generation)
+where  is_current
+and    name_id = 0;
+
 -- name: fold_count
 -- How many events are not folded, up to a limit.
 select count(*)

@@ -110,7 +110,7 @@ def test_an_adoption_that_was_killed_is_gone_on_with(
 
 def test_what_is_adopted_is_folded(adopt: Adopt, platform_url: str, conn: connection) -> None:
     done = adopt(*ADOPT)
-    assert re.search(r"^Folded 2,970 events in \d+\.\d s\.$", done.stdout, re.MULTILINE)
+    assert re.search(r"^Folded 2,970 events in \d+\.\d s; none waits\.$", done.stdout, re.MULTILINE)
     again = adopt(*ADOPT)
     assert re.search(r"^Copied 0 events in", again.stdout, re.MULTILINE)
     assert counted(again.stdout) == (3000, 2970, 30)
@@ -769,7 +769,7 @@ def test_what_a_session_has_set_changes_no_event(adopt: Adopt, conn: connection)
 
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_SECONDS = re.compile(r"\d+\.\d s\.")
+_SECONDS = re.compile(r"\d+\.\d s[.;]")
 
 
 def test_the_walk_through_is_true(adopt: Adopt, conn: connection) -> None:

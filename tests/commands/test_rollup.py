@@ -6,19 +6,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
 
+import psycopg2
 import pytest
 from click.testing import Result
 from psycopg2.extensions import connection
 
 from commands import rollup as rollup_module
+from repo.rollups.folder import Folder
 from tests.calling import called
 from tests.events import insert
 from tests.waiting import wait_until
+from utils.zones import zone
 
 ROOT = Path(__file__).parents[2]
 MAIN = [sys.executable, str(ROOT / "main.py")]
@@ -59,9 +63,45 @@ def folders(conn: connection) -> int:
 
 def test_once_folds_what_is_there(environment: dict[str, str], conn: connection) -> None:
     insert(conn, ("u", "view", NOON), ("u", "view", NOON))
-    assert re.fullmatch(r"Folded 2 events in \d+\.\d s\.\n", rollup(environment, "--once").stdout)
+    told = rollup(environment, "--once").stdout
+    assert re.fullmatch(r"Folded 2 events in \d+\.\d s; none waits\.\n", told)
     assert re.match(r"Folded 0 events", rollup(environment, "--once").stdout)
     assert folded(conn) == 2
+
+
+def waiting_folders(conn: connection) -> int:
+    return int(
+        one(
+            conn,
+            "select count(*) from pg_stat_activity where datname = current_database() "
+            "and wait_event_type = 'Lock' and query like '%fold_lock%'",
+        )
+    )
+
+
+def test_what_another_process_folds_meanwhile_is_told(
+    environment: dict[str, str], conn: connection, database_url: str
+) -> None:
+    """The other one comes first to the lock that both wait for."""
+    rollup(environment, "--once")
+    insert(conn, *[("u", "view", NOON)] * 3)
+    with (
+        closing(psycopg2.connect(database_url)) as holder,
+        closing(psycopg2.connect(database_url)) as others,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        holder.cursor().execute("lock table fold_state in exclusive mode")
+        others.autocommit = True
+        other = threads.submit(Folder(others, [zone("UTC")]).catch_up)
+        wait_until(lambda: waiting_folders(conn) == 1, within_s=20)
+        ours = threads.submit(rollup, environment, "--once")
+        wait_until(lambda: waiting_folders(conn) == 2, within_s=20)
+        holder.rollback()
+        assert other.result() == 3
+    assert re.fullmatch(
+        r"Folded 0 events in \d+\.\d s; another process folded 3 meanwhile\. None waits\.\n",
+        ours.result().stdout,
+    )
 
 
 def test_a_rebuild_takes_the_place_of_what_was(
