@@ -21,7 +21,13 @@ from services.ingest.lines import (
     parts,
 )
 from services.ingest.paths import Path, has, near, paths_in, source_of
-from services.ingest.strict_json import HugeNumber, NotStrict, check_strict, may_escape_colon
+from services.ingest.strict_json import (
+    HugeNumber,
+    NotStrict,
+    are_strict,
+    check_strict,
+    may_escape_colon,
+)
 from services.ingest.usual import usual_rows
 
 _TEXTS = len(FIELDS) - 1  # the last one is properties
@@ -33,7 +39,7 @@ _NULL = msgspec.Raw(b"null")
 _read = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class _Decoders:
+class Decoders:
     """Of lines that hold an event each, with fields as the file calls them."""
 
     def __init__(self, columns: Columns) -> None:
@@ -50,7 +56,7 @@ class NdjsonBlock:
 
     number: int
     raw: list[bytes]
-    decoders: _Decoders
+    decoders: Decoders
 
     def rows(self, until: str) -> Taken | None:
         """As COPY reads them; None if one of them may not be as most are."""
@@ -79,7 +85,10 @@ class NdjsonBlock:
         """Of the lines themselves; properties are looked at by themselves. A line has a colon after
         each key and inside of values. False also where that is not certain.
         """
-        there = [raw for column in raws for raw in column if raw is not ABSENT]
+        properties, *ignored = raws
+        if ignored:
+            return are_strict(text)
+        there = [raw for raw in properties if raw is not ABSENT]
         keys = len(self.raw) * self.decoders.shape.keys + len(there)
         inside = sum("".join(column).count(":") for column in texts[1:])  # in ids there is none
         inside += b"".join(there).count(b":")
@@ -130,7 +139,7 @@ class NdjsonBlock:
 
 def ndjson_blocks(file: Input, columns: Columns, most: int) -> Iterator[NdjsonBlock]:
     """So many lines at a time, or fewer where they are long. Raises: Unreadable, any of DAMAGED."""
-    decoders, number = _Decoders(columns), 1
+    decoders, number = Decoders(columns), 1
     for raw in _checked(parts(_lines(file), most, len), decoders.shape.mapped):
         yield NdjsonBlock(number, raw, decoders)
         number += len(raw)

@@ -85,10 +85,27 @@ ROWS = st.one_of(
         st.integers(0, 9),
         user_id=st.sampled_from(["a\nb", '"', "", "x,y", "\\", "ü", "x" * 60, "a\r\nb"]),
     ),
+    st.builds(
+        written,
+        st.integers(0, 9),
+        user_id=st.sampled_from(["\\N", "a\\N", "\n\\N,", 'a"\\N"b', "\\N\\N"]),
+        event_name=st.sampled_from(["view", "\\N"]),
+        properties=st.sampled_from(["{}", "\\N", '{"a": "\\\\N"}']),
+    ),
+    st.integers(0, 9).map(lambda n: written(n, user_id="?").replace("?", '"\\N"')),
     st.sampled_from(
         ["\n", "a,b\n", '"open,', 'x"y,\n', '"a"b,c\n', "\udcff,\n", ",,,,\n", '"\n', ",,,,,,\n"]
     ),
 )
+
+
+def test_an_unquoted_null_is_taken_as_a_whole() -> None:
+    quoted = written(2, user_id="?").replace("?", '"\\N"')
+    text = (HEADER + written(1, user_id="\\N") + quoted).encode()
+    found = list(read(text, most=500, quick=True))
+    assert [row.split("\t")[1] for _, row in found] == ["", "\\\\N"]  # as COPY escapes it
+    with gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(text))) as file:
+        assert next(csv_blocks(file, Columns(), 500)).rows(VALIDATOR.until()) is not None
 
 
 @given(st.lists(ROWS, max_size=30), st.integers(1, 8))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from repo.ingest import Event, as_rows
 from services.ingest.events import Given, Invalid, Validator
 from services.ingest.lines import DAMAGED, MOST_LINE_BYTES, Columns
-from services.ingest.ndjson import NdjsonBlock, ndjson_blocks
+from services.ingest.ndjson import Decoders, NdjsonBlock, ndjson_blocks
 from tests.events import GIT_HISTORY
 from tests.given import event
 
@@ -167,6 +167,64 @@ def test_both_ways_come_to_the_same_rows(raw: list[bytes]) -> None:
     found = block(*raw)
     rows = quick(found)
     assert rows is None or rows == by_line(found)
+
+
+NAMES = {"user_id": "user.id", "properties": "more"}
+MAPPED, IGNORING = Columns(NAMES), Columns(NAMES, ("user.mail", "extra"))
+USERS = ['"user":{"id":"u:"}', '"user":{"id":"u","mail":{"a:":":"}}', '"user":{"mail":":"}', ""]
+EXTRAS = [
+    '"extra":{"b":1,"b":[":"]}',
+    '"extra":":"',
+    '"more":{"n":1}',
+    '"more":{"n":{"n":"\\":"}}',
+    '"more": {}',
+]
+DOUBLES = ['"user":{"id":"v"}', '"event_name":"x"', '"event\\u005fname":"x\\u003a"', '"more":{}']
+
+
+@st.composite
+def mapped_lines(draw: st.DrawFn, extras: list[str]) -> list[bytes]:
+    """With paths, ignored keys, and now and then a key that comes twice."""
+    made = []
+    for number in range(draw(st.integers(1, 3))):
+        usual = json.dumps(event(number, user_id=..., properties=...), separators=(",", ":"))
+        parts = [usual[1:-1], draw(st.sampled_from(USERS))]
+        parts += draw(st.lists(st.sampled_from(extras), max_size=2, unique=True))
+        parts += draw(st.lists(st.sampled_from(DOUBLES), max_size=1))
+        made.append(("{" + ",".join(filter(None, parts)) + "}\n").encode())
+    return made
+
+
+@pytest.mark.parametrize("columns", [MAPPED, IGNORING], ids=["mapped", "ignoring"])
+@given(data=st.data())
+def test_both_ways_come_to_the_same_rows_where_names_are_mapped(
+    columns: Columns, data: st.DataObject
+) -> None:
+    raw = data.draw(mapped_lines(EXTRAS if columns.ignored else EXTRAS[2:]))
+    found = NdjsonBlock(1, raw, Decoders(columns))
+    rows = quick(found)
+    assert rows is None or rows == by_line(found)
+    assert all(has_each_key_once(line) for line in raw) or rows is None
+
+
+def has_each_key_once(line: bytes) -> bool:
+    repeated = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        repeated.append(len(dict(pairs)) < len(pairs))
+
+    json.loads(line, object_pairs_hook=look)
+    return not any(repeated)
+
+
+@pytest.mark.parametrize("columns", [MAPPED, IGNORING], ids=["mapped", "ignoring"])
+def test_names_that_are_mapped_are_taken_as_a_whole(columns: Columns) -> None:
+    lines = [
+        json.dumps(event(n, user_id=..., properties=..., user={"id": "u"}, more={"a": ":"}))
+        for n in range(3)
+    ]
+    raw = [line.encode() + b"\n" for line in lines]
+    assert NdjsonBlock(1, raw, Decoders(columns)).rows(VALIDATOR.until()) is not None
 
 
 @given(st.timedeltas(timedelta(hours=-40), timedelta(hours=40)), st.integers(-15, 15))
