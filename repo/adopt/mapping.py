@@ -180,6 +180,7 @@ def mapped(
         occurred_at=_moment(table, made, instant),
         moment=_of_row(made.occurred_at),
         properties=_properties(table, made, place.home),
+        repeats=_repeats(table, made, place.home),
         rows=rows,
     )
 
@@ -240,9 +241,22 @@ def _given_properties(table: Table, made: Map, home: str) -> list[Composable]:
         return []
     given = _of_row(made.properties)
     if table.columns[made.properties].base != "jsonb":
-        read = Identifier(home, "adopted_json")
-        given = Text("{}(nullif({}::text, ''))").format(read, given)
+        given = _read_json(given, home)
     return [Text("coalesce(nullif({}, 'null'), '{{}}')").format(given)]
+
+
+def _read_json(given: Composable, home: str) -> Composed:
+    read = Identifier(home, "adopted_json")
+    return Text("{}(nullif({}::text, ''))").format(read, given)
+
+
+def _repeats(table: Table, made: Map, home: str) -> Composable:
+    """Whether a key comes twice in properties; in `jsonb` none does."""
+    if made.properties is None or table.columns[made.properties].base == "jsonb":
+        return Text("false")
+    given = _of_row(made.properties)
+    text, read = Text("{}::text").format(given), _read_json(given, home)
+    return Text(SQL["adopt_repeats"]).format(text=text, read=read)
 
 
 def _built_properties(made: Map) -> list[Composable]:

@@ -128,14 +128,31 @@ select key, event_id, user_id, event_name, occurred_at, properties,
            when jsonb_typeof(properties) <> 'object' then 'properties must be an object'
            when octet_length(properties::text) >= 65536
            then 'properties must be an object of less than 64 kB'
+           when repeats then 'properties must not have a key twice'
+           when octet_length(properties::text) > 308
+            and strpos(translate(properties::text, '123456789', '000000000'), repeat('0', 309)) > 0
+            and jsonb_path_exists(
+                properties,
+                '$.** ? (@.type() == "number" && (@ > 1.797693134862315807e308
+                                                  || @ < -1.797693134862315807e308))',
+                '{{}}', true)
+           then 'properties must not hold numbers beyond 1.8e308'
        end as reason
 from   (
     select {key} as key, {event_id} as event_id, {occurred_at} as occurred_at,
            coalesce({user_id}, '') collate "C" as user_id, {event_name} collate "C" as event_name,
-           {moment} is not null as has_moment, {properties} as properties
+           {moment} is not null as has_moment, {properties} as properties,
+           {repeats} as repeats
     from   {rows} r
     offset 0  -- each expression is computed once
 ) computed
+
+-- name: adopt_repeats
+-- Whether a key comes twice in a text of JSON: jsonb keeps the last of them, and so has fewer colons.
+-- Where a colon may be escaped in the text that tells nothing.
+strpos({text}, chr(92) || 'u003') = 0
+and length({text}) - length(replace({text}, ':', ''))
+ <> length({read}::text) - length(replace({read}::text, ':', ''))
 
 -- name: adopt_instant
 -- A local time as an instant: from each of the times on another offset applies.

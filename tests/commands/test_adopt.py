@@ -1,5 +1,6 @@
 """`python main.py adopt`: each row of a platform's table is an event once, whoever writes."""
 
+import json
 import os
 import re
 import shlex
@@ -600,6 +601,39 @@ def test_json_that_jsonb_cannot_hold_is_left_out(adopt: Adopt, conn: connection,
     stored = [properties for *_, properties in stored_events(conn).values()]
     assert sorted(stored, key=str) == [{"b": [2]}, {}] if kind == "text" else [{"b": [2]}]
     assert id_of(f"k{len(texts) - 1}", "public.happenings") in stored_events(conn)
+
+
+@pytest.mark.parametrize("kind", ["json", "text", "jsonb"])
+def test_json_that_would_not_be_kept_as_it_is_is_left_out(
+    adopt: Adopt, conn: connection, kind: str
+) -> None:
+    """As `load` and `POST /events` leave it out, whether it is copied or comes in."""
+    twice = ['{"a": 1, "a": ":"}', '{"b": [{"a": 1 , "a": 1}]}']
+    huge = ['{"a": 1e309}', '{"a": [-1.8e308]}', '{"a": {"b": %s}}' % ("9" * 309)]
+    good = [
+        '{"a": "%s", "b:": 1.7e308}' % ("9" * 400),
+        '{"a": {"a": ":\\u00fc"}}',
+        '{"\\\\u003a": 1}',
+    ]
+    executed(
+        conn,
+        "create table happenings (id serial primary key, event_name text, "
+        f"occurred_at timestamptz, properties {kind})",
+    )
+    columns = "event_name, occurred_at, properties"
+    row = f"insert into happenings ({columns}) values ('a', '2025-06-01', %s)"
+    for text in (*twice, *huge, *good):
+        executed(conn, row, text)
+    adopt("--table=happenings")
+    for text in (*twice, *huge, *good):
+        executed(conn, row, text)
+    checked = adopt("--table=happenings", "--check").stdout
+    kept = 2 * len(good) + (2 * len(twice) if kind == "jsonb" else 0)
+    assert f"16 rows, {kept} events, rejected {16 - kept}\n" in checked
+    assert "  6 rejected: properties must not hold numbers beyond 1.8e308\n" in checked
+    assert ("  4 rejected: properties must not have a key twice\n" in checked) == (kind != "jsonb")
+    stored = [json.dumps(properties) for *_, properties in stored_events(conn).values()]
+    assert not any(text in stored for text in huge)
 
 
 REFUSED = {
