@@ -7,10 +7,12 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from config.places import most_of_caller
+from config.trace_settings import TraceSettings
 from utils.places import default_data_dir, is_loopback, is_terminal
+from utils.redis_urls import redis_url_fault
 from utils.zones import zone, zone_names
 
 ENV_PREFIX = "ANALYTICS_"
@@ -22,7 +24,7 @@ class SettingsError(Exception):
     """A setting is unknown or out of bounds; the text names it and shows no value."""
 
 
-class Settings(BaseSettings):
+class Settings(TraceSettings):
     """The service's settings, read from the environment; an empty variable counts as unset."""
 
     model_config = SettingsConfigDict(
@@ -148,11 +150,6 @@ class Settings(BaseSettings):
         description="event names that `/metrics` counts each by itself, separated by commas, at "
         "most 50; all others count as `other`",
     )
-    otel_endpoint: str | None = Field(
-        None,
-        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
-        description="the OpenTelemetry collector that traces are sent to; unset: no traces",
-    )
     command: str = Field(
         "",
         description="how the commands are called, in messages that tell what to run; unset: as "
@@ -194,8 +191,8 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
-        if url and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must start with redis://, rediss:// or unix://")
+        if url and (fault := redis_url_fault(url.get_secret_value())):
+            raise ValueError(fault)
         return url
 
     @property

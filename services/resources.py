@@ -67,7 +67,7 @@ class Resources:
 async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     """Opened in this order and closed in the other. Raises: EmbeddedError."""
     async with AsyncExitStack() as stack:
-        stack.enter_context(traced(settings.otel_endpoint))
+        stack.enter_context(traced(settings))
         endpoints = stack.enter_context(servers(settings))
         url = endpoints.databases.url("reader")
         database = await stack.enter_async_context(_pool(settings, url))

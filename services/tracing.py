@@ -11,24 +11,26 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from config.trace_settings import TraceSettings
 from utils.tracing import trace_to
 
-_EXPORT_WITHIN_S = 2
 _STOP_WITHIN_S = 1.5
 _ONE_LINE_IN_S = 10
 
 
 @contextmanager
-def traced(endpoint: str | None) -> Iterator[None]:
-    """Trace requests if there is an endpoint; the exporter reads the `OTEL_*` variables itself."""
-    if not endpoint:
+def traced(settings: TraceSettings) -> Iterator[None]:
+    """Trace requests, if they are to be sent; the exporter reads `OTEL_*` variables as well."""
+    if not settings.sends_traces:
         yield
         return
     quiet = _Quiet()
     for handler in logging.getLogger().handlers:
         handler.addFilter(quiet)
     provider = TracerProvider(resource=_resource())
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=_EXPORT_WITHIN_S)))
+    provider.add_span_processor(
+        BatchSpanProcessor(OTLPSpanExporter(timeout=settings.trace_timeout_s))
+    )
     trace_to(provider)
     try:
         yield

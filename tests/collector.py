@@ -22,6 +22,9 @@ class Collector:
     def __init__(self, port: int) -> None:
         self.endpoint = f"http://127.0.0.1:{port}"
         self.requests: list[ExportTraceServiceRequest] = []
+        self.paths: set[str] = set()
+        self.headers: dict[str, str] = {}
+        """Of the last request, by their names in lower case."""
 
     def spans(self) -> list[Sent]:
         found = [
@@ -48,6 +51,8 @@ def collecting() -> Iterator[Collector]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            collector.paths.add(self.path)
+            collector.headers = {name.lower(): text for name, text in self.headers.items()}
             collector.requests.append(ExportTraceServiceRequest.FromString(body))
             self.send_response(200)
             self.end_headers()

@@ -77,8 +77,8 @@ def _watched(wanted: Wanted) -> Iterator[None]:
 
     def watch() -> None:
         while not left.wait(_LOOK_EVERY_S):
-            if (wanted.data_dir / ENDPOINTS).exists() and not _has_keeper(wanted.data_dir):
-                with suppress(EmbeddedError, OSError):
+            with suppress(EmbeddedError, OSError):  # it is tried again
+                if (wanted.data_dir / ENDPOINTS).exists() and not _has_keeper(wanted.data_dir):
                     _joined(wanted, left)
 
     watching = Thread(target=watch, daemon=True)

@@ -74,7 +74,8 @@ def _start_dead(
 ) -> None:
     for index, process in enumerate(processes):
         if process.poll() is not None:
-            with suppress(EmbeddedError):  # it is tried again, and the other one stays
+            # It is tried again, and the other one stays: files may be short for a moment.
+            with suppress(EmbeddedError, OSError):
                 processes[index] = servers[index].start(lambda: not unused.is_set())
 
 

@@ -76,7 +76,11 @@ class Server:
         assert process.stdin is not None
         with process.stdin as config:
             config.write(self.config.encode())
-        self._wait_until_ready(process, is_wanted)
+        try:
+            self._wait_until_ready(process, is_wanted)
+        except OSError:  # it could not be looked at, and nobody else would stop it
+            self.stop(process)
+            raise
         return process
 
     def stop(self, process: "subprocess.Popen[bytes]") -> None:

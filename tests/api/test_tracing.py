@@ -6,6 +6,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from config.logging import configure_logging
+from config.settings import Settings
 from tests.api.sending import ndjson, send
 from tests.collector import Collector, collecting
 from tests.given import event
@@ -130,3 +131,55 @@ def test_log_lines_tell_the_trace(
     root.handlers[:], root.level = handlers, level
     (server,) = [span for span in collector.spans() if span.name == f"GET {COUNTS}"]
     assert f'"trace_id":"{server.trace_id}"' in capsys.readouterr().err
+
+
+class TestWhereTracesGo:
+    """By the variables of OpenTelemetry."""
+
+    @staticmethod
+    def sent(database_url: str, redis_url: str, **variables: str) -> Collector:
+        """What the collector was sent; {} stands for its address."""
+        with collecting() as collector, pytest.MonkeyPatch.context() as environment:
+            for name, text in variables.items():
+                environment.setenv(name, text.format(collector.endpoint))
+            with running(database_url, redis_url) as service:
+                service.get(COUNTS, params=CANARY)
+        return collector
+
+    def test_to_the_address_of_traces_alone(self, database_url: str, redis_url: str) -> None:
+        """Which is used as it is, whatever the general one says."""
+        collector = self.sent(
+            database_url,
+            redis_url,
+            OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="{}/of/traces",
+            OTEL_EXPORTER_OTLP_TRACES_HEADERS="x-team=analytics",
+        )
+        assert collector.spans()
+        assert collector.paths == {"/of/traces"}
+        assert collector.headers["x-team"] == "analytics"
+
+    def test_to_a_path_of_the_general_one(self, database_url: str, redis_url: str) -> None:
+        collector = self.sent(database_url, redis_url, OTEL_EXPORTER_OTLP_ENDPOINT="{}/all/")
+        assert collector.paths == {"/all/v1/traces"}
+
+    @pytest.mark.parametrize(
+        "off", [{"OTEL_TRACES_EXPORTER": "none"}, {"OTEL_SDK_DISABLED": "true"}]
+    )
+    def test_nowhere(self, database_url: str, redis_url: str, off: dict[str, str]) -> None:
+        endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "{}"}
+        assert not self.sent(database_url, redis_url, **endpoint, **off).requests
+
+    @pytest.mark.parametrize(
+        ("variables", "seconds"),
+        [
+            ({}, 2.0),
+            ({"OTEL_EXPORTER_OTLP_TIMEOUT": "5"}, 5.0),
+            ({"OTEL_EXPORTER_OTLP_TIMEOUT": "5", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "7"}, 7.0),
+        ],
+    )
+    def test_within_the_time_that_is_set(
+        self, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], seconds: float
+    ) -> None:
+        for name, text in variables.items():
+            monkeypatch.setenv(name, text)
+        assert Settings().trace_timeout_s == seconds

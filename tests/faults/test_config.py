@@ -53,6 +53,29 @@ def test_bad_settings(own: Own, fault_url: str, check: Check) -> None:
     assert slowest <= 5
 
 
+REDIS_OPTIONS = {
+    "rediss://cache?ssl_certfile=/c.pem": "ssl_certfile",
+    "rediss://cache?ssl_check_hostname=false": "ssl_check_hostname",
+    "redis://cache?client_name=x": "client_name",
+    "redis://cache?protocol=3": "protocol",
+    "redis://cache?colour=blue": "colour",
+    "redis://cache?ssl_cert_reqs=none": "rediss://",
+    "redis://user@cache": "password",
+}
+
+
+@pytest.mark.check(62)
+def test_options_of_redis(fault_url: str, check: Check) -> None:
+    """Options in REDIS_URL that this client does not have"""
+    for url, named in REDIS_OPTIONS.items():
+        done = start(DATABASE_URL=fault_url, REDIS_URL=url)
+        assert done.returncode == 1, url
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("Error: REDIS_URL: ")
+        assert named in line
+    check.measured(f"{len(REDIS_OPTIONS)} refused by name, in one line each")
+
+
 @pytest.mark.check(43)
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_without_keys(own: Own, fault_url: str, check: Check, host: str) -> None:

@@ -1,8 +1,11 @@
 """Embedded servers whose keeper, users or processes are killed."""
 
 import os
+import resource
 import signal
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from tests.embedded import (
     query,
     the_one,
 )
+from tests.faults.conftest import Check
 from tests.waiting import wait_until
 
 
@@ -48,6 +52,53 @@ def test_they_die_with_their_keeper_and_come_back(folder: Path, join: Join) -> N
         os.kill(the_one(folder, "embedded.keeper"), signal.SIGKILL)
         wait_until(lambda: before not in processes(folder), within_s=10)
         wait_until(lambda: answers(endpoints), within_s=20)
+        assert query(endpoints, "select x from kept") == (42,)
+
+
+@contextmanager
+def no_file_left() -> Iterator[None]:
+    """Nothing can be opened by this process."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.check(60)
+def test_a_user_that_had_no_file_left_looks_on(folder: Path, check: Check) -> None:
+    """A keeper that dies after its user had no file left for 3 s"""
+    with embedded_servers(folder) as endpoints:
+        query(endpoints, "create table kept as select 42 as x")
+        with no_file_left():
+            time.sleep(3)
+        before = postmaster(folder)
+        os.kill(the_one(folder, "embedded.keeper"), signal.SIGKILL)
+        began = time.monotonic()
+        wait_until(lambda: before not in processes(folder), within_s=10)
+        wait_until(lambda: answers(endpoints), within_s=30)
+        check.measured(f"replaced after {time.monotonic() - began:.1f} s")
+        assert query(endpoints, "select x from kept") == (42,)
+
+
+@pytest.mark.check(60)
+def test_a_keeper_that_has_no_file_left_goes_on(folder: Path, check: Check) -> None:
+    """A keeper that dies after its user had no file left for 3 s"""
+    with embedded_servers(folder) as endpoints:
+        query(endpoints, "create table kept as select 42 as x")
+        keeper = the_one(folder, "embedded.keeper")
+        before = resource.prlimit(keeper, resource.RLIMIT_NOFILE)
+        resource.prlimit(keeper, resource.RLIMIT_NOFILE, (0, before[1]))
+        os.kill(postmaster(folder), signal.SIGKILL)
+        wait_until(lambda: not answers(endpoints), within_s=10)
+        time.sleep(3)
+        assert the_one(folder, "embedded.keeper") == keeper
+        resource.prlimit(keeper, resource.RLIMIT_NOFILE, before)
+        began = time.monotonic()
+        wait_until(lambda: answers(endpoints), within_s=60)
+        check.measured(f"a server after {time.monotonic() - began:.1f} s, by the same keeper")
+        assert the_one(folder, "embedded.keeper") == keeper
         assert query(endpoints, "select x from kept") == (42,)
 
 
