@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from common.errors import refuse
+from common.errors import Fault, InvalidParameter, refuse, refused_parameter
 from common.parameters import (
     EARLIEST,
     OUTSIDE_YEARS,
@@ -37,6 +38,10 @@ from utils.zones import zone
 DEFAULT_LAST = "30d"
 
 _DAY = timedelta(days=1)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class Question(Parameters):
@@ -113,6 +118,23 @@ class Ranged(Question):
         # A replica may have come no further than a day before the range.
         return Range(start, max(start, self._edge(local_day(now, self.zone) + _DAY)))
 
+    def range_now(self, now: datetime) -> Range:
+        """The same for an answer of this moment.
+
+        What was allowed when the question was put may have grown since, and PostgreSQL's clock may
+        be another one. Raises: InvalidParameter.
+        """
+        try:
+            asked = self.range(now)
+            self._check(asked)
+        except PydanticCustomError as error:
+            fault = Fault(refused_parameter(error.type) or "(query)", error.message())
+            raise InvalidParameter(faults=[fault]) from None
+        return asked
+
+    def _check(self, asked: Range) -> None:
+        """Whether the range is within the limits of the question. Raises: PydanticCustomError."""
+
     def _last(self, last: Last, now: datetime) -> Range:
         try:
             asked = last_range(last, now, self.zone, self.week_start)
@@ -131,7 +153,8 @@ class Ranged(Question):
             raise refuse("last", "must not be given together with start or end")
         if self.end is not None and self.start is None:
             raise refuse("start", "must be given together with end")
-        asked = self.range(datetime.now(UTC))
+        asked = self.range(_now())
+        self._check(asked)
         if asked.start >= asked.end and not self._is_left_out:
             raise refuse("start", "must be before end, which is the end of today unless given")
         return self
@@ -163,8 +186,13 @@ class Counting(Ranged):
 class Bucketed(Counting):
     """A question whose answer is cut at the hours, days, ... of a zone."""
 
-    def _refuse_many(self, interval: Interval) -> None:
-        if too_many_buckets(self.range(datetime.now(UTC)), interval):
+    @property
+    def cut_by(self) -> Interval | None:
+        """The interval of the series; None where there is none."""
+        raise NotImplementedError
+
+    def _check(self, asked: Range) -> None:
+        if self.cut_by and too_many_buckets(asked, self.cut_by):
             raise refuse(
                 "interval",
                 f"may give more than {MAX_BUCKETS} buckets over this range; use a longer interval "

@@ -31,11 +31,9 @@ class EventCounts(Bucketed):
     def _look_back(self, asked: Range) -> timedelta:
         return asked.end - asked.start + _LONGER if self.compare else timedelta(0)
 
-    @model_validator(mode="after")
-    def _has_few_buckets(self) -> Self:
-        if self.interval:
-            self._refuse_many(self.interval)
-        return self
+    @property
+    def cut_by(self) -> Interval | None:
+        return self.interval
 
 
 class TopEvents(Counting):
@@ -67,10 +65,9 @@ class ActiveUsers(Bucketed):
     def _look_back(self, asked: Range) -> timedelta:
         return max(_MONTH, self.window or 0) * _DAY
 
-    @model_validator(mode="after")
-    def _has_few_days(self) -> Self:
-        self._refuse_many("day")
-        return self
+    @property
+    def cut_by(self) -> Interval:
+        return "day"
 
 
 class UserEventsQuery(Ranged):

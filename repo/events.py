@@ -49,10 +49,10 @@ class EventsRepo:
     def get_event_counts(self, cur: Cursor, question: EventCounts) -> Answer[EventCountsData]:
         """How many events there were, and of how many users.
 
-        Raises: EventsDropped, TooExpensive.
+        Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
         source = _source(cur, question)
-        asked = question.range(cur.as_of)
+        asked = question.range_now(cur.as_of)
         data = answering.event_counts(source, question, asked, cur.as_of)
         return Answer(data, _meta(cur, question, asked, source.kind), source.edition)
 
@@ -60,10 +60,10 @@ class EventsRepo:
     def get_top_events(self, cur: Cursor, question: TopEvents) -> Answer[TopEventsData]:
         """The most frequent event names; those that tie stand in the order of their names.
 
-        Raises: EventsDropped, TooExpensive.
+        Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
         source = _source(cur, question)
-        asked = question.range(cur.as_of)
+        asked = question.range_now(cur.as_of)
         data = answering.top_events(source, question, asked, cur.as_of)
         return Answer(data, _meta(cur, question, asked, source.kind), source.edition)
 
@@ -71,10 +71,10 @@ class EventsRepo:
     def get_active_users(self, cur: Cursor, question: ActiveUsers) -> ActiveUsersAnswer:
         """Daily, weekly and monthly active users of each day that has begun.
 
-        Raises: EventsDropped, TooExpensive.
+        Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
         source = _source(cur, question)
-        asked = question.range(cur.as_of)
+        asked = question.range_now(cur.as_of)
         meta = _meta(cur, question, asked, source.kind)
         data = answering.active_users(source, question, asked, cur.as_of)
         more = ActiveUsersMeta(**_shared(meta), windows=question.windows)
@@ -84,14 +84,14 @@ class EventsRepo:
     def get_plan(self, cur: Cursor, question: Counting) -> Answer[PlanData]:
         """What a question would read."""
         explained = Explained(_source(cur, question))
-        asked = question.range(cur.as_of)
+        asked = question.range_now(cur.as_of)
         _ANSWERING[type(question)](explained, question, asked, cur.as_of)
         return Answer(explained.plan(), _meta(cur, question, asked, explained.kind))
 
     def get_user_events(self, question: UserEvents) -> UserEventsAnswer:
         """A page of what one user did, newest first; empty for a user nobody knows.
 
-        Raises: EventsDropped.
+        Raises: InvalidParameter, EventsDropped.
         """
         asked = question.fixed_range
         return self._history_of(question, asked) if asked else self._history_now(question)
@@ -103,7 +103,7 @@ class EventsRepo:
     @with_cursor
     def _history_now(self, cur: Cursor, question: UserEvents) -> UserEventsAnswer:
         return _history(
-            cur, question, answering.user_events(cur, question, question.range(cur.as_of))
+            cur, question, answering.user_events(cur, question, question.range_now(cur.as_of))
         )
 
 

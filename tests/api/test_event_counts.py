@@ -8,6 +8,7 @@ import httpx
 import pytest
 from psycopg2.extensions import connection
 
+from common import base_questions
 from tests.api.asking import ask
 from tests.events import insert
 from tests.problems import assert_problem
@@ -167,3 +168,20 @@ def test_a_day_that_the_zone_left_out_is_an_empty_bucket(
     assert ask(service, "event-counts", **never, explain="true")["data"]["rows"] == 0
     in_utc = service.get("/analytics/event-counts", params={**never, "end": "2011-12-30"})
     assert_problem(in_utc, 422, "invalid-parameter", "start")
+
+
+def test_a_remembered_question_has_no_more_buckets_than_any_other(
+    service: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was put when there were fewer: it has a start and no end."""
+    today = datetime.now(UTC).date()
+    start = datetime.combine(today, datetime.min.time(), UTC) + DAY - timedelta(hours=9_999)
+    asked = {"start": start.isoformat().replace("+00:00", "Z"), "interval": "hour"}
+    refused = service.get("/analytics/event-counts", params=asked)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(base_questions, "_now", lambda: datetime.now(UTC) - 3 * DAY)
+        first = service.get("/analytics/event-counts", params=asked)
+    remembered = service.get("/analytics/event-counts", params=asked)
+    for answer in (refused, first, remembered):
+        assert_problem(answer, 422, "invalid-parameter", "interval")
+        assert answer.json()["errors"] == refused.json()["errors"]

@@ -1,10 +1,12 @@
 """Questions: one object is the check, the key and the parameters."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import ValidationError
 
+from common.base_questions import Ranged
+from common.errors import InvalidParameter
 from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents
 
 NOW = datetime(2025, 3, 10, 12, tzinfo=UTC)
@@ -57,3 +59,39 @@ def test_without_an_end_it_is_the_end_of_today() -> None:
 def test_questions_do_not_change() -> None:
     with pytest.raises(ValidationError):
         EventCounts().tz = "Asia/Tokyo"  # type: ignore[misc]
+
+
+TODAY = datetime.now(UTC)
+DAY = timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("question", "last_day"),
+    [
+        # 9,998 hours are 416 days and 14 hours; today is the first of them.
+        (EventCounts(start=TODAY.date(), interval="hour"), 415),
+        (ActiveUsers(start=TODAY.date()), 9_997),
+    ],
+)
+def test_buckets_are_counted_at_the_moment_of_the_answer(question: Ranged, last_day: int) -> None:
+    """Without an end there are more of them each day."""
+    question.range_now(TODAY + last_day * DAY)
+    with pytest.raises(InvalidParameter) as told:
+        question.range_now(TODAY + (last_day + 1) * DAY)
+    assert [fault.parameter for fault in told.value.faults] == ["interval"]
+
+
+@pytest.mark.parametrize(
+    "question", [TopEvents(last="300mo"), UserEvents(user_id="u", last="300mo")]
+)
+def test_a_clock_that_is_far_behind_is_no_fault_of_the_program(question: Ranged) -> None:
+    with pytest.raises(InvalidParameter) as told:
+        question.range_now(datetime(2010, 1, 1, tzinfo=UTC))
+    assert [fault.parameter for fault in told.value.faults] == ["last"]
+
+
+def test_too_many_buckets_are_refused_without_a_database() -> None:
+    decade = {"start": "2000-01-01", "end": "2010-01-01"}
+    EventCounts(**decade, interval="day")
+    with pytest.raises(ValidationError):
+        EventCounts(**decade, interval="hour")
