@@ -2,7 +2,7 @@
 
 import pytest
 
-from services import answer_service
+from services import pages
 from tests.running import running
 
 ASKED = {"start": "2026-03-10", "end": "2026-03-12", "tz": "Africa/Casablanca"}
@@ -14,7 +14,7 @@ def test_answers_that_were_kept_are_those_of_the_same_rules(
     """Services of two versions share a cache while one takes the place of the other."""
     outcomes = []
     for rules in ("2026e", "2026e", "2026f", "2026e"):
-        monkeypatch.setattr(answer_service, "RULES", rules)
+        monkeypatch.setattr(pages, "RULES", rules)
         with running(database_url, redis_url) as client:
             answer = client.get("/analytics/event-counts", params=ASKED)
             outcomes.append(answer.headers["x-cache"])
