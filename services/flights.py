@@ -45,12 +45,15 @@ class Lease:
 
 
 class Flight(Generic[T]):
-    """Work that many wait for; it ends at `ends_at`, a monotonic time."""
+    """Work that many wait for; it ends at `ends_at`, a monotonic time, and is done for `caller`."""
 
-    def __init__(self, work: Coroutine[Any, Any, T], lease: Lease, ends_at: float) -> None:
+    def __init__(
+        self, work: Coroutine[Any, Any, T], lease: Lease, ends_at: float, caller: str
+    ) -> None:
         self.task = asyncio.create_task(work)
         self.lease = lease
         self.ends_at = ends_at
+        self.caller = caller
         self.waiting = 0
 
 
@@ -67,9 +70,9 @@ class Flights(Generic[T]):
         return self._open.get(key)
 
     def start(
-        self, key: str, work: Coroutine[Any, Any, T], lease: Lease, ends_at: float
+        self, key: str, work: Coroutine[Any, Any, T], lease: Lease, *, ends_at: float, caller: str
     ) -> Flight[T]:
-        flight = self._open[key] = Flight(work, lease, ends_at)
+        flight = self._open[key] = Flight(work, lease, ends_at, caller)
         flight.task.add_done_callback(lambda _: self._land(key, flight))
         return flight
 

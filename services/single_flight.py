@@ -52,15 +52,19 @@ class SingleFlight:
     async def page(self, asked: Asked, visit: Visit, found: Found | None) -> Page:
         """The page that `found` is not, of the open flight or of a new one.
 
-        A request whose time is up is told so; others of the same flight that still have time go on
-        with the next. Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
+        A request is told when its time is up, or its caller has no connection left; others of the
+        same flight that still have time go on with the next.
+
+        Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
         flight = self._flights.get(asked.key)
         if flight is not None:
             return await self._joined(flight, asked, visit, found)
         lease = _lease_of(found)
         work = self._flight(asked, visit, found, lease)
-        flight = self._flights.start(asked.key, work, lease, visit.deadline)
+        flight = self._flights.start(
+            asked.key, work, lease, ends_at=visit.deadline, caller=visit.limits.caller
+        )
         return await self._landed(flight, asked.key, visit)
 
     async def alone(self, asked: Asked, visit: Visit, found: Found | None) -> Page:
@@ -83,8 +87,8 @@ class SingleFlight:
             lease = ""
         try:
             return await self._landed(flight, asked.key, visit)
-        except (DeadlineExceeded, PoolBusy):
-            if not flight.ends_at - _ROUNDING_S <= time.monotonic() < visit.deadline:
+        except (DeadlineExceeded, PoolBusy) as error:
+            if not _concerns_others(error, flight, visit):
                 raise
             again = await self._looked_again(asked.key)
             goes_on = replace(visit, limits=Limits(visit.limits.caller))
@@ -167,6 +171,14 @@ class SingleFlight:
                 await self._cache.settle(asked.key, visit.limits, found, kept, lease=lease)
             elif lease:
                 await self._cache.give_back(asked.key, lease)
+
+
+def _concerns_others(error: Exception, flight: Flight[Page], visit: Visit) -> bool:
+    """Whether the time of the request that began the flight is up, or its caller has no connection
+    left, while this one has time."""
+    now = time.monotonic()
+    is_share = isinstance(error, PoolBusy) and visit.limits.caller != flight.caller
+    return now < visit.deadline and (is_share or flight.ends_at - _ROUNDING_S <= now)
 
 
 def _lease_of(found: Found | None) -> Lease:

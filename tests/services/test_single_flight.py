@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from common.answers import PageMeta, UserEventsAnswer
-from config.failures import DeadlineExceeded
+from config.failures import DeadlineExceeded, PoolBusy
 from services import cache_service
 from services.cache_service import CacheService, Found, Limits
 from services.flights import Flight
@@ -40,13 +40,16 @@ class Process:
         self.asked = asked
         self.may_end = asyncio.Event()
         self.computed = 0
+        self.busy_for = "nobody"
         self._fresh_s = fresh_s
 
     async def look_up(self) -> Found:
         return await self.cache.look_up(self.asked.key, Limits())
 
-    def ask(self, found: Found | None, within_s: float = LONG_S) -> "asyncio.Task[Page]":
-        visit = Visit(Limits(), time.monotonic() + within_s)
+    def ask(
+        self, found: Found | None, within_s: float = LONG_S, caller: str = ""
+    ) -> "asyncio.Task[Page]":
+        visit = Visit(Limits(caller), time.monotonic() + within_s)
         return asyncio.create_task(self.flights.page(self.asked, visit, found))
 
     def flight(self) -> Flight[Page] | None:
@@ -75,6 +78,8 @@ class Process:
                 await self.may_end.wait()
         except TimeoutError:
             raise DeadlineExceeded from None
+        if visit.limits.caller == self.busy_for:
+            raise PoolBusy
         return write(asked, answer(), compute_s=0, fresh_s=self._fresh_s)
 
 
@@ -224,6 +229,25 @@ def test_a_flight_that_waits_for_another_process_ends_at_its_own_deadline(redis_
         process.may_end.set()
         await later
         assert process.computed == 1
+
+    run(redis_url, test)
+
+
+def test_a_caller_without_connections_is_refused_alone(redis_url: str) -> None:
+    """Connections are shared by caller: one that holds its part of them does not stop others."""
+
+    async def test(process: Process, _: Process) -> None:
+        process.busy_for = "many"
+        found = await process.look_up()
+        refused = [process.ask(each, caller="many") for each in (found, None)]
+        other = process.ask(await process.look_up(), caller="one")
+        await until(lambda: _is(process.waiting(), 3))
+        process.may_end.set()
+        for each in refused:
+            with pytest.raises(PoolBusy):
+                await each
+        await other
+        assert process.computed == 2
 
     run(redis_url, test)
 
