@@ -78,6 +78,34 @@ def test_graceful_stop(own: Own, fault_url: str, check: Check) -> None:
     assert running.process.returncode == 0
 
 
+@pytest.mark.check(24)
+def test_a_stop_that_does_not_wait_for_a_question(own: Own, fault_url: str, check: Check) -> None:
+    """Told to stop under load, with Redis and the collector silent"""
+    with service(
+        fault_url,
+        own.endpoints.redis_url,
+        ANALYTICS_REQUEST_TIMEOUT_S="60",
+        ANALYTICS_ACQUIRE_TIMEOUT_S="60",
+    ) as running:
+        slow_down(running.conn, 40)
+        replies: list[Reply] = []
+        load = in_background(replies, running, 1, "late")
+        time.sleep(3)
+        running.process.send_signal(signal.SIGTERM)
+        running.process.wait(15)
+        load.join()
+        lines = running.log_lines()
+    check.measured(f"of questions that take 40 s: {statuses(replies)}")
+    assert statuses(replies) == {503: 8}
+    for reply in replies:
+        assert reply.headers["content-type"] == "application/problem+json"
+        assert b'"urn:analytics-service:problem:stopping"' in reply.body
+    assert not [
+        line for line in lines if line["logger"].startswith("uvicorn") and "exc_info" in line
+    ]
+    assert running.process.returncode == 0
+
+
 @pytest.mark.check(25)
 def test_a_worker_is_killed(running: Service, check: Check) -> None:
     """One of two workers is killed under load"""
