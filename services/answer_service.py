@@ -9,10 +9,11 @@ from typing import Literal
 from common.metrics import LIMITED, QUESTION_SECONDS, cache_requests
 from config.database import Connection, Database, get_connection
 from config.failures import DatabaseError
-from services.cache_service import CacheFailed, CacheService, Found, Limits, refuse_over_limit
+from services.cache_service import CacheFailed, CacheService, Found, Limits
 from services.editions import Editions
 from services.identity import Identity
 from services.pages import Asked, Page, write
+from services.rate_limit import refuse_over_limit
 from services.single_flight import SingleFlight, Visit
 from utils.tracing import span
 

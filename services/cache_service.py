@@ -4,24 +4,24 @@ It helps and is never needed: whatever fails here, answers are computed.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
 from itertools import count
 from secrets import token_hex
-from typing import Literal, NoReturn, TypeVar, cast
+from typing import Any, Literal, NoReturn, TypeVar, cast
 
 import msgspec
 
-from common.errors import TooManyAtOnce, TooManyRequests
-from common.metrics import CACHE_ERRORS, LIMITED
+from common.metrics import CACHE_ERRORS
 from common.reach import reaching
 from common.registry import questions_about_one_user
+from services.cache_keys import bucket_key, flight_key, slots_key
 from services.identity import Identity
 from services.pages import Page
-from services.redis_line import RedisLine, Script
+from services.redis_line import Command, RedisLine, lua_script
 from utils.breaker import Breaker
 from utils.tracing import span
 
@@ -34,6 +34,7 @@ _MOMENTS = 39  # bytes that settle.lua puts before a page
 _LARGEST = 8 * 2**20
 _AT_ONCE = 1_000  # keys that are looked at
 _FORGOTTEN = "analytics:forgotten"
+_MOST_OWED = 1_000  # of what Redis is told later; what is older ends by itself
 _SHARED = tuple(b"%d" % version for version in range(5))
 """Versions of pages whose keys may be shared by several databases."""
 _CLEARED_FOR_S = 30 * 86_400  # after which it is cleared once more, for nothing
@@ -95,10 +96,11 @@ class CacheService:
         self._stale_ms = stale_s * 1000
         self._identity = identity
         self._breaker = Breaker(failures=3, first_s=0.5, longest_s=2)
-        self._look_up = Script(_script("look_up"), keys=4)
-        self._settle = Script(_script("settle"), keys=4)
-        self._forget = Script(_script("forget"), keys=2)
-        self._renew = Script(_script("renew"), keys=1)
+        self._look_up = lua_script("look_up", keys=4)
+        self._settle = lua_script("settle", keys=4)
+        self._forget = lua_script("forget", keys=2)
+        self._renew = lua_script("renew", keys=1)
+        self._owed: deque[tuple[Any, ...]] = deque(maxlen=_MOST_OWED)
         self._tokens = count()
         self._process = token_hex(8)
 
@@ -111,19 +113,25 @@ class CacheService:
         CacheFailed.
         """
         token = f"{self._process}{next(self._tokens):x}"
-        keys = (key, _flight(key), _bucket(limits), _slots(limits))
+        keys = (key, flight_key(key), bucket_key(limits.caller), slots_key(limits.caller))
         limit = (limits.per_second, limits.at_once, self._request_ms)
         arguments = (*keys, token, _FLIGHT_MS if leases else 0, *limit, int(overlook))
 
         async def found() -> Found:
-            said = await self._reading.run(self._look_up, *arguments)
+            said = await self._reading.run(self._look_up, *arguments, undo=undo)
             return _found(key, token, *said)
+
+        def undo(said: Any) -> Command | None:
+            """What Redis granted after nobody waited any more."""
+            if said[0] != b"miss":
+                return None
+            return self._settle.command(*self._releasing(key, limits, token, token))
 
         return await self._within("look_up", found)
 
     async def count(self, limits: Limits) -> Found:
         """Count a request that asks for no page against its caller's rate. Raises: CacheFailed."""
-        bucket = _bucket(limits)
+        bucket = bucket_key(limits.caller)
 
         async def found() -> Found:
             arguments = (bucket, bucket, bucket, bucket, "", 0, limits.per_second, 0, 0, "rate")
@@ -140,22 +148,45 @@ class CacheService:
         """
         stored = msgspec.msgpack.encode(page) if page else b""
         fresh_ms = page.fresh_s * 1000 if page and len(stored) <= _LARGEST else 0
-        keys = (page.key if page else key, _flight(key), _slots(limits), self._forgotten)
+        keys = (
+            page.key if page else key,
+            flight_key(key),
+            slots_key(limits.caller),
+            self._forgotten,
+        )
         kept_ms = fresh_ms + self._stale_ms
         held = (found.token, found.token if lease is None else lease)
         moments = (fresh_ms, kept_ms, found.now_ms, self._forgotten_ms)
         told = (*held, stored if fresh_ms else b"", *moments)
-        await self._within("settle", lambda: self._writing.run(self._settle, *keys, *told))
+        try:
+            await self._within("settle", lambda: self._writing.run(self._settle, *keys, *told))
+        except CacheFailed:
+            self._owed.append(self._releasing(key, limits, *held))
+            raise
 
     async def give_back(self, key: str, lease: str) -> None:
         """Return a lease; nothing is stored. Raises: CacheFailed."""
-        keys = (key, _flight(key), _slots(_NO_LIMITS), self._forgotten)
-        told = (lease, lease, b"", 0, 0, 0, 0)
-        await self._within("settle", lambda: self._writing.run(self._settle, *keys, *told))
+        self._owed.append(self._releasing(key, _NO_LIMITS, lease, lease))
+        await self._within("settle", self._give_back_owed)
+
+    def _releasing(self, key: str, limits: Limits, token: str, lease: str) -> tuple[Any, ...]:
+        """What `settle.lua` is told where nothing is stored."""
+        keys = (key, flight_key(key), slots_key(limits.caller), self._forgotten)
+        return (*keys, token, lease, b"", 0, 0, 0, 0)
+
+    async def _give_back_owed(self) -> None:
+        """What requests held whose end Redis was not told of."""
+        while self._owed:
+            owed = self._owed.popleft()
+            try:
+                await self._writing.run(self._settle, *owed)
+            except BaseException:
+                self._owed.appendleft(owed)
+                raise
 
     async def renew(self, key: str, token: str) -> None:
         """A sign of life of whoever computes the page. Raises: CacheFailed."""
-        told = (_flight(key), token, _FLIGHT_MS)
+        told = (flight_key(key), token, _FLIGHT_MS)
         await self._within("renew", lambda: self._writing.run(self._renew, *told))
 
     async def page(self, key: str) -> Page | None:
@@ -213,6 +244,7 @@ class CacheService:
             await self._writing.load(script)
         await self._reading.call("PING")
         await self._writing.call("PING")
+        await self._give_back_owed()
 
     async def keep_looking(self) -> NoReturn:
         """Tell whether Redis is there, also while nobody asks anything."""
@@ -238,16 +270,6 @@ class CacheService:
             raise CacheFailed(operation) from exc
         self._breaker.succeeded()
         return answer
-
-
-def refuse_over_limit(found: Found, limits: Limits) -> None:
-    """Raises: TooManyRequests, TooManyAtOnce."""
-    if found.verdict == "rate":
-        LIMITED.labels("rate").inc()
-        raise TooManyRequests(limits.per_second, found.wait_ms)
-    if found.verdict == "slots":
-        LIMITED.labels("at_once").inc()
-        raise TooManyAtOnce(limits.at_once)
 
 
 def _found(
@@ -277,19 +299,3 @@ def _decoded(key: str, stored: bytes) -> Page | None:
             return page
     CACHE_ERRORS.labels("decode").inc()
     return None
-
-
-def _script(name: str) -> str:
-    return files("services").joinpath("lua", f"{name}.lua").read_text()
-
-
-def _flight(key: str) -> str:
-    return f"{key}:flight"
-
-
-def _bucket(limits: Limits) -> str:
-    return f"analytics:limit:{limits.caller}:rate"
-
-
-def _slots(limits: Limits) -> str:
-    return f"analytics:limit:{limits.caller}:slots"

@@ -1,7 +1,8 @@
-"""Requests that look nothing up in the cache, counted against the rate of their key."""
+"""The limits of keys: what happens beyond them, and how requests count that ask no question."""
 
+from common.errors import TooManyAtOnce, TooManyRequests
 from common.metrics import LIMITED
-from services.cache_service import CacheFailed, CacheService, Found, Limits, refuse_over_limit
+from services.cache_service import CacheFailed, CacheService, Found, Limits
 
 
 async def count_request(cache: CacheService, limits: Limits) -> Found | None:
@@ -18,3 +19,13 @@ async def count_request(cache: CacheService, limits: Limits) -> Found | None:
         return None
     refuse_over_limit(found, limits)
     return found
+
+
+def refuse_over_limit(found: Found, limits: Limits) -> None:
+    """Raises: TooManyRequests, TooManyAtOnce."""
+    if found.verdict == "rate":
+        LIMITED.labels("rate").inc()
+        raise TooManyRequests(limits.per_second, found.wait_ms)
+    if found.verdict == "slots":
+        LIMITED.labels("at_once").inc()
+        raise TooManyAtOnce(limits.at_once)

@@ -1,14 +1,17 @@
 """A connection to Redis that many requests share, so that each costs little.
 
 Commands go out as they come and answers come back in their order (pipelining), without a task, a
-timer or a connection for each. Whoever gives up waiting leaves its place to be answered into
-nothing, so an answer never reaches another one than who asked.
+timer or a connection for each. Whoever gives up waiting leaves its place, so an answer never
+reaches another one than who asked. An answer that comes too late tells what Redis did all the same,
+and may be followed by a command that undoes it.
 """
 
 import asyncio
 import ssl
 from collections import deque
-from typing import Any, cast
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any, NamedTuple, cast
 
 import hiredis
 from redis.asyncio.connection import parse_url
@@ -16,6 +19,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError, TimeoutError
 
 _NO_SCRIPT = "NOSCRIPT"
+_LATE_S = 10.0  # after that, nobody waits for what a connection still owes
+
+Command = tuple[Any, ...]
+Undo = Callable[[Any], Command | None]
+"""From an answer that came too late to the command that undoes what Redis did."""
 
 
 class Script:
@@ -26,34 +34,61 @@ class Script:
         self.keys = keys
         self.digest = ""
 
+    def command(self, *arguments: Any) -> Command:
+        """As it is sent, whether Redis knows the script or not."""
+        if self.digest:
+            return ("EVALSHA", self.digest, self.keys, *arguments)
+        return ("EVAL", self.text, self.keys, *arguments)
+
+
+def lua_script(name: str, keys: int) -> Script:
+    """One of those in the folder `lua`."""
+    return Script(files("services").joinpath("lua", f"{name}.lua").read_text(), keys)
+
+
+class _Waiting(NamedTuple):
+    """An answer to come."""
+
+    due: float
+    future: "asyncio.Future[Any]"
+    undo: Undo | None
+
 
 class _Line(asyncio.Protocol):
-    """One open connection."""
+    """One open connection. One that was too slow is retired: it only takes the answers to come."""
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, lines: "set[_Line]") -> None:
+        """It stands among `lines` for as long as it is open."""
         self._timeout_s = timeout_s
+        self._lines = lines
+        self._is_retired = False
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(replyError=ResponseError)
-        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._watch: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self.ended = asyncio.Event()
 
     @property
     def is_open(self) -> bool:
-        return self._transport is not None
+        return self._transport is not None and not self._is_retired
 
-    def send(self, *command: Any) -> "asyncio.Future[Any]":
+    def send(self, *command: Any, undo: Undo | None = None) -> "asyncio.Future[Any]":
         """The answer to come. Raises: ConnectionError."""
         if self._transport is None:
             raise RedisConnectionError("Redis hung up")
         future: asyncio.Future[Any] = self._loop.create_future()
-        now = self._loop.time()
-        self._waiting.append((now + self._timeout_s, future))
+        due = self._loop.time() + self._timeout_s
+        self._waiting.append(_Waiting(due, future, undo))
         if self._watch is None:
-            self._watch = self._loop.call_at(now + self._timeout_s, self._look)
+            self._watch = self._loop.call_at(due, self._look)
         self._transport.write(hiredis.pack_command(command))
         return future
+
+    def take_back(self, undo: Undo, answer: Any) -> None:
+        """Undo what Redis did for nobody; it makes no difference whether that succeeds."""
+        if (command := undo(answer)) and self._transport is not None:
+            self.send(*command).add_done_callback(_overlook)
 
     def close(self) -> None:
         if self._transport is not None:
@@ -61,6 +96,7 @@ class _Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is not one by its class
+        self._lines.add(self)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -72,16 +108,21 @@ class _Line(asyncio.Protocol):
             self.close()
 
     def _give(self, answer: Any) -> None:
-        _, future = self._waiting.popleft()
+        _, future, undo = self._waiting.popleft()
+        failed = isinstance(answer, ResponseError)
         if future.done():  # nobody waits any more
-            return
-        if isinstance(answer, ResponseError):
+            if undo and not failed:
+                self.take_back(undo, answer)
+        elif failed:
             future.set_exception(answer)
         else:
             future.set_result(answer)
+        if self._is_retired and not self._waiting:
+            self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._lines.discard(self)
         self.ended.set()
         if self._watch:
             self._watch.cancel()
@@ -92,18 +133,30 @@ class _Line(asyncio.Protocol):
         self._watch = None
         if not self._waiting:
             return
-        due, _ = self._waiting[0]
+        due = self._waiting[0].due
         if due <= self._loop.time():
-            self._fail(TimeoutError("Redis did not answer in time"))
-            self.close()  # what comes now would be taken for the answers to others
+            self._retire()
         else:
             self._watch = self._loop.call_at(due, self._look)
 
+    def _retire(self) -> None:
+        """Nobody waits any more, but what Redis has done becomes known."""
+        self._is_retired = True
+        for each in self._waiting:
+            if not each.future.done():
+                each.future.set_exception(TimeoutError("Redis did not answer in time"))
+        self._watch = self._loop.call_later(_LATE_S, self.close)
+
     def _fail(self, error: Exception) -> None:
         while self._waiting:
-            _, future = self._waiting.popleft()
+            future = self._waiting.popleft().future
             if not future.done():
                 future.set_exception(error)
+
+
+def _overlook(future: "asyncio.Future[Any]") -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 class RedisLine:
@@ -114,24 +167,35 @@ class RedisLine:
         self._parts: dict[str, Any] = dict(parse_url(url))
         self._timeout_s = timeout_s
         self._line: _Line | None = None
+        self._lines: set[_Line] = set()
+        """All that are open, retired ones as well."""
         self._connecting = asyncio.Lock()
 
-    async def call(self, *command: Any) -> Any:
-        """The answer to a command. Raises: RedisError, OSError."""
+    async def call(self, *command: Any, undo: Undo | None = None) -> Any:
+        """The answer to a command; where nobody waits for it any more, it is undone.
+
+        Raises: RedisError, OSError.
+        """
         line = self._line
         if line is None or not line.is_open:
             line = await self._connected()
-        return await line.send(*command)
+        future = line.send(*command, undo=undo)
+        try:
+            return await future
+        except asyncio.CancelledError:  # perhaps after the answer came
+            if undo and not future.cancelled() and not future.exception():
+                line.take_back(undo, future.result())
+            raise
 
-    async def run(self, script: Script, *arguments: Any) -> Any:
+    async def run(self, script: Script, *arguments: Any, undo: Undo | None = None) -> Any:
         """What a script returns. Raises: RedisError, OSError."""
         await self.load(script)
         try:
-            return await self.call("EVALSHA", script.digest, script.keys, *arguments)
+            return await self.call("EVALSHA", script.digest, script.keys, *arguments, undo=undo)
         except ResponseError as exc:
             if not str(exc).startswith(_NO_SCRIPT):
                 raise
-        return await self.call("EVAL", script.text, script.keys, *arguments)
+        return await self.call("EVAL", script.text, script.keys, *arguments, undo=undo)
 
     async def load(self, script: Script) -> None:
         """Send a script that was not sent yet. Raises: RedisError, OSError."""
@@ -140,8 +204,8 @@ class RedisLine:
 
     async def close(self) -> None:
         """Wait until it is closed: a loop must not end before."""
-        line, self._line = self._line, None
-        if line is not None and line.is_open:
+        self._line = None
+        for line in list(self._lines):
             line.close()
             await line.ended.wait()
 
@@ -174,7 +238,7 @@ class RedisLine:
             await line.send("SELECT", database)
 
     def _new_line(self) -> _Line:
-        return _Line(self._timeout_s)
+        return _Line(self._timeout_s, self._lines)
 
 
 def _wants_tls(parts: dict[str, Any]) -> bool:

@@ -265,3 +265,17 @@ def test_the_description(running: Service, check: Check) -> None:
     description, kept = (times[path] * 1000 for path in ("/openapi.json", COUNTS))
     check.measured(f"p50 {description:.2f} ms, a kept answer {kept:.2f} ms")
     assert description < kept * 5 + 2
+
+
+@pytest.mark.check(67)
+def test_late_commands(own: Own, fault_url: str, check: Check) -> None:
+    """Redis answers too late for a second, and a key may have one question at a time"""
+    with service(fault_url, own.endpoints.redis_url, ANALYTICS_AT_ONCE_LIMIT="1") as running:
+        running.cache.delay_s = 0.3
+        meanwhile = running.fresh(6, at_once=1, mark="late")
+        running.cache.delay_s = 0
+        time.sleep(1.5)  # as long as Redis may be passed over
+        after = running.fresh(30, at_once=1, mark="after")
+    check.measured(f"meanwhile {statuses(meanwhile)}, 1.5 s later {statuses(after)}")
+    assert statuses(meanwhile) == {200: 6}
+    assert statuses(after) == {200: 30}

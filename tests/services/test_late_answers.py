@@ -1,0 +1,180 @@
+"""What Redis did for a request that did not wait for it any more is undone."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+import redis
+
+from services.cache_service import CacheFailed, CacheService, Limits
+from services.identity import Identity
+from tests.faults.proxy import Proxy, proxy_to
+
+KEY = "analytics:test:late"
+WITHIN_S = 0.4
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    opened = redis.Redis.from_url(redis_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def limits(client: redis.Redis) -> Limits:
+    client.delete(f"{KEY}:flight")
+    return Limits(uuid4().hex, per_second=1000, at_once=2)
+
+
+def slots(client: redis.Redis, limits: Limits) -> int:
+    return int(client.zcard(f"analytics:limit:{limits.caller}:slots"))
+
+
+def was_counted(client: redis.Redis, limits: Limits) -> bool:
+    return bool(client.exists(f"analytics:limit:{limits.caller}:rate"))
+
+
+def held(client: redis.Redis, limits: Limits) -> tuple[int, object]:
+    """The places that the caller has, and who holds the lease."""
+    return slots(client, limits), client.get(f"{KEY}:flight")
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen within 5 s"
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def proxy(redis_url: str) -> Iterator[Proxy]:
+    with proxy_to(urlsplit(redis_url).port or 6379) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def connected(proxy: Proxy, redis_url: str) -> AsyncIterator[CacheService]:
+    url = redis_url.replace(f":{urlsplit(redis_url).port}", f":{proxy.port}")
+    cache = CacheService(url, WITHIN_S, request_s=20, stale_s=60, identity=Identity())
+    for _ in range(100):
+        with suppress(CacheFailed):
+            await cache.ping()
+            break
+    yield cache
+    await cache.close()
+
+
+@contextmanager
+def slow(proxy: Proxy) -> Iterator[None]:
+    """What is asked meanwhile gets to Redis, and its answer comes too late."""
+    proxy.delay_s = WITHIN_S * 2
+    yield
+    proxy.delay_s = 0
+
+
+def test_a_look_up_that_was_too_late_holds_nothing(
+    redis_url: str, client: redis.Redis, proxy: Proxy, limits: Limits
+) -> None:
+    async def run() -> None:
+        async with connected(proxy, redis_url) as cache:
+            with slow(proxy):
+                for _ in range(2):
+                    with pytest.raises(CacheFailed):
+                        await cache.look_up(KEY, limits)
+                await until(lambda: was_counted(client, limits))
+            await until(lambda: held(client, limits) == (0, None))
+            found = await cache.look_up(KEY, limits)
+            assert (found.verdict, found.leads) == ("miss", True)
+            assert slots(client, limits) == 1
+
+    asyncio.run(run())
+
+
+def test_a_look_up_whose_request_was_cancelled_holds_nothing(
+    redis_url: str, client: redis.Redis, proxy: Proxy, limits: Limits
+) -> None:
+    """Its connection goes on: nobody has waited for long."""
+
+    async def run() -> None:
+        async with connected(proxy, redis_url) as cache:
+            proxy.delay_s = WITHIN_S / 8
+            asked = asyncio.create_task(cache.look_up(KEY, limits))
+            await asyncio.sleep(WITHIN_S / 16)
+            asked.cancel()
+            await asyncio.wait({asked})
+            assert asked.cancelled()
+            await until(lambda: was_counted(client, limits))
+            await until(lambda: held(client, limits) == (0, None))
+
+    asyncio.run(run())
+
+
+def test_a_request_that_is_cancelled_at_any_moment_holds_nothing(
+    redis_url: str, client: redis.Redis, limits: Limits
+) -> None:
+    """Also when the answer is there, and the request has not seen it."""
+
+    async def run() -> None:
+        cache = CacheService(redis_url, 2, request_s=20, stale_s=60, identity=Identity())
+        await cache.ping()
+        seen: set[bool] = set()
+        for pause in range(60):
+            asked = asyncio.create_task(cache.look_up(KEY, limits))
+            for _ in range(pause):
+                await asyncio.sleep(0)
+            asked.cancel()
+            await asyncio.wait({asked})
+            seen.add(asked.cancelled())
+            if not asked.cancelled():
+                await cache.settle(KEY, limits, asked.result(), None)
+            await cache.ping()
+            await until(lambda: held(client, limits) == (0, None))
+        assert True in seen
+        await cache.close()
+
+    asyncio.run(run())
+
+
+def test_what_could_not_be_given_back_is_given_back_later(
+    redis_url: str, client: redis.Redis, proxy: Proxy, limits: Limits
+) -> None:
+    """While Redis fails most commands are not even tried."""
+
+    async def run() -> None:
+        async with connected(proxy, redis_url) as cache:
+            found = await cache.look_up(KEY, limits)
+            proxy.refuse()
+            for _ in range(4):
+                with pytest.raises(CacheFailed):
+                    await cache.ping()
+            with pytest.raises(CacheFailed):
+                await cache.settle(KEY, limits, found, None)
+            assert held(client, limits) == (1, found.token.encode())
+            proxy.mode = "pass"
+            while held(client, limits) != (0, None):
+                with suppress(CacheFailed):
+                    await cache.ping()
+                    assert held(client, limits) == (0, None)
+                await asyncio.sleep(0.05)
+
+    asyncio.run(run())
+
+
+def test_late_answers_reach_nobody_else(
+    redis_url: str, client: redis.Redis, proxy: Proxy, limits: Limits
+) -> None:
+    async def run() -> None:
+        async with connected(proxy, redis_url) as cache:
+            with slow(proxy), pytest.raises(CacheFailed):
+                await cache.look_up(KEY, limits)
+            found = [await cache.look_up(f"{KEY}{n}", Limits()) for n in range(20)]
+            assert all(each.holder == each.token.encode() for each in found)
+            for n, each in enumerate(found):
+                await cache.settle(f"{KEY}{n}", Limits(), each, None)
+
+    asyncio.run(run())
