@@ -132,12 +132,9 @@ class CacheService:
     async def count(self, limits: Limits) -> Found:
         """Count a request that asks for no page against its caller's rate. Raises: CacheFailed."""
         bucket = bucket_key(limits.caller)
-
-        async def found() -> Found:
-            arguments = (bucket, bucket, bucket, bucket, "", 0, limits.per_second, 0, 0, "rate")
-            return _found("", "", *await self._reading.run(self._look_up, *arguments))
-
-        return await self._within("count", found)
+        arguments = (*[bucket] * 4, "", 0, limits.per_second, 0, 0, "rate")
+        run = partial(self._reading.run, self._look_up, *arguments)
+        return _found("", "", *await self._within("count", run))
 
     async def settle(
         self, key: str, limits: Limits, found: Found, page: Page | None, *, lease: str | None = None
