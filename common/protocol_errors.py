@@ -40,8 +40,7 @@ class Stopping(AnalyticsError):
 
 
 class AmbiguousKey(AnalyticsError):
-    """`Authorization` must be sent once and hold one key: of several, each program that reads the
-    request may take another one."""
+    """`Authorization` must be sent once and hold one key: programs differ about which one counts."""
 
     status = 400
     kind = "ambiguous-key"

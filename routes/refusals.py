@@ -10,17 +10,22 @@ from routes.errors import analytics_problem
 from services.rate_limit import count_request
 from services.resources import Resources
 
-_SECOND_KEY = re.compile(rb",\s*Bearer\s", re.IGNORECASE)
+_METRICS = "/metrics"
+_COMMA = re.compile(rb",")
+_SECOND_TOKEN = re.compile(rb",\s*Bearer\s", re.IGNORECASE)
 
 
 class OneKey:
-    """Refuses requests that hold more than one key."""
+    """Refuses requests that hold more than one key.
+
+    A comma separates keys, which hold none; the token of `/metrics` may hold one.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = scope["type"] == "http" and _is_ambiguous(_authorizations(scope))
+        refused = scope["type"] == "http" and _is_ambiguous(scope)
         await (analytics_problem(AmbiguousKey()) if refused else self._app)(scope, receive, send)
 
 
@@ -74,5 +79,7 @@ def _authorizations(scope: Scope) -> list[bytes]:
     return [value for name, value in scope["headers"] if name == b"authorization"]
 
 
-def _is_ambiguous(authorizations: list[bytes]) -> bool:
-    return len(authorizations) > 1 or any(map(_SECOND_KEY.search, authorizations))
+def _is_ambiguous(scope: Scope) -> bool:
+    authorizations = _authorizations(scope)
+    separator = _SECOND_TOKEN if scope["path"] == _METRICS else _COMMA
+    return len(authorizations) > 1 or any(map(separator.search, authorizations))

@@ -80,6 +80,13 @@ def test_each_request_is_counted_once(limited: httpx.Client) -> None:
     assert left.startswith('"second";r=2;')
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/docs", "/redoc", "/openapi.json"])
+def test_what_is_open_to_all_is_not_counted(limited: httpx.Client, path: str) -> None:
+    """Also with a key whose rate is used up."""
+    assert 429 in statuses(limited, "GET", "/nothing")
+    assert set(statuses(limited, "GET", path)) == {200}
+
+
 def test_who_has_no_key_is_refused_without_being_counted(limited: httpx.Client) -> None:
     with httpx.Client(base_url=limited.base_url) as stranger:
         assert set(statuses(stranger, "GET", COUNTS)) == {401}
@@ -95,7 +102,7 @@ def test_without_redis_refusals_are_what_they_are(database_url: str) -> None:
 KEY = AUTHORIZED["Authorization"]
 
 
-@pytest.mark.parametrize("path", [COUNTS, "/metrics", "/healthz", "/nothing"])
+@pytest.mark.parametrize("path", [COUNTS, "/healthz", "/nothing", "/metrics/"])
 @pytest.mark.parametrize(
     "given",
     [
@@ -104,6 +111,8 @@ KEY = AUTHORIZED["Authorization"]
         ["Bearer another", KEY],
         [f"{KEY}, {KEY}"],
         [f"Basic dTpw,bearer {KEY[7:]}"],
+        [f"{KEY}, {KEY[7:]}"],
+        [f"{KEY},"],
     ],
 )
 def test_two_keys_are_refused(service: httpx.Client, path: str, given: list[str]) -> None:
@@ -113,6 +122,12 @@ def test_two_keys_are_refused(service: httpx.Client, path: str, given: list[str]
         answer = client.get(path, headers=[("Authorization", each) for each in given])
     assert_problem(answer, 400, "ambiguous-key", sent=KEY[7:])
     assert "must be sent once" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("second", [f", {KEY}", f",bearer {KEY[7:]}"])
+def test_two_tokens_of_metrics_are_refused(service: httpx.Client, second: str) -> None:
+    answer = service.get("/metrics", headers={"Authorization": KEY + second})
+    assert_problem(answer, 400, "ambiguous-key", sent=KEY[7:])
 
 
 def test_a_token_of_metrics_may_hold_a_comma(database_url: str, redis_url: str) -> None:
