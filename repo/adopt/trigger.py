@@ -1,6 +1,7 @@
 """The trigger on an adopted table: what comes in is events in the same transaction."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg2.extensions import connection, cursor
 from psycopg2.sql import SQL as Text
@@ -72,13 +73,23 @@ def create_local_function(cur: cursor, function: Identifier, tz: str) -> None:
 
 
 def renew_rules(conn: connection) -> list[tuple[str, str]]:
-    """Have triggers read local times by the rules of the pinned tzdata; tell tables and zones."""
+    """Have triggers read local times by the rules of the pinned tzdata.
+
+    Returns the tables and zones whose rules were replaced; none where the role may not do so.
+    """
     with transaction(conn, "rules of zones may be renewed") as cur:
-        cur.execute(SQL["adopt_stale_rules"], {"rules": RULES})
-        stale = [row for row in cur.fetchall() if row[-1] in zone_names()]
+        stale = [row for row in _stale_rules(cur) if row[-1] in zone_names()]
         for _, adoption_id, home, tz in stale:
             create_local_function(cur, _local_function(adoption_id, home), tz)
     return [(table, tz) for table, *_, tz in stale]
+
+
+def _stale_rules(cur: cursor) -> list[tuple[Any, ...]]:
+    cur.execute(SQL["adopt_may_renew"])
+    if cur.fetchone() != (True,):
+        return []
+    cur.execute(SQL["adopt_stale_rules"], {"rules": RULES})
+    return cur.fetchall()
 
 
 def create_trigger(cur: cursor, adoption: Adoption) -> None:

@@ -166,6 +166,10 @@ as {body};
 comment on function {function}(timestamp) is {rules};
 revoke all on function {function}(timestamp) from public;
 
+-- name: adopt_may_renew
+-- False for a writer that only stores events: adopted tables are their owner's.
+select has_table_privilege('adopted_tables', 'select, update');
+
 -- name: adopt_stale_rules
 -- Functions of other rules, where this session may replace them.
 select table_name, adoption_id, nspname, fields ->> 'tz'

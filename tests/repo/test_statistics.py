@@ -51,6 +51,7 @@ NOBODYS = [
     ("events", "event_name"),
     ("fold_state", "lineage"),
     ("fold_state", "swept_id"),
+    ("installation", "installation_id"),
     ("numbers_due", "zone"),
     ("refused_events", "reason"),
     ("rejected_rows", "reason"),
