@@ -4,7 +4,6 @@ It helps and is never needed: whatever fails here, answers are computed.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from services.cache_keys import bucket_key, flight_key, slots_key
 from services.identity import Identity
 from services.pages import Page
 from services.redis_line import Command, RedisLine, lua_script
+from services.releases import Releases
 from utils.breaker import Breaker
 from utils.tracing import span
 
@@ -34,7 +34,6 @@ _MOMENTS = 39  # bytes that settle.lua puts before a page
 _LARGEST = 8 * 2**20
 _AT_ONCE = 1_000  # keys that are looked at
 _FORGOTTEN = "analytics:forgotten"
-_MOST_OWED = 1_000  # of what Redis is told later; what is older ends by itself
 _SHARED = tuple(b"%d" % version for version in range(5))
 """Versions of pages whose keys may be shared by several databases."""
 _CLEARED_FOR_S = 30 * 86_400  # after which it is cleared once more, for nothing
@@ -100,7 +99,7 @@ class CacheService:
         self._settle = lua_script("settle", keys=4)
         self._forget = lua_script("forget", keys=2)
         self._renew = lua_script("renew", keys=1)
-        self._owed: deque[tuple[Any, ...]] = deque(maxlen=_MOST_OWED)
+        self._releases = Releases(self._writing, self._settle)
         self._tokens = count()
         self._process = token_hex(8)
 
@@ -122,10 +121,12 @@ class CacheService:
             return _found(key, token, *said)
 
         def undo(said: Any) -> Command | None:
-            """What Redis granted after nobody waited any more."""
-            if said[0] != b"miss":
-                return None
-            return self._settle.command(*self._releasing(key, limits, token, token))
+            """What Redis granted after nobody waited any more, or perhaps granted."""
+            if said is None:
+                self._releases.add(key, limits.caller, token, token)
+            elif said[0] == b"miss":
+                return self._releases.command(key, limits.caller, token)
+            return None
 
         return await self._within("look_up", found)
 
@@ -157,29 +158,14 @@ class CacheService:
         told = (*held, stored if fresh_ms else b"", *moments)
         try:
             await self._within("settle", lambda: self._writing.run(self._settle, *keys, *told))
-        except CacheFailed:
-            self._owed.append(self._releasing(key, limits, *held))
+        except (CacheFailed, asyncio.CancelledError):
+            self._releases.add(key, limits.caller, *held)
             raise
 
     async def give_back(self, key: str, lease: str) -> None:
         """Return a lease; nothing is stored. Raises: CacheFailed."""
-        self._owed.append(self._releasing(key, _NO_LIMITS, lease, lease))
-        await self._within("settle", self._give_back_owed)
-
-    def _releasing(self, key: str, limits: Limits, token: str, lease: str) -> tuple[Any, ...]:
-        """What `settle.lua` is told where nothing is stored."""
-        keys = (key, flight_key(key), slots_key(limits.caller), self._forgotten)
-        return (*keys, token, lease, b"", 0, 0, 0, 0)
-
-    async def _give_back_owed(self) -> None:
-        """What requests held whose end Redis was not told of."""
-        while self._owed:
-            owed = self._owed.popleft()
-            try:
-                await self._writing.run(self._settle, *owed)
-            except BaseException:
-                self._owed.appendleft(owed)
-                raise
+        self._releases.add(key, "", lease, lease)
+        await self.ping()
 
     async def renew(self, key: str, token: str) -> None:
         """A sign of life of whoever computes the page. Raises: CacheFailed."""
@@ -239,9 +225,10 @@ class CacheService:
         await self._reading.load(self._look_up)
         for script in (self._settle, self._renew, self._forget):
             await self._writing.load(script)
+        # Redis answers a new connection after it has done what came over a lost one.
         await self._reading.call("PING")
         await self._writing.call("PING")
-        await self._give_back_owed()
+        await self._releases.run()
 
     async def keep_looking(self) -> NoReturn:
         """Tell whether Redis is there, also while nobody asks anything."""
@@ -251,6 +238,10 @@ class CacheService:
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def close(self) -> None:
+        """Also release what is held, if Redis is there."""
+        await self._reading.close()
+        with suppress(CacheFailed):
+            await self.ping()
         await self._reading.close()
         await self._writing.close()
 

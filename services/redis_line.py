@@ -3,13 +3,15 @@
 Commands go out as they come and answers come back in their order (pipelining), without a task, a
 timer or a connection for each. Whoever gives up waiting leaves its place, so an answer never
 reaches another one than who asked. An answer that comes too late tells what Redis did all the same,
-and may be followed by a command that undoes it.
+and may be followed by a command that undoes it; so may the loss of a connection, after which nobody
+can tell whether Redis did it.
 """
 
 import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
 from typing import Any, NamedTuple, cast
 
@@ -23,7 +25,8 @@ _LATE_S = 10.0  # after that, nobody waits for what a connection still owes
 
 Command = tuple[Any, ...]
 Undo = Callable[[Any], Command | None]
-"""From an answer that came too late to the command that undoes what Redis did."""
+"""From an answer that came too late to the command that undoes what Redis did. The answer is None
+where it is lost, as is the connection: nothing can be sent then."""
 
 
 class Script:
@@ -86,9 +89,11 @@ class _Line(asyncio.Protocol):
         return future
 
     def take_back(self, undo: Undo, answer: Any) -> None:
-        """Undo what Redis did for nobody; it makes no difference whether that succeeds."""
-        if (command := undo(answer)) and self._transport is not None:
-            self.send(*command).add_done_callback(_overlook)
+        """Undo what Redis did for nobody."""
+        if self._transport is None:
+            undo(None)
+        elif command := undo(answer):
+            self.send(*command).add_done_callback(partial(_look_at_undoing, undo))
 
     def close(self) -> None:
         if self._transport is not None:
@@ -149,14 +154,16 @@ class _Line(asyncio.Protocol):
 
     def _fail(self, error: Exception) -> None:
         while self._waiting:
-            future = self._waiting.popleft().future
+            _, future, undo = self._waiting.popleft()
             if not future.done():
                 future.set_exception(error)
+            if undo:
+                undo(None)
 
 
-def _overlook(future: "asyncio.Future[Any]") -> None:
-    if not future.cancelled():
-        future.exception()
+def _look_at_undoing(undo: Undo, future: "asyncio.Future[Any]") -> None:
+    if future.exception():
+        undo(None)
 
 
 class RedisLine:

@@ -16,6 +16,7 @@ from tests.faults.proxy import Proxy, proxy_to
 
 KEY = "analytics:test:late"
 WITHIN_S = 0.4
+BUSY = "local ends = os.clock() + 1; while os.clock() < ends do end"
 
 
 @pytest.fixture
@@ -65,8 +66,10 @@ async def connected(proxy: Proxy, redis_url: str) -> AsyncIterator[CacheService]
         with suppress(CacheFailed):
             await cache.ping()
             break
-    yield cache
-    await cache.close()
+    try:
+        yield cache
+    finally:
+        await cache.close()
 
 
 @contextmanager
@@ -161,6 +164,93 @@ def test_what_could_not_be_given_back_is_given_back_later(
                     await cache.ping()
                     assert held(client, limits) == (0, None)
                 await asyncio.sleep(0.05)
+
+    asyncio.run(run())
+
+
+async def pinged(cache: CacheService) -> None:
+    """Redis is there again, and was told what there was to tell."""
+    for _ in range(200):
+        with suppress(CacheFailed):
+            return await cache.ping()
+        await asyncio.sleep(0.05)
+    raise AssertionError("Redis did not come back")
+
+
+@pytest.mark.parametrize("times_out", [False, True])
+def test_a_look_up_whose_connection_is_cut_holds_nothing(
+    redis_url: str, client: redis.Redis, proxy: Proxy, limits: Limits, times_out: bool
+) -> None:
+    """After the command was sent: before its time was up, or after."""
+
+    async def run() -> None:
+        async with connected(proxy, redis_url) as cache:
+            proxy.mode = "mute"
+            asked = asyncio.create_task(cache.look_up(KEY, limits))
+            await until(lambda: slots(client, limits) == 1)
+            if times_out:
+                await asyncio.wait({asked})
+            proxy.cut()
+            with pytest.raises(CacheFailed):
+                await asked
+            assert slots(client, limits) == 1
+            proxy.mode = "pass"
+            await pinged(cache)
+            assert held(client, limits) == (0, None)
+
+    asyncio.run(run())
+
+
+def test_a_look_up_that_was_done_after_its_connection_was_cut_holds_nothing(
+    redis_url: str, client: redis.Redis, proxy: Proxy, limits: Limits
+) -> None:
+    async def run() -> None:
+        async with connected(proxy, redis_url) as cache:
+            busy = asyncio.create_task(asyncio.to_thread(client.eval, BUSY, 0))
+            await asyncio.sleep(0.1)
+            asked = asyncio.create_task(cache.look_up(KEY, limits))
+            await asyncio.sleep(0.1)
+            proxy.cut()
+            with pytest.raises(CacheFailed):
+                await asked
+            await busy
+            await until(lambda: was_counted(client, limits))
+            await pinged(cache)
+            assert held(client, limits) == (0, None)
+
+    asyncio.run(run())
+
+
+def test_a_cache_that_is_closed_holds_nothing(
+    redis_url: str, client: redis.Redis, proxy: Proxy, limits: Limits
+) -> None:
+    async def run() -> None:
+        async with connected(proxy, redis_url) as cache:
+            proxy.mode = "mute"
+            with pytest.raises(CacheFailed):
+                await cache.look_up(KEY, limits)
+            assert slots(client, limits) == 1
+            proxy.mode = "pass"
+        assert held(client, limits) == (0, None)
+
+    asyncio.run(run())
+
+
+def test_an_end_whose_request_was_cancelled_is_told_later(
+    redis_url: str, client: redis.Redis, proxy: Proxy, limits: Limits
+) -> None:
+    """While it waits for a connection, nothing is sent yet."""
+
+    async def run() -> None:
+        async with connected(proxy, redis_url) as cache:
+            found = await cache.look_up(KEY, limits)
+            proxy.cut()
+            told = asyncio.create_task(cache.settle(KEY, limits, found, None))
+            await asyncio.sleep(0)
+            told.cancel()
+            await asyncio.wait({told})
+            await pinged(cache)
+            assert held(client, limits) == (0, None)
 
     asyncio.run(run())
 
