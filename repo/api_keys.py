@@ -148,10 +148,10 @@ class KeysRepo:
             )
 
     def revoke(self, name: str) -> None:
-        """Raises: NoSuchKey."""
+        """For good, whatever the clock of the server shows later. Raises: NoSuchKey."""
         with self._transaction() as cur:
-            cur.execute(SQL["api_keys_end_all"], {"name": name})
-            if not cur.rowcount:
+            cur.execute(SQL["api_keys_revoke"], {"name": name})
+            if cur.fetchone() != (True,):
                 raise NoSuchKey(name)
 
     def tell_used(self, moments: Mapping[int, float]) -> None:

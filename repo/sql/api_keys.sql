@@ -1,8 +1,9 @@
 -- name: api_keys_active
--- Keys that work now.
+-- Keys that work now. The clock may be set back, which brings no revoked one back.
 select key_id, name, digest, scopes
 from   api_keys
-where  ends_at is null or ends_at > now();
+where  revoked_at is null
+and    (ends_at is null or ends_at > now());
 
 -- name: api_keys_ever
 -- Whether there ever was a key: those that ended stay.
@@ -26,19 +27,29 @@ where  not exists (select from api_keys)
 on     conflict do nothing;
 
 -- name: api_keys_end
--- The key of a name goes on for a while, or ends now.
+-- The key of a name goes on for a while, or is revoked now.
 update api_keys
-set    ends_at = now() + %(grace)s
+set    ends_at = now() + %(grace)s,
+       revoked_at = case when %(grace)s <= interval '0' then now() end
 where  name = %(name)s
 and    ends_at is null
 returning scopes;
 
--- name: api_keys_end_all
--- Also those that were about to end.
-update api_keys
-set    ends_at = now()
-where  name = %(name)s
-and    (ends_at is null or ends_at > now());
+-- name: api_keys_revoke
+-- Also those that were about to end, or have ended. Whether one of them worked.
+with revoked as (
+    update api_keys
+    set    revoked_at = now(), ends_at = least(ends_at, now())
+    where  name = %(name)s
+    and    revoked_at is null
+    returning key_id
+)
+select exists (
+    select
+    from   revoked
+    join   api_keys before_now using (key_id)
+    where  ends_at is null or ends_at > now()
+);
 
 -- name: api_keys_used
 update api_keys

@@ -1,13 +1,17 @@
 """`python main.py keys`: secrets are shown once, and names stay."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import Result
 from psycopg2.extensions import connection
 
 from services.auth import digest_of
+from tests.api.test_keys import status
 from tests.calling import called
+from tests.clock import set_clock
+from tests.running import running
 
 Keys = Callable[..., Result]
 
@@ -135,3 +139,41 @@ def test_a_name_that_cannot_be_told_is_refused(keys: Keys, conn: connection, nam
     with conn.cursor() as cur:
         cur.execute("select from api_keys where name = %s", (name,))
         assert cur.rowcount == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "statuses"),
+    [
+        (["revoke", "app"], (401, 401, 401)),
+        (["rotate", "app", "--grace-hours", "0"], (401, 401, 401)),
+        (["rotate", "app"], (200, 401, 200)),
+    ],
+)
+def test_a_key_that_was_revoked_stays_so_when_the_clock_is_set_back(
+    keys: Keys,
+    conn: connection,
+    database_url: str,
+    redis_url: str,
+    call: list[str],
+    statuses: tuple[int, ...],
+) -> None:
+    """Now, two days later, and two days before; only a grace goes by the clock."""
+    secret = keys("create", "app", "--scope", "read").stdout.strip()
+    assert keys(*call).exit_code == 0
+    now = datetime.now(UTC)
+    seen = []
+    for days in (0, 2, -2):
+        set_clock(conn, now + timedelta(days=days))
+        with running(database_url, redis_url) as service:
+            seen.append(status(service, {"Authorization": f"Bearer {secret}"}))
+    assert tuple(seen) == statuses
+
+
+def test_revoking_again_finds_no_key(keys: Keys, conn: connection) -> None:
+    """Neither where one was revoked, nor where its grace is over."""
+    keys("create", "app", "--scope", "read")
+    keys("create", "web", "--scope", "read")
+    assert keys("revoke", "app").exit_code == 0
+    conn.cursor().execute("update api_keys set ends_at = '2025-01-01' where name = 'web'")
+    for name in ("app", "web", "nobody"):
+        assert f"no key of the name {name} works" in keys("revoke", name).stderr

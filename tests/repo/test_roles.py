@@ -47,7 +47,9 @@ RIGHTS: dict[Role, dict[str, set[str]]] = {
     },
     "grafana": {"SELECT": {"daily_events", "daily_users", "storage"}},
 }
-READ_OF_KEYS = {f"api_keys.{name}" for name in ("key_id", "name", "digest", "scopes", "ends_at")}
+READ_OF_KEYS = {
+    f"api_keys.{name}" for name in ("key_id", "name", "digest", "scopes", "ends_at", "revoked_at")
+}
 COLUMNS: dict[Role, dict[str, set[str]]] = {
     "reader": {"SELECT": READ_OF_KEYS | {"erasures.number", "erasures.erasure_id"}},
     "writer": {
