@@ -48,7 +48,8 @@ with on_tables (role, rights, tables) as (
 ),
 on_columns (role, "right", "table", columns) as (
     values
-        ('analytics_reader', 'select', 'api_keys', '{key_id, name, digest, scopes, ends_at, revoked_at}'),
+        ('analytics_reader', 'select', 'api_keys',
+         '{key_id, name, digest, scopes, ends_at, revoked_at}'),
         ('analytics_writer', 'select', 'api_keys',
          '{key_id, name, digest, scopes, ends_at, revoked_at, last_used_at}'),
         ('analytics_writer', 'update', 'api_keys', '{last_used_at}'),
@@ -77,13 +78,12 @@ where  to_regrole(role) is not null
 and    to_regclass("table") is not null
 and    not has_table_privilege(to_regrole(role), to_regclass("table"), "right")
 union  all
-select format('grant %s (%s) on %I to %I', "right", string_agg(quote_ident("column"), ', '),
+select format('grant %s (%s) on %I to %I', "right", string_agg(quote_ident(attname), ', '),
               "table", role)
 from   on_columns
-cross  join unnest(columns::text[]) as "column"
+join   pg_attribute on attrelid = to_regclass("table") and attname = any(columns::name[])
 where  to_regrole(role) is not null
-and    to_regclass("table") is not null
-and    not has_column_privilege(to_regrole(role), to_regclass("table"), "column", "right")
+and    not has_column_privilege(to_regrole(role), attrelid, attnum, "right")
 group  by role, "right", "table"
 union  all
 select format('grant %s on database %I to %I', "right", datname, role)
