@@ -73,8 +73,12 @@ class Database:
         options: Mapping[str, str] = QUESTION_OPTIONS,
     ) -> None:
         # Each transaction has a shorter limit; this one is for what forgets to set it.
-        limit = {"statement_timeout": str(int(statement_timeout_s * 1000))}
-        arguments = connect_arguments({**options, **limit}, name)
+        # Between two statements a request may compute as long as it has time: its deadline ends it.
+        limits = {
+            "statement_timeout": str(int(statement_timeout_s * 1000)),
+            "idle_in_transaction_session_timeout": str(int((statement_timeout_s + 5) * 1000)),
+        }
+        arguments = connect_arguments({**options, **limits}, name)
         self.stats = Stats(size)
         self.pool = GuardedPool(size, url, stats=self.stats, lifetime_s=lifetime_s, **arguments)
         self._places = Places(size, waiters, acquire_timeout_s, self.stats)

@@ -14,7 +14,6 @@ QUESTION_OPTIONS: Mapping[str, str] = {
     "timezone": "UTC",
     "default_transaction_read_only": "on",
     "lock_timeout": "500",
-    "idle_in_transaction_session_timeout": "5000",
     "jit": "off",
     "work_mem": "64MB",  # used where very many events are not folded; others need little
     **_CHECK_CLIENT,
@@ -22,11 +21,7 @@ QUESTION_OPTIONS: Mapping[str, str] = {
 
 WRITER_OPTIONS: Mapping[str, str] = {"timezone": "UTC", **_CHECK_CLIENT}
 
-INGEST_OPTIONS: Mapping[str, str] = {
-    **WRITER_OPTIONS,
-    "idle_in_transaction_session_timeout": "5000",
-    "jit": "off",
-}
+INGEST_OPTIONS: Mapping[str, str] = {**WRITER_OPTIONS, "jit": "off"}
 
 # A host that vanished without a word is given up after 15 seconds rather than 15 minutes.
 _KEEPALIVE = {

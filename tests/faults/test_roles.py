@@ -15,7 +15,7 @@ MOST = WORKERS * POOL
 SETTINGS = {
     "statement_timeout": f"{DEADLINE_S * 1000:.0f}",
     "lock_timeout": "500",
-    "idle_in_transaction_session_timeout": "5000",
+    "idle_in_transaction_session_timeout": f"{DEADLINE_S * 1000 + 5000:.0f}",
     "client_connection_check_interval": "500",
     "default_transaction_read_only": "on",
     "TimeZone": "UTC",

@@ -355,13 +355,22 @@ def test_questions_cannot_write(database: Database) -> None:
         ("default_transaction_read_only", "on"),
         ("lock_timeout", "500ms"),
         ("transaction_read_only", "on"),
-        ("idle_in_transaction_session_timeout", "5s"),
+        ("idle_in_transaction_session_timeout", "65s"),
         ("client_connection_check_interval", "500ms"),
         ("transaction_isolation", "repeatable read"),
     ],
 )
 def test_sessions_have_their_settings(database: Database, setting: str, value: str) -> None:
     assert asyncio.run(ask(database, f"show {setting}")) == value
+
+
+def test_a_question_may_compute_between_its_statements(database: Database) -> None:
+    """As long as it has time: PostgreSQL does not end its snapshot before."""
+    with get_connection(database, soon()).snapshot() as cur:
+        cur.execute("select 1")
+        time.sleep(6)
+        cur.execute("select 2")
+        assert cur.fetchone() == (2,)
 
 
 def test_a_session_has_a_limit_of_its_own(database: Database) -> None:
