@@ -27,6 +27,9 @@ _READ_EVERY_S = 2.0
 _READ_ONCE_IN_S = 0.5
 _TELL_EVERY_S = 15.0
 _WITHIN_S = 5.0
+_GUESS_WITHIN_S = 1.0
+_MOST_GUESSES = 4  # that wait at a time
+_TRUSTED_S = 2 * _READ_EVERY_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,9 @@ class KeyRing:
         self._read_at = -_READ_ONCE_IN_S
         self._as_of = self._read_at
         self._reading = asyncio.Lock()
+        self._guesses = 0
+        self._is_silent = False
+        """Whether a request waited for the keys in vain, and they were not read since."""
 
     @property
     def is_open(self) -> bool:
@@ -100,10 +106,10 @@ class KeyRing:
         key = self.known(authorization, scope)
         if key is not None or self.is_open:
             return key
-        if authorization is None and self._keys is not None:
-            key_checks("none").inc()
-            raise Unauthorized
-        await self._read_by(deadline)
+        if self._keys is None:
+            await self._read_by(deadline)
+        elif _is_of_a_key(authorization):
+            await self._guess(deadline)
         return self._checked_again(authorization, scope)
 
     def holder(self, authorization: str) -> ApiKey | None:
@@ -170,13 +176,33 @@ class KeyRing:
         kind, _, secret = authorization.partition(" ")
         return self._keys.get(digest_of(secret.strip())) if kind.lower() == "bearer" else None
 
+    async def _guess(self, deadline: float) -> None:
+        """A key may be newer than what was read, so it waits for the next reading; but few do at a
+        time, and none while the database is silent.
+
+        Raises: Unavailable, when it cannot be told whether the key is one.
+        """
+        now = time.monotonic()
+        if self._is_silent:
+            raise Unavailable
+        if self._guesses >= _MOST_GUESSES:
+            if now - self._as_of > _TRUSTED_S:
+                raise Unavailable
+            return
+        self._guesses += 1
+        try:
+            await self._read_by(min(deadline, now + _GUESS_WITHIN_S))
+        finally:
+            self._guesses -= 1
+
     async def _read_by(self, deadline: float) -> None:
-        """A key may be newer than what was read. Raises: Unavailable, when that cannot be told."""
+        """Raises: Unavailable."""
         asked_at = time.monotonic()
         with suppress(TimeoutError):
             async with asyncio.timeout(deadline - asked_at):
                 await self._read_soon(asked_at)
         if self._as_of < asked_at:
+            self._is_silent = True
             raise Unavailable
 
     async def _read_soon(self, asked_at: float) -> None:
@@ -202,8 +228,15 @@ class KeyRing:
             self._as_of = began
 
     def _learn(self, known: KnownKeys) -> None:
+        self._is_silent = False
         self._keys = {key.digest: key for key in known.active}
         self._never_any = not known.ever
+
+
+def _is_of_a_key(authorization: str | None) -> bool:
+    """Whether it has the form of one that may have been made since keys were read."""
+    kind, _, secret = (authorization or "").partition(" ")
+    return kind.lower() == "bearer" and bool(_GIVEN.fullmatch(secret.strip()))
 
 
 async def _known_to(database: Database) -> KnownKeys:

@@ -18,7 +18,7 @@ from tests.rooms import room
 
 OLDER_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 
-KEY = "ask_the-key-of-the-tests"
+KEY = "ask_the-key-of-the-tests-of-this-service"
 PASSWORD = "the-password-of-the-tests"
 
 # The cluster may have roles of its own: these are members of them, for tests alone.

@@ -4,7 +4,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import httpx
 import pytest
@@ -17,6 +17,7 @@ from services import auth
 from tests.api.test_caching import COUNTS
 from tests.problems import assert_problem
 from tests.running import METRICS_TOKEN, running, scrape, value
+from tests.servers import KEY
 from tests.slowness import slow_down
 from tests.waiting import wait_until
 
@@ -25,13 +26,27 @@ NEEDED = 'Bearer realm="analytics"'
 PUBLIC = {"/healthz", "/readyz"}
 
 
-def add_key(conn: connection, secret: str, *scopes: str, name: str = "another") -> dict[str, str]:
-    digest = hashlib.sha256(secret.encode()).digest()
+def add_key(conn: connection, told: str, *scopes: str, name: str = "another") -> dict[str, str]:
+    return store_key(conn, secret(told), *scopes, name=name)
+
+
+def store_key(conn: connection, text: str, *scopes: str, name: str) -> dict[str, str]:
+    """Of any form. What no command makes is known once keys are read anew."""
+    digest = hashlib.sha256(text.encode()).digest()
     conn.cursor().execute(
         "insert into api_keys (name, digest, hint, scopes) values (%s, %s, 'ask_', %s)",
         (name, digest, list(scopes)),
     )
-    return {"Authorization": f"Bearer {secret}"}
+    return {"Authorization": f"Bearer {text}"}
+
+
+def secret(told: str) -> str:
+    """A text of the form of a key, with something to tell it by."""
+    return f"ask_{told:-<40}"
+
+
+def guess(number: int) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret(f'guess{number}')}"}
 
 
 def status(service: httpx.Client, headers: dict[str, str]) -> int:
@@ -45,8 +60,8 @@ def status(service: httpx.Client, headers: dict[str, str]) -> int:
         ("Bearer wrong", f'{NEEDED}, error="invalid_token"'),
         ("Bearer", f'{NEEDED}, error="invalid_token"'),
         ("Basic dXNlcjpwYXNz", f'{NEEDED}, error="invalid_token"'),
-        ("ask_the-key-of-the-tests", f'{NEEDED}, error="invalid_token"'),
-        ("Bearer ask_the-key-of-the-tests2", f'{NEEDED}, error="invalid_token"'),
+        (KEY, f'{NEEDED}, error="invalid_token"'),
+        (f"Bearer {KEY}2", f'{NEEDED}, error="invalid_token"'),
         ("Bearer " + "x" * 5_000, f'{NEEDED}, error="invalid_token"'),
     ],
 )
@@ -93,7 +108,7 @@ def test_a_scope_is_needed_for_what_is_kept_too(service: httpx.Client, conn: con
 
 
 def test_a_new_key_works_at_once(service: httpx.Client, conn: connection) -> None:
-    assert status(service, {"Authorization": "Bearer tomorrow"}) == 401
+    assert status(service, {"Authorization": f"Bearer {secret('tomorrow')}"}) == 401
     assert status(service, add_key(conn, "tomorrow", "read")) == 200
 
 
@@ -107,12 +122,48 @@ def test_guessing_does_not_ask_the_database_each_time(
         return await read(database)
 
     monkeypatch.setattr(auth, "_known_to", counted)
-    guesses = [{"Authorization": f"Bearer guess{n}"} for n in range(200)]
+    guesses = [guess(n) for n in range(200)]
     began = time.monotonic()
     with ThreadPoolExecutor(50) as threads:
         assert set(threads.map(lambda guess: verdict(service, guess), guesses)) == {401}
     # Each half a second for guesses, and each 2 seconds whether there are any or not.
     assert len(reads) <= 2.5 * (time.monotonic() - began) + 2
+
+
+NO_KEYS = ["", "Bearer", "Bearer nope", "Basic x", f"Basic {secret('x')}", "Bearer ask_short"]
+NO_KEYS += [f"Bearer {secret('of two')} words", f"Bearer {secret('x')}=", secret("bare")]
+
+
+def test_what_has_not_the_form_of_a_key_waits_for_nothing(
+    service: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing may wait here, and what would have to is told that it cannot be told."""
+    monkeypatch.setattr(auth, "_MOST_GUESSES", 0)
+    monkeypatch.setattr(auth, "_TRUSTED_S", -1)
+    for given in NO_KEYS:
+        answer = service.get(COUNTS, params=RANGE, headers={"Authorization": given})
+        assert_problem(answer, 401, "unauthorized")
+    assert status(service, guess(1)) == 503
+
+
+def test_few_guesses_wait_at_a_time(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are told what is known, and keys are read each 2 seconds in any case."""
+    with (
+        running(database_url, redis_url, request_timeout_s=5) as service,
+        ThreadPoolExecutor(5) as threads,
+    ):
+        assert status(service, {}) == 200
+        monkeypatch.setattr(auth, "_GUESS_WITHIN_S", 60)
+        monkeypatch.setattr(auth, "_READ_ONCE_IN_S", 60)
+        sent = [threads.submit(status, service, guess(n)) for n in range(5)]
+        done, waiting = wait(sent, 20, FIRST_COMPLETED)
+        assert {status(service, guess(n)) for n in range(5, 15)} == {401}
+        assert status(service, {}) == 200
+        assert [len(done), len(waiting)] == [1, 4]
+        assert not any(each.done() for each in waiting)
+        assert {each.result() for each in sent} == {401}
 
 
 def verdict(service: httpx.Client, headers: dict[str, str]) -> int:

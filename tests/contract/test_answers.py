@@ -12,12 +12,14 @@ from psycopg2.extensions import connection
 from pydantic import SecretStr
 
 from tests import pages
-from tests.api.test_keys import add_key
+from tests.api.test_caching import COUNTS
+from tests.api.test_keys import store_key
 from tests.events import fold, insert
 from tests.pages import Example
 from tests.problems import assert_problem
 from tests.retaining import drop
 from tests.running import running
+from tests.waiting import wait_until
 from utils.zones import zone
 
 # Where another service is meant than one over the real events, which nobody changes.
@@ -41,8 +43,9 @@ ASKED = [
 @pytest.fixture
 def with_keys(service: httpx.Client, database_url: str, conn: connection) -> httpx.Client:
     """With the user that is erased."""
-    add_key(conn, "ask_of_an_admin", "admin", name="admin")
-    add_key(conn, "ask_of_a_reader", "read", name="reader")
+    admin = store_key(conn, "ask_of_an_admin", "admin", name="admin")
+    store_key(conn, "ask_of_a_reader", "read", name="reader")
+    wait_until(lambda: service.get(COUNTS, headers=admin).status_code == 200, within_s=5)
     insert(conn, *(("u_2", name, HORIZON) for name in ("sign_up", "page_view")))
     fold(database_url)
     return service

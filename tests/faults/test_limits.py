@@ -188,7 +188,7 @@ def test_one_key_and_others(own: Own, fault_url: str, check: Check, limit: str, 
         ANALYTICS_POOL_SIZE="4",
     ) as running:
         slow_on_one_day(running)
-        other = add_key(running.conn, "ask_the-key-of-another", "read")
+        other = add_key(running.conn, "the-key-of-another", "read")
         running.get(QUICK, **other)
         alone = ask_all(running.port, paths(QUICK, "alone", 50), other, at_once=1)
         with asking_on(running, SLOW, at_once=18) as slow:

@@ -332,7 +332,7 @@ def test_it_answers_from_the_start_while_the_other_server_is_away(pair: Pair) ->
     questions = SecretStr(as_role(pair.replica, "reader"))
     with running(away, pair.redis_url, query_database_url=questions) as service:
         wait_until(lambda: service.get(COUNTS).status_code == 200, within_s=5)
-        unknown = {"Authorization": "Bearer a-key-that-may-be-newer"}
+        unknown = {"Authorization": "Bearer ask_a-key-that-may-be-newer-than-those"}
         assert service.get(COUNTS, headers=unknown).status_code == 503
 
 
