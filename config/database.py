@@ -39,7 +39,13 @@ from utils.postgres import (
     close_quietly,
     hang_up,
 )
-from utils.sessions import QUESTION_OPTIONS, WRITER_OPTIONS, connect_arguments, statement_name
+from utils.sessions import (
+    QUESTION_OPTIONS,
+    WRITER_OPTIONS,
+    connect_arguments,
+    statement_name,
+    time_limits,
+)
 from utils.tracing import span
 
 R = TypeVar("R")
@@ -73,12 +79,7 @@ class Database:
         options: Mapping[str, str] = QUESTION_OPTIONS,
     ) -> None:
         # Each transaction has a shorter limit; this one is for what forgets to set it.
-        # Between two statements a request may compute as long as it has time: its deadline ends it.
-        limits = {
-            "statement_timeout": str(int(statement_timeout_s * 1000)),
-            "idle_in_transaction_session_timeout": str(int((statement_timeout_s + 5) * 1000)),
-        }
-        arguments = connect_arguments({**options, **limits}, name)
+        arguments = connect_arguments({**options, **time_limits(statement_timeout_s)}, name)
         self.stats = Stats(size)
         self.pool = GuardedPool(size, url, stats=self.stats, lifetime_s=lifetime_s, **arguments)
         self._places = Places(size, waiters, acquire_timeout_s, self.stats)

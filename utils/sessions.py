@@ -64,6 +64,15 @@ def connect_arguments(options: Mapping[str, str], application_name: str) -> dict
     return {"options": started_with, "application_name": application_name, **_KEEPALIVE}
 
 
+def time_limits(request_s: float) -> dict[str, str]:
+    """Options of a session whose requests take so many seconds: they may compute between statements
+    as long as they have time."""
+    return {
+        "statement_timeout": str(int(request_s * 1000)),
+        "idle_in_transaction_session_timeout": str(int((request_s + 5) * 1000)),
+    }
+
+
 def statement_name(text: str) -> str:
     """The name that stands before a statement as a comment."""
     found = _NAMED.match(text)
