@@ -39,13 +39,7 @@ from utils.postgres import (
     close_quietly,
     hang_up,
 )
-from utils.sessions import (
-    QUESTION_OPTIONS,
-    WRITER_OPTIONS,
-    connect_arguments,
-    statement_name,
-    time_limits,
-)
+from utils.sessions import QUESTION_OPTIONS, WRITER_OPTIONS, connect_arguments, statement_name
 from utils.tracing import span
 
 R = TypeVar("R")
@@ -79,7 +73,7 @@ class Database:
         options: Mapping[str, str] = QUESTION_OPTIONS,
     ) -> None:
         # Each transaction has a shorter limit; this one is for what forgets to set it.
-        arguments = connect_arguments({**options, **time_limits(statement_timeout_s)}, name)
+        arguments = connect_arguments(options, name, statement_timeout_s)
         self.stats = Stats(size)
         self.pool = GuardedPool(size, url, stats=self.stats, lifetime_s=lifetime_s, **arguments)
         self._places = Places(size, waiters, acquire_timeout_s, self.stats)

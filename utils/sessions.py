@@ -58,15 +58,20 @@ select case when pg_is_in_recovery() then current_setting('analytics.replayed'):
 """
 
 
-def connect_arguments(options: Mapping[str, str], application_name: str) -> dict[str, Any]:
-    """Keyword arguments of `psycopg2.connect` for a session with these server settings."""
-    started_with = " ".join(f"-c {name}={value}" for name, value in options.items())
+def connect_arguments(
+    options: Mapping[str, str], application_name: str, request_s: float | None = None
+) -> dict[str, Any]:
+    """Keyword arguments of `psycopg2.connect` for a session with these server settings.
+
+    `request_s` limits the times of a session whose requests take so many seconds.
+    """
+    limits = {} if request_s is None else _time_limits(request_s)
+    started_with = " ".join(f"-c {name}={value}" for name, value in {**options, **limits}.items())
     return {"options": started_with, "application_name": application_name, **_KEEPALIVE}
 
 
-def time_limits(request_s: float) -> dict[str, str]:
-    """Options of a session whose requests take so many seconds: they may compute between statements
-    as long as they have time."""
+def _time_limits(request_s: float) -> dict[str, str]:
+    """A request may compute between its statements as long as it has time."""
     return {
         "statement_timeout": str(int(request_s * 1000)),
         "idle_in_transaction_session_timeout": str(int((request_s + 5) * 1000)),
