@@ -25,11 +25,13 @@ async def may_scrape(
     if resources.metrics_token is None:
         if not resources.keys.is_open:
             raise Forbidden("metrics", "Set ANALYTICS_METRICS_TOKEN and send it as a bearer token.")
+        request.state.authorized = True
         return
     kind, _, given = request.headers.get("authorization", "").partition(" ")
     wanted = resources.metrics_token.get_secret_value()
     if kind.lower() != "bearer" or not secrets.compare_digest(given.encode(), wanted.encode()):
         raise Unauthorized
+    request.state.authorized = True
 
 
 @router.get("/metrics", dependencies=[Depends(may_scrape)])

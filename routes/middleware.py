@@ -89,7 +89,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._status = message["status"]
+            self._scope["state"]["status"] = self._status = message["status"]
             given = (b"x-request-id", request_id.get().encode())
             message["headers"] = [*message["headers"], given, _NO_SNIFFING]
         await self._send(message)

@@ -10,8 +10,9 @@ from random import getrandbits
 from typing import Any, Final, Literal, cast
 
 import httptools
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from common.errors import AnalyticsError
@@ -19,6 +20,7 @@ from common.metrics import CONNECTIONS, requests
 from common.protocol_errors import HeadTooLarge, MalformedRequest, SlowHead
 from config.logging import request_id
 from routes.errors import analytics_problem
+from routes.framing import StrictProtocol
 from utils.turns import Loop
 
 log = logging.getLogger("analytics.access")
@@ -33,6 +35,8 @@ REST_WITHIN_S = 10.0
 SENT_WITHIN_S = 60.0
 """Without a byte of the answer that the client takes."""
 _CLOSED_WITHIN_S = 2.0
+_PIECE = 64 * 1024
+"""Of a body: with each the client is given a moment again."""
 _MOST_DISCARDED = 2**20
 
 
@@ -45,7 +49,7 @@ _IDLE: Final = "idle"
 _CLOSING: Final = "closing"
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(StrictProtocol):
     """One connection, on an event loop of `utils.turns`, which checks it now and then."""
 
     loop: Loop
@@ -68,17 +72,22 @@ class BoundedProtocol(HttpToolsProtocol):
         }
         self.url = b""
         self._phase: _Phase = _HEAD
-        self.waiting_since = math.inf
+        self._since = math.inf
+        self._running: RequestResponseCycle | None = None
+        self._piece = 0  # bytes of a body since `_since`
         self._read = 0  # bytes since the last head, byte of a body, or end of a request
+        self._has_begun = False  # a head that is not complete
         self._is_whole = True  # the request that was read last, its body included
-        self._is_deaf = False
         self._unsent = 0
         self._unsent_since = 0.0
-        self._error: AnalyticsError | None = None
 
     @property
-    def is_new(self) -> bool:
-        return self._phase is _HEAD
+    def is_active(self) -> bool:
+        return self._phase in (_HEAD, _ANSWER)
+
+    @property
+    def waiting_since(self) -> float:
+        return math.inf if self._phase is _ANSWER and not self._is_waiting else self._since
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -93,25 +102,29 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._read += len(data)
-        if self._is_deaf:
+        if self.is_deaf:
             self._discard()
             return
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._ignore_upgrade()
+            self.feed(data)
         except httptools.HttpParserError:
-            self._refuse(self._error or MalformedRequest())
+            self._refuse(self.error or MalformedRequest())
         else:
             if self._read:
                 self._wait_for_more()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._has_begun = True
+        if self._phase is _IDLE:
+            self._enter(_HEAD)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """What comes after a body is no header: nothing that is checked before may change."""
         if not self._is_whole:
             return
         if len(self.headers) >= MOST_HEADERS:
-            self._fail(HeadTooLarge())
+            self.fail(HeadTooLarge())
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
@@ -119,20 +132,25 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if self._read > MOST_HEAD_BYTES and self._head_bytes() > MOST_HEAD_BYTES:
-            self._fail(HeadTooLarge())
+            self.fail(HeadTooLarge())
         if len(self.pipeline) >= MOST_PIPELINED:
-            self._fail(MalformedRequest())  # which ends the connection after what came before
+            self.fail(MalformedRequest())  # which ends the connection after what came before
         super().on_headers_complete()
-        self._is_whole = False
-        self._read = 0
-        self._phase = _ANSWER
-        self.waiting_since = math.inf
+        if not self.has_upgrade:
+            self._has_begun = self._is_whole = False
+            self._read = 0
 
     def on_body(self, body: bytes) -> None:
         self._read = 0
+        self._piece += len(body)
+        if self._piece >= _PIECE:
+            self._piece = 0
+            self._since = self.loop.time()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.has_upgrade:
+            return
         self._is_whole = True
         self._read = 0
         if self._phase is _REST:
@@ -147,19 +165,18 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
-        if self.pipeline:
+        if self.pipeline and self._is_unauthorized:
+            self._leave()
+        elif self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._is_whole:
+            self._enter(_HEAD if self._has_begun else _IDLE)
         else:
-            self._enter(_IDLE if self._is_whole else _REST)
+            self._enter(_REST)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.waiting_since = self.loop.time()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._phase is _ANSWER:
-            self.waiting_since = math.inf
+        self._since = self.loop.time()
 
     def check(self, now: float) -> None:
         """Close it if its client has let it wait for too long; called about once a second."""
@@ -177,8 +194,27 @@ class BoundedProtocol(HttpToolsProtocol):
     def close(self) -> None:
         """At once: what the client has not taken by now is lost."""
         self._enter(_CLOSING)
-        self.waiting_since = math.inf
+        self._since = math.inf
         self.transport.abort()
+
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether the request that is answered waits for its client, or its key is not known."""
+        running = self._running
+        if running is None or "authorized" not in running.scope["state"]:
+            return True
+        is_read = not self.flow.read_paused and not running.waiting_for_100_continue
+        return self.flow.write_paused or (running.more_body and is_read)
+
+    @property
+    def _is_unauthorized(self) -> bool:
+        return self._running is not None and self._running.scope["state"].get("status") == 401
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        self._piece = 0
+        self._enter(_ANSWER)
+        super()._start_asgi_task(cycle, app)
 
     def _wait_for_more(self) -> None:
         """Of a head, or between two bytes of a body."""
@@ -188,34 +224,24 @@ class BoundedProtocol(HttpToolsProtocol):
             self._enter(_HEAD)
 
     def _end(self) -> None:
-        if self._phase is _HEAD and self._read:
+        if self._phase is _HEAD and (self._has_begun or self._read):
             self._refuse(SlowHead())
         else:
             self.close()
 
     def _enter(self, phase: _Phase) -> None:
         self._phase = phase
-        self.waiting_since = self.loop.time()
+        self._since = self.loop.time()
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-
-    def _fail(self, error: AnalyticsError) -> None:
-        """Leaves the parser. Raises: the error."""
-        self._error = error
-        raise error
 
     def _discard(self) -> None:
         if self._read > _MOST_DISCARDED and self._phase is _CLOSING:
             self.close()
 
-    def _ignore_upgrade(self) -> None:
-        """It is answered as a request like any other; what follows may be of another protocol."""
-        self.cycle.keep_alive = False
-        self._is_deaf = True
-
     def _refuse(self, error: AnalyticsError) -> None:
-        self._is_deaf = True
+        self.is_deaf = True
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if self._is_whole:  # these are answered, and then the connection ends
@@ -238,6 +264,12 @@ class BoundedProtocol(HttpToolsProtocol):
             log.info("request", extra=line)
         finally:
             request_id.reset(token)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Once the client has read what was answered, or a moment later."""
+        self.is_deaf = True
+        self.pipeline.clear()
         self.transport.write_eof()
         self._read = 0
         self._enter(_CLOSING)

@@ -56,7 +56,10 @@ def _holder(scope: Scope) -> Callable[..., Coroutine[Any, Any, ApiKey | None]]:
     ) -> ApiKey | None:
         """Raises: Unauthorized, InvalidKey, Forbidden, Unavailable."""
         deadline = request.state.began + resources.request_s
-        return await resources.keys.check(request.headers.get("authorization"), scope, deadline)
+        authorization = request.headers.get("authorization")
+        key = await resources.keys.check(authorization, scope, deadline)
+        request.state.authorized = True
+        return key
 
     return get_holder
 

@@ -13,11 +13,12 @@ class Connection(Protocol):
 
     @property
     def waiting_since(self) -> float:
-        """Since when it has waited for its client; infinity while a request is answered."""
+        """Since when it has waited for its client, or for a key to be found unknown; infinity while
+        a request whose key is known is answered."""
 
     @property
-    def is_new(self) -> bool:
-        """Whether its first request is not complete."""
+    def is_active(self) -> bool:
+        """Whether a request is on its way, or is answered."""
 
     def check(self, now: float) -> None:
         """Close it if it has waited for too long."""
@@ -31,16 +32,16 @@ class Connections:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._open: set[Connection] = set()
+        self._open: dict[Connection, None] = {}  # in the order in which they came
 
     def __len__(self) -> int:
         return len(self._open)
 
     def add(self, connection: Connection) -> None:
-        self._open.add(connection)
+        self._open[connection] = None
 
     def discard(self, connection: Connection) -> None:
-        self._open.discard(connection)
+        self._open.pop(connection, None)
 
     def check(self, now: float) -> None:
         """Close what has waited for too long; called every second or so."""
@@ -56,6 +57,6 @@ class Connections:
             connection.close()
 
     def _may_be_closed(self, connection: Connection, now: float) -> bool:
-        """A new one is given the time that a first request takes to arrive."""
+        """A request is given the time that it takes to arrive, and that most take in all."""
         since = connection.waiting_since
-        return since < (now - _GRACE_S if connection.is_new else math.inf)
+        return since < (now - _GRACE_S if connection.is_active else math.inf)

@@ -1,17 +1,18 @@
 """Connections that let the service wait, and more of them than there may be."""
 
+import select
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import httpx
 import psycopg2
 import pytest
 
 from routes import protocol
-from tests.api.test_connections import HOST, WHOLE, connected, problem, received
+from tests.api.test_connections import HOST, WHOLE, connected, problem, received, sent_events
 from tests.running import running, scrape, value
 from tests.slowness import slow_down
 from tests.waiting import wait_until, within
@@ -47,6 +48,19 @@ def whole_answer(opened: socket.socket) -> bytes:
         assert part, "the connection was closed"
         answer += part
     return answer
+
+
+def closed(connections: list[socket.socket]) -> list[socket.socket]:
+    """Those that ended without an answer."""
+    done, _, _ = select.select(connections, [], [], 10)
+    return [each for each in done if not answered(each)]
+
+
+def answered(opened: socket.socket) -> bytes:
+    try:
+        return opened.recv(100)
+    except ConnectionResetError:
+        return b""
 
 
 def trickle(opened: socket.socket, byte: bytes, seconds: float) -> bytes:
@@ -95,6 +109,13 @@ class TestTime:
             opened.sendall(WHOLE[:20])
             assert problem(received(opened))[0] == 408
 
+    def test_half_a_head_after_an_answer_has_as_much(self, history: httpx.Client) -> None:
+        """It came before the answer."""
+        with connected(history) as opened:
+            opened.sendall(WHOLE + WHOLE[:20])
+            answers = received(opened).split(b"HTTP/1.1 ")
+        assert [answer[:3] for answer in answers] == [b"", b"200", b"408"]
+
     def test_a_body_that_nobody_reads_ends_soon(self, history: httpx.Client) -> None:
         head = b"POST /events HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000\r\n\r\n"
         with connected(history) as opened:
@@ -142,6 +163,51 @@ class TestNumber:
             assert received(idle[1]) == b""
             for each in (idle[0], idle[-1]):
                 assert whole_answer(each).startswith(b"HTTP/1.1 200")
+
+    def test_a_body_that_does_not_come_makes_room(self, small: httpx.Client) -> None:
+        """Before its time is over: then it would be a 408."""
+        head = sent_events(small, b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n")
+        with ExitStack() as stack:
+            slow = [stack.enter_context(connected(small)) for _ in range(FEW)]
+            for each in slow:
+                each.sendall(head + b"{")
+            assert httpx.get(f"{small.base_url}/healthz", timeout=30).status_code == 200
+            assert closed(slow)
+
+    def test_a_key_that_is_not_known_makes_room(
+        self, small: httpx.Client, database_url: str
+    ) -> None:
+        """Keys cannot be read, and nobody can be told whether this is one."""
+        guess = b"GET /analytics/event-counts HTTP/1.1\r\n" + HOST
+        guess += b"Authorization: Bearer ask_" + b"x" * 43 + b"\r\nConnection: close\r\n\r\n"
+        with closing(psycopg2.connect(database_url)) as conn, conn.cursor() as cur:
+            cur.execute("lock table api_keys")
+            with ExitStack() as stack:
+                guesses = [stack.enter_context(connected(small)) for _ in range(FEW)]
+                for each in guesses:
+                    each.sendall(guess)
+                assert httpx.get(f"{small.base_url}/healthz", timeout=30).status_code == 200
+                assert closed(guesses)
+
+    def test_who_sends_a_body_is_closed_after_who_idles(self, small: httpx.Client) -> None:
+        """With each 64 kB it is as if the request had just begun."""
+        size = 2**22
+        head = sent_events(
+            small, b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % size
+        )
+        with ExitStack() as stack:
+            sender = stack.enter_context(connected(small))
+            sender.sendall(head + b" " * 2**16)
+            idle = [stack.enter_context(connected(small)) for _ in range(FEW - 1)]
+            for each in idle:
+                whole_answer(each)
+            for _ in range(10):
+                sender.sendall(b" " * 2**17)
+                time.sleep(0.1)
+            assert httpx.get(f"{small.base_url}/healthz", timeout=30).status_code == 200
+            assert closed(idle)
+            sender.sendall(b" " * (size - 2**16 - 10 * 2**17))
+            assert sender.recv(2**16).startswith(b"HTTP/1.1 400")
 
     def test_nobody_who_is_answered_is_closed(self, small: httpx.Client, database_url: str) -> None:
         """Others wait until one is done. One key may have three different ones computed."""

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -183,6 +184,108 @@ def test_a_body_that_breaks_off_is_a_problem(service: httpx.Client) -> None:
     assert service.get("/healthz").status_code == 200
 
 
+EVENT = b'{"event_name":"upgraded"}'
+PLAIN = b"Content-Length: %d\r\n\r\n%s" % (len(EVENT), EVENT)
+IN_CHUNKS = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(EVENT), EVENT)
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIA\r\n"
+
+
+def sent_events(service: httpx.Client, *lines: bytes) -> bytes:
+    """The head of a request that sends events, up to the line that frames its body."""
+    key = b"Authorization: " + service.headers["Authorization"].encode() + b"\r\n"
+    return b"POST /events HTTP/1.1\r\n" + HOST + key + b"".join(lines)
+
+
+@pytest.mark.parametrize("media_type", [b"application/json", b"application/x-ndjson"])
+@pytest.mark.parametrize("framed", [PLAIN, IN_CHUNKS], ids=["length", "chunked"])
+def test_events_that_are_sent_with_an_upgrade_are_stored(
+    service: httpx.Client, media_type: bytes, framed: bytes
+) -> None:
+    """As the HTTP client of Java sends its first request; the connection is kept, as it expects."""
+    content = b"Content-Type: " + media_type + b"\r\n"
+    request = sent_events(service, H2C, content) + framed
+    last = sent_events(service, content, b"Connection: close\r\n") + framed
+    with connected(service) as opened:
+        for part in (request[:-30], request[-30:] + request, request + last):
+            opened.sendall(part)
+            time.sleep(0.1)
+        answer = received(opened)
+    assert answer.count(b"HTTP/1.1 200") == 4
+    assert answer.count(b'"accepted":1') == 4
+
+
+def test_the_limits_of_heads_hold_for_upgrades(history: httpx.Client) -> None:
+    lines = [b"x-%d: y\r\n" % n for n in range(97)]
+    head = b"GET /healthz HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+    with connected(history) as opened:
+        opened.sendall(head + b"".join(lines) + b"\r\n")
+        assert opened.recv(100).startswith(b"HTTP/1.1 200")
+    larger = head + b"".join(lines) + b"x-97: y\r\n\r\n"
+    assert problem(told(history, larger))[0] == 431
+    assert told(history, (head + b"\r\n") * 5000).count(b"HTTP/1.1 200") in (64, 65, 66)
+
+
+HOST_ONCE = "`Host` must be sent once."
+HOST_IS = "`Host` must be a name or an address, and may have a port."
+CODING_IS = "`Transfer-Encoding` must be `chunked` alone, in HTTP/1.1."
+
+
+@pytest.mark.parametrize(
+    ("version", "lines", "detail"),
+    [
+        (b"1.1", b"", HOST_ONCE),
+        (b"1.1", HOST * 2, HOST_ONCE),
+        (b"1.0", HOST * 2, HOST_ONCE),
+        (b"1.1", b"Host: a/b\r\n", HOST_IS),
+        (b"1.1", b"Host: a, b\r\n", HOST_IS),
+        (b"1.1", b"Host: u@a\r\n", HOST_IS),
+        (b"1.1", b"Host: a:b\r\n", HOST_IS),
+        (b"1.1", HOST + b"Transfer-Encoding: gzip, chunked\r\n", CODING_IS),
+        (b"1.1", HOST + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", CODING_IS),
+        (b"1.1", HOST + b"Transfer-Encoding: gzip\r\n", CODING_IS),
+        (b"1.1", HOST + b"Transfer-Encoding: chunked;q=1\r\n", CODING_IS),
+        (b"1.0", HOST + b"Transfer-Encoding: chunked\r\n", CODING_IS),
+    ],
+)
+def test_what_could_be_read_in_two_ways_is_refused(
+    history: httpx.Client, version: bytes, lines: bytes, detail: str
+) -> None:
+    request = b"POST /events HTTP/" + version + b"\r\n" + lines + b"\r\n0\r\n\r\n"
+    status, _, content = problem(told(history, request))
+    assert (status, content["detail"]) == (400, detail)
+
+
+@pytest.mark.parametrize(
+    ("version", "lines"),
+    [
+        (b"1.0", b""),
+        (b"1.1", b"Host:\r\n"),
+        (b"1.1", b"Host: xn--bcher-kva.example:8000\r\n"),
+        (b"1.1", b"Host: my_service\r\n"),
+        (b"1.1", b"Host: [::1]:8000\r\n"),
+        (b"1.1", HOST + b"Transfer-Encoding: Chunked\r\n"),
+    ],
+)
+def test_what_is_read_in_one_way_is_answered(
+    history: httpx.Client, version: bytes, lines: bytes
+) -> None:
+    request = b"GET /healthz HTTP/" + version + b"\r\n" + lines + b"Connection: close\r\n\r\n"
+    with connected(history) as opened:
+        opened.sendall(request)
+        assert opened.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_a_pipeline_ends_with_a_key_that_is_not_known(history: httpx.Client) -> None:
+    """Each of them would wait until the keys are read again."""
+    guess = b"GET /analytics/event-counts HTTP/1.1\r\n" + HOST
+    guess += b"Authorization: Bearer ask_" + b"x" * 43 + b"\r\n\r\n"
+    answer = told(history, WHOLE * 2 + guess * 20)
+    assert answer.count(b"HTTP/1.1 200") == 2
+    assert answer.count(b"HTTP/1.1 ") == 3
+    assert b"HTTP/1.1 401" in answer
+    json.loads(answer.rpartition(b"\r\n\r\n")[2])
+
+
 @pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
 def test_an_upgrade_is_answered_as_a_request(
     history: httpx.Client, protocol: bytes, capfd: pytest.CaptureFixture[str]
@@ -192,5 +295,10 @@ def test_an_upgrade_is_answered_as_a_request(
         b"Upgrade: " + protocol + b"\r\nSec-WebSocket-Version: 13\r\n"
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
-    assert problem(told(history, asked))[0] == 401
+    last = b"GET /healthz HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+    with connected(history) as opened:
+        opened.sendall(asked)
+        assert opened.recv(2**16).startswith(b"HTTP/1.1 401")
+        opened.sendall(last)
+        assert b"HTTP/1.1 200" in received(opened)
     assert "canary" not in "".join(capfd.readouterr())
