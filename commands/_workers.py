@@ -1,91 +1,30 @@
 """The processes that answer: started, watched, replaced when they die or hang, and stopped."""
 
 import logging
-import signal
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from multiprocessing.process import BaseProcess
+from dataclasses import dataclass
 
-from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
-from uvicorn.supervisors.multiprocess import Process
 
-from commands._server import STOP_WITHIN_S, ServerConfig
+from commands._server import ServerConfig
+from commands._worker import TICK_S, Worker
 
 log = logging.getLogger("analytics.workers")
 
-_READY_WITHIN_S = 300.0
-_HANGS_AFTER_S = 30.0
-_STEADY_AFTER_S = 5.0
-"""Since it was ready; one that dies before is not replaced at once."""
 _LONGEST_PAUSE_S = 60.0
 _TRIES = 3
 _ROUND_S = 1.0
 """At most so much of the time between two rounds counts: all may have been stopped meanwhile."""
 
 
-class Worker(Process):
-    """One of them. `failures`: of those before it in a row, in its place."""
+@dataclass
+class Restart:
+    """Of all workers: the place that is next, and who becomes ready for it."""
 
-    def __init__(self, config: ServerConfig, sockets: list[socket.socket], failures: int) -> None:
-        super().__init__(config, sockets)
-        self.failures = failures
-        self.replaced_at: float | None = None
-        self._is_ready = False
-        self._is_asked = False
-        self._seconds = 0.0  # without an answer, or on the way to be ready
-        self._steady_s = 0.0
-
-    def target(self, sockets: list[socket.socket] | None = None) -> None:
-        """What the new process does. The thread that answers for it must see its only server."""
-        assert self.server
-        super().target(sockets)
-
-    @property
-    def has_served(self) -> bool:
-        return self._is_ready
-
-    @property
-    def is_steady(self) -> bool:
-        return self._steady_s > _STEADY_AFTER_S
-
-    def failure(self, seconds: float) -> str | None:
-        """Why it has to be replaced, after so many seconds more; None if it need not."""
-        if not self.process.is_alive():
-            return _ending(self.process)
-        self._seconds += seconds
-        with suppress(OSError, EOFError):  # it has just died
-            self._listen()
-        if self._is_ready:
-            self._steady_s += seconds
-            return f"no sign of life for {_HANGS_AFTER_S:.0f} s" if self._hangs else None
-        return f"not ready within {_READY_WITHIN_S:.0f} s" if self._is_late else None
-
-    def end(self) -> None:
-        self.kill()
-        self.join()
-
-    @property
-    def _hangs(self) -> bool:
-        return self._seconds > _HANGS_AFTER_S
-
-    @property
-    def _is_late(self) -> bool:
-        return self._seconds > _READY_WITHIN_S
-
-    def _listen(self) -> None:
-        """Without waiting: others may need to be replaced. Raises: OSError, EOFError."""
-        if self._is_asked and self.parent_conn.poll():
-            is_ready: bool = self.parent_conn.recv()
-            self._is_asked = False
-            if is_ready or self._is_ready:
-                self._is_ready = True
-                self._seconds = 0.0
-        if not self._is_asked:
-            self.parent_conn.send(b"ping")
-            self._is_asked = True
+    index: int = 0
+    new: Worker | None = None
 
 
 class Workers(Multiprocess):
@@ -104,15 +43,34 @@ class Workers(Multiprocess):
         self._when_ready: Callable[[], None] | None = when_ready
         self.failure: str | None = None
         self._has_served = False
+        self._restart: Restart | None = None
+        self._leaving: list[Worker] = []
         self._looked_at = time.monotonic()
+
+    def run(self) -> None:
+        """Until it is told to stop. Raises: OSError, where the first workers cannot be started."""
+        try:
+            super().run()
+        finally:
+            for worker in self._all():  # else the end of this process would wait for them
+                if worker.process.is_alive():
+                    worker.end()
 
     def init_processes(self) -> None:
         for _ in range(self.processes_num):
-            self.handle_ttin()
+            self.processes.append(self._started(0))
 
     def handle_ttin(self) -> None:
         """One more."""
-        self.processes.append(self._started(0))
+        try:
+            self.processes.append(self._started(0))
+        except OSError as exc:
+            log.error("no more workers can be started", extra={"reason": _reason(exc)})
+
+    def handle_ttou(self) -> None:
+        """One less, but never none."""
+        if len(self.processes) > 1:
+            self._dismiss(self.processes.pop())
 
     def keep_subprocess_alive(self) -> None:
         now = time.monotonic()
@@ -124,35 +82,39 @@ class Workers(Multiprocess):
                 self._look(worker, seconds)
             if worker.replaced_at is not None and now >= worker.replaced_at:
                 self._replace(index, worker)
+        self._leaving = [worker for worker in self._leaving if not worker.has_ended()]
+        if self._restart and not self._leaving:
+            self._continue(self._restart, seconds)
         if self._when_ready and all(worker.has_served for worker in self.processes):
             self._when_ready()
             self._when_ready = None
 
     def restart_all(self) -> None:
-        """One after the other; the next is replaced once the new one is ready."""
-        for index, old in enumerate(self.processes):
-            new = self._started(0)
-            if not self._becomes_ready(new):
-                new.end()
-                log.error("a new worker was not ready; the old ones go on")
-                return
-            old.terminate()
-            old.join()
-            self.processes[index] = new
+        """One after the other, a step in each round: others may have to be replaced meanwhile.
+
+        Another time it begins anew.
+        """
+        if self._restart and self._restart.new:
+            self._restart.new.end()
+        self._restart = Restart()
+
+    def terminate_all(self) -> None:
+        for worker in self._all():
+            worker.terminate()
 
     def join_all(self) -> None:
         """Whoever does not stop in time is ended."""
-        deadline = time.monotonic() + STOP_WITHIN_S + 2
-        for process in self.processes:
-            process.process.join(max(0, deadline - time.monotonic()))
-            if process.process.is_alive():
-                process.process.kill()
-                process.process.join()
+        while not all(worker.has_ended() for worker in self._all()):
+            time.sleep(TICK_S)
 
     def _started(self, failures: int) -> Worker:
         """Raises: OSError."""
         worker = Worker(self.config, self.sockets, failures)
-        worker.start()
+        try:
+            worker.start()
+        except OSError:
+            worker.close()
+            raise
         return worker
 
     def _look(self, worker: Worker, seconds: float) -> None:
@@ -181,25 +143,40 @@ class Workers(Multiprocess):
             self.processes[index] = self._started(worker.failures)
         except OSError as exc:  # no memory, no file, no process left
             worker.failures += 1
-            self._put_off(worker, exc.strerror or type(exc).__name__)
+            self._put_off(worker, _reason(exc))
 
     def _give_up(self, reason: str) -> None:
         self.failure = reason
         self.should_exit.set()
 
-    def _becomes_ready(self, worker: Worker) -> bool:
-        """Within the time that it has, and unless the service is to stop."""
-        while not {signal.SIGTERM, signal.SIGINT} & set(self.signal_queue):
-            if worker.failure(0.1):
-                return False
-            if worker.has_served:
-                return True
-            time.sleep(0.1)
-        return False
+    def _continue(self, restart: Restart, seconds: float) -> None:
+        if restart.index >= len(self.processes):
+            self._restart = None
+        elif restart.new is None:
+            try:
+                restart.new = self._started(0)
+            except OSError as exc:
+                self._abandon(_reason(exc))
+        elif reason := restart.new.failure(seconds):
+            restart.new.end()
+            self._abandon(reason)
+        elif restart.new.has_served:
+            self._dismiss(self.processes[restart.index])
+            self.processes[restart.index] = restart.new
+            self._restart = Restart(restart.index + 1)
+
+    def _abandon(self, reason: str) -> None:
+        self._restart = None
+        log.error("a new worker was not ready; the old ones go on", extra={"reason": reason})
+
+    def _dismiss(self, worker: Worker) -> None:
+        worker.terminate()
+        self._leaving.append(worker)
+
+    def _all(self) -> list[Worker]:
+        new = self._restart.new if self._restart else None
+        return [*self.processes, *self._leaving, *([new] if new else [])]
 
 
-def _ending(process: BaseProcess) -> str:
-    code = process.exitcode or 0
-    if code < 0:
-        return f"ended by {signal.Signals(-code).name}"
-    return "it could not start" if code == STARTUP_FAILURE else f"ended with exit code {code}"
+def _reason(exc: OSError) -> str:
+    return exc.strerror or type(exc).__name__

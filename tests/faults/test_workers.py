@@ -1,6 +1,7 @@
 """Workers that are starved, stopped, or cannot start."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -22,6 +23,13 @@ ENDS = """
 import os, sys
 if "spawn_main" in " ".join(sys.orig_argv) and os.path.exists({flag!r}):
     os._exit(7)
+"""
+
+# SIGUSR1 stops the event loop of a worker, and none of its other threads.
+BLOCKS = """
+import signal, sys, time
+if "spawn_main" in " ".join(sys.orig_argv):
+    signal.signal(signal.SIGUSR1, lambda *_: time.sleep(600))
 """
 
 
@@ -95,6 +103,66 @@ def test_a_worker_that_hangs(running: Service, check: Check) -> None:
     assert 25 <= took <= 60
     assert line["reason"] == "no sign of life for 30 s"
     assert other in running.worker_pids()
+
+
+@pytest.fixture
+def blockable(own: Own, fault_url: str, tmp_path: Path) -> Iterator[Service]:
+    """A service whose workers' event loops can be blocked."""
+    (tmp_path / "sitecustomize.py").write_text(BLOCKS)
+    with service(fault_url, own.endpoints.redis_url, PYTHONPATH=str(tmp_path)) as running:
+        wait_until(lambda: all(map(listens, running.worker_pids())), within_s=60)
+        time.sleep(2)  # the supervisor knows them by now
+        yield running
+
+
+@pytest.mark.check(58)
+def test_an_event_loop_that_hangs(blockable: Service, check: Check) -> None:
+    """A worker that is stopped (SIGSTOP) is replaced, not within seconds and not never"""
+    blocked, other = blockable.worker_pids()
+    began = time.monotonic()
+    os.kill(blocked, signal.SIGUSR1)
+    wait_until(lambda: blocked not in blockable.worker_pids(), within_s=60)
+    took = time.monotonic() - began
+    wait_until(lambda: len(blockable.worker_pids()) == 2, within_s=10)
+    (line,) = ended(blockable)
+    check.measured(f"event loop blocked: replaced after {took:.0f} s")
+    assert 25 <= took <= 60
+    assert line["reason"] == "no sign of life for 30 s"
+    assert other in blockable.worker_pids()
+
+
+@pytest.mark.check(58)
+def test_a_restart_does_not_wait_for_what_hangs(blockable: Service, check: Check) -> None:
+    """A worker that is stopped (SIGSTOP) is replaced, not within seconds and not never"""
+    old = set(blockable.worker_pids())
+    os.kill(min(old), signal.SIGUSR1)
+    began = time.monotonic()
+    os.kill(blockable.process.pid, signal.SIGHUP)
+    wait_until(lambda: not old & set(blockable.worker_pids()), within_s=90)
+    took = time.monotonic() - began
+    assert blockable.get(COUNTS).status_code == 200
+    blockable.process.terminate()
+    assert blockable.process.wait(timeout=30) == 0
+    check.measured(f"SIGHUP with a blocked event loop: all replaced after {took:.0f} s")
+
+
+@pytest.mark.check(58)
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTTIN])
+def test_no_file_for_a_new_worker(running: Service, check: Check, number: signal.Signals) -> None:
+    """A worker that is stopped (SIGSTOP) is replaced, not within seconds and not never"""
+    pids = set(running.worker_pids())
+    pid = running.process.pid
+    _, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (8, most))
+    os.kill(pid, number)
+    wait_until(lambda: len(ended(running)) == 1, within_s=20)
+    (line,) = ended(running)
+    assert line["reason"] == "Too many open files"
+    assert set(running.worker_pids()) == pids
+    assert running.get(COUNTS).status_code == 200
+    running.process.terminate()
+    assert running.process.wait(timeout=30) == 0
+    check.measured(f"{number.name} without a file left: the old workers go on")
 
 
 @contextmanager
