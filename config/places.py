@@ -10,8 +10,8 @@ from utils.tracing import span
 
 
 def most_of_caller(size: int) -> int:
-    """How many of so many connections one caller may hold: three quarters; of up to 3 all."""
-    return size - size // 4
+    """How many of so many one caller may hold: three quarters, and not all unless there is one."""
+    return size - max(size // 4, size > 1)
 
 
 class Places:

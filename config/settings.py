@@ -87,7 +87,7 @@ class Settings(TraceSettings):
         4, ge=1, le=100, description="PostgreSQL connections of a worker; one more reads keys"
     )
     ingest_pool_size: int = Field(
-        2,
+        3,
         ge=1,
         le=100,
         description="PostgreSQL connections of a worker that events are written over; opened when "

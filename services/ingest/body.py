@@ -7,6 +7,7 @@ import asyncio
 import sys
 import time
 import zlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal, NamedTuple, Protocol, cast
@@ -24,6 +25,7 @@ else:
 MOST_BYTES = 8 * 2**20
 MOST_INFLATED = 16 * 2**20
 _MOST_HELD = 32 * 2**20  # of all requests at a time, in one worker
+_MOST_OF_CALLER = 24 * 2**20  # of those of one caller
 _MOST_PARTS = 100  # gzip and zstd may come as several files one after another
 _WINDOW_LOG = 23  # what a client may want of our memory for zstd: 8 MB (RFC 9659)
 
@@ -63,22 +65,28 @@ class Bodies:
 
     def __init__(self) -> None:
         self._held = 0
+        self._of: Counter[str] = Counter()
 
     @asynccontextmanager
-    async def received(self, chunks: AsyncIterator[bytes], deadline: float) -> AsyncIterator[bytes]:
+    async def received(
+        self, chunks: AsyncIterator[bytes], deadline: float, caller: str = ""
+    ) -> AsyncIterator[bytes]:
         """A whole body, which is held until the end of the block.
+
+        One caller may not hold all that there is room for, unless it is `""`: anybody where no key
+        is needed.
 
         Raises: TooLarge, SlowBody, Busy, ClientGone.
         """
         parts: list[bytes] = []
         try:
-            await self._read(chunks, parts, deadline)
+            await self._read(chunks, parts, deadline, caller)
             yield b"".join(parts)
         finally:
-            self._held -= sum(map(len, parts))
+            self._hold(caller, -sum(map(len, parts)))
 
     async def _read(
-        self, chunks: AsyncIterator[bytes], parts: list[bytes], deadline: float
+        self, chunks: AsyncIterator[bytes], parts: list[bytes], deadline: float, caller: str
     ) -> None:
         size = 0
         try:
@@ -86,15 +94,25 @@ class Bodies:
                 async for chunk in chunks:
                     parts.append(chunk)
                     size += len(chunk)
-                    self._held += len(chunk)
+                    self._hold(caller, len(chunk))
                     if size > MOST_BYTES:
                         raise _too_large()
-                    if self._held > _MOST_HELD:
+                    if self._is_full_for(caller):
                         raise Busy("Too much is sent at once; nothing was stored, try again.")
         except TimeoutError:
             raise SlowBody from None
         except ClientDisconnect:
             raise ClientGone from None
+
+    def _hold(self, caller: str, size: int) -> None:
+        self._held += size
+        self._of[caller] += size
+        if not self._of[caller]:
+            del self._of[caller]
+
+    def _is_full_for(self, caller: str) -> bool:
+        most = _MOST_OF_CALLER if caller else _MOST_HELD
+        return self._of[caller] > most or self._held > _MOST_HELD
 
 
 class _Inflater(Protocol):

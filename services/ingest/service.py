@@ -67,7 +67,7 @@ class IngestService:
         Unavailable, InsufficientStorage, ClientGone.
         """
         self._storage.check()
-        async with self._bodies.received(chunks, deadline) as body:
+        async with self._bodies.received(chunks, deadline, caller) as body:
             with INGEST_SECONDS.time():
                 stored = await self._stored(sent, body, caller)
         INGESTED.labels("accepted").inc(stored.accepted)

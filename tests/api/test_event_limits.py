@@ -171,6 +171,19 @@ def test_all_that_is_held_has_a_limit(
     wait_until(lambda: send(service, ndjson(event(1))).status_code == 200, within_s=5)
 
 
+def test_bodies_of_one_key_leave_room_for_others(
+    service: httpx.Client, conn: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "_MOST_HELD", 1_000)
+    monkeypatch.setattr(bodies, "_MOST_OF_CALLER", 750)
+    another = add_key(conn, "another", "write")
+    with socket.create_connection(("127.0.0.1", service.base_url.port or 0)) as line:
+        line.sendall(head("Content-Length: 701") + b" " * 700)
+        wait_until(lambda: send(service, ndjson(event(1))).status_code == 503, within_s=5)
+        assert send(service, ndjson(event(1)), **another).status_code == 200
+        assert_problem(send(service, ndjson(event(2))), 503, "busy")
+
+
 class TestKeys:
     @pytest.mark.parametrize(
         ("sent", "challenge"),

@@ -204,6 +204,63 @@ def test_one_key_and_others(own: Own, fault_url: str, check: Check, limit: str, 
     assert after < before * 10 + SLOW_S / 4
 
 
+@pytest.mark.check(79)
+def test_events_of_one_key_and_of_others(own: Own, fault_url: str, check: Check) -> None:
+    """12 senders of one key send what takes 2.5 s to store, and another key sends single events"""
+    slow = b'{"event_name":"slow"}'
+    with service(fault_url, own.endpoints.redis_url) as running:
+        store_slowly(running)
+        other = add_key(running.conn, "the-key-of-another", "write")
+        assert post(running, event(b"{}"), **other) == 200
+        with sending_on(running, slow, at_once=12) as stored:
+            time.sleep(1)
+            found = Counter(post(running, event(b"{}"), **other) for _ in range(30))
+    check.measured(f"{dict(found)}, the slow ones {dict(Counter(stored))}")
+    assert found == {200: 30}
+    assert Counter(stored)[200] > 3
+
+
+def store_slowly(running: Service) -> None:
+    """Whoever stores this event waits; nobody else does."""
+    running.query(
+        "create function wait() returns trigger language plpgsql as "
+        "$$ begin perform pg_sleep(2.5); return new; end $$"
+    )
+    running.query(
+        "create trigger waiting before insert on events for each row "
+        "when (new.event_name = 'slow') execute function wait()"
+    )
+
+
+def post(running: Service, body: bytes, **headers: str) -> int:
+    url, kind = f"{running.base}/events", {"Content-Type": NDJSON}
+    return httpx.post(
+        url, content=body, headers=running.headers | kind | headers, timeout=30
+    ).status_code
+
+
+@contextmanager
+def sending_on(running: Service, body: bytes, *, at_once: int) -> Iterator[list[int]]:
+    """The key of the tests sends this again and again; what it was answered."""
+    found: list[int] = []
+    over = threading.Event()
+
+    def send() -> None:
+        while not over.is_set():
+            found.append(post(running, body))
+            over.wait(0.05)  # whoever was refused tries again
+
+    threads = [threading.Thread(target=send) for _ in range(at_once)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
 def paths(question: str, mark: str, count: int) -> list[str]:
     """So many questions that were never asked before."""
     return [f"{question}&event={mark}{n}" for n in range(count)]

@@ -45,7 +45,7 @@ async def settle() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "most"), [(1, 1), (2, 2), (3, 3), (4, 3), (5, 4), (8, 6), (100, 75)]
+    ("size", "most"), [(1, 1), (2, 1), (3, 2), (4, 3), (5, 4), (8, 6), (100, 75)]
 )
 def test_a_caller_may_hold_three_quarters(size: int, most: int) -> None:
     assert most_of_caller(size) == most
@@ -95,6 +95,16 @@ def test_whoever_holds_fewest_comes_first() -> None:
         return asking.served
 
     assert asyncio.run(run()) == ["a1", "a2", "b1", "c1", "a3"]
+
+
+def test_of_two_places_one_is_for_others() -> None:
+    async def run() -> list[str]:
+        asking = Asking(places(2))
+        for name in ("a1", "a2", "b1"):
+            await asking.ask(name)
+        return asking.served
+
+    assert asyncio.run(run()) == ["a1", "b1"]
 
 
 def test_a_full_queue_loses_the_last_of_whoever_has_most_in_it() -> None:
