@@ -40,7 +40,7 @@ class Stopping(AnalyticsError):
 
 
 class AmbiguousKey(AnalyticsError):
-    """`Authorization` must be sent once and hold one key: programs differ about which one counts."""
+    """`Authorization` must be sent once and hold one key: of two, programs differ which counts."""
 
     status = 400
     kind = "ambiguous-key"
