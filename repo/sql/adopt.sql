@@ -149,10 +149,18 @@ from   (
 
 -- name: adopt_repeats
 -- Whether a key comes twice in a text of JSON: jsonb keeps the last of them, and so has fewer colons.
--- Where a colon may be escaped in the text that tells nothing.
-strpos({text}, chr(92) || 'u003') = 0
-and length({text}) - length(replace({text}, ':', ''))
- <> length({read}::text) - length(replace({read}::text, ':', ''))
+-- In the text they may be escaped, which is told from a backslash and `u003a` when pairs of backslashes
+-- are removed.
+(
+    select length(plain) - length(replace(plain, ':', ''))
+        <> length(kept) - length(replace(kept, ':', ''))
+    from   (
+        select replace(replace(replace({text}, repeat(chr(92), 2), ''),
+                               chr(92) || 'u003a', ':'), chr(92) || 'u003A', ':') as plain,
+               {read}::text as kept
+        offset 0  -- each is computed once
+    ) texts
+)
 
 -- name: adopt_instant
 -- A local time as an instant: from each of the times on another offset applies.
