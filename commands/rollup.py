@@ -72,7 +72,7 @@ def fold(folder: Folder, *, rebuild: bool = False) -> None:
             before = folder.counted()
             with progress("fold", total=_waiting(folder)) as bar:
                 folder.catch_up(lambda unit, count: bar.add(count, unit))
-            end = _end(folder.counted() - before - folder.folded)
+            end = _end(folder, folder.counted() - before - folder.folded)
     if failed := folder.failed_days:
         days = "1 day" if len(failed) == 1 else f"{len(failed):,} days"
         shown = ", ".join(map(str, failed[:_SHOWN])) + (", ..." if failed[_SHOWN:] else "")
@@ -88,8 +88,24 @@ def _waiting(folder: Folder) -> int | None:
     return waiting if waiting < _COUNTED else None
 
 
-def _end(by_others: int) -> str:
-    """Of the report: what another process, such as `serve`, has folded meanwhile."""
+def _end(folder: Folder, by_others: int) -> str:
+    """Of the report: what another process, such as `serve`, has folded, and what waits."""
+    others = f"; another process folded {by_others:,} meanwhile." if by_others > 0 else ";"
+    pending = _pending(folder.pending(_COUNTED))
     if by_others > 0:
-        return f"; another process folded {by_others:,} meanwhile. None waits."
-    return "; none waits."
+        pending = pending.capitalize()
+    return f"{others} {pending}{_due(folder.days_due())}"
+
+
+def _pending(events: int) -> str:
+    if not events:
+        return "none waits."
+    at_least = "at least " if events >= _COUNTED else ""
+    return f"{at_least}{events:,} came in meanwhile and {'waits' if events == 1 else 'wait'}."
+
+
+def _due(days: int) -> str:
+    if not days:
+        return ""
+    which = "1 day" if days == 1 else f"{days:,} days"
+    return f" The daily statistics of {which} are not counted yet."

@@ -34,6 +34,8 @@ _RIGHTS = "this role may not fold events"
 _ADOPT_AT_ONCE = 20_000
 LONG_TAIL = 100_000
 """While so many events are not folded, days are not counted: each would read them all."""
+_ROUNDS = 10
+"""Of `catch_up`: a steady stream of events does not keep it for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +70,26 @@ class Folder:
     def catch_up(self, done: Callable[[str, int], object] = lambda *_: None) -> int:
         """Fold all that is committed, seal all that is over, and count the numbers of all days.
 
+        What comes in meanwhile as well, for a number of rounds: see `pending` and `days_due`.
         `done` is called with what was done, again and again: so many `events`, `spans` or `days`.
         Returns how many events were folded. Raises: DatabaseUnavailable.
         """
+        events = 0
+        for _ in range(_ROUNDS):
+            events += self._fold_all(done)
+            while days := self.count_numbers():
+                done("days", days)
+            if not self.pending(1):
+                break
+        return events
+
+    def _fold_all(self, done: Callable[[str, int], object]) -> int:
         events, is_more = 0, True
         while is_more:
             step = self.step()
             events, is_more = events + step.events, step.is_more
             done("events", step.events)
             done("spans", step.spans)
-        while days := self.count_numbers():
-            done("days", days)
         return events
 
     def step(self) -> Step:
@@ -145,6 +156,11 @@ class Folder:
             return 0
         with translated(_RIGHTS):
             return self._days.count(self._conn)
+
+    def days_due(self) -> int:
+        """How many days wait to be counted, without failed ones. Raises: DatabaseUnavailable."""
+        with translated(_RIGHTS), self._conn.cursor() as cur:
+            return numbers.count_due(cur, self.failed_days)
 
     @property
     def failed_days(self) -> Sequence[FailedDay]:

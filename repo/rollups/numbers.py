@@ -119,6 +119,14 @@ def take_due(cur: cursor, most: int, postponed: Sequence[tuple[str, date]] = ())
     return Piece(taken[0][0], sorted(day for _, day in taken)) if taken else None
 
 
+def count_due(cur: cursor, postponed: Sequence[tuple[str, date]] = ()) -> int:
+    """How many days are in the queue and not postponed."""
+    zones, days = [zone for zone, _ in postponed], [day for _, day in postponed]
+    cur.execute(SQL["numbers_count_due"], {"zones": zones, "days": days})
+    (due,) = cur.fetchone() or (0,)
+    return int(due)
+
+
 def count(cur: Cursor, state: State, piece: Piece) -> None:
     """Count days that were taken; those of a zone that is not known are forgotten."""
     cur.as_of = max(cur.as_of, state.folded.end)  # as questions do: clocks may be put back

@@ -50,6 +50,11 @@ and    due.zone = numbers_due.zone
 and    due.day = numbers_due.day
 returning numbers_due.zone, numbers_due.day;
 
+-- name: numbers_count_due
+select count(*)
+from   numbers_due
+where  (zone, day) not in (select * from unnest(%(zones)s::text[], %(days)s::date[]));
+
 -- name: numbers_zones
 select distinct zone from day_users order by zone;
 

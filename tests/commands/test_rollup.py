@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -18,6 +19,7 @@ from click.testing import Result
 from psycopg2.extensions import connection
 
 from commands import rollup as rollup_module
+from repo.rollups import folder as folder_module
 from repo.rollups.folder import Folder
 from tests.calling import called
 from tests.events import insert
@@ -67,6 +69,45 @@ def test_once_folds_what_is_there(environment: dict[str, str], conn: connection)
     assert re.fullmatch(r"Folded 2 events in \d+\.\d s; none waits\.\n", told)
     assert re.match(r"Folded 0 events", rollup(environment, "--once").stdout)
     assert folded(conn) == 2
+
+
+# Of 501 days one in 20 has an event, which comes in whenever days are counted.
+STREAM = """
+create function write_events() returns trigger language plpgsql as $$ begin
+    insert into events (event_id, event_name, occurred_at)
+    select gen_random_uuid(), 'view', moment
+    from   generate_series(now() - interval '500 days', now(), interval '20 days') as moment;
+    return null;
+end $$;
+create trigger write_events after insert on day_users for each statement
+execute function write_events();
+"""
+WAITING = (
+    r"Folded ([\d,]+) events in \d+\.\d s; (\d+) came in meanwhile and wait\. "
+    r"The daily statistics of (\d+) days are not counted yet\.\n"
+)
+
+
+def test_what_waits_at_the_end_is_told(
+    environment: dict[str, str], conn: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A steady stream of events does not keep it for ever."""
+    monkeypatch.setattr(folder_module, "LONG_TAIL", 26)
+    conn.cursor().execute(STREAM)
+    insert(conn, ("u", "view", datetime.now(UTC) - timedelta(days=500)))
+    told = rollup(environment, "--once").stdout
+    found = re.fullmatch(WAITING, told)
+    assert found is not None, told
+    events, due = (
+        one(conn, "select count(*) from events"),
+        one(conn, "select count(*) from numbers_due"),
+    )
+    assert found.groups() == (str(folded(conn)), str(events - folded(conn)), str(due))
+    assert (found[2], due > 100) == ("26", True)
+    conn.cursor().execute("drop trigger write_events on day_users")
+    told = rollup(environment, "--once").stdout
+    assert re.fullmatch(r"Folded 26 events in \d+\.\d s; none waits\.\n", told)
+    assert one(conn, "select count(*) from numbers_due") == 0
 
 
 def waiting_folders(conn: connection) -> int:

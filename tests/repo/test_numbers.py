@@ -286,6 +286,26 @@ def test_they_wait_while_very_many_events_do(
     assert users(conn, "UTC") == {NOW.date(): (2, 2, 2)}
 
 
+@pytest.mark.parametrize("most", [3, 1_000])
+def test_what_comes_in_while_days_are_counted_is_counted_too(
+    conn: connection, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Also where it is so much that no day is counted before it is folded."""
+    monkeypatch.setattr(folder_module, "LONG_TAIL", most)
+    insert(conn, ("a", "view", NOW - 500 * DAY), ("a", "view", NOW))
+    late = [[("b", "view", NOW)] * 5]
+
+    def write(unit: str, _: int) -> None:
+        if unit == "days" and late:
+            insert(conn, *late.pop())
+
+    counting = folder(conn, "UTC")
+    assert counting.catch_up(write) == 7
+    assert (counting.pending(10), counting.days_due()) == (0, 0)
+    assert users(conn, "UTC")[NOW.date()] == (2, 2, 2)
+    assert len(users(conn, "UTC")) == 501
+
+
 def test_the_day_that_goes_on_is_partial_and_others_are_not(conn: connection) -> None:
     insert(conn, ("u", "view", NOW - DAY), ("u", "view", NOW))
     folder(conn, "UTC").catch_up()
