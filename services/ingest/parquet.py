@@ -15,7 +15,7 @@ _Plain = Callable[[Any], Any]
 
 
 class _Unstorable(ValueError):
-    """A map that has a key twice."""
+    """A map that has a key twice, or one that is null."""
 
 
 def parquet_lines(file: Input, columns: Columns) -> Iterator[Line]:
@@ -134,9 +134,15 @@ def _pairs(plain: _Plain) -> _Plain:
 
 def _object(inner: _Plain | None) -> _Plain:
     def plain(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
-        found = [(str(key), inner(value) if inner else value) for key, value in pairs]
+        found = [(_key(key), inner(value) if inner else value) for key, value in pairs]
         if len(dict(found)) < len(found):
             raise _Unstorable("must not have a key twice")
         return cast(dict[str, Any], dict(found))
 
     return plain
+
+
+def _key(key: Any) -> str:
+    if key is None:
+        raise _Unstorable("must not have a key that is null")
+    return str(key)

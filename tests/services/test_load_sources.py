@@ -269,6 +269,34 @@ def test_lists_of_pairs_and_maps_of_parquet_are_objects(load: Load, conn: connec
         assert [properties for (properties,) in found] == expected
 
 
+@pytest.mark.parametrize("is_nested", [False, True])
+@pytest.mark.parametrize("key", [pyarrow.string(), pyarrow.int64()])
+def test_a_key_of_parquet_that_is_null_is_rejected(
+    load: Load, conn: connection, key: pyarrow.DataType, is_nested: bool
+) -> None:
+    """In a list of pairs, or in a map within one; a Parquet map itself can have none."""
+    kind: Any = pyarrow.list_(pyarrow.struct([("key", key), ("value", pyarrow.int64())]))
+    pairs = [[{"key": None, "value": 1}], [{"key": 1 if key == pyarrow.int64() else "a"}], [None]]
+    given: list[Any] = pairs
+    if is_nested:
+        kind = pyarrow.map_(pyarrow.string(), kind)
+        given = [[("m", value)] for value in pairs]
+    table = {
+        "event_id": [ID.format(n) for n in range(3)],
+        "event_name": ["view"] * 3,
+        "occurred_at": ["2025-01-01T00:00:00Z"] * 3,
+        "properties": pyarrow.array(given, kind),
+    }
+    parquet.write_table(pyarrow.table(table), "a.parquet")
+    done = load("a.parquet")
+    assert "1 rejected: properties must not have a key that is null" in done.stdout
+    name = "1" if key == pyarrow.int64() else "a"
+    found = [{name: None}, {}]
+    expected = [{"m": value} for value in found] if is_nested else found
+    stored = executed(conn, "select properties from events order by event_id")
+    assert [properties for (properties,) in stored] == expected
+
+
 def test_other_lists_of_parquet_are_no_objects(load: Load) -> None:
     for kind, given in (
         (pyarrow.list_(pyarrow.list_(pyarrow.int64())), [[[1, 2]]]),
