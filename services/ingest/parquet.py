@@ -50,14 +50,34 @@ def _values(column: Any) -> list[Any]:
     """Nanoseconds are cut to the microseconds that PostgreSQL and Python have."""
     import pyarrow
 
-    if pyarrow.types.is_timestamp(column.type):
-        column = column.cast(pyarrow.timestamp("us", column.type.tz), safe=False)
+    if (kind := _in_microseconds(column.type)) != column.type:
+        column = column.cast(kind, safe=False)
     plain = _plain(column.type)
     try:
         found = column.to_pylist()
     except (OverflowError, ValueError, pyarrow.ArrowException):
         found = [_value(cell) for cell in column]
     return found if plain is None else [_converted(plain, value) for value in found]
+
+
+def _in_microseconds(kind: Any) -> Any:
+    """The type with timestamps of microseconds in place of those of nanoseconds, at any depth."""
+    import pyarrow
+    from pyarrow import types
+
+    if types.is_timestamp(kind) and kind.unit == "ns":
+        return pyarrow.timestamp("us", kind.tz)
+    if types.is_map(kind):
+        return pyarrow.map_(_in_microseconds(kind.key_type), _in_microseconds(kind.item_type))
+    if types.is_struct(kind):
+        return pyarrow.struct([field.with_type(_in_microseconds(field.type)) for field in kind])
+    if types.is_list(kind):
+        return pyarrow.list_(_in_microseconds(kind.value_type))
+    if types.is_large_list(kind):
+        return pyarrow.large_list(_in_microseconds(kind.value_type))
+    if types.is_fixed_size_list(kind):
+        return pyarrow.list_(_in_microseconds(kind.value_type), kind.list_size)
+    return kind
 
 
 def _value(cell: Any) -> Any:

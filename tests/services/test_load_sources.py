@@ -297,6 +297,54 @@ def test_a_key_of_parquet_that_is_null_is_rejected(
     assert [properties for (properties,) in stored] == expected
 
 
+NS = pyarrow.timestamp("ns", "UTC")
+MOMENT = 1_740_000_000_123_456_789
+CUT = "2025-02-19 21:20:00.123456+00:00"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (NS, MOMENT, CUT),
+        (pyarrow.struct([("t", NS), ("n", pyarrow.int64())]), {"t": MOMENT}, {"t": CUT, "n": None}),
+        (pyarrow.map_(pyarrow.string(), NS), [("t", MOMENT)], {"t": CUT}),
+        (pyarrow.list_(NS), [MOMENT, None], [CUT, None]),
+        (pyarrow.large_list(pyarrow.list_(NS, 1)), [[MOMENT]], [[CUT]]),
+        (
+            pyarrow.list_(pyarrow.struct([("key", pyarrow.string()), ("value", NS)])),
+            [{"key": "t", "value": MOMENT}],
+            {"t": CUT},
+        ),
+    ],
+    ids=str,
+)
+def test_nanoseconds_of_parquet_are_cut_at_any_depth(
+    load: Load, conn: connection, kind: pyarrow.DataType, value: Any, expected: Any
+) -> None:
+    table = {
+        "event_id": [ID.format(1)],
+        "event_name": ["view"],
+        "occurred_at": pyarrow.array([MOMENT], NS),
+        "properties": pyarrow.array([{"a": value}], pyarrow.struct([("a", kind)])),
+    }
+    parquet.write_table(pyarrow.table(table), "a.parquet")
+    done = load("a.parquet")
+    assert done.exit_code == 0, done.stdout
+    assert executed(conn, "select properties from events") == [({"a": expected},)]
+
+
+def test_a_time_of_parquet_that_is_out_of_range_is_rejected(load: Load) -> None:
+    """Its microseconds do not fit into 64 bits, where the rest of them would be of 2020."""
+    milliseconds = (2**65 + 1_600_000_000_000_000) // 1000
+    table = {
+        "event_id": [ID.format(1)],
+        "event_name": ["view"],
+        "occurred_at": pyarrow.array([milliseconds], pyarrow.timestamp("ms", "UTC")),
+    }
+    parquet.write_table(pyarrow.table(table), "a.parquet")
+    assert "inserted 0, already there 0, rejected 1" in load("a.parquet").stdout
+
+
 def test_other_lists_of_parquet_are_no_objects(load: Load) -> None:
     for kind, given in (
         (pyarrow.list_(pyarrow.list_(pyarrow.int64())), [[[1, 2]]]),
