@@ -1,6 +1,6 @@
 """What has changed the past: late events, month by month, and erasures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from common.decorators import with_cursor
@@ -22,6 +22,7 @@ class Editions:
     """The months that late events have changed."""
 
     lineage: str
+    memory_key: str
     newest: int
     versions: dict[int, int]
 
@@ -68,14 +69,14 @@ class EditionsRepo:
         waits_since = state.folded.end if state.waiting else None
         if state.is_sweeping:
             return Past(identity, age_s, erasure, None, waits_since)
-        if known is None or known.lineage != state.lineage:
-            known = Editions(state.lineage, -1, {})
+        if known is None or known.memory_key != state.memory_key:
+            known = Editions(state.lineage, state.memory_key, -1, {})
         return Past(identity, age_s, erasure, _newer(cur, known), waits_since)
 
 
 def _newer(cur: Cursor, known: Editions) -> Editions:
     cur.execute(SQL["editions_since"], {"since": known.newest})
     if changed := dict(cur.fetchall()):
-        newest = max(changed.values())
-        return Editions(known.lineage, newest, {**known.versions, **changed})
+        versions = {**known.versions, **changed}
+        return replace(known, newest=max(changed.values()), versions=versions)
     return known

@@ -14,6 +14,7 @@ from repo.rollups.state import SQL, State
 from utils.slots import HOUR, HOURS_KEPT, Span, slot_of
 
 _LARGEST = 40 * 2**20
+_MEMORIES = 2  # memory keys: each replica behind a URL has its own
 _OVERHEAD = 500  # bytes that a set costs besides its own
 
 
@@ -33,7 +34,7 @@ Rows = Mapping[int, Row]
 class Place(NamedTuple):
     """Where rows are kept: a span as it was at its version, and which names."""
 
-    lineage: str
+    memory_key: str
     span: Span
     version: int
     scope: str
@@ -63,14 +64,15 @@ class Memory:
 
     def sealed(self, cur: Cursor, state: State) -> Mapping[Span, int]:
         """The version of each sealed span, as this snapshot sees them."""
-        known = self._seals.get(state.lineage, _Seals(-1, {}))
+        known = self._seals.get(state.memory_key, _Seals(-1, {}))
         if known.version == state.sealed:
             return known.versions
         if known.version > state.sealed:  # the snapshot is older than what another one has seen
             return _seals(cur, state, -1)
         versions = _kept({**known.versions, **_seals(cur, state, known.version)}, state)
         with self._lock:
-            self._seals = {state.lineage: _Seals(state.sealed, versions)}
+            seals = {**self._seals, state.memory_key: _Seals(state.sealed, versions)}
+            self._seals = dict(list(seals.items())[-_MEMORIES:])
         return versions
 
     def find(self, places: Iterable[Place]) -> dict[Place, Rows]:

@@ -13,7 +13,7 @@ ALL = 0
 """The number of all names together."""
 _MOST = 100_000
 """Names that a process remembers: some 25 MB."""
-_LINEAGES = 2
+_MEMORIES = 2
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -50,7 +50,7 @@ class _Recent(Generic[K, V]):
 
 
 class _Dictionary:
-    """Of one lineage; it only grows."""
+    """Of one memory key; it only grows."""
 
     def __init__(self, most: int) -> None:
         self.names: _Recent[Key, str] = _Recent(most)
@@ -65,9 +65,9 @@ class NameIds:
         self._lock = threading.Lock()
         self._of: OrderedDict[str, _Dictionary] = OrderedDict()
 
-    def ids(self, cur: Cursor, lineage: str, names: Iterable[str]) -> dict[str, int]:
+    def ids(self, cur: Cursor, memory_key: str, names: Iterable[str]) -> dict[str, int]:
         """The numbers of those names that have one: the others are in no rollup."""
-        wanted, known = list(names), self._dictionary(lineage).ids
+        wanted, known = list(names), self._dictionary(memory_key).ids
         found = known.find(wanted)
         if missing := [name for name in wanted if name not in found]:
             cur.execute(SQL["rollups_ids"], {"names": missing})
@@ -76,9 +76,9 @@ class NameIds:
             found |= learned
         return found
 
-    def names(self, cur: Cursor, lineage: str, name_ids: Iterable[int]) -> dict[Key, str]:
+    def names(self, cur: Cursor, memory_key: str, name_ids: Iterable[int]) -> dict[Key, str]:
         """The names of these numbers."""
-        wanted, known = list[Key](name_ids), self._dictionary(lineage).names
+        wanted, known = list[Key](name_ids), self._dictionary(memory_key).names
         found = known.find(wanted)
         if missing := [name_id for name_id in wanted if name_id not in found]:
             cur.execute(SQL["rollups_names"], {"name_ids": missing})
@@ -87,15 +87,15 @@ class NameIds:
             found |= learned
         return found
 
-    def _dictionary(self, lineage: str) -> _Dictionary:
-        """Threads ask for two lineages while questions move from one to the other."""
+    def _dictionary(self, memory_key: str) -> _Dictionary:
+        """Threads ask for two of them while questions move from one to the other."""
         with self._lock:
-            if lineage not in self._of:
-                self._of[lineage] = _Dictionary(self._most)
-            self._of.move_to_end(lineage)
-            while len(self._of) > _LINEAGES:
+            if memory_key not in self._of:
+                self._of[memory_key] = _Dictionary(self._most)
+            self._of.move_to_end(memory_key)
+            while len(self._of) > _MEMORIES:
                 self._of.popitem(last=False)
-            return self._of[lineage]
+            return self._of[memory_key]
 
 
 class Names:
@@ -107,8 +107,8 @@ class Names:
         self.asked = asked
         self.each = each
         self._cur = cur
-        self._ids = partial(known.ids, cur, state.lineage)
-        self._names = partial(known.names, cur, state.lineage)
+        self._ids = partial(known.ids, cur, state.memory_key)
+        self._names = partial(known.names, cur, state.memory_key)
         self._keys: dict[str, Key] = {}
         """Of this question's events, the same for all of it: while it reads, other threads learn
         numbers that its own snapshot does not see."""

@@ -153,7 +153,7 @@ class Reader:
         return {span: found.get(place) or read.get(span, {}) for span, place in places.items()}
 
     def _place(self, span: Span) -> Place:
-        return Place(self._state.lineage, span, self._seals[span], self.names.scope)
+        return Place(self._state.memory_key, span, self._seals[span], self.names.scope)
 
     def _read_spans(self, spans: list[Span]) -> dict[Span, Rows]:
         read: dict[Span, dict[int, Row]] = {span: {} for span in spans}

@@ -29,7 +29,9 @@ class State:
 
     generation: int
     lineage: str
-    """The same only for generations with the same past."""
+    """The same only for generations with the same past, on a replica too."""
+    memory_key: str
+    """The same within a lineage until the server restarts: of what a process may remember."""
     folded: Range
     """When the events in slots occurred; the months and days that they begin in are whole."""
     sealed: int
@@ -85,6 +87,7 @@ def read_horizon(cur: Cursor) -> datetime | None:
 def _state(
     generation: int,
     lineage: str,
+    server_started_at: datetime,
     folded_at: datetime,
     first_slot: int | None,
     sealed: int,
@@ -110,6 +113,7 @@ def _state(
     return State(
         generation,
         lineage,
+        f"{lineage}@{server_started_at.isoformat()}",
         Range(first, folded_at),
         sealed,
         names,

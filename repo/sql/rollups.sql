@@ -9,6 +9,8 @@ select generation,
                   from   pg_control_checkpoint(), pg_control_recovery()),
                  'fold_state'::regclass::oid,
                  (select oid from pg_database where datname = current_database())),
+       -- The files of an older moment may be put back while the server is stopped: all else is the same.
+       pg_postmaster_start_time(),
        folded_at,
        first_slot,
        sealed,

@@ -126,7 +126,7 @@ def test_a_name_keeps_its_key_while_another_thread_learns_its_number(
         Folder(conn, ZONES).catch_up()
         state = read_state(cur)
         assert state is not None
-        known._dictionary(state.lineage).ids.put({"new": 1})
+        known._dictionary(state.memory_key).ids.put({"new": 1})
         assert names.of_events(["new"])["new"] == "new"
         assert names.texts(["new"]) == {"new": "new"}
         later = names_in(cur, known)

@@ -1,15 +1,24 @@
 """Databases that are restored: nothing is counted twice, and nothing old is remembered."""
 
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from psycopg2.extensions import connection, parse_dsn
 
-from common.questions import EventCounts
+from common.questions import EventCounts, TopEvents
+from config.database import Database, get_connection
 from config.failures import DatabaseUnavailable
+from repo.editions import Editions, EditionsRepo
 from repo.rollups.folder import Folder
 from tests.events import insert
+from tests.replica import PostgresServer, copy_of, postgres_programs
 from tests.rollups import Asker, asking, connected
+from tests.rooms import room
 from tests.servers import Cluster
 from utils.zones import zone
 
@@ -100,3 +109,84 @@ def test_nothing_of_what_a_restore_undid_is_remembered(cluster: Cluster) -> None
         Folder(conn, ZONES).catch_up()
         assert asker.compare(month).events == 3
     cluster.drop(url)
+
+
+@pytest.fixture
+def server(cluster: Cluster) -> Iterator[tuple[PostgresServer, str]]:
+    """One that can be stopped, and the url of its only migrated database in the other cluster."""
+    url = cluster.migrated_database()
+    with room("restores") as made:
+        copied = copy_of(url, made, "server", postgres_programs(made))
+        (copied.folder / "standby.signal").unlink()
+        yield copied, url
+    cluster.drop(url)
+
+
+def save(server: PostgresServer, name: str) -> None:
+    copied = server.folder.parent / name
+    subprocess.run(["cp", "-a", str(server.folder), str(copied)], check=True)
+
+
+def put_back(server: PostgresServer, saved: str) -> None:
+    shutil.rmtree(server.folder)
+    (server.folder.parent / saved).rename(server.folder)
+
+
+def test_files_that_are_put_back_while_the_server_is_stopped_leave_nothing_remembered(
+    server: tuple[PostgresServer, str],
+) -> None:
+    """Neither its timeline nor an oid changes, and numbers are given out again."""
+    stopped, like = server
+    month = EventCounts(start=NOW - 50 * DAY, end=NOW - 2 * DAY, interval="day")
+    top = TopEvents(start=NOW - 50 * DAY, end=NOW - 2 * DAY)
+    with stopped.running(like) as url, connected(url) as conn:
+        insert(conn, *[("a", "old", NOW - 5 * DAY)] * 50)
+        Folder(conn, ZONES).catch_up()
+    save(stopped, "saved")
+    with stopped.running(like) as url, connected(url) as conn, asking(url) as asker:
+        insert(conn, *[("b", "foo", NOW - 5 * DAY)] * 7)
+        Folder(conn, ZONES).catch_up()
+        assert named(asker, top) == {"old": 50, "foo": 7}
+        assert asker.compare(month).events == 57
+        assert asker.rolled == 2
+    put_back(stopped, "saved")
+    with stopped.running(like) as url, connected(url) as conn, asking(url) as asker:
+        assert asker.compare(month).events == 50
+        insert(conn, *[("c", "bar", NOW - 5 * DAY)] * 3)
+        Folder(conn, ZONES).catch_up()
+        assert named(asker, top) == {"old": 50, "bar": 3}
+        assert asker.compare(month).events == 53
+
+
+def named(asker: Asker, question: TopEvents) -> dict[str, int]:
+    return {row.event_name: row.events for row in asker.compare(question).rows}
+
+
+def test_the_changes_of_a_past_that_was_put_back_are_read_anew(
+    server: tuple[PostgresServer, str],
+) -> None:
+    """A worker knows up to which version it has read, and versions begin anew below it."""
+    stopped, like = server
+    with stopped.running(like) as url, connected(url) as conn:
+        insert(conn, ("a", "old", NOW - 40 * DAY))
+        Folder(conn, ZONES).catch_up()
+    save(stopped, "saved")
+    with stopped.running(like) as url, connected(url) as conn:
+        for days in (40, 10, 40, 10):
+            insert(conn, ("b", "foo", NOW - days * DAY))
+            Folder(conn, ZONES).catch_up()
+        remembered = past(url, None)
+    put_back(stopped, "saved")
+    with stopped.running(like) as url, connected(url) as conn:
+        insert(conn, ("c", "bar", NOW - 40 * DAY))
+        Folder(conn, ZONES).catch_up()
+        assert past(url, remembered) == past(url, None) != remembered
+
+
+def past(url: str, known: Editions | None) -> Editions | None:
+    """What a worker knows of late events after it looked."""
+    database = Database(url, size=1, waiters=0, acquire_timeout_s=1, name="worker")
+    with closing(database):
+        found = EditionsRepo(get_connection(database, time.monotonic() + 60)).get_past(known)
+    assert found is not None
+    return found.editions
