@@ -103,6 +103,13 @@ def test_each_decision_is_listed(page: Path) -> None:
     listed = (DOCS / "decisions" / "README.md").read_text()
     number, told = title.removeprefix("# ").split(": ", 1)
     assert f"| [{number}]({page.name}) | {told} |" in listed
+    assert listed.count(f"| [{number}]") == 1
+
+
+def test_no_line_of_the_changelog_is_left_over_from_a_merge() -> None:
+    """Its sections are merged line by line: what follows a sentence begins another one."""
+    text = (DOCS.parent / "CHANGELOG.md").read_text()
+    assert re.findall(r"\.\n +[a-z].*", text) == []
 
 
 @pytest.mark.parametrize("field", Settings.model_fields)
