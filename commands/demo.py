@@ -10,7 +10,8 @@ from commands._progress import progress
 from commands._report import report, say
 from config.database import connect
 from config.settings import load_settings
-from repo.ingest import Event, EventsExpired, IngestRepo, as_rows
+from repo.ingest import Event, IngestRepo, as_rows
+from repo.refused_events import EventsExpired
 from repo.storage import database_size
 from services.demo import demo_events
 from services.ingest.load import BATCH

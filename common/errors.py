@@ -121,9 +121,13 @@ class InvalidEvents(AnalyticsError):
     kind = "invalid-events"
     title = "Invalid events"
 
-    def __init__(self, refused: int, events: int, faults: Sequence[Fault]) -> None:
+    def __init__(
+        self, refused: int, events: int, faults: Sequence[Fault], *, are_all: bool = True
+    ) -> None:
+        """`are_all`: nothing else is wrong."""
+        least = "" if are_all else "At least "
         told = f"; `errors` tells the first {len(faults)}" if len(faults) < refused else ""
-        detail = f"{refused:,} of {events:,} events cannot be stored, so none was{told}."
+        detail = f"{least}{refused:,} of {events:,} events cannot be stored, so none was{told}."
         super().__init__(detail, faults=faults)
         self.refused = refused
 

@@ -1,20 +1,15 @@
 """How events come into the table."""
 
 import io
-import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import psycopg2
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
 from common.decorators import in_transaction, translated
-from common.errors import instant
 from config.database import Connection, Cursor
-from config.failures import DatabaseUnavailable
+from repo.refused_events import REASONS, EventsExpired, EventsRefused, Refusals, Refused, refusals
 from repo.statements import statements
 from repo.transactions import transaction
 from utils.postgres import hang_up
@@ -23,20 +18,8 @@ SQL = statements("ingest")
 
 # What COPY's text form reads as something else.
 _ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
-_REASONS = {
-    "events_user_id_is_short": "user_id must be at most 256 bytes long",
-    "events_event_name_is_short": "event_name must be 1 to 200 bytes long",
-    "events_occurred_at_is_of_these_years": "occurred_at must be within the years 2000 to 2099",
-    "events_properties_is_a_small_object": "properties must be an object of less than 64 kB",
-}
-_REFUSALS = (
-    psycopg2.DataError,
-    psycopg2.IntegrityError,
-    errors.RaiseException,
-    errors.StatementTooComplex,
-)
 _AT_A_TIME = 65_536  # bytes that are handed to COPY
-_PLACE = re.compile(r"COPY\D+(\d+)")  # in any of PostgreSQL's languages
+_MOST_LOOKED_AT = 2**23  # characters of a batch that is refused, until nothing else is looked for
 
 
 class Event(NamedTuple):
@@ -57,36 +40,6 @@ class Inserted(NamedTuple):
     """Of users who were erased, and whose events are not to come back."""
 
 
-class EventsRefused(Exception):
-    """PostgreSQL takes none of the batch, since one event of it cannot be stored."""
-
-    known: str | None = None
-    """The reason in words of ours; PostgreSQL's may repeat what was given."""
-    place: int | None = None
-    """Of the event in the batch, where it was found while the batch was read."""
-
-
-class Refused(NamedTuple):
-    """An event that PostgreSQL does not take: its place in the batch, and why."""
-
-    place: int
-    reason: str | None
-
-
-class EventsExpired(EventsRefused):
-    """Some of the batch occurred before what is still kept, and none of it is stored.
-
-    `places` tell which, counted from 0.
-    """
-
-    def __init__(self, takes_from: datetime, places: Collection[int]) -> None:
-        super().__init__(
-            f"occurred_at must not be before {instant(takes_from)}, "
-            "up to where events are no longer kept"
-        )
-        self.places = frozenset(places)
-
-
 class IngestRepo:
     """Writes batches; each is one transaction."""
 
@@ -102,7 +55,7 @@ class IngestRepo:
         """
         rights = "this role may not store events"
         at_stake = f"up to {len(rows):,} more events may be stored"
-        with translated(rights), _refusals(), transaction(self._conn, at_stake) as cur:
+        with translated(rights), refusals(), transaction(self._conn, at_stake) as cur:
             if self._are_new and not _has_long_list(cur) and _copied(cur, sorted(rows)):
                 return Inserted(len(rows), 0)
             stored = _write(cur, rows)
@@ -136,7 +89,7 @@ class SentEventsRepo:
 
         Raises: EventsExpired, EventsRefused.
         """
-        with _refusals():
+        with refusals():
             stored = _write(cur, rows)
         if self._tries:
             stored = stored._replace(inserted=stored.inserted + self._stored_before(cur))
@@ -144,18 +97,39 @@ class SentEventsRepo:
         self._tries += cur.fetchone() or ()
         return stored
 
-    def get_refused(self, events: Sequence[Event], most: int) -> list[Refused]:
-        """Which of them PostgreSQL does not take, so many at most; nothing is stored."""
-        rows = as_rows(events)
+    def get_refused(self, rows: Sequence[str], most: int) -> Refusals:
+        """Which of them PostgreSQL does not take; nothing is stored.
+
+        All are told that it can read. Else it tells one at a time, and `most` at most.
+        """
+        try:
+            broken = self._broken(rows)
+        except EventsRefused:
+            broken = []
+        return Refusals(broken, True) if broken else self._walked(rows, most)
+
+    @in_transaction
+    def _broken(self, cur: Cursor, rows: Sequence[str]) -> list[Refused]:
+        """Raises: EventsRefused."""
+        with refusals():
+            _stage(cur, rows)
+        cur.execute(SQL["ingest_broken"])
+        return [Refused(place, REASONS[name]) for place, name in cur.fetchall()]
+
+    def _walked(self, rows: Sequence[str], most: int) -> Refusals:
+        """Each look takes all rows after the one that was found: few are for large batches."""
         found: list[Refused] = []
-        first = 0
-        while first < len(rows) and len(found) < most:
+        first = looked_at = 0
+        while first < len(rows):
+            looked_at += sum(map(len, rows[first:]))
             refused = self._first_refused(rows[first:])
             if refused is None:
-                break
+                return Refusals(found, bool(found))
             found.append(refused._replace(place=first + refused.place))
             first += refused.place + 1
-        return found
+            if len(found) == most or looked_at > _MOST_LOOKED_AT:
+                return Refusals(found, first == len(rows))
+        return Refusals(found, True)
 
     def _first_refused(self, rows: Sequence[str]) -> Refused | None:
         try:
@@ -166,7 +140,7 @@ class SentEventsRepo:
 
     @in_transaction
     def _check(self, cur: Cursor, rows: Sequence[str]) -> None:
-        with _refusals():
+        with refusals():
             cur.execute(SQL["ingest_checked"])
             _copy(cur, "ingest_check", rows)
 
@@ -194,8 +168,7 @@ def _copied(cur: cursor, rows: Sequence[str]) -> bool:
 
 def _write(cur: cursor, rows: Sequence[str]) -> Inserted:
     """Raises: EventsExpired."""
-    cur.execute(SQL["ingest_staging"])
-    _copy(cur, "ingest_stage", rows)
+    _stage(cur, rows)
     _refuse_expired(cur)
     cur.execute(SQL["ingest_insert"])
     inserted = cur.rowcount
@@ -203,6 +176,11 @@ def _write(cur: cursor, rows: Sequence[str]) -> Inserted:
     if suppressed:
         cur.execute(SQL["ingest_leave_out"])
     return Inserted(inserted, suppressed)
+
+
+def _stage(cur: cursor, rows: Sequence[str]) -> None:
+    cur.execute(SQL["ingest_staging"])
+    _copy(cur, "ingest_stage", rows)
 
 
 def _has_long_list(cur: cursor) -> bool:
@@ -213,25 +191,6 @@ def _has_long_list(cur: cursor) -> bool:
 
 def _copy(cur: cursor, name: str, rows: Sequence[str]) -> None:
     cur.copy_expert(SQL[name], io.BytesIO("\n".join((*rows, "")).encode()), _AT_A_TIME)
-
-
-def _refusal(error: psycopg2.Error) -> EventsRefused:
-    known = _REASONS.get(error.diag.constraint_name or "")
-    refused = EventsRefused(known or error.diag.message_primary or "cannot be stored")
-    refused.known = known
-    if found := _PLACE.search(error.diag.context or ""):
-        refused.place = int(found[1]) - 1
-    return refused
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    try:
-        yield
-    except _REFUSALS as exc:
-        raise _refusal(exc) from exc
-    except errors.ReadOnlySqlTransaction as exc:  # a standby, or one that was made read-only
-        raise DatabaseUnavailable from exc
 
 
 def as_rows(events: Iterable[Event]) -> list[str]:

@@ -69,6 +69,26 @@ from   events
 where  event_id in (select event_id from staging)
 and    ingested_xid = any (%s::text[]::xid8[]);
 
+-- name: ingest_broken
+-- Which of the staged batch break which constraint of events, the first of each.
+select   place, broken
+from     (select row_number() over (order by ctid) - 1 as place,
+                 case
+                     when octet_length(user_id) > 256
+                     then 'events_user_id_is_short'
+                     when octet_length(event_name) not between 1 and 200
+                     then 'events_event_name_is_short'
+                     when occurred_at < '2000-01-01 00:00:00+00'
+                          or occurred_at >= '2100-01-01 00:00:00+00'
+                     then 'events_occurred_at_is_of_these_years'
+                     when jsonb_typeof(properties) <> 'object'
+                          or octet_length(properties::text) >= 65536
+                     then 'events_properties_is_a_small_object'
+                 end as broken
+          from   staging) as measured
+where    broken is not null
+order by place;
+
 -- name: ingest_checked
 -- What events takes, this takes: a batch is read into it to learn which of its events is at fault.
 create temporary table checked

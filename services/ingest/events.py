@@ -32,6 +32,9 @@ _STORABLE = re.compile(
 _FROM = datetime(2000, 1, 1, tzinfo=UTC)
 _UNTIL = datetime(2100, 1, 1, tzinfo=UTC)
 _MOST_OFFSET = timedelta(hours=16)  # that PostgreSQL takes
+_MOST_STORED = 65_536  # as PostgreSQL writes them, of which this is the first that is too much
+# From its first digit on, else each digit of a long number would be tried.
+_WITH_EXPONENT = re.compile(r"[0-9](?<![0-9.].)[0-9.]*+[eE][+-]?[0-9]++")
 _MOST_BYTES = 262_144  # of JSON as it was given; what counts is its size as PostgreSQL shows it
 
 
@@ -171,7 +174,7 @@ def _properties(value: Any) -> str:
     text = value if isinstance(value, str) else _as_json(value)
     if not text.lstrip(" \t\r\n").startswith("{"):
         raise Invalid("properties must be an object")
-    if len(text) > _MOST_BYTES:
+    if len(text) > _MOST_STORED and _is_too_large(text):
         raise Invalid("properties must be an object of less than 64 kB")
     if "\\u" in text:
         _check_escapes(text)
@@ -180,6 +183,19 @@ def _properties(value: Any) -> str:
     except NotStrict as exc:
         raise Invalid(f"properties {exc}") from None
     return text
+
+
+def _is_too_large(text: str) -> bool:
+    return len(text) > _MOST_BYTES or least_written(text) >= _MOST_STORED
+
+
+def least_written(text: str) -> int:
+    """Of JSON, so many characters at least are written by PostgreSQL.
+
+    Spaces, escapes and signs of zeros may be gone, and numbers with an exponent are of any length.
+    """
+    gone = sum(map(text.count, " \t\r\n-")) + 5 * text.count("\\u") + text.count("\\/")
+    return len(text) - gone - sum(map(len, _WITH_EXPONENT.findall(text)))
 
 
 def _as_json(value: Any) -> str:

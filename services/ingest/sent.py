@@ -94,9 +94,9 @@ class Faults:
             parameter, _, message = reason.partition(" ")
             self._told.append(EventFault(parameter, message, index))
 
-    def error(self, events: int) -> InvalidEvents:
+    def error(self, events: int, *, are_all: bool = True) -> InvalidEvents:
         """What to raise about so many events."""
-        return InvalidEvents(self.count, events, self._told)
+        return InvalidEvents(self.count, events, self._told, are_all=are_all)
 
 
 class _Reader:

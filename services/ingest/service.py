@@ -18,13 +18,14 @@ from common.errors import (
 from common.metrics import INGEST_SECONDS, INGESTED
 from config.database import Connection, Database, get_connection
 from config.failures import DatabaseUnavailable, DeadlineExceeded, DiskFull, PoolBusy
-from repo.ingest import Event, EventsExpired, EventsRefused, SentEventsRepo, as_rows
+from repo.ingest import Event, SentEventsRepo, as_rows
+from repo.refused_events import EventsExpired, EventsRefused
 from services.ingest.body import Bodies, Form, Sent, inflated
 from services.ingest.sent import EVENT, Faults, read_events
 from services.storage import Storage
 from utils.tracing import span
 
-_MOST_ASKED = 10  # of what PostgreSQL refuses it tells one event at a time
+_MOST_ASKED = 10  # of what PostgreSQL cannot read it tells one event at a time
 _BUSY = "Too many batches at once; nothing was stored, try again shortly."
 _FULL = (
     "PostgreSQL has no room left on its disk, so nothing of these was stored: free some there. "
@@ -108,7 +109,7 @@ def _store(sent: Sent, body: bytes, connection: Connection) -> Stored:
     except EventsExpired as exc:
         raise _expired(exc, len(events)) from None
     except EventsRefused:
-        raise _refusal(repo, events) from None
+        raise _refusal(repo, rows) from None
     return Stored(accepted, len(events) - accepted - refused, refused)
 
 
@@ -126,12 +127,13 @@ def _expired(error: EventsExpired, events: int) -> InvalidEvents:
     return faults.error(events)
 
 
-def _refusal(repo: SentEventsRepo, events: list[Event]) -> InvalidEvents:
+def _refusal(repo: SentEventsRepo, rows: list[str]) -> InvalidEvents:
     """PostgreSQL has the last word, and is asked which events it was about."""
     faults = Faults()
-    for place, reason in repo.get_refused(events, _MOST_ASKED):
+    refusals = repo.get_refused(rows, _MOST_ASKED)
+    for place, reason in refusals.found:
         faults.add(place, reason or "properties must be what PostgreSQL stores as jsonb")
     if faults.count:
-        return faults.error(len(events))
+        return faults.error(len(rows), are_all=refusals.are_all)
     untold = Fault(EVENT, "must be what `events` takes; PostgreSQL does not tell which is not")
-    return InvalidEvents(1, len(events), [untold])
+    return InvalidEvents(1, len(rows), [untold], are_all=False)

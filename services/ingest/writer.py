@@ -6,7 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from repo.ingest import EventsExpired, EventsRefused, IngestRepo
+from repo.ingest import IngestRepo
+from repo.refused_events import EventsExpired, EventsRefused
 from services.ingest.lines import Place
 
 _BATCH_BYTES = 16 * 1024 * 1024

@@ -1,5 +1,6 @@
 """POST /events: what is stored, what is refused, and that it is all of a request or nothing."""
 
+import gzip
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -241,6 +242,27 @@ class TestWhatIsRefused:
             "150 of 151 events cannot be stored, so none was; `errors` tells the first 100."
         )
         assert [error["index"] for error in answer.json()["errors"]] == list(range(1, 101))
+
+    def test_all_that_postgresql_finds_too_large_are_told(self, strict: httpx.Client) -> None:
+        """It writes nine bytes for each of these objects, and seven are sent."""
+        large = raw(b'{"a":[%s{"":0}]}' % (b'{"":0},' * 8_000))
+        answer = send(strict, ndjson(event(1), *[large] * 60))
+        assert answer.json()["detail"] == "60 of 61 events cannot be stored, so none was."
+        assert [error["index"] for error in answer.json()["errors"]] == list(range(1, 61))
+
+    def test_of_what_postgresql_cannot_read_ten_are_told(self, strict: httpx.Client) -> None:
+        unreadable = raw(b'{"x": 1e-140000}')
+        answer = send(strict, ndjson(*[unreadable] * 11))
+        assert answer.json()["detail"] == "At least 10 of 11 events cannot be stored, so none was."
+        assert [error["index"] for error in answer.json()["errors"]] == list(range(10))
+
+    def test_of_large_batches_fewer_are_told(self, strict: httpx.Client) -> None:
+        unreadable = raw(b'{"x": 1e-140000}')
+        rest = [event(n, properties={"x": "y" * 60_000}) for n in range(200)]
+        body = gzip.compress(ndjson(*[unreadable] * 5, *rest))
+        answer = send(strict, body, coding="gzip")
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["detail"] == "At least 1 of 205 events cannot be stored, so none was."
 
     def test_postgresql_is_asked_for_each_that_it_refuses(self, strict: httpx.Client) -> None:
         refused = raw(b'{"x": 1e-140000}')

@@ -47,6 +47,8 @@ GROWING: list[tuple[str, str, Callable[[], bytes]]] = [
     ("events of lists", NDJSON, lambda: in_lines(of_many(b"[]", 48_000))),
     ("events of objects", NDJSON, lambda: in_lines(of_many(b'{"k":0}', 120_000))),
     ("events of great depth", NDJSON, lambda: in_lines(event(b'{"a":' + b"[" * 900 + b"]" * 901))),
+    ("escapes", NDJSON, lambda: in_lines(event(b'{"a":"' + rb"\\" * 130_000 + b'"}'))),
+    ("larger as written", NDJSON, lambda: b"\n".join([of_many(b'{"":0}', 57_000)] * 60)),
     ("unknown fields", NDJSON, lambda: of_many(b"[]", INFLATED).replace(b"properties", b"z")),
 ]
 

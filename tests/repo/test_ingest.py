@@ -1,8 +1,11 @@
 """Batches: what is new is stored, once, whichever way it goes."""
 
+import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg2
 import pytest
@@ -10,9 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import connection
 
-from repo.ingest import Event, EventsRefused, IngestRepo, Inserted, as_rows
+from config.database import Database, get_connection
+from repo.ingest import Event, IngestRepo, Inserted, SentEventsRepo, as_rows
+from repo.refused_events import EventsRefused
+from services.ingest.events import least_written
 from tests.given import ID
 from tests.rollups import connected
+from utils.sessions import INGEST_OPTIONS
 
 LONG_AGO = "2025-01-31T09:00:00Z"
 
@@ -48,6 +55,96 @@ def test_what_is_new_is_stored_and_the_first_of_an_id_counts(opened: connection)
     assert repo.insert([]) == Inserted(0, 0)
     names = {1: "name1", 2: "name2", 3: "name0", 4: "name3", 5: "name0", 6: "name0"}
     assert stored(opened) == names | {7: "name1", 8: "name0"}
+
+
+BREAKING = [
+    ({"user_id": "ü" * 129}, "user_id must be at most 256 bytes long"),
+    ({"event_name": ""}, "event_name must be 1 to 200 bytes long"),
+    ({"event_name": "n" * 201}, "event_name must be 1 to 200 bytes long"),
+    ({"occurred_at": "1999-12-31T23:59:59Z"}, "occurred_at must be within the years 2000 to 2099"),
+    ({"occurred_at": "2100-01-01T00:00:00Z"}, "occurred_at must be within the years 2000 to 2099"),
+    ({"properties": "[]"}, "properties must be an object of less than 64 kB"),
+    (
+        {"properties": '{"a":"%s"}' % ("x" * 65_527)},
+        "properties must be an object of less than 64 kB",
+    ),
+    ({"properties": '{"a":1e131071}'}, "properties must be an object of less than 64 kB"),
+]
+KEPT = [
+    {"user_id": "ü" * 128},
+    {"event_name": "n" * 200},
+    {"occurred_at": "2000-01-01T00:00:00Z"},
+    {"occurred_at": "2099-12-31T23:59:59.999999Z"},
+    {"properties": '{"a":"%s"}' % ("x" * 65_526)},
+]
+UNREADABLE = {"properties": '{"x": 1e-140000}'}
+
+
+def row(number: int, changed: dict[str, str]) -> str:
+    usual = Event(ID.format(number), "u", "view", LONG_AGO, "{}")
+    return as_rows([usual._replace(**changed)])[0]
+
+
+@pytest.mark.parametrize("more", [[], [UNREADABLE]], ids=["at once", "one at a time"])
+def test_all_that_break_a_constraint_are_told(
+    database_url: str, more: list[dict[str, str]]
+) -> None:
+    """And these are the ones that the table refuses."""
+    database = Database(
+        database_url, size=1, waiters=1, acquire_timeout_s=5, name="t", options=INGEST_OPTIONS
+    )
+    events = [*KEPT, *(changed for changed, _ in BREAKING), *more]
+    batch = [row(n, changed) for n, changed in enumerate(events)]
+    try:
+        repo = SentEventsRepo(get_connection(database, time.monotonic() + 30))
+        found, are_all = repo.get_refused(batch, 10)
+        expected = [*(reason for _, reason in BREAKING), *(None for _ in more)]
+        assert found == list(zip(range(len(KEPT), len(batch)), expected, strict=True))
+        assert are_all
+        assert repo.get_refused(batch[: len(KEPT)], 10) == ([], False)
+        for place, reason in found:
+            with pytest.raises(EventsRefused) as refused:
+                repo.insert([batch[place]])
+            assert refused.value.known == reason
+        assert repo.insert(batch[: len(KEPT)]).inserted == len(KEPT)
+    finally:
+        database.close()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text("ab/\\\"\t", max_size=3), inner),
+    max_leaves=20,
+)  # fmt: skip
+ODD = [
+    "[0.000000e9, 0.0001E+4, 12.50E-1, -0, -0.0, 1.50e3, 1e-5, 10E05]",
+    r'{"\u0061\/": "\ud83d\ude00\u00e9\u0001"}',
+]
+FORMS: list[dict[str, Any]] = [
+    {},
+    {"ensure_ascii": False},
+    {"indent": 2},
+    {"separators": (",", ":")},
+]
+
+
+def test_postgresql_writes_no_less_than_was_foreseen(opened: connection) -> None:
+    @given(value=JSON, form=st.sampled_from(FORMS))
+    def check(value: Any, form: dict[str, Any]) -> None:
+        assert least_written(text := json.dumps(value, **form)) <= written(text)
+
+    def written(text: str) -> int:
+        with opened, opened.cursor() as cur:
+            cur.execute("select octet_length(%s::jsonb::text)", (text,))
+            (size,) = cur.fetchone() or (0,)
+        return int(size)
+
+    for text in ODD:
+        assert least_written(text) <= written(text)
+    for text in ('{"a": "b"}', '{"a": [1, "\\\\", 2.5]}'):
+        assert least_written(text) >= written(text) - 5
+    check()
 
 
 def test_of_a_batch_that_is_refused_nothing_is_stored(opened: connection) -> None:

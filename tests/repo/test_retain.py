@@ -14,7 +14,8 @@ from common.metrics import HORIZON as HORIZON_TOLD
 from common.metrics import REFUSED
 from common.questions import EventCounts
 from config.failures import DatabaseUnavailable
-from repo.ingest import Event, EventsExpired, IngestRepo, as_rows
+from repo.ingest import Event, IngestRepo, as_rows
+from repo.refused_events import EventsExpired
 from repo.retain import RetainRepo
 from repo.rollups.folder import Folder
 from repo.verify.sample import verify_sample

@@ -8,7 +8,8 @@ import pytest
 
 from common.errors import InvalidEvents, TooLarge
 from services.ingest.body import MOST_INFLATED, Form
-from services.ingest.json_limits import MOST_EVENT_BYTES, MOST_EVENT_VALUES
+from services.ingest.events import Invalid
+from services.ingest.json_limits import MOST_EVENT_BYTES, MOST_EVENT_VALUES, JsonLimits
 from services.ingest.sent import read_events
 from tests.api.sending import array, ndjson
 
@@ -60,9 +61,10 @@ def test_the_most_values_of_an_event(value: bytes, separators: int) -> None:
     """Three brackets stand around them, and a comma is missing."""
     most = (MOST_EVENT_VALUES - 3) // separators
     room = len(value) + 1
-    assert len(read_events(event(many(value, most * room)), "json", NOW)) == 1
-    reason = refusal(event(many(value, (most + 2) * room)), "json")
-    assert reason == "properties must be an object of less than 64 kB"
+    allowed, refused = (event(many(value, count * room)) for count in (most, most + 2))
+    JsonLimits(allowed).check(allowed)
+    with pytest.raises(Invalid, match="properties must be an object of less than 64 kB"):
+        JsonLimits(refused).check(refused)
 
 
 @pytest.mark.parametrize("form", ["array", "ndjson"])
