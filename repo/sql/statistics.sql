@@ -2,14 +2,17 @@
 -- Columns that hold ids of users, their properties, or sets of them. Statements look these up by their
 -- indexes, whatever is in them. A target of 0 keeps samples from being taken, and leaves those that are
 -- there: they are dropped in the way that the server has for it. Where only a superuser could, the
--- least possible sample is taken in their place: it is of rows that are there now.
+-- least possible sample is taken in their place: it is of rows that are there now. An empty table gives
+-- no sample to take their place: there its column is altered to its own type, which drops them.
 do $$
 declare
     held record;
+    has_rows boolean;
     is_superuser constant boolean := (select rolsuper from pg_roles where rolname = current_user);
 begin
     for held in
         select nspname as schema, relname as "table", attname as "column", attrelid, attnum,
+               format_type(atttypid, atttypmod) as type,
                attstattarget is distinct from 0 as is_sampled,
                exists (select
                        from   pg_stats s
@@ -34,12 +37,18 @@ begin
             continue;
         elsif current_setting('server_version_num')::int >= 180000 then
             perform pg_clear_attribute_stats(held.schema, held."table", held."column", false);
+            continue;
         elsif is_superuser then
             delete from pg_statistic where starelid = held.attrelid and staattnum = held.attnum;
-        else
+            continue;
+        end if;
+        execute format('select exists (select from %I)', held."table") into has_rows;
+        if has_rows then
             execute format('alter table %I alter %I set statistics 1', held."table", held."column");
             execute format('analyze %I (%I)', held."table", held."column");
             execute format('alter table %I alter %I set statistics 0', held."table", held."column");
+        else
+            execute format('alter table %I alter %I type %s', held."table", held."column", held.type);
         end if;
     end loop;
 end
@@ -62,4 +71,13 @@ select exists (
 );
 
 -- name: statistics_moments
-analyze events (occurred_at);
+-- Without events `analyze` would write nothing, and leave the old sample.
+do $$
+begin
+    if exists (select from events) then
+        analyze events (occurred_at);
+    else
+        alter table events alter occurred_at type timestamptz;
+    end if;
+end
+$$;

@@ -211,6 +211,21 @@ def test_samples_of_before_go_with_an_erasure(opened: Opened) -> None:
     assert_few_are_left(conn, may_drop)
 
 
+def test_samples_go_when_the_last_user_is_erased(opened: Opened) -> None:
+    """`analyze` of a table without rows would leave the samples as they were."""
+    conn, _ = opened
+    fill(conn)
+    take_samples(conn)
+    with conn.cursor() as cur:
+        cur.execute("select distinct user_id from events order by user_id desc")
+        users = [user for (user,) in cur]
+    for user in users:
+        EraseRepo(conn).erase(user)
+    held = samples(conn)
+    assert [text for text in ("frodo", "bag end", "2026-03-21 00:00") if text in held] == []
+    assert sampled(conn) == set()
+
+
 def test_times_of_a_user_go_from_the_samples(conn: connection) -> None:
     """Of columns whose samples the planner needs new ones are taken, if they hold any."""
     fill(conn)
