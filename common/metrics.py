@@ -143,7 +143,8 @@ REJECTED_ROWS = _gauge(
     of_all="livemax",
 )
 FAILED_DAYS = _gauge(
-    "analytics_failed_days", "Days of the daily statistics that failed, and are tried again."
+    "analytics_daily_statistics_failing",
+    "Days of the daily statistics that failed, and are tried again.",
 )
 VERIFIED_ROWS = _counter(
     "analytics_verified_rows", "Rows of rollups that were compared with the events, in samples."

@@ -174,9 +174,14 @@ def test_soak(running: Service, check: Check) -> None:
     growth = {}
     for name in seen[0]:
         first, last = (max(each[name] for each in part) for part in (seen[5:15], seen[-10:]))
-        growth[name] = last / first - 1
-    check.measured(", ".join(f"{name} {grown:+.1%}" for name, grown in growth.items()))
-    assert all(grown <= 0.05 for grown in growth.values()), growth
+        growth[name] = (first, last)
+    check.measured(
+        ", ".join(f"{name} {last / first - 1:+.1%}" for name, (first, last) in growth.items())
+    )
+    # A pool of threads starts one of them whenever it first needs so many at a time.
+    allowed = {"threads": 2}
+    for name, (first, last) in growth.items():
+        assert last <= first * 1.05 + allowed.get(name, 0), growth
 
 
 def resources(running: Service) -> dict[str, float]:
