@@ -181,6 +181,7 @@ def mapped(
         moment=_of_row(made.occurred_at),
         properties=_properties(table, made, place.home),
         repeats=_repeats(table, made, place.home),
+        conflict=_conflict(table, made, place.home),
         rows=rows,
     )
 
@@ -257,6 +258,14 @@ def _repeats(table: Table, made: Map, home: str) -> Composable:
     given = _of_row(made.properties)
     text, read = Text("{}::text").format(given), _read_json(given, home)
     return Text(SQL["adopt_repeats"]).format(text=text, read=read)
+
+
+def _conflict(table: Table, made: Map, home: str) -> Composable:
+    """The name of a column that would replace another value in properties."""
+    given, built = _given_properties(table, made, home), _built_properties(made)
+    if not (given and built):
+        return Text("null::text")
+    return Text(SQL["adopt_conflict"]).format(given=given[0], built=built[0])
 
 
 def _built_properties(made: Map) -> list[Composable]:

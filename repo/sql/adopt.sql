@@ -129,6 +129,8 @@ select key, event_id, user_id, event_name, occurred_at, properties,
            when octet_length(properties::text) >= 65536
            then 'properties must be an object of less than 64 kB'
            when repeats then 'properties must not have a key twice'
+           when conflict is not null
+           then 'properties must not have another value than the column ' || conflict
            when octet_length(properties::text) > 308
             and strpos(translate(properties::text, '123456789', '000000000'), repeat('0', 309)) > 0
             and jsonb_path_exists(
@@ -142,7 +144,7 @@ from   (
     select {key} as key, {event_id} as event_id, {occurred_at} as occurred_at,
            coalesce({user_id}, '') collate "C" as user_id, {event_name} collate "C" as event_name,
            {moment} is not null as has_moment, {properties} as properties,
-           {repeats} as repeats
+           {repeats} as repeats, {conflict} as conflict
     from   {rows} r
     offset 0  -- each expression is computed once
 ) computed
@@ -160,6 +162,17 @@ from   (
                {read}::text as kept
         offset 0  -- each is computed once
     ) texts
+)
+
+-- name: adopt_conflict
+-- The first column whose property is in the mapped properties as well, with another value.
+(
+    select   key
+    from     jsonb_each({built}) as built (key, value)
+    where    {given} ? key
+    and      {given} -> key is distinct from value
+    order by key
+    limit    1
 )
 
 -- name: adopt_instant

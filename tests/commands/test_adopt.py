@@ -644,6 +644,40 @@ def test_json_that_would_not_be_kept_as_it_is_is_left_out(
     assert not any(text in stored for text in huge)
 
 
+@pytest.mark.parametrize("kind", ["json", "text", "jsonb"])
+def test_a_column_replaces_no_other_value_of_properties(
+    adopt: Adopt, conn: connection, kind: str
+) -> None:
+    executed(
+        conn,
+        "create table happenings (id serial primary key, event_name text, "
+        f"occurred_at timestamptz, plan text, properties {kind})",
+    )
+    columns = "event_name, occurred_at, plan, properties"
+    row = f"insert into happenings ({columns}) values ('a', '2025-06-01', %s, %s)"
+    rows = [
+        ("pro", '{"plan": "free"}'),
+        (None, '{"plan": "free"}'),
+        ("pro", '{"plan": "pro"}'),
+        ("pro", '{"a": {"plan": 1}}'),
+        ("pro", None),
+        ("pro", '["plan"]'),
+    ]
+    for values in rows:
+        executed(conn, row, *values)
+    adopt("--table=happenings", "--property=plan")
+    for values in rows:
+        executed(conn, row, *values)
+    checked = adopt("--table=happenings", "--check").stdout
+    assert "12 rows, 6 events, rejected 6\n" in checked
+    reason = "properties must not have another value than the column plan"
+    assert f"  4 rejected: {reason}\n" in checked
+    assert "  2 rejected: properties must be an object\n" in checked
+    stored = [properties for *_, properties in stored_events(conn).values()]
+    expected = [{"plan": "pro"}, {"plan": "pro"}, {"a": {"plan": 1}, "plan": "pro"}]
+    assert sorted(stored, key=str) == sorted(2 * expected, key=str)
+
+
 REFUSED = {
     "no table is called nothing: say it as SCHEMA.TABLE, letters as they are": (
         "select 1",
