@@ -85,5 +85,5 @@ def test_a_server_that_is_away_is_told(running: Service) -> None:
 
 def test_both_pools_are_told(running: Service) -> None:
     shows(running, 'analytics_pool_size{pool="questions"}', 10)
-    shows(running, 'analytics_pool_size{pool="events"}', 4)
+    shows(running, 'analytics_pool_size{pool="events"}', 6)
     assert running.metrics()['analytics_pool_waiting{pool="events"}'] == 0
