@@ -43,6 +43,8 @@ from utils.sessions import QUESTION_OPTIONS, WRITER_OPTIONS, connect_arguments, 
 from utils.tracing import span
 
 R = TypeVar("R")
+Identify = Callable[[connection], str | None]
+"""Reads which database a new connection leads to."""
 
 
 class Cursor(KeepingCursor):
@@ -71,11 +73,14 @@ class Database:
         lifetime_s: float = 1800,
         name: str,
         options: Mapping[str, str] = QUESTION_OPTIONS,
+        identify: Identify | None = None,
     ) -> None:
         # Each transaction has a shorter limit; this one is for what forgets to set it.
         arguments = connect_arguments(options, name, statement_timeout_s)
         self.stats = Stats(size)
-        self.pool = GuardedPool(size, url, stats=self.stats, lifetime_s=lifetime_s, **arguments)
+        self.pool = GuardedPool(
+            size, url, stats=self.stats, lifetime_s=lifetime_s, identify=identify, **arguments
+        )
         self._places = Places(size, waiters, acquire_timeout_s, self.stats)
         self._threads = ThreadPoolExecutor(size, name)
 
@@ -124,6 +129,8 @@ class Connection:
         self._lock = threading.Lock()
         self._held: connection | None = None
         self._given_up = False
+        self.identity: str | None = None
+        """Of the database that the last statement was sent to."""
 
     async def run(self, work: Callable[[], R]) -> R:
         """Do blocking work that uses this connection.
@@ -195,6 +202,7 @@ class Connection:
         conn = self._connected()
         try:
             self._hold(conn)
+            self.identity = conn.identity
             yield conn
         finally:
             self._hold(None)

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from psycopg2.extensions import cursor
+from psycopg2.extensions import connection, cursor
 
 from repo.statements import statements
 
@@ -17,3 +17,9 @@ def read_identity(cur: cursor) -> str | None:
     cur.execute(SQL["identity"])
     (text,) = cur.fetchone() or ("",)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def identity_of(conn: connection) -> str | None:
+    """The identity of the database that a new connection leads to. Raises: psycopg2.Error."""
+    with conn.cursor() as cur:
+        return read_identity(cur)

@@ -165,6 +165,8 @@ class AnswerService:
         answer = asked.answer(connection)
         watched = asked.edition and answer.edition and answer.meta.is_settled
         kept_s = self._policy.closed_s if watched else self._policy.open_s
+        if connection.identity != asked.identity:  # it leads to another database than its key says
+            kept_s = 0
         with span("write"):
             page = write(asked, answer, compute_s=time.perf_counter() - began, fresh_s=kept_s)
         return page, answer.meta.source

@@ -1,6 +1,7 @@
 """Which database stands behind this process: a part of all keys that it has in Redis."""
 
 import logging
+from collections.abc import Callable
 from secrets import token_hex
 
 log = logging.getLogger("analytics.identity")
@@ -13,6 +14,11 @@ class Identity:
 
     def __init__(self, value: str | None = None) -> None:
         self.value = value or _nobody()
+        self._watchers: list[Callable[[], None]] = []
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called whenever another value is learnt."""
+        self._watchers.append(changed)
 
     @property
     def is_known(self) -> bool:
@@ -27,6 +33,8 @@ class Identity:
                 "another database is reached now: what was kept of the last one is not used"
             )
         self.value = value or _nobody()
+        for changed in self._watchers:
+            changed()
 
 
 def _nobody() -> str:

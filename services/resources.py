@@ -11,10 +11,11 @@ from typing import Any, NoReturn
 from pydantic import SecretStr
 
 from common.pools import Pool, published
-from config.database import Database
+from config.database import Database, Identify
 from config.failures import DatabaseError
 from config.settings import Settings
 from repo.api_keys import ApiKey
+from repo.identity import identity_of
 from services.answer_service import AnswerService, Policy
 from services.auth import KeyRing
 from services.cache_clearing import CacheClearing
@@ -34,6 +35,8 @@ from utils.sessions import INGEST_OPTIONS, QUESTION_OPTIONS
 log = logging.getLogger("analytics.resources")
 
 _REMEMBERED = 5_000  # requests
+_LOOKS_ELSEWHERE_S = 10.0
+"""A connection that lives on may lead where its URL does not lead any more."""
 _NO_LIMITS = Limits()
 
 
@@ -70,16 +73,16 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         stack.enter_context(traced(settings))
         endpoints = stack.enter_context(servers(settings))
         url = endpoints.databases.url("reader")
-        database = await stack.enter_async_context(_pool(settings, url))
         identity, policy = Identity(), _policy(settings)
         cache = await stack.enter_async_context(_cache(settings, endpoints.redis_url, identity))
         await stack.enter_async_context(_running(cache.keep_looking()))
         editions = await stack.enter_async_context(_editions(settings, url, identity))
+        database = await stack.enter_async_context(_pool(settings, url, identity))
         answers = AnswerService(cache, database, editions, identity=identity, policy=policy)
         stack.push_async_callback(answers.close)
         writer = endpoints.databases.url("writer")
-        ingest, storage = await stack.enter_async_context(_ingest(settings, writer))
-        ring = _key_ring(settings, url, writer)
+        ingest, storage = await stack.enter_async_context(_ingest(settings, writer, identity))
+        ring = _key_ring(settings, url, writer, identity)
         clearing = CacheClearing(cache, editions, identity)
         await stack.enter_async_context(_running(clearing.keep()))
         erasing = Erasing(endpoints.database_url, clearing, storage)
@@ -103,9 +106,10 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
 
 
 @asynccontextmanager
-async def _pool(settings: Settings, url: str) -> AsyncIterator[Database]:
-    """The connections of questions, kept warm and told in the metrics."""
-    database = open_database(settings, url, settings.pool_size, "analytics")
+async def _pool(settings: Settings, url: str, identity: Identity) -> AsyncIterator[Database]:
+    """The connections of questions, kept warm and shown in the metrics; each knows its database."""
+    size = settings.pool_size
+    database = open_database(settings, url, size, "analytics", identity, identify=identity_of)
     try:
         async with _told(database, "questions"), _running(database.keep()):
             yield database
@@ -129,7 +133,9 @@ async def _cache(settings: Settings, url: str, identity: Identity) -> AsyncItera
 async def _editions(settings: Settings, url: str, identity: Identity) -> AsyncIterator[Editions]:
     """With a connection of its own: neither may a busy pool hide a late event, nor the watch
     take what questions wait for."""
-    database = open_database(settings, url, 1, "analytics-editions")
+    database = open_database(
+        settings, url, 1, "analytics-editions", identity, lifetime_s=_LOOKS_ELSEWHERE_S
+    )
     editions = Editions(database, identity)
     try:
         with suppress(DatabaseError):
@@ -141,10 +147,12 @@ async def _editions(settings: Settings, url: str, identity: Identity) -> AsyncIt
 
 
 @asynccontextmanager
-async def _ingest(settings: Settings, url: str) -> AsyncIterator[tuple[IngestService, Storage]]:
+async def _ingest(
+    settings: Settings, url: str, identity: Identity
+) -> AsyncIterator[tuple[IngestService, Storage]]:
     """With connections of its own: events and questions must not wait for each other."""
     size = settings.ingest_pool_size
-    database = open_database(settings, url, size, "analytics-ingest", INGEST_OPTIONS)
+    database = open_database(settings, url, size, "analytics-ingest", identity, INGEST_OPTIONS)
     try:
         storage = Storage(storage_limits(settings), database)
         await storage.look()
@@ -165,13 +173,18 @@ def open_cache(settings: Settings, url: str, identity: Identity) -> CacheService
 
 
 @asynccontextmanager
-async def _key_ring(settings: Settings, url: str, writer_url: str) -> AsyncIterator[KeyRing]:
+async def _key_ring(
+    settings: Settings, url: str, writer_url: str, identity: Identity
+) -> AsyncIterator[KeyRing]:
     """With a connection of its own: whoever takes all others must not keep a revoked key alive.
 
     Keys are read where they are written: a replica may lag behind.
     """
-    database = open_database(settings, writer_url, 1, "analytics-keys")
-    instead = open_database(settings, url, 1, "analytics-keys") if url != writer_url else None
+    urls = [writer_url] if url == writer_url else [writer_url, url]
+    database, *others = (
+        open_database(settings, each, 1, "analytics-keys", identity) for each in urls
+    )
+    instead = others[0] if others else None
     open_ = may_be_open(settings)
     keys = KeyRing(database, writer_url, instead=instead, may_be_open=open_)
     try:
@@ -193,18 +206,26 @@ def open_database(
     url: str,
     size: int,
     name: str,
+    identity: Identity,
     options: Mapping[str, str] = QUESTION_OPTIONS,
+    *,
+    lifetime_s: float | None = None,
+    identify: Identify | None = None,
 ) -> Database:
-    return Database(
+    """A pool whose connections are renewed as soon as the URL leads to another database."""
+    database = Database(
         url,
         size=size,
         waiters=settings.pool_waiters,
         acquire_timeout_s=settings.acquire_timeout_s,
         statement_timeout_s=settings.request_timeout_s,
-        lifetime_s=settings.connection_lifetime_s,
+        lifetime_s=lifetime_s or settings.connection_lifetime_s,
         name=f"{name}-{os.getpid()}",
         options=options,
+        identify=identify,
     )
+    identity.watch(database.pool.retire)
+    return database
 
 
 def _policy(settings: Settings) -> Policy:

@@ -69,6 +69,13 @@ def older_postgres() -> Iterator[Endpoints]:
 
 
 @contextmanager
+def another_postgres() -> Iterator[Endpoints]:
+    """A second server of the present version."""
+    with _embedded(None) as endpoints:
+        yield endpoints
+
+
+@contextmanager
 def _embedded(binaries: Path | None) -> Iterator[Endpoints]:
     with (
         room("test") as folder,

@@ -75,6 +75,10 @@ class PooledConnection(connection):
     """A connection that knows until when it is used, and what it is connected to."""
 
     retire_at: float
+    generation: int
+    """Of its pool when it was opened."""
+    identity: str | None = None
+    """Of the database, as it was read when the connection was opened; None where it has none."""
     is_to_replica: bool | None = None
     """As its last transaction was told; None before the first."""
     session: Session
@@ -173,9 +177,13 @@ class GuardedPool(SimpleConnectionPool):
         *,
         stats: ConnectionStats,
         lifetime_s: float,
+        identify: Callable[[connection], str | None] | None = None,
         **arguments: Any,
     ) -> None:
+        """`identify` reads which database a new connection leads to."""
         self._lock = threading.Lock()
+        self._generation = 0
+        self._identify = identify
         self._connecting = 0
         self._stats = stats
         self._lifetime_s = lifetime_s
@@ -200,6 +208,9 @@ class GuardedPool(SimpleConnectionPool):
         if not keep:
             close_quietly(conn)
         with self._lock:
+            if keep and conn.generation != self._generation:
+                keep = False
+                close_quietly(conn)
             self._used.pop(self._rused.pop(id(conn), None), None)
             self._stats.discarded += not keep
             if keep:
@@ -216,6 +227,15 @@ class GuardedPool(SimpleConnectionPool):
             self._renew_one()
         while conn := self._claim_missing():
             self.putconn(conn)
+
+    def retire(self) -> None:
+        """Close those that are idle; those that are lent are closed when they come back."""
+        with self._lock:
+            self._generation += 1
+            idle, self._pool = self._pool, []
+            self._stats.discarded += len(idle)
+        for conn in idle:
+            close_quietly(conn)
 
     def hang_up(self) -> None:
         """End whatever those that are lent do; threads must not outlive the service for it."""
@@ -267,6 +287,7 @@ class GuardedPool(SimpleConnectionPool):
     def _connect(self) -> PooledConnection:
         if not self._breaker.allows():
             raise ServerAway(str(ServerAway.__doc__))
+        generation = self._generation  # what is retired while this connects is old already
         try:
             conn = cast(PooledConnection, psycopg2.connect(*self._args, **self._kwargs))
         except psycopg2.OperationalError:
@@ -277,6 +298,10 @@ class GuardedPool(SimpleConnectionPool):
         conn.autocommit = True  # transactions are begun by the text that they consist of
         # Not all at once: those that were opened together would be renewed together.
         conn.retire_at = time.monotonic() + self._lifetime_s * random.uniform(0.8, 1)
+        conn.generation = generation
+        if self._identify:
+            with suppress(psycopg2.Error):  # without one its answers are not kept
+                conn.identity = self._identify(conn)
         return conn
 
     def _lend(self, conn: PooledConnection) -> PooledConnection:

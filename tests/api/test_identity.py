@@ -1,6 +1,8 @@
 """Databases that share a Redis share nothing in it, whatever they are reached by."""
 
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from urllib.parse import urlsplit
 
 import httpx
@@ -14,7 +16,7 @@ from tests.events import insert
 from tests.faults.proxy import proxy_to
 from tests.faults.service import through
 from tests.running import identity_in, identity_of, running
-from tests.servers import Cluster
+from tests.servers import Cluster, another_postgres
 from tests.waiting import wait_until
 
 HISTORY = "/analytics/users/u/events"
@@ -140,3 +142,54 @@ def test_a_worker_that_starts_without_postgresql_learns_later_which_one_it_is(
                 within_s=10,
             )
             assert service.get(HISTORY).headers["x-cache"] == "hit"
+
+
+@pytest.fixture
+def elsewhere(database_url: str) -> Iterator[str]:
+    """A database on another server, of the same name, user and password."""
+    with another_postgres() as endpoints:
+        other = Cluster(endpoints.database_url)
+        made = parse_dsn(other.migrated_database())
+        here = parse_dsn(database_url)
+        other.execute(f'alter database "{made["dbname"]}" rename to "{here["dbname"]}"')
+        other.execute(f"alter role \"{here['user']}\" password '{here['password']}'")
+        yield database_url.replace(f":{here['port']}/", f":{made['port']}/")
+
+
+@pytest.mark.parametrize("ended", ["analytics-editions-", "analytics-[0-9]"])
+def test_answers_are_kept_for_the_database_that_gave_them(
+    database_url: str, conn: connection, elsewhere: str, redis_url: str, ended: str
+) -> None:
+    """Where the URL leads to another database, while connections to the last one live on."""
+    insert(conn, ("u", "here", NOON))
+    with closing(psycopg2.connect(elsewhere)) as other, other:
+        insert(other, ("u", "elsewhere", NOON))
+    with (
+        proxy_to(int(parse_dsn(database_url)["port"])) as proxy,
+        running(through(database_url, proxy), redis_url, cache_open_s=600) as service,
+        running(database_url, redis_url, cache_open_s=600) as last,
+        running(elsewhere, redis_url, cache_open_s=600) as present,
+    ):
+        assert names(service) == ["here"]
+        proxy.target = int(parse_dsn(elsewhere)["port"])
+        conn.cursor().execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where datname = current_database() and application_name ~ %s",
+            (f"^{ended}",),
+        )
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            names(service)
+            for day in range(10, 12):  # no other answer is kept under the key of its own
+                asked = {"start": f"2025-03-{day}", "end": "2025-03-12"}
+                service.get(HISTORY, params=asked)
+            assert (names(last), names(present)) == (["here"], ["elsewhere"])
+        wait_until(lambda: names(service) == ["elsewhere"], within_s=20)
+        for day in range(10, 12):
+            asked = {"start": f"2025-03-{day}", "end": "2025-03-12"}
+            kept = [names(each, **asked) for each in (last, present)]
+            assert kept == ([["here"], ["elsewhere"]] if day == 10 else [[], []])
+
+
+def names(service: httpx.Client, **params: str) -> list[str]:
+    return [event["event_name"] for event in service.get(HISTORY, params=params).json()["data"]]

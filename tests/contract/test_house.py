@@ -105,7 +105,7 @@ def test_only_config_reads_the_environment(room: Path) -> None:
 
 @pytest.mark.parametrize("room", ROOMS, ids=str)
 def test_rooms_and_functions_stay_small(room: Path) -> None:
-    assert len((ROOT / room).read_text().splitlines()) <= 300, f"{room} is more than one room"
+    assert len((ROOT / room).read_text().splitlines()) <= 500, f"{room} is more than one room"
     for node in ast.walk(tree(room)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1

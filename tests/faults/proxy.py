@@ -21,7 +21,8 @@ class Proxy:
         self.mode: Mode = "pass"
         self.delay_s = 0.0
         self.port = 0
-        self._target = target
+        self.target = target
+        """Where new connections lead; those that are open stay where they are."""
         self._loop = asyncio.new_event_loop()
         self._open: set[asyncio.StreamWriter] = set()
         self._started = threading.Event()
@@ -69,7 +70,7 @@ class Proxy:
         with suppress(OSError, asyncio.CancelledError):
             while self.mode == "swallow" and await reader.read(_BLOCK):
                 pass
-            onward = await asyncio.open_connection("127.0.0.1", self._target)
+            onward = await asyncio.open_connection("127.0.0.1", self.target)
             self._open.add(onward[1])
             await asyncio.wait(
                 [
