@@ -56,6 +56,9 @@ def close_quietly(conn: connection) -> None:
         conn.close()
 
 
+_UNIDENTIFIED_FOR_S = 10.0
+
+
 class ConnectionStats(Protocol):
     """What a pool counts."""
 
@@ -300,8 +303,10 @@ class GuardedPool(SimpleConnectionPool):
         conn.retire_at = time.monotonic() + self._lifetime_s * random.uniform(0.8, 1)
         conn.generation = generation
         if self._identify:
-            with suppress(psycopg2.Error):  # without one its answers are not kept
+            try:
                 conn.identity = self._identify(conn)
+            except psycopg2.Error:  # without one its answers are not kept: for a while at most
+                conn.retire_at = min(conn.retire_at, time.monotonic() + _UNIDENTIFIED_FOR_S)
         return conn
 
     def _lend(self, conn: PooledConnection) -> PooledConnection:

@@ -288,6 +288,21 @@ def test_connections_grow_old(database_url: str, conn: connection) -> None:
     database.close()
 
 
+def test_a_connection_whose_database_could_not_be_identified_is_soon_replaced(
+    database_url: str,
+) -> None:
+    def fails(_: connection) -> str | None:
+        raise psycopg2.errors.QueryCanceled
+
+    opened = Database(
+        database_url, size=1, waiters=0, acquire_timeout_s=1, name="unidentified", identify=fails
+    )
+    lent = opened.pool.getconn()
+    assert (lent.identity, lent.retire_at <= time.monotonic() + 10) == (None, True)
+    opened.pool.putconn(lent)
+    opened.close()
+
+
 def test_a_database_that_is_away_is_not_tried_by_everybody() -> None:
     """A connect that fails takes 2 seconds where packets vanish; here its tries are counted."""
     with socket.create_server(("127.0.0.1", 0)) as server:
