@@ -5,7 +5,7 @@ from datetime import datetime
 
 from common.decorators import with_cursor
 from config.database import Connection, Cursor
-from repo.identity import read_identity
+from repo.identity import has_identity, read_database_state
 from repo.rollups.state import Months, read_state
 from repo.statements import statements
 
@@ -57,11 +57,10 @@ class EditionsRepo:
     @with_cursor
     def get_past(self, cur: Cursor, known: Editions | None) -> Past | None:
         """What is so now, None without a schema; `known` is what was known before."""
-        identity = read_identity(cur)
-        if identity is None:
+        # It is asked very often: a connection that was identified when it was opened has a schema.
+        if self.connection.identity is None and not has_identity(cur):
             return None
-        cur.execute(SQL["editions_erasure"])
-        erasure, now = cur.fetchone() or ("", cur.as_of)
+        identity, erasure, now = read_database_state(cur)
         age_s = max((now - cur.as_of).total_seconds(), 0.0)
         state = read_state(cur)
         if state is None:

@@ -1,6 +1,8 @@
 """Which database this is, whatever it is reached by."""
 
 import hashlib
+from datetime import datetime
+from typing import NamedTuple
 
 from psycopg2.extensions import connection, cursor
 
@@ -9,14 +11,32 @@ from repo.statements import statements
 SQL = statements("identity")
 
 
-def read_identity(cur: cursor) -> str | None:
-    """The same for a database and its replicas alone; None where `migrate` has yet to make it."""
+class DatabaseState(NamedTuple):
+    """What tells a database apart, and what it answered before from what it answers now."""
+
+    identity: str
+    """The same for a database and its replicas alone."""
+    erasure: str
+    """The last one, and the horizon; empty before the first."""
+    now: datetime
+
+
+def has_identity(cur: cursor) -> bool:
+    """False where `migrate` has yet to make it."""
     cur.execute(SQL["identity_is_there"])
-    if cur.fetchone() != (True,):
-        return None
+    return cur.fetchone() == (True,)
+
+
+def read_database_state(cur: cursor) -> DatabaseState:
+    """The present one, in one statement. Raises: psycopg2.Error, without a schema."""
     cur.execute(SQL["identity"])
-    (text,) = cur.fetchone() or ("",)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    text, erasure, now = cur.fetchone() or ()
+    return DatabaseState(hashlib.sha256(text.encode()).hexdigest()[:16], erasure, now)
+
+
+def read_identity(cur: cursor) -> str | None:
+    """The identity; None without a schema."""
+    return read_database_state(cur).identity if has_identity(cur) else None
 
 
 def identity_of(conn: connection) -> str | None:

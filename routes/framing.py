@@ -18,7 +18,8 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[A-Za-z0-9:.%_~-]+\])(?:
 def framing_fault(headers: _Headers, version: str) -> str | None:
     """Why another program may take it for another request, or for one of another length; None if
     none may (sections 3.2 and 6.1)."""
-    hosts = [value for name, value in headers if name == b"host"]
+    # Blanks behind a value are no part of it.
+    hosts = [value.rstrip(b" \t") for name, value in headers if name == b"host"]
     codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
     if len(hosts) > 1 or not (hosts or version == "1.0"):
         return "`Host` must be sent once."

@@ -195,6 +195,10 @@ class BoundedProtocol(StrictProtocol):
         """At once: what the client has not taken by now is lost."""
         self._enter(_CLOSING)
         self._since = math.inf
+        if self.cycle is not None and not self.cycle.response_complete:
+            # Nothing is to be written to it any more.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self.transport.abort()
 
     @property

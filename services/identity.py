@@ -1,12 +1,22 @@
 """Which database stands behind this process: a part of all keys that it has in Redis."""
 
+import asyncio
 import logging
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from secrets import token_hex
+from typing import NoReturn
+
+from config.database import Connection, Database, get_connection
+from config.failures import DatabaseError
 
 log = logging.getLogger("analytics.identity")
 
 _UNKNOWN = "unknown-"
+_CHECK_EVERY_S = 10.0
+_WITHIN_S = 2.0
 
 
 class Identity:
@@ -33,8 +43,36 @@ class Identity:
                 "another database is reached now: what was kept of the last one is not used"
             )
         self.value = value or _nobody()
+        self._tell()
+
+    def suspect(self, value: str | None) -> None:
+        """A new connection leads to this database: if it is another one, those of before are
+        replaced, and with them it is learnt."""
+        if value and self.is_known and value != self.value:
+            self._tell()
+
+    def _tell(self) -> None:
         for changed in self._watchers:
             changed()
+
+
+async def check_forever(identity: Identity, database: Database) -> NoReturn:
+    """See now and then where a new connection leads: those that live on may lead elsewhere.
+
+    `database` closes its connection after each use. One that cannot be opened tells nothing.
+    """
+    while True:
+        await asyncio.sleep(_CHECK_EVERY_S)
+        connection = get_connection(database, time.monotonic() + _WITHIN_S)
+        with suppress(DatabaseError):
+            await connection.run(partial(_use, connection))
+            identity.suspect(connection.identity)
+
+
+def _use(connection: Connection) -> None:
+    """Any statement has a connection opened, which reads its identity by then."""
+    with connection.snapshot():
+        pass
 
 
 def _nobody() -> str:

@@ -23,7 +23,7 @@ from services.cache_service import CacheFailed, CacheService, Limits
 from services.delivery import Known, Looks
 from services.editions import Editions
 from services.erase import Erasing
-from services.identity import Identity
+from services.identity import Identity, check_forever
 from services.ingest.service import IngestService
 from services.memory import Memory
 from services.readiness import Readiness
@@ -35,8 +35,8 @@ from utils.sessions import INGEST_OPTIONS, QUESTION_OPTIONS
 log = logging.getLogger("analytics.resources")
 
 _REMEMBERED = 5_000  # requests
-_LOOKS_ELSEWHERE_S = 10.0
-"""A connection that lives on may lead where its URL does not lead any more."""
+_ONE_USE_S = 0.001
+"""The lifetime of a connection that is closed after each use."""
 _NO_LIMITS = Limits()
 
 
@@ -77,6 +77,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         cache = await stack.enter_async_context(_cache(settings, endpoints.redis_url, identity))
         await stack.enter_async_context(_running(cache.keep_looking()))
         editions = await stack.enter_async_context(_editions(settings, url, identity))
+        await stack.enter_async_context(_identity_check(settings, url, identity))
         database = await stack.enter_async_context(_pool(settings, url, identity))
         answers = AnswerService(cache, database, editions, identity=identity, policy=policy)
         stack.push_async_callback(answers.close)
@@ -133,15 +134,33 @@ async def _cache(settings: Settings, url: str, identity: Identity) -> AsyncItera
 async def _editions(settings: Settings, url: str, identity: Identity) -> AsyncIterator[Editions]:
     """With a connection of its own: neither may a busy pool hide a late event, nor the watch
     take what questions wait for."""
-    database = open_database(
-        settings, url, 1, "analytics-editions", identity, lifetime_s=_LOOKS_ELSEWHERE_S
-    )
+    database = open_database(settings, url, 1, "analytics-editions", identity, identify=identity_of)
     editions = Editions(database, identity)
     try:
         with suppress(DatabaseError):
             await editions.look()
         async with _running(editions.keep()):
             yield editions
+    finally:
+        database.close()
+
+
+@asynccontextmanager
+async def _identity_check(settings: Settings, url: str, identity: Identity) -> AsyncIterator[None]:
+    """With a connection for each check, beside those that live on: while none can be opened, for
+    want of a slot, these have to go on."""
+    database = open_database(
+        settings,
+        url,
+        1,
+        "analytics-identity",
+        identity,
+        lifetime_s=_ONE_USE_S,
+        identify=identity_of,
+    )
+    try:
+        async with _running(check_forever(identity, database)):
+            yield
     finally:
         database.close()
 

@@ -262,6 +262,7 @@ def test_what_could_be_read_in_two_ways_is_refused(
         (b"1.1", b"Host:\r\n"),
         (b"1.1", b"Host: xn--bcher-kva.example:8000\r\n"),
         (b"1.1", b"Host: my_service\r\n"),
+        (b"1.1", b"Host: localhost:8000 \t\r\n"),
         (b"1.1", b"Host: [::1]:8000\r\n"),
         (b"1.1", HOST + b"Transfer-Encoding: Chunked\r\n"),
     ],

@@ -1,5 +1,6 @@
 """Databases that share a Redis share nothing in it, whatever they are reached by."""
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,8 +12,9 @@ import pytest
 import redis
 from psycopg2.extensions import connection, parse_dsn
 
+from services import identity as identity_module
 from tests.api.test_keys import add_key
-from tests.events import insert
+from tests.events import fold, insert
 from tests.faults.proxy import proxy_to
 from tests.faults.service import through
 from tests.running import identity_in, identity_of, running
@@ -184,11 +186,38 @@ def test_answers_are_kept_for_the_database_that_gave_them(
                 asked = {"start": f"2025-03-{day}", "end": "2025-03-12"}
                 service.get(HISTORY, params=asked)
             assert (names(last), names(present)) == (["here"], ["elsewhere"])
-        wait_until(lambda: names(service) == ["elsewhere"], within_s=20)
+        wait_until(lambda: names(service) == ["elsewhere"], within_s=30)
         for day in range(10, 12):
             asked = {"start": f"2025-03-{day}", "end": "2025-03-12"}
             kept = [names(each, **asked) for each in (last, present)]
             assert kept == ([["here"], ["elsewhere"]] if day == 10 else [[], []])
+
+
+def test_late_events_are_seen_while_no_connection_can_be_opened(
+    database_url: str, conn: connection, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when all slots of PostgreSQL are taken: no connection is given up for a check."""
+    monkeypatch.setattr(identity_module, "_CHECK_EVERY_S", 0.1)
+    insert(conn, ("u", "view", NOON))
+    fold(database_url)
+    asked = {"start": "2025-03-01", "end": "2025-04-01"}
+
+    def events() -> int:
+        answer = service.get("/analytics/event-counts", params=asked)
+        return int(answer.json()["data"]["events"])
+
+    with (
+        proxy_to(int(parse_dsn(database_url)["port"])) as proxy,
+        socket.socket() as closed,
+        running(through(database_url, proxy), redis_url) as service,
+    ):
+        closed.bind(("127.0.0.1", 0))
+        assert (events(), events()) == (1, 1)
+        proxy.target = closed.getsockname()[1]
+        time.sleep(1)
+        insert(conn, ("u", "view", NOON))
+        fold(database_url)
+        wait_until(lambda: events() == 2, within_s=5)
 
 
 def names(service: httpx.Client, **params: str) -> list[str]:
