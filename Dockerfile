@@ -14,11 +14,13 @@ RUN /opt/venv/bin/pip install --no-cache-dir --only-binary :all: --require-hashe
 COPY . ./
 RUN rm requirements-image.txt \
     && /opt/venv/bin/python -m compileall -q . \
+    && /opt/venv/bin/python main.py --version \
     && /opt/venv/bin/python main.py --help \
     && /opt/venv/bin/python -c "import numpy, pyarrow.parquet"
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Analytics Service" \
+      org.opencontainers.image.version="0.2.0" \
       org.opencontainers.image.description="Exact, fresh answers about a platform's events."
 RUN groupadd --gid 10001 analytics \
     && useradd --uid 10001 --gid analytics --no-create-home --shell /usr/sbin/nologin analytics

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from utils.packages import package_missing
 from utils.streams import flush_output, open_closed_streams
+from utils.version import version
 
 try:
     import click
@@ -42,7 +43,11 @@ def create_app(settings: "Settings | None" = None) -> "FastAPI":
     # What FastAPI traces by itself would have paths in it, and values of users in those.
     untraced = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPIOffline(
-        title="Analytics Service", lifespan=lifespan, telemetry=untraced, redirect_slashes=False
+        title="Analytics Service",
+        version=version(),
+        lifespan=lifespan,
+        telemetry=untraced,
+        redirect_slashes=False,
     )
     settings = settings or load_settings()
     app.state.settings = settings
@@ -104,6 +109,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands)
+@click.version_option(version(), prog_name="Analytics Service", message="%(prog)s %(version)s")
 def cli() -> None:
     """Exact, fresh answers about a platform's events."""
 

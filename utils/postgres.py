@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast
 import psycopg2
 from psycopg2 import errors
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, cursor
+from psycopg2.extensions import libpq_version as _libpq_version
 from psycopg2.pool import PoolError, SimpleConnectionPool
 
 from utils.breaker import Breaker
@@ -314,3 +315,9 @@ class GuardedPool(SimpleConnectionPool):
         self._used[key] = conn
         self._rused[id(conn)] = key
         return conn
+
+
+def libpq_version() -> str:
+    """That of PostgreSQL's client library in this process, such as 18.1."""
+    major, minor = divmod(_libpq_version(), 10_000)
+    return f"{major}.{minor}"

@@ -126,6 +126,9 @@ def test_the_image_bears_the_version() -> None:
     ours = {name for name, described in SERVICES.items() if "build" in described}
     assert ours == {"analytics", "migrate"}
     assert {SERVICES[name]["image"] for name in ours} == {f"analytics-service:{version}"}
+    assert f'org.opencontainers.image.version="{version}"' in DOCKERFILE
+    page = (ROOT / "docs" / "containers.md").read_text()
+    assert set(re.findall(r"analytics-service:([\d.]+)", page)) == {version}
 
 
 def test_each_setting_can_be_given_and_no_other() -> None:
@@ -164,7 +167,7 @@ def test_the_image_holds_all_floors_and_little_else() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     taken = {line[1:].removesuffix(".py") for line in lines if line.startswith("!")}
     assert "*" in lines
-    assert taken == {*FLOORS, "containers/alive", "requirements-image.txt"}
+    assert taken == {*FLOORS, "containers/alive", "pyproject.toml", "requirements-image.txt"}
 
 
 @pytest.mark.parametrize(("path", "alive"), [("/healthz", True), ("", False)])
