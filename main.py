@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "serve", "migrate", "load", "demo", "rollup", "verify", "erase", "retain", "adopt", "keys",
-    "check-upgrade",
+    "status", "check-upgrade",
 )  # fmt: skip
 
 

@@ -86,14 +86,19 @@ def check_schema(conn: connection, wanted: list[Migration]) -> None:
     Raises: MigrationError where it is missing, or older, or the tables are those of others.
     """
     with conn, conn.cursor() as cur:
-        if not _has_ledger(cur):
-            _refuse_foreign(cur, wanted)
-            raise MigrationError(f"the schema is missing: run `{invocation('migrate')}`")
+        check_ledger(cur, wanted)
         if (missing := missing_migrations(cur, wanted)) > 0:
             raise MigrationError(
                 f"the schema is older than this program, {missing} migrations are missing: "
                 f"run `{invocation('migrate')}`"
             )
+
+
+def check_ledger(cur: cursor, wanted: list[Migration]) -> None:
+    """Raises: MigrationError where the schema is missing, or the tables are those of others."""
+    if not _has_ledger(cur):
+        _refuse_foreign(cur, wanted)
+        raise MigrationError(f"the schema is missing: run `{invocation('migrate')}`")
 
 
 def refuse_foreign_tables(conn: connection, wanted: list[Migration]) -> None:
@@ -111,7 +116,7 @@ def _migrate(
         if not _has_ledger(cur):  # whoever need not make it need not be allowed to
             _refuse_foreign(cur, wanted)
             cur.execute(_LEDGER)
-        missing = wanted[_count_applied(cur, wanted) :]
+        missing = wanted[count_applied(cur, wanted) :]
         for migration in missing:
             _apply(cur, migration)
             done(1)
@@ -156,7 +161,8 @@ def _refuse_foreign(cur: cursor, wanted: list[Migration]) -> None:
         )
 
 
-def _count_applied(cur: cursor, wanted: list[Migration]) -> int:
+def count_applied(cur: cursor, wanted: list[Migration]) -> int:
+    """Raises: MigrationError where one of them is changed, or unknown here."""
     cur.execute("select number, name, checksum from schema_migrations order by number")
     applied = cur.fetchall()
     if len(applied) > len(wanted):

@@ -2,10 +2,15 @@
 
 from typing import Literal
 
+from psycopg2.extensions import cursor
+
 from common.decorators import with_cursor
 from config.database import Connection, Cursor
 from repo.migrate import migrations, missing_migrations
 from repo.rollups.state import SQL
+
+StateOfRollups = Literal["ok", "none", "foreign"]
+"""Foreign are those of a cluster that this database was restored from."""
 
 
 class SchemaRepo:
@@ -18,10 +23,14 @@ class SchemaRepo:
         return missing_migrations(cur, migrations())
 
     @with_cursor
-    def get_state_of_rollups(self, cur: Cursor) -> Literal["ok", "none", "foreign"]:
-        """Foreign are those of a cluster that this database was restored from."""
-        cur.execute(SQL["rollups_generations"])
-        is_there, is_foreign = cur.fetchone() or (False, False)
-        if is_there:
-            return "ok"
-        return "foreign" if is_foreign else "none"
+    def get_state_of_rollups(self, cur: Cursor) -> StateOfRollups:
+        return read_state_of_rollups(cur)
+
+
+def read_state_of_rollups(cur: cursor) -> StateOfRollups:
+    """Whether there are rollups that questions ask, of this cluster."""
+    cur.execute(SQL["rollups_generations"])
+    is_there, is_foreign = cur.fetchone() or (False, False)
+    if is_there:
+        return "ok"
+    return "foreign" if is_foreign else "none"

@@ -1,16 +1,17 @@
 """Which PostgreSQL and Redis are used: those that are set, else the embedded ones."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from common.roles import Role
 from config.database import connect
-from config.settings import Settings
+from config.invocation import invocation
+from config.settings import Settings, variable
 from repo.roles import give_logins
-from services.embedded import Databases, Endpoints, embedded_servers
+from services.embedded import Databases, EmbeddedError, Endpoints, are_running, embedded_servers
 
 
 @contextmanager
@@ -45,6 +46,26 @@ def servers(settings: Settings) -> Iterator[Endpoints]:
         found = _databases(settings, embedded)
         url = redis.get_secret_value() if redis else embedded.redis_url
         yield Endpoints(found.owner, url, found.by_role)
+
+
+@contextmanager
+def running_servers(settings: Settings) -> Iterator[Endpoints]:
+    """The same, for what only looks: embedded servers that do not run are not started. The URL of
+    Redis is "" where none is known.
+
+    Raises: EmbeddedError.
+    """
+    database, redis = settings.database_url, settings.redis_url
+    is_embedded = not (database and redis) and are_running(settings.data_dir)
+    if not database and not is_embedded:
+        raise EmbeddedError(
+            f"{variable('database_url')} is not set, and no embedded servers run: start "
+            f"`{invocation('serve')}`"
+        )
+    with embedded_servers(settings.data_dir) if is_embedded else nullcontext() as joined:
+        url = database.get_secret_value() if database else joined.database_url if joined else ""
+        other = redis.get_secret_value() if redis else joined.redis_url if joined else ""
+        yield Endpoints(url, other)
 
 
 def _databases(settings: Settings, embedded: Endpoints) -> Databases:

@@ -6,6 +6,6 @@ shared lock, which ends with their process however that ends.
 
 from services.embedded.binaries import EmbeddedError
 from services.embedded.folder import Databases, Endpoints
-from services.embedded.join import embedded_servers
+from services.embedded.join import are_running, embedded_servers
 
-__all__ = ["Databases", "EmbeddedError", "Endpoints", "embedded_servers"]
+__all__ = ["Databases", "EmbeddedError", "Endpoints", "are_running", "embedded_servers"]

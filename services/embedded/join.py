@@ -48,6 +48,11 @@ def embedded_servers(
             yield _joined(wanted)
 
 
+def are_running(data_dir: Path) -> bool:
+    """Whether the servers of this folder run and can be used."""
+    return (data_dir / ENDPOINTS).exists() and _has_keeper(data_dir)
+
+
 def _prepare(data_dir: Path) -> None:
     """As root the folders on the way must be open to the servers' user, and ours is made so."""
     ours = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]

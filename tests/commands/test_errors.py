@@ -45,8 +45,10 @@ MIGRATED = {
     "retain": ["retain", "--raw", "90d", "--yes"],
 }
 SERVE = {"serve": ["serve"]}
+# What else may be wrong they tell among other things: tests/commands/test_status.py.
+STATUS = {"status": ["status"], "status --json": ["status", "--json"]}
 ADOPTING = ("", " --check", " --release")
-LINES = MIGRATING | MIGRATED | SERVE
+LINES = MIGRATING | MIGRATED | SERVE | STATUS
 NEEDS_NO_DATABASE = {"check-upgrade"}
 
 
@@ -171,20 +173,20 @@ def damaged(cluster: Cluster, _: Endpoints) -> Place:
 
 
 FAULTS: list[tuple[Make, dict[str, list[str]]]] = [
-    (unreachable, MIGRATING | MIGRATED),
-    (wrong_password, MIGRATING | MIGRATED),
-    (missing_database, MIGRATING | MIGRATED),
-    (no_postgresql, MIGRATING | MIGRATED),
-    (malformed_url, MIGRATING | MIGRATED),
+    (unreachable, MIGRATING | MIGRATED | STATUS),
+    (wrong_password, MIGRATING | MIGRATED | STATUS),
+    (missing_database, MIGRATING | MIGRATED | STATUS),
+    (no_postgresql, MIGRATING | MIGRATED | STATUS),
+    (malformed_url, MIGRATING | MIGRATED | STATUS),
     (foreign_tables, LINES),
     (foreign_ledger, LINES),
-    (no_rights, MIGRATING | MIGRATED | SERVE),
+    (no_rights, MIGRATING | MIGRATED | SERVE | STATUS),
     (reader_only, MIGRATING | MIGRATED),
     (read_only, MIGRATING | MIGRATED),
-    (not_migrated, MIGRATED | SERVE),
+    (not_migrated, MIGRATED | SERVE | STATUS),
     (older, MIGRATED),
     (newer, MIGRATING),
-    (changed, MIGRATING),
+    (changed, MIGRATING | STATUS),
     (damaged, MIGRATING | MIGRATED | SERVE),
 ]
 # What goes well there, as it should, and what finds nothing before it comes to this.

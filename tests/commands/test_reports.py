@@ -34,6 +34,7 @@ where  datname = current_database()
 and    application_name like 'analytics-%%'
 and    wait_event_type = 'Lock'
 """
+STATUS = "select pid from pg_stat_activity where application_name = 'analytics-status'"
 LONG_AGO = datetime.now(UTC) - timedelta(days=400)
 # Whoever commits an event of this name takes a while for it.
 SLOW = """
@@ -199,6 +200,31 @@ def test_verify_does_not_call_true_what_it_did_not_compare(
     code, told, _ = interrupted(environment, conn, lock, "verify", number=signal.SIGTERM)
     assert re.search(r"0 differ so far, and the rest was not compared\.$", told)
     assert code == 143
+
+
+def test_status_that_is_interrupted_tells_nothing(
+    environment: dict[str, str], conn: connection
+) -> None:
+    lock = "lock table api_keys in access exclusive mode"
+    code, told, complained = interrupted(environment, conn, lock, "status", number=signal.SIGTERM)
+    assert (code, told, complained) == (143, "", "")
+
+
+def test_status_whose_connection_is_ended_is_an_error_on_one_line(
+    environment: dict[str, str], conn: connection
+) -> None:
+    pipe = subprocess.PIPE
+    with (
+        locked(environment["DATABASE_URL"], "lock table api_keys in access exclusive mode"),
+        subprocess.Popen(
+            [*MAIN, "status"], env=environment, stdout=pipe, stderr=pipe, text=True
+        ) as process,
+    ):
+        wait_until(lambda: executed(conn, WAITING) != [(0,)], within_s=60)
+        executed(conn, f"select pg_terminate_backend(pid) from ({STATUS}) as status")
+        told, complained = process.communicate(timeout=60)
+    assert (process.returncode, told) == (1, "")
+    assert complained == "Error: PostgreSQL went away\n"
 
 
 @pytest.mark.parametrize(("output", "code"), [("closed", 141), ("full", 1)])

@@ -73,6 +73,8 @@ def start(environment: dict[str, str]) -> Start:
         "keys create --help",
         "erase u --yes",
         "check-upgrade 17.1 18.1",
+        "status",
+        "status --json",
     ],
 )
 def test_output_that_cannot_be_written_is_an_error(sh: Sh, words: str) -> None:

@@ -128,6 +128,18 @@ def is_ready(base: str) -> bool:
         return False
 
 
+def test_status(shell: Shell, url: str) -> None:
+    (look,) = BLOCKS["Status"]
+    assert "all events folded" in shell.run(look)
+    checks = json.loads((shell.folder / "status.json").read_text())["checks"]
+    assert {check["state"] for check in checks} == {"ok"}
+    told = PAGE.read_text()
+    assert [check["name"] for check in checks if f"\n| `{check['name']}` |" not in told] == []
+    with connected(url) as conn:
+        conn.cursor().execute("update fold_state set folded_at = now() - interval '2 hours'")
+    assert "-> no rollup worker is connected: start `" in shell.run(look, fails=True)
+
+
 @pytest.mark.usefixtures("logins")
 def test_roles_and_grafana(shell: Shell, url: str) -> None:
     make, serve, grafana = BLOCKS["Roles and Grafana"]

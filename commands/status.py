@@ -1,0 +1,84 @@
+"""python main.py status"""
+
+import json
+import sys
+from datetime import datetime
+from typing import Any
+
+import click
+
+from commands._report import say
+from common.errors import instant
+from config.settings import load_settings
+from services.servers import running_servers
+from services.status.check import Check
+from services.status.report import Status, read_status
+from utils.signals import stoppable
+
+_MARKS = {"ok": "ok", "action": "ACTION", "unknown": "unknown"}
+
+
+@click.command()
+@click.option("--json", "is_json", is_flag=True, help="Print JSON, for programs.")
+@stoppable()
+def status(is_json: bool) -> None:
+    """Show what works and what needs somebody to act, with the command to run.
+
+    It changes nothing and starts no server. Exits with 1 if anything needs action.
+    """
+    settings = load_settings()
+    with running_servers(settings) as endpoints:
+        found = read_status(settings, endpoints)
+    say(_as_json(found) if is_json else _as_text(found))
+    if found.needs_action:
+        sys.exit(1)
+
+
+def _as_text(found: Status) -> str:
+    width = max(len(check.label) for check in found.checks)
+    lines = [line for check in found.checks for line in _lines(check, width)]
+    count = found.needs_action
+    end = {0: "Healthy.", 1: "1 thing needs action."}.get(count, f"{count} things need action.")
+    if any(check.state == "unknown" for check in found.checks):
+        end += f" {found.role} may not read all of it: the owner of the tables may."
+    head = (
+        f"Analytics Service {found.version}, PostgreSQL {found.postgresql}, "
+        f"database {found.database}, as {found.role}, {instant(found.checked_at)}"
+    )
+    return "\n".join([head, "", *lines, "", end])
+
+
+def _lines(check: Check, width: int) -> list[str]:
+    start = f"{_MARKS[check.state]:<8} {check.label:<{width}}  "
+    action = [" " * len(start) + f"-> {check.action}"] if check.action else []
+    return [start + check.summary, *action]
+
+
+def _as_json(found: Status) -> str:
+    checks = [
+        {
+            "name": check.name,
+            "subject": check.subject or None,
+            "state": check.state,
+            "summary": check.summary,
+            "action": check.action or None,
+            "values": check.values,
+        }
+        for check in found.checks
+    ]
+    whole = {
+        "version": found.version,
+        "postgresql": found.postgresql,
+        "database": found.database,
+        "role": found.role,
+        "checked_at": found.checked_at,
+        "healthy": not found.needs_action,
+        "checks": checks,
+    }
+    return json.dumps(whole, default=_as_value, indent=2)
+
+
+def _as_value(value: Any) -> str:
+    """Of what JSON has no form for, which are times alone."""
+    assert isinstance(value, datetime)
+    return instant(value)

@@ -1,0 +1,92 @@
+-- name: status_begin
+-- One snapshot for all checks, which writes nothing and does not wait long.
+begin isolation level repeatable read read only;
+set local statement_timeout = '5s';
+set local lock_timeout = '1s';
+
+-- name: status_server
+select current_setting('server_version'),
+       current_database(),
+       current_user::text,
+       now(),
+       extract(epoch from case when pg_is_in_recovery()
+                               then now() - pg_last_xact_replay_timestamp() end)::float8;
+
+-- name: status_sessions
+-- Which commands are connected, by the names of their sessions, which every role may read.
+select   application_name, count(*)
+from     pg_stat_activity
+where    datname = current_database()
+and      application_name like 'analytics-%'
+and      pid <> pg_backend_pid()
+group by application_name;
+
+-- name: status_fold
+-- The last fold of the generation that answers questions, seconds since then, and how many other
+-- generations are being built.
+select nullif(max(folded_at) filter (where is_current), '-infinity'),
+       extract(epoch from now() - nullif(max(folded_at) filter (where is_current), '-infinity'))::float8,
+       count(*) filter (where not is_current)
+from   fold_state
+where  cluster = (select system_identifier from pg_control_system());
+
+-- name: status_future
+-- Events that are counted when their time comes, and when the first and the last one does.
+select count(*), min(occurred_at), max(occurred_at)
+from   ahead
+join   fold_state using (generation)
+where  is_current
+and    occurred_at >= folded_at;
+
+-- name: status_counted
+-- Seconds since daily statistics were last written.
+select extract(epoch from now() - max(counted_at))::float8 from day_users;
+
+-- name: status_keys
+-- A key may have several scopes.
+select count(*) filter (where works),
+       count(*) filter (where works and 'read' = any(scopes)),
+       count(*) filter (where works and 'write' = any(scopes)),
+       count(*) filter (where works and 'admin' = any(scopes)),
+       count(*) filter (where revoked_at is not null),
+       count(*) filter (where revoked_at is null and not works)
+from   (select scopes,
+               revoked_at,
+               revoked_at is null and (ends_at is null or ends_at > now()) as works
+        from   api_keys) as keys;
+
+-- name: status_keys_used
+select max(last_used_at) from api_keys;
+
+-- name: status_not_dropped
+-- Whether events are stored that are older than what is kept.
+select exists (select
+               from   events
+               where  occurred_at < (select horizon from retention));
+
+-- name: status_sizes
+select   part, sum(table_bytes + index_bytes)::bigint
+from     storage
+group by part
+order by part;
+
+-- name: status_adoptions
+-- Each adopted table with its trigger, which is null where it is missing, the pages that are not copied
+-- yet, and the rows that cannot be events.
+select   table_name,
+         released_at is not null,
+         to_regclass(table_name) is not null,
+         (select bool_and(tgenabled::text in ('O', 'A'))
+          from   pg_trigger
+          join   pg_proc p on p.oid = tgfoid
+          where  tgname = 'analytics_adopt'
+          and    proname = 'adopted_rows_' || adoption_id
+          and    pronamespace = (select relnamespace from pg_class where oid = 'events'::regclass)),
+         coalesce((select sum(pages - least(copied, pages))
+                   from   adopted_parts
+                   where  adopted_parts.adoption_id = adopted_tables.adoption_id), 0)::bigint,
+         (select count(*)
+          from   rejected_rows
+          where  rejected_rows.adoption_id = adopted_tables.adoption_id)
+from     adopted_tables
+order by table_name;

@@ -1,0 +1,229 @@
+"""What operators want to know of a database, read in one snapshot that writes nothing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, NamedTuple, cast
+
+import psycopg2
+from psycopg2 import errors
+from psycopg2.extensions import connection, cursor
+
+from common.decorators import translated
+from config.database import connected_for
+from config.failures import DatabaseError, DatabaseUnavailable
+from repo.driver_errors import driver_message
+from repo.identity import DatabaseState, read_database_state
+from repo.migrate import check_ledger, count_applied, migrations, missing_migrations
+from repo.retain import RetainRepo, Retention
+from repo.roles import missing_roles
+from repo.rollups import numbers
+from repo.rollups.folder import Folder
+from repo.schema import StateOfRollups, read_state_of_rollups
+from repo.statements import statements
+from repo.storage import read_database_size
+
+SQL = statements("status")
+
+_RIGHTS = "this role may not read the schema"
+_TOO_SLOW = (errors.QueryCanceled, errors.LockNotAvailable)
+
+
+class Unreadable(Exception):
+    """A part of the database could not be read; the text says why."""
+
+    def __init__(self, reason: str, *, is_forbidden: bool) -> None:
+        """`is_forbidden`: the role of this session has no right to read it."""
+        super().__init__(reason)
+        self.is_forbidden = is_forbidden
+
+
+class Server(NamedTuple):
+    """The server and the session."""
+
+    version: str
+    database: str
+    role: str
+    now: datetime
+    replica_age_s: float | None
+    """Seconds that a replica is behind; None on a primary."""
+
+
+class LastFold(NamedTuple):
+    """How far the rollups have come."""
+
+    at: datetime | None
+    """None before the first fold."""
+    age_s: float | None
+    building: int
+    """Generations that are being built beside the one that answers questions."""
+
+
+class FutureEvents(NamedTuple):
+    """Events that are dated ahead of the last fold."""
+
+    events: int
+    first: datetime | None
+    last: datetime | None
+
+
+class Keys(NamedTuple):
+    """API keys; one with several scopes counts in each of them."""
+
+    active: int
+    read: int
+    write: int
+    admin: int
+    revoked: int
+    expired: int
+
+
+class AdoptedTable(NamedTuple):
+    """A table of the platform whose rows are events."""
+
+    name: str
+    is_released: bool
+    exists: bool
+    """False where no table has this name any more: it may have been renamed."""
+    trigger_fires: bool | None
+    """None where the trigger is missing."""
+    pages_left: int
+    rejected_rows: int
+
+
+class StatusRepo:
+    """All methods read one snapshot, which `status_snapshot` opens.
+
+    Raises: Unreadable where one part cannot be read, after which the others still can;
+    DatabaseUnavailable.
+    """
+
+    def __init__(self, conn: connection, cur: cursor) -> None:
+        self._conn = conn
+        self._cur = cur
+
+    def server(self) -> Server:
+        return Server(*self._row("status_server"))
+
+    def pending_migrations(self) -> tuple[int, int]:
+        """How many migrations are applied, and how many are missing; negative: it is newer.
+
+        Raises: MigrationError where there is no schema, or what was applied is not this one.
+        """
+        wanted = migrations()
+        check_ledger(self._cur, wanted)
+        missing = missing_migrations(self._cur, wanted)
+        if missing >= 0:
+            count_applied(self._cur, wanted)
+        return len(wanted) - missing, missing
+
+    def missing_roles(self) -> list[str]:
+        with self._part():
+            return missing_roles(self._cur)
+
+    def sessions(self) -> dict[str, int]:
+        """Connections of this program's commands to the database, by name."""
+        with self._part():
+            self._cur.execute(SQL["status_sessions"])
+            return dict(self._cur.fetchall())
+
+    def state_of_rollups(self) -> StateOfRollups:
+        with self._part():
+            return read_state_of_rollups(self._cur)
+
+    def last_fold(self) -> LastFold:
+        return LastFold(*self._row("status_fold"))
+
+    def unfolded_events(self, most: int) -> int:
+        """How many events are not folded, up to a limit."""
+        with self._part():
+            return Folder(self._conn, ()).pending(most)
+
+    def future_events(self) -> FutureEvents:
+        return FutureEvents(*self._row("status_future"))
+
+    def due_days(self) -> int:
+        """How many days of the daily statistics are in the queue."""
+        with self._part():
+            return numbers.count_due(self._cur)
+
+    def statistics_age_s(self) -> float | None:
+        """Seconds since daily statistics were last written; None: never."""
+        (age_s,) = self._row("status_counted")
+        return cast("float | None", age_s)
+
+    def keys(self) -> Keys:
+        return Keys(*self._row("status_keys"))
+
+    def keys_used_at(self) -> datetime | None:
+        """When any key was last used; None: never."""
+        (moment,) = self._row("status_keys_used")
+        return cast("datetime | None", moment)
+
+    def retention(self) -> Retention:
+        with self._part():
+            return RetainRepo(self._conn).get()
+
+    def has_expired_events(self) -> bool:
+        """Whether events older than the horizon are still stored."""
+        (is_so,) = self._row("status_not_dropped")
+        return bool(is_so)
+
+    def database_state(self) -> DatabaseState:
+        with self._part():
+            return read_database_state(self._cur)
+
+    def database_size(self) -> int:
+        """In bytes."""
+        with self._part():
+            return read_database_size(self._cur)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the tables with their indexes, by what they are for."""
+        with self._part():
+            self._cur.execute(SQL["status_sizes"])
+            return dict(self._cur.fetchall())
+
+    def adopted_tables(self) -> list[AdoptedTable]:
+        with self._part():
+            self._cur.execute(SQL["status_adoptions"])
+            return [AdoptedTable(*row) for row in self._cur]
+
+    def _row(self, name: str) -> tuple[Any, ...]:
+        with self._part():
+            self._cur.execute(SQL[name])
+            return self._cur.fetchone() or ()
+
+    @contextmanager
+    def _part(self) -> Iterator[None]:
+        """What fails in it leaves the transaction as it was."""
+        self._cur.execute("savepoint part")
+        try:
+            yield
+        except (psycopg2.Error, DatabaseError) as exc:
+            if self._conn.closed:
+                raise DatabaseUnavailable("PostgreSQL went away") from exc
+            self._cur.execute("rollback to savepoint part")
+            raise _unreadable(exc) from exc
+
+
+@contextmanager
+def status_snapshot(url: str, seconds: float) -> Iterator[StatusRepo]:
+    """One snapshot of a connection that is closed after so many seconds.
+
+    Raises: RightsMissing, DatabaseUnavailable.
+    """
+    with connected_for(url, "analytics-status", seconds) as conn, translated(_RIGHTS):
+        conn.autocommit = True
+        with conn.cursor() as cur:
+            cur.execute(SQL["status_begin"])
+            yield StatusRepo(conn, cur)
+
+
+def _unreadable(exc: Exception) -> Unreadable:
+    error = exc if isinstance(exc, psycopg2.Error) else exc.__cause__
+    if isinstance(error, _TOO_SLOW):
+        return Unreadable("PostgreSQL takes too long to read it", is_forbidden=False)
+    reason = driver_message(error) if isinstance(error, psycopg2.Error) else str(exc)
+    is_forbidden = isinstance(error, errors.InsufficientPrivilege)
+    return Unreadable(" ".join(reason.split()), is_forbidden=is_forbidden)

@@ -1,0 +1,197 @@
+"""Checks of what PostgreSQL holds."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from config.invocation import invocation
+from config.settings import Settings
+from repo.status import LastFold, StatusRepo, Unreadable
+from services.resources import may_be_open
+from services.status.check import Check, State, Values, count, day, duration
+
+_MOST = 1_000_000
+"""Events that are counted of those that are not folded."""
+_SILENT_S = 60.0
+"""A rollup worker folds at least every 30 s, also where there is nothing to fold."""
+_STUCK_S = 3600.0
+"""Today's statistics are counted every 15 minutes at least."""
+_ROLLUP, _ADOPT, _RETAIN = "analytics-rollup", "analytics-adopt", "analytics-retain"
+"""How the sessions of these commands are called."""
+_FROM_EVENTS = "questions are answered from the events, as exactly and slower"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the checks look at."""
+
+    repo: StatusRepo
+    settings: Settings
+    sessions: dict[str, int]
+
+
+def schema(context: Context) -> Iterator[Check]:
+    """Raises: MigrationError where there is none, or it is not this one's."""
+    applied, missing = context.repo.pending_migrations()
+    values = {"applied": applied, "pending": max(missing, 0)}
+    summary = f"{applied} migrations applied, {max(missing, 0)} pending"
+    if missing > 0:
+        yield Check("schema", "action", summary, f"run `{invocation('migrate')}`", values)
+    elif missing < 0:
+        newer = f"{summary}; {-missing} of them are of a newer version of this program"
+        yield Check("schema", "ok", newer, values=values)
+    else:
+        yield Check("schema", "ok", summary, values=values)
+
+
+def rollups(context: Context) -> Iterator[Check]:
+    state, fold = context.repo.state_of_rollups(), context.repo.last_fold()
+    events = context.repo.unfolded_events(_MOST)
+    workers = context.sessions.get(_ROLLUP, 0)
+    values: Values = {
+        "answers_from": "rollups" if state == "ok" else "events",
+        "state": state,
+        "unfolded_events": events,
+        "lag_s": round(fold.age_s, 1) if events and fold.age_s is not None else 0,
+        "last_fold_at": fold.at,
+        "rollup_workers": workers,
+        "generations_in_progress": fold.building,
+    }
+    if state == "ok":
+        yield _fold_check(fold, events, workers, values)
+    elif state == "none" and not events:
+        yield Check("rollups", "ok", "no events are stored yet", values=values)
+    else:
+        yield _missing_check(state == "foreign", workers, values)
+
+
+def _fold_check(fold: LastFold, events: int, workers: int, values: Values) -> Check:
+    age_s = fold.age_s or 0
+    some = f"{'at least ' if events >= _MOST else ''}{count(events, 'event')}"
+    lag = f"{some} not folded yet, for up to {duration(age_s)}" if events else "all events folded"
+    building = "; being rebuilt" if fold.building else ""
+    summary = f"{lag}; last fold {duration(age_s)} ago{building}"
+    if age_s <= _SILENT_S:
+        return Check("rollups", "ok", summary, values=values)
+    if workers:
+        action = "a rollup worker is connected and does not fold: its log says why"
+    else:
+        action = f"no rollup worker is connected: start `{invocation('serve')}`, or `{_rollup()}`"
+    return Check("rollups", "action", summary, action, values)
+
+
+def _missing_check(is_foreign: bool, workers: int, values: Values) -> Check:
+    why = "of the database that this one was restored from" if is_foreign else "not built yet"
+    if workers:
+        summary = f"{why}, and being built: {_FROM_EVENTS}"
+        return Check("rollups", "ok", summary, values=values)
+    action = f"start `{invocation('serve')}`, or run `{invocation('rollup --once')}`"
+    return Check("rollups", "action", f"{why}: {_FROM_EVENTS}", action, values)
+
+
+def _rollup() -> str:
+    return invocation("rollup")
+
+
+def statistics(context: Context) -> Iterator[Check]:
+    due, age_s = context.repo.due_days(), context.repo.statistics_age_s()
+    values = {"due_days": due, "last_count_age_s": round(age_s, 1) if age_s is not None else None}
+    name, days = "daily_statistics", count(due, "day")
+    if not due:
+        yield Check(name, "ok", "no day is waiting to be counted", values=values)
+    elif not context.sessions.get(_ROLLUP):
+        action = f"run `{invocation('rollup --once')}`"
+        yield Check(name, "action", f"{days} waiting to be counted", action, values)
+    elif age_s is not None and age_s > _STUCK_S:
+        summary = f"{days} waiting, and none was counted for {duration(age_s)}"
+        action = "the log of the rollup worker names the days that fail"
+        yield Check(name, "action", summary, action, values)
+    else:
+        yield Check(name, "ok", f"{days} waiting to be counted", values=values)
+
+
+def future_events(context: Context) -> Iterator[Check]:
+    found = context.repo.future_events()
+    summary = "none"
+    if found.first and found.last:
+        range_ = f"from {day(found.first)} to {day(found.last)}"
+        summary = f"{count(found.events, 'event')} {range_}, counted when the time comes"
+    yield Check("future_events", "ok", summary, values=found._asdict())
+
+
+def keys(context: Context) -> Iterator[Check]:
+    found = context.repo.keys()
+    scopes = f"{found.read} read, {found.write} write, {found.admin} admin"
+    old = f"{found.revoked} revoked, {found.expired} expired"
+    summary = f"{found.active} active ({scopes}), {old}"
+    values = found._asdict()
+    try:
+        used_at = context.repo.keys_used_at()
+        summary += f"; last used on {day(used_at)}" if used_at else "; never used"
+        values["last_used_at"] = used_at
+    except Unreadable as exc:
+        summary += f"; when they were used is not known: {exc}"
+    if found.active:
+        yield Check("keys", "ok", summary, values=values)
+    elif may_be_open(context.settings) and not found.revoked + found.expired:
+        open_ = f"{summary}; none is needed on this machine until there is one"
+        yield Check("keys", "ok", open_, values=values)
+    else:
+        action = f"create one: `{invocation('keys create NAME --scope read')}`"
+        yield Check("keys", "action", summary, action, values)
+
+
+def retention(context: Context) -> Iterator[Check]:
+    found = context.repo.retention()
+    values: Values = {"horizon": found.horizon, "refused_before": found.takes_from}
+    if found.takes_from is None:
+        yield Check("retention", "ok", "all events are kept", values=values)
+        return
+    is_published = found.horizon == found.takes_from
+    is_dropped = is_published and not context.repo.has_expired_events()
+    values["is_complete"] = is_dropped
+    summary = f"events of before {day(found.takes_from)} are refused"
+    if is_dropped:
+        yield Check("retention", "ok", f"{summary} and dropped", values=values)
+    elif context.sessions.get(_RETAIN):
+        yield Check("retention", "ok", f"{summary} and being dropped", values=values)
+    else:
+        action = f"run `{invocation('retain --raw AGE')}` again, with the AGE of that run"
+        yield Check("retention", "action", f"{summary}, and not all dropped", action, values)
+
+
+def adopted_tables(context: Context) -> Iterator[Check]:
+    """One for each."""
+    is_copying = bool(context.sessions.get(_ADOPT))
+    for table in context.repo.adopted_tables():
+        summary, action = "rows that come in are events", ""
+        adopt = invocation(f"adopt --table {table.name}")
+        if table.is_released:
+            summary = "released"
+            if table.trigger_fires is not None:
+                summary, action = "released, and its trigger is left", f"run `{adopt} --release`"
+        elif table.trigger_fires is None and not table.exists:
+            summary = "the table is gone, its events stay"
+        elif table.trigger_fires is None:
+            summary, action = "the trigger is missing", f"run `{adopt}` with its options again"
+        elif not table.trigger_fires:
+            summary = "the trigger is disabled"
+            action = f"ALTER TABLE {table.name} ENABLE TRIGGER analytics_adopt, then run `{adopt}`"
+        elif table.pages_left:
+            summary = f"{count(table.pages_left, 'page')} not copied yet"
+            action = "" if is_copying else f"run `{adopt}` with its options again"
+        if table.rejected_rows:
+            summary += f"; {count(table.rejected_rows, 'row')} rejected"
+        values = table._asdict()
+        state: State = "action" if action else "ok"
+        yield Check("adopted_table", state, summary, action, values, table.name)
+
+
+CHECKS: dict[str, Callable[[Context], Iterator[Check]]] = {
+    "rollups": rollups,
+    "daily_statistics": statistics,
+    "future_events": future_events,
+    "keys": keys,
+    "retention": retention,
+    "adopted_table": adopted_tables,
+}
+"""All but that of the schema, which comes first."""

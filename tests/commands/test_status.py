@@ -1,0 +1,486 @@
+"""`python main.py status`: what works, and what needs somebody to act, with the command to run."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from click.testing import Result
+from psycopg2.extensions import connection
+
+from services.auth import digest_of
+from tests.adopted import MAP, executed, make_table
+from tests.calling import called
+from tests.events import insert
+from tests.running import running
+from tests.servers import PASSWORD, Cluster, as_role
+from tests.waiting import wait_until
+
+NOW = datetime.now(UTC)
+Status = Callable[..., Result]
+
+
+@pytest.fixture
+def status(database_url: str, redis_url: str) -> Status:
+    urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "ANALYTICS_COMMAND": "ours"}
+
+    def call(*arguments: str, **environment: str) -> Result:
+        return called("status", *arguments, **{**urls, **environment})
+
+    return call
+
+
+def check_of(done: Result, name: str, subject: str | None = None) -> dict[str, Any]:
+    """One check of what --json printed."""
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    checks: list[dict[str, Any]] = json.loads(done.stdout)["checks"]
+    (found,) = [check for check in checks if (check["name"], check["subject"]) == (name, subject)]
+    return found
+
+
+def needs(done: Result, name: str, summary: str, action: str, subject: str | None = None) -> None:
+    """The check says so, and the exit code that there is something to do."""
+    found = check_of(done, name, subject)
+    assert (found["state"], found["summary"], found["action"]) == ("action", summary, action)
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["healthy"] is False
+
+
+def is_fine(done: Result, name: str, summary: str, subject: str | None = None) -> None:
+    found = check_of(done, name, subject)
+    assert (found["state"], found["summary"], found["action"]) == ("ok", summary, None)
+
+
+def fold(database_url: str) -> None:
+    assert called("rollup", "--once", DATABASE_URL=database_url).exit_code == 0
+
+
+def test_a_healthy_service_is_one_screen(
+    status: Status, conn: connection, database_url: str
+) -> None:
+    insert(conn, ("u", "view", NOW - timedelta(days=1)), ("u", "view", NOW))
+    fold(database_url)
+    done = status()
+    assert (done.exit_code, done.stderr) == (0, "")
+    head, empty, *lines, before_last, last = done.stdout.splitlines()
+    assert head.startswith("Analytics Service 0.2.0, PostgreSQL ")
+    assert (empty, before_last, last) == ("", "", "Healthy.")
+    assert [line[:32].rstrip() for line in lines] == [
+        "ok       schema",
+        "ok       rollups",
+        "ok       daily statistics",
+        "ok       future events",
+        "ok       keys",
+        "ok       retention",
+        "ok       disk",
+        "ok       redis",
+        "ok       cache of erased users",
+    ]
+    assert "18 migrations applied, 0 pending" in lines[0]
+    assert "all events folded; last fold " in lines[1]
+    assert lines[4].endswith(
+        "1 active (1 read, 1 write, 0 admin), 0 revoked, 0 expired; never used"
+    )
+
+
+def test_programs_get_json(status: Status, conn: connection, database_url: str) -> None:
+    insert(conn, ("u", "view", NOW))
+    fold(database_url)
+    found = json.loads(status("--json").stdout)
+    assert (found["version"], found["healthy"]) == ("0.2.0", True)
+    assert found["role"] == executed(conn, "select current_user::text")[0][0]
+    checked_at = datetime.fromisoformat(found["checked_at"])
+    assert abs(checked_at - datetime.now(UTC)) < timedelta(minutes=5)
+    values = {check["name"]: check["values"] for check in found["checks"]}
+    assert values["schema"] == {"applied": 18, "pending": 0}
+    folded_at, age = values["rollups"].pop("last_fold_at"), values["rollups"].pop("lag_s")
+    assert abs(datetime.fromisoformat(folded_at) - checked_at) < timedelta(minutes=5)
+    assert age == 0
+    assert values["rollups"] == {
+        "answers_from": "rollups",
+        "state": "ok",
+        "unfolded_events": 0,
+        "rollup_workers": 0,
+        "generations_in_progress": 0,
+    }
+    assert set(values["disk"]["table_bytes"]) == {"events", "numbers", "rollups"}
+    assert values["cache_of_erased_users"] == {"pending": False}
+
+
+def test_an_empty_database_needs_nothing(status: Status) -> None:
+    done = status("--json")
+    is_fine(done, "rollups", "no events are stored yet")
+    assert done.exit_code == 0
+
+
+def test_events_without_rollups_need_a_worker(status: Status, conn: connection) -> None:
+    insert(conn, ("u", "view", NOW))
+    needs(
+        status("--json"),
+        "rollups",
+        "not built yet: questions are answered from the events, as exactly and slower",
+        "start `ours serve`, or run `ours rollup --once`",
+    )
+    assert "-> start `ours serve`, or run `ours rollup --once`" in status().stdout
+    assert status().stdout.endswith("\n1 thing needs action.\n")
+
+
+def test_rollups_of_another_cluster_need_a_worker(
+    status: Status, conn: connection, database_url: str
+) -> None:
+    insert(conn, ("u", "view", NOW))
+    fold(database_url)
+    executed(conn, "update fold_state set cluster = cluster + 1")
+    done = status("--json")
+    summary = (
+        "of the database that this one was restored from: "
+        "questions are answered from the events, as exactly and slower"
+    )
+    needs(done, "rollups", summary, "start `ours serve`, or run `ours rollup --once`")
+    assert check_of(done, "rollups")["values"]["answers_from"] == "events"
+    with closing(psycopg2.connect(database_url, application_name="analytics-rollup")):
+        assert check_of(status("--json"), "rollups")["state"] == "ok"
+
+
+def test_a_worker_that_does_not_fold_is_told(
+    status: Status, conn: connection, database_url: str
+) -> None:
+    insert(conn, ("u", "view", NOW))
+    fold(database_url)
+    insert(conn, *[("u", "view", NOW)] * 3)
+    executed(conn, "update fold_state set folded_at = now() - interval '2 hours'")
+    summary = "3 events not folded yet, for up to 2 h; last fold 2 h ago"
+    without = "no rollup worker is connected: start `ours serve`, or `ours rollup`"
+    done = status("--json")
+    needs(done, "rollups", summary, without)
+    values = check_of(done, "rollups")["values"]
+    assert (values["unfolded_events"], round(values["lag_s"], -2)) == (3, 7200)
+    with closing(psycopg2.connect(database_url, application_name="analytics-rollup")):
+        stuck = "a rollup worker is connected and does not fold: its log says why"
+        needs(status("--json"), "rollups", summary, stuck)
+
+
+def test_days_that_wait_are_told(status: Status, conn: connection, database_url: str) -> None:
+    insert(conn, ("u", "view", NOW))
+    fold(database_url)
+    executed(conn, "insert into numbers_due values ('UTC', '2025-01-01'), ('UTC', '2025-01-02')")
+    needs(
+        status("--json"),
+        "daily_statistics",
+        "2 days waiting to be counted",
+        "run `ours rollup --once`",
+    )
+    with closing(psycopg2.connect(database_url, application_name="analytics-rollup")):
+        is_fine(status("--json"), "daily_statistics", "2 days waiting to be counted")
+        executed(conn, "update day_users set counted_at = now() - interval '3 hours'")
+        summary = "2 days waiting, and none was counted for 3 h"
+        log = "the log of the rollup worker names the days that fail"
+        needs(status("--json"), "daily_statistics", summary, log)
+
+
+def test_events_of_the_future_are_told(status: Status, conn: connection, database_url: str) -> None:
+    later = NOW + timedelta(hours=20)
+    insert(conn, ("u", "view", NOW), ("u", "view", later), ("u", "view", later))
+    fold(database_url)
+    day = f"{later:%Y-%m-%d}"
+    summary = f"2 events from {day} to {day}, counted when the time comes"
+    is_fine(status("--json"), "future_events", summary)
+
+
+def test_migrations_that_are_missing_are_told(status: Status, conn: connection) -> None:
+    executed(
+        conn,
+        "delete from schema_migrations where number = (select max(number) from schema_migrations)",
+    )
+    done = status("--json")
+    needs(done, "schema", "17 migrations applied, 1 pending", "run `ours migrate`")
+    assert check_of(done, "schema")["values"] == {"applied": 17, "pending": 1}
+
+
+def test_a_newer_schema_is_fine(status: Status, conn: connection) -> None:
+    executed(conn, "insert into schema_migrations values (9999, 'later', 'x')")
+    summary = "19 migrations applied, 0 pending; 1 of them are of a newer version of this program"
+    is_fine(status("--json"), "schema", summary)
+
+
+def test_keys_are_counted_by_scope(status: Status, conn: connection) -> None:
+    keys = {
+        "('a', 'read,admin', null, null, '2026-02-03T04:05Z')",
+        "('b', 'write', null, now(), null)",
+        "('c', 'write', now() - interval '1 hour', null, null)",
+        "('d', 'read', now() + interval '1 hour', null, null)",
+    }
+    executed(
+        conn,
+        "insert into api_keys (name, digest, hint, scopes, ends_at, revoked_at, last_used_at) "
+        "select name, sha256(name::bytea), 'ask_', string_to_array(scopes, ','), ends, revoked, "
+        "used::timestamptz from (values " + ",".join(sorted(keys)) + ") as k "
+        "(name, scopes, ends, revoked, used)",
+    )
+    summary = "3 active (3 read, 1 write, 1 admin), 1 revoked, 1 expired; last used on 2026-02-03"
+    done = status("--json")
+    is_fine(done, "keys", summary)
+    assert check_of(done, "keys")["values"] == {
+        "active": 3,
+        "read": 3,
+        "write": 1,
+        "admin": 1,
+        "revoked": 1,
+        "expired": 1,
+        "last_used_at": "2026-02-03T04:05:00Z",
+    }
+
+
+def test_without_a_key_one_has_to_be_made(status: Status, conn: connection) -> None:
+    executed(conn, "update api_keys set revoked_at = now()")
+    summary = "0 active (0 read, 0 write, 0 admin), 1 revoked, 0 expired; never used"
+    needs(status("--json"), "keys", summary, "create one: `ours keys create NAME --scope read`")
+
+
+def test_old_events_that_are_not_all_dropped_are_told(
+    status: Status, conn: connection, database_url: str
+) -> None:
+    insert(conn, ("u", "view", datetime(2025, 1, 1, tzinfo=UTC)))
+    fold(database_url)
+    executed(conn, "insert into retention (takes_from) values ('2025-06-01Z')")
+    summary = "events of before 2025-06-01 are refused, and not all dropped"
+    action = "run `ours retain --raw AGE` again, with the AGE of that run"
+    needs(status("--json"), "retention", summary, action)
+    executed(conn, "update retention set horizon = takes_from")
+    needs(status("--json"), "retention", summary, action)
+    with closing(psycopg2.connect(database_url, application_name="analytics-retain")):
+        running = "events of before 2025-06-01 are refused and being dropped"
+        is_fine(status("--json"), "retention", running)
+    executed(conn, "begin; set local analytics.reason = 'retain'; delete from events; commit")
+    done = status("--json")
+    is_fine(done, "retention", "events of before 2025-06-01 are refused and dropped")
+    assert check_of(done, "retention")["values"] == {
+        "horizon": "2025-06-01T00:00:00Z",
+        "refused_before": "2025-06-01T00:00:00Z",
+        "is_complete": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("harm", "summary", "action"),
+    [
+        ("", "rows that come in are events; 1 row rejected", None),
+        (
+            "alter table app_events disable trigger analytics_adopt",
+            "the trigger is disabled; 1 row rejected",
+            "ALTER TABLE public.app_events ENABLE TRIGGER analytics_adopt, then run "
+            "`ours adopt --table public.app_events`",
+        ),
+        (
+            "drop trigger analytics_adopt on app_events",
+            "the trigger is missing; 1 row rejected",
+            "run `ours adopt --table public.app_events` with its options again",
+        ),
+        (
+            "update adopted_parts set copied = pages - 1",
+            "1 page not copied yet; 1 row rejected",
+            "run `ours adopt --table public.app_events` with its options again",
+        ),
+        (
+            "update adopted_tables set released_at = now()",
+            "released, and its trigger is left; 1 row rejected",
+            "run `ours adopt --table public.app_events --release`",
+        ),
+        ("drop table app_events", "the table is gone, its events stay; 1 row rejected", None),
+    ],
+    ids=["adopted", "disabled", "missing", "cut off", "half released", "gone"],
+)
+def test_each_adopted_table_has_its_state(
+    status: Status,
+    conn: connection,
+    database_url: str,
+    harm: str,
+    summary: str,
+    action: str | None,
+) -> None:
+    make_table(conn, 100)
+    adopted = called("adopt", "--table=app_events", *MAP, "--yes", DATABASE_URL=database_url)
+    assert adopted.exit_code == 0, adopted.output
+    if harm:
+        executed(conn, harm)
+    done = status("--json")
+    if action:
+        needs(done, "adopted_table", summary, action, "public.app_events")
+    else:
+        is_fine(done, "adopted_table", summary, "public.app_events")
+
+
+def test_a_table_that_is_released_is_told(
+    status: Status, conn: connection, database_url: str
+) -> None:
+    make_table(conn)
+    called("adopt", "--table=app_events", *MAP, "--yes", DATABASE_URL=database_url)
+    called("adopt", "--table=app_events", "--release", "--yes", DATABASE_URL=database_url)
+    is_fine(status("--json"), "adopted_table", "released", "public.app_events")
+
+
+def test_answers_about_erased_users_are_told_until_a_service_has_dropped_them(
+    status: Status, conn: connection, database_url: str, redis_url: str
+) -> None:
+    insert(conn, ("some-user", "view", NOW))
+    erased = called("erase", "some-user", "--yes", DATABASE_URL=database_url, REDIS_URL=redis_url)
+    assert erased.exit_code == 0, erased.output
+    needs(
+        status("--json"),
+        "cache_of_erased_users",
+        "no service has confirmed since the last erasure that they are dropped",
+        "start the service, which does so within seconds; its log says why if it does not",
+    )
+    name, is_dropped = "cache_of_erased_users", "dropped since the last erasure"
+    with running(database_url, redis_url):
+        wait_until(lambda: check_of(status("--json"), name)["state"] == "ok", within_s=10)
+    is_fine(status("--json"), name, is_dropped)
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """It takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"redis://127.0.0.1:{listening.getsockname()[1]}/0"
+
+
+def test_redis_that_is_away_or_silent_is_told(status: Status, silent_server: str) -> None:
+    summary = "not reached: questions are answered without a cache, and nobody is limited"
+    for url in ("redis://127.0.0.1:1/0", silent_server):
+        needs(status("--json", REDIS_URL=url), "redis", summary, "start it, or check REDIS_URL")
+
+
+def test_a_database_at_its_limit_is_told(status: Status) -> None:
+    done = status("--json", ANALYTICS_MAX_DATABASE_GB="0.001")
+    found = check_of(done, "disk")
+    assert (found["state"], done.exit_code) == ("action", 1)
+    assert "no events are stored from 0.001 GB on (ANALYTICS_MAX_DATABASE_GB)" in found["action"]
+
+
+def test_other_urls_are_tried(status: Status, cluster: Cluster, database_url: str) -> None:
+    other = cluster.migrated_database()
+    urls = {
+        "ANALYTICS_INGEST_DATABASE_URL": as_role(database_url, "writer"),
+        "ANALYTICS_QUERY_DATABASE_URL": as_role(other, "reader"),
+        "ANALYTICS_FOLD_DATABASE_URL": "postgresql://x:secret-of-nobody@127.0.0.1:1/y",
+    }
+    done = status("--json", **urls)
+    is_fine(done, "connection", "reached", "ANALYTICS_INGEST_DATABASE_URL")
+    needs(
+        done,
+        "connection",
+        "leads to another database",
+        "correct ANALYTICS_QUERY_DATABASE_URL, or DATABASE_URL",
+        "ANALYTICS_QUERY_DATABASE_URL",
+    )
+    away = check_of(done, "connection", "ANALYTICS_FOLD_DATABASE_URL")
+    assert away["state"] == "action"
+    assert away["summary"].startswith("PostgreSQL cannot be reached")
+    cluster.drop(other)
+
+
+def test_the_role_of_questions_sees_most_of_it(
+    status: Status, conn: connection, database_url: str
+) -> None:
+    insert(conn, ("u", "view", NOW))
+    fold(database_url)
+    done = status("--json", DATABASE_URL=as_role(database_url, "reader"))
+    assert done.exit_code == 0
+    states = {check["name"]: check["state"] for check in json.loads(done.stdout)["checks"]}
+    assert states == {
+        "schema": "ok",
+        "rollups": "ok",
+        "daily_statistics": "unknown",
+        "future_events": "ok",
+        "keys": "ok",
+        "retention": "ok",
+        "adopted_table": "unknown",
+        "disk": "ok",
+        "redis": "ok",
+        "cache_of_erased_users": "ok",
+    }
+    text = status(DATABASE_URL=as_role(database_url, "reader")).stdout
+    assert "this role may not read it: permission denied for table numbers_due" in text
+    assert text.endswith(
+        "\nHealthy. analytics_test_reader may not read all of it: the owner of the tables may.\n"
+    )
+
+
+def test_a_table_that_is_locked_holds_up_only_its_check(
+    status: Status, conn: connection, database_url: str
+) -> None:
+    with closing(psycopg2.connect(database_url)) as other, other.cursor() as cur:
+        cur.execute("lock table api_keys in access exclusive mode")
+        done = status("--json")
+    found = check_of(done, "keys")
+    told = ("action", "cannot be read: PostgreSQL takes too long to read it")
+    assert (found["state"], found["summary"]) == told
+    assert check_of(done, "retention")["state"] == "ok"
+
+
+def test_a_database_that_somebody_has_changed_is_told(status: Status, conn: connection) -> None:
+    executed(conn, "alter table retention rename to other")
+    done = status("--json")
+    found = check_of(done, "retention")
+    assert found["summary"] == 'cannot be read: relation "retention" does not exist'
+    assert found["action"].startswith("run `ours migrate` where migrations are pending; ")
+    assert done.exit_code == 1
+    assert check_of(done, "keys")["state"] == "ok"
+
+
+def test_it_writes_nothing(status: Status, cluster: Cluster, database_url: str) -> None:
+    name = database_url.rpartition("/")[2]
+    cluster.execute(f'alter database "{name}" set default_transaction_read_only = on')
+    assert status().exit_code == 0
+
+
+def test_it_tells_no_secret_and_no_user(
+    status: Status, conn: connection, database_url: str, redis_url: str
+) -> None:
+    insert(conn, ("the-user", "view", NOW), ("the-erased", "view", NOW))
+    called(
+        "erase", "the-erased", "--yes", "--suppress",
+        DATABASE_URL=database_url, REDIS_URL=redis_url,
+    )  # fmt: skip
+    executed(conn, "update api_keys set digest = %s", digest_of("ask_secret"))
+    urls = {
+        "DATABASE_URL": as_role(database_url, "reader"),
+        "ANALYTICS_QUERY_DATABASE_URL": as_role(database_url, "reader"),
+        "ANALYTICS_FOLD_DATABASE_URL": "postgresql://x:secret-of-nobody@127.0.0.1:1/y",
+        "ANALYTICS_METRICS_TOKEN": "secret-of-metrics",
+    }
+    for form in ((), ("--json",)):
+        output = status(*form, **urls).output
+        for secret in (PASSWORD, "secret", "the-user", "the-erased", "ask_"):
+            assert secret not in output
+
+
+def test_embedded_servers_that_do_not_run_are_not_started(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    done = called("status", ANALYTICS_DATA_DIR=str(folder), ANALYTICS_COMMAND="ours")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == (
+        "Error: DATABASE_URL is not set, and no embedded servers run: start `ours serve`\n"
+    )
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_without_postgresql_there_is_one_line(
+    status: Status, cluster: Cluster, form: tuple[str, ...]
+) -> None:
+    empty = cluster.empty_database()
+    for url, told in (
+        ("postgresql://nobody@127.0.0.1:1/none", "Error: PostgreSQL cannot be reached: "),
+        (empty, "Error: the schema is missing: run `ours migrate`"),
+    ):
+        done = status(*form, DATABASE_URL=url)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert done.stderr.startswith(told)
+        assert "Traceback" not in done.stderr
+    cluster.drop(empty)
