@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from utils.packages import package_missing
+from utils.signals import Stopped
 from utils.streams import flush_output, open_closed_streams
 from utils.version import version
 
@@ -88,6 +89,8 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise  # click tells these
+        except KeyboardInterrupt:
+            raise Stopped(signal.SIGINT) from None
         except ImportError as exc:
             raise click.ClickException(package_missing(exc)) from exc
         except Exception as exc:
@@ -111,7 +114,10 @@ class _Commands(click.Group):
 @click.group(cls=_Commands)
 @click.version_option(version(), prog_name="Analytics Service", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Exact, fresh answers about a platform's events."""
+    """Exact, fresh answers about a platform's events.
+
+    COMMAND --help names the settings that a command reads and what its exit codes mean.
+    """
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from commands._help import DATABASE, FAILED, Command
 from commands._options import mapping, time_zone
 from commands._prepare import prepare
 from commands._progress import progress
@@ -47,7 +48,14 @@ _WHY = {
 }
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    settings=(*DATABASE, "min_free_mb", "max_database_gb", "time_zones"),
+    exit_codes={
+        0: "All rows that can be events are events.",
+        1: f"With --check, some are not. {FAILED}",
+    },
+)
 @click.option("--table", "name", required=True, help="The table, with its schema or not.")
 @click.option(
     "--map",

@@ -2,6 +2,7 @@
 
 import click
 
+from commands._help import Command
 from utils.postgres_releases import MAJORS, Release, release_in, upgrade_fault
 
 
@@ -15,7 +16,15 @@ def _release(_: click.Context, __: click.Parameter, text: str) -> Release:
     return found
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    settings=(),
+    exit_codes={
+        0: "The upgrade is possible.",
+        1: "It is not: one line on standard error says why.",
+    },
+    ends_at_signals=False,
+)
 @click.argument("old", callback=_release)
 @click.argument("new", callback=_release)
 def check_upgrade(old: Release, new: Release) -> None:

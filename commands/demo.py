@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import click
 
+from commands._help import DATABASE, Command
 from commands._prepare import prepare
 from commands._progress import progress
 from commands._report import report, say
@@ -22,9 +23,25 @@ from utils.signals import stoppable, uninterrupted
 _EVENTS_PER_USER = 20
 
 
-@click.command()
-@click.option("--events", default=200_000, type=click.IntRange(1, 10_000_000), show_default=True)
-@click.option("--days", default=90, type=click.IntRange(1, 3650), show_default=True)
+@click.command(
+    cls=Command,
+    settings=(*DATABASE, "ingest_database_url", "min_free_mb", "max_database_gb"),
+    exit_codes={0: "All of them are stored."},
+)
+@click.option(
+    "--events",
+    default=200_000,
+    type=click.IntRange(1, 10_000_000),
+    show_default=True,
+    help="How many events.",
+)
+@click.option(
+    "--days",
+    default=90,
+    type=click.IntRange(1, 3650),
+    show_default=True,
+    help="Of how many days, up to now.",
+)
 @click.option("--users", type=click.IntRange(1, 1_000_000), help="One for each 20 events.")
 @click.option("--seed", default=1, show_default=True, help="Other numbers, other events.")
 @click.option("--if-empty", is_flag=True, help="Do nothing where there are events.")

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from commands._help import DATABASE, FAILED, Command
 from commands._prepare import prepare_embedded
 from commands._progress import progress
 from commands._report import complain, say
@@ -35,7 +36,18 @@ _RETURN = (
 )
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    settings=(
+        *DATABASE,
+        "redis_url",
+        "min_free_mb",
+        "cache_timeout_s",
+        "cache_open_s",
+        "cache_stale_s",
+    ),
+    exit_codes={0: "All is done.", 1: f"Redis may hold answers about them. {FAILED}"},
+)
 @click.argument("users", nargs=-1)
 @click.option(
     "--file",

@@ -8,6 +8,7 @@ from typing import cast
 
 import click
 
+from commands._help import DATABASE, Group
 from commands._prepare import prepare
 from commands._report import say
 from config.database import connect
@@ -19,10 +20,21 @@ from utils.signals import stoppable, uninterrupted
 
 _SCOPES = ("read", "write", "admin")
 _LONGEST = 100
+_DONE = {0: "It is done."}
 _NOT_SHOWN = "The new key of {} works, but could not be shown: revoke it, and create another one."
 
 
-@click.group()
+_scope_option = click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice(_SCOPES),
+    help="What the key may do; several are given one by one.",
+)
+
+
+@click.group(cls=Group)
 def keys() -> None:
     """Create, list, rotate and revoke the keys of callers."""
 
@@ -33,9 +45,9 @@ def _checked_name(_: click.Context, __: click.Parameter, name: str) -> str:
     return name
 
 
-@keys.command()
+@keys.command(settings=DATABASE, exit_codes=_DONE)
 @click.argument("name", callback=_checked_name)
-@click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(_SCOPES))
+@_scope_option
 @stoppable()
 def create(name: str, scopes: tuple[str, ...]) -> None:
     """Make a key and show it, this once."""
@@ -46,9 +58,9 @@ def create(name: str, scopes: tuple[str, ...]) -> None:
         say(secret.text, instead=_NOT_SHOWN.format(name))
 
 
-@keys.command()
+@keys.command(settings=DATABASE, exit_codes=_DONE)
 @click.argument("name", callback=_checked_name)
-@click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(_SCOPES))
+@_scope_option
 @stoppable()
 def first(name: str, scopes: tuple[str, ...]) -> None:
     """Take the key that stands on standard input, unless there ever was one.
@@ -64,7 +76,7 @@ def first(name: str, scopes: tuple[str, ...]) -> None:
     say(f"The key of {name} works." if made else "There was a key before: none is made.")
 
 
-@keys.command("list")
+@keys.command("list", settings=DATABASE, exit_codes=_DONE)
 @stoppable()
 def list_() -> None:
     """Tell the keys there are, never their secrets."""
@@ -74,7 +86,7 @@ def list_() -> None:
         say("{:<24} {:<10} {:<18} {:<20} {:<20} {}".format(*line).rstrip())
 
 
-@keys.command()
+@keys.command(settings=DATABASE, exit_codes=_DONE)
 @click.argument("name")
 @click.option(
     "--grace-hours",
@@ -92,7 +104,7 @@ def rotate(name: str, grace_hours: float) -> None:
         say(secret.text, instead=_NOT_SHOWN.format(name))
 
 
-@keys.command()
+@keys.command(settings=DATABASE, exit_codes=_DONE)
 @click.argument("name")
 @stoppable()
 def revoke(name: str) -> None:

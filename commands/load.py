@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from commands._help import DATABASE, FAILED, Command
 from commands._options import mapping, time_zone
 from commands._prepare import prepare
 from commands._progress import progress
@@ -36,7 +37,11 @@ from utils.signals import stoppable
 _BROKEN_OFF = "{}: it broke off: run the same command again, which counts no event twice"
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    settings=(*DATABASE, "ingest_database_url", "min_free_mb", "max_database_gb"),
+    exit_codes={0: "All rows are stored.", 1: f"Some were rejected. {FAILED}"},
+)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--map",

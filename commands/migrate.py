@@ -4,6 +4,7 @@ from contextlib import closing
 
 import click
 
+from commands._help import DATABASE, Command
 from commands._prepare import prepare
 from config.database import connect
 from config.invocation import invocation
@@ -19,7 +20,11 @@ and run `{again}` again.\
 """
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    settings=DATABASE,
+    exit_codes={0: "The schema is up to date."},
+)
 def migrate() -> None:
     """Bring the schema up to date. Processes that do so at once take turns."""
     with database_server(load_settings()) as url:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import click
 
+from commands._help import DATABASE, FAILED, Command
 from commands._prepare import prepare_embedded
 from commands._progress import progress
 from commands._report import complain, report, say
@@ -34,7 +35,11 @@ def _age(_: click.Context, __: click.Parameter, text: str) -> Last:
         raise click.BadParameter(str(exc)) from None
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    settings=(*DATABASE, "min_free_mb", "time_zones", "request_timeout_s"),
+    exit_codes={0: "All is dropped.", 1: f"Rollups differ from the events. {FAILED}"},
+)
 @click.option("--raw", required=True, callback=_age, metavar="AGE", help="Such as 90d, 13months.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @stoppable()

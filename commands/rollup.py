@@ -7,6 +7,7 @@ from threading import Thread
 
 import click
 
+from commands._help import DATABASE, Command
 from commands._prepare import check, prepare, refuse_foreign_tables
 from commands._progress import progress
 from commands._report import report
@@ -26,7 +27,18 @@ _SHOWN = 5
 _COUNTED = 1_000_000
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    settings=(
+        *DATABASE,
+        "fold_database_url",
+        "min_free_mb",
+        "time_zones",
+        "metric_events",
+        "log_format",
+    ),
+    exit_codes={0: "With --once or --rebuild: all is folded."},
+)
 @click.option("--once", is_flag=True, help="Fold what is there, and stop.")
 @click.option("--rebuild", is_flag=True, help="Make all anew while questions go on, and stop.")
 @click.option("--metrics", type=click.Path(path_type=Path), hidden=True)

@@ -14,6 +14,7 @@ import click
 
 from commands._banner import print_banner
 from commands._folder import folding
+from commands._help import Command
 from commands._prepare import prepare, refuse_foreign_tables
 from commands._server import ServerConfig, allow_files
 from commands._workers import Workers
@@ -29,8 +30,19 @@ from services.resources import may_be_open
 from services.servers import servers
 from utils.processes import DyingWithParent
 
+_EXIT_CODES = {
+    0: "Ended by SIGINT (Ctrl-C) or SIGTERM.",
+    1: "It cannot start: one line on standard error says why.",
+    129: "Ended by SIGHUP.",
+}
 
-@click.command()
+
+@click.command(
+    cls=Command,
+    settings=tuple(Settings.model_fields),
+    exit_codes=_EXIT_CODES,
+    ends_at_signals=False,
+)
 def serve() -> None:
     """Answer questions over HTTP."""
     _stop_when_told()

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from commands._help import DATABASE, FAILED, Command
 from commands._report import say
 from common.errors import instant
 from config.settings import load_settings
@@ -18,7 +19,21 @@ from utils.signals import stoppable
 _MARKS = {"ok": "ok", "action": "ACTION", "unknown": "unknown"}
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    settings=(
+        *DATABASE,
+        "redis_url",
+        "query_database_url",
+        "ingest_database_url",
+        "fold_database_url",
+        "host",
+        "min_free_mb",
+        "max_database_gb",
+        "cache_timeout_s",
+    ),
+    exit_codes={0: "Nothing needs action.", 1: f"Something does. {FAILED}"},
+)
 @click.option("--json", "is_json", is_flag=True, help="Print JSON, for programs.")
 @stoppable()
 def status(is_json: bool) -> None:

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from commands._help import DATABASE, FAILED, Command
 from commands._prepare import prepare_embedded
 from commands._progress import progress
 from commands._report import report
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
     from repo.verify.findings import Findings
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    settings=(*DATABASE, "time_zones"),
+    exit_codes={0: "Nothing differs.", 1: f"Something differs. {FAILED}"},
+)
 @stoppable()
 def verify() -> None:
     """Recount all events, and compare each row of the rollups. Exits with 1 if any differs."""

@@ -17,8 +17,12 @@ from services.embedded import Databases, EmbeddedError, Endpoints, are_running, 
 @contextmanager
 def database_server(settings: Settings) -> Iterator[str]:
     """Where PostgreSQL is for its owner, for commands that need no Redis. Raises: EmbeddedError."""
-    with databases(settings) as found:
-        yield found.owner
+    if url := settings.database_url:
+        yield url.get_secret_value()
+        return
+    with embedded_servers(settings.data_dir) as embedded:
+        _let_in(embedded)
+        yield embedded.database_url
 
 
 @contextmanager
