@@ -24,6 +24,7 @@ from repo.editions import EditionsRepo
 from repo.rollups.folder import Folder
 from repo.rollups.state import read_state
 from services.embedded import embedded_servers
+from tests.calling import called
 from tests.events import insert, insert_many
 from tests.replica import replica_of
 from tests.repo.test_freshness import folder, reader, repeated, writer
@@ -409,6 +410,27 @@ def lineage(cur: Cursor) -> str:
 
 def test_a_replica_has_the_identity_of_its_primary(pair: Pair) -> None:
     assert identity_in(pair.replica) == identity_in(pair.primary) != ""
+
+
+def test_status_tells_how_far_behind_it_is(
+    pair: Pair, conn: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert(conn, ("u", "view", NOW))
+    Folder(conn, ZONES).catch_up()
+    wait_for_replay(pair)
+    urls = {"DATABASE_URL": pair.primary, "REDIS_URL": pair.redis_url}
+    with_replica = {**urls, "ANALYTICS_QUERY_DATABASE_URL": pair.replica}
+    done = called("status", **with_replica)
+    shown = "ok       connection ANALYTICS_QUERY_DATABASE_URL  reached, a replica that is "
+    assert shown in done.stdout
+    assert done.exit_code == 0
+    monkeypatch.setattr("services.status.servers._BEHIND_S", 0)
+    behind = called("status", **with_replica)
+    assert "-> see pg_stat_replication on the primary: questions are answered as " in behind.stdout
+    assert behind.exit_code == 1
+    alone = called("status", **{**urls, "DATABASE_URL": pair.replica})
+    assert "all events folded; last fold " in alone.stdout
+    assert alone.exit_code == 0
 
 
 def test_one_that_is_promoted_has_another_past_at_once(pair: Pair, conn: connection) -> None:
