@@ -39,6 +39,7 @@ from utils.postgres import (
     close_quietly,
     hang_up,
 )
+from utils.postgres_urls import url_fault
 from utils.sessions import QUESTION_OPTIONS, WRITER_OPTIONS, connect_arguments, statement_name
 from utils.tracing import span
 
@@ -277,7 +278,10 @@ def connect(url: str, name: str) -> CommandConnection:
             url, connection_factory=CommandConnection, **arguments
         )
     except psycopg2.Error as exc:
-        raise DatabaseUnavailable("PostgreSQL cannot be reached: " + str(exc).strip()) from exc
+        fault = url_fault(url)
+        reason = fault or str(exc).strip()
+        cause = None if fault else exc  # a traceback would show what it says
+        raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {reason}") from cause
     conn.url, conn.name = url, name
     return conn
 

@@ -460,6 +460,17 @@ def test_it_tells_no_secret_and_no_user(
             assert secret not in output
 
 
+@pytest.mark.parametrize("login", ["u:the@secret", "u:the/secret", "the@secret"])
+def test_a_password_that_is_not_encoded_is_not_told(status: Status, login: str) -> None:
+    """libpq takes a part of it for the host or the port, and says so."""
+    for setting in ("DATABASE_URL", "ANALYTICS_QUERY_DATABASE_URL"):
+        done = status(**{setting: f"postgresql://{login}@127.0.0.1:1/db"})
+        assert done.exit_code == 1
+        assert "PostgreSQL cannot be reached: the user and the password in its URL" in done.output
+        assert "secret" not in done.output
+        assert "the@" not in done.output
+
+
 def test_embedded_servers_that_do_not_run_are_not_started(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     done = called("status", ANALYTICS_DATA_DIR=str(folder), ANALYTICS_COMMAND="ours")
