@@ -11,6 +11,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 import common.build_metrics  # noqa: F401  (it sets its metric when it is imported)
+from common.key_metrics import is_shown
 from common.metric_values import LIVE_GAUGES, shared_folder
 from common.metrics import REGISTRY
 from common.process_metrics import process_metrics
@@ -42,7 +43,11 @@ def collected() -> CollectorRegistry:
 class _All(Collector):
     def collect(self) -> Iterator[Metric]:
         for metric in self._told():
-            metric.samples = [found for found in metric.samples if not math.isnan(found.value)]
+            metric.samples = [
+                sample
+                for sample in metric.samples
+                if not math.isnan(sample.value) and is_shown(sample.name, sample.labels)
+            ]
             yield metric
 
     def _told(self) -> Iterator[Metric]:

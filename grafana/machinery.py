@@ -1,4 +1,4 @@
-"""What the service is made of: connections, keys, the folder, workers."""
+"""What the service is made of: connections, the folder, workers."""
 
 from grafana.panels import BAD, EVENTS, GOOD, QUIET, USERS, WARN, bars, lines
 from grafana.targets import Json, or_zero, promql, quantile, rate, series
@@ -59,18 +59,6 @@ def replaced() -> Json:
         promql(f"60 * {rate('analytics_pool_discarded_total')}", "given up"),
         unit="opm",
         colors={"opened": EVENTS, "given up": WARN},
-    )
-
-
-def keys() -> Json:
-    colors = {"ok": GOOD, "none": QUIET, "unknown": BAD, "forbidden": WARN}
-    return bars(
-        "Requests by key",
-        "unknown: a key that was revoked or never was, so somebody tries or forgot to rotate; "
-        "forbidden: a key without the scope; none: no key was sent.",
-        promql(rate("analytics_key_checks_total", "result"), "{{result}}"),
-        unit="reqps",
-        colors=colors,
     )
 
 

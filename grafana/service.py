@@ -1,6 +1,6 @@
 """Is the service well? What a caller feels on top, then what it is made of."""
 
-from grafana import felt, machinery
+from grafana import felt, keys, machinery
 from grafana.board import INSTANCE, Section, board, top
 from grafana.panels import BAD, EVENTS, GOOD, QUIET, USERS, WARN, bars, lines
 from grafana.targets import Json, or_none, or_zero, promql, quantile, rate, series
@@ -26,10 +26,11 @@ def dashboard() -> Json:
             Section(
                 "Requests",
                 [
-                    *(_by_route(), _by_status(), machinery.keys()),
+                    *(_by_route(), _by_status(), keys.requests()),
                     *(_durations(), _duration_by_route(), _in_flight()),
                 ],
             ),
+            Section("Keys", [keys.refused(), keys.checks()]),
             Section("Questions", [_questions(), _question_durations(), _sources(), _read()]),
             Section("Cache", [_hit_rate(), _cache_results(), _cache_errors()]),
             Section(
@@ -55,7 +56,7 @@ def _by_route() -> Json:
     return lines(
         "Requests by route",
         "Requests a second of each route. A route that nobody should use this much is a caller to "
-        "talk to; its key is in the log.",
+        "talk to: Requests by key names it, and so does each line of the log.",
         promql(rate(_REQUESTS, "route"), "{{route}}"),
         unit="reqps",
         stacked=True,

@@ -26,6 +26,8 @@ class ApiKey(NamedTuple):
     name: str
     digest: bytes
     scopes: frozenset[str]
+    label: str = ""
+    """The name that its requests are counted under."""
 
     def may(self, scope: Scope) -> bool:
         """`admin` may do all."""
@@ -66,7 +68,7 @@ class ApiKeysRepo:
 
     @with_cursor
     def get_known_keys(self, cur: Cursor) -> KnownKeys:
-        """Those that work now."""
+        """Those that work now, in the order in which their names were first created."""
         cur.execute(SQL["api_keys_active"])
         active = [
             ApiKey(key_id, name, bytes(digest), frozenset(scopes))

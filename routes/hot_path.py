@@ -63,10 +63,12 @@ async def _served(
     key = resources.keys.known(headers.get("authorization"), "read")
     if key is None and not resources.keys.is_open:
         return None
-    scope["state"]["authorized"] = scope["state"]["counted"] = True
-    began, limits = scope["state"]["began"], resources.limits_of(key)
+    state = scope["state"]
+    state["authorized"] = state["counted"] = True
+    state["key"] = key
+    began, limits = state["began"], resources.limits_of(key)
     visit = visit_of(headers, limits, began + resources.request_s)
     served = await deliver(resources.answers, resources.answers.current(asked), visit, receive)
     if served.cache == "hit":
-        scope["state"]["hit"] = True
+        state["hit"] = True
     return respond(served, headers, limits, began)

@@ -14,6 +14,7 @@ from opentelemetry.trace import Span
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.errors import AnalyticsError, Fault, InvalidParameter, StrangeName
+from common.key_metrics import NO_KEY, key_requests
 from common.metrics import IN_FLIGHT, request_seconds, requests
 from common.protocol_errors import Stopping
 from config.logging import request_id
@@ -111,11 +112,20 @@ class _Exchange:
         finish_server_span(span, self.method, route, status)
         requests(self.method, route, status).inc()
         request_seconds(self.method, route).observe(seconds)
+        state = self._scope["state"]
+        key = state.get("key")
+        key_requests(key.label if key else NO_KEY, status).inc()
         # Answers that were kept are counted; a line for each would cost as much as the answer.
-        level = logging.DEBUG if "hit" in self._scope["state"] else logging.INFO
+        level = logging.DEBUG if "hit" in state else logging.INFO
         if log.isEnabledFor(level):
-            line = {"method": self.method, "route": route, "status": status}
-            log.log(level, "request", extra={**line, "seconds": round(seconds, 6)})
+            line = {
+                "method": self.method,
+                "route": route,
+                "status": status,
+                "key": key.name if key else NO_KEY,
+                "seconds": round(seconds, 6),
+            }
+            log.log(level, "request", extra=line)
 
 
 class ReadableUrl:

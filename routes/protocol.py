@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from uvicorn.server import ServerState
 
 from common.errors import AnalyticsError
+from common.key_metrics import NO_KEY, key_requests
 from common.metrics import CONNECTIONS, requests
 from common.protocol_errors import HeadTooLarge, MalformedRequest, SlowHead
 from config.logging import request_id
@@ -264,7 +265,8 @@ class BoundedProtocol(StrictProtocol):
         try:
             self.transport.write(self._written(error))
             requests("other", "(none)", error.status).inc()
-            line = {"method": "other", "route": "(none)", "status": error.status}
+            key_requests(NO_KEY, error.status).inc()
+            line = {"method": "other", "route": "(none)", "status": error.status, "key": NO_KEY}
             log.info("request", extra=line)
         finally:
             request_id.reset(token)

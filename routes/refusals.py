@@ -72,6 +72,7 @@ class _Counted:
         resources: Resources = self._scope["app"].state.resources
         (authorization,) = _authorizations(self._scope)
         key = resources.keys.holder(authorization.decode("latin-1"))
+        self._scope["state"]["key"] = key
         await count_request(resources.cache, resources.limits_of(key))
 
 

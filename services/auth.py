@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from common.errors import Forbidden, InvalidKey, Unauthorized, Unavailable
+from common.key_metrics import OTHER_KEYS, KeyLabels, printable_name
 from common.metrics import key_checks
 from common.reach import reaching
 from config.database import Database, connected_for, get_connection
@@ -83,6 +84,7 @@ class KeyRing:
         self._writer_url = writer_url
         self._may_be_open = may_be_open
         self._keys: dict[bytes, ApiKey] | None = None
+        self._labels = KeyLabels()
         self._never_any = False
         self._used: dict[int, float] = {}
         self._read_at = -_READ_ONCE_IN_S
@@ -229,8 +231,14 @@ class KeyRing:
 
     def _learn(self, known: KnownKeys) -> None:
         self._is_silent = False
-        self._keys = {key.digest: key for key in known.active}
+        self._keys = {key.digest: key for key in self._labelled(known.active)}
         self._never_any = not known.ever
+
+    def _labelled(self, keys: list[ApiKey]) -> list[ApiKey]:
+        """The keys with printable names, and the labels that their requests are counted under."""
+        named = [key._replace(name=printable_name(key.name)) for key in keys]
+        labels = self._labels.update(key.name for key in named)
+        return [key._replace(label=labels.get(key.name, OTHER_KEYS)) for key in named]
 
 
 def _is_of_a_key(authorization: str | None) -> bool:

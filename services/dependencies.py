@@ -59,6 +59,7 @@ def _holder(scope: Scope) -> Callable[..., Coroutine[Any, Any, ApiKey | None]]:
         authorization = request.headers.get("authorization")
         key = await resources.keys.check(authorization, scope, deadline)
         request.state.authorized = True
+        request.state.key = key
         return key
 
     return get_holder

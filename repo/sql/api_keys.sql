@@ -1,9 +1,16 @@
 -- name: api_keys_active
--- Keys that work now. The clock may be set back, which brings no revoked one back.
-select key_id, name, digest, scopes
-from   api_keys
-where  revoked_at is null
-and    (ends_at is null or ends_at > now());
+-- Keys that work now. The clock may be set back, which brings no revoked one back. Names are in the
+-- order in which they were first created: rotation gives a name a new key and does not move it.
+with keys as (
+    select key_id, name, digest, scopes, revoked_at, ends_at,
+           min(key_id) over (partition by name) as first_id
+    from   api_keys
+)
+select   key_id, name, digest, scopes
+from     keys
+where    revoked_at is null
+and      (ends_at is null or ends_at > now())
+order by first_id, key_id;
 
 -- name: api_keys_ever
 -- Whether there ever was a key: those that ended stay.
