@@ -22,7 +22,8 @@ def print_banner(settings: Settings, port: int, *, needs_key: bool, is_away: boo
 
 def _rows(settings: Settings, base: str, needs_key: bool, is_away: bool) -> list[tuple[str, str]]:
     first = f"'{base}/analytics/event-counts?last=7d&interval=day'"
-    rows = [("questions and their parameters", f"{base}/docs")]
+    rows = [("a page to begin with", f"{base}/")]
+    rows.append(("questions and their parameters", f"{base}/docs"))
     if needs_key:
         rows.append(("a key", f"KEY=$({invocation('keys create me --scope read')})"))
         rows.append(("a first question", f'curl -H "Authorization: Bearer $KEY" {first}'))

@@ -7,7 +7,7 @@ from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 from common.metrics import requests
-from routes import analytics, events, health, metrics, users
+from routes import analytics, events, health, metrics, root, users
 from routes.description import describe
 from routes.errors import add_error_handlers
 from routes.hot_path import HotPath
@@ -47,7 +47,7 @@ def open_door(app: FastAPI, origins: list[str]) -> None:
 
     Pages of `origins` may ask from browsers.
     """
-    for room in (analytics, users, events, health, metrics):
+    for room in (root, analytics, users, events, health, metrics):
         app.include_router(room.router)
     _count_failures_from_zero()
     add_error_handlers(app)

@@ -38,19 +38,34 @@ class Readiness:
         self._clearing = clearing
         self._storage = storage
         self._within_s = within_s
-        self._looking = asyncio.Lock()
+        self._look: asyncio.Task[dict[str, str]] | None = None
         self._looked_at = -_REMEMBERED_S
-        self._checks: dict[str, str] = {}
 
     async def checks(self) -> dict[str, str]:
         """What there is to tell about each part of the service; "ok" where nothing is wrong."""
-        async with self._looking:
-            if time.monotonic() - self._looked_at >= _REMEMBERED_S:
-                self._checks = await self._look()
-                self._looked_at = time.monotonic()
-            return self._checks
+        return await asyncio.shield(self._current_look())
 
-    async def _look(self) -> dict[str, str]:
+    async def checks_within(self, seconds: float) -> dict[str, str]:
+        """The checks; if they take longer, that the database does not answer in time."""
+        look = self._current_look()
+        await asyncio.wait({look}, timeout=seconds)
+        if look.done():
+            return look.result()
+        return {"database": f"unavailable: no answer within {seconds:g} s"}
+
+    def _current_look(self) -> asyncio.Task[dict[str, str]]:
+        """The look that runs or has just ended, else a new one."""
+        look = self._look
+        if look is None or (look.done() and time.monotonic() - self._looked_at >= _REMEMBERED_S):
+            look = self._look = asyncio.create_task(self._checked())
+        return look
+
+    async def _checked(self) -> dict[str, str]:
+        checks = await self._look_at_all()
+        self._looked_at = time.monotonic()
+        return checks
+
+    async def _look_at_all(self) -> dict[str, str]:
         connection = get_connection(self._database, time.monotonic() + self._within_s)
         database = await _database(connection)
         return {

@@ -2,13 +2,14 @@
 
 import csv
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import date, datetime
 from typing import Any, Literal
 
 import msgspec
+
+from utils.accept import media_ranges
 
 Format = Literal["json", "csv", "ndjson"]
 
@@ -19,7 +20,6 @@ MEDIA_TYPES: dict[Format, str] = {
 }
 
 _ANY: dict[str, Format] = {"*/*": "json", "application/*": "json", "text/*": "csv"}
-_WEIGHT = re.compile(r"[01](\.\d{0,3})?")
 
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
@@ -58,15 +58,6 @@ def _cell(value: Any) -> str:
 
 def preferred_format(accept: str) -> Format:
     """The best of an Accept header; JSON for one that names none of ours."""
-    wanted = sorted(map(_quality, accept.lower().split(",")), key=lambda pair: -pair[0])
+    wanted = sorted(media_ranges(accept), key=lambda pair: -pair[0])
     known = {media.split(";")[0]: form for form, media in MEDIA_TYPES.items()} | _ANY
     return next((known[media] for quality, media in wanted if quality and media in known), "json")
-
-
-def _quality(media_range: str) -> tuple[float, str]:
-    media, *parameters = (part.strip() for part in media_range.split(";"))
-    for parameter in parameters:
-        if parameter.startswith("q="):
-            found = _WEIGHT.fullmatch(parameter[2:])
-            return float(found[0]) if found else 0.0, media
-    return 1.0, media

@@ -25,6 +25,7 @@ DOORS = {
     ("GET", "/analytics/users/{user_id}/events"): {"read", "admin"},
     ("DELETE", "/analytics/users/{user_id}"): {"admin"},
     ("POST", "/events"): {"write", "admin"},
+    ("GET", "/"): {"read", "write", "admin", "nobody"},
     ("GET", "/healthz"): {"read", "write", "admin", "nobody"},
     ("GET", "/readyz"): {"read", "write", "admin", "nobody"},
 }

@@ -23,7 +23,7 @@ from tests.waiting import wait_until
 
 RANGE = {"start": "2025-03-10", "end": "2025-03-12"}
 NEEDED = 'Bearer realm="analytics"'
-PUBLIC = {"/healthz", "/readyz"}
+PUBLIC = {"/", "/healthz", "/readyz"}
 
 
 def add_key(conn: connection, told: str, *scopes: str, name: str = "another") -> dict[str, str]:

@@ -65,8 +65,9 @@ def answers(address: str) -> bool:
 
 
 def test_it_tells_where_to_look_and_answers_there(serve: Serve) -> None:
-    docs, first, metrics = where_to_look(serve())
-    for address in (docs, first, metrics):
+    addresses = where_to_look(serve())
+    assert len(addresses) == 4
+    for address in addresses:
         wait_until(lambda address=address: answers(address), within_s=10)  # type: ignore[misc]
 
 
@@ -121,7 +122,7 @@ def test_it_starts_while_postgresql_is_away_and_says_so(serve: Serve) -> None:
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_when_told(serve: Serve, signal_number: int) -> None:
     process = serve()
-    _, _, metrics = where_to_look(process)
+    *_, metrics = where_to_look(process)
     wait_until(lambda: answers(metrics), within_s=10)
     began = time.monotonic()
     process.send_signal(signal_number)
@@ -144,7 +145,7 @@ def test_it_folds_unless_told_not_to(
     serve: Serve, conn: connection, setting: str, expected: int
 ) -> None:
     process = serve(ANALYTICS_FOLDER=setting)
-    _, _, metrics = where_to_look(process)
+    *_, metrics = where_to_look(process)
     wait_until(lambda: answers(metrics), within_s=10)
     wait_until(lambda: folders(conn) == expected, within_s=10)
     assert ("rollup" in children(process)) == bool(expected)
@@ -158,7 +159,7 @@ def children(process: subprocess.Popen[str]) -> str:
 
 
 def test_a_port_in_use_is_told_in_one_line(serve: Serve) -> None:
-    _, _, metrics = where_to_look(serve())
+    *_, metrics = where_to_look(serve())
     wait_until(lambda: answers(metrics), within_s=10)
     port = str(httpx.URL(metrics).port)
     second = serve(ANALYTICS_PORT=port)
