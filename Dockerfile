@@ -21,6 +21,7 @@ RUN rm requirements-image.txt \
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Analytics Service" \
       org.opencontainers.image.version="0.2.0" \
+      org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.description="Exact, fresh answers about a platform's events."
 RUN groupadd --gid 10001 analytics \
     && useradd --uid 10001 --gid analytics --no-create-home --shell /usr/sbin/nologin analytics

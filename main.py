@@ -46,6 +46,7 @@ def create_app(settings: "Settings | None" = None) -> "FastAPI":
     app = FastAPIOffline(
         title="Analytics Service",
         version=version(),
+        license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
         telemetry=untraced,
         redirect_slashes=False,

@@ -35,16 +35,19 @@ _SPELLED = {
 _TEXT = """\
 # Licences
 
-Of the packages that the service needs, as they tell it themselves; `make licences` writes this
-page. The image goes without those in *italics*, which are for the embedded servers.
+Analytics Service is licensed under the Apache License, Version 2.0 ([LICENSE](../LICENSE)).
+
+These are the licences of the packages that it needs, as their metadata states them. `make licences`
+writes this page. The image does not contain the packages in *italics*, which are for the embedded
+servers.
 
 | package | licence |
 |---|---|
 {rows}
 
-Their texts, and those of the libraries that some of them carry, are in the `*.dist-info` folders of
-an environment. The embedded servers are PostgreSQL (PostgreSQL Licence) and Valkey (BSD-3-Clause).
-psycopg2 is used as it is: whoever changes it passes the change on.
+The texts of these licences, and of the libraries that some packages include, are in the
+`*.dist-info` folders of the environment. The embedded servers are PostgreSQL (PostgreSQL Licence)
+and Valkey (BSD-3-Clause). psycopg2 (LGPL) is used without changes.
 """
 
 

@@ -167,7 +167,13 @@ def test_the_image_holds_all_floors_and_little_else() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     taken = {line[1:].removesuffix(".py") for line in lines if line.startswith("!")}
     assert "*" in lines
-    assert taken == {*FLOORS, "containers/alive", "pyproject.toml", "requirements-image.txt"}
+    assert taken == {
+        *FLOORS,
+        "LICENSE",
+        "containers/alive",
+        "pyproject.toml",
+        "requirements-image.txt",
+    }
 
 
 @pytest.mark.parametrize(("path", "alive"), [("/healthz", True), ("", False)])

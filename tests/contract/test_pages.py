@@ -11,10 +11,15 @@ from main import COMMANDS, create_app
 from tests import pages, shown
 from tests.pages import DOCS, PAGES, README, ROOT, Block
 from tests.running import scrape
+from utils.version import version
 
 TEXT = README.read_text()
 SETTINGS = (DOCS / "settings.md").read_text()
 METRICS = (DOCS / "metrics.md").read_text()
+
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
+RELEASES = re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", CHANGELOG, re.MULTILINE | re.DOTALL)
+GROUPS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 # All their commands are run, as these make sure.
 RUN_BY = {
@@ -108,8 +113,39 @@ def test_each_decision_is_listed(page: Path) -> None:
 
 def test_no_line_of_the_changelog_is_left_over_from_a_merge() -> None:
     """Its sections are merged line by line: what follows a sentence begins another one."""
-    text = (DOCS.parent / "CHANGELOG.md").read_text()
-    assert re.findall(r"\.\n +[a-z].*", text) == []
+    assert re.findall(r"\.\n +[a-z].*", CHANGELOG) == []
+
+
+def test_the_newest_release_is_this_version() -> None:
+    assert RELEASES[0][0].partition(" ")[0] == version()
+
+
+def test_releases_are_dated_and_stand_once_in_order() -> None:
+    titles = [title for title, _ in RELEASES]
+    dates = [re.fullmatch(r"\d+\.\d+\.\d+ - (20\d\d-\d\d-\d\d)", title) for title in titles]
+    assert all(dates), titles
+    found = [date[1] for date in dates if date]
+    assert found == sorted(set(found), reverse=True)
+
+
+@pytest.mark.parametrize(("title", "text"), RELEASES, ids=[title for title, _ in RELEASES])
+def test_changes_are_grouped(title: str, text: str) -> None:
+    """A group that stands twice is left over from a merge."""
+    groups = re.findall(r"^### (.+)$", text, re.MULTILINE)
+    assert set(groups) <= GROUPS
+    assert len(groups) == len(set(groups)), groups
+
+
+def test_no_change_is_listed_twice() -> None:
+    lines = re.findall(r"^- .+$", CHANGELOG, re.MULTILINE)
+    assert [line for line in lines if lines.count(line) > 1] == []
+
+
+def test_a_release_is_not_changed_afterwards() -> None:
+    """Bullets are counted: too many are lines of an old branch that a merge brought back."""
+    assert [(title, text.count("\n- ")) for title, text in RELEASES[1:]] == [
+        ("0.1.0 - 2026-11-26", 35)
+    ]
 
 
 @pytest.mark.parametrize("field", Settings.model_fields)
