@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from utils.packages import package_missing
-from utils.signals import Stopped
+from utils.signals import Stopped, handle_sigterm_as_init
 from utils.streams import flush_output, open_closed_streams
 from utils.version import version
 
@@ -123,4 +123,5 @@ def cli() -> None:
 
 if __name__ == "__main__":
     open_closed_streams()
+    handle_sigterm_as_init()
     cli()

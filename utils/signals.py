@@ -1,5 +1,6 @@
 """Signals that end a command, but never between a commit and the count of what it stored."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,13 @@ class Stopped(SystemExit):
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
+
+
+def handle_sigterm_as_init() -> None:
+    """End on SIGTERM also as process 1 of a container, for which the kernel ignores a signal that
+    has no handler."""
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
 
 
 class _State:

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
+from tests.pages import ROOT
 from utils.signals import Stopped, stoppable, uninterrupted
 
 
@@ -59,3 +62,14 @@ def test_other_threads_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert found == [before]
+
+
+@pytest.mark.parametrize(("pid", "code"), [(1, 143), (2, -signal.SIGTERM)])
+def test_the_first_process_of_a_container_ends_by_a_handler(pid: int, code: int) -> None:
+    program = (
+        "import os, signal, utils.signals as ours\n"
+        f"me, os.getpid = os.getpid(), lambda: {pid}\n"
+        "ours.handle_sigterm_as_init()\n"
+        "os.kill(me, signal.SIGTERM)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == code
