@@ -5,7 +5,7 @@ EVENTS ?= 10000000
 MINUTES ?= 15
 BENCH_DIR ?= build/bench-$(EVENTS)
 
-.PHONY: help install run test test-rules test-dashboards test-faults test-long dashboards pictures bench lint format requirements licences sbom pages clean
+.PHONY: help install run test test-rules test-dashboards test-deployment test-faults test-long dashboards pictures bench lint format requirements licences sbom pages clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,9 @@ test-rules: install  ## the rules for Prometheus: each alert fires when it shoul
 
 test-dashboards: install  ## each panel, over a running Prometheus and PostgreSQL; needs prometheus
 	$(BIN)/python -m pytest -p no:randomly tests/dashboards
+
+test-deployment: install  ## the units of deploy/systemd, by systemd-analyze; needs systemd
+	$(BIN)/python -m pytest -p no:randomly tests/deployment
 
 test-faults: install  ## killed, silent and full servers, and all that is random; needs promtool
 	EXAMPLES=all $(BIN)/python -m pytest -p no:randomly -m thorough tests/faults tests/repo $(FAULTS_OPTIONS)

@@ -5,7 +5,7 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, cast
 
 import click
@@ -13,6 +13,7 @@ import yaml
 
 from config.settings import Settings, variable
 from main import cli, create_app
+from tests import operations
 from tests.pages import ROOT, Block, parsed
 
 _MAKEFILE = (ROOT / "Makefile").read_text()
@@ -27,7 +28,7 @@ def faults(block: Block) -> Iterator[str]:
             if words[0] == "alias":
                 name, _, meaning = words[1].partition("=")
                 aliases[name] = shlex.split(meaning)
-            elif wrong := _fault([*aliases.get(words[0], words[:1]), *words[1:]]):
+            elif wrong := fault_of([*aliases.get(words[0], words[:1]), *words[1:]]):
                 yield f"`{shlex.join(words)}`: {wrong}"
 
 
@@ -48,7 +49,8 @@ def _commands(line: str) -> Iterator[list[str]]:
         yield words
 
 
-def _fault(words: list[str]) -> str | None:
+def fault_of(words: list[str]) -> str | None:
+    """What is wrong with one command."""
     for start, check in _CHECKS.items():
         if words[: start.count(" ") + 1] == start.split():
             return check(words)
@@ -156,6 +158,13 @@ def _files(words: list[str]) -> str | None:
     return f"there is no {missing[0]}" if missing else None
 
 
+def _as_in_operations(words: list[str]) -> str | None:
+    """A test runs all commands of that page."""
+    lines = "\n".join(chain.from_iterable(operations.blocks().values())).splitlines()
+    run = [shlex.split(line) for line in lines if line.startswith(f"{words[0]} ")]
+    return None if words in run else "docs/operations.md has another one"
+
+
 def _copied(words: list[str]) -> str | None:
     return None if (ROOT / words[1]).exists() else f"there is no {words[1]}"
 
@@ -170,19 +179,61 @@ def _module(words: list[str]) -> str | None:
     return None if importlib.util.find_spec(words[2]) else f"there is no module {words[2]}"
 
 
+def _installed(words: list[str]) -> str | None:
+    """What is copied to where systemd or the shell finds it."""
+    source, _ = (word for word in words[1:] if not word.startswith("-"))
+    return None if (ROOT / source).is_file() else f"there is no {source}"
+
+
+def _pip(words: list[str]) -> str | None:
+    return None if (ROOT / words[-1]).exists() else f"there is no {words[-1]}"
+
+
+def _systemctl(words: list[str]) -> str | None:
+    units = {file.stem for file in (ROOT / "deploy" / "systemd").glob("*.service")}
+    unknown = {word for word in words[2:] if not word.startswith("-")} - units
+    return f"there is no unit {sorted(unknown)}" if unknown else None
+
+
+def _analytics(words: list[str]) -> str | None:
+    """The command that docs/deployment.md installs."""
+    return _main(["python", "main.py", *words[1:]])
+
+
+def _kubectl(words: list[str]) -> str | None:
+    """Files and resources are those of deploy/kubernetes; what runs in a pod is a command."""
+    if "--" in words:
+        return _main(words[words.index("--") + 1 :])
+    files = {after for option, after in pairwise(words) if option == "--filename"}
+    texts = [file.read_text() for file in (ROOT / "deploy" / "kubernetes").glob("*.yaml")]
+    resources = {word.partition("/")[2] for word in words if re.match("(job|deployment)/", word)}
+    missing = [file for file in files - {"secret.yaml"} if not (ROOT / file).exists()]
+    missing += [name for name in resources if not any(f"name: {name}\n" in text for text in texts)]
+    return f"there is no {missing[0]}" if missing else None
+
+
 _CHECKS: dict[str, Callable[[list[str]], str | None]] = {
     "make": _make,
     "python main.py": _main,
     ".venv/bin/python main.py": _main,
+    "python /app/main.py": _main,
     "python -m": _module,
+    "python3 -m venv": _nothing,
+    ".venv/bin/pip install": _pip,
+    "analytics": _analytics,
+    "install": _installed,
+    "kubectl": _kubectl,
+    "systemctl": _systemctl,
     "docker compose": _compose,
     "docker build": _docker,
     "docker run": _docker,
     "curl": _curl,
     ".": _sourced,
     "git pull": _nothing,
+    "cd /opt/analytics-service": _nothing,
     "cp": _copied,
     "export": _exported,
+    "pg_dump": _as_in_operations,
     "promtool": _files,
     "sh": _files,
     "zcat": _files,

@@ -68,6 +68,13 @@ def test_each_command_is_checked(page: Path, block: Block) -> None:
         "alias ours='python main.py'\nours nothing",
         "curl -s 'http://127.0.0.1:8000/analytics/nothing'",
         "rm -rf data",
+        "analytics nothing",
+        "pg_dump --nothing",
+        "install --mode=644 deploy/nothing /etc/nothing",
+        "systemctl start nothing",
+        "kubectl apply --filename deploy/kubernetes/nothing.yaml",
+        "kubectl rollout status deployment/nothing",
+        "kubectl exec deployment/analytics -- python /app/main.py nothing",
     ],
 )
 def test_a_command_that_is_wrong_is_found(command: str) -> None:
