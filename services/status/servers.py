@@ -14,6 +14,7 @@ from services.resources import open_cache
 from services.status.check import Check, Values, duration, size
 from services.storage import storage_limits
 
+_CLEARING = "cache_of_erased_users"
 _TRIES = 3
 """A connection may take longer than a command, and is there at the next try."""
 _WITHIN_S = 10.0
@@ -26,7 +27,8 @@ async def cache(settings: Settings, url: str | None, state: DatabaseState | None
     """Of Redis, and of answers about erased users that it may hold; `state` None: not known."""
     if url is None:
         action = f"set {variable('redis_url')}, or start the service"
-        return [Check("redis", "action", "no server is known", action, {"reachable": False})]
+        redis = Check("redis", "action", "no server is known", action, {"reachable": False})
+        return [redis, Check(_CLEARING, "unknown", "not known without Redis")]
     client = open_cache(settings, url, Identity(state.identity if state else None))
     try:
         reached = await _reaches(client)
@@ -54,7 +56,7 @@ def _redis_check(*, is_reached: bool) -> Check:
 async def _clearing(
     client: CacheService, state: DatabaseState | None, reached: bool
 ) -> list[Check]:
-    name, values = "cache_of_erased_users", {"pending": None}
+    name, values = _CLEARING, {"pending": None}
     if state is None:
         return [Check(name, "unknown", "this role may not read the erasures", values=values)]
     if not state.erasure:

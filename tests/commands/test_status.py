@@ -14,9 +14,11 @@ from click.testing import Result
 from psycopg2.extensions import connection
 
 from services.auth import digest_of
+from services.embedded import embedded_servers
 from tests.adopted import MAP, executed, make_table
 from tests.calling import called
 from tests.events import insert
+from tests.rooms import room
 from tests.running import running
 from tests.servers import PASSWORD, Cluster, as_role
 from tests.waiting import wait_until
@@ -479,6 +481,32 @@ def test_embedded_servers_that_do_not_run_are_not_started(tmp_path: Path) -> Non
         "Error: DATABASE_URL is not set, and no embedded servers run: start `ours serve`\n"
     )
     assert not folder.exists()
+
+
+def test_embedded_servers_that_run_are_joined() -> None:
+    """There the free space is known, and no key is needed."""
+    with room("status") as folder, embedded_servers(folder):
+        data_dir = {"ANALYTICS_DATA_DIR": str(folder)}
+        assert called("status", **data_dir).stderr.startswith("Error: the schema is missing")
+        assert called("migrate", **data_dir).exit_code == 0
+        done = called("status", "--json", **data_dir)
+        assert check_of(done, "disk")["values"]["free_bytes"] > 0
+        summary = (
+            "0 active (0 read, 0 write, 0 admin), 0 revoked, 0 expired; never used; "
+            "none is needed on this machine until there is one"
+        )
+        is_fine(done, "keys", summary)
+        is_fine(done, "redis", "reached")
+        assert done.exit_code == 0
+        away = called("status", "--json", **data_dir, ANALYTICS_HOST="0.0.0.0")
+        assert check_of(away, "keys")["state"] == "action"
+
+
+def test_without_a_known_redis_it_is_told(status: Status, tmp_path: Path) -> None:
+    done = status("--json", REDIS_URL="", ANALYTICS_DATA_DIR=str(tmp_path))
+    needs(done, "redis", "no server is known", "set REDIS_URL, or start the service")
+    assert check_of(done, "cache_of_erased_users")["state"] == "unknown"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
