@@ -11,7 +11,7 @@ help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # A Python that is named is the one that .venv is made with, also where there is a .venv already.
-INSTALL := PYTHON="$(PYTHON)" GOALS="$(MAKECMDGOALS)" sh supply/install $(if $(filter file,$(origin PYTHON)),,--this-python)
+INSTALL := PYTHON="$(PYTHON)" GOALS="$(MAKECMDGOALS)" sh tools/supply/install $(if $(filter file,$(origin PYTHON)),,--this-python)
 
 install:  ## make .venv with all that run and test need
 	@$(INSTALL) requirements.txt requirements-dev.txt
@@ -39,15 +39,15 @@ test-faults: install  ## killed, silent and full servers, and all that is random
 test-long: install  ## everything at once for MINUTES, while servers and processes are killed
 	MINUTES=$(MINUTES) $(BIN)/python -m pytest -p no:randomly tests/faults/test_long.py
 
-dashboards: install  ## write grafana/dashboards/*.json anew, which grafana/*.py make
-	$(BIN)/python -m grafana
+dashboards: install  ## write grafana/dashboards/*.json anew, which tools/dashboards makes
+	$(BIN)/python -m tools.dashboards
 
 pictures: install  ## draw docs/pictures/*.png anew, of a service at work; 6 minutes, needs prometheus
-	$(BIN)/python -m tests.dashboards
+	$(BIN)/python -m tools.pictures
 
 bench: install  ## this service beside others, over EVENTS events kept in BENCH_DIR; needs wrk
 	@$(INSTALL) requirements-bench.txt
-	$(BIN)/python -m tests.benchmarks --events $(EVENTS) --folder $(BENCH_DIR) $(BENCH_OPTIONS)
+	$(BIN)/python -m bench --events $(EVENTS) --folder $(BENCH_DIR) $(BENCH_OPTIONS)
 
 pages: install  ## write the answers that the pages show anew, from a running service
 	TEST_WRITE_PAGES=1 $(BIN)/python -m pytest -q -p no:randomly tests/contract/test_answers.py
@@ -56,7 +56,7 @@ lint: install  ## ruff and mypy --strict, tests included; known weaknesses of pa
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m supply.audit
+	$(BIN)/python -m tools.supply.audit
 
 format: install  ## ruff's fixes and layout
 	$(BIN)/ruff check --fix .
@@ -69,7 +69,7 @@ requirements: install  ## pin the dependencies of pyproject.toml anew, with hash
 	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group bench -c requirements-dev.txt -o requirements-bench.txt
 
 licences: install  ## write docs/licences.md: what the packages that are needed say
-	$(BIN)/python -m supply.licences
+	$(BIN)/python -m tools.supply.licences
 
 sbom: install  ## write build/sbom.json: what the image is made of, as CycloneDX
 	mkdir -p build

@@ -13,15 +13,15 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from utils.packages import package_missing
-from utils.signals import Stopped, handle_sigterm_as_init
+from utils.missing_packages import missing_package_message
+from utils.signals import CommandInterrupted, handle_sigterm_as_init
 from utils.streams import flush_output, open_closed_streams
 from utils.version import version
 
 try:
     import click
 except ImportError as exc:
-    sys.exit(f"Error: {package_missing(exc)}")
+    sys.exit(f"Error: {missing_package_message(exc)}")
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -39,7 +39,7 @@ def create_app(settings: "Settings | None" = None) -> "FastAPI":
     from fastapi_offline import FastAPIOffline  # no command needs it but serve
 
     from config.settings import load_settings
-    from routes.door import open_door
+    from routes.app import configure_app
 
     # What FastAPI traces by itself would have paths in it, and values of users in those.
     untraced = {"tracing": False, "metrics": False, "logs": False}
@@ -53,14 +53,14 @@ def create_app(settings: "Settings | None" = None) -> "FastAPI":
     )
     settings = settings or load_settings()
     app.state.settings = settings
-    open_door(app, settings.origins)
+    configure_app(app, settings.origins)
     return app
 
 
 @asynccontextmanager
 async def lifespan(app: "FastAPI") -> AsyncIterator[None]:
     """Raises: EmbeddedError."""
-    from services.resources import open_resources
+    from services.container import open_resources
 
     async with open_resources(app.state.settings) as resources:
         app.state.resources = resources
@@ -79,10 +79,10 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         module = name.replace("-", "_")
-        found: click.Command = getattr(import_module(f"commands.{module}"), module)
+        command: click.Command = getattr(import_module(f"commands.{module}"), module)
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        return found
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         """Raises: click.ClickException, whose one line tells of any error that ends a command."""
@@ -91,9 +91,9 @@ class _Commands(click.Group):
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise  # click tells these
         except KeyboardInterrupt:
-            raise Stopped(signal.SIGINT) from None
+            raise CommandInterrupted(signal.SIGINT) from None
         except ImportError as exc:
-            raise click.ClickException(package_missing(exc)) from exc
+            raise click.ClickException(missing_package_message(exc)) from exc
         except Exception as exc:
             from commands._errors import failure
 

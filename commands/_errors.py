@@ -4,7 +4,7 @@ import traceback
 
 import click
 
-from config.failures import DatabaseError
+from config.database_errors import DatabaseError
 from config.settings import SettingsError, is_debugging, variable
 from repo.driver_errors import DriverError, driver_message
 from repo.migrate import MigrationError

@@ -4,15 +4,15 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from services.ingest.events import FIELDS
-from utils.zones import zone, zone_names
+from services.ingest.validation import FIELDS
+from utils.time.zones import zone, zone_names
 
 
 def mapping(
-    context: click.Context, parameter: click.Parameter, given: tuple[str, ...]
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
     """FIELD=COLUMN, by field."""
-    pairs = [text.partition("=") for text in given]
+    pairs = [text.partition("=") for text in values]
     for name, _, column in pairs:
         if name not in FIELDS or not column:
             raise click.BadParameter(f"use FIELD=COLUMN with a field of {', '.join(FIELDS)}")
@@ -24,8 +24,8 @@ def mapping(
 
 
 def time_zone(
-    context: click.Context, parameter: click.Parameter, given: str | None
+    context: click.Context, parameter: click.Parameter, value: str | None
 ) -> ZoneInfo | None:
-    if given is not None and given not in zone_names():
+    if value is not None and value not in zone_names():
         raise click.BadParameter("use an IANA time zone, such as Europe/Berlin")
-    return zone(given) if given else None
+    return zone(value) if value else None

@@ -10,8 +10,8 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from commands._report import complain
-from utils.places import is_terminal
+from commands._report import print_error
+from utils.paths import is_terminal
 
 EVERY_S = 10.0
 """Between two lines."""
@@ -26,33 +26,38 @@ class Progress:
         self.what = what
         self.total = total
         self.unit = unit
-        self._done: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         self._began = time.monotonic()
 
     def add(self, count: int, unit: str = "") -> None:
-        self._done[unit or self.unit] += count
+        self._counts[unit or self.unit] += count
 
     @property
     def done(self) -> int:
-        return self._done[self.unit]
+        return self._counts[self.unit]
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._began
 
     @property
-    def aside(self) -> str:
-        others = {unit: count for unit, count in self._done.items() if unit != self.unit and count}
+    def side_counts(self) -> str:
+        others = {
+            unit: count for unit, count in self._counts.items() if unit != self.unit and count
+        }
         return ", ".join(f"{count:,} {unit}" for unit, count in others.items())
 
     def __str__(self) -> str:
         """Such as `rebuild: 8,000,000 of 10,000,000 events, 1,210 spans, 34 s`."""
-        done, total = self._shown(self.done), f" of {self._shown(self.total)}" if self.total else ""
+        done, total = (
+            self._format_count(self.done),
+            f" of {self._format_count(self.total)}" if self.total else "",
+        )
         counted = f"{done}{total}{'' if self.unit == 'B' else ' ' + self.unit}"
-        parts = (counted, self.aside, f"{self.seconds:.0f} s")
+        parts = (counted, self.side_counts, f"{self.seconds:.0f} s")
         return f"{self.what}: " + ", ".join(filter(None, parts))
 
-    def _shown(self, count: int | None) -> str:
+    def _format_count(self, count: int | None) -> str:
         if self.unit == "B":
             return tqdm.format_sizeof(count or 0, "B", 1000)
         return f"{count:,}"
@@ -62,48 +67,48 @@ class Progress:
 def progress(what: str, unit: str = "events", total: int | None = None) -> Iterator[Progress]:
     """Shows what is added until the end of the block, also while nothing is; short work is not
     shown."""
-    made, end = Progress(what, unit, total), Event()
-    shown: _Bar | _Lines = _Bar(made) if is_terminal(sys.stderr) else _Lines(made)
+    tracker, end = Progress(what, unit, total), Event()
+    display: _Bar | _Lines = _Bar(tracker) if is_terminal(sys.stderr) else _Lines(tracker)
 
-    def go_on() -> None:
-        while not end.wait(shown.every_s):
-            shown.show()
+    def refresh_forever() -> None:
+        while not end.wait(display.every_s):
+            display.show()
 
-    showing = Thread(target=go_on, daemon=True)
-    showing.start()
+    thread = Thread(target=refresh_forever, daemon=True)
+    thread.start()
     try:
-        yield made
+        yield tracker
     finally:
         end.set()
-        showing.join()
-        shown.close()
+        thread.join()
+        display.close()
 
 
 class _Lines:
-    def __init__(self, made: Progress) -> None:
-        self._made = made
+    def __init__(self, tracker: Progress) -> None:
+        self._tracker = tracker
         self.every_s = EVERY_S
 
     def show(self) -> None:
-        complain(str(self._made))
+        print_error(str(self._tracker))
 
     def close(self) -> None:
         """The report of the command tells the end."""
 
 
 class _Bar:
-    def __init__(self, made: Progress) -> None:
-        self._made = made
+    def __init__(self, tracker: Progress) -> None:
+        self._tracker = tracker
         self._bar: tqdm[NoReturn] | None = None
         self.every_s = DRAW_EVERY_S
 
     def show(self) -> None:
         with suppress(OSError):
-            bar, made = self._opened(), self._made
-            if made.total:
-                bar.total = max(made.total, made.done)
-            bar.set_postfix_str(made.aside, refresh=False)
-            bar.n = made.done
+            bar, tracker = self._get_bar(), self._tracker
+            if tracker.total:
+                bar.total = max(tracker.total, tracker.done)
+            bar.set_postfix_str(tracker.side_counts, refresh=False)
+            bar.n = tracker.done
             bar.refresh()
 
     def close(self) -> None:
@@ -112,10 +117,10 @@ class _Bar:
             with suppress(OSError):
                 self._bar.close()
 
-    def _opened(self) -> "tqdm[NoReturn]":
+    def _get_bar(self) -> "tqdm[NoReturn]":
         if self._bar is None:
-            made = self._made
-            unit, scale = ("B", True) if made.unit == "B" else (f" {made.unit}", False)
-            self._bar = tqdm(total=made.total, desc=made.what, unit=unit, unit_scale=scale)
-            self._bar.start_t -= made.seconds
+            tracker = self._tracker
+            unit, scale = ("B", True) if tracker.unit == "B" else (f" {tracker.unit}", False)
+            self._bar = tqdm(total=tracker.total, desc=tracker.what, unit=unit, unit_scale=scale)
+            self._bar.start_t -= tracker.seconds
         return self._bar

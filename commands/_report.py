@@ -19,7 +19,7 @@ class OutputLost(SystemExit):
         super().__init__(128 + SIGPIPE if error.errno == errno.EPIPE else 1)
 
 
-def say(text: str | bytes, *, instead: str | None = None) -> None:
+def print_result(text: str | bytes, *, fallback: str | None = None) -> None:
     """Print to standard output, or, where that fails, the text or `instead` to standard error.
 
     Raises: OutputLost where it failed.
@@ -28,19 +28,19 @@ def say(text: str | bytes, *, instead: str | None = None) -> None:
         click.echo(text)
     except OSError as exc:
         _discard_output()
-        complain(text if instead is None else instead)
-        complain(f"Error: standard output cannot be written: {exc.strerror}")
+        print_error(text if fallback is None else fallback)
+        print_error(f"Error: standard output cannot be written: {exc.strerror}")
         raise OutputLost(exc) from exc
 
 
-def complain(text: str | bytes) -> None:
+def print_error(text: str | bytes) -> None:
     """Print to standard error, if anybody reads it."""
     with suppress(OSError):
         click.echo(text, err=True)
 
 
 @contextmanager
-def report(told: Callable[[], str], broken_off: str = "") -> Iterator[None]:
+def report(summary: Callable[[], str], interrupted_hint: str = "") -> Iterator[None]:
     """Say what the block did, also where a signal or an error ends it.
 
     `told` is called once, at the end, and may be nothing; `broken_off` is said where there was more
@@ -51,22 +51,22 @@ def report(told: Callable[[], str], broken_off: str = "") -> Iterator[None]:
     except BaseException:
         with uninterrupted():
             with suppress(OutputLost):
-                _say_any(told())
-            if broken_off:
-                complain(broken_off)
+                _print_nonempty(summary())
+            if interrupted_hint:
+                print_error(interrupted_hint)
             raise
     with uninterrupted():
-        _say_any(told())
+        _print_nonempty(summary())
 
 
-def _say_any(text: str) -> None:
+def _print_nonempty(text: str) -> None:
     if text:
-        say(text)
+        print_result(text)
 
 
 def _discard_output() -> None:
     """What is left in the buffer would fail again when the interpreter ends."""
     with suppress(OSError, ValueError):
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, sys.stdout.fileno())
-        os.close(nothing)
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        os.close(devnull)

@@ -10,9 +10,9 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.server import Server
 from uvicorn.supervisors.multiprocess import Process
 
-from commands._server import STOP_WITHIN_S, ServerConfig
+from commands._server import STOP_TIMEOUT_S, ServerConfig
 
-_READY_WITHIN_S = 300.0
+_READY_TIMEOUT_S = 300.0
 _HANGS_AFTER_S = 30.0
 _STEADY_AFTER_S = 5.0
 """Since it was ready; one that dies before is not replaced at once."""
@@ -39,7 +39,7 @@ class Worker(Process):
         self.failures = failures
         self.replaced_at: float | None = None
         self._is_ready = False
-        self._is_asked = False
+        self._is_pinged = False
         self._ends_at = 0.0
         self._seconds = 0.0  # without an answer, or on the way to be ready
         self._steady_s = 0.0
@@ -59,8 +59,8 @@ class Worker(Process):
         """A thread answers; once requests are, only if the event loop has turned since it was
         asked."""
         self.child_conn.recv()
-        asked_at = time.monotonic()
-        while self.server.started and self.server.ticked_at < asked_at:
+        pinged_at = time.monotonic()
+        while self.server.started and self.server.ticked_at < pinged_at:
             time.sleep(TICK_S)
         self.child_conn.send(self.server.started)
 
@@ -75,14 +75,14 @@ class Worker(Process):
     def failure(self, seconds: float) -> str | None:
         """Why it has to be replaced, after so many seconds more; None if it need not."""
         if not self.process.is_alive():
-            return _ending(self.process)
+            return _exit_reason(self.process)
         self._seconds += seconds
         with suppress(OSError, EOFError):  # it has just died
-            self._listen()
+            self._exchange_ping()
         if self._is_ready:
             self._steady_s += seconds
-            return f"no sign of life for {_HANGS_AFTER_S:.0f} s" if self._hangs else None
-        return f"not ready within {_READY_WITHIN_S:.0f} s" if self._is_late else None
+            return f"no sign of life for {_HANGS_AFTER_S:.0f} s" if self._is_hanging else None
+        return f"not ready within {_READY_TIMEOUT_S:.0f} s" if self._is_late else None
 
     def end(self) -> None:
         self.kill()
@@ -91,7 +91,7 @@ class Worker(Process):
     def terminate(self) -> None:
         """It has some seconds to answer what it began."""
         super().terminate()
-        self._ends_at = time.monotonic() + STOP_WITHIN_S + 2
+        self._ends_at = time.monotonic() + STOP_TIMEOUT_S + 2
 
     def close(self) -> None:
         """Give back the files of one that does not run."""
@@ -105,27 +105,27 @@ class Worker(Process):
         return not self.process.is_alive()
 
     @property
-    def _hangs(self) -> bool:
+    def _is_hanging(self) -> bool:
         return self._seconds > _HANGS_AFTER_S
 
     @property
     def _is_late(self) -> bool:
-        return self._seconds > _READY_WITHIN_S
+        return self._seconds > _READY_TIMEOUT_S
 
-    def _listen(self) -> None:
+    def _exchange_ping(self) -> None:
         """Without waiting: others may need to be replaced. Raises: OSError, EOFError."""
-        if self._is_asked and self.parent_conn.poll():
+        if self._is_pinged and self.parent_conn.poll():
             is_ready: bool = self.parent_conn.recv()
-            self._is_asked = False
+            self._is_pinged = False
             if is_ready or self._is_ready:
                 self._is_ready = True
                 self._seconds = 0.0
-        if not self._is_asked:
+        if not self._is_pinged:
             self.parent_conn.send(b"ping")
-            self._is_asked = True
+            self._is_pinged = True
 
 
-def _ending(process: BaseProcess) -> str:
+def _exit_reason(process: BaseProcess) -> str:
     code = process.exitcode or 0
     if code < 0:
         return f"ended by {signal.Signals(-code).name}"

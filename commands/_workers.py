@@ -13,9 +13,9 @@ from commands._worker import TICK_S, Worker
 
 log = logging.getLogger("analytics.workers")
 
-_LONGEST_PAUSE_S = 60.0
+_MAX_PAUSE_S = 60.0
 _TRIES = 3
-_ROUND_S = 1.0
+_MAX_ROUND_S = 1.0
 """At most so much of the time between two rounds counts: all may have been stopped meanwhile."""
 
 
@@ -44,8 +44,8 @@ class Workers(Multiprocess):
         self.failure: str | None = None
         self._has_served = False
         self._restart: Restart | None = None
-        self._leaving: list[Worker] = []
-        self._looked_at = time.monotonic()
+        self._stopping: list[Worker] = []
+        self._checked_at = time.monotonic()
 
     def run(self) -> None:
         """Until it is told to stop. Raises: OSError, where the first workers cannot be started."""
@@ -58,12 +58,12 @@ class Workers(Multiprocess):
 
     def init_processes(self) -> None:
         for _ in range(self.processes_num):
-            self.processes.append(self._started(0))
+            self.processes.append(self._start_worker(0))
 
     def handle_ttin(self) -> None:
         """One more."""
         try:
-            self.processes.append(self._started(0))
+            self.processes.append(self._start_worker(0))
         except OSError as exc:
             log.error("no more workers can be started", extra={"reason": _reason(exc)})
 
@@ -74,16 +74,16 @@ class Workers(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         now = time.monotonic()
-        seconds, self._looked_at = min(now - self._looked_at, _ROUND_S), now
+        seconds, self._checked_at = min(now - self._checked_at, _MAX_ROUND_S), now
         for index, worker in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
             if worker.replaced_at is None:
-                self._look(worker, seconds)
+                self._check(worker, seconds)
             if worker.replaced_at is not None and now >= worker.replaced_at:
                 self._replace(index, worker)
-        self._leaving = [worker for worker in self._leaving if not worker.has_ended()]
-        if self._restart and not self._leaving:
+        self._stopping = [worker for worker in self._stopping if not worker.has_ended()]
+        if self._restart and not self._stopping:
             self._continue(self._restart, seconds)
         if self._when_ready and all(worker.has_served for worker in self.processes):
             self._when_ready()
@@ -107,7 +107,7 @@ class Workers(Multiprocess):
         while not all(worker.has_ended() for worker in self._all()):
             time.sleep(TICK_S)
 
-    def _started(self, failures: int) -> Worker:
+    def _start_worker(self, failures: int) -> Worker:
         """Raises: OSError."""
         worker = Worker(self.config, self.sockets, failures)
         try:
@@ -117,7 +117,7 @@ class Workers(Multiprocess):
             raise
         return worker
 
-    def _look(self, worker: Worker, seconds: float) -> None:
+    def _check(self, worker: Worker, seconds: float) -> None:
         reason = worker.failure(seconds)
         self._has_served = self._has_served or worker.has_served
         if reason is None:
@@ -127,11 +127,11 @@ class Workers(Multiprocess):
         if worker.failures >= _TRIES and not self._has_served:
             self._give_up(reason)
         else:
-            self._put_off(worker, reason)
+            self._schedule_restart(worker, reason)
 
-    def _put_off(self, worker: Worker, reason: str) -> None:
+    def _schedule_restart(self, worker: Worker, reason: str) -> None:
         """The more often it failed, the longer."""
-        pause = min(2.0 ** (worker.failures - 1), _LONGEST_PAUSE_S) if worker.failures else 0.0
+        pause = min(2.0 ** (worker.failures - 1), _MAX_PAUSE_S) if worker.failures else 0.0
         worker.replaced_at = time.monotonic() + pause
         log.error(
             "a worker ended, and another one is started",
@@ -140,10 +140,10 @@ class Workers(Multiprocess):
 
     def _replace(self, index: int, worker: Worker) -> None:
         try:
-            self.processes[index] = self._started(worker.failures)
+            self.processes[index] = self._start_worker(worker.failures)
         except OSError as exc:  # no memory, no file, no process left
             worker.failures += 1
-            self._put_off(worker, _reason(exc))
+            self._schedule_restart(worker, _reason(exc))
 
     def _give_up(self, reason: str) -> None:
         self.failure = reason
@@ -154,7 +154,7 @@ class Workers(Multiprocess):
             self._restart = None
         elif restart.new is None:
             try:
-                restart.new = self._started(0)
+                restart.new = self._start_worker(0)
             except OSError as exc:
                 self._abandon(_reason(exc))
         elif reason := restart.new.failure(seconds):
@@ -171,11 +171,11 @@ class Workers(Multiprocess):
 
     def _dismiss(self, worker: Worker) -> None:
         worker.terminate()
-        self._leaving.append(worker)
+        self._stopping.append(worker)
 
     def _all(self) -> list[Worker]:
         new = self._restart.new if self._restart else None
-        return [*self.processes, *self._leaving, *([new] if new else [])]
+        return [*self.processes, *self._stopping, *([new] if new else [])]
 
 
 def _reason(exc: OSError) -> str:

@@ -11,27 +11,35 @@ from zoneinfo import ZoneInfo
 import click
 
 from commands._help import DATABASE, FAILED, Command
+from commands._migrate_first import apply_migrations
 from commands._options import mapping, time_zone
-from commands._prepare import prepare
 from commands._progress import progress
-from commands._report import report, say
+from commands._report import print_result, report
 from commands.rollup import fold
 from config.database import connect
 from config.settings import Settings, load_settings
 from repo.adopt.adoption import AdoptRepo, MappedRow
-from repo.adopt.mapping import Map, Place, make_map, remembered_map
-from repo.adopt.moments import Epoch
+from repo.adopt.mapping import AdoptionNames, TableMapping, make_mapping, stored_mapping
 from repo.adopt.tables import CannotAdopt, Table
+from repo.adopt.timestamps import Epoch
 from repo.adopt.trigger import Adoption
-from repo.rollups.folder import Folder
-from services.adopt import BATCH, WRONG, Comparison, Copier, compared, install, release
-from services.servers import database_server
-from services.storage import StorageGate, storage_limits
-from utils.local_times import HOW_READ, Adjustment
+from repo.rollups.rollup_writer import RollupWriter
+from services.connections import database_server
+from services.disk_space import StorageGate, storage_limits
+from services.lifecycle.adoption import (
+    BATCH,
+    WRONG,
+    Comparison,
+    Copier,
+    compare_rows,
+    install,
+    release,
+)
 from utils.signals import stoppable
+from utils.time.local_times import ADJUSTMENT_TEXTS, Adjustment
 
-_SHOWN = 3
-_LONGEST = 240
+_SAMPLE_ROWS = 3
+_MAX_ROW_CHARS = 240
 _MB = 1024 * 1024
 
 _PLAN = """
@@ -39,7 +47,7 @@ A trigger makes an event of each row that is inserted from now on, in the same t
 leaves out what cannot be one. Then the rows that are there are copied. What is updated or deleted
 later stays the event that it was.
 """
-_BROKEN_OFF = "It broke off: run the same command again, which goes on from there."
+_INTERRUPTED = "It broke off: run the same command again, which goes on from there."
 _WHY = {
     "missing": "they came in past the trigger, or their users were erased; adopt takes all of them",
     "taken": "their event_id is that of another row, or they were another event when they came in",
@@ -94,26 +102,26 @@ def adopt(
         raise click.UsageError("--check and --release stand alone: the map is known")
     settings = load_settings()
     with database_server(settings) as url, _repo(url) as repo:
-        table, place = repo.find(name)
+        table, adoption_names = repo.find(name)
         if check:
-            _check(repo, table, place)
+            _check(repo, table, adoption_names)
         elif is_release:
-            _release(repo, table, place, yes)
+            _release(repo, table, adoption_names, yes)
         else:
-            made = make_map(
+            field_map = make_mapping(
                 table, names, property_columns=more, tz=tz.key if tz else None, epoch=epoch
             )
-            _agree(repo, table, made, place, yes)
+            _confirm(repo, table, field_map, adoption_names, yes)
             gate = StorageGate(storage_limits(settings), repo.database_size)
             gate()
-            adoption = install(repo, table, made, place)
-            _take(repo, adoption, batch, pace, gate)
+            adoption = install(repo, table, field_map, adoption_names)
+            _copy_rows(repo, adoption, batch, pace, gate)
             _fold(url, settings)
 
 
 @contextmanager
 def _repo(url: str) -> Iterator[AdoptRepo]:
-    prepare(url)
+    apply_migrations(url)
     with closing(connect(url, "analytics-adopt")) as conn:
         try:
             yield AdoptRepo(conn)
@@ -121,122 +129,145 @@ def _repo(url: str) -> Iterator[AdoptRepo]:
             raise click.ClickException(str(exc)) from exc
 
 
-def _agree(repo: AdoptRepo, table: Table, made: Map, place: Place, is_agreed: bool) -> None:
+def _confirm(
+    repo: AdoptRepo,
+    table: Table,
+    field_map: TableMapping,
+    adoption_names: AdoptionNames,
+    is_confirmed: bool,
+) -> None:
     """Show what is going to be done, and ask."""
-    repo.check_map(made, place)
-    rows = repo.sample(table, made, place, _SHOWN)
+    repo.check_mapping(field_map, adoption_names)
+    rows = repo.sample(table, field_map, adoption_names, _SAMPLE_ROWS)
     about = f"about {table.rows:,} rows, " if table.rows else ""
-    click.echo(f"{place.known_as}: {about}{table.size / _MB:,.1f} MB\n")
-    for field, source in _sources(table, made).items():
+    click.echo(f"{adoption_names.known_as}: {about}{table.size / _MB:,.1f} MB\n")
+    for field, source in _sources(table, field_map).items():
         click.echo(f"  {field:<11}  {source}")
     click.echo("\nSome of its rows as events:\n" if rows else "\nIt has no rows yet.")
     for row in rows:
-        click.echo("  " + _shown(row))
+        click.echo("  " + _format_row(row))
     click.echo(_PLAN)
-    if not is_agreed:
+    if not is_confirmed:
         click.confirm("Go on?", abort=True, err=True)
 
 
-def _sources(table: Table, made: Map) -> dict[str, str]:
-    moment = table.columns[made.occurred_at]
-    how = f", of {made.tz}" if made.tz else f", {made.epoch} since 1970" if made.epoch else ""
+def _sources(table: Table, field_map: TableMapping) -> dict[str, str]:
+    time_column = table.columns[field_map.occurred_at]
+    how = (
+        f", of {field_map.tz}"
+        if field_map.tz
+        else f", {field_map.epoch} since 1970"
+        if field_map.epoch
+        else ""
+    )
     return {
-        "event_id": ", ".join(made.event_id),
-        "event_name": made.event_name,
-        "occurred_at": f"{made.occurred_at} ({moment.shown_type}{how})",
-        "user_id": made.user_id or "nobody",
-        "properties": ", ".join(filter(None, (made.properties, *made.property_columns))) or "none",
+        "event_id": ", ".join(field_map.event_id),
+        "event_name": field_map.event_name,
+        "occurred_at": f"{field_map.occurred_at} ({time_column.display_type}{how})",
+        "user_id": field_map.user_id or "nobody",
+        "properties": ", ".join(filter(None, (field_map.properties, *field_map.property_columns)))
+        or "none",
     }
 
 
-def _shown(row: MappedRow) -> str:
+def _format_row(row: MappedRow) -> str:
     if row.reason:
         return f"{row.key} cannot be one: {row.reason}"
     event = row._asdict()
     del event["key"], event["reason"]
-    text = json.dumps(event, default=_as_text, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+    text = json.dumps(event, default=_json_default, ensure_ascii=False)
+    return text if len(text) <= _MAX_ROW_CHARS else text[:_MAX_ROW_CHARS] + "..."
 
 
-def _as_text(value: object) -> str:
+def _json_default(value: object) -> str:
     return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
 
 
-def _take(repo: AdoptRepo, adoption: Adoption, batch: int, pace: int, gate: StorageGate) -> None:
+def _copy_rows(
+    repo: AdoptRepo, adoption: Adoption, batch: int, pace: int, gate: StorageGate
+) -> None:
     """Copy what was there, compare, and copy what has moved meanwhile."""
     began = time.monotonic()
     with progress(adoption.table.name, "pages") as bar:
-        copier = Copier(repo, adoption, batch=batch, pace=pace, progress=bar.add, check_room=gate)
+        copier = Copier(repo, adoption, batch=batch, pace=pace, progress=bar.add, check_space=gate)
 
-        def told() -> str:
+        def summary() -> str:
             return f"Copied {copier.inserted:,} events in {time.monotonic() - began:.1f} s."
 
-        with report(told, _BROKEN_OFF):
+        with report(summary, _INTERRUPTED):
             bar.total = sum(part.pages - part.copied for part in repo.parts(adoption))
             copier.copy()
-            found = compared(repo.compare(adoption))
-            if found.whole.others["missing"]:
+            comparison = compare_rows(repo.compare(adoption))
+            if comparison.total.others["missing"]:
                 copier.copy_missing()
-                found = compared(repo.compare(adoption))
-    _tell(adoption.place, found, repo.adjusted(adoption))
-    _tell_trigger(repo, adoption.table)
+                comparison = compare_rows(repo.compare(adoption))
+    _print_comparison(adoption.names, comparison, repo.count_adjusted(adoption))
+    _print_trigger_state(repo, adoption.table)
 
 
 def _fold(url: str, settings: Settings) -> None:
     with closing(connect(url, "analytics-adopt")) as conn:
         conn.autocommit = True
-        fold(Folder(conn, settings.zones))
+        fold(RollupWriter(conn, settings.zones))
 
 
-def _check(repo: AdoptRepo, table: Table, place: Place) -> None:
+def _check(repo: AdoptRepo, table: Table, adoption_names: AdoptionNames) -> None:
     """Exits with 1 where a row that could be an event is none, or another one."""
-    known = repo.known(place)
-    if known is None:
-        raise CannotAdopt(f"{place.known_as} was never adopted")
-    made = remembered_map(table, known.fields)
-    adoption = Adoption(table, made, place, known.adoption_id)
+    adopted = repo.find_adopted(adoption_names)
+    if adopted is None:
+        raise CannotAdopt(f"{adoption_names.known_as} was never adopted")
+    field_map = stored_mapping(table, adopted.fields)
+    adoption = Adoption(table, field_map, adoption_names, adopted.adoption_id)
     with progress("compare", "days"):
-        found = compared(repo.compare(adoption))
-    _tell(place, found, repo.adjusted(adoption))
-    for day, counts in sorted(found.days.items()):
-        if not counts.is_true:
+        comparison = compare_rows(repo.compare(adoption))
+    _print_comparison(adoption_names, comparison, repo.count_adjusted(adoption))
+    for day, counts in sorted(comparison.days.items()):
+        if not counts.is_consistent:
             others = ", ".join(f"{state} {counts.others[state]:,}" for state in WRONG)
-            say(f"  {day}: {counts.rows:,} rows, {counts.events:,} events, {others}")
-    fires = _tell_trigger(repo, table)
-    if not fires or not found.whole.is_true:
+            print_result(f"  {day}: {counts.rows:,} rows, {counts.events:,} events, {others}")
+    is_firing = _print_trigger_state(repo, table)
+    if not is_firing or not comparison.total.is_consistent:
         sys.exit(1)
 
 
-def _tell(place: Place, found: Comparison, adjusted: Mapping[Adjustment, int]) -> None:
-    whole = found.whole
-    say(
-        f"{place.known_as}: {whole.rows:,} rows, {whole.events:,} events, "
-        f"rejected {found.rejected.total():,}"
+def _print_comparison(
+    adoption_names: AdoptionNames, comparison: Comparison, adjusted: Mapping[Adjustment, int]
+) -> None:
+    total = comparison.total
+    print_result(
+        f"{adoption_names.known_as}: {total.rows:,} rows, {total.events:,} events, "
+        f"rejected {comparison.rejected.total():,}"
     )
-    for reason, count in found.rejected.most_common():
-        say(f"  {count:,} rejected: {reason}")
+    for reason, count in comparison.rejected.most_common():
+        print_result(f"  {count:,} rejected: {reason}")
     for kind, count in adjusted.items():
-        say(f"  {count:,} {HOW_READ[kind]}")
+        print_result(f"  {count:,} {ADJUSTMENT_TEXTS[kind]}")
     for state, why in _WHY.items():
-        if count := whole.others[state]:
-            say(f"  {count:,} are no events: {why}")
+        if count := total.others[state]:
+            print_result(f"  {count:,} are no events: {why}")
 
 
-def _tell_trigger(repo: AdoptRepo, table: Table) -> bool:
+def _print_trigger_state(repo: AdoptRepo, table: Table) -> bool:
     """Whether it is as it should be."""
-    fires = repo.fires(table)
-    if fires is None:
-        say("The trigger is not there: call adopt to take what has come in since.")
-    elif not fires:
-        say("The trigger is disabled: ALTER TABLE ... ENABLE TRIGGER analytics_adopt, then adopt.")
-    return bool(fires)
+    is_firing = repo.is_trigger_enabled(table)
+    if is_firing is None:
+        print_result("The trigger is not there: call adopt to take what has come in since.")
+    elif not is_firing:
+        print_result(
+            "The trigger is disabled: ALTER TABLE ... ENABLE TRIGGER analytics_adopt, then adopt."
+        )
+    return bool(is_firing)
 
 
-def _release(repo: AdoptRepo, table: Table, place: Place, is_agreed: bool) -> None:
-    known = repo.known(place)
-    if known is None or (known.is_released and repo.fires(table) is None):
-        raise CannotAdopt(f"{place.known_as} is not adopted")
-    if not is_agreed:
-        click.confirm(f"Rows that {place.known_as} gets from now on are no events?", abort=True)
-    release(repo, table, place, known.adoption_id)
-    say(f"{place.known_as} is released. Events that were made of its rows stay.")
+def _release(
+    repo: AdoptRepo, table: Table, adoption_names: AdoptionNames, is_confirmed: bool
+) -> None:
+    adopted = repo.find_adopted(adoption_names)
+    if adopted is None or (adopted.is_released and repo.is_trigger_enabled(table) is None):
+        raise CannotAdopt(f"{adoption_names.known_as} is not adopted")
+    if not is_confirmed:
+        click.confirm(
+            f"Rows that {adoption_names.known_as} gets from now on are no events?", abort=True
+        )
+    release(repo, table, adoption_names, adopted.adoption_id)
+    print_result(f"{adoption_names.known_as} is released. Events that were made of its rows stay.")

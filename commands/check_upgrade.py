@@ -3,17 +3,17 @@
 import click
 
 from commands._help import Command
-from utils.postgres_releases import MAJORS, Release, release_in, upgrade_fault
+from utils.postgres_releases import MAJORS, Release, find_release, upgrade_fault
 
 
-def _release(_: click.Context, __: click.Parameter, text: str) -> Release:
-    found = release_in(text)
-    if found is None:
+def _parse_release(_: click.Context, __: click.Parameter, text: str) -> Release:
+    release = find_release(text)
+    if release is None:
         raise click.BadParameter(
             "must name a release of PostgreSQL "
             f"{MAJORS[0]} to {MAJORS[-1]}, such as {MAJORS[-1]}.1 or what `postgres --version` says"
         )
-    return found
+    return release
 
 
 @click.command(
@@ -25,8 +25,8 @@ def _release(_: click.Context, __: click.Parameter, text: str) -> Release:
     },
     ends_at_signals=False,
 )
-@click.argument("old", callback=_release)
-@click.argument("new", callback=_release)
+@click.argument("old", callback=_parse_release)
+@click.argument("new", callback=_parse_release)
 def check_upgrade(old: Release, new: Release) -> None:
     """Whether pg_upgrade can go from the OLD release of PostgreSQL to the NEW one.
 

@@ -6,18 +6,18 @@ from datetime import UTC, datetime
 import click
 
 from commands._help import DATABASE, Command
-from commands._prepare import prepare
+from commands._migrate_first import apply_migrations
 from commands._progress import progress
-from commands._report import report, say
+from commands._report import print_result, report
 from config.database import connect
 from config.settings import load_settings
+from repo.database_size import database_size
 from repo.ingest import Event, IngestRepo, as_rows
-from repo.refused_events import EventsExpired
-from repo.storage import database_size
-from services.demo import demo_events
-from services.ingest.load import BATCH
-from services.servers import databases
-from services.storage import StorageGate, storage_limits
+from repo.rejected_events import EventsExpired
+from services.connections import databases
+from services.demo_data import demo_events
+from services.disk_space import StorageGate, storage_limits
+from services.ingest.loader import BATCH
 from utils.signals import stoppable, uninterrupted
 
 _EVENTS_PER_USER = 20
@@ -49,12 +49,12 @@ _EVENTS_PER_USER = 20
 def demo(events: int, days: int, users: int | None, seed: int, if_empty: bool) -> None:
     """Fill in made-up events of the days that end now."""
     settings = load_settings()
-    with databases(settings) as found:
-        prepare(found.owner)
-        with closing(connect(found.url("writer"), "analytics-demo")) as conn:
+    with databases(settings) as urls:
+        apply_migrations(urls.owner)
+        with closing(connect(urls.url("writer"), "analytics-demo")) as conn:
             repo = IngestRepo(conn)
             if if_empty and not repo.is_empty():
-                say("There are events: no demo events are needed.")
+                print_result("There are events: no demo events are needed.")
             else:
                 gate = StorageGate(storage_limits(settings), lambda: database_size(conn))
                 _fill(repo, gate, events, days, users or max(events // _EVENTS_PER_USER, 1), seed)
@@ -73,19 +73,21 @@ def _fill(
 ) -> None:
     end = datetime.now(UTC)
     with progress("make demo events", total=events) as bar:
-        made = demo_events(events, seed=seed, days=days, users=users, end=end, done=bar.add)
+        generated = demo_events(
+            events, seed=seed, days=days, users=users, end=end, progress=bar.add
+        )
     inserted = 0
 
-    def told() -> str:
+    def summary() -> str:
         return f"Made {events:,} demo events of {days} days: inserted {inserted:,}."
 
     with (
-        report(told, "It broke off: not all of them were inserted."),
-        progress("insert demo events", total=events) as shown,
+        report(summary, "It broke off: not all of them were inserted."),
+        progress("insert demo events", total=events) as insert_bar,
     ):
         for first in range(0, events, BATCH):
-            batch = made[first : first + BATCH]
+            batch = generated[first : first + BATCH]
             gate()
             with uninterrupted():
                 inserted += _inserted(repo, batch)
-            shown.add(len(batch))
+            insert_bar.add(len(batch))

@@ -11,24 +11,24 @@ import click
 import msgspec
 
 from commands._help import DATABASE, FAILED, Command
-from commands._prepare import prepare_embedded
+from commands._migrate_first import migrate_embedded
 from commands._progress import progress
-from commands._report import complain, say
+from commands._report import print_error, print_result
 from common.receipts import Receipt
 from config.database import connect
 from config.settings import Settings, load_settings
-from repo.erase import EraseRepo
-from repo.suppress import SuppressionRepo, WritersAtWork
-from services.cache_clearing import clear
-from services.identity import Identity
-from services.resources import open_cache
-from services.servers import servers
-from services.storage import storage_limits
-from utils.places import is_terminal
+from repo.lifecycle.erasure import EraseRepo
+from repo.lifecycle.suppression import SuppressionRepo, WritersActive
+from services.background.cache_purger import purge_cache
+from services.connections import servers
+from services.container import open_cache
+from services.database_identity import Identity
+from services.disk_space import storage_limits
+from utils.paths import is_terminal
 from utils.signals import stoppable, uninterrupted
 
-_WRITERS_END_WITHIN_S = 60
-_LONGEST = 256
+_WRITERS_TIMEOUT_S = 60
+_MAX_USER_BYTES = 256
 
 _RETURN = (
     "Adopted: {tables}. Rows of these users that are still there are events again after the next "
@@ -74,31 +74,32 @@ def erase(
     settings = load_settings()
     if suppress + unsuppress + suppressed > 1:
         raise click.UsageError("use one of --suppress, --unsuppress and --suppressed")
-    found = [] if suppressed else _checked(users, file)
-    with _work(settings) as work:
+    user_ids = [] if suppressed else _parse_users(users, file)
+    with _open_command(settings) as command:
         if suppressed:
-            work.tell_suppressed()
+            command.print_suppressed()
         elif unsuppress:
-            work.unsuppress(found)
+            command.unsuppress(user_ids)
         else:
-            work.ask(found, yes=yes)
-            work.erase(found, suppress=suppress)
+            command.confirm(user_ids, yes=yes)
+            command.erase(user_ids, suppress=suppress)
 
 
-def _checked(users: Sequence[str], file: Path | None) -> list[str]:
+def _parse_users(users: Sequence[str], file: Path | None) -> list[str]:
     """Each once. Raises: click.UsageError."""
-    found = list(dict.fromkeys([*users, *(_listed(file) if file else ())]))
-    if not found:
+    user_ids = list(dict.fromkeys([*users, *(_read_users(file) if file else ())]))
+    if not user_ids:
         raise click.UsageError("name the users, or a --file of them")
-    for number, user in enumerate(found, 1):
-        if not _may_be(user):
+    for number, user in enumerate(user_ids, 1):
+        if not _is_valid_user(user):
             raise click.UsageError(
-                f"user {number} of {len(found)}: a user is 1 to {_LONGEST} bytes of UTF-8 long"
+                f"user {number} of {len(user_ids)}: "
+                f"a user is 1 to {_MAX_USER_BYTES} bytes of UTF-8 long"
             )
-    return found
+    return user_ids
 
 
-def _listed(file: Path) -> Iterator[str]:
+def _read_users(file: Path) -> Iterator[str]:
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -107,30 +108,34 @@ def _listed(file: Path) -> Iterator[str]:
     return (line for line in lines if line)
 
 
-def _may_be(user: str) -> bool:
+def _is_valid_user(user: str) -> bool:
     """Arguments that are no UTF-8 come with surrogates, which have no bytes."""
     try:
-        return "\0" not in user and 1 <= len(user.encode()) <= _LONGEST
+        return "\0" not in user and 1 <= len(user.encode()) <= _MAX_USER_BYTES
     except UnicodeEncodeError:
         return False
 
 
-class _Work:
+class _EraseCommand:
     """On one connection."""
 
     def __init__(
-        self, erasing: EraseRepo, suppressing: SuppressionRepo, settings: Settings, redis_url: str
+        self,
+        erase_repo: EraseRepo,
+        suppression_repo: SuppressionRepo,
+        settings: Settings,
+        redis_url: str,
     ) -> None:
-        self._erasing = erasing
-        self._suppressing = suppressing
+        self._erase_repo = erase_repo
+        self._suppression_repo = suppression_repo
         self._settings = settings
         self._limits = storage_limits(settings)
         self._redis_url = redis_url
 
-    def ask(self, users: list[str], *, yes: bool) -> None:
+    def confirm(self, users: list[str], *, yes: bool) -> None:
         """Raises: click.Abort."""
         if not yes:
-            events = self._erasing.count(users)
+            events = self._erase_repo.count(users)
             whom = f"{len(users):,} users" if len(users) > 1 else "1 user"
             question = f"Erase {whom} with {events:,} events? This cannot be undone."
             click.confirm(question, abort=True, err=True)
@@ -139,16 +144,16 @@ class _Work:
         """Exits with 1 where the cache cannot be told."""
         self._limits.check_reserve()
         if suppress:
-            self._suppressing.add(users, _WRITERS_END_WITHIN_S)
+            self._suppression_repo.add(users, _WRITERS_TIMEOUT_S)
         receipts = self._erase(users, suppress)
         if tables := receipts[-1].may_return_from:
             click.echo(_RETURN.format(tables=", ".join(tables)), err=True)
         if not all(receipt.cache_cleared for receipt in receipts):
-            kept_s = self._settings.cache_open_s + self._settings.cache_stale_s
+            cache_ttl_s = self._settings.cache_open_s + self._settings.cache_stale_s
             click.echo(
-                f"Erased; but Redis cannot be reached, and may keep answers for {kept_s} s, which "
-                "no service gives that has reached PostgreSQL since. A service that runs drops "
-                "them when it can; so does repeating the command.",
+                f"Erased; but Redis cannot be reached, and may keep answers for {cache_ttl_s} s, "
+                "which no service gives that has reached PostgreSQL since. A service that runs "
+                "drops them when it can; so does repeating the command.",
                 err=True,
             )
             sys.exit(1)
@@ -157,58 +162,60 @@ class _Work:
         """Each user who is erased has a receipt, also where the command ends early."""
         receipts: list[Receipt] = []
         # On a terminal the receipts themselves show how far it has come.
-        shown = nullcontext() if is_terminal(sys.stdout) else progress("erase", "users", len(users))
+        bar_context = (
+            nullcontext() if is_terminal(sys.stdout) else progress("erase", "users", len(users))
+        )
         try:
-            with shown as bar:
+            with bar_context as bar:
                 for user in users:
                     with uninterrupted():
                         self._erase_one(user, suppress, receipts)
                     if bar:
                         bar.add(1)
         except BaseException:
-            complain(f"It broke off: {len(receipts):,} of {len(users):,} users are erased.")
+            print_error(f"It broke off: {len(receipts):,} of {len(users):,} users are erased.")
             raise
         return receipts
 
     def _erase_one(self, user: str, suppress: bool, receipts: list[Receipt]) -> None:
         self._limits.check_reserve()
-        receipt = self._erasing.erase(user, suppressed=suppress)
+        receipt = self._erase_repo.erase(user, is_suppressed=suppress)
         is_cleared = False
         try:
             is_cleared = asyncio.run(self._clear())
         finally:
             receipts.append(replace(receipt, cache_cleared=is_cleared))
-            say(msgspec.json.encode(receipts[-1]))
+            print_result(msgspec.json.encode(receipts[-1]))
 
     def unsuppress(self, users: list[str]) -> None:
-        count = self._suppressing.remove(users, _WRITERS_END_WITHIN_S)
-        say(f"Of {len(users):,} users {count:,} were suppressed, and are not any more.")
-        self.tell_suppressed()
+        count = self._suppression_repo.remove(users, _WRITERS_TIMEOUT_S)
+        print_result(f"Of {len(users):,} users {count:,} were suppressed, and are not any more.")
+        self.print_suppressed()
 
-    def tell_suppressed(self) -> None:
-        listed = self._suppressing.get()
-        since = f", the first since {listed.since:%Y-%m-%d %H:%M}Z" if listed.since else ""
-        say(f"{listed.users:,} users are suppressed{since}.")
+    def print_suppressed(self) -> None:
+        deny_list = self._suppression_repo.get_state()
+        since = f", the first since {deny_list.since:%Y-%m-%d %H:%M}Z" if deny_list.since else ""
+        print_result(f"{deny_list.users:,} users are suppressed{since}.")
 
     async def _clear(self) -> bool:
-        identity = Identity(self._erasing.get_identity())
+        identity = Identity(self._erase_repo.get_identity())
         cache = open_cache(self._settings, self._redis_url, identity)
         try:
-            return await clear(cache)
+            return await purge_cache(cache)
         finally:
             await cache.close()
 
 
 @contextmanager
-def _work(settings: Settings) -> Iterator[_Work]:
+def _open_command(settings: Settings) -> Iterator[_EraseCommand]:
     with servers(settings) as endpoints:
-        prepare_embedded(settings, endpoints.database_url)
+        migrate_embedded(settings, endpoints.database_url)
         with closing(connect(endpoints.database_url, "analytics-erase")) as conn:
             conn.autocommit = True
             repos = EraseRepo(conn), SuppressionRepo(conn)
             try:
-                yield _Work(*repos, settings, endpoints.redis_url)
-            except WritersAtWork as exc:
+                yield _EraseCommand(*repos, settings, endpoints.redis_url)
+            except WritersActive as exc:
                 raise click.ClickException(
                     "a transaction that writes events goes on and on, and nobody can be suppressed "
                     "before it ends: nothing was done"

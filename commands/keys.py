@@ -9,17 +9,17 @@ from typing import cast
 import click
 
 from commands._help import DATABASE, Group
-from commands._prepare import prepare
-from commands._report import say
+from commands._migrate_first import apply_migrations
+from commands._report import print_result
 from config.database import connect
 from config.settings import load_settings
-from repo.api_keys import KeyExists, KeyLine, KeysRepo, NoSuchKey, Scope
-from services.auth import given_secret, new_secret
-from services.servers import database_server
+from repo.api_keys import ApiKeyInfo, KeyExists, KeysRepo, NoSuchKey, Scope
+from services.auth import new_secret, parse_secret
+from services.connections import database_server
 from utils.signals import stoppable, uninterrupted
 
 _SCOPES = ("read", "write", "admin")
-_LONGEST = 100
+_MAX_NAME_BYTES = 100
 _DONE = {0: "It is done."}
 _NOT_SHOWN = "The new key of {} works, but could not be shown: revoke it, and create another one."
 
@@ -40,8 +40,12 @@ def keys() -> None:
 
 
 def _checked_name(_: click.Context, __: click.Parameter, name: str) -> str:
-    if not name.isprintable() or name != name.strip() or not 0 < len(name.encode()) <= _LONGEST:
-        raise click.BadParameter(f"must be 1 to {_LONGEST} bytes of text on one line")
+    if (
+        not name.isprintable()
+        or name != name.strip()
+        or not 0 < len(name.encode()) <= _MAX_NAME_BYTES
+    ):
+        raise click.BadParameter(f"must be 1 to {_MAX_NAME_BYTES} bytes of text on one line")
     return name
 
 
@@ -52,10 +56,10 @@ def _checked_name(_: click.Context, __: click.Parameter, name: str) -> str:
 def create(name: str, scopes: tuple[str, ...]) -> None:
     """Make a key and show it, this once."""
     secret = new_secret()
-    wanted = cast(list[Scope], sorted(set(scopes)))
+    unique_scopes = cast(list[Scope], sorted(set(scopes)))
     with _repo() as repo, uninterrupted():
-        repo.create(name, secret.digest, secret.hint, wanted)
-        say(secret.text, instead=_NOT_SHOWN.format(name))
+        repo.create(name, secret.digest, secret.hint, unique_scopes)
+        print_result(secret.text, fallback=_NOT_SHOWN.format(name))
 
 
 @keys.command(settings=DATABASE, exit_codes=_DONE)
@@ -67,13 +71,15 @@ def first(name: str, scopes: tuple[str, ...]) -> None:
 
     So what starts the service by itself can do it each time, and a key that was revoked stays so.
     """
-    secret = given_secret(sys.stdin.readline().strip())
+    secret = parse_secret(sys.stdin.readline().strip())
     if secret is None:
         raise click.ClickException("the key must be ask_ and 32 to 200 letters, digits, - and _")
-    wanted = cast(list[Scope], sorted(set(scopes)))
+    unique_scopes = cast(list[Scope], sorted(set(scopes)))
     with _repo() as repo:
-        made = repo.create_first(name, secret.digest, secret.hint, wanted)
-    say(f"The key of {name} works." if made else "There was a key before: none is made.")
+        is_created = repo.create_first(name, secret.digest, secret.hint, unique_scopes)
+    print_result(
+        f"The key of {name} works." if is_created else "There was a key before: none is made."
+    )
 
 
 @keys.command("list", settings=DATABASE, exit_codes=_DONE)
@@ -81,9 +87,12 @@ def first(name: str, scopes: tuple[str, ...]) -> None:
 def list_() -> None:
     """Tell the keys there are, never their secrets."""
     with _repo() as repo:
-        lines = repo.get_all()
-    for line in (("NAME", "KEY", "SCOPES", "CREATED", "ENDS", "LAST USED"), *map(_shown, lines)):
-        say("{:<24} {:<10} {:<18} {:<20} {:<20} {}".format(*line).rstrip())
+        key_rows = repo.get_all()
+    for row in (
+        ("NAME", "KEY", "SCOPES", "CREATED", "ENDS", "LAST USED"),
+        *map(_format_row, key_rows),
+    ):
+        print_result("{:<24} {:<10} {:<18} {:<20} {:<20} {}".format(*row).rstrip())
 
 
 @keys.command(settings=DATABASE, exit_codes=_DONE)
@@ -101,7 +110,7 @@ def rotate(name: str, grace_hours: float) -> None:
     secret = new_secret()
     with _repo() as repo, uninterrupted():
         repo.rotate(name, secret.digest, secret.hint, timedelta(hours=grace_hours))
-        say(secret.text, instead=_NOT_SHOWN.format(name))
+        print_result(secret.text, fallback=_NOT_SHOWN.format(name))
 
 
 @keys.command(settings=DATABASE, exit_codes=_DONE)
@@ -111,13 +120,13 @@ def revoke(name: str) -> None:
     """End all keys of this name, within 5 seconds on every worker."""
     with _repo() as repo:
         repo.revoke(name)
-    say(f"The keys of {name} work no more.")
+    print_result(f"The keys of {name} work no more.")
 
 
 @contextmanager
 def _repo() -> Iterator[KeysRepo]:
     with database_server(load_settings()) as url:
-        prepare(url)
+        apply_migrations(url)
         conn = connect(url, "analytics-keys")
         try:
             yield KeysRepo(conn)
@@ -130,10 +139,10 @@ def _repo() -> Iterator[KeysRepo]:
             conn.close()
 
 
-def _shown(line: KeyLine) -> tuple[str, ...]:
-    moments = (line.created_at, line.ends_at, line.last_used_at)
-    return (line.name, line.hint + "...", ",".join(line.scopes), *map(_moment, moments))
+def _format_row(row: ApiKeyInfo) -> tuple[str, ...]:
+    instants = (row.created_at, row.ends_at, row.last_used_at)
+    return (row.name, row.hint + "...", ",".join(row.scopes), *map(_format_instant, instants))
 
 
-def _moment(moment: datetime | None) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}Z" if moment else "never"
+def _format_instant(instant: datetime | None) -> str:
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}Z" if instant else "never"

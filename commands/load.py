@@ -17,24 +17,24 @@ from zoneinfo import ZoneInfo
 import click
 
 from commands._help import DATABASE, FAILED, Command
+from commands._migrate_first import apply_migrations
 from commands._options import mapping, time_zone
-from commands._prepare import prepare
 from commands._progress import progress
-from commands._report import complain, report
+from commands._report import print_error, report
 from config.database import connect
 from config.settings import load_settings
+from repo.database_size import database_size
 from repo.ingest import IngestRepo
-from repo.storage import database_size
-from services.ingest.events import FIELDS, Validator
-from services.ingest.lines import Columns, Form, Unreadable
-from services.ingest.load import BATCH, Loader, RejectedFile, Report
-from services.ingest.readers import form_of, opened
-from services.servers import databases
-from services.storage import StorageGate, storage_limits
-from utils.local_times import HOW_READ
+from services.connections import databases
+from services.disk_space import StorageGate, storage_limits
+from services.ingest.loader import BATCH, Loader, LoadReport, RejectedFile
+from services.ingest.readers import form_of, open_input
+from services.ingest.rows import ColumnMapping, Form, UnreadableInput
+from services.ingest.validation import FIELDS, Validator
 from utils.signals import stoppable
+from utils.time.local_times import ADJUSTMENT_TEXTS
 
-_BROKEN_OFF = "{}: it broke off: run the same command again, which counts no event twice"
+_INTERRUPTED = "{}: it broke off: run the same command again, which counts no event twice"
 
 
 @click.command(
@@ -73,23 +73,25 @@ def load(
 
     An interrupted load is simply repeated: each event_id is stored once.
     """
-    columns = Columns(names, _ignored(names, ignore))
+    columns = ColumnMapping(names, _ignored(names, ignore))
     settings = load_settings()
-    with databases(settings) as found:
-        prepare(found.owner)
+    with databases(settings) as urls:
+        apply_migrations(urls.owner)
         validator = Validator(tz, lambda: datetime.now(UTC))
-        with closing(connect(found.url("writer"), "analytics-load")) as conn:
+        with closing(connect(urls.url("writer"), "analytics-load")) as conn:
             gate = StorageGate(storage_limits(settings), lambda: database_size(conn))
             loader = Loader(IngestRepo(conn), validator, batch, gate)
-            places = _RejectedPaths()
-            with _collecting_seldom():
-                clean = [_load_one(loader, file, form, columns, places(file)) for file in files]
-    if not all(clean):
+            rejected_paths = _RejectedPaths()
+            with _rare_garbage_collection():
+                are_clean = [
+                    _load_one(loader, file, form, columns, rejected_paths(file)) for file in files
+                ]
+    if not all(are_clean):
         sys.exit(1)
 
 
 @contextmanager
-def _collecting_seldom() -> Iterator[None]:
+def _rare_garbage_collection() -> Iterator[None]:
     """Rows are many objects and hardly any cycles: at the usual pace a third of the time goes into
     the search for these.
     """
@@ -110,22 +112,24 @@ def _ignored(names: dict[str, str], ignore: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _load_one(
-    loader: Loader, path: Path, form: Form | None, columns: Columns, rejected_path: Path
+    loader: Loader, path: Path, form: Form | None, columns: ColumnMapping, rejected_path: Path
 ) -> bool:
     """Whether all of the input was taken; what was done is told also where it breaks off."""
-    done, rejected = Report(), RejectedFile(rejected_path)
+    outcome, rejected = LoadReport(), RejectedFile(rejected_path)
     try:
-        with report(partial(_told, path, columns, done, rejected), _BROKEN_OFF.format(path)):
+        with report(partial(_summary, path, columns, outcome, rejected), _INTERRUPTED.format(path)):
             try:
                 with _input(path) as raw, _progress(path, raw) as progress:
-                    file = opened(raw)
-                    known = form or form_of(file)
-                    loader.load(known, file, columns, done, rejected=rejected, progress=progress)
-            except (OSError, Unreadable) as exc:
-                done.failure = str(exc)
+                    file = open_input(raw)
+                    file_form = form or form_of(file)
+                    loader.load(
+                        file_form, file, columns, outcome, rejected=rejected, progress=progress
+                    )
+            except (OSError, UnreadableInput) as exc:
+                outcome.failure = str(exc)
     finally:
-        _tell_failures(path, done, rejected)
-    return done.is_clean
+        _print_failures(path, outcome, rejected)
+    return outcome.is_clean
 
 
 @contextmanager
@@ -136,17 +140,17 @@ def _input(path: Path) -> Iterator[io.BufferedReader]:
             yield file
         return
     head = sys.stdin.buffer.read(64)  # all of it, however small the pieces come in
-    given = cast(io.BufferedReader, io.BufferedReader(_Rejoined(head, sys.stdin.buffer)))
+    stdin = cast(io.BufferedReader, io.BufferedReader(_PrefixedStream(head, sys.stdin.buffer)))
     if not head.startswith(b"PAR1"):
-        yield given
+        yield stdin
         return
     with tempfile.TemporaryFile(buffering=0) as spooled:
-        shutil.copyfileobj(given, spooled)
+        shutil.copyfileobj(stdin, spooled)
         spooled.seek(0)
         yield io.BufferedReader(spooled)
 
 
-class _Rejoined(io.RawIOBase):
+class _PrefixedStream(io.RawIOBase):
     """What was read already, and then the rest."""
 
     def __init__(self, head: bytes, rest: IO[bytes]) -> None:
@@ -167,12 +171,12 @@ class _Rejoined(io.RawIOBase):
 @contextmanager
 def _progress(path: Path, raw: io.BufferedReader) -> Iterator[Callable[[int], None]]:
     """A bar of the bytes read, or of rows where nobody knows how many bytes there are."""
-    sized = raw.seekable()
-    total = os.fstat(raw.fileno()).st_size if sized else None
-    with progress(path.name, "B" if sized else "rows", total) as shown:
+    is_seekable = raw.seekable()
+    total = os.fstat(raw.fileno()).st_size if is_seekable else None
+    with progress(path.name, "B" if is_seekable else "rows", total) as bar:
 
         def advance(rows: int) -> None:
-            shown.add(max(raw.tell() - shown.done, 0) if sized else rows)
+            bar.add(max(raw.tell() - bar.done, 0) if is_seekable else rows)
 
         yield advance
 
@@ -181,44 +185,46 @@ class _RejectedPaths:
     """Beside the input, or here if that folder cannot be written; never the same for two."""
 
     def __init__(self) -> None:
-        self._given: set[Path] = set()
+        self._used: set[Path] = set()
 
     def __call__(self, path: Path) -> Path:
         name = "stdin" if path == Path("-") else path.name
         folder = path.absolute().parent
         folder = folder if os.access(folder, os.W_OK) else Path.cwd()
         tries = (f"{name}{n}.rejected.ndjson" for n in ("", *(f"-{n}" for n in range(2, 10_000))))
-        found = next(folder / name for name in tries if folder / name not in self._given)
-        self._given.add(found)
-        return found
+        free_path = next(folder / name for name in tries if folder / name not in self._used)
+        self._used.add(free_path)
+        return free_path
 
 
-def _told(path: Path, columns: Columns, done: Report, rejected: RejectedFile) -> str:
+def _summary(
+    path: Path, columns: ColumnMapping, outcome: LoadReport, rejected: RejectedFile
+) -> str:
     """Nothing where nothing could be read."""
     rejected.close()
-    if done.failure and not done.read:
+    if outcome.failure and not outcome.read:
         return ""
-    count = done.rejected.total()
-    suppressed = f"suppressed {done.suppressed:,}, " if done.suppressed else ""
+    count = outcome.rejected.total()
+    suppressed = f"suppressed {outcome.suppressed:,}, " if outcome.suppressed else ""
     lines = [
-        f"{path}: read {done.read:,}, inserted {done.inserted:,}, "
-        f"already there {done.present:,}, {suppressed}rejected {count:,}"
+        f"{path}: read {outcome.read:,}, inserted {outcome.inserted:,}, "
+        f"already there {outcome.present:,}, {suppressed}rejected {count:,}"
     ]
     lines += [
         f"  {rows:,} without {columns.of(field)}, the source of {field}"
-        for field, rows in done.lacking.most_common()
+        for field, rows in outcome.missing_sources.most_common()
     ]
-    lines += [f"  {rows:,} {HOW_READ[kind]}" for kind, rows in done.adjusted.items()]
-    lines += [f"  {rows:,} rejected: {reason}" for reason, rows in done.rejected.most_common()]
+    lines += [f"  {rows:,} {ADJUSTMENT_TEXTS[kind]}" for kind, rows in outcome.adjusted.items()]
+    lines += [f"  {rows:,} rejected: {reason}" for reason, rows in outcome.rejected.most_common()]
     if count and not rejected.failure:
         lines.append(f"  the rejected rows are in {rejected.path}")
     return "\n".join(lines)
 
 
-def _tell_failures(path: Path, done: Report, rejected: RejectedFile) -> None:
-    if rejected.failure and done.rejected:
-        complain(f"  the rejected rows could not be written: {rejected.failure}")
-    if done.ended:
-        complain(f"  stopped after row {done.read:,}: {done.ended}")
-    if done.failure:
-        complain(f"{path}: {done.failure}")
+def _print_failures(path: Path, outcome: LoadReport, rejected: RejectedFile) -> None:
+    if rejected.failure and outcome.rejected:
+        print_error(f"  the rejected rows could not be written: {rejected.failure}")
+    if outcome.truncation:
+        print_error(f"  stopped after row {outcome.read:,}: {outcome.truncation}")
+    if outcome.failure:
+        print_error(f"{path}: {outcome.failure}")

@@ -5,12 +5,12 @@ from contextlib import closing
 import click
 
 from commands._help import DATABASE, Command
-from commands._prepare import prepare
+from commands._migrate_first import apply_migrations
 from config.database import connect
 from config.invocation import invocation
 from config.settings import load_settings
 from repo.roles import missing_roles
-from services.servers import database_server
+from services.connections import database_server
 
 _MISSING = """\
 Roles are missing, and this user may not create them. All works as the owner of the tables; to keep
@@ -28,12 +28,12 @@ and run `{again}` again.\
 def migrate() -> None:
     """Bring the schema up to date. Processes that do so at once take turns."""
     with database_server(load_settings()) as url:
-        if not prepare(url):
+        if not apply_migrations(url):
             click.echo("The schema is up to date.")
-        _tell_missing_roles(url)
+        _print_missing_roles(url)
 
 
-def _tell_missing_roles(url: str) -> None:
+def _print_missing_roles(url: str) -> None:
     with closing(connect(url, "analytics-migrate")) as conn, conn.cursor() as cur:
         missing = missing_roles(cur)
     if missing:

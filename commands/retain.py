@@ -7,28 +7,28 @@ from datetime import datetime
 import click
 
 from commands._help import DATABASE, FAILED, Command
-from commands._prepare import prepare_embedded
+from commands._migrate_first import migrate_embedded
 from commands._progress import progress
-from commands._report import complain, report, say
-from common.errors import instant
+from commands._report import print_error, print_result, report
+from common.errors import format_instant
 from config.invocation import invocation
 from config.settings import load_settings
-from repo.verify.findings import Findings
-from services.retain import Retaining, horizon_of, retaining
-from services.servers import database_server
-from services.storage import storage_limits
-from utils.periods import Last, parse_age
+from repo.verify.report import Findings
+from services.connections import database_server
+from services.disk_space import storage_limits
+from services.lifecycle.retention import RetentionRun, horizon_of, open_retention_run
 from utils.signals import stoppable
+from utils.time.ranges import RelativeRange, parse_age
 
-_BROKEN_OFF = "It broke off: run the same command again to drop the rest."
-_ASKED = (
+_INTERRUPTED = "It broke off: run the same command again to drop the rest."
+_CONFIRMATION = (
     "Drop {events:,} events of before {until}, and refuse all that come in later? Counts stay as "
     "exact as they are, of ranges that begin and end with a quarter of an hour; histories begin "
     "there. This cannot be undone."
 )
 
 
-def _age(_: click.Context, __: click.Parameter, text: str) -> Last:
+def _parse_age(_: click.Context, __: click.Parameter, text: str) -> RelativeRange:
     try:
         return parse_age(text)
     except ValueError as exc:
@@ -40,89 +40,93 @@ def _age(_: click.Context, __: click.Parameter, text: str) -> Last:
     settings=(*DATABASE, "min_free_mb", "time_zones", "request_timeout_s"),
     exit_codes={0: "All is dropped.", 1: f"Rollups differ from the events. {FAILED}"},
 )
-@click.option("--raw", required=True, callback=_age, metavar="AGE", help="Such as 90d, 13months.")
+@click.option(
+    "--raw", required=True, callback=_parse_age, metavar="AGE", help="Such as 90d, 13months."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @stoppable()
-def retain(raw: Last, yes: bool) -> None:
+def retain(raw: RelativeRange, yes: bool) -> None:
     """Drop events that are older than AGE; what was counted of them stays.
 
     A run that was interrupted is simply repeated.
     """
     settings = load_settings()
     with database_server(settings) as url:
-        prepare_embedded(settings, url)
+        migrate_embedded(settings, url)
         check_reserve = storage_limits(settings).check_reserve
-        with retaining(url, settings.zones, complain, check_reserve) as work:
+        with open_retention_run(url, settings.zones, print_error, check_reserve) as run:
             with progress("fold", "steps"):
-                work.fold()
-            until = _until(work, raw)
+                run.fold()
+            until = _new_horizon(run, raw)
             if not yes:
-                events = work.repo.count(until)
-                click.confirm(_ASKED.format(events=events, until=instant(until)), abort=True)
-            _publish(work, until, settings.request_timeout_s)
-            _drop(work, until)
+                events = run.repo.count(until)
+                click.confirm(
+                    _CONFIRMATION.format(events=events, until=format_instant(until)), abort=True
+                )
+            _publish(run, until, settings.request_timeout_s)
+            _drop(run, until)
 
 
-def _until(work: Retaining, age: Last) -> datetime:
+def _new_horizon(run: RetentionRun, age: RelativeRange) -> datetime:
     """The horizon never moves back. Raises: click.BadParameter."""
-    known = work.repo.get()
+    state = run.repo.get()
     try:
-        wanted = horizon_of(age, known.now)
+        horizon = horizon_of(age, state.now)
     except (ValueError, OverflowError):
         message = "must not reach back before 2000, from when on events are"
         raise click.BadParameter(message, param_hint="--raw") from None
-    if known.horizon and wanted < known.horizon:
-        complain(f"What is older than {instant(known.horizon)} is dropped already.")
-    return max(wanted, known.horizon or wanted)
+    if state.horizon and horizon < state.horizon:
+        print_error(f"What is older than {format_instant(state.horizon)} is dropped already.")
+    return max(horizon, state.horizon or horizon)
 
 
-def _publish(work: Retaining, until: datetime, request_s: float) -> None:
+def _publish(run: RetentionRun, until: datetime, request_s: float) -> None:
     """Only what is right is kept alone. Exits with 1 where anything differs."""
     findings = Findings()
-    with progress("verify", "months") as shown:
-        work.refuse(until)
-        parts = list(work.repo.parts(until))
-        shown.total = len(parts)
+    with progress("verify", "months") as bar:
+        run.refuse(until)
+        parts = list(run.repo.parts(until))
+        bar.total = len(parts)
         for part in parts:
-            work.repo.verify(part, findings)
-            shown.add(1)
+            run.repo.verify(part, findings)
+            bar.add(1)
     if findings.differences:
-        work.give_up()
-        _tell(findings)
+        run.cancel()
+        _print_differences(findings)
         sys.exit(1)
-    complain(
-        f"Events of before {instant(until)} are no longer read; waiting {request_s:g} s for those "
-        "who do."
+    print_error(
+        f"Events of before {format_instant(until)} are no longer read; waiting {request_s:g} s "
+        "for those who do."
     )
-    work.publish(until, request_s)
+    run.publish(until, request_s)
 
 
-def _drop(work: Retaining, until: datetime) -> None:
+def _drop(run: RetentionRun, until: datetime) -> None:
     began = time.monotonic()
-    vacuumed_s: float | None = None
+    vacuum_s: float | None = None
 
-    def told() -> str:
-        dropped = f"Dropped {work.dropped:,} events of before {instant(until)}"
-        if vacuumed_s is None:
+    def summary() -> str:
+        dropped = f"Dropped {run.dropped:,} events of before {format_instant(until)}"
+        if vacuum_s is None:
             return f"{dropped} in {time.monotonic() - began:.1f} s."
-        dropped_s = time.monotonic() - began - vacuumed_s
-        return f"{dropped} in {dropped_s:.1f} s, and vacuumed in {vacuumed_s:.1f} s."
+        drop_s = time.monotonic() - began - vacuum_s
+        return f"{dropped} in {drop_s:.1f} s, and vacuumed in {vacuum_s:.1f} s."
 
-    with report(told, _BROKEN_OFF):
-        with progress("drop", total=work.repo.count(until)) as shown:
-            for events in work.drop(until):
-                shown.add(events)
+    with report(summary, _INTERRUPTED):
+        with progress("drop", total=run.repo.count(until)) as bar:
+            for events in run.drop(until):
+                bar.add(events)
         dropped_at = time.monotonic()
-        complain("Vacuuming, at the pace of autovacuum.")
+        print_error("Vacuuming, at the pace of autovacuum.")
         with progress("vacuum", "tables"):
-            work.repo.vacuum()
-        vacuumed_s = time.monotonic() - dropped_at
+            run.repo.vacuum()
+        vacuum_s = time.monotonic() - dropped_at
 
 
-def _tell(findings: Findings) -> None:
-    for difference in findings.told:
-        say(str(difference))
-    say(
+def _print_differences(findings: Findings) -> None:
+    for difference in findings.listed:
+        print_result(str(difference))
+    print_result(
         f"Nothing was dropped: {findings.differences:,} rows of rollups are not what the events "
         f"say. Make them anew with `{invocation('rollup --rebuild')}`."
     )

@@ -8,7 +8,7 @@ from threading import Thread
 import click
 
 from commands._help import DATABASE, Command
-from commands._prepare import check, prepare, refuse_foreign_tables
+from commands._migrate_first import apply_migrations, check_schema, refuse_foreign_tables
 from commands._progress import progress
 from commands._report import report
 from common.metric_values import share_metrics
@@ -16,15 +16,15 @@ from config.database import connect
 from config.invocation import invocation
 from config.logging import configure_logging
 from config.settings import Settings, load_settings
-from repo.rollups.folder import Folder
-from services.rollup import fold_forever
-from services.servers import databases
-from services.storage import storage_limits
-from services.verifying import verify_forever
+from repo.rollups.rollup_writer import RollupWriter
+from services.background.rollup_worker import fold_forever
+from services.background.verify_worker import verify_forever
+from services.connections import databases
+from services.disk_space import storage_limits
 from utils.signals import stoppable
 
-_SHOWN = 5
-_COUNTED = 1_000_000
+_MAX_LISTED_DAYS = 5
+_MAX_COUNTED = 1_000_000
 
 
 @click.command(
@@ -48,13 +48,13 @@ def rollup(once: bool, rebuild: bool, metrics: Path | None) -> None:
     if metrics:  # those of the service that started it
         share_metrics(metrics)
     configure_logging(settings.log_level, settings.log_format)
-    with databases(settings) as found:
+    with databases(settings) as urls:
         if not settings.database_url:
-            prepare(found.owner)
-        url = found.url("folder")
+            apply_migrations(urls.owner)
+        url = urls.url("folder")
         limits = storage_limits(settings)
         if once or rebuild:
-            check(url)
+            check_schema(url)
             limits.check_reserve()
             _fold(url, settings, rebuild=rebuild)
         else:
@@ -66,58 +66,60 @@ def rollup(once: bool, rebuild: bool, metrics: Path | None) -> None:
 def _fold(url: str, settings: Settings, *, rebuild: bool) -> None:
     with stoppable(), closing(connect(url, "analytics-rollup")) as conn:
         conn.autocommit = True
-        fold(Folder(conn, settings.zones), rebuild=rebuild)
+        fold(RollupWriter(conn, settings.zones), rebuild=rebuild)
 
 
-def fold(folder: Folder, *, rebuild: bool = False) -> None:
+def fold(writer: RollupWriter, *, rebuild: bool = False) -> None:
     """Fold all that is there, and say how many events it was. Raises: DatabaseUnavailable."""
     began, end = time.monotonic(), "."
 
-    def told() -> str:
-        return f"Folded {folder.folded:,} events in {time.monotonic() - began:.1f} s{end}"
+    def summary() -> str:
+        return f"Folded {writer.folded_events:,} events in {time.monotonic() - began:.1f} s{end}"
 
-    with report(told, f"It broke off: run `{invocation('rollup --once')}` to fold the rest."):
+    with report(summary, f"It broke off: run `{invocation('rollup --once')}` to fold the rest."):
         if rebuild:
-            with progress("rebuild", total=folder.stored()) as bar:
-                folder.rebuild(lambda unit, count: bar.add(count, unit))
+            with progress("rebuild", total=writer.estimate_stored()) as bar:
+                writer.rebuild(lambda unit, count: bar.add(count, unit))
         else:
-            before = folder.counted()
-            with progress("fold", total=_waiting(folder)) as bar:
-                folder.catch_up(lambda unit, count: bar.add(count, unit))
-            end = _end(folder, folder.counted() - before - folder.folded)
-    if failed := folder.failed_days:
+            before = writer.count_folded()
+            with progress("fold", total=_tail_total(writer)) as bar:
+                writer.catch_up(lambda unit, count: bar.add(count, unit))
+            end = _summary_end(writer, writer.count_folded() - before - writer.folded_events)
+    if failed := writer.failed_days:
         days = "1 day" if len(failed) == 1 else f"{len(failed):,} days"
-        shown = ", ".join(map(str, failed[:_SHOWN])) + (", ..." if failed[_SHOWN:] else "")
+        listed = ", ".join(map(str, failed[:_MAX_LISTED_DAYS])) + (
+            ", ..." if failed[_MAX_LISTED_DAYS:] else ""
+        )
         raise click.ClickException(
-            f"{days} of the daily statistics could not be counted, and all others were: {shown}. "
+            f"{days} of the daily statistics could not be counted, and all others were: {listed}. "
             "The log says why."
         )
 
 
-def _waiting(folder: Folder) -> int | None:
+def _tail_total(writer: RollupWriter) -> int | None:
     """None where there are so many that to count them takes long."""
-    waiting = folder.pending(_COUNTED)
-    return waiting if waiting < _COUNTED else None
+    pending = writer.count_pending(_MAX_COUNTED)
+    return pending if pending < _MAX_COUNTED else None
 
 
-def _end(folder: Folder, by_others: int) -> str:
+def _summary_end(writer: RollupWriter, by_others: int) -> str:
     """Of the report: what another process, such as `serve`, has folded, and what waits."""
     others = f"; another process folded {by_others:,} meanwhile." if by_others > 0 else ";"
-    pending = _pending(folder.pending(_COUNTED))
+    pending = _pending_text(writer.count_pending(_MAX_COUNTED))
     if by_others > 0:
         pending = pending.capitalize()
-    return f"{others} {pending}{_due(folder.days_due())}"
+    return f"{others} {pending}{_due_text(writer.count_due_days())}"
 
 
-def _pending(events: int) -> str:
+def _pending_text(events: int) -> str:
     if not events:
         return "none waits."
-    at_least = "at least " if events >= _COUNTED else ""
+    at_least = "at least " if events >= _MAX_COUNTED else ""
     return f"{at_least}{events:,} came in meanwhile and {'waits' if events == 1 else 'wait'}."
 
 
-def _due(days: int) -> str:
+def _due_text(days: int) -> str:
     if not days:
         return ""
-    which = "1 day" if days == 1 else f"{days:,} days"
-    return f" The daily statistics of {which} are not counted yet."
+    days_text = "1 day" if days == 1 else f"{days:,} days"
+    return f" The daily statistics of {days_text} are not counted yet."

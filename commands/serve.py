@@ -13,22 +13,22 @@ from typing import Literal
 import click
 
 from commands._banner import print_banner
-from commands._folder import folding
 from commands._help import Command
-from commands._prepare import prepare, refuse_foreign_tables
-from commands._server import ServerConfig, allow_files
+from commands._migrate_first import apply_migrations, refuse_foreign_tables
+from commands._rollup_process import run_rollup_process
+from commands._server import ServerConfig, raise_file_limit
 from commands._workers import Workers
 from common.metric_values import share_metrics
 from config.database import connect
-from config.failures import DatabaseUnavailable
+from config.database_errors import DatabaseUnavailable
 from config.invocation import invocation
 from config.logging import configure_logging
 from config.settings import Settings, load_settings, variable
-from config.workers import places
+from config.worker_slots import slot_directory
 from repo.api_keys import KeysRepo
-from services.resources import may_be_open
-from services.servers import servers
-from utils.processes import DyingWithParent
+from services.connections import servers
+from services.container import may_be_open
+from utils.processes import DieWithParent
 
 _EXIT_CODES = {
     0: "Ended by SIGINT (Ctrl-C) or SIGTERM.",
@@ -45,21 +45,24 @@ _EXIT_CODES = {
 )
 def serve() -> None:
     """Answer questions over HTTP."""
-    _stop_when_told()
+    _exit_on_signals()
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
-    allow_files(settings)
-    with servers(settings) as endpoints, _listen(settings) as listening:
+    raise_file_limit(settings)
+    with servers(settings) as endpoints, _listen(settings) as listener:
         if not settings.database_url:
-            prepare(endpoints.database_url)
+            apply_migrations(endpoints.database_url)
         refuse_foreign_tables(endpoints.databases.url("reader"))
-        state = _state_of_keys(settings, endpoints.databases.url("reader"))
-        port = listening.getsockname()[1]
+        state = _key_state(settings, endpoints.databases.url("reader"))
+        port = listener.getsockname()[1]
         banner = partial(
             print_banner, settings, port, needs_key=state != "open", is_away=state == "away"
         )
-        with places() as folder, folding(folder) if settings.folder else nullcontext():
-            _run(Workers(_Config(settings, folder), [listening], banner))
+        with (
+            slot_directory() as slot_dir,
+            run_rollup_process(slot_dir) if settings.folder else nullcontext(),
+        ):
+            _run(Workers(_Config(settings, slot_dir), [listener], banner))
 
 
 def _run(workers: Workers) -> None:
@@ -74,7 +77,7 @@ def _run(workers: Workers) -> None:
         )
 
 
-def _stop_when_told() -> None:
+def _exit_on_signals() -> None:
     """Being told to stop is no failure."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
@@ -92,7 +95,7 @@ def _listen(settings: Settings) -> socket.socket:
         ) from None
 
 
-def _state_of_keys(settings: Settings, database_url: str) -> Literal["open", "needed", "away"]:
+def _key_state(settings: Settings, database_url: str) -> Literal["open", "needed", "away"]:
     """A database that is away cannot tell; then all are asked for keys until it can.
 
     Raises: click.ClickException where a key is needed and there is none.
@@ -104,7 +107,7 @@ def _state_of_keys(settings: Settings, database_url: str) -> Literal["open", "ne
     with closing(conn):
         keys = KeysRepo(conn)
         if may_be_open(settings):
-            return "needed" if keys.has_ever() else "open"
+            return "needed" if keys.has_existed() else "open"
         if not keys.has_any():
             raise click.ClickException(
                 "there is no API key, and only embedded servers on loopback answer without: "
@@ -119,7 +122,7 @@ class _Config(ServerConfig):
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._folder = folder
         self._logging = (settings.log_level, settings.log_format)
-        self._dying = DyingWithParent(signal.SIGTERM)
+        self._dying = DieWithParent(signal.SIGTERM)
         super().__init__(
             settings,
             "main:create_app",

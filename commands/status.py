@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from commands._help import DATABASE, FAILED, Command
-from commands._report import say
-from common.errors import instant
+from commands._report import print_result
+from common.errors import format_instant
 from config.settings import load_settings
-from services.servers import running_servers
+from services.connections import running_servers
 from services.status.check import Check
 from services.status.report import Status, read_status
 from utils.signals import stoppable
@@ -44,7 +44,7 @@ def status(is_json: bool) -> None:
     settings = load_settings()
     with running_servers(settings) as endpoints:
         found = read_status(settings, endpoints)
-    say(_as_json(found) if is_json else _as_text(found))
+    print_result(_as_json(found) if is_json else _as_text(found))
     if found.needs_action:
         sys.exit(1)
 
@@ -58,7 +58,7 @@ def _as_text(found: Status) -> str:
         end += f" {found.role} may not read all of it: the owner of the tables may."
     head = (
         f"Analytics Service {found.version}, PostgreSQL {found.postgresql}, "
-        f"database {found.database}, as {found.role}, {instant(found.checked_at)}"
+        f"database {found.database}, as {found.role}, {format_instant(found.checked_at)}"
     )
     return "\n".join([head, "", *lines, "", end])
 
@@ -96,4 +96,4 @@ def _as_json(found: Status) -> str:
 def _as_value(value: Any) -> str:
     """Of what JSON has no form for, which are times alone."""
     assert isinstance(value, datetime)
-    return instant(value)
+    return format_instant(value)

@@ -9,17 +9,17 @@ from zoneinfo import ZoneInfo
 import click
 
 from commands._help import DATABASE, FAILED, Command
-from commands._prepare import prepare_embedded
+from commands._migrate_first import migrate_embedded
 from commands._progress import progress
 from commands._report import report
 from config.database import connect
 from config.settings import load_settings
 from repo.verify.snapshot import Unverifiable
-from services.servers import database_server
+from services.connections import database_server
 from utils.signals import stoppable
 
 if TYPE_CHECKING:
-    from repo.verify.findings import Findings
+    from repo.verify.report import Findings
 
 
 @click.command(
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 @stoppable()
 def verify() -> None:
     """Recount all events, and compare each row of the rollups. Exits with 1 if any differs."""
-    from repo.verify.findings import Findings
+    from repo.verify.report import Findings
 
     settings = load_settings()
     findings = Findings()
     with database_server(settings) as url:
-        prepare_embedded(settings, url)
+        migrate_embedded(settings, url)
         try:
             _verify(url, settings.zones, findings)
         except Unverifiable as exc:
@@ -46,50 +46,52 @@ def verify() -> None:
 
 
 def _verify(url: str, zones: Sequence[ZoneInfo], findings: "Findings") -> None:
-    began, is_whole = time.monotonic(), False
+    began, is_complete = time.monotonic(), False
 
-    def told() -> str:
-        return _told(findings, time.monotonic() - began, is_whole=is_whole)
+    def summary() -> str:
+        return _summary(findings, time.monotonic() - began, is_complete=is_complete)
 
-    with report(told):
-        verified(url, zones, findings)
-        is_whole = True
+    with report(summary):
+        verify_all(url, zones, findings)
+        is_complete = True
 
 
-def verified(url: str, zones: Sequence[ZoneInfo], findings: "Findings | None" = None) -> "Findings":
+def verify_all(
+    url: str, zones: Sequence[ZoneInfo], findings: "Findings | None" = None
+) -> "Findings":
     """`zones` are those that are declared. What is found is in `findings` as soon as it is known.
 
     Raises: Unverifiable, DatabaseUnavailable.
     """
     # They need numpy, which is large, and workers import all commands.
-    from repo.verify.check import chunks, verify_chunk
-    from repo.verify.findings import Findings
-    from repo.verify.numbers import verify_numbers
-    from repo.verify.tables import verify_tables
+    from repo.verify.daily_stats import verify_daily_stats
+    from repo.verify.dictionaries import verify_tables
+    from repo.verify.report import Findings
+    from repo.verify.rollups import chunks, verify_chunk
 
     findings = Findings() if findings is None else findings
     conn = connect(url, "analytics-verify")
     conn.autocommit = True
     try:
-        with progress("verify", "months") as shown:
+        with progress("verify", "months") as bar:
             verify_tables(conn, findings)
             months = list(chunks(conn))
-            shown.total = len(months)
+            bar.total = len(months)
             for chunk in months:
                 verify_chunk(conn, chunk, findings)
-                shown.add(1)
-            verify_numbers(conn, findings, [tz.key for tz in zones])
+                bar.add(1)
+            verify_daily_stats(conn, findings, [tz.key for tz in zones])
     finally:
         conn.close()
     return findings
 
 
-def _told(findings: "Findings", seconds: float, *, is_whole: bool) -> str:
-    lines = [str(difference) for difference in findings.told]
-    if untold := findings.differences - len(findings.told):
-        lines.append(f"... and {untold:,} more.")
+def _summary(findings: "Findings", seconds: float, *, is_complete: bool) -> str:
+    lines = [str(difference) for difference in findings.listed]
+    if unlisted := findings.differences - len(findings.listed):
+        lines.append(f"... and {unlisted:,} more.")
     outcome = f"{findings.differences:,} differ" if findings.differences else "all are true"
-    if not is_whole:
+    if not is_complete:
         outcome = f"{findings.differences:,} differ so far, and the rest was not compared"
     compared = f"Compared {findings.rows:,} rows with {findings.events:,} events"
     return "\n".join([*lines, f"{compared} in {seconds:.1f} s: {outcome}."])

@@ -23,7 +23,7 @@ class Tabular(Protocol):
     def table(self) -> Table: ...
 
 
-def _absent() -> Any:
+def _absent_field() -> Any:
     """A field that is left out of the answer unless it was asked for."""
     return msgspec.UNSET
 
@@ -66,8 +66,8 @@ class Previous:
 class EventCountsData:
     events: int
     users: int
-    series: list[Bucket] = field(default_factory=_absent)
-    previous: Previous = field(default_factory=_absent)
+    series: list[Bucket] = field(default_factory=_absent_field)
+    previous: Previous = field(default_factory=_absent_field)
 
     def table(self) -> Table:
         if is_absent(self.series):
@@ -138,7 +138,7 @@ class ActiveDay:
     """The month that holds the day, up to the day."""
     partial: bool
     """Whether the day is not over."""
-    active: int = field(default_factory=_absent)
+    active: int = field(default_factory=_absent_field)
     """The rolling days that were asked for as `window`."""
 
 
@@ -226,7 +226,7 @@ class ActiveUsersMeta(Meta):
 class Answer(Generic[D]):
     data: D
     meta: Meta
-    edition: Annotated[str | None, Field(exclude=True)] = None
+    cache_version: Annotated[str | None, Field(exclude=True)] = None
     """Of the months that it depends on; None where late events are not watched. Never shown."""
 
     def table(self) -> Table:

@@ -15,16 +15,14 @@ from common.parameters import (
     EARLIEST,
     OUTSIDE_YEARS,
     Boolean,
+    DateOrInstant,
     EventNames,
     LastText,
-    Moment,
     Parameters,
     Zone,
 )
-from utils.exports import Format
-from utils.periods import Last, last_range, parse_last
-from utils.slots import month_number
-from utils.timebuckets import (
+from utils.formats import Format
+from utils.time.calendar import (
     MAX_BUCKETS,
     Interval,
     Range,
@@ -33,7 +31,9 @@ from utils.timebuckets import (
     local_day,
     too_many_buckets,
 )
-from utils.zones import zone
+from utils.time.ranges import RelativeRange, last_range, parse_last
+from utils.time.slots import month_number
+from utils.time.zones import zone
 
 DEFAULT_LAST = "30d"
 
@@ -66,15 +66,15 @@ class Question(Parameters):
 
     def fingerprint(self, *, without: Collection[str] = ("format",)) -> str:
         """The same for questions that have the same answer, in every process."""
-        asked = self.model_dump_json(exclude=set(without))
-        return hashlib.sha256(f"{self.name} {asked}".encode()).hexdigest()
+        parameters = self.model_dump_json(exclude=set(without))
+        return hashlib.sha256(f"{self.name} {parameters}".encode()).hexdigest()
 
 
 class Ranged(Question):
     """A question about a range of time: start <= t < end."""
 
-    start: Moment | None = Field(None, description="The first moment asked about.")
-    end: Moment | None = Field(
+    start: DateOrInstant | None = Field(None, description="The first moment asked about.")
+    end: DateOrInstant | None = Field(
         None, description="The first moment after the range; without it, the end of today."
     )
     last: LastText | None = Field(
@@ -101,22 +101,24 @@ class Ranged(Question):
     def months(self) -> tuple[int, int] | None:
         if self.start is None or self.end is None:
             return None
-        asked = Range(self._edge(self.start), self._edge(self.end))
-        return month_number(asked.start - self._look_back(asked)), month_number(asked.end)
+        time_range = Range(self._edge_instant(self.start), self._edge_instant(self.end))
+        return month_number(time_range.start - self._look_back(time_range)), month_number(
+            time_range.end
+        )
 
-    def _look_back(self, asked: Range) -> timedelta:
+    def _look_back(self, time_range: Range) -> timedelta:
         """How long before the range events matter, at most."""
         return timedelta(0)
 
     def range(self, now: datetime) -> Range:
         """What is asked about when it is asked at this moment. Raises: PydanticCustomError."""
         if self.start is None:
-            return self._last(parse_last(self.last or DEFAULT_LAST), now)
-        start = self._edge(self.start)
+            return self._last_range(parse_last(self.last or DEFAULT_LAST), now)
+        start = self._edge_instant(self.start)
         if self.end is not None:
-            return Range(start, self._edge(self.end))
+            return Range(start, self._edge_instant(self.end))
         # A replica may have come no further than a day before the range.
-        return Range(start, max(start, self._edge(local_day(now, self.zone) + _DAY)))
+        return Range(start, max(start, self._edge_instant(local_day(now, self.zone) + _DAY)))
 
     def range_now(self, now: datetime) -> Range:
         """The same for an answer of this moment.
@@ -125,42 +127,42 @@ class Ranged(Question):
         be another one. Raises: InvalidParameter.
         """
         try:
-            asked = self.range(now)
-            self._check(asked)
+            time_range = self.range(now)
+            self._check_limits(time_range)
         except PydanticCustomError as error:
             fault = Fault(refused_parameter(error.type) or "(query)", error.message())
             raise InvalidParameter(faults=[fault]) from None
-        return asked
+        return time_range
 
-    def _check(self, asked: Range) -> None:
+    def _check_limits(self, time_range: Range) -> None:
         """Whether the range is within the limits of the question. Raises: PydanticCustomError."""
 
-    def _last(self, last: Last, now: datetime) -> Range:
+    def _last_range(self, last: RelativeRange, now: datetime) -> Range:
         try:
-            asked = last_range(last, now, self.zone, self.week_start)
+            time_range = last_range(last, now, self.zone, self.week_start)
         except (ValueError, OverflowError):
             raise refuse("last", OUTSIDE_YEARS) from None
-        if asked.start < EARLIEST:
+        if time_range.start < EARLIEST:
             raise refuse("last", OUTSIDE_YEARS)
-        return asked
+        return time_range
 
-    def _edge(self, moment: date | datetime) -> datetime:
-        return moment if isinstance(moment, datetime) else day_start(moment, self.zone)
+    def _edge_instant(self, edge: date | datetime) -> datetime:
+        return edge if isinstance(edge, datetime) else day_start(edge, self.zone)
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
+    def _check_range(self) -> Self:
         if self.last is not None and (self.start is not None or self.end is not None):
             raise refuse("last", "must not be given together with start or end")
         if self.end is not None and self.start is None:
             raise refuse("start", "must be given together with end")
-        asked = self.range(_now())
-        self._check(asked)
-        if asked.start >= asked.end and not self._is_left_out:
+        time_range = self.range(_now())
+        self._check_limits(time_range)
+        if time_range.start >= time_range.end and not self._is_skipped_day:
             raise refuse("start", "must be before end, which is the end of today unless given")
         return self
 
     @property
-    def _is_left_out(self) -> bool:
+    def _is_skipped_day(self) -> bool:
         """Whether it is about whole days that the zone has not: they are there, and empty."""
         start, end = self.start, self.end
         if isinstance(start, datetime) or isinstance(end, datetime):
@@ -187,12 +189,12 @@ class Bucketed(Counting):
     """A question whose answer is cut at the hours, days, ... of a zone."""
 
     @property
-    def cut_by(self) -> Interval | None:
+    def series_interval(self) -> Interval | None:
         """The interval of the series; None where there is none."""
         raise NotImplementedError
 
-    def _check(self, asked: Range) -> None:
-        if self.cut_by and too_many_buckets(asked, self.cut_by):
+    def _check_limits(self, time_range: Range) -> None:
+        if self.series_interval and too_many_buckets(time_range, self.series_interval):
             raise refuse(
                 "interval",
                 f"may give more than {MAX_BUCKETS} buckets over this range; use a longer interval "

@@ -11,17 +11,19 @@ import psycopg2
 from psycopg2 import errors
 
 from config.database import Connection, Cursor
-from config.failures import (
+from config.database_errors import (
     ConnectionLost,
     DatabaseError,
     DatabaseUnavailable,
     DiskFull,
     RightsMissing,
-    Undone,
+    SerializationFailure,
 )
 from config.invocation import invocation
 
-NO_ROOM = "PostgreSQL has no room left on its disk: free some there, and run the command again"
+DISK_FULL_MESSAGE = (
+    "PostgreSQL has no room left on its disk: free some there, and run the command again"
+)
 
 
 class HasConnection(Protocol):
@@ -43,7 +45,7 @@ def with_cursor(
 
     Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
     """
-    return _lending(method, Connection.snapshot, ConnectionLost, Undone)
+    return _with_lent_cursor(method, Connection.snapshot, ConnectionLost, SerializationFailure)
 
 
 def with_statement(
@@ -53,7 +55,7 @@ def with_statement(
 
     Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
     """
-    return _lending(method, Connection.statement, ConnectionLost, Undone)
+    return _with_lent_cursor(method, Connection.statement, ConnectionLost, SerializationFailure)
 
 
 def in_transaction(
@@ -67,35 +69,37 @@ def in_transaction(
 
     Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
     """
-    return _lending(method, Connection.transaction, ConnectionLost, Undone, rests_s=(0.05, 0.2))
+    return _with_lent_cursor(
+        method, Connection.transaction, ConnectionLost, SerializationFailure, pauses_s=(0.05, 0.2)
+    )
 
 
-def _lending(
+def _with_lent_cursor(
     method: Callable[Concatenate[S, Cursor, P], R],
-    opened: Callable[[Connection], AbstractContextManager[Cursor]],
-    *passing: type[DatabaseError],
-    rests_s: Sequence[float] = (0,),
+    open_cursor: Callable[[Connection], AbstractContextManager[Cursor]],
+    *retryable: type[DatabaseError],
+    pauses_s: Sequence[float] = (0,),
 ) -> Callable[Concatenate[S, P], R]:
     """The method is called again after each of the rests, which are up to so long."""
 
     def once(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with opened(self.connection) as cur:
+        with open_cursor(self.connection) as cur:
             return method(self, cur, *args, **kwargs)
 
     @wraps(method)
     def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        for rest_s in rests_s:
+        for pause_s in pauses_s:
             try:
                 return once(self, *args, **kwargs)
-            except passing:
-                time.sleep(random.uniform(0, rest_s))
+            except retryable:
+                time.sleep(random.uniform(0, pause_s))
         return once(self, *args, **kwargs)
 
     return call
 
 
 @contextmanager
-def translated(rights: str) -> Iterator[None]:
+def translate_errors(rights_message: str) -> Iterator[None]:
     """For work on a connection of its own; `rights` says what a role without them may not do.
 
     Raises: RightsMissing, DiskFull, DatabaseUnavailable.
@@ -105,10 +109,10 @@ def translated(rights: str) -> Iterator[None]:
     except errors.UndefinedTable as exc:
         raise DatabaseUnavailable(f"the schema is missing: run `{invocation('migrate')}`") from exc
     except errors.InsufficientPrivilege as exc:
-        raise RightsMissing(f"{rights}: {exc}".strip()) from exc
+        raise RightsMissing(f"{rights_message}: {exc}".strip()) from exc
     except errors.ReadOnlySqlTransaction as exc:
         raise DatabaseUnavailable("the database is read-only, as a replica is") from exc
     except errors.DiskFull as exc:
-        raise DiskFull(NO_ROOM) from exc
+        raise DiskFull(DISK_FULL_MESSAGE) from exc
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
         raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc

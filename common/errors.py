@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pydantic_core import PydanticCustomError
 
-from config.failures import (
+from config.database_errors import (
     DatabaseError,
     DatabaseUnavailable,
     DeadlineExceeded,
@@ -16,7 +16,7 @@ from config.failures import (
     PoolBusy,
 )
 
-_REFUSED = "refused:"
+_REFUSED_PREFIX = "refused:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,14 @@ class AnalyticsError(Exception):
     status: ClassVar[int] = 500
     kind: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"
-    usual_headers: ClassVar[Mapping[str, str]] = {}
-    more: Mapping[str, str] = {}
+    default_headers: ClassVar[Mapping[str, str]] = {}
+    extra_members: Mapping[str, str] = {}
     """Members of the problem besides those that all have."""
 
     def __init__(self, detail: str | None = None, *, faults: Sequence[Fault] = ()) -> None:
         super().__init__(detail or self.__doc__)
         self.faults = list(faults)
-        self.headers = dict(self.usual_headers)
+        self.headers = dict(self.default_headers)
 
 
 class InvalidParameter(AnalyticsError):
@@ -108,10 +108,10 @@ class UnsupportedMedia(AnalyticsError):
     kind = "unsupported-media-type"
     title = "Unsupported media type"
 
-    def __init__(self, header: str, allowed: Sequence[str], answer: str) -> None:
+    def __init__(self, header: str, allowed: Sequence[str], response_header: str) -> None:
         """`answer` is the header that tells programs what is allowed."""
         super().__init__(faults=[Fault(header, f"must be {' or '.join(allowed)}")])
-        self.headers = {answer: ", ".join(allowed)}
+        self.headers = {response_header: ", ".join(allowed)}
 
 
 class InvalidEvents(AnalyticsError):
@@ -122,12 +122,12 @@ class InvalidEvents(AnalyticsError):
     title = "Invalid events"
 
     def __init__(
-        self, refused: int, events: int, faults: Sequence[Fault], *, are_all: bool = True
+        self, refused: int, events: int, faults: Sequence[Fault], *, is_complete: bool = True
     ) -> None:
         """`are_all`: nothing else is wrong."""
-        least = "" if are_all else "At least "
-        told = f"; `errors` tells the first {len(faults)}" if len(faults) < refused else ""
-        detail = f"{least}{refused:,} of {events:,} events cannot be stored, so none was{told}."
+        prefix = "" if is_complete else "At least "
+        note = f"; `errors` tells the first {len(faults)}" if len(faults) < refused else ""
+        detail = f"{prefix}{refused:,} of {events:,} events cannot be stored, so none was{note}."
         super().__init__(detail, faults=faults)
         self.refused = refused
 
@@ -138,13 +138,13 @@ class Unauthorized(AnalyticsError):
     status = 401
     kind = "unauthorized"
     title = "Unauthorized"
-    usual_headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="analytics"'}
+    default_headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="analytics"'}
 
 
 class InvalidKey(Unauthorized):
     """The key is not known, or its time is over."""
 
-    usual_headers: ClassVar[Mapping[str, str]] = {
+    default_headers: ClassVar[Mapping[str, str]] = {
         "WWW-Authenticate": 'Bearer realm="analytics", error="invalid_token"'
     }
 
@@ -162,7 +162,7 @@ class Forbidden(AnalyticsError):
         self.headers = {"WWW-Authenticate": challenge}
 
 
-class StrangeName(AnalyticsError):
+class HostNotAllowed(AnalyticsError):
     """Without keys only 127.0.0.1 and localhost are answered; ask these, or create a key."""
 
     status = 403
@@ -184,15 +184,15 @@ class TooManyRequests(AnalyticsError):
         self.headers = {"Retry-After": str(wait_s), **limits}
 
 
-class TooManyAtOnce(AnalyticsError):
+class TooManyConcurrent(AnalyticsError):
     """The key has too many questions under way."""
 
     status = 429
     kind = "too-many-at-once"
     title = "Too many requests at once"
 
-    def __init__(self, at_once: int) -> None:
-        super().__init__(f"This key may have {at_once} questions computed at a time.")
+    def __init__(self, concurrency_limit: int) -> None:
+        super().__init__(f"This key may have {concurrency_limit} questions computed at a time.")
         self.headers = {"Retry-After": "1"}
 
 
@@ -203,10 +203,10 @@ class TooExpensive(AnalyticsError):
     kind = "too-expensive"
     title = "Too expensive"
 
-    def __init__(self, what: str, reads: int, allowed: int, cheaper: str) -> None:
+    def __init__(self, resource: str, reads: int, allowed: int, alternative: str) -> None:
         super().__init__(
-            f"This question would read {reads:,} {what}, and may read {allowed:,}. Cheaper: "
-            f"{cheaper}. With explain=true its plan is told and nothing is read."
+            f"This question would read {reads:,} {resource}, and may read {allowed:,}. Cheaper: "
+            f"{alternative}. With explain=true its plan is told and nothing is read."
         )
 
 
@@ -217,13 +217,13 @@ class EventsDropped(AnalyticsError):
     kind = "events-dropped"
     title = "Events dropped"
 
-    def __init__(self, horizon: datetime, works: str) -> None:
-        since = instant(horizon)
+    def __init__(self, horizon: datetime, alternatives: str) -> None:
+        since = format_instant(horizon)
         super().__init__(
             f"This question needs events of before {since} one by one, and these are no longer "
-            f"kept. It can still be asked about {works}."
+            f"kept. It can still be asked about {alternatives}."
         )
-        self.more = {"horizon": since}
+        self.extra_members = {"horizon": since}
 
 
 class Busy(AnalyticsError):
@@ -232,7 +232,7 @@ class Busy(AnalyticsError):
     status = 503
     kind = "busy"
     title = "Busy"
-    usual_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+    default_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
 
 
 class Unavailable(AnalyticsError):
@@ -241,7 +241,7 @@ class Unavailable(AnalyticsError):
     status = 503
     kind = "unavailable"
     title = "Database unavailable"
-    usual_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "2"}
+    default_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "2"}
 
 
 class TooSlow(AnalyticsError):
@@ -258,14 +258,14 @@ class InsufficientStorage(AnalyticsError):
     status = 507
     kind = "insufficient-storage"
     title = "Insufficient storage"
-    usual_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "30"}
+    default_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "30"}
 
 
-def rate_limit_headers(per_second: int, left: int, full_in_ms: int) -> dict[str, str]:
+def rate_limit_headers(per_second: int, remaining: int, reset_ms: int) -> dict[str, str]:
     """As in the IETF's draft "RateLimit header fields for HTTP": a quota for a window of 1 s."""
     return {
         "RateLimit-Policy": f'"second";q={per_second};w=1',
-        "RateLimit": f'"second";r={left};t={math.ceil(full_in_ms / 1000)}',
+        "RateLimit": f'"second";r={remaining};t={math.ceil(reset_ms / 1000)}',
     }
 
 
@@ -277,22 +277,26 @@ _TRANSLATED: dict[type[DatabaseError], type[AnalyticsError]] = {
 }
 
 
-def translate(error: DatabaseError) -> AnalyticsError:
+def translate_database_error(error: DatabaseError) -> AnalyticsError:
     """The error of ours for one of the pool's."""
-    (found,) = (ours for theirs, ours in _TRANSLATED.items() if isinstance(error, theirs))
-    return found(str(error)) if isinstance(error, DiskFull) else found()
+    (translation,) = (
+        service_error
+        for database_error, service_error in _TRANSLATED.items()
+        if isinstance(error, database_error)
+    )
+    return translation(str(error)) if isinstance(error, DiskFull) else translation()
 
 
-def instant(moment: datetime) -> str:
+def format_instant(instant: datetime) -> str:
     """As parameters take it."""
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def refuse(parameter: str, message: str) -> PydanticCustomError:
     """An error for a validator to raise that stands by the named parameter."""
-    return PydanticCustomError(_REFUSED + parameter, message)
+    return PydanticCustomError(_REFUSED_PREFIX + parameter, message)
 
 
 def refused_parameter(kind: str) -> str | None:
     """The parameter that `refuse` named, from the type of the error."""
-    return kind.removeprefix(_REFUSED) if kind.startswith(_REFUSED) else None
+    return kind.removeprefix(_REFUSED_PREFIX) if kind.startswith(_REFUSED_PREFIX) else None

@@ -6,7 +6,7 @@ from typing import Any
 
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
-from config.workers import take_place
+from config.worker_slots import acquire_slot
 
 LIVE_GAUGES = "gauge_live*_{}.db"
 """Files of what is so as long as a worker lives, by its slot, as prometheus_client names them."""
@@ -40,8 +40,8 @@ class Value:
     def open(self, files: "_Files") -> None:
         """Go on from what the worker before has counted in this slot."""
         self._file = files.of(self._stem)
-        counted, _ = self._file.read_value(self._key)
-        self._write(counted + self._number)
+        stored, _ = self._file.read_value(self._key)
+        self._write(stored + self._number)
 
     def inc(self, amount: float) -> None:
         with _lock:
@@ -89,7 +89,7 @@ def share_metrics(folder: Path) -> None:
     Called once, at the start of a worker; its slot is kept until the process ends.
     """
     global _files
-    slot = take_place(folder)
+    slot = acquire_slot(folder)
     for file in folder.glob(LIVE_GAUGES.format(slot)):
         file.unlink(missing_ok=True)  # of the worker that had the slot before; counters go on
     with _lock:

@@ -32,9 +32,12 @@ def _counter(name: str, text: str, *labels: str) -> Counter:
 
 
 def _gauge(
-    name: str, text: str, *labels: str, of_all: Literal["livesum", "livemax", "livemin"] = "livesum"
+    name: str,
+    text: str,
+    *labels: str,
+    aggregation: Literal["livesum", "livemax", "livemin"] = "livesum",
 ) -> Gauge:
-    return Gauge(name, text, labels, registry=REGISTRY, multiprocess_mode=of_all)
+    return Gauge(name, text, labels, registry=REGISTRY, multiprocess_mode=aggregation)
 
 
 def _histogram(name: str, text: str, *labels: str, bounds: tuple[float, ...]) -> Histogram:
@@ -73,7 +76,7 @@ CACHE_ERRORS = _counter(
 CACHE_CLEARING_PENDING = _gauge(
     "analytics_cache_clearing_pending",
     "Whether Redis may hold answers about erased users: 1 until it is known that they are dropped.",
-    of_all="livemax",
+    aggregation="livemax",
 )
 LIMITED = _counter(
     "analytics_limited_requests",
@@ -118,7 +121,7 @@ TAIL_EVENTS = _gauge("analytics_tail_events", "Events that are not folded, up to
 TAIL_SECONDS = _gauge(
     "analytics_tail_seconds",
     "Seconds that events have waited to be folded, at most.",
-    of_all="livemax",
+    aggregation="livemax",
 )
 FOLD_SECONDS = _histogram(
     "analytics_fold_duration_seconds",
@@ -140,7 +143,7 @@ HORIZON = _gauge(
 REJECTED_ROWS = _gauge(
     "analytics_rejected_rows",
     "Rows of adopted tables that cannot be events, as far as they are remembered.",
-    of_all="livemax",
+    aggregation="livemax",
 )
 FAILED_DAYS = _gauge(
     "analytics_daily_statistics_failing",
@@ -161,22 +164,25 @@ ACTIVE_USERS = _gauge(
     "analytics_active_users",
     "Users who are active today, and within the 7 and the 30 days that end today.",
     "period",
-    of_all="livemax",
+    aggregation="livemax",
 )
 
 UP = _gauge(
     "analytics_up",
     "Whether all workers reach the server, and may ask it what they need.",
     "server",
-    of_all="livemin",
+    aggregation="livemin",
 )
 STORAGE_HEADROOM = _gauge(
-    "analytics_storage_headroom_bytes", "Bytes until events are refused.", "limit", of_all="livemin"
+    "analytics_storage_headroom_bytes",
+    "Bytes until events are refused.",
+    "limit",
+    aggregation="livemin",
 )
 REPLAY_AGE = _gauge(
     "analytics_replay_age_seconds",
     "How old what questions see is at least: how far a replica is behind.",
-    of_all="livemax",
+    aggregation="livemax",
 )
 
 # A counter that begins with its first event looks as if there was none.

@@ -16,13 +16,13 @@ from pydantic import (
 )
 
 from common.errors import refuse
-from utils.periods import parse_last
-from utils.timebuckets import Range
-from utils.zones import zone_names
+from utils.time.calendar import Range
+from utils.time.ranges import parse_last
+from utils.time.zones import zone_names
 
 EARLIEST = datetime(1999, 12, 31, tzinfo=UTC)
 LATEST = datetime(2100, 1, 2, tzinfo=UTC)
-EVER = Range(EARLIEST, LATEST)
+ALL_TIME = Range(EARLIEST, LATEST)
 """A day around 2000 to 2099, the years that events may be of, for zones ahead of UTC or behind."""
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -35,16 +35,16 @@ _DATES = (date(2000, 1, 1), date(2100, 1, 1))
 OUTSIDE_YEARS = "must be within the years 2000 to 2099"
 
 
-def _moment(text: object) -> date | datetime:
+def _date_or_instant(value: object) -> date | datetime:
     """Raises: ValueError, for pydantic to name the parameter."""
-    moment = text if isinstance(text, date) else _parsed(text)
-    earliest, latest = (EARLIEST, LATEST) if isinstance(moment, datetime) else _DATES
-    if not earliest <= moment <= latest:
+    parsed = value if isinstance(value, date) else _parse(value)
+    earliest, latest = (EARLIEST, LATEST) if isinstance(parsed, datetime) else _DATES
+    if not earliest <= parsed <= latest:
         raise ValueError(OUTSIDE_YEARS)
-    return moment
+    return parsed
 
 
-def _parsed(text: object) -> date | datetime:
+def _parse(text: object) -> date | datetime:
     with suppress(ValueError, OverflowError):
         if isinstance(text, str) and _DATE.fullmatch(text):
             return date.fromisoformat(text)
@@ -72,7 +72,7 @@ def _boolean(text: object) -> object:
     return text
 
 
-def _known_zone(name: str) -> str:
+def _valid_zone(name: str) -> str:
     if name not in zone_names():
         raise ValueError("must be an IANA time zone, such as UTC or Europe/Berlin")
     return name
@@ -83,19 +83,19 @@ def _well_formed_last(text: str) -> str:
     return text
 
 
-def _as_set(names: tuple[str, ...]) -> tuple[str, ...]:
+def _sorted_unique(names: tuple[str, ...]) -> tuple[str, ...]:
     """Questions that differ by order alone are one question."""
     return tuple(sorted(set(names)))
 
 
-def _storable(text: str) -> str:
+def _without_nul(text: str) -> str:
     """What PostgreSQL's text can hold."""
     if "\x00" in text:
         raise ValueError("must not contain a NUL character")
     return text
 
 
-def _at_most_bytes(limit: int) -> AfterValidator:
+def _max_bytes(limit: int) -> AfterValidator:
     def check(text: str) -> str:
         if len(text.encode()) > limit:
             raise ValueError(f"must be at most {limit} bytes long")
@@ -111,27 +111,27 @@ class Parameters(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _knows_all_parameters(cls, given: Any) -> Any:
-        if isinstance(given, dict) and set(given) - set(cls.model_fields):
+    def _refuse_unknown(cls, values: Any) -> Any:
+        if isinstance(values, dict) and set(values) - set(cls.model_fields):
             raise refuse("(unknown)", f"only these are allowed: {', '.join(cls.model_fields)}")
-        return given
+        return values
 
 
-Moment = Annotated[
+DateOrInstant = Annotated[
     date | datetime,
-    BeforeValidator(_moment),
+    BeforeValidator(_date_or_instant),
     WithJsonSchema({"type": "string", "examples": ["2025-01-31", "2025-01-31T09:00:00Z"]}),
 ]
 Integer = Annotated[int, BeforeValidator(_integer)]
 Boolean = Annotated[bool, BeforeValidator(_boolean)]
-Zone = Annotated[str, AfterValidator(_known_zone)]
+Zone = Annotated[str, AfterValidator(_valid_zone)]
 EventName = Annotated[
-    str, Field(min_length=1, max_length=200), AfterValidator(_storable), _at_most_bytes(200)
+    str, Field(min_length=1, max_length=200), AfterValidator(_without_nul), _max_bytes(200)
 ]
 UserId = Annotated[
-    str, Field(min_length=1, max_length=256), AfterValidator(_storable), _at_most_bytes(256)
+    str, Field(min_length=1, max_length=256), AfterValidator(_without_nul), _max_bytes(256)
 ]
-EventNames = Annotated[tuple[EventName, ...], Field(max_length=100), AfterValidator(_as_set)]
+EventNames = Annotated[tuple[EventName, ...], Field(max_length=100), AfterValidator(_sorted_unique)]
 LastText = Annotated[
     str,
     AfterValidator(_well_formed_last),

@@ -36,7 +36,7 @@ class Stopping(AnalyticsError):
     status = 503
     kind = "stopping"
     title = "Stopping"
-    usual_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+    default_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
 
 
 class AmbiguousKey(AnalyticsError):

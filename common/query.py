@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from utils.timebuckets import Weekday
+from utils.time.calendar import Weekday
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ from pydantic import Field, model_validator
 
 from common.base_questions import Bucketed, Counting, Ranged
 from common.errors import InvalidCursor
-from common.parameters import EARLIEST, EVER, LATEST, Integer, Moment, UserId
-from utils.cursors import Position, decode_cursor, encode_cursor
-from utils.timebuckets import Interval, Range
+from common.parameters import ALL_TIME, EARLIEST, LATEST, DateOrInstant, Integer, UserId
+from utils.keyset import Position, decode_cursor, encode_cursor
+from utils.time.calendar import Interval, Range
 
 _DAY = timedelta(days=1)
-_MONTH = 32  # days, with the one that the first day may begin on elsewhere
-_LONGER = timedelta(days=8)  # than another, a quarter or a year can be
+_MONTH_DAYS = 32  # days, with the one that the first day may begin on elsewhere
+_LENGTH_VARIATION = timedelta(days=8)  # than another, a quarter or a year can be
 
 
 class EventCounts(Bucketed):
@@ -28,11 +28,13 @@ class EventCounts(Bucketed):
         "one, shifted by years, quarters, months, weeks or days where the range is made of them.",
     )
 
-    def _look_back(self, asked: Range) -> timedelta:
-        return asked.end - asked.start + _LONGER if self.compare else timedelta(0)
+    def _look_back(self, time_range: Range) -> timedelta:
+        return (
+            time_range.end - time_range.start + _LENGTH_VARIATION if self.compare else timedelta(0)
+        )
 
     @property
-    def cut_by(self) -> Interval | None:
+    def series_interval(self) -> Interval | None:
         return self.interval
 
 
@@ -52,28 +54,28 @@ class ActiveUsers(Bucketed):
     @property
     def windows(self) -> dict[str, str]:
         """What each number of the series counts over."""
-        asked = {"active": f"rolling {self.window} days"} if self.window else {}
+        requested = {"active": f"rolling {self.window} days"} if self.window else {}
         return {
             "dau": "rolling 1 day",
             "wau": "rolling 7 days",
             "mau": "rolling 30 days",
-            **asked,
+            **requested,
             "calendar_week": f"calendar week from {self.week_start}, up to the day",
             "calendar_month": "calendar month, up to the day",
         }
 
-    def _look_back(self, asked: Range) -> timedelta:
-        return max(_MONTH, self.window or 0) * _DAY
+    def _look_back(self, time_range: Range) -> timedelta:
+        return max(_MONTH_DAYS, self.window or 0) * _DAY
 
     @property
-    def cut_by(self) -> Interval:
+    def series_interval(self) -> Interval:
         return "day"
 
 
 class UserEventsQuery(Ranged):
     """A user's history, as much of the question as stands in the query string."""
 
-    start: Moment | None = Field(
+    start: DateOrInstant | None = Field(
         None, description="The first moment asked about. Without a range: the whole history."
     )
     limit: Integer = Field(50, ge=1, le=1000, description="How many events a page has at most.")
@@ -104,7 +106,7 @@ class UserEvents(UserEventsQuery):
         return position
 
     @property
-    def is_whole(self) -> bool:
+    def is_full_history(self) -> bool:
         """Whether no range was asked about."""
         return self.start is None and self.last is None
 
@@ -120,11 +122,11 @@ class UserEvents(UserEventsQuery):
         """The same where it is known without the moment."""
         if position := self.position:
             return Range(position.start, position.end)
-        if self.is_whole:
-            return EVER
+        if self.is_full_history:
+            return ALL_TIME
         if self.start is None or self.end is None:
             return None
-        return Range(self._edge(self.start), self._edge(self.end))
+        return Range(self._edge_instant(self.start), self._edge_instant(self.end))
 
     @property
     def months(self) -> None:
@@ -136,6 +138,6 @@ class UserEvents(UserEventsQuery):
         return self.fingerprint(without=("cursor", "limit", "format"))
 
     @model_validator(mode="after")
-    def _has_a_cursor_of_its_own(self) -> Self:
+    def _check_cursor(self) -> Self:
         _ = self.position
         return self

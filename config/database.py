@@ -17,7 +17,8 @@ from psycopg2 import errors
 from psycopg2.extensions import TransactionRollbackError, connection
 from psycopg2.pool import PoolError
 
-from config.failures import (
+from config.connection_queue import ConnectionQueue
+from config.database_errors import (
     ConnectionLost,
     DatabaseError,
     DatabaseUnavailable,
@@ -25,38 +26,42 @@ from config.failures import (
     DiskFull,
     PoolBusy,
     RightsMissing,
-    Undone,
+    SerializationFailure,
 )
-from config.places import Places
-from config.stats import Stats
+from config.pool_stats import PoolStats
 from utils.postgres import (
     GuardedPool,
-    KeepingCursor,
     PooledConnection,
-    StrangeSession,
+    PreparingCursor,
+    SessionChanged,
+    abort_connection,
     begin_snapshot,
     begin_writing,
     close_quietly,
-    hang_up,
 )
 from utils.postgres_urls import url_fault
-from utils.sessions import QUESTION_OPTIONS, WRITER_OPTIONS, connect_arguments, statement_name
-from utils.tracing import span
+from utils.session_options import (
+    QUESTION_OPTIONS,
+    WRITER_OPTIONS,
+    connect_arguments,
+    statement_name,
+)
+from utils.tracing import trace_span
 
 R = TypeVar("R")
 Identify = Callable[[connection], str | None]
 """Reads which database a new connection leads to."""
 
 
-class Cursor(KeepingCursor):
+class Cursor(PreparingCursor):
     """A cursor inside a snapshot; each statement is a span of its own name in the trace."""
 
     def execute(self, query: Any, vars: Any = None) -> None:
-        with span(statement_name(query)):
+        with trace_span(statement_name(query)):
             super().execute(query, vars)
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
-        with span(statement_name(sql)):
+        with trace_span(statement_name(sql)):
             super().copy_expert(sql, file, size)
 
 
@@ -78,19 +83,19 @@ class Database:
     ) -> None:
         # Each transaction has a shorter limit; this one is for what forgets to set it.
         arguments = connect_arguments(options, name, statement_timeout_s)
-        self.stats = Stats(size)
+        self.stats = PoolStats(size)
         self.pool = GuardedPool(
             size, url, stats=self.stats, lifetime_s=lifetime_s, identify=identify, **arguments
         )
-        self._places = Places(size, waiters, acquire_timeout_s, self.stats)
+        self._queue = ConnectionQueue(size, waiters, acquire_timeout_s, self.stats)
         self._threads = ThreadPoolExecutor(size, name)
 
-    async def keep(self, every_s: float = 0.5) -> NoReturn:
+    async def maintain_forever(self, every_s: float = 0.5) -> NoReturn:
         """Keep the pool full and fresh, so that no request has to connect."""
         while True:
             with suppress(DatabaseError, PoolError, psycopg2.Error):
-                if not self._places.are_taken:
-                    await asyncio.shield(await self.submit(self.pool.renew, math.inf))
+                if not self._queue.is_exhausted:
+                    await asyncio.shield(await self.submit(self.pool.refresh, math.inf))
             await asyncio.sleep(every_s)
 
     async def submit(
@@ -100,7 +105,7 @@ class Database:
 
         Connections are shared fairly by the callers who wait. Raises: PoolBusy.
         """
-        await self._places.take(deadline, caller)
+        await self._queue.acquire(deadline, caller)
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._threads, copy_context().run, work)
         # The place is free when the thread is done, not when its caller gives up.
@@ -109,13 +114,13 @@ class Database:
 
     def close(self) -> None:
         """End running work, then close all connections."""
-        self.pool.hang_up()
+        self.pool.abort_all()
         self._threads.shutdown(wait=True, cancel_futures=True)
         if not self.pool.closed:
             self.pool.closeall()
 
     def _release(self, caller: str, future: "asyncio.Future[Any]") -> None:
-        self._places.give_back(caller)
+        self._queue.release(caller)
         if not future.cancelled():
             future.exception()  # it is told to whoever still waits; nobody is no error
 
@@ -128,8 +133,8 @@ class Connection:
         self._deadline = deadline
         self._caller = caller
         self._lock = threading.Lock()
-        self._held: connection | None = None
-        self._given_up = False
+        self._pooled: connection | None = None
+        self._is_cancelled = False
         self.identity: str | None = None
         """Of the database that the last statement was sent to."""
 
@@ -143,11 +148,11 @@ class Connection:
             async with asyncio.timeout(self._deadline - time.monotonic()):
                 return await asyncio.shield(future)
         except TimeoutError:
-            self._give_up()
+            self._cancel()
             self._database.stats.deadlines += 1
             raise DeadlineExceeded from None
         except asyncio.CancelledError:
-            self._give_up()
+            self._cancel()
             raise
 
     def snapshot(self) -> AbstractContextManager[Cursor]:
@@ -166,14 +171,14 @@ class Connection:
 
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
-        with self._borrowed() as conn, self._translated(conn):
-            if conn.is_to_replica is not False or not conn.session.all.are_ours:
-                with self._begun(conn, begin_snapshot) as cur:
+        with self._borrow() as conn, self._translate_errors(conn):
+            if conn.is_to_replica is not False or not conn.session.pool_sessions.is_direct:
+                with self._in_transaction(conn, begin_snapshot) as cur:
                     yield cur
                 return
             with conn.cursor(None, Cursor) as cur:
                 # Several statements in one message are one transaction.
-                cur.opening = f"set local statement_timeout = {self._left_ms()}; "
+                cur.prefix = f"set local statement_timeout = {self._remaining_ms()}; "
                 yield cur
 
     def transaction(self) -> AbstractContextManager[Cursor]:
@@ -182,13 +187,19 @@ class Connection:
 
     @contextmanager
     def _transaction(self, begin: Callable[..., datetime]) -> Iterator[Cursor]:
-        with self._borrowed() as conn, self._translated(conn), self._begun(conn, begin) as cur:
+        with (
+            self._borrow() as conn,
+            self._translate_errors(conn),
+            self._in_transaction(conn, begin) as cur,
+        ):
             yield cur
 
     @contextmanager
-    def _begun(self, conn: PooledConnection, begin: Callable[..., datetime]) -> Iterator[Cursor]:
+    def _in_transaction(
+        self, conn: PooledConnection, begin: Callable[..., datetime]
+    ) -> Iterator[Cursor]:
         with conn.cursor(None, Cursor) as cur:
-            cur.as_of = begin(conn, cur, self._left_ms())
+            cur.as_of = begin(conn, cur, self._remaining_ms())
             try:
                 yield cur
             except Exception:
@@ -196,20 +207,20 @@ class Connection:
                 raise
             cur.execute("commit")
             if cur.statusmessage != "COMMIT":  # of a transaction that failed it is no error
-                raise Undone
+                raise SerializationFailure
 
     @contextmanager
-    def _borrowed(self) -> Iterator[PooledConnection]:
-        conn = self._connected()
+    def _borrow(self) -> Iterator[PooledConnection]:
+        conn = self._checkout()
         try:
-            self._hold(conn)
+            self._set_pooled(conn)
             self.identity = conn.identity
             yield conn
         finally:
-            self._hold(None)
+            self._set_pooled(None)
             self._database.pool.putconn(conn)
 
-    def _connected(self) -> PooledConnection:
+    def _checkout(self) -> PooledConnection:
         try:
             return self._database.pool.getconn()
         except PoolError as exc:
@@ -218,11 +229,11 @@ class Connection:
             raise DatabaseUnavailable from exc
 
     @contextmanager
-    def _translated(self, conn: connection) -> Iterator[None]:
+    def _translate_errors(self, conn: connection) -> Iterator[None]:
         try:
             yield
-        except StrangeSession as exc:
-            raise Undone from exc
+        except SessionChanged as exc:
+            raise SerializationFailure from exc
         except errors.QueryCanceled as exc:
             raise DeadlineExceeded from exc
         except errors.UndefinedTable as exc:  # nobody has called migrate yet
@@ -230,33 +241,33 @@ class Connection:
         except errors.InsufficientPrivilege as exc:
             raise RightsMissing from exc
         except TransactionRollbackError as exc:
-            raise Undone from exc
+            raise SerializationFailure from exc
         except errors.DiskFull as exc:
             raise DiskFull from exc
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
-            if self._given_up:
+            if self._is_cancelled:
                 raise DeadlineExceeded from exc
             raise (ConnectionLost if conn.closed else DatabaseUnavailable) from exc
 
-    def _left_ms(self) -> int:
+    def _remaining_ms(self) -> int:
         """What the statements may take; 0 would mean no limit at all."""
-        left = int((self._deadline - time.monotonic()) * 1000)
-        if left <= 0:
+        remaining = int((self._deadline - time.monotonic()) * 1000)
+        if remaining <= 0:
             raise DeadlineExceeded
-        return left
+        return remaining
 
-    def _hold(self, conn: connection | None) -> None:
+    def _set_pooled(self, conn: connection | None) -> None:
         with self._lock:
-            self._held = conn
-            if conn is not None and self._given_up:
+            self._pooled = conn
+            if conn is not None and self._is_cancelled:
                 raise DeadlineExceeded
 
-    def _give_up(self) -> None:
+    def _cancel(self) -> None:
         """Nobody waits any more. Under the lock, since the connection may be another's after it."""
         with self._lock:
-            self._given_up = True
-            if self._held is not None:
-                hang_up(self._held)
+            self._is_cancelled = True
+            if self._pooled is not None:
+                abort_connection(self._pooled)
 
 
 class CommandConnection(connection):
@@ -265,7 +276,7 @@ class CommandConnection(connection):
     url: str
     name: str
 
-    def reopened(self) -> "CommandConnection":
+    def reopen(self) -> "CommandConnection":
         """Another one, to the same database. Raises: DatabaseUnavailable."""
         return connect(self.url, self.name)
 
@@ -287,19 +298,19 @@ def connect(url: str, name: str) -> CommandConnection:
 
 
 @contextmanager
-def connected_for(url: str, name: str, seconds: float) -> Iterator[connection]:
+def connect_with_timeout(url: str, name: str, timeout_s: float) -> Iterator[connection]:
     """The same for work that must be over in time, whatever it waits for: a lock, a dead network.
 
     Raises: DatabaseUnavailable.
     """
     conn = connect(url, name)
-    watch = threading.Timer(seconds, hang_up, (conn,))
-    watch.daemon = True
-    watch.start()
+    timer = threading.Timer(timeout_s, abort_connection, (conn,))
+    timer.daemon = True
+    timer.start()
     try:
         yield conn
     finally:
-        watch.cancel()
+        timer.cancel()
         close_quietly(conn)
 
 

@@ -9,14 +9,14 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from config.places import most_of_caller
+from config.connection_queue import max_per_caller
 from config.trace_settings import TraceSettings
-from utils.places import default_data_dir, is_loopback, is_terminal
+from utils.paths import default_data_dir, is_loopback, is_terminal
 from utils.redis_urls import redis_url_fault
-from utils.zones import zone, zone_names
+from utils.time.zones import zone, zone_names
 
 ENV_PREFIX = "ANALYTICS_"
-_MOST_METRIC_EVENTS = 50
+_MAX_METRIC_EVENTS = 50
 """Each is a series of its own in Prometheus."""
 
 
@@ -175,16 +175,16 @@ class Settings(TraceSettings):
     @field_validator("time_zones")
     @classmethod
     def _are_zones(cls, names: str) -> str:
-        if unknown := set(_listed(names)) - zone_names():
+        if unknown := set(_split(names)) - zone_names():
             raise ValueError(f"{len(unknown)} of them is no IANA time zone, such as Europe/Berlin")
         return names
 
     @field_validator("metric_events")
     @classmethod
     def _are_few(cls, names: str) -> str:
-        if len(_listed(names)) > _MOST_METRIC_EVENTS:
-            raise ValueError(f"must be at most {_MOST_METRIC_EVENTS} event names")
-        if "other" in _listed(names):
+        if len(_split(names)) > _MAX_METRIC_EVENTS:
+            raise ValueError(f"must be at most {_MAX_METRIC_EVENTS} event names")
+        if "other" in _split(names):
             raise ValueError("other is how all names are counted that are not listed")
         return names
 
@@ -202,25 +202,25 @@ class Settings(TraceSettings):
 
     @property
     def origins(self) -> list[str]:
-        return _listed(self.cors_origins)
+        return _split(self.cors_origins)
 
     @property
     def metric_names(self) -> list[str]:
-        return _listed(self.metric_events)
+        return _split(self.metric_events)
 
     @property
-    def most_questions(self) -> int:
+    def max_concurrent_queries(self) -> int:
         """How many questions of a key are computed at a time; 0: any number."""
         if self.at_once_limit is None:
-            return self.workers * most_of_caller(self.pool_size)
+            return self.workers * max_per_caller(self.pool_size)
         return self.at_once_limit
 
     @property
     def zones(self) -> list[ZoneInfo]:
-        return [zone(name) for name in _listed(self.time_zones)]
+        return [zone(name) for name in _split(self.time_zones)]
 
 
-def _listed(text: str) -> list[str]:
+def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
@@ -245,14 +245,14 @@ def is_debugging() -> bool:
 
 
 def _refuse_unknown() -> None:
-    known = {variable(field) for field in Settings.model_fields}
-    unknown = [name for name in os.environ if name.startswith(ENV_PREFIX) and name not in known]
+    variables = {variable(field) for field in Settings.model_fields}
+    unknown = [name for name in os.environ if name.startswith(ENV_PREFIX) and name not in variables]
     if unknown:
         raise SettingsError(f"unknown setting {', '.join(sorted(unknown))}")
 
 
 def _sentence(error: object) -> str:
     assert isinstance(error, dict)
-    place = str(error["loc"][0])
-    name = variable(place) if place in Settings.model_fields else place
+    field = str(error["loc"][0])
+    name = variable(field) if field in Settings.model_fields else field
     return f"{name}: {error['msg'].removeprefix('Value error, ')}"

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
-from common.decorators import translated, with_cursor
+from common.decorators import translate_errors, with_cursor
 from config.database import Connection, Cursor
 from config.invocation import invocation
 from repo.statements import statements
@@ -34,14 +34,14 @@ class ApiKey(NamedTuple):
         return scope in self.scopes or "admin" in self.scopes
 
 
-class KnownKeys(NamedTuple):
+class ApiKeySet(NamedTuple):
     """The keys that work, and whether there ever was one."""
 
     active: list[ApiKey]
-    ever: bool
+    has_existed: bool
 
 
-class KeyLine(NamedTuple):
+class ApiKeyInfo(NamedTuple):
     """What there is to tell about a key."""
 
     name: str
@@ -67,20 +67,20 @@ class ApiKeysRepo:
         self.connection = connection
 
     @with_cursor
-    def get_known_keys(self, cur: Cursor) -> KnownKeys:
+    def get_keys(self, cur: Cursor) -> ApiKeySet:
         """Those that work now, in the order in which their names were first created."""
         cur.execute(SQL["api_keys_active"])
         active = [
             ApiKey(key_id, name, bytes(digest), frozenset(scopes))
             for key_id, name, digest, scopes in cur
         ]
-        return KnownKeys(active, bool(active) or _has_rows(cur))
+        return ApiKeySet(active, bool(active) or _has_rows(cur))
 
 
 def _has_rows(cur: cursor) -> bool:
     cur.execute(SQL["api_keys_ever"])
-    (ever,) = cur.fetchone() or ()
-    return bool(ever)
+    (has_existed,) = cur.fetchone() or ()
+    return bool(has_existed)
 
 
 class KeysRepo:
@@ -96,15 +96,15 @@ class KeysRepo:
     def _transaction(self) -> Iterator[cursor]:
         at_stake = f"`{invocation('keys list')}` shows it"
         with (
-            translated("this role may not do that with keys"),
+            translate_errors("this role may not do that with keys"),
             transaction(self._conn, at_stake) as cur,
         ):
             yield cur
 
-    def get_all(self) -> list[KeyLine]:
+    def get_all(self) -> list[ApiKeyInfo]:
         with self._transaction() as cur:
             cur.execute(SQL["api_keys_all"])
-            return [KeyLine(*row) for row in cur]
+            return [ApiKeyInfo(*row) for row in cur]
 
     def has_any(self) -> bool:
         """Whether any key works. Raises: DatabaseUnavailable where there is no schema."""
@@ -112,7 +112,7 @@ class KeysRepo:
             cur.execute(SQL["api_keys_active"])
             return cur.rowcount > 0
 
-    def has_ever(self) -> bool:
+    def has_existed(self) -> bool:
         """Whether there ever was a key: it may have been revoked."""
         with self._transaction() as cur:
             return _has_rows(cur)
@@ -156,10 +156,10 @@ class KeysRepo:
             if cur.fetchone() != (True,):
                 raise NoSuchKey(name)
 
-    def tell_used(self, moments: Mapping[int, float]) -> None:
+    def record_last_used(self, last_used: Mapping[int, float]) -> None:
         """When keys were used last, in seconds since 1970."""
         with self._transaction() as cur:
             cur.execute(
                 SQL["api_keys_used"],
-                {"key_ids": list(moments), "moments": list(moments.values())},
+                {"key_ids": list(last_used), "moments": list(last_used.values())},
             )

@@ -19,23 +19,23 @@ from common.answers import (
 from common.base_questions import Counting, Ranged
 from common.decorators import with_cursor, with_statement
 from common.metrics import PLANS
-from common.parameters import EVER
+from common.parameters import ALL_TIME
 from common.query import Query
 from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents
 from config.database import Connection, Cursor
-from repo import answering
-from repo.answering.user_events import History
-from repo.explain import Explained
-from repo.raw import Raw
-from repo.rollups.rolled import Rolled
-from repo.rollups.state import read_horizon, read_state
-from repo.sources import Source
-from utils.timebuckets import Range
+from repo import queries
+from repo.engine.explain import CostEstimator
+from repo.engine.raw_source import RawSource
+from repo.engine.rollup_source import RollupSource
+from repo.engine.source import Source
+from repo.engine.watermark import read_horizon, read_watermark
+from repo.queries.user_events import History
+from utils.time.calendar import Range
 
-_ANSWERING: dict[type[Counting], Callable[[Source, Any, Range, datetime], object]] = {
-    EventCounts: answering.event_counts,
-    TopEvents: answering.top_events,
-    ActiveUsers: answering.active_users,
+_REDUCTIONS: dict[type[Counting], Callable[[Source, Any, Range, datetime], object]] = {
+    EventCounts: queries.event_counts,
+    TopEvents: queries.top_events,
+    ActiveUsers: queries.active_users,
 }
 
 
@@ -52,9 +52,9 @@ class EventsRepo:
         Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
         source = _source(cur, question)
-        asked = question.range_now(cur.as_of)
-        data = answering.event_counts(source, question, asked, cur.as_of)
-        return Answer(data, _meta(cur, question, asked, source.kind), source.edition)
+        time_range = question.range_now(cur.as_of)
+        data = queries.event_counts(source, question, time_range, cur.as_of)
+        return Answer(data, _meta(cur, question, time_range, source.kind), source.cache_version)
 
     @with_cursor
     def get_top_events(self, cur: Cursor, question: TopEvents) -> Answer[TopEventsData]:
@@ -63,9 +63,9 @@ class EventsRepo:
         Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
         source = _source(cur, question)
-        asked = question.range_now(cur.as_of)
-        data = answering.top_events(source, question, asked, cur.as_of)
-        return Answer(data, _meta(cur, question, asked, source.kind), source.edition)
+        time_range = question.range_now(cur.as_of)
+        data = queries.top_events(source, question, time_range, cur.as_of)
+        return Answer(data, _meta(cur, question, time_range, source.kind), source.cache_version)
 
     @with_cursor
     def get_active_users(self, cur: Cursor, question: ActiveUsers) -> ActiveUsersAnswer:
@@ -74,43 +74,51 @@ class EventsRepo:
         Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
         source = _source(cur, question)
-        asked = question.range_now(cur.as_of)
-        meta = _meta(cur, question, asked, source.kind)
-        data = answering.active_users(source, question, asked, cur.as_of)
-        more = ActiveUsersMeta(**_shared(meta), windows=question.windows)
-        return ActiveUsersAnswer(data, more, source.edition)
+        time_range = question.range_now(cur.as_of)
+        meta = _meta(cur, question, time_range, source.kind)
+        data = queries.active_users(source, question, time_range, cur.as_of)
+        windows_meta = ActiveUsersMeta(**_meta_fields(meta), windows=question.windows)
+        return ActiveUsersAnswer(data, windows_meta, source.cache_version)
 
     @with_cursor
     def get_plan(self, cur: Cursor, question: Counting) -> Answer[PlanData]:
         """What a question would read."""
-        explained = Explained(_source(cur, question))
-        asked = question.range_now(cur.as_of)
-        _ANSWERING[type(question)](explained, question, asked, cur.as_of)
-        return Answer(explained.plan(), _meta(cur, question, asked, explained.kind))
+        estimator = CostEstimator(_source(cur, question))
+        time_range = question.range_now(cur.as_of)
+        _REDUCTIONS[type(question)](estimator, question, time_range, cur.as_of)
+        return Answer(estimator.plan(), _meta(cur, question, time_range, estimator.kind))
 
     def get_user_events(self, question: UserEvents) -> UserEventsAnswer:
         """A page of what one user did, newest first; empty for a user nobody knows.
 
         Raises: InvalidParameter, EventsDropped.
         """
-        asked = question.fixed_range
-        return self._history_of(question, asked) if asked else self._history_now(question)
+        time_range = question.fixed_range
+        return (
+            self._history_of_range(question, time_range)
+            if time_range
+            else self._history_now(question)
+        )
 
     @with_statement
-    def _history_of(self, cur: Cursor, question: UserEvents, asked: Range) -> UserEventsAnswer:
-        return _history(cur, question, answering.user_events(cur, question, asked))
+    def _history_of_range(
+        self, cur: Cursor, question: UserEvents, time_range: Range
+    ) -> UserEventsAnswer:
+        return _history(cur, question, queries.user_events(cur, question, time_range))
 
     @with_cursor
     def _history_now(self, cur: Cursor, question: UserEvents) -> UserEventsAnswer:
         return _history(
-            cur, question, answering.user_events(cur, question, question.range_now(cur.as_of))
+            cur, question, queries.user_events(cur, question, question.range_now(cur.as_of))
         )
 
 
-def _history(cur: Cursor, question: UserEvents, found: History) -> UserEventsAnswer:
-    shared = _shared(_meta(cur, question, found.left, whole=question.is_whole))
-    meta = PageMeta(**shared, next_cursor=found.older, previous_cursor=found.newer)
-    return UserEventsAnswer(found.events, meta)
+def _history(cur: Cursor, question: UserEvents, history: History) -> UserEventsAnswer:
+    fields_of_meta = _meta_fields(
+        _meta(cur, question, history.time_range, is_full_history=question.is_full_history)
+    )
+    meta = PageMeta(**fields_of_meta, next_cursor=history.older, previous_cursor=history.newer)
+    return UserEventsAnswer(history.events, meta)
 
 
 def query_of(question: Ranged) -> Query:
@@ -122,25 +130,30 @@ def query_of(question: Ranged) -> Query:
 
 def _source(cur: Cursor, question: Counting) -> Source:
     """Rollups where there are some for this cluster, else the events."""
-    state = read_state(cur, question.months)
-    if state is None:
-        source: Source = Raw(cur, query_of(question), read_horizon(cur))
+    watermark = read_watermark(cur, question.months)
+    if watermark is None:
+        source: Source = RawSource(cur, query_of(question), read_horizon(cur))
     else:
         # A replica's clock may be behind that of the server whose folder came so far.
-        cur.as_of = max(cur.as_of, state.folded.end)
-        source = Rolled(cur, query_of(question), state)
+        cur.as_of = max(cur.as_of, watermark.folded_range.end)
+        source = RollupSource(cur, query_of(question), watermark)
     PLANS.labels(question.name, source.kind).inc()
     return source
 
 
 def _meta(
-    cur: Cursor, question: Ranged, asked: Range, source: str = "events", *, whole: bool = False
+    cur: Cursor,
+    question: Ranged,
+    time_range: Range,
+    source: str = "events",
+    *,
+    is_full_history: bool = False,
 ) -> Meta:
     """A whole history has no end, and a start only where events were dropped."""
-    start, end, as_of = (moment.astimezone(question.zone) for moment in (*asked, cur.as_of))
+    start, end, as_of = (instant.astimezone(question.zone) for instant in (*time_range, cur.as_of))
     return Meta(
-        start=None if whole and asked.start == EVER.start else start,
-        end=None if whole else end,
+        start=None if is_full_history and time_range.start == ALL_TIME.start else start,
+        end=None if is_full_history else end,
         tz=question.tz,
         computed_at=as_of,
         complete_until=min(end, as_of),
@@ -148,5 +161,5 @@ def _meta(
     )
 
 
-def _shared(meta: Meta) -> dict[str, Any]:
+def _meta_fields(meta: Meta) -> dict[str, Any]:
     return {field.name: getattr(meta, field.name) for field in fields(Meta)}

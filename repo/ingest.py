@@ -7,19 +7,28 @@ from typing import NamedTuple
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
-from common.decorators import in_transaction, translated
+from common.decorators import in_transaction, translate_errors
 from config.database import Connection, Cursor
-from repo.refused_events import REASONS, EventsExpired, EventsRefused, Refusals, Refused, refusals
+from repo.rejected_events import (
+    REASONS,
+    EventsExpired,
+    EventsRefused,
+    Refusals,
+    RefusedEvent,
+    translate_refusals,
+)
 from repo.statements import statements
 from repo.transactions import transaction
-from utils.postgres import hang_up
+from utils.postgres import abort_connection
 
 SQL = statements("ingest")
 
 # What COPY's text form reads as something else.
 _ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
-_AT_A_TIME = 65_536  # bytes that are handed to COPY
-_MOST_LOOKED_AT = 2**23  # characters of a batch that is refused, until nothing else is looked for
+_COPY_CHUNK_BYTES = 65_536  # bytes that are handed to COPY
+_MAX_CHECKED_CHARS = (
+    2**23
+)  # characters of a batch that is refused, until nothing else is looked for
 
 
 class Event(NamedTuple):
@@ -45,7 +54,7 @@ class IngestRepo:
 
     def __init__(self, conn: connection) -> None:
         self._conn = conn
-        self._are_new = True
+        self._is_all_new = True
         """Whether all of the last batch were: so may be those of the next."""
 
     def insert(self, rows: Sequence[str]) -> Inserted:
@@ -55,18 +64,22 @@ class IngestRepo:
         """
         rights = "this role may not store events"
         at_stake = f"up to {len(rows):,} more events may be stored"
-        with translated(rights), refusals(), transaction(self._conn, at_stake) as cur:
-            if self._are_new and not _has_long_list(cur) and _copied(cur, sorted(rows)):
+        with (
+            translate_errors(rights),
+            translate_refusals(),
+            transaction(self._conn, at_stake) as cur,
+        ):
+            if self._is_all_new and not _has_long_list(cur) and _try_copy(cur, sorted(rows)):
                 return Inserted(len(rows), 0)
             stored = _write(cur, rows)
-        self._are_new = stored.inserted == len(rows)
+        self._is_all_new = stored.inserted == len(rows)
         return stored
 
     def hang_up(self) -> None:
         """End what `insert` does in another thread; nothing of its batch is stored then, unless it
         was just being committed.
         """
-        hang_up(self._conn)
+        abort_connection(self._conn)
 
     def is_empty(self) -> bool:
         with self._conn, self._conn.cursor() as cur:
@@ -74,12 +87,12 @@ class IngestRepo:
             return cur.fetchone() == (True,)
 
 
-class SentEventsRepo:
+class HttpEventsRepo:
     """Writes what one request sent: all of it in one transaction, or nothing."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._tries: list[str] = []
+        self._attempt_ids: list[str] = []
 
     @in_transaction
     def insert(self, cur: Cursor, rows: Sequence[str]) -> Inserted:
@@ -89,68 +102,68 @@ class SentEventsRepo:
 
         Raises: EventsExpired, EventsRefused.
         """
-        with refusals():
+        with translate_refusals():
             stored = _write(cur, rows)
-        if self._tries:
-            stored = stored._replace(inserted=stored.inserted + self._stored_before(cur))
+        if self._attempt_ids:
+            stored = stored._replace(inserted=stored.inserted + self._count_stored_before(cur))
         cur.execute(SQL["ingest_own_id"])
-        self._tries += cur.fetchone() or ()
+        self._attempt_ids += cur.fetchone() or ()
         return stored
 
-    def get_refused(self, rows: Sequence[str], most: int) -> Refusals:
+    def get_refused(self, rows: Sequence[str], limit: int) -> Refusals:
         """Which of them PostgreSQL does not take; nothing is stored.
 
         All are told that it can read. Else it tells one at a time, and `most` at most.
         """
         try:
-            broken = self._broken(rows)
+            violations = self._constraint_violations(rows)
         except EventsRefused:
-            broken = []
-        return Refusals(broken, True) if broken else self._walked(rows, most)
+            violations = []
+        return Refusals(violations, True) if violations else self._refused_one_by_one(rows, limit)
 
     @in_transaction
-    def _broken(self, cur: Cursor, rows: Sequence[str]) -> list[Refused]:
+    def _constraint_violations(self, cur: Cursor, rows: Sequence[str]) -> list[RefusedEvent]:
         """Raises: EventsRefused."""
-        with refusals():
+        with translate_refusals():
             _stage(cur, rows)
         cur.execute(SQL["ingest_broken"])
-        return [Refused(place, REASONS[name]) for place, name in cur.fetchall()]
+        return [RefusedEvent(index, REASONS[name]) for index, name in cur.fetchall()]
 
-    def _walked(self, rows: Sequence[str], most: int) -> Refusals:
+    def _refused_one_by_one(self, rows: Sequence[str], limit: int) -> Refusals:
         """Each look takes all rows after the one that was found: few are for large batches."""
-        found: list[Refused] = []
-        first = looked_at = 0
+        refused_events: list[RefusedEvent] = []
+        first = checked_chars = 0
         while first < len(rows):
-            looked_at += sum(map(len, rows[first:]))
+            checked_chars += sum(map(len, rows[first:]))
             refused = self._first_refused(rows[first:])
             if refused is None:
-                return Refusals(found, bool(found))
-            found.append(refused._replace(place=first + refused.place))
-            first += refused.place + 1
-            if len(found) == most or looked_at > _MOST_LOOKED_AT:
-                return Refusals(found, first == len(rows))
-        return Refusals(found, True)
+                return Refusals(refused_events, bool(refused_events))
+            refused_events.append(refused._replace(row=first + refused.row))
+            first += refused.row + 1
+            if len(refused_events) == limit or checked_chars > _MAX_CHECKED_CHARS:
+                return Refusals(refused_events, first == len(rows))
+        return Refusals(refused_events, True)
 
-    def _first_refused(self, rows: Sequence[str]) -> Refused | None:
+    def _first_refused(self, rows: Sequence[str]) -> RefusedEvent | None:
         try:
             self._check(rows)
         except EventsRefused as exc:
-            return None if exc.place is None else Refused(exc.place, exc.known)
+            return None if exc.index is None else RefusedEvent(exc.index, exc.reason)
         return None
 
     @in_transaction
     def _check(self, cur: Cursor, rows: Sequence[str]) -> None:
-        with refusals():
+        with translate_refusals():
             cur.execute(SQL["ingest_checked"])
             _copy(cur, "ingest_check", rows)
 
-    def _stored_before(self, cur: Cursor) -> int:
-        cur.execute(SQL["ingest_stored_before"], (self._tries,))
+    def _count_stored_before(self, cur: Cursor) -> int:
+        cur.execute(SQL["ingest_stored_before"], (self._attempt_ids,))
         (count,) = cur.fetchone() or ()
         return int(count)
 
 
-def _copied(cur: cursor, rows: Sequence[str]) -> bool:
+def _try_copy(cur: cursor, rows: Sequence[str]) -> bool:
     """Store them if all are new and none is left out by a trigger, and tell whether they are.
 
     In the order of ids, so that two writers never wait for each other.
@@ -172,9 +185,9 @@ def _write(cur: cursor, rows: Sequence[str]) -> Inserted:
     _refuse_expired(cur)
     cur.execute(SQL["ingest_insert"])
     inserted = cur.rowcount
-    suppressed = _suppressed(cur) if inserted < len(rows) else 0
+    suppressed = _count_suppressed(cur) if inserted < len(rows) else 0
     if suppressed:
-        cur.execute(SQL["ingest_leave_out"])
+        cur.execute(SQL["ingest_delete_suppressed"])
     return Inserted(inserted, suppressed)
 
 
@@ -190,7 +203,7 @@ def _has_long_list(cur: cursor) -> bool:
 
 
 def _copy(cur: cursor, name: str, rows: Sequence[str]) -> None:
-    cur.copy_expert(SQL[name], io.BytesIO("\n".join((*rows, "")).encode()), _AT_A_TIME)
+    cur.copy_expert(SQL[name], io.BytesIO("\n".join((*rows, "")).encode()), _COPY_CHUNK_BYTES)
 
 
 def as_rows(events: Iterable[Event]) -> list[str]:
@@ -206,12 +219,12 @@ def rows_of(columns: Iterable[Sequence[str]]) -> list[str]:
 def _refuse_expired(cur: cursor) -> None:
     """Raises: EventsExpired."""
     cur.execute(SQL["ingest_expired"])
-    found = cur.fetchall()
-    if found:
-        raise EventsExpired(found[0][0], [place for _, place in found])
+    expired = cur.fetchall()
+    if expired:
+        raise EventsExpired(expired[0][0], [index for _, index in expired])
 
 
-def _suppressed(cur: cursor) -> int:
+def _count_suppressed(cur: cursor) -> int:
     """How many of the staged batch."""
     cur.execute(SQL["ingest_suppressed"])
     (count,) = cur.fetchone() or (0,)
@@ -219,8 +232,8 @@ def _suppressed(cur: cursor) -> int:
 
 
 def _escaped(texts: Sequence[str]) -> Sequence[str]:
-    whole = "".join(texts)
-    if whole.isprintable() and "\\" not in whole:
+    joined = "".join(texts)
+    if joined.isprintable() and "\\" not in joined:
         return texts
     return [_escape(text) for text in texts]
 

@@ -9,16 +9,16 @@ from importlib.resources import files
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
-from common.decorators import NO_ROOM
-from config.failures import DiskFull
+from common.decorators import DISK_FULL_MESSAGE
+from config.database_errors import DiskFull
 from config.invocation import invocation
-from repo.roles import owns_tables, settle_roles
-from repo.statistics import settle_statistics
+from repo.planner_statistics import disable_statistics
+from repo.roles import create_roles, owns_tables
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _LOCK = 7_034_127_519_202_611  # any number, the same in all processes
-_OURS = re.compile(r"^create (?:table|view) (\w+)", re.MULTILINE)
-_TAKEN = (
+_OWN_NAME = re.compile(r"^create (?:table|view) (\w+)", re.MULTILINE)
+_NAME_CONFLICTS = (
     errors.DuplicateTable,
     errors.DuplicateObject,
     errors.DuplicateFunction,
@@ -51,14 +51,16 @@ class Migration:
 
 def migrations() -> list[Migration]:
     """All migrations, in order."""
-    folder = files("repo").joinpath("migrations")
-    found = ((_FILE.fullmatch(file.name), file) for file in folder.iterdir())
-    read = [Migration(int(name[1]), name[2], file.read_text()) for name, file in found if name]
-    return sorted(read, key=lambda migration: migration.number)
+    directory = files("repo").joinpath("migrations")
+    named_files = ((_FILE.fullmatch(file.name), file) for file in directory.iterdir())
+    parsed = [
+        Migration(int(name[1]), name[2], file.read_text()) for name, file in named_files if name
+    ]
+    return sorted(parsed, key=lambda migration: migration.number)
 
 
 def migrate(
-    conn: connection, wanted: list[Migration], done: Callable[[int], object] = lambda _: None
+    conn: connection, target: list[Migration], on_progress: Callable[[int], object] = lambda _: None
 ) -> list[Migration]:
     """Apply what is missing, all or nothing; return it. Processes that do so at once take turns.
 
@@ -71,23 +73,23 @@ def migrate(
     have the names of ours; psycopg2.Error.
     """
     try:
-        return _migrate(conn, wanted, done)
+        return _migrate(conn, target, on_progress)
     except errors.InsufficientPrivilege as exc:
         raise MigrationError(f"this role may not change the schema: {exc}".strip()) from exc
     except errors.DiskFull as exc:
-        raise DiskFull(NO_ROOM) from exc
+        raise DiskFull(DISK_FULL_MESSAGE) from exc
     except errors.ReadOnlySqlTransaction as exc:
         raise MigrationError("the database is read-only, as a replica is") from exc
 
 
-def check_schema(conn: connection, wanted: list[Migration]) -> None:
+def check_schema(conn: connection, target: list[Migration]) -> None:
     """That of a newer version is as good, since migrations only add.
 
     Raises: MigrationError where it is missing, or older, or the tables are those of others.
     """
     with conn, conn.cursor() as cur:
-        check_ledger(cur, wanted)
-        if (missing := missing_migrations(cur, wanted)) > 0:
+        check_ledger(cur, target)
+        if (missing := missing_migrations(cur, target)) > 0:
             raise MigrationError(
                 f"the schema is older than this program, {missing} migrations are missing: "
                 f"run `{invocation('migrate')}`"
@@ -101,38 +103,38 @@ def check_ledger(cur: cursor, wanted: list[Migration]) -> None:
         raise MigrationError(f"the schema is missing: run `{invocation('migrate')}`")
 
 
-def refuse_foreign_tables(conn: connection, wanted: list[Migration]) -> None:
+def refuse_foreign_tables(conn: connection, target: list[Migration]) -> None:
     """Raises: MigrationError where tables of another program have names that the schema needs."""
     with conn, conn.cursor() as cur:
         if not _has_ledger(cur):
-            _refuse_foreign(cur, wanted)
+            _refuse_foreign(cur, target)
 
 
 def _migrate(
-    conn: connection, wanted: list[Migration], done: Callable[[int], object]
+    conn: connection, target: list[Migration], on_progress: Callable[[int], object]
 ) -> list[Migration]:
     with conn, conn.cursor() as cur:
         cur.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
         if not _has_ledger(cur):  # whoever need not make it need not be allowed to
-            _refuse_foreign(cur, wanted)
+            _refuse_foreign(cur, target)
             cur.execute(_LEDGER)
-        missing = wanted[count_applied(cur, wanted) :]
+        missing = target[count_applied(cur, target) :]
         for migration in missing:
             _apply(cur, migration)
-            done(1)
+            on_progress(1)
         if owns_tables(cur):
-            settle_roles(cur)
-            settle_statistics(cur)
+            create_roles(cur)
+            disable_statistics(cur)
     return missing
 
 
-def missing_migrations(cur: cursor, wanted: list[Migration]) -> int:
+def missing_migrations(cur: cursor, target: list[Migration]) -> int:
     """How many are not applied yet."""
     if not _has_ledger(cur):
-        return len(wanted)
+        return len(target)
     cur.execute("select count(*) from schema_migrations")
     (applied,) = cur.fetchone() or (0,)
-    return len(wanted) - int(applied)
+    return len(target) - int(applied)
 
 
 def _has_ledger(cur: cursor) -> bool:
@@ -145,19 +147,23 @@ def _has_ledger(cur: cursor) -> bool:
     return cur.fetchone() == (True,)
 
 
-def _refuse_foreign(cur: cursor, wanted: list[Migration]) -> None:
-    names = ["schema_migrations", *(name for each in wanted for name in _OURS.findall(each.text))]
+def _refuse_foreign(cur: cursor, target: list[Migration]) -> None:
+    names = [
+        "schema_migrations",
+        *(name for each in target for name in _OWN_NAME.findall(each.text)),
+    ]
     cur.execute(
         "select relname, pg_get_userbyid(relowner) from pg_class "
         "where relnamespace = current_schema()::regnamespace and relname = any(%s) "
         "and relkind in ('r', 'p', 'v', 'm', 'f') order by relname",
         (names,),
     )
-    if taken := cur.fetchall():
-        named = ", ".join(name for name, _ in taken)
+    if conflicts := cur.fetchall():
+        listed_names = ", ".join(name for name, _ in conflicts)
         raise MigrationError(
-            f"this database has tables of another program, owned by {taken[0][1]}: {named}. This "
-            "service needs these names: set DATABASE_URL to another database, such as a new one"
+            f"this database has tables of another program, owned by {conflicts[0][1]}: "
+            f"{listed_names}. This service needs these names: "
+            "set DATABASE_URL to another database, such as a new one"
         )
 
 
@@ -179,7 +185,7 @@ def count_applied(cur: cursor, wanted: list[Migration]) -> int:
 def _apply(cur: cursor, migration: Migration) -> None:
     try:
         cur.execute(migration.text)
-    except _TAKEN as exc:
+    except _NAME_CONFLICTS as exc:
         raise MigrationError(
             f"migration {migration.number:04} {migration.name}: {exc.diag.message_primary}. It is "
             "none of this service: rename it, or use another database"

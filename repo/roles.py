@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from psycopg2 import sql
 from psycopg2.extensions import connection, cursor, encrypt_password
 
-from common.roles import ROLES, Role, role_name
+from common.database_roles import ROLES, Role, role_name
 from repo.statements import statements
 
 SQL = statements("roles")
@@ -20,7 +20,7 @@ def owns_tables(cur: cursor) -> bool:
     return bool(cur.fetchone() == (True,))
 
 
-def settle_roles(cur: cursor) -> None:
+def create_roles(cur: cursor) -> None:
     """Make the roles that are missing and give all what they lack, in the owner's session.
 
     One without the right to make roles leaves them out.
@@ -37,31 +37,31 @@ def missing_roles(cur: cursor) -> list[str]:
     return [name for (name,) in cur]
 
 
-def give_logins(conn: connection, passwords: Mapping[Role, str]) -> None:
+def enable_logins(conn: connection, passwords: Mapping[Role, str]) -> None:
     """Let each role in by its password, and nobody else but the owner.
 
     For a cluster that is this program's alone: elsewhere logins are made by who runs it. Processes
     that do so at once take turns. Raises: psycopg2.Error.
     """
     with conn, conn.cursor() as cur:
-        if not _closed(cur):
+        if not _roles_without_login(cur):
             return
         cur.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
         cur.execute(SQL["roles_make"])
-        closed = _closed(cur)
+        without_login = _roles_without_login(cur)
         for role, password in passwords.items():
-            if role_name(role) in closed:
-                _give_login(cur, role_name(role), password)
-        cur.execute(SQL["roles_alone"])
+            if role_name(role) in without_login:
+                _set_password(cur, role_name(role), password)
+        cur.execute(SQL["roles_revoke_public"])
 
 
-def _closed(cur: cursor) -> set[str]:
+def _roles_without_login(cur: cursor) -> set[str]:
     """The roles that nobody can come in as."""
     cur.execute(SQL["roles_with_login"], _NAMES)
     return {*_NAMES["names"]} - {name for (name,) in cur}
 
 
-def _give_login(cur: cursor, name: str, password: str) -> None:
+def _set_password(cur: cursor, name: str, password: str) -> None:
     """Its password is never part of a statement, which logs may show."""
     verifier = encrypt_password(password, name, cur.connection, "scram-sha-256")
     statement = sql.SQL("alter role {} login password {}")

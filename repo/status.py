@@ -9,19 +9,19 @@ import psycopg2
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
-from common.decorators import translated
-from config.database import connected_for
-from config.failures import DatabaseError, DatabaseUnavailable
+from common.decorators import translate_errors
+from config.database import connect_with_timeout
+from config.database_errors import DatabaseError, DatabaseUnavailable
+from repo.database_identity import DatabaseState, read_database_state
+from repo.database_size import read_database_size
 from repo.driver_errors import driver_message
-from repo.identity import DatabaseState, read_database_state
+from repo.lifecycle.retention import RetainRepo, Retention
 from repo.migrate import check_ledger, count_applied, migrations, missing_migrations
-from repo.retain import RetainRepo, Retention
 from repo.roles import missing_roles
-from repo.rollups import numbers
-from repo.rollups.folder import Folder
-from repo.schema import StateOfRollups, read_state_of_rollups
+from repo.rollups import daily_stats
+from repo.rollups.rollup_writer import RollupWriter
+from repo.schema_state import StateOfRollups, read_state_of_rollups
 from repo.statements import statements
-from repo.storage import read_database_size
 
 SQL = statements("status")
 
@@ -137,7 +137,7 @@ class StatusRepo:
     def unfolded_events(self, most: int) -> int:
         """How many events are not folded, up to a limit."""
         with self._part():
-            return Folder(self._conn, ()).pending(most)
+            return RollupWriter(self._conn, ()).count_pending(most)
 
     def future_events(self) -> FutureEvents:
         return FutureEvents(*self._row("status_future"))
@@ -145,7 +145,7 @@ class StatusRepo:
     def due_days(self) -> int:
         """How many days of the daily statistics are in the queue."""
         with self._part():
-            return numbers.count_due(self._cur)
+            return daily_stats.count_due(self._cur)
 
     def statistics_age_s(self) -> float | None:
         """Seconds since daily statistics were last written; None: never."""
@@ -213,7 +213,7 @@ def status_snapshot(url: str, seconds: float) -> Iterator[StatusRepo]:
 
     Raises: RightsMissing, DatabaseUnavailable.
     """
-    with connected_for(url, "analytics-status", seconds) as conn, translated(_RIGHTS):
+    with connect_with_timeout(url, "analytics-status", seconds) as conn, translate_errors(_RIGHTS):
         conn.autocommit = True
         with conn.cursor() as cur:
             cur.execute(SQL["status_begin"])

@@ -8,12 +8,12 @@ import psycopg2
 from psycopg2.extensions import connection, cursor
 
 from config.database import CommandConnection
-from config.failures import DatabaseUnavailable
+from config.database_errors import DatabaseUnavailable
 from repo.statements import statements
 
 SQL = statements("transactions")
 
-_ASK_WITHIN_S = 10.0
+_STATUS_TIMEOUT_S = 10.0
 _PAUSE_S = 0.2
 
 
@@ -86,7 +86,7 @@ def _was_committed(conn: connection, xid: str) -> bool | None:
     """None where nobody can tell in time."""
     if not isinstance(conn, CommandConnection):
         return None
-    deadline = time.monotonic() + _ASK_WITHIN_S
+    deadline = time.monotonic() + _STATUS_TIMEOUT_S
     while time.monotonic() < deadline:
         with suppress(DatabaseUnavailable, psycopg2.Error):
             status = _status(conn, xid)
@@ -98,7 +98,7 @@ def _was_committed(conn: connection, xid: str) -> bool | None:
 
 def _status(conn: CommandConnection, xid: str) -> str | None:
     """Raises: DatabaseUnavailable, psycopg2.Error."""
-    with closing(conn.reopened()) as other, other.cursor() as cur:
+    with closing(conn.reopen()) as new_conn, new_conn.cursor() as cur:
         cur.execute(SQL["transactions_status"], {"xid": xid})
         (status,) = cur.fetchone() or (None,)
         return None if status is None else str(status)

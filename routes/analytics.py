@@ -18,10 +18,10 @@ from common.parameters import UserId
 from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents, UserEventsQuery
 from repo.events import EventsRepo
 from routes.errors import PROBLEMS, refuse_repeated
-from routes.paths import USER
-from services.dependencies import Ask, get_ask, get_events_repo, get_reader
+from routes.path_convertor import USER
+from services.dependencies import QueryRunner, get_events_repo, get_query_runner, get_reader
 
-Asking = Annotated[Ask, Depends(get_ask)]
+Runner = Annotated[QueryRunner, Depends(get_query_runner)]
 Events = Annotated[EventsRepo, Depends(get_events_repo)]
 
 router = APIRouter(
@@ -40,26 +40,26 @@ def _forms(model: Any) -> dict[int | str, dict[str, Any]]:
 
 @router.get("/event-counts", responses=_forms(Answer[EventCountsData] | Answer[PlanData]))
 async def event_counts(
-    question: Annotated[EventCounts, Query()], ask: Asking, repo: Events
+    question: Annotated[EventCounts, Query()], run_query: Runner, repo: Events
 ) -> Response:
     """How many events there were, and of how many users; per hour, day, ... too."""
-    return await ask(repo.get_plan if question.explain else repo.get_event_counts, question)
+    return await run_query(repo.get_plan if question.explain else repo.get_event_counts, question)
 
 
 @router.get("/top-events", responses=_forms(Answer[TopEventsData] | Answer[PlanData]))
 async def top_events(
-    question: Annotated[TopEvents, Query()], ask: Asking, repo: Events
+    question: Annotated[TopEvents, Query()], run_query: Runner, repo: Events
 ) -> Response:
     """The most frequent event names with their users; `other` is all the rest."""
-    return await ask(repo.get_plan if question.explain else repo.get_top_events, question)
+    return await run_query(repo.get_plan if question.explain else repo.get_top_events, question)
 
 
 @router.get("/active-users", responses=_forms(ActiveUsersAnswer | Answer[PlanData]))
 async def active_users(
-    question: Annotated[ActiveUsers, Query()], ask: Asking, repo: Events
+    question: Annotated[ActiveUsers, Query()], run_query: Runner, repo: Events
 ) -> Response:
     """Daily, weekly and monthly active users of each day, rolling and by calendar."""
-    return await ask(repo.get_plan if question.explain else repo.get_active_users, question)
+    return await run_query(repo.get_plan if question.explain else repo.get_active_users, question)
 
 
 async def _user_events(
@@ -75,7 +75,7 @@ async def _user_events(
 
 @router.get(f"{USER}/events", responses=_forms(UserEventsAnswer))
 async def user_events(
-    question: Annotated[UserEvents, Depends(_user_events)], ask: Asking, repo: Events
+    question: Annotated[UserEvents, Depends(_user_events)], run_query: Runner, repo: Events
 ) -> Response:
     """What one user did, newest first, page by page; empty for an unknown user."""
-    return await ask(repo.get_user_events, question)
+    return await run_query(repo.get_user_events, question)

@@ -10,9 +10,15 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from common.errors import AnalyticsError, Fault, InvalidParameter, refused_parameter, translate
+from common.errors import (
+    AnalyticsError,
+    Fault,
+    InvalidParameter,
+    refused_parameter,
+    translate_database_error,
+)
 from common.questions import ActiveUsers, EventCounts, TopEvents, UserEventsQuery
-from config.failures import DatabaseError
+from config.database_errors import DatabaseError
 from config.logging import request_id
 
 MEDIA_TYPE = "application/problem+json"
@@ -50,15 +56,16 @@ class Problem(BaseModel):
     errors: list[FaultText] = Field(default=[], description="One for each parameter at fault.")
 
 
-def _described(status: int) -> dict[str, Any]:
+def _response_schema(status: int) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: _described(status) for status in (400, 401, 403, 409, 422, 429, 500, 503, 504, 507)
+    status: _response_schema(status)
+    for status in (400, 401, 403, 409, 422, 429, 500, 503, 504, 507)
 }
-PROBLEMS_OF_BODIES = PROBLEMS | {status: _described(status) for status in (408, 413, 415)}
+PROBLEMS_OF_BODIES = PROBLEMS | {status: _response_schema(status) for status in (408, 413, 415)}
 
 
 def problem(
@@ -69,7 +76,7 @@ def problem(
     *,
     faults: Sequence[Fault] = (),
     headers: Mapping[str, str] | None = None,
-    more: Mapping[str, str] | None = None,
+    extra: Mapping[str, str] | None = None,
 ) -> Response:
     """The response for an error."""
     body: dict[str, Any] = {
@@ -78,7 +85,7 @@ def problem(
         "status": status,
         "detail": detail,
         "request_id": request_id.get(),
-        **(more or {}),
+        **(extra or {}),
     }
     if faults:
         body["errors"] = faults
@@ -93,14 +100,14 @@ def analytics_problem(error: AnalyticsError) -> Response:
         str(error),
         faults=error.faults,
         headers=error.headers,
-        more=error.more,
+        extra=error.extra_members,
     )
 
 
 async def refuse_repeated(request: Request) -> None:
     """Of two values of a parameter one would be ignored. Raises: InvalidParameter."""
-    given = [name for name, _ in request.query_params.multi_items()]
-    repeated = sorted(name for name in _SINGLE if given.count(name) > 1)
+    names = [name for name, _ in request.query_params.multi_items()]
+    repeated = sorted(name for name in _SINGLE if names.count(name) > 1)
     if repeated:
         raise InvalidParameter(faults=[Fault(name, "must be given once") for name in repeated])
 
@@ -119,12 +126,14 @@ async def _on_analytics_error(_: Request, error: Exception) -> Response:
 
 async def _on_database_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, DatabaseError)
-    return analytics_problem(translate(error))
+    return analytics_problem(translate_database_error(error))
 
 
 async def _on_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return analytics_problem(InvalidParameter(faults=[_fault(each) for each in error.errors()]))
+    return analytics_problem(
+        InvalidParameter(faults=[_fault_of(detail) for detail in error.errors()])
+    )
 
 
 async def _on_http_exception(_: Request, error: Exception) -> Response:
@@ -139,7 +148,7 @@ async def _on_http_exception(_: Request, error: Exception) -> Response:
     return problem(error.status_code, kind, phrase, detail, headers=headers)
 
 
-def _fault(error: Mapping[str, Any]) -> Fault:
+def _fault_of(error: Mapping[str, Any]) -> Fault:
     """Names come from our own models: what pydantic says of the input stays out."""
     parameter = refused_parameter(error["type"]) or str(error["loc"][1])
     return Fault(parameter, error["msg"].removeprefix("Value error, "))

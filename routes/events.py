@@ -5,11 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from common.errors import Fault, InvalidParameter
-from common.events import NewEvent, StoredEvents
+from common.event_models import NewEvent, StoredEvents
 from routes.errors import PROBLEMS_OF_BODIES
 from services.dependencies import Ingest, get_ingest, get_writer
-from services.ingest.json_limits import MOST_VALUES
-from services.ingest.sent import MOST_EVENTS
+from services.ingest.http_events import MAX_EVENTS
+from services.ingest.json_limits import MAX_VALUES
 
 
 async def refuse_parameters(request: Request) -> None:
@@ -28,12 +28,12 @@ router = APIRouter(
 def _body() -> dict[str, Any]:
     """The body, for the API's description: it is read by us and not by the framework."""
     event = NewEvent.model_json_schema()
-    several = {"type": "array", "items": event, "maxItems": MOST_EVENTS}
+    several = {"type": "array", "items": event, "maxItems": MAX_EVENTS}
     lines = {"type": "string", "description": "One event on each line."}
     content = {"application/json": {"anyOf": [event, several]}, "application/x-ndjson": lines}
     return {
-        "description": f"One event, an array, or NDJSON: at most {MOST_EVENTS:,} events, "
-        f"{MOST_VALUES:,} JSON values, 8 MB as they are sent and 16 MB decompressed; an event is "
+        "description": f"One event, an array, or NDJSON: at most {MAX_EVENTS:,} events, "
+        f"{MAX_VALUES:,} JSON values, 8 MB as they are sent and 16 MB decompressed; an event is "
         "at most 256 kB. `Content-Encoding` may be `gzip` or `zstd`.",
         "required": True,
         "content": {media_type: {"schema": schema} for media_type, schema in content.items()},

@@ -5,8 +5,8 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Depends, Response
 
+from services.container import Resources
 from services.dependencies import get_resources
-from services.resources import Resources
 
 router = APIRouter(tags=["health"])
 
@@ -21,6 +21,8 @@ async def healthz() -> dict[str, str]:
 async def readyz(resources: Annotated[Resources, Depends(get_resources)]) -> Response:
     """Whether questions can be answered, and by what; without Redis they can, only slower."""
     checks = await resources.readiness.checks()
-    ready = checks["database"] == "ok"
-    body = {"status": "ready" if ready else "not ready", "checks": checks}
-    return Response(msgspec.json.encode(body), 200 if ready else 503, media_type="application/json")
+    is_ready = checks["database"] == "ok"
+    body = {"status": "ready" if is_ready else "not ready", "checks": checks}
+    return Response(
+        msgspec.json.encode(body), 200 if is_ready else 503, media_type="application/json"
+    )

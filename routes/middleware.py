@@ -13,23 +13,23 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from opentelemetry.trace import Span
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from common.errors import AnalyticsError, Fault, InvalidParameter, StrangeName
+from common.errors import AnalyticsError, Fault, HostNotAllowed, InvalidParameter
 from common.key_metrics import NO_KEY, key_requests
 from common.metrics import IN_FLIGHT, request_seconds, requests
 from common.protocol_errors import Stopping
 from config.logging import request_id
 from routes.errors import analytics_problem
-from services.hang_up import ClientGone
-from utils.places import is_loopback
+from services.disconnect import ClientDisconnected
+from utils.paths import is_loopback
 from utils.tracing import finish_server_span, server_span
 
 log = logging.getLogger("analytics.access")
 
 _FRAMES = 8
-_GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _CLIENT_GONE = 499  # nobody was there to answer
-_LISTS = frozenset(
+_LIST_HEADERS = frozenset(
     {
         b"accept",
         b"accept-encoding",
@@ -52,8 +52,8 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope["headers"] = _joined(scope["headers"])
-        token = request_id.set(_request_id(scope))
+        scope["headers"] = _join_lists(scope["headers"])
+        token = request_id.set(_request_id_of(scope))
         scope.setdefault("state", {})["began"] = time.monotonic()
         exchange = _Exchange(scope, send)
         IN_FLIGHT.inc()
@@ -70,7 +70,7 @@ class RequestContext:
     async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
         try:
             await self._app(scope, receive, exchange.send)
-        except ClientGone:
+        except ClientDisconnected:
             pass
         except asyncio.CancelledError:  # the service stops, and its time for requests is over
             await exchange.fail(receive, Stopping())
@@ -91,8 +91,8 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._scope["state"]["status"] = self._status = message["status"]
-            given = (b"x-request-id", request_id.get().encode())
-            message["headers"] = [*message["headers"], given, _NO_SNIFFING]
+            id_header = (b"x-request-id", request_id.get().encode())
+            message["headers"] = [*message["headers"], id_header, _NO_SNIFFING]
         await self._send(message)
 
     async def fail(self, receive: Receive, error: AnalyticsError) -> None:
@@ -143,7 +143,7 @@ class ReadableUrl:
         await analytics_problem(error)(scope, receive, send)
 
 
-class OwnName:
+class HostCheck:
     """As long as no key is needed, answers only who asks this machine by a name of its own.
 
     A page of anybody could else have its name lead here, and have a visitor's browser ask.
@@ -153,8 +153,12 @@ class OwnName:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = scope["type"] == "http" and _is_open(scope) and not _is_asked_by_own_name(scope)
-        await (analytics_problem(StrangeName()) if refused else self._app)(scope, receive, send)
+        is_refused = (
+            scope["type"] == "http" and _needs_no_key(scope) and not _has_loopback_host(scope)
+        )
+        await (analytics_problem(HostNotAllowed()) if is_refused else self._app)(
+            scope, receive, send
+        )
 
 
 class HeadAsGet:
@@ -179,11 +183,11 @@ class HeadAsGet:
         _share_route(inner, scope)
 
 
-def _is_open(scope: Scope) -> bool:
+def _needs_no_key(scope: Scope) -> bool:
     return bool(scope["app"].state.resources.keys.is_open)
 
 
-def _is_asked_by_own_name(scope: Scope) -> bool:
+def _has_loopback_host(scope: Scope) -> bool:
     hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
     try:
         return all(is_loopback(urlsplit(f"//{host}").hostname or "") for host in hosts)
@@ -207,20 +211,20 @@ def _without_values(error: BaseException) -> list[str]:
     return [*(_without_values(cause) if cause else []), kind, *frames]
 
 
-def _joined(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _join_lists(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Lists may come in several lines, which mean the same as one (RFC 9110, 5.3)."""
-    lists = [header for header in headers if header[0] in _LISTS]
-    whole: dict[bytes, bytes] = {}
+    lists = [header for header in headers if header[0] in _LIST_HEADERS]
+    joined: dict[bytes, bytes] = {}
     for name, value in lists:
-        whole[name] = whole[name] + b", " + value if name in whole else value
-    if len(whole) == len(lists):
+        joined[name] = joined[name] + b", " + value if name in joined else value
+    if len(joined) == len(lists):
         return headers
-    return [*(header for header in headers if header[0] not in _LISTS), *whole.items()]
+    return [*(header for header in headers if header[0] not in _LIST_HEADERS), *joined.items()]
 
 
-def _request_id(scope: Scope) -> str:
+def _request_id_of(scope: Scope) -> str:
     for name, value in scope["headers"]:
-        if name == b"x-request-id" and _GIVEN_ID.fullmatch(value):
+        if name == b"x-request-id" and _VALID_REQUEST_ID.fullmatch(value):
             return cast(bytes, value).decode()
     return f"{getrandbits(128):032x}"  # no secret, and no call of the system for each
 

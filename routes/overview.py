@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from services.resources import Resources
+from services.container import Resources
 from utils.version import version
 
 READY_WITHIN_S = 1.0

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from routes.overview import Overview, overview_of
 from routes.root_page import CONTENT_SECURITY_POLICY, address_of, render
+from services.container import Resources
 from services.dependencies import get_resources
-from services.resources import Resources
 from utils.accept import prefers
 
 _HEADERS = {"Cache-Control": "no-store", "Vary": "Accept"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 
 from routes.overview import Overview, QuestionLink
-from utils.places import is_loopback
+from utils.paths import is_loopback
 
 _PAGES = Path(__file__).parent / "pages"
 _NAME = re.compile(r"^<!-- name: (\w+) -->\n", re.MULTILINE)

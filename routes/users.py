@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from common.parameters import Boolean, Parameters, UserId
 from common.receipts import Receipt
 from routes.errors import PROBLEMS, refuse_repeated
-from routes.paths import USER
+from routes.path_convertor import USER
 from services.dependencies import Erase, get_admin, get_erase
 
 _HISTORY = "/events"

@@ -13,23 +13,23 @@ from typing import NoReturn
 from common.errors import Forbidden, InvalidKey, Unauthorized, Unavailable
 from common.key_metrics import OTHER_KEYS, KeyLabels, printable_name
 from common.metrics import key_checks
-from common.reach import reaching
-from config.database import Database, connected_for, get_connection
-from config.failures import DatabaseError
-from repo.api_keys import ApiKey, ApiKeysRepo, KeysRepo, KnownKeys, Scope
-from utils.tracing import span
+from common.server_health import track_reachability
+from config.database import Database, connect_with_timeout, get_connection
+from config.database_errors import DatabaseError
+from repo.api_keys import ApiKey, ApiKeySet, ApiKeysRepo, KeysRepo, Scope
+from utils.tracing import trace_span
 
 log = logging.getLogger("analytics.keys")
 
 _PREFIX = "ask_"
 _HINT = len(_PREFIX) + 4
-_GIVEN = re.compile(_PREFIX + "[A-Za-z0-9_-]{32,200}")
+_SECRET_PATTERN = re.compile(_PREFIX + "[A-Za-z0-9_-]{32,200}")
 _READ_EVERY_S = 2.0
-_READ_ONCE_IN_S = 0.5
-_TELL_EVERY_S = 15.0
-_WITHIN_S = 5.0
-_GUESS_WITHIN_S = 1.0
-_MOST_GUESSES = 4  # that wait at a time
+_MIN_READ_INTERVAL_S = 0.5
+_RECORD_EVERY_S = 15.0
+_TIMEOUT_S = 5.0
+_GUESS_TIMEOUT_S = 1.0
+_MAX_GUESSES = 4  # that wait at a time
 _TRUSTED_S = 2 * _READ_EVERY_S
 
 
@@ -47,9 +47,9 @@ def new_secret() -> Secret:
     return Secret(text, digest_of(text), text[:_HINT])
 
 
-def given_secret(text: str) -> Secret | None:
+def parse_secret(text: str) -> Secret | None:
     """One that was made elsewhere; None where it could be guessed by its form."""
-    if not _GIVEN.fullmatch(text):
+    if not _SECRET_PATTERN.fullmatch(text):
         return None
     return Secret(text, digest_of(text), text[:_HINT])
 
@@ -59,7 +59,7 @@ def digest_of(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-class KeyRing:
+class ApiKeyCache:
     """The keys that work, read again and again.
 
     Looking a digest up in a dictionary tells nothing by its time: who does not know the secret
@@ -71,7 +71,7 @@ class KeyRing:
         database: Database,
         writer_url: str,
         *,
-        instead: Database | None = None,
+        fallback: Database | None = None,
         may_be_open: bool,
     ) -> None:
         """`instead` is read while the database is away and no keys are known at all: what a replica
@@ -80,14 +80,14 @@ class KeyRing:
         `may_be_open`: as long as there never was a key, none is asked for.
         """
         self._database = database
-        self._instead = instead
+        self._fallback = fallback
         self._writer_url = writer_url
         self._may_be_open = may_be_open
         self._keys: dict[bytes, ApiKey] | None = None
         self._labels = KeyLabels()
-        self._never_any = False
-        self._used: dict[int, float] = {}
-        self._read_at = -_READ_ONCE_IN_S
+        self._never_had_keys = False
+        self._last_used: dict[int, float] = {}
+        self._read_at = -_MIN_READ_INTERVAL_S
         self._as_of = self._read_at
         self._reading = asyncio.Lock()
         self._guesses = 0
@@ -96,7 +96,7 @@ class KeyRing:
 
     @property
     def is_open(self) -> bool:
-        return self._may_be_open and self._never_any
+        return self._may_be_open and self._never_had_keys
 
     async def check(
         self, authorization: str | None, scope: Scope, deadline: float
@@ -105,22 +105,22 @@ class KeyRing:
 
         Raises: Unauthorized, InvalidKey, Forbidden, Unavailable.
         """
-        key = self.known(authorization, scope)
+        key = self.check_cached(authorization, scope)
         if key is not None or self.is_open:
             return key
         if self._keys is None:
             await self._read_by(deadline)
-        elif _is_of_a_key(authorization):
-            await self._guess(deadline)
-        return self._checked_again(authorization, scope)
+        elif _is_bearer_key(authorization):
+            await self._await_new_key(deadline)
+        return self._recheck(authorization, scope)
 
-    def holder(self, authorization: str) -> ApiKey | None:
+    def find(self, authorization: str) -> ApiKey | None:
         """The key of a request, whatever its scopes, if this worker has it."""
         return self._find(authorization)
 
-    def known(self, authorization: str | None, scope: Scope) -> ApiKey | None:
+    def check_cached(self, authorization: str | None, scope: Scope) -> ApiKey | None:
         """The key if this worker has it, without a wait. Raises: Forbidden."""
-        with span("key check"):
+        with trace_span("key check"):
             key = self._find(authorization)
         if key is None:
             return None
@@ -128,10 +128,10 @@ class KeyRing:
             key_checks("forbidden").inc()
             raise Forbidden(scope)
         key_checks("ok").inc()
-        self._used[key.key_id] = time.time()
+        self._last_used[key.key_id] = time.time()
         return key
 
-    async def keep(self) -> NoReturn:
+    async def poll_forever(self) -> NoReturn:
         """Read the keys again and again, whatever happens: else revoked ones would work on."""
         while True:
             try:
@@ -142,31 +142,31 @@ class KeyRing:
                 log.error("keys cannot be read", extra={"failure": type(exc).__name__})
             await asyncio.sleep(_READ_EVERY_S)
 
-    async def keep_telling(self) -> NoReturn:
+    async def record_use_forever(self) -> NoReturn:
         """Tell which keys were used; apart from reading, which must not wait for it."""
         while True:
-            await asyncio.sleep(_TELL_EVERY_S)
-            await self.tell_used()
+            await asyncio.sleep(_RECORD_EVERY_S)
+            await self.record_last_used()
 
-    async def tell_used(self) -> None:
+    async def record_last_used(self) -> None:
         """Write down when keys were used last; what cannot be written now is written later."""
-        used, self._used = self._used, {}
-        if used:
+        last_used, self._last_used = self._last_used, {}
+        if last_used:
             try:
-                await asyncio.to_thread(self._tell, used)
+                await asyncio.to_thread(self._record, last_used)
             except asyncio.CancelledError:
-                self._used = used | self._used  # at the end it is told once more
+                self._last_used = last_used | self._last_used  # at the end it is told once more
                 raise
             except Exception as exc:
-                self._used = used | self._used
+                self._last_used = last_used | self._last_used
                 log.warning("keys' last use is not told", extra={"failure": type(exc).__name__})
 
-    def _tell(self, used: dict[int, float]) -> None:
-        with connected_for(self._writer_url, "analytics-keys", _WITHIN_S) as conn:
-            KeysRepo(conn).tell_used(used)
+    def _record(self, last_used: dict[int, float]) -> None:
+        with connect_with_timeout(self._writer_url, "analytics-keys", _TIMEOUT_S) as conn:
+            KeysRepo(conn).record_last_used(last_used)
 
-    def _checked_again(self, authorization: str | None, scope: Scope) -> ApiKey | None:
-        key = self.known(authorization, scope)
+    def _recheck(self, authorization: str | None, scope: Scope) -> ApiKey | None:
+        key = self.check_cached(authorization, scope)
         if key is not None or self.is_open:
             return key
         key_checks("none" if authorization is None else "unknown").inc()
@@ -178,7 +178,7 @@ class KeyRing:
         kind, _, secret = authorization.partition(" ")
         return self._keys.get(digest_of(secret.strip())) if kind.lower() == "bearer" else None
 
-    async def _guess(self, deadline: float) -> None:
+    async def _await_new_key(self, deadline: float) -> None:
         """A key may be newer than what was read, so it waits for the next reading; but few do at a
         time, and none while the database is silent.
 
@@ -187,52 +187,52 @@ class KeyRing:
         now = time.monotonic()
         if self._is_silent:
             raise Unavailable
-        if self._guesses >= _MOST_GUESSES:
+        if self._guesses >= _MAX_GUESSES:
             if now - self._as_of > _TRUSTED_S:
                 raise Unavailable
             return
         self._guesses += 1
         try:
-            await self._read_by(min(deadline, now + _GUESS_WITHIN_S))
+            await self._read_by(min(deadline, now + _GUESS_TIMEOUT_S))
         finally:
             self._guesses -= 1
 
     async def _read_by(self, deadline: float) -> None:
         """Raises: Unavailable."""
-        asked_at = time.monotonic()
+        requested_at = time.monotonic()
         with suppress(TimeoutError):
-            async with asyncio.timeout(deadline - asked_at):
-                await self._read_soon(asked_at)
-        if self._as_of < asked_at:
+            async with asyncio.timeout(deadline - requested_at):
+                await self._read_soon(requested_at)
+        if self._as_of < requested_at:
             self._is_silent = True
             raise Unavailable
 
-    async def _read_soon(self, asked_at: float) -> None:
+    async def _read_soon(self, requested_at: float) -> None:
         """Not at once for each: guesses must not become a load."""
         async with self._reading:
-            if self._read_at > asked_at:  # for another one who waited here
+            if self._read_at > requested_at:  # for another one who waited here
                 return
-            await asyncio.sleep(self._read_at + _READ_ONCE_IN_S - asked_at)
+            await asyncio.sleep(self._read_at + _MIN_READ_INTERVAL_S - requested_at)
             with suppress(DatabaseError):
                 await self._read()
 
     async def _read(self) -> None:
         self._read_at = began = time.monotonic()
         try:
-            with reaching("postgresql", "keys"):
-                known = await _known_to(self._database)
+            with track_reachability("postgresql", "keys"):
+                known_keys = await _read_keys(self._database)
         except DatabaseError:
-            if self._instead and self._keys is None:
-                self._learn(await _known_to(self._instead))
+            if self._fallback and self._keys is None:
+                self._replace_keys(await _read_keys(self._fallback))
             raise
         if began >= self._as_of:  # else another reading overtook this one
-            self._learn(known)
+            self._replace_keys(known_keys)
             self._as_of = began
 
-    def _learn(self, known: KnownKeys) -> None:
+    def _replace_keys(self, known_keys: ApiKeySet) -> None:
         self._is_silent = False
-        self._keys = {key.digest: key for key in self._labelled(known.active)}
-        self._never_any = not known.ever
+        self._keys = {key.digest: key for key in self._labelled(known_keys.active)}
+        self._never_had_keys = not known_keys.has_existed
 
     def _labelled(self, keys: list[ApiKey]) -> list[ApiKey]:
         """The keys with printable names, and the labels that their requests are counted under."""
@@ -241,12 +241,12 @@ class KeyRing:
         return [key._replace(label=labels.get(key.name, OTHER_KEYS)) for key in named]
 
 
-def _is_of_a_key(authorization: str | None) -> bool:
+def _is_bearer_key(authorization: str | None) -> bool:
     """Whether it has the form of one that may have been made since keys were read."""
     kind, _, secret = (authorization or "").partition(" ")
-    return kind.lower() == "bearer" and bool(_GIVEN.fullmatch(secret.strip()))
+    return kind.lower() == "bearer" and bool(_SECRET_PATTERN.fullmatch(secret.strip()))
 
 
-async def _known_to(database: Database) -> KnownKeys:
-    connection = get_connection(database, time.monotonic() + _WITHIN_S)
-    return await connection.run(ApiKeysRepo(connection).get_known_keys)
+async def _read_keys(database: Database) -> ApiKeySet:
+    connection = get_connection(database, time.monotonic() + _TIMEOUT_S)
+    return await connection.run(ApiKeysRepo(connection).get_keys)

@@ -1,9 +1,9 @@
 """What stands in Redis beside pages."""
 
 
-def flight_key(page: str) -> str:
+def flight_key(response_key: str) -> str:
     """Of the lease to compute a page, by the page's key."""
-    return f"{page}:flight"
+    return f"{response_key}:flight"
 
 
 def bucket_key(caller: str) -> str:

@@ -15,29 +15,29 @@ from typing import Any, Literal, NoReturn, TypeVar, cast
 import msgspec
 
 from common.metrics import CACHE_ERRORS
-from common.reach import reaching
-from common.registry import questions_about_one_user
+from common.question_registry import questions_about_one_user
+from common.server_health import track_reachability
+from services.answering.pending_releases import PendingReleases
 from services.cache_keys import bucket_key, flight_key, slots_key
-from services.identity import Identity
-from services.pages import Page
-from services.redis_line import Command, RedisLine, lua_script
-from services.releases import Releases
-from utils.breaker import Breaker
-from utils.tracing import span
+from services.cached_response import CachedResponse
+from services.database_identity import Identity
+from services.redis_client import Command, MultiplexedRedis, lua_script
+from utils.circuit_breaker import CircuitBreaker
+from utils.tracing import trace_span
 
 T = TypeVar("T")
 
 Verdict = Literal["hit", "miss", "rate", "slots"]
 
 _FLIGHT_MS = 3_000  # without a sign of life whoever computes a page is taken for dead
-_MOMENTS = 39  # bytes that settle.lua puts before a page
-_LARGEST = 8 * 2**20
-_AT_ONCE = 1_000  # keys that are looked at
-_FORGOTTEN = "analytics:forgotten"
-_SHARED = tuple(b"%d" % version for version in range(5))
+_HEADER_BYTES = 39  # bytes that settle.lua puts before a page
+_MAX_RESPONSE_BYTES = 8 * 2**20
+_SCAN_COUNT = 1_000  # keys that are looked at
+_PURGE_PREFIX = "analytics:forgotten"
+_SHARED_VERSIONS = tuple(b"%d" % version for version in range(5))
 """Versions of pages whose keys may be shared by several databases."""
-_CLEARED_FOR_S = 30 * 86_400  # after which it is cleared once more, for nothing
-_LOOK_EVERY_S = 1.0
+_CLEARED_TTL_S = 30 * 86_400  # after which it is cleared once more, for nothing
+_PING_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +46,25 @@ class Limits:
 
     caller: str = ""
     per_second: int = 0
-    at_once: int = 0
+    concurrency: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.per_second or self.at_once)
+        return bool(self.per_second or self.concurrency)
 
 
 _NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CacheLookup:
     """What Redis said to a question."""
 
     verdict: Verdict
     token: str
-    left: int
+    remaining: int
     """Requests that the caller has left in this second; -1 without a limit."""
     wait_ms: int
-    leads: bool
+    holds_lease: bool
     """Whether this request is the one to compute the page."""
     holder: bytes
     """The token of the request that holds the lease; empty where nobody does."""
@@ -72,7 +72,7 @@ class Found:
     fresh_ms: int
     now_ms: int
     """When that was, by the clock of Redis."""
-    page: Page | None
+    response: CachedResponse | None
     """The page, also one that is no longer fresh."""
 
 
@@ -88,24 +88,24 @@ class CacheService:
     ) -> None:
         """`identity` is that of the database whose erasures are told here."""
         # Large pages that are stored must not hold up the look-ups.
-        self._reading = RedisLine(url, timeout_s)
-        self._writing = RedisLine(url, timeout_s)
+        self._reader = MultiplexedRedis(url, timeout_s)
+        self._writer = MultiplexedRedis(url, timeout_s)
         self._request_ms = int(request_s * 1000)
-        self._forgotten_ms = 2 * self._request_ms
+        self._purge_mark_ms = 2 * self._request_ms
         self._stale_ms = stale_s * 1000
         self._identity = identity
-        self._breaker = Breaker(failures=3, first_s=0.5, longest_s=2)
-        self._look_up = lua_script("look_up", keys=4)
-        self._settle = lua_script("settle", keys=4)
-        self._forget = lua_script("forget", keys=2)
-        self._renew = lua_script("renew", keys=1)
-        self._releases = Releases(self._writing, self._settle)
+        self._breaker = CircuitBreaker(max_failures=3, first_pause_s=0.5, max_pause_s=2)
+        self._lookup_script = lua_script("lookup_and_lease", keys=4)
+        self._release_script = lua_script("store_and_release", keys=4)
+        self._purge_script = lua_script("purge_users", keys=2)
+        self._renew_script = lua_script("renew_lease", keys=1)
+        self._releases = PendingReleases(self._writer, self._release_script)
         self._tokens = count()
         self._process = token_hex(8)
 
     async def look_up(
-        self, key: str, limits: Limits, *, overlook: bool = False, leases: bool = True
-    ) -> Found:
+        self, key: str, limits: Limits, *, bypass: bool = False, may_lease: bool = True
+    ) -> CacheLookup:
         """The page of this key, and the lease to compute it.
 
         `overlook` does not read the page; without `leases` nobody is to wait for it. Raises:
@@ -113,177 +113,200 @@ class CacheService:
         """
         token = f"{self._process}{next(self._tokens):x}"
         keys = (key, flight_key(key), bucket_key(limits.caller), slots_key(limits.caller))
-        limit = (limits.per_second, limits.at_once, self._request_ms)
-        arguments = (*keys, token, _FLIGHT_MS if leases else 0, *limit, int(overlook))
+        limit = (limits.per_second, limits.concurrency, self._request_ms)
+        arguments = (*keys, token, _FLIGHT_MS if may_lease else 0, *limit, int(bypass))
 
-        async def found() -> Found:
-            said = await self._reading.run(self._look_up, *arguments, undo=undo)
-            return _found(key, token, *said)
+        async def request() -> CacheLookup:
+            reply = await self._reader.run(self._lookup_script, *arguments, undo=undo)
+            return _parse_lookup(key, token, *reply)
 
-        def undo(said: Any) -> Command | None:
+        def undo(reply: Any) -> Command | None:
             """What Redis granted after nobody waited any more, or perhaps granted."""
-            if said is None:
+            if reply is None:
                 self._releases.add(key, limits.caller, token, token)
-            elif said[0] == b"miss":
+            elif reply[0] == b"miss":
                 return self._releases.command(key, limits.caller, token)
             return None
 
-        return await self._within("look_up", found)
+        return await self._guarded("look_up", request)
 
-    async def count(self, limits: Limits) -> Found:
+    async def count(self, limits: Limits) -> CacheLookup:
         """Count a request that asks for no page against its caller's rate. Raises: CacheFailed."""
         bucket = bucket_key(limits.caller)
         arguments = (*[bucket] * 4, "", 0, limits.per_second, 0, 0, "rate")
-        run = partial(self._reading.run, self._look_up, *arguments)
-        return _found("", "", *await self._within("count", run))
+        run = partial(self._reader.run, self._lookup_script, *arguments)
+        return _parse_lookup("", "", *await self._guarded("count", run))
 
-    async def settle(
-        self, key: str, limits: Limits, found: Found, page: Page | None, *, lease: str | None = None
+    async def release(
+        self,
+        key: str,
+        limits: Limits,
+        lookup: CacheLookup,
+        response: CachedResponse | None,
+        *,
+        lease: str | None = None,
     ) -> None:
         """Store the page if there is one, and return the place of this `look_up` and its lease.
 
         `lease` is the token of another one, or "" for none. Raises: CacheFailed.
         """
-        stored = msgspec.msgpack.encode(page) if page else b""
-        fresh_ms = page.fresh_s * 1000 if page and len(stored) <= _LARGEST else 0
+        payload = msgspec.msgpack.encode(response) if response else b""
+        fresh_ms = (
+            response.fresh_s * 1000 if response and len(payload) <= _MAX_RESPONSE_BYTES else 0
+        )
         keys = (
-            page.key if page else key,
+            response.key if response else key,
             flight_key(key),
             slots_key(limits.caller),
-            self._forgotten,
+            self._purge_key,
         )
-        kept_ms = fresh_ms + self._stale_ms
-        held = (found.token, found.token if lease is None else lease)
-        moments = (fresh_ms, kept_ms, found.now_ms, self._forgotten_ms)
-        told = (*held, stored if fresh_ms else b"", *moments)
+        ttl_ms = fresh_ms + self._stale_ms
+        tokens = (lookup.token, lookup.token if lease is None else lease)
+        times = (fresh_ms, ttl_ms, lookup.now_ms, self._purge_mark_ms)
+        arguments = (*tokens, payload if fresh_ms else b"", *times)
         try:
-            await self._within("settle", lambda: self._writing.run(self._settle, *keys, *told))
+            await self._guarded(
+                "settle", lambda: self._writer.run(self._release_script, *keys, *arguments)
+            )
         except (CacheFailed, asyncio.CancelledError):
-            self._releases.add(key, limits.caller, *held)
+            self._releases.add(key, limits.caller, *tokens)
             raise
 
-    async def give_back(self, key: str, lease: str) -> None:
+    async def return_lease(self, key: str, lease: str) -> None:
         """Return a lease; nothing is stored. Raises: CacheFailed."""
         self._releases.add(key, "", lease, lease)
         await self.ping()
 
-    async def renew(self, key: str, token: str) -> None:
+    async def renew_lease(self, key: str, token: str) -> None:
         """A sign of life of whoever computes the page. Raises: CacheFailed."""
-        told = (flight_key(key), token, _FLIGHT_MS)
-        await self._within("renew", lambda: self._writing.run(self._renew, *told))
+        arguments = (flight_key(key), token, _FLIGHT_MS)
+        await self._guarded("renew", lambda: self._writer.run(self._renew_script, *arguments))
 
-    async def page(self, key: str) -> Page | None:
+    async def get(self, key: str) -> CachedResponse | None:
         """The page of this key, fresh or not. Raises: CacheFailed."""
-        stored = await self._within("look_up", lambda: self._reading.call("GET", key))
-        return _decoded(key, stored) if stored else None
+        payload = await self._guarded("look_up", lambda: self._reader.call("GET", key))
+        return _decode(key, payload) if payload else None
 
-    async def forget_users(self) -> None:
+    async def purge_users(self) -> None:
         """Drop all answers about users of this database, and those that are computed now.
 
         Those of older versions are dropped whatever database they are of. Raises: CacheFailed.
         """
-        told = (self._forgotten, _FORGOTTEN, self._forgotten_ms)
-        await self._within("forget", lambda: self._writing.run(self._forget, *told))
+        arguments = (self._purge_key, _PURGE_PREFIX, self._purge_mark_ms)
+        await self._guarded("forget", lambda: self._writer.run(self._purge_script, *arguments))
         for name in questions_about_one_user():
-            await self._within("forget", partial(self._drop, f"analytics:*:{name}:*"))
+            await self._guarded("forget", partial(self._delete_matching, f"analytics:*:{name}:*"))
 
     async def is_cleared(self, erasure: str) -> bool:
         """Whether answers about users were dropped since this erasure. Raises: CacheFailed."""
-        key = self._cleared(erasure)
-        return bool(await self._within("look_up", lambda: self._writing.call("EXISTS", key)))
+        key = self._cleared_key(erasure)
+        return bool(await self._guarded("look_up", lambda: self._writer.call("EXISTS", key)))
 
     async def mark_cleared(self, erasure: str) -> None:
         """Raises: CacheFailed."""
-        told = ("SET", self._cleared(erasure), "1", "EX", _CLEARED_FOR_S)
-        await self._within("forget", lambda: self._writing.call(*told))
+        arguments = ("SET", self._cleared_key(erasure), "1", "EX", _CLEARED_TTL_S)
+        await self._guarded("forget", lambda: self._writer.call(*arguments))
 
-    async def _drop(self, pattern: str) -> None:
-        at = b"0"
+    async def _delete_matching(self, pattern: str) -> None:
+        cursor = b"0"
         while True:
-            at, found = await self._writing.call("SCAN", at, "MATCH", pattern, "COUNT", _AT_ONCE)
-            if keys := list(filter(self._may_be_ours, found)):
-                await self._writing.call("UNLINK", *keys)
-            if at == b"0":
+            cursor, matches = await self._writer.call(
+                "SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT
+            )
+            if keys := list(filter(self._may_be_own_key, matches)):
+                await self._writer.call("UNLINK", *keys)
+            if cursor == b"0":
                 return
 
-    def _may_be_ours(self, key: bytes) -> bool:
+    def _may_be_own_key(self, key: bytes) -> bool:
         _, version, identity, *_ = key.split(b":")
-        return version.startswith(_SHARED) or identity == self._identity.value.encode()
+        return version.startswith(_SHARED_VERSIONS) or identity == self._identity.value.encode()
 
     @property
-    def _forgotten(self) -> str:
-        return f"{_FORGOTTEN}:{self._identity.value}"
+    def _purge_key(self) -> str:
+        return f"{_PURGE_PREFIX}:{self._identity.value}"
 
-    def _cleared(self, erasure: str) -> str:
+    def _cleared_key(self, erasure: str) -> str:
         return f"analytics:cleared:{self._identity.value}:{erasure}"
 
     async def ping(self) -> None:
         """Connect where that is to be done, so that no request has to. Raises: CacheFailed."""
-        await self._within("ping", self._pinged)
+        await self._guarded("ping", self._ping)
 
-    async def _pinged(self) -> None:
-        await self._reading.load(self._look_up)
-        for script in (self._settle, self._renew, self._forget):
-            await self._writing.load(script)
+    async def _ping(self) -> None:
+        await self._reader.load(self._lookup_script)
+        for script in (self._release_script, self._renew_script, self._purge_script):
+            await self._writer.load(script)
         # Redis answers a new connection after it has done what came over a lost one.
-        await self._reading.call("PING")
-        await self._writing.call("PING")
+        await self._reader.call("PING")
+        await self._writer.call("PING")
         await self._releases.run()
 
-    async def keep_looking(self) -> NoReturn:
+    async def ping_forever(self) -> NoReturn:
         """Tell whether Redis is there, also while nobody asks anything."""
         while True:
-            with suppress(CacheFailed), reaching("redis", "pages"):
+            with suppress(CacheFailed), track_reachability("redis", "pages"):
                 await self.ping()
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(_PING_EVERY_S)
 
     async def close(self) -> None:
         """Also release what is held, if Redis is there."""
-        await self._reading.close()
+        await self._reader.close()
         with suppress(CacheFailed):
             await self.ping()
-        await self._reading.close()
-        await self._writing.close()
+        await self._reader.close()
+        await self._writer.close()
 
-    async def _within(self, operation: str, command: Callable[[], Awaitable[T]]) -> T:
+    async def _guarded(self, operation: str, command: Callable[[], Awaitable[T]]) -> T:
         if not self._breaker.allows():
             CACHE_ERRORS.labels("skipped").inc()
             raise CacheFailed(operation)
         try:
-            with span(f"cache {operation}"):
+            with trace_span(f"cache {operation}"):
                 answer = await command()
         except Exception as exc:  # whatever it is: what Redis says must not stop an answer
-            self._breaker.failed()
+            self._breaker.record_failure()
             CACHE_ERRORS.labels(operation).inc()
             raise CacheFailed(operation) from exc
-        self._breaker.succeeded()
+        self._breaker.record_success()
         return answer
 
 
-def _found(
+def _parse_lookup(
     key: str,
     token: str,
     verdict: bytes,
-    left: int,
+    remaining: int,
     wait_ms: int,
     holder: bytes,
     age_ms: int,
     fresh_ms: int,
     now_ms: int,
-    stored: bytes | None,
-) -> Found:
-    page = _decoded(key, stored) if stored else None
-    broken = verdict == b"hit" and page is None  # nobody else will replace it
-    said = cast(Verdict, "miss" if broken else verdict.decode())
-    leads = broken or holder == token.encode()
-    return Found(said, token, left, wait_ms, leads, holder, age_ms, fresh_ms, now_ms, page)
+    payload: bytes | None,
+) -> CacheLookup:
+    response = _decode(key, payload) if payload else None
+    is_broken = verdict == b"hit" and response is None  # nobody else will replace it
+    effective_verdict = cast(Verdict, "miss" if is_broken else verdict.decode())
+    holds_lease = is_broken or holder == token.encode()
+    return CacheLookup(
+        effective_verdict,
+        token,
+        remaining,
+        wait_ms,
+        holds_lease,
+        holder,
+        age_ms,
+        fresh_ms,
+        now_ms,
+        response,
+    )
 
 
-def _decoded(key: str, stored: bytes) -> Page | None:
+def _decode(key: str, payload: bytes) -> CachedResponse | None:
     """None for what is no page of this key: it is never served, and replaced."""
     with suppress(msgspec.DecodeError, RecursionError):
-        page = msgspec.msgpack.decode(stored[_MOMENTS:], type=Page)
-        if page.key == key:
-            return page
+        response = msgspec.msgpack.decode(payload[_HEADER_BYTES:], type=CachedResponse)
+        if response.key == key:
+            return response
     CACHE_ERRORS.labels("decode").inc()
     return None

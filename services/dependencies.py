@@ -15,13 +15,21 @@ from common.receipts import Receipt
 from config.database import Connection, get_connection
 from repo.api_keys import ApiKey, Scope
 from repo.events import EventsRepo
-from services.cache_service import Found, Limits
-from services.delivery import Known, accepts_gzip, deliver, looks, receipt, respond, visit_of
-from services.ingest.body import sent_as
-from services.pages import Asked
+from services.answering.responses import (
+    RememberedRequest,
+    accepts_gzip,
+    call_context,
+    deliver,
+    receipt,
+    request_key,
+    respond,
+)
+from services.cache_service import CacheLookup, Limits
+from services.cached_response import PreparedQuery
+from services.container import Resources
+from services.ingest.http_body import parse_body_headers
 from services.rate_limit import count_request
-from services.resources import Resources
-from utils.exports import preferred_format
+from utils.formats import preferred_format
 
 _STOPS = (
     "The service stops. Unless the erasure ended at this very moment nothing was erased: repeat it."
@@ -46,10 +54,10 @@ async def get_events_repo(
     return EventsRepo(connection)
 
 
-def _holder(scope: Scope) -> Callable[..., Coroutine[Any, Any, ApiKey | None]]:
+def _require_scope(scope: Scope) -> Callable[..., Coroutine[Any, Any, ApiKey | None]]:
     """The key of a request, which must have this scope."""
 
-    async def get_holder(
+    async def get_key(
         request: Request,
         resources: Annotated[Resources, Depends(get_resources)],
         _: Annotated[object, Depends(HTTPBearer(auto_error=False))],  # describes, checks nothing
@@ -62,15 +70,15 @@ def _holder(scope: Scope) -> Callable[..., Coroutine[Any, Any, ApiKey | None]]:
         request.state.key = key
         return key
 
-    return get_holder
+    return get_key
 
 
-get_reader = _holder("read")
-get_writer = _holder("write")
-get_admin = _holder("admin")
+get_reader = _require_scope("read")
+get_writer = _require_scope("write")
+get_admin = _require_scope("admin")
 
 
-class Ask:
+class QueryRunner:
     """Answers a question in the form that the request wants."""
 
     def __init__(self, request: Request, resources: Resources, key: ApiKey | None) -> None:
@@ -78,7 +86,7 @@ class Ask:
         self._resources = resources
         self._limits = resources.limits_of(key)
         deadline = request.state.began + resources.request_s
-        self._visit = visit_of(request.headers, self._limits, deadline)
+        self._context = call_context(request.headers, self._limits, deadline)
 
     async def __call__(self, method: Callable[[Q], Answer[Any]], question: Q) -> Response:
         """`method` is one of a repo, which is made anew with the connection that answers.
@@ -88,19 +96,21 @@ class Ask:
         """
         request = self._request
         request.state.counted = True
-        asked = self._asked(method, question)
-        if seen := looks(request.scope, request.headers):
-            self._resources.memory.put(seen, Known(asked, request.scope["route"]))
-        served = await deliver(self._resources.answers, asked, self._visit, request.receive)
+        query = self._prepare(method, question)
+        if lru_key := request_key(request.scope, request.headers):
+            self._resources.recent_requests.put(
+                lru_key, RememberedRequest(query, request.scope["route"])
+            )
+        served = await deliver(self._resources.answers, query, self._context, request.receive)
         return respond(served, request.headers, self._limits, request.state.began)
 
-    def _asked(self, method: Callable[[Q], Answer[Any]], question: Q) -> Asked:
+    def _prepare(self, method: Callable[[Q], Answer[Any]], question: Q) -> PreparedQuery:
         headers = self._request.headers
         form = question.format or preferred_format(headers.get("accept", ""))
         compressed = accepts_gzip(headers)
         coding = "gzip" if compressed else "plain"
         repo_type = type(cast(Any, method).__self__)
-        asked = Asked(
+        query = PreparedQuery(
             question.name,
             f"{question.name}:{form}:{coding}:{question.fingerprint()}",
             question.months,
@@ -110,7 +120,7 @@ class Ask:
             compressed,
             partial(_answer, repo_type, method.__name__, question),
         )
-        return self._resources.answers.current(asked)
+        return self._resources.answers.current(query)
 
 
 def _answer(
@@ -122,7 +132,7 @@ def _answer(
     return cast(Answer[Any], getattr(repo_type(connection), method)(question))
 
 
-async def _count(request: Request, resources: Resources, limits: Limits) -> Found | None:
+async def _count(request: Request, resources: Resources, limits: Limits) -> CacheLookup | None:
     """Count a request that asks no question. Raises: TooManyRequests."""
     request.state.counted = True
     return await count_request(resources.cache, limits)
@@ -140,11 +150,11 @@ class Ingest:
         """Raises: UnsupportedMedia, UnreadableBody, SlowBody, TooLarge, InvalidEvents,
         TooManyRequests, Busy, TooSlow, Unavailable, ClientGone."""
         request, ingest = self._request, self._resources.ingest
-        found = await _count(request, self._resources, self._limits)
+        lookup = await _count(request, self._resources, self._limits)
         deadline = request.state.began + self._resources.request_s
-        sent, caller = sent_as(request.headers), self._limits.caller
-        stored = await ingest.store(sent, request.stream(), deadline, caller)
-        return receipt(stored, found, self._limits)
+        body_headers, caller = parse_body_headers(request.headers), self._limits.caller
+        result = await ingest.store(body_headers, request.stream(), deadline, caller)
+        return receipt(result, lookup, self._limits)
 
 
 async def get_ingest(
@@ -168,7 +178,7 @@ class Erase:
         """Raises: TooManyRequests, TooSlow, Busy, Unavailable, DatabaseUnavailable."""
         await _count(self._request, self._resources, self._limits)
         try:
-            return await self._resources.erasing.erase(
+            return await self._resources.erasure.erase(
                 user_id, suppressed=suppressed, deadline=self._deadline
             )
         except asyncio.CancelledError:  # by a server that stops: it still sends an answer
@@ -183,9 +193,9 @@ async def get_erase(
     return Erase(request, resources, key)
 
 
-async def get_ask(
+async def get_query_runner(
     request: Request,
     resources: Annotated[Resources, Depends(get_resources)],
     key: Annotated[ApiKey | None, Depends(get_reader)],
-) -> Ask:
-    return Ask(request, resources, key)
+) -> QueryRunner:
+    return QueryRunner(request, resources, key)

@@ -1,11 +1,11 @@
 """The limits of keys: what happens beyond them, and how requests count that ask no question."""
 
-from common.errors import TooManyAtOnce, TooManyRequests
+from common.errors import TooManyConcurrent, TooManyRequests
 from common.metrics import LIMITED
-from services.cache_service import CacheFailed, CacheService, Found, Limits
+from services.cache_service import CacheFailed, CacheLookup, CacheService, Limits
 
 
-async def count_request(cache: CacheService, limits: Limits) -> Found | None:
+async def count_request(cache: CacheService, limits: Limits) -> CacheLookup | None:
     """What the key has left; None without a limit, and while Redis is away.
 
     Raises: TooManyRequests.
@@ -13,19 +13,19 @@ async def count_request(cache: CacheService, limits: Limits) -> Found | None:
     if not limits.per_second:
         return None
     try:
-        found = await cache.count(limits)
+        lookup = await cache.count(limits)
     except CacheFailed:
         LIMITED.labels("unknown").inc()
         return None
-    refuse_over_limit(found, limits)
-    return found
+    refuse_over_limit(lookup, limits)
+    return lookup
 
 
-def refuse_over_limit(found: Found, limits: Limits) -> None:
+def refuse_over_limit(lookup: CacheLookup, limits: Limits) -> None:
     """Raises: TooManyRequests, TooManyAtOnce."""
-    if found.verdict == "rate":
+    if lookup.verdict == "rate":
         LIMITED.labels("rate").inc()
-        raise TooManyRequests(limits.per_second, found.wait_ms)
-    if found.verdict == "slots":
+        raise TooManyRequests(limits.per_second, lookup.wait_ms)
+    if lookup.verdict == "slots":
         LIMITED.labels("at_once").inc()
-        raise TooManyAtOnce(limits.at_once)
+        raise TooManyConcurrent(limits.concurrency)

@@ -4,13 +4,13 @@ import asyncio
 import time
 
 from config.database import Connection, Database, get_connection
-from config.failures import DatabaseError
-from repo.schema import SchemaRepo
-from services.cache_clearing import CacheClearing
+from config.database_errors import DatabaseError
+from repo.schema_state import SchemaRepo
+from services.background.cache_purger import CachePurger
 from services.cache_service import CacheFailed, CacheService
-from services.storage import Storage
+from services.disk_space import Storage
 
-_REMEMBERED_S = 0.5
+_REUSE_S = 0.5
 
 _ROLLUPS = {
     "ok": "ok",
@@ -18,7 +18,7 @@ _ROLLUPS = {
     "foreign": "of the database that this one was restored from, and being built anew: "
     "questions are answered from the events, as exactly and slower",
 }
-_CLEARING = "holds answers about erased users, which nobody is given: they are being dropped"
+_PURGING = "holds answers about erased users, which nobody is given: they are being dropped"
 
 
 class Readiness:
@@ -28,18 +28,18 @@ class Readiness:
         self,
         database: Database,
         cache: CacheService,
-        clearing: CacheClearing,
+        purger: CachePurger,
         storage: Storage,
         *,
-        within_s: float,
+        timeout_s: float,
     ) -> None:
         self._database = database
         self._cache = cache
-        self._clearing = clearing
+        self._purger = purger
         self._storage = storage
-        self._within_s = within_s
+        self._timeout_s = timeout_s
         self._look: asyncio.Task[dict[str, str]] | None = None
-        self._looked_at = -_REMEMBERED_S
+        self._checked_at = -_REUSE_S
 
     async def checks(self) -> dict[str, str]:
         """What there is to tell about each part of the service; "ok" where nothing is wrong."""
@@ -56,34 +56,34 @@ class Readiness:
     def _current_look(self) -> asyncio.Task[dict[str, str]]:
         """The look that runs or has just ended, else a new one."""
         look = self._look
-        if look is None or (look.done() and time.monotonic() - self._looked_at >= _REMEMBERED_S):
+        if look is None or (look.done() and time.monotonic() - self._checked_at >= _REUSE_S):
             look = self._look = asyncio.create_task(self._checked())
         return look
 
     async def _checked(self) -> dict[str, str]:
         checks = await self._look_at_all()
-        self._looked_at = time.monotonic()
+        self._checked_at = time.monotonic()
         return checks
 
     async def _look_at_all(self) -> dict[str, str]:
-        connection = get_connection(self._database, time.monotonic() + self._within_s)
-        database = await _database(connection)
+        connection = get_connection(self._database, time.monotonic() + self._timeout_s)
+        database = await _database_state(connection)
         return {
             "database": database,
-            "cache": await self._of_cache(),
-            "rollups": await _rollups(connection) if database == "ok" else "unknown",
+            "cache": await self._cache_state(),
+            "rollups": await _rollups_state(connection) if database == "ok" else "unknown",
             "storage": self._storage.state,
         }
 
-    async def _of_cache(self) -> str:
+    async def _cache_state(self) -> str:
         try:
             await self._cache.ping()
         except CacheFailed:
             return "unavailable: questions are answered without it"
-        return _CLEARING if self._clearing.is_pending else "ok"
+        return _PURGING if self._purger.is_pending else "ok"
 
 
-async def _database(connection: Connection) -> str:
+async def _database_state(connection: Connection) -> str:
     repo = SchemaRepo(connection)
     try:
         missing = await connection.run(repo.get_missing_migrations)
@@ -93,9 +93,9 @@ async def _database(connection: Connection) -> str:
     return "ok" if missing <= 0 else f"{missing} migrations missing: run the command migrate"
 
 
-async def _rollups(connection: Connection) -> str:
+async def _rollups_state(connection: Connection) -> str:
     repo = SchemaRepo(connection)
     try:
-        return _ROLLUPS[await connection.run(repo.get_state_of_rollups)]
+        return _ROLLUPS[await connection.run(repo.get_rollups_state)]
     except DatabaseError as error:
         return f"unavailable: {type(error).__name__}"

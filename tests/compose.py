@@ -15,7 +15,7 @@ TEXT = (ROOT / "docker-compose.yml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
 
 
-def filled(folder: Path) -> Path:
+def make_env_file(folder: Path) -> Path:
     """A .env as `containers/fill-env` makes it."""
     folder.mkdir(exist_ok=True)
     shutil.copy(ROOT / ".env.example", folder)
@@ -47,9 +47,9 @@ def compose(file: Path, *options: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def rendered(file: Path) -> dict[str, dict[str, Any]]:
+def rendered_services(file: Path) -> dict[str, dict[str, Any]]:
     """The services with this .env."""
-    done = compose(file, "--format", "json")
-    assert done.stderr == ""
-    services: dict[str, dict[str, Any]] = json.loads(done.stdout)["services"]
+    result = compose(file, "--format", "json")
+    assert result.stderr == ""
+    services: dict[str, dict[str, Any]] = json.loads(result.stdout)["services"]
     return services

@@ -12,7 +12,7 @@ from psycopg2.extensions import connection
 
 from services.embedded import Endpoints
 from tests.events import fold, insert_git_history
-from tests.running import running
+from tests.live_server import running
 from tests.servers import Cluster, open_servers
 
 # An odd zone of the process must change no answer.
@@ -34,8 +34,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture(scope="session")
 def endpoints() -> Iterator[Endpoints]:
-    with open_servers() as found:
-        yield found
+    with open_servers() as servers:
+        yield servers
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ import psycopg2
 from psycopg2.extensions import connection
 from psycopg2.extras import Json, execute_values
 
-from repo.rollups.folder import Folder
-from utils.zones import zone
+from repo.rollups.rollup_writer import RollupWriter
+from utils.time.zones import zone
 
 GIT_HISTORY = Path(__file__).parent / "data" / "git-history.ndjson.gz"
 
@@ -34,14 +34,14 @@ from   lines
 def insert(conn: connection, *rows: tuple[Any, ...]) -> None:
     """(user_id, event_name, occurred_at) or that and properties, each under an id of its own."""
     with conn.cursor() as cur:
-        whole = [(str(uuid4()), *row[:3], Json(row[3] if len(row) > 3 else {})) for row in rows]
-        execute_values(cur, _INSERT, whole)
+        records = [(str(uuid4()), *row[:3], Json(row[3] if len(row) > 3 else {})) for row in rows]
+        execute_values(cur, _INSERT, records)
 
 
-def insert_many(conn: connection, count: int, moment: datetime) -> None:
+def insert_many(conn: connection, count: int, instant: datetime) -> None:
     """Events of one user at one moment."""
     with conn.cursor() as cur:
-        cur.execute(_INSERT_MANY, (moment, count))
+        cur.execute(_INSERT_MANY, (instant, count))
 
 
 def insert_git_history(url: str) -> None:
@@ -58,5 +58,5 @@ def insert_git_history(url: str) -> None:
 def fold(url: str) -> None:
     conn = psycopg2.connect(url)
     conn.autocommit = True
-    Folder(conn, [zone("UTC")]).catch_up()
+    RollupWriter(conn, [zone("UTC")]).catch_up()
     conn.close()

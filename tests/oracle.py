@@ -26,22 +26,22 @@ def users(events: list[Event]) -> int:
     return len({event.user_id for event in events} - {""})
 
 
-def within(
+def events_between(
     events: list[Event], start: datetime | None, end: datetime | None, names: tuple[str, ...]
 ) -> list[Event]:
     """Each event once; None is no bound."""
-    found = {event.event_id: event for event in reversed(events)}  # the first of an id counts
+    by_id = {event.event_id: event for event in reversed(events)}  # the first of an id counts
     return [
         event
-        for event in found.values()
+        for event in by_id.values()
         if (start is None or start <= event.occurred_at)
         and (end is None or event.occurred_at < end)
         and (not names or event.event_name in names)
     ]
 
 
-def label(moment: datetime, interval: str, tz: str, week_start: str = "monday") -> Any:
-    local = moment.astimezone(ZoneInfo(tz))
+def label(instant: datetime, interval: str, tz: str, week_start: str = "monday") -> Any:
+    local = instant.astimezone(ZoneInfo(tz))
     day = local.date()
     if interval == "hour":
         return day, local.hour, local.utcoffset()

@@ -55,12 +55,12 @@ class Block(NamedTuple):
 class Example(NamedTuple):
     """A curl line, and the answer that stands right below it."""
 
-    asked: Block
+    request: Block
     answer: Block
 
     @property
     def heading(self) -> str:
-        return self.asked.heading
+        return self.request.heading
 
 
 class Curl(NamedTuple):
@@ -78,18 +78,18 @@ def name_of(page: Path) -> str:
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    heading, opened = "", None
+    heading, fence_start = "", None
     lines = page.read_text().splitlines()
     for number, line in enumerate(lines):
-        if opened is None and (part := _PART.match(line)):
+        if fence_start is None and (part := _PART.match(line)):
             heading = part[1]
-        elif opened is None and (fence := _FENCE.match(line)):
-            opened = (fence[1], number + 1)
-        elif opened and line == "```":
-            language, first = opened
+        elif fence_start is None and (fence := _FENCE.match(line)):
+            fence_start = (fence[1], number + 1)
+        elif fence_start and line == "```":
+            language, first = fence_start
             yield Block(heading, language, "\n".join(lines[first:number]), first, number)
-            opened = None
-    assert opened is None, f"a block of {name_of(page)} has no end"
+            fence_start = None
+    assert fence_start is None, f"a block of {name_of(page)} has no end"
 
 
 def anchors(page: Path) -> set[str]:
@@ -101,33 +101,33 @@ def anchors(page: Path) -> set[str]:
 
 def examples(page: Path) -> Iterator[Example]:
     for block, below in pairwise(blocks(page)):
-        if is_asked(block) and below.first == block.end + 2 and below.language != "sh":
+        if is_request(block) and below.first == block.end + 2 and below.language != "sh":
             yield Example(block, below)
 
 
-def is_asked(block: Block) -> bool:
+def is_request(block: Block) -> bool:
     return block.language == "sh" and _CURL.fullmatch(_on_one_line(block.text)) is not None
 
 
 def ask(client: httpx.Client, command: str) -> str:
     """What it prints. What is piped into curl, and out of it, the shell itself does."""
-    found = _CURL.fullmatch(_on_one_line(command))
-    assert found, command
-    given = _piped(found["given"], b"") if found["given"] else b""
-    printed = _answered(client, parsed(found["curl"], given))
-    shown = _piped(found["shown"], printed) if found["shown"] else printed
-    return shown.decode().rstrip("\n")
+    match = _CURL.fullmatch(_on_one_line(command))
+    assert match, command
+    stdin = _piped(match["given"], b"") if match["given"] else b""
+    printed = _perform(client, parse_curl(match["curl"], stdin))
+    output = _piped(match["shown"], printed) if match["shown"] else printed
+    return output.decode().rstrip("\n")
 
 
 def _on_one_line(command: str) -> str:
     return re.sub(r"\\\n\s*", "", command)
 
 
-def _piped(command: str, given: bytes) -> bytes:
-    return subprocess.run(["sh", "-c", command], input=given, capture_output=True).stdout
+def _piped(command: str, stdin: bytes) -> bytes:
+    return subprocess.run(["sh", "-c", command], input=stdin, capture_output=True).stdout
 
 
-def parsed(line: str, given: bytes = b"") -> Curl:
+def parse_curl(line: str, stdin: bytes = b"") -> Curl:
     """Raises: AssertionError for an option that is not known here."""
     words = iter(shlex.split(line)[1:])
     method, url, body, shows_headers = "", "", None, False
@@ -142,7 +142,7 @@ def parsed(line: str, given: bytes = b"") -> Curl:
             method = next(words)
         elif word in ("-d", "--data-binary"):
             text = next(words)
-            body = given if text == "@-" else text.encode()
+            body = stdin if text == "@-" else text.encode()
         else:
             assert word.startswith(BASE), f"{word} is no option that is known here"
             url = word
@@ -150,9 +150,9 @@ def parsed(line: str, given: bytes = b"") -> Curl:
     return Curl(method, url.removeprefix(BASE), headers, body, shows_headers)
 
 
-def _answered(client: httpx.Client, curl: Curl) -> bytes:
-    sent = client.build_request(curl.method, curl.path, headers=curl.headers, content=curl.body)
-    answer = client.send(sent)
+def _perform(client: httpx.Client, curl: Curl) -> bytes:
+    request = client.build_request(curl.method, curl.path, headers=curl.headers, content=curl.body)
+    answer = client.send(request)
     if not curl.shows_headers:
         return answer.content
     head = [f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}".encode()]
@@ -160,13 +160,15 @@ def _answered(client: httpx.Client, curl: Curl) -> bytes:
     return b"\n".join([*head, b"", answer.content])
 
 
-def steady(text: str) -> Any:
+def normalized(text: str) -> Any:
     """An answer without what varies."""
     if text.startswith("HTTP/1.1 "):
         head, _, body = text.partition("\n\n")
         status, *headers = head.splitlines()
-        kept = [line for line in headers if line.partition(":")[0] not in _VARYING_HEADERS]
-        return status, sorted(kept), steady(body)
+        steady_headers = [
+            line for line in headers if line.partition(":")[0] not in _VARYING_HEADERS
+        ]
+        return status, sorted(steady_headers), normalized(body)
     return [_without_varying(line) for line in text.splitlines()]
 
 
@@ -182,17 +184,19 @@ def _without_varying(line: str) -> Any:
 
 def check(client: httpx.Client, example: Example) -> None:
     """Raises: AssertionError."""
-    printed = ask(client, example.asked.text)
-    assert steady(printed) == steady(example.answer.text), f"{example.asked.text}\n{printed}"
+    printed = ask(client, example.request.text)
+    assert normalized(printed) == normalized(example.answer.text), (
+        f"{example.request.text}\n{printed}"
+    )
 
 
 def write(page: Path, printed: dict[Block, str]) -> None:
     """Put what was printed in the place of answers that are others now; blocks may have moved."""
     lines = page.read_text().splitlines()
-    shown = {(asked.heading, asked.text): text for asked, text in printed.items()}
-    for asked, answer in reversed(list(examples(page))):
-        text = shown.get((asked.heading, asked.text))
-        if text is not None and steady(text) != steady(answer.text):
+    printed_by_request = {(asked.heading, asked.text): text for asked, text in printed.items()}
+    for request, answer in reversed(list(examples(page))):
+        text = printed_by_request.get((request.heading, request.text))
+        if text is not None and normalized(text) != normalized(answer.text):
             lines[answer.first : answer.end] = text.splitlines()
     page.write_text("\n".join(lines) + "\n")
 

@@ -4,7 +4,7 @@ import httpx
 
 
 def assert_problem(
-    response: httpx.Response, status: int, kind: str, *parameters: str, sent: str | None = None
+    response: httpx.Response, status: int, kind: str, *parameters: str, payload: str | None = None
 ) -> None:
     """One shape, the parameters by name, the request's id, and nothing of what was sent."""
     assert response.status_code == status, response.text
@@ -16,5 +16,5 @@ def assert_problem(
     assert body["detail"]
     assert body["request_id"] == response.headers["x-request-id"]
     assert {error["parameter"] for error in body.get("errors", [])} == set(parameters)
-    if sent:
-        assert sent not in response.text
+    if payload:
+        assert payload not in response.text

@@ -13,9 +13,9 @@ from signal import SIGINT
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
-from services.embedded.binaries import child_user, find_binaries, give_to_child
-from tests.waiting import wait_until
-from utils.processes import DyingWithParent
+from services.embedded.binaries import child_user, chown_to_child, find_binaries
+from tests.wait_until import wait_until
+from utils.processes import DieWithParent
 
 _OPTIONS = {
     "listen_addresses": "127.0.0.1",
@@ -61,11 +61,11 @@ class PostgresServer:
                 ],
                 stdout=log,
                 stderr=log,
-                preexec_fn=DyingWithParent(SIGINT),
+                preexec_fn=DieWithParent(SIGINT),
                 **child_user(),
             )
         try:
-            wait_until(lambda: _answers(self.url(like)), within_s=20)
+            wait_until(lambda: _answers(self.url(like)), timeout_s=20)
             yield self.url(like)
         finally:
             process.send_signal(SIGINT)
@@ -79,13 +79,19 @@ def postgres_programs(folder: Path) -> Path:
 
 def copy_of(url: str, folder: Path, name: str, binaries: Path) -> PostgresServer:
     """A replica of the server, made but not started."""
-    room = folder / name
-    room.mkdir()
-    give_to_child(room)
-    copied = [str(binaries / "pg_basebackup"), "--dbname", url, "--pgdata", str(room / "data")]
+    replica_dir = folder / name
+    replica_dir.mkdir()
+    chown_to_child(replica_dir)
+    command = [
+        str(binaries / "pg_basebackup"),
+        "--dbname",
+        url,
+        "--pgdata",
+        str(replica_dir / "data"),
+    ]
     more = ["--wal-method=stream", "--checkpoint=fast", "--write-recovery-conf", "--no-sync"]
-    subprocess.run([*copied, *more], check=True, capture_output=True, cwd="/", **child_user())
-    return PostgresServer(binaries, room / "data", free_port())
+    subprocess.run([*command, *more], check=True, capture_output=True, cwd="/", **child_user())
+    return PostgresServer(binaries, replica_dir / "data", free_port())
 
 
 @contextmanager
@@ -114,10 +120,10 @@ def _answers(url: str) -> bool:
 
 
 @contextmanager
-def childs_folder(name: str) -> Iterator[Path]:
+def postgres_owned_dir(name: str) -> Iterator[Path]:
     """One that PostgreSQL's user can use; what is in it goes in the end."""
-    made = Path(tempfile.mkdtemp(prefix=f"analytics-{name}-"))
-    made.chmod(0o711)
-    give_to_child(made)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(prefix=f"analytics-{name}-"))
+    path.chmod(0o711)
+    chown_to_child(path)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)

@@ -9,12 +9,12 @@ from uuid import uuid4
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
-from common.roles import Role
+from common.database_roles import Role
 from repo.api_keys import KeysRepo
 from repo.migrate import migrate, migrations
 from services.auth import digest_of
 from services.embedded import Endpoints, embedded_servers
-from tests.rooms import room
+from tests.tempdirs import temp_dir
 
 OLDER_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 
@@ -78,10 +78,10 @@ def another_postgres() -> Iterator[Endpoints]:
 @contextmanager
 def _embedded(binaries: Path | None) -> Iterator[Endpoints]:
     with (
-        room("test") as folder,
-        embedded_servers(folder, postgres_bin=binaries, postgres_options=OPTIONS) as found,
+        temp_dir("test") as folder,
+        embedded_servers(folder, postgres_bin=binaries, postgres_options=OPTIONS) as endpoints,
     ):
-        yield found
+        yield endpoints
 
 
 @contextmanager
@@ -92,8 +92,8 @@ def _containers() -> Iterator[Endpoints]:
     server = PostgresContainer("postgres:18", driver=None)
     server.with_command("postgres -c max_prepared_transactions=4")
     with server as postgres, RedisContainer() as redis:
-        place = f"{redis.get_container_host_ip()}:{redis.get_exposed_port(6379)}"
-        yield Endpoints(postgres.get_connection_url(), f"redis://{place}/0")
+        host_and_port = f"{redis.get_container_host_ip()}:{redis.get_exposed_port(6379)}"
+        yield Endpoints(postgres.get_connection_url(), f"redis://{host_and_port}/0")
 
 
 class Cluster:
@@ -139,14 +139,17 @@ class Cluster:
 def url_of(url: str, database: str) -> str:
     """The same server and user, another database."""
     parts = parse_dsn(url)
-    return f"postgresql://{parts['user']}:{parts.get('password', '')}@{_place(parts)}/{database}"
+    login = f"{parts['user']}:{parts.get('password', '')}"
+    return f"postgresql://{login}@{_host_and_port(parts)}/{database}"
 
 
 def as_role(url: str, role: Role) -> str:
     """The same database, as one of the logins of the tests."""
     parts = parse_dsn(url)
-    return f"postgresql://analytics_test_{role}:{PASSWORD}@{_place(parts)}/{parts['dbname']}"
+    return (
+        f"postgresql://analytics_test_{role}:{PASSWORD}@{_host_and_port(parts)}/{parts['dbname']}"
+    )
 
 
-def _place(parts: dict[str, str]) -> str:
+def _host_and_port(parts: dict[str, str]) -> str:
     return f"{parts.get('host', '127.0.0.1')}:{parts.get('port', '5432')}"

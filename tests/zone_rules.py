@@ -13,14 +13,14 @@ def make_tzdata(folder: Path, fixed: Mapping[str, int]) -> None:
     package = folder / "tzdata"
     package.mkdir()
     (package / "__init__.py").touch()
-    described = folder / f"tzdata-{VERSION}.dist-info"
-    described.mkdir()
+    dist_info = folder / f"tzdata-{VERSION}.dist-info"
+    dist_info.mkdir()
     metadata = f"Metadata-Version: 2.1\nName: tzdata\nVersion: {VERSION}\n"
-    (described / "METADATA").write_text(metadata)
+    (dist_info / "METADATA").write_text(metadata)
     (package / "zones").write_text(files("tzdata").joinpath("zones").read_text())
-    _write(package, "UTC", _fixed(0))
+    _write(package, "UTC", _fixed_offset_rules(0))
     for name, hours in fixed.items():
-        _write(package, name, _fixed(hours))
+        _write(package, name, _fixed_offset_rules(hours))
 
 
 def _write(package: Path, name: str, rules: bytes) -> None:
@@ -29,7 +29,7 @@ def _write(package: Path, name: str, rules: bytes) -> None:
     file.write_bytes(rules)
 
 
-def _fixed(hours: int) -> bytes:
+def _fixed_offset_rules(hours: int) -> bytes:
     """As RFC 8536 has it: a block of one type without transitions, twice, and a rule for later."""
     name = b"OLD\0"
     head = struct.pack(">4sc15x6l", b"TZif", b"2", 0, 0, 0, 0, 1, len(name))

@@ -18,13 +18,13 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, cursor
 from psycopg2.extensions import libpq_version as _libpq_version
 from psycopg2.pool import PoolError, SimpleConnectionPool
 
-from utils.breaker import Breaker
-from utils.kept import Kept, Session, Sessions
-from utils.sessions import BEGIN, BEGIN_ON_REPLICA, BEGIN_WRITING
+from utils.circuit_breaker import CircuitBreaker
+from utils.prepared_statements import PoolSessions, PreparedStatement, Session
+from utils.session_options import BEGIN, BEGIN_ON_REPLICA, BEGIN_WRITING
 
 log = logging.getLogger("analytics.database")
 
-_NOT_KEPT = (
+_PLAN_ERRORS = (
     errors.InvalidSqlStatementName,
     errors.DuplicatePreparedStatement,
     errors.FeatureNotSupported,  # a migration has changed what it returns
@@ -43,13 +43,13 @@ def is_alive(conn: connection) -> bool:
     return not poll.poll(0)
 
 
-def hang_up(conn: connection) -> None:
+def abort_connection(conn: connection) -> None:
     """End whatever the connection does, from any thread and without waiting.
 
     `conn.cancel()` would hold the interpreter's lock, and `conn.close()` waits for the query.
     """
-    with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(conn.fileno())) as line:
-        line.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(conn.fileno())) as sock:
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def close_quietly(conn: connection) -> None:
@@ -57,7 +57,7 @@ def close_quietly(conn: connection) -> None:
         conn.close()
 
 
-_UNIDENTIFIED_FOR_S = 10.0
+_UNIDENTIFIED_LIFETIME_S = 10.0
 
 
 class ConnectionStats(Protocol):
@@ -67,11 +67,11 @@ class ConnectionStats(Protocol):
     discarded: int
 
 
-class ServerAway(psycopg2.OperationalError):
+class ServerUnreachable(psycopg2.OperationalError):
     """PostgreSQL could not be reached a moment ago, and it is not time to try again."""
 
 
-class StrangeSession(psycopg2.OperationalError):
+class SessionChanged(psycopg2.OperationalError):
     """Behind the connection is another session than before: a pooler lends them."""
 
 
@@ -87,17 +87,17 @@ class PooledConnection(connection):
     """As its last transaction was told; None before the first."""
     session: Session
 
-    def is_strange(self) -> StrangeSession:
+    def mark_session_changed(self) -> SessionChanged:
         """From now on no session of the pool is told anything that it should know later."""
-        if self.session.all.are_ours:
+        if self.session.pool_sessions.is_direct:
             log.warning(
                 "sessions do not keep what they are told, as behind a pooler: plans are not kept"
             )
-        self.session.all.are_ours = False
-        return StrangeSession()
+        self.session.pool_sessions.is_direct = False
+        return SessionChanged()
 
 
-class KeepingCursor(cursor):
+class PreparingCursor(cursor):
     """A cursor for statements whose plans the session keeps, or that are transactions alone."""
 
     as_of: datetime
@@ -105,35 +105,35 @@ class KeepingCursor(cursor):
 
     On a replica it is that of the other server, and stands still while nothing comes from there.
     """
-    opening = ""
+    prefix = ""
     """What goes before a statement that is a transaction by itself."""
 
     def execute(self, query: Any, vars: Any = None) -> None:
-        super().execute(self.opening + query if self.opening else query, vars)
+        super().execute(self.prefix + query if self.prefix else query, vars)
 
-    def execute_kept(self, statement: Kept, given: Mapping[str, Any]) -> None:
+    def execute_prepared(self, statement: PreparedStatement, params: Mapping[str, Any]) -> None:
         """The same, with the plan that the session keeps. Raises: StrangeSession."""
         conn = self.connection
-        if not isinstance(conn, PooledConnection) or not conn.session.all.are_ours:
-            self.execute(statement.plain, given)
+        if not isinstance(conn, PooledConnection) or not conn.session.pool_sessions.is_direct:
+            self.execute(statement.plain_sql, params)
             return
         try:
-            if preparing := conn.session.preparing(statement):
-                super().execute(preparing)
-                conn.session.prepared(statement)
-            self.execute(statement.calling, given)
-        except _NOT_KEPT as exc:
-            raise conn.is_strange() from exc
+            if prepare_sql := conn.session.pending_prepare(statement):
+                super().execute(prepare_sql)
+                conn.session.mark_prepared(statement)
+            self.execute(statement.execute_sql, params)
+        except _PLAN_ERRORS as exc:
+            raise conn.mark_session_changed() from exc
 
-    def tell(self, now: datetime, *, is_replica: bool) -> None:
+    def set_snapshot_time(self, now: datetime, *, is_replica: bool) -> None:
         """The moment of a statement, which counts where it is a transaction by itself.
 
         Raises: StrangeSession, on a replica, whose answers are of another moment.
         """
-        if not self.opening:
+        if not self.prefix:
             return
         if is_replica and isinstance(self.connection, PooledConnection):
-            raise self.connection.is_strange()
+            raise self.connection.mark_session_changed()
         self.as_of = now
 
 
@@ -142,11 +142,11 @@ def begin_snapshot(conn: PooledConnection, cur: cursor, timeout_ms: int) -> date
 
     A replica is recognized by its first answer, and asked again in its own way.
     """
-    was_known = bool(conn.is_to_replica)
-    cur.execute(BEGIN_ON_REPLICA if was_known else BEGIN, (timeout_ms,))
+    was_replica = bool(conn.is_to_replica)
+    cur.execute(BEGIN_ON_REPLICA if was_replica else BEGIN, (timeout_ms,))
     as_of: datetime
     as_of, conn.is_to_replica = cur.fetchone() or ()
-    if was_known or not conn.is_to_replica:
+    if was_replica or not conn.is_to_replica:
         return as_of
     cur.execute("rollback")
     return begin_snapshot(conn, cur, timeout_ms)
@@ -191,8 +191,8 @@ class GuardedPool(SimpleConnectionPool):
         self._connecting = 0
         self._stats = stats
         self._lifetime_s = lifetime_s
-        self._sessions = Sessions()
-        self._breaker = Breaker(failures=1, first_s=0.2, longest_s=2)
+        self._sessions = PoolSessions()
+        self._breaker = CircuitBreaker(max_failures=1, first_pause_s=0.2, max_pause_s=2)
         # None is opened here: the service starts while PostgreSQL is away.
         super().__init__(0, maxconn, dsn, connection_factory=PooledConnection, **arguments)
 
@@ -208,19 +208,19 @@ class GuardedPool(SimpleConnectionPool):
         """Take a connection back; it is kept only when it is young and in no transaction."""
         assert isinstance(conn, PooledConnection)
         idle = conn.closed == 0 and conn.info.transaction_status == TRANSACTION_STATUS_IDLE
-        keep = idle and not close and not self.closed and time.monotonic() < conn.retire_at
-        if not keep:
+        is_reusable = idle and not close and not self.closed and time.monotonic() < conn.retire_at
+        if not is_reusable:
             close_quietly(conn)
         with self._lock:
-            if keep and conn.generation != self._generation:
-                keep = False
+            if is_reusable and conn.generation != self._generation:
+                is_reusable = False
                 close_quietly(conn)
             self._used.pop(self._rused.pop(id(conn), None), None)
-            self._stats.discarded += not keep
-            if keep:
+            self._stats.discarded += not is_reusable
+            if is_reusable:
                 self._pool.append(conn)
 
-    def renew(self) -> None:
+    def refresh(self) -> None:
         """Look after those that are idle, the longest idle first, and open what is missing.
 
         Raises: PoolError when closed, psycopg2.Error.
@@ -228,7 +228,7 @@ class GuardedPool(SimpleConnectionPool):
         with self._lock:
             idle = len(self._pool)
         for _ in range(idle):
-            self._renew_one()
+            self._refresh_one()
         while conn := self._claim_missing():
             self.putconn(conn)
 
@@ -241,13 +241,13 @@ class GuardedPool(SimpleConnectionPool):
         for conn in idle:
             close_quietly(conn)
 
-    def hang_up(self) -> None:
+    def abort_all(self) -> None:
         """End whatever those that are lent do; threads must not outlive the service for it."""
         with self._lock:
             for conn in self._used.values():
-                hang_up(conn)
+                abort_connection(conn)
 
-    def _renew_one(self) -> None:
+    def _refresh_one(self) -> None:
         with self._lock:
             conn = self._lend(self._pool.pop(0)) if self._pool else None
         if conn is not None:
@@ -255,7 +255,7 @@ class GuardedPool(SimpleConnectionPool):
 
     def _claim_missing(self) -> PooledConnection | None:
         with self._lock:
-            if self.closed or len(self._pool) + self._taken() >= self.maxconn:
+            if self.closed or len(self._pool) + self._count_in_use() >= self.maxconn:
                 return None
             self._connecting += 1
         return self._open()
@@ -267,12 +267,12 @@ class GuardedPool(SimpleConnectionPool):
                 raise PoolError("connection pool is closed")
             if self._pool:
                 return self._lend(self._pool.pop())
-            if self._taken() >= self.maxconn:
+            if self._count_in_use() >= self.maxconn:
                 raise PoolError("connection pool exhausted")
             self._connecting += 1
             return None
 
-    def _taken(self) -> int:
+    def _count_in_use(self) -> int:
         return len(self._used) + self._connecting
 
     def _open(self) -> PooledConnection:
@@ -290,14 +290,14 @@ class GuardedPool(SimpleConnectionPool):
 
     def _connect(self) -> PooledConnection:
         if not self._breaker.allows():
-            raise ServerAway(str(ServerAway.__doc__))
+            raise ServerUnreachable(str(ServerUnreachable.__doc__))
         generation = self._generation  # what is retired while this connects is old already
         try:
             conn = cast(PooledConnection, psycopg2.connect(*self._args, **self._kwargs))
         except psycopg2.OperationalError:
-            self._breaker.failed()
+            self._breaker.record_failure()
             raise
-        self._breaker.succeeded()
+        self._breaker.record_success()
         conn.session = Session(self._sessions)
         conn.autocommit = True  # transactions are begun by the text that they consist of
         # Not all at once: those that were opened together would be renewed together.
@@ -307,7 +307,7 @@ class GuardedPool(SimpleConnectionPool):
             try:
                 conn.identity = self._identify(conn)
             except psycopg2.Error:  # without one its answers are not kept: for a while at most
-                conn.retire_at = min(conn.retire_at, time.monotonic() + _UNIDENTIFIED_FOR_S)
+                conn.retire_at = min(conn.retire_at, time.monotonic() + _UNIDENTIFIED_LIFETIME_S)
         return conn
 
     def _lend(self, conn: PooledConnection) -> PooledConnection:

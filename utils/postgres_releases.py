@@ -46,14 +46,14 @@ class Release(NamedTuple):
         return f"{self.major}.{self.minor}"
 
     @property
-    def place(self) -> int:
+    def rank(self) -> int:
         """Its place in the order of release days. Those that are not listed count on from there."""
         minors = {
             minors[self.major]: n for n, (_, minors) in enumerate(_DAYS) if self.major in minors
         }
-        listed = (place for minor, place in minors.items() if minor >= self.minor)
+        ranks = (rank for minor, rank in minors.items() if minor >= self.minor)
         last = max(minors)
-        return next(listed, minors[last] + self.minor - last)
+        return next(ranks, minors[last] + self.minor - last)
 
     @property
     def described(self) -> str:
@@ -63,10 +63,10 @@ class Release(NamedTuple):
         return f"{self} (released {f'on {day}' if day else f'after {max(days.values())}'})"
 
 
-def release_in(text: str) -> Release | None:
+def find_release(text: str) -> Release | None:
     """The first one of a supported major version that stands there, as programs tell it."""
-    found = (Release(int(major), int(minor)) for major, minor in _VERSION.findall(text))
-    return next((release for release in found if release.major in MAJORS), None)
+    releases = (Release(int(major), int(minor)) for major, minor in _VERSION.findall(text))
+    return next((release for release in releases if release.major in MAJORS), None)
 
 
 def upgrade_fault(old: Release, new: Release) -> str | None:
@@ -77,16 +77,16 @@ def upgrade_fault(old: Release, new: Release) -> str | None:
     """
     if new.major < old.major:
         return f"PostgreSQL {new.major} is an older version than {old.major}."
-    if new.place >= old.place:
+    if new.rank >= old.rank:
         return None
-    wanted = f"Install the newest minor release of PostgreSQL {new.major}"
+    advice = f"Install the newest minor release of PostgreSQL {new.major}"
     return (
         f"PostgreSQL {new.described} is older than {old.described}, and pg_upgrade would fail on "
-        f"the way. {wanted}{_at_least(old, new.major)}."
+        f"the way. {advice}{_at_least(old, new.major)}."
     )
 
 
 def _at_least(old: Release, major: int) -> str:
-    later = (minors[major] for _, minors in _DAYS[old.place :] if major in minors)
+    later = (minors[major] for _, minors in _DAYS[old.rank :] if major in minors)
     minor = next(later, None)
     return f", at least {major}.{minor}" if minor is not None else ""

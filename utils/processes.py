@@ -10,7 +10,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
-class DyingWithParent:
+class DieWithParent:
     """For a child to call: it gets this signal when its parent ends, even by `kill -9`.
 
     Made by the parent; called after the child has changed its user, if it does.

@@ -25,11 +25,11 @@ def _faults(parts: SplitResult) -> Iterator[str]:
         yield "must not have a #: in a password it is written %23"
     if parts.username and not parts.password:
         yield "has a user name, and needs a password then"
-    yield from _place_faults(parts)
+    yield from _location_faults(parts)
     yield from _option_faults(parts)
 
 
-def _place_faults(parts: SplitResult) -> Iterator[str]:
+def _location_faults(parts: SplitResult) -> Iterator[str]:
     if parts.scheme == "unix":
         if parts.hostname or len(parts.path) < 2:
             yield "must have the path of a socket, as unix:///path"
@@ -42,7 +42,8 @@ def _option_faults(parts: SplitResult) -> Iterator[str]:
     names = [name for name, _ in options]
     for name, value in options:
         if name not in _OPTIONS:
-            yield f"has an option that is not known ({_shown(name)}): {', '.join(sorted(_OPTIONS))}"
+            allowed = ", ".join(sorted(_OPTIONS))
+            yield f"has an option that is not known ({_printable(name)}): {allowed}"
         if name in _TLS and parts.scheme != "rediss":
             yield f"has the option {name}, which needs rediss://"
         if names.count(name) > 1:
@@ -57,6 +58,6 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal()
 
 
-def _shown(name: str) -> str:
+def _printable(name: str) -> str:
     """A name of redis-py's kind; whatever else may be a part of a password."""
     return name if name.isidentifier() and len(name) <= 40 else "its name is none of an option"

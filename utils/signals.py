@@ -10,7 +10,7 @@ from types import FrameType
 _ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
-class Stopped(SystemExit):
+class CommandInterrupted(SystemExit):
     """A signal ended the command; the exit code is the one that shells give for it."""
 
     def __init__(self, number: int) -> None:
@@ -63,14 +63,14 @@ def uninterrupted() -> Iterator[None]:
         _State.depth -= 1
         if not _State.depth and _State.received is not None:
             number, _State.received = _State.received, None
-            raise Stopped(number)
+            raise CommandInterrupted(number)
 
 
 def _receive(number: int, _: FrameType | None) -> None:
     if _State.depth:
         _State.received = number
     else:
-        raise Stopped(number)
+        raise CommandInterrupted(number)
 
 
 def _is_main() -> bool:

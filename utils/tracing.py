@@ -7,7 +7,7 @@ from opentelemetry import trace
 from opentelemetry.propagate import extract
 from opentelemetry.trace import Link, Span, SpanKind, Tracer, TracerProvider
 
-_NOTHING: AbstractContextManager[None] = nullcontext()
+_NO_SPAN: AbstractContextManager[None] = nullcontext()
 _tracer: Tracer | None = None
 
 
@@ -20,23 +20,23 @@ def trace_to(provider: TracerProvider | None) -> None:
     _tracer = provider.get_tracer("analytics") if provider else None
 
 
-def span(name: str) -> AbstractContextManager[Span | None]:
+def trace_span(name: str) -> AbstractContextManager[Span | None]:
     """A part of what the request is doing."""
-    return _part(_tracer, name) if _tracer else _NOTHING
+    return _start_span(_tracer, name) if _tracer else _NO_SPAN
 
 
 @contextmanager
-def _part(tracer: Tracer, name: str) -> Iterator[Span]:
+def _start_span(tracer: Tracer, name: str) -> Iterator[Span]:
     """Of an error the kind alone is told: its message may hold values, and SQL with them."""
-    untold = tracer.start_as_current_span(
+    span_manager = tracer.start_as_current_span(
         name, record_exception=False, set_status_on_exception=False
     )
-    with untold as part:
+    with span_manager as span:
         try:
-            yield part
+            yield span
         except Exception as exc:
-            part.set_status(trace.StatusCode.ERROR)
-            part.set_attribute("error.type", type(exc).__name__)
+            span.set_status(trace.StatusCode.ERROR)
+            span.set_attribute("error.type", type(exc).__name__)
             raise
 
 
@@ -45,10 +45,10 @@ def server_span(
 ) -> AbstractContextManager[Span | None]:
     """A request. Whoever sends one cannot choose what is traced: its own trace is only linked."""
     if _tracer is None:
-        return _NOTHING
+        return _NO_SPAN
     carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-    theirs = trace.get_current_span(extract(carrier)).get_span_context()
-    links = [Link(theirs)] if theirs.is_valid else []
+    client_context = trace.get_current_span(extract(carrier)).get_span_context()
+    links = [Link(client_context)] if client_context.is_valid else []
     return _tracer.start_as_current_span(
         method,
         kind=SpanKind.SERVER,
@@ -73,7 +73,7 @@ def finish_server_span(span: Span | None, method: str, route: str, status: int) 
             span.set_status(trace.StatusCode.ERROR)
 
 
-def ids() -> dict[str, str]:
+def trace_ids() -> dict[str, str]:
     """The present trace and span, for log lines."""
     context = trace.get_current_span().get_span_context() if _tracer else None
     if context is None or not context.is_valid:

@@ -14,27 +14,27 @@ from psycopg2.extras import Json
 from psycopg2.sql import SQL as Text
 from psycopg2.sql import Composed, Identifier, Literal
 
-from common.decorators import NO_ROOM
-from config.failures import DatabaseUnavailable, DiskFull
-from repo.adopt.mapping import Map, Place, columns, mapped
-from repo.adopt.moments import in_range, rules_of
-from repo.adopt.tables import SQL, CannotAdopt, Table, find_table, home_of_events
+from common.decorators import DISK_FULL_MESSAGE
+from config.database_errors import DatabaseUnavailable, DiskFull
+from repo.adopt.mapping import AdoptionNames, TableMapping, columns, mapped_rows
+from repo.adopt.tables import SQL, CannotAdopt, Table, find_table, schema_of_events
+from repo.adopt.timestamps import is_in_range, rules_of
 from repo.adopt.trigger import (
-    MOST_BYTES,
-    MOST_ROWS,
+    MAX_REJECTED_BYTES,
+    MAX_REJECTED_ROWS,
     Adoption,
     create_function,
     create_trigger,
-    drop,
-    fires,
-    silence,
+    disable_trigger,
+    drop_trigger,
+    is_trigger_enabled,
 )
-from repo.storage import read_database_size
+from repo.database_size import read_database_size
 from repo.transactions import transaction
-from utils.local_times import Adjustment
+from utils.time.local_times import Adjustment
 
 
-class Held(Exception):
+class LockHeld(Exception):
     """Transactions of others hold the table: nothing was changed."""
 
 
@@ -50,7 +50,7 @@ class MappedRow(NamedTuple):
     reason: str | None
 
 
-class Known(NamedTuple):
+class AdoptedTable(NamedTuple):
     """A table that was adopted once."""
 
     adoption_id: int
@@ -69,14 +69,14 @@ class Part(NamedTuple):
 
 
 @dataclass(slots=True)
-class Copied:
+class CopyResult:
     """What became of some rows."""
 
     rows: int
     inserted: int
 
 
-class Line(NamedTuple):
+class ReportRow(NamedTuple):
     """Rows of a day, of the same state: a name of `adopt_compare`, or the reason of a rejection."""
 
     day: date | None
@@ -91,57 +91,61 @@ class AdoptRepo:
     def __init__(self, conn: connection) -> None:
         self._conn = conn
 
-    def find(self, name: str) -> tuple[Table, Place]:
+    def find(self, name: str) -> tuple[Table, AdoptionNames]:
         with self._transaction() as cur:
             table = find_table(cur, name)
-            named = {"oid": table.oid, "schema": table.schema, "name": table.name}
-            cur.execute(SQL["adopt_known_as"], named)
+            params = {"oid": table.oid, "schema": table.schema, "name": table.name}
+            cur.execute(SQL["adopt_known_as"], params)
             (known_as,) = cur.fetchone() or (table.name,)
-            return table, Place(home_of_events(cur), known_as)
+            return table, AdoptionNames(schema_of_events(cur), known_as)
 
     def database_size(self) -> int:
         with self._transaction() as cur:
             return read_database_size(cur)
 
-    def known(self, place: Place) -> Known | None:
+    def find_adopted(self, names: AdoptionNames) -> AdoptedTable | None:
         with self._transaction() as cur:
-            cur.execute(SQL["adopt_find"], {"known_as": place.known_as})
+            cur.execute(SQL["adopt_find"], {"known_as": names.known_as})
             row = cur.fetchone()
-            return Known(*row) if row else None
+            return AdoptedTable(*row) if row else None
 
-    def check_map(self, made: Map, place: Place) -> None:
+    def check_mapping(self, mapping: TableMapping, names: AdoptionNames) -> None:
         """Raises: CannotAdopt where another one is in force."""
-        if known := self.known(place):
-            _check_same(known, made)
+        if adopted := self.find_adopted(names):
+            _check_mapping(adopted, mapping)
 
-    def sample(self, table: Table, made: Map, place: Place, most: int) -> list[MappedRow]:
+    def sample(
+        self, table: Table, mapping: TableMapping, names: AdoptionNames, limit: int
+    ) -> list[MappedRow]:
         """Some rows, as events."""
-        some = Text(SQL["adopt_some"]).format(
-            columns=columns(made.columns), table=table.identifier, most=Literal(most)
+        rows_sql = Text(SQL["adopt_sample"]).format(
+            columns=columns(mapping.columns), table=table.identifier, most=Literal(limit)
         )
         with self._transaction() as cur:
-            cur.execute(mapped(table, made, place, some))
+            cur.execute(mapped_rows(table, mapping, names, rows_sql))
             return [MappedRow(*row) for row in cur]
 
-    def fires(self, table: Table) -> bool | None:
+    def is_trigger_enabled(self, table: Table) -> bool | None:
         """Whether the trigger is on; None: it is not there."""
         with self._transaction() as cur:
-            return fires(cur, table)
+            return is_trigger_enabled(cur, table)
 
-    def install(self, table: Table, made: Map, place: Place, wait_ms: int) -> Adoption:
+    def install(
+        self, table: Table, mapping: TableMapping, names: AdoptionNames, wait_ms: int
+    ) -> Adoption:
         """From the end of this on all that comes in is events as well. Raises: Held."""
         with self._transaction(wait_ms) as cur:
-            known = _remembered(cur, made, place)
-            adoption = Adoption(table, made, place, known.adoption_id)
+            adopted = _register(cur, mapping, names)
+            adoption = Adoption(table, mapping, names, adopted.adoption_id)
             create_function(cur, adoption)
-            is_new = fires(cur, table) is None
+            is_new = is_trigger_enabled(cur, table) is None
             if is_new:
                 create_trigger(cur, adoption)
-            if is_new or known.is_released:
-                cur.execute(SQL["adopt_forget_parts"], {"adoption_id": known.adoption_id})
+            if is_new or adopted.is_released:
+                cur.execute(SQL["adopt_delete_parts"], {"adoption_id": adopted.adoption_id})
             return adoption
 
-    def holder(self, table: Table) -> tuple[int, int] | None:
+    def lock_holder(self, table: Table) -> tuple[int, int] | None:
         """The process that has held the table for the longest, and for how many seconds."""
         with self._transaction() as cur:
             cur.execute(SQL["adopt_holders"], {"oid": table.oid})
@@ -150,62 +154,64 @@ class AdoptRepo:
 
     def parts(self, adoption: Adoption) -> list[Part]:
         """What is to be copied; each part is as long as it was when it was first asked for."""
-        named = {"adoption_id": adoption.adoption_id, "oid": adoption.table.oid}
+        params = {"adoption_id": adoption.adoption_id, "oid": adoption.table.oid}
         with self._transaction() as cur:
-            cur.execute(SQL["adopt_note_parts"], named)
-            cur.execute(SQL["adopt_parts"], named)
+            cur.execute(SQL["adopt_note_parts"], params)
+            cur.execute(SQL["adopt_parts"], params)
             return [Part(*row) for row in cur]
 
-    def copy_pages(self, adoption: Adoption, part: Part, beyond: int) -> Copied:
+    def copy_pages(self, adoption: Adoption, part: Part, beyond: int) -> CopyResult:
         """Copy the pages of a part from those that are copied up to, not with, `beyond`."""
         pages = Text(SQL["adopt_pages"]).format(
-            columns=columns(adoption.map.columns),
+            columns=columns(adoption.mapping.columns),
             part=Identifier(part.schema, part.name),
             first=Literal(f"({part.copied},0)"),
             beyond=Literal(f"({beyond},0)"),
         )
-        advance = {"adoption_id": adoption.adoption_id, "part": part.oid, "copied": beyond}
+        params = {"adoption_id": adoption.adoption_id, "part": part.oid, "copied": beyond}
         at_stake = f"the events of up to {beyond - part.copied:,} more pages may be stored"
         with self._transaction(at_stake=at_stake) as cur:
-            copied = _copy(
-                cur, adoption, Text(SQL["adopt_stage"]).format(mapped=adoption.mapped(pages))
+            result = _copy(
+                cur, adoption, Text(SQL["adopt_stage"]).format(mapped=adoption.mapped_rows(pages))
             )
-            cur.execute(SQL["adopt_advance"], advance)
-            return copied
+            cur.execute(SQL["adopt_advance"], params)
+            return result
 
     def copy_missing(self, adoption: Adoption) -> int:
         """Copy all that is no event in one snapshot and should be, wherever in the table it is."""
         with self._transaction(at_stake="events that were missing may be stored") as cur:
-            return _copy(cur, adoption, _beside_events("adopt_stage_missing", adoption)).inserted
+            return _copy(
+                cur, adoption, _statement_over_rows("adopt_stage_missing", adoption)
+            ).inserted
 
-    def compare(self, adoption: Adoption) -> list[Line]:
+    def compare(self, adoption: Adoption) -> list[ReportRow]:
         """What became of all rows, in one snapshot."""
         with self._transaction() as cur:
-            cur.execute(_beside_events("adopt_compare", adoption))
-            return [Line(*row) for row in cur]
+            cur.execute(_statement_over_rows("adopt_compare", adoption))
+            return [ReportRow(*row) for row in cur]
 
-    def adjusted(self, adoption: Adoption) -> dict[Adjustment, int]:
+    def count_adjusted(self, adoption: Adoption) -> dict[Adjustment, int]:
         """Rows whose local times clocks show twice, or never."""
-        made = adoption.map
-        if made.tz is None:
+        mapping = adoption.mapping
+        if mapping.tz is None:
             return {}
-        local = Identifier("r", made.occurred_at)
-        parts = {"local": local, "in_range": in_range(local), "rows": adoption.table.identifier}
-        counted = Text(SQL["adopt_adjusted"]).format(**parts, **rules_of(made.tz))
+        local = Identifier("r", mapping.occurred_at)
+        parts = {"local": local, "in_range": is_in_range(local), "rows": adoption.table.identifier}
+        statement = Text(SQL["adopt_adjusted"]).format(**parts, **rules_of(mapping.tz))
         with self._transaction() as cur:
-            cur.execute(counted)
+            cur.execute(statement)
             return dict(cur.fetchall())
 
-    def silence(self, adoption_id: int, home: str) -> None:
+    def disable_trigger(self, adoption_id: int, home: str) -> None:
         """The trigger does nothing from now on."""
         with self._transaction() as cur:
-            silence(cur, adoption_id, home)
+            disable_trigger(cur, adoption_id, home)
             cur.execute(SQL["adopt_released"], {"adoption_id": adoption_id})
 
     def drop(self, adoption_id: int, home: str, wait_ms: int) -> None:
         """Raises: Held."""
         with self._transaction(wait_ms) as cur:
-            drop(cur, adoption_id, home)
+            drop_trigger(cur, adoption_id, home)
 
     @contextmanager
     def _transaction(
@@ -217,52 +223,54 @@ class AdoptRepo:
                 cur.execute(f"set local lock_timeout = {wait_ms:d}")
                 yield cur
         except errors.LockNotAvailable as exc:
-            raise Held from exc
+            raise LockHeld from exc
         except errors.InsufficientPrivilege as exc:
             raise CannotAdopt(f"this role may not do that: {exc}".strip()) from exc
         except errors.UndefinedTable as exc:
             raise CannotAdopt(f"a table has gone: {exc}".strip()) from exc
         except errors.DiskFull as exc:
-            raise DiskFull(NO_ROOM) from exc
+            raise DiskFull(DISK_FULL_MESSAGE) from exc
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
             raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
 
 
-def _beside_events(name: str, adoption: Adoption) -> Composed:
+def _statement_over_rows(name: str, adoption: Adoption) -> Composed:
     """A statement over all rows of the table and what there is of them here."""
-    ours = ("events", "retention", "suppressed_users")
-    tables = {name: Identifier(adoption.place.home, name) for name in ours}
-    left_out = Text(SQL["adopt_left_out"]).format(**tables)
-    rows = adoption.mapped(adoption.table.identifier)
-    return Text(SQL[name]).format(mapped=rows, left_out=left_out, **tables)
+    own_tables = ("events", "retention", "suppressed_users")
+    tables = {name: Identifier(adoption.names.home, name) for name in own_tables}
+    excluded = Text(SQL["adopt_missing"]).format(**tables)
+    rows = adoption.mapped_rows(adoption.table.identifier)
+    return Text(SQL[name]).format(mapped=rows, left_out=excluded, **tables)
 
 
-def _remembered(cur: cursor, made: Map, place: Place) -> Known:
+def _register(cur: cursor, mapping: TableMapping, names: AdoptionNames) -> AdoptedTable:
     """What was known before. Raises: CannotAdopt for another map than is in force."""
-    fields = Json(made.as_json())
-    cur.execute(SQL["adopt_remember"], {"known_as": place.known_as, "fields": fields})
-    known = Known(*(cur.fetchone() or ()))
-    _check_same(known, made)
-    cur.execute(SQL["adopt_change"], {"adoption_id": known.adoption_id, "fields": fields})
-    return known
+    fields = Json(mapping.as_json())
+    cur.execute(SQL["adopt_remember"], {"known_as": names.known_as, "fields": fields})
+    adopted = AdoptedTable(*(cur.fetchone() or ()))
+    _check_mapping(adopted, mapping)
+    cur.execute(SQL["adopt_change"], {"adoption_id": adopted.adoption_id, "fields": fields})
+    return adopted
 
 
-def _check_same(known: Known, made: Map) -> None:
-    wanted = made.as_json()
-    if known.fields["event_id"] != wanted["event_id"]:
-        before = ", ".join(known.fields["event_id"])
-        raise CannotAdopt(f"its rows are events by {before}: by another key they would count twice")
-    if known.fields != wanted and not known.is_released:
+def _check_mapping(adopted: AdoptedTable, mapping: TableMapping) -> None:
+    requested = mapping.as_json()
+    if adopted.fields["event_id"] != requested["event_id"]:
+        key_columns = ", ".join(adopted.fields["event_id"])
+        raise CannotAdopt(
+            f"its rows are events by {key_columns}: by another key they would count twice"
+        )
+    if adopted.fields != requested and not adopted.is_released:
         raise CannotAdopt("it is adopted with another map: call adopt with --release first")
 
 
-def _copy(cur: cursor, adoption: Adoption, staged: Composed) -> Copied:
+def _copy(cur: cursor, adoption: Adoption, staged: Composed) -> CopyResult:
     """Read rows into a table of our own, and from there into events."""
     cur.execute(SQL["adopt_staging"])
     cur.execute(staged)
     rows = cur.rowcount
-    cur.execute(SQL["adopt_take"])
+    cur.execute(SQL["adopt_insert_events"])
     inserted = cur.rowcount
-    bounds = {"most_bytes": MOST_BYTES, "most_rows": MOST_ROWS}
+    bounds = {"most_bytes": MAX_REJECTED_BYTES, "most_rows": MAX_REJECTED_ROWS}
     cur.execute(SQL["adopt_reject"], {"adoption_id": adoption.adoption_id, **bounds})
-    return Copied(rows, inserted)
+    return CopyResult(rows, inserted)

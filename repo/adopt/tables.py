@@ -18,7 +18,7 @@ class Column(NamedTuple):
     name: str
     type: str
     """As SQL finds it, whatever the search path."""
-    shown_type: str
+    display_type: str
     base: str
     """What the catalog calls the type, such as int8; of a domain, the type that it is made of."""
     category: str
@@ -45,21 +45,21 @@ class Table(NamedTuple):
 def find_table(cur: cursor, name: str) -> Table:
     """`name` is exact, with its schema before it or not. Raises: CannotAdopt."""
     cur.execute(SQL["adopt_table"], {"name": name})
-    found = cur.fetchall()
-    if len(found) != 1:
-        problem = "two tables are" if found else "no table is"
+    matches = cur.fetchall()
+    if len(matches) != 1:
+        problem = "two tables are" if matches else "no table is"
         raise CannotAdopt(f"{problem} called {name}: say it as SCHEMA.TABLE, letters as they are")
-    oid, schema, called, *_ = found[0]
-    _check(name, *found[0][3:])
+    oid, schema, called, *_ = matches[0]
+    _check_kind(name, *matches[0][3:])
     cur.execute(SQL["adopt_size"], {"oid": oid})
     rows, size = cur.fetchone() or (0, 0)
-    is_partitioned = found[0][3] == "p"
+    is_partitioned = matches[0][3] == "p"
     return Table(
         oid, schema, called, is_partitioned, _columns(cur, oid), _key(cur, oid), rows, size
     )
 
 
-def _check(
+def _check_kind(
     name: str,
     kind: str,
     is_partition: bool,
@@ -94,7 +94,7 @@ def _key(cur: cursor, oid: int) -> tuple[str, ...]:
     return tuple(name for (name,) in cur)
 
 
-def home_of_events(cur: cursor) -> str:
+def schema_of_events(cur: cursor) -> str:
     """The schema of our own tables."""
     cur.execute(SQL["adopt_home"])
     (schema,) = cur.fetchone() or ("public",)

@@ -7,15 +7,15 @@ from psycopg2.extensions import connection, cursor
 from psycopg2.sql import SQL as Text
 from psycopg2.sql import Composable, Composed, Identifier, Literal
 
-from repo.adopt.mapping import Map, Place, mapped, shape
-from repo.adopt.moments import Instant, by_rules
+from repo.adopt.mapping import AdoptionNames, TableMapping, mapped_rows, types_unchanged
 from repo.adopt.tables import SQL, Table
+from repo.adopt.timestamps import Instant, by_rules
 from repo.transactions import transaction
-from utils.zones import RULES, zone_names
+from utils.time.zones import TZDATA_VERSION, zone_names
 
-MOST_BYTES = 8 * 1024 * 1024
+MAX_REJECTED_BYTES = 8 * 1024 * 1024
 """So large grows the table of rejected rows."""
-MOST_ROWS = 1000
+MAX_REJECTED_ROWS = 1000
 """So many rows of a statement are kept there."""
 
 
@@ -24,21 +24,21 @@ class Adoption:
     """A table, how its rows are events, and its number."""
 
     table: Table
-    map: Map
-    place: Place
+    mapping: TableMapping
+    names: AdoptionNames
     adoption_id: int
 
     @property
     def function(self) -> Identifier:
-        return _function(self.adoption_id, self.place.home)
+        return _function(self.adoption_id, self.names.home)
 
     @property
     def local_function(self) -> Identifier:
         """What reads local times in the trigger."""
-        return _local_function(self.adoption_id, self.place.home)
+        return _local_function(self.adoption_id, self.names.home)
 
-    def mapped(self, rows: Composable) -> Composed:
-        return mapped(self.table, self.map, self.place, rows)
+    def mapped_rows(self, rows: Composable) -> Composed:
+        return mapped_rows(self.table, self.mapping, self.names, rows)
 
 
 def _function(adoption_id: int, home: str) -> Identifier:
@@ -49,7 +49,7 @@ def _local_function(adoption_id: int, home: str) -> Identifier:
     return Identifier(home, f"adopted_moment_{adoption_id}")
 
 
-def fires(cur: cursor, table: Table) -> bool | None:
+def is_trigger_enabled(cur: cursor, table: Table) -> bool | None:
     """Whether the trigger is on; None: it is not there."""
     cur.execute(SQL["adopt_trigger_state"], {"oid": table.oid})
     row = cur.fetchone()
@@ -58,18 +58,18 @@ def fires(cur: cursor, table: Table) -> bool | None:
 
 def create_function(cur: cursor, adoption: Adoption) -> None:
     """The body is a literal, in which all names and values are quoted already."""
-    if adoption.map.tz:
-        create_local_function(cur, adoption.local_function, adoption.map.tz)
+    if adoption.mapping.tz:
+        create_local_function(cur, adoption.local_function, adoption.mapping.tz)
     body = Literal(trigger_body(cur, adoption).as_string(cur))
     cur.execute(Text(SQL["adopt_function"]).format(function=adoption.function, body=body))
 
 
 def create_local_function(cur: cursor, function: Identifier, tz: str) -> None:
     body = Text("select {}").format(by_rules(tz)(Text("$1")))
-    created = Text(SQL["adopt_local_function"]).format(
-        function=function, body=Literal(body.as_string(cur)), rules=Literal(RULES)
+    statement = Text(SQL["adopt_local_function"]).format(
+        function=function, body=Literal(body.as_string(cur)), rules=Literal(TZDATA_VERSION)
     )
-    cur.execute(created)
+    cur.execute(statement)
 
 
 def renew_rules(conn: connection) -> list[tuple[str, str]]:
@@ -88,21 +88,21 @@ def _stale_rules(cur: cursor) -> list[tuple[Any, ...]]:
     cur.execute(SQL["adopt_may_renew"])
     if cur.fetchone() != (True,):
         return []
-    cur.execute(SQL["adopt_stale_rules"], {"rules": RULES})
+    cur.execute(SQL["adopt_stale_rules"], {"rules": TZDATA_VERSION})
     return cur.fetchall()
 
 
 def create_trigger(cur: cursor, adoption: Adoption) -> None:
     kind = "row" if adoption.table.is_partitioned else "statement"
-    created = Text(SQL[f"adopt_trigger_{kind}"])
-    cur.execute(created.format(table=adoption.table.identifier, function=adoption.function))
+    statement = Text(SQL[f"adopt_trigger_{kind}"])
+    cur.execute(statement.format(table=adoption.table.identifier, function=adoption.function))
 
 
-def silence(cur: cursor, adoption_id: int, home: str) -> None:
-    cur.execute(Text(SQL["adopt_quiet"]).format(function=_function(adoption_id, home)))
+def disable_trigger(cur: cursor, adoption_id: int, home: str) -> None:
+    cur.execute(Text(SQL["adopt_disable_trigger"]).format(function=_function(adoption_id, home)))
 
 
-def drop(cur: cursor, adoption_id: int, home: str) -> None:
+def drop_trigger(cur: cursor, adoption_id: int, home: str) -> None:
     """With the triggers that call the function."""
     functions = {
         "function": _function(adoption_id, home),
@@ -112,18 +112,20 @@ def drop(cur: cursor, adoption_id: int, home: str) -> None:
 
 
 def trigger_body(cur: cursor, adoption: Adoption) -> Composed:
-    home, rows = adoption.place.home, _arriving(adoption)
+    home, rows = adoption.names.home, _arriving_rows(adoption)
     rejected = Identifier(home, "rejected_rows")
     return Text(SQL["adopt_body"]).format(
-        shape=shape(adoption.table, adoption.map),
+        shape=types_unchanged(adoption.table, adoption.mapping),
         rows=rows,
-        mapped=mapped(adoption.table, adoption.map, adoption.place, rows, _instant(adoption)),
+        mapped=mapped_rows(
+            adoption.table, adoption.mapping, adoption.names, rows, _instant(adoption)
+        ),
         events=Identifier(home, "events"),
         rejected=rejected,
         rejected_name=Literal(rejected.as_string(cur)),
         adoption_id=Literal(adoption.adoption_id),
-        most_bytes=Literal(MOST_BYTES),
-        most_rows=Literal(MOST_ROWS),
+        most_bytes=Literal(MAX_REJECTED_BYTES),
+        most_rows=Literal(MAX_REJECTED_ROWS),
     )
 
 
@@ -131,12 +133,12 @@ def _instant(adoption: Adoption) -> Instant:
     return lambda local: Text("{}({})").format(adoption.local_function, local)
 
 
-def _arriving(adoption: Adoption) -> Composable:
+def _arriving_rows(adoption: Adoption) -> Composable:
     """Partitions get what a trigger for each row does; a statement may be of a partition alone."""
     if not adoption.table.is_partitioned:
         return Identifier("arriving")
     values = (
         Text("{} as {}").format(Identifier("new", name), Identifier(name))
-        for name in adoption.map.columns
+        for name in adoption.mapping.columns
     )
     return Text("(select {})").format(Text(", ").join(values))

@@ -11,17 +11,25 @@ from zoneinfo import ZoneInfo
 from psycopg2.extensions import cursor
 from pyroaring import BitMap
 
-from repo.rollups.batch import Delta
-from repo.rollups.binary import decode
+from repo.engine.planner import Kind, cover
+from repo.rollups.aggregate import Delta
+from repo.rollups.bitmap_store import (
+    SQL,
+    copy_out,
+    read_sealed_spans,
+    read_spans,
+    span_params,
+    sum_by_name,
+    write_spans,
+)
 from repo.rollups.fold import Progress
-from repo.rollups.tables import SQL, copied, edges, read_spans, sealed_in, summed, write_spans
-from utils.plans import Kind, covered
-from utils.slots import HOUR, HOURS_KEPT, LEAD, Span, days_in, hours_in, months_in, slot_of
-from utils.zones import zone
+from utils.copy_binary import decode
+from utils.time.slots import HOUR, LEAD, SEALED_HOURS, Span, days_in, hours_in, months_in, slot_of
+from utils.time.zones import zone
 
-_AT_ONCE = 200
+_MAX_SPANS = 200
 """Spans of one transaction."""
-BYTES = 32 * 2**20
+MAX_SET_BYTES = 32 * 2**20
 """Of the sets of users that are read for it, unless one span has more."""
 _UTC = zone("UTC")
 
@@ -29,71 +37,75 @@ Parts = tuple[tuple[Span, ...], tuple[Span, ...]]
 """The sealed spans that a span is made of, and the gaps between them."""
 
 
-def over(progress: Progress) -> Span | None:
+def sealable_range(progress: Progress) -> Span | None:
     """The slots that can be sealed."""
     until = progress.until
-    if progress.is_sweeping:
-        until = min(until, datetime.fromisoformat(progress.swept.until))
+    if progress.is_backfilling:
+        until = min(until, datetime.fromisoformat(progress.backfill_cursor.until))
     if progress.first_slot is None or progress.first_slot >= slot_of(until):
         return None
     return Span(progress.first_slot, slot_of(until))
 
 
-def due(cur: cursor, generation: int, whole: Span, zones: Sequence[ZoneInfo]) -> list[Span]:
+def due_spans(cur: cursor, generation: int, outer: Span, zones: Sequence[ZoneInfo]) -> list[Span]:
     """Spans that are over and not sealed; those that others are made of come first."""
-    whole = Span(whole.start - LEAD, whole.end)
-    sealed = set(sealed_in(cur, generation, whole))
-    kinds = [_recent_hours, *map(_days, (_UTC, *zones)), months_in]
-    wanted = dict.fromkeys(span for kind in kinds for span in kind(whole))
-    return [span for span in wanted if span not in sealed]
+    outer = Span(outer.start - LEAD, outer.end)
+    sealed = set(read_sealed_spans(cur, generation, outer))
+    kinds = [_recent_hours, *map(_days_of, (_UTC, *zones)), months_in]
+    spans = dict.fromkeys(span for kind in kinds for span in kind(outer))
+    return [span for span in spans if span not in sealed]
 
 
-def next_of(cur: cursor, generation: int, spans: Sequence[Span]) -> Sequence[Span]:
+def next_spans(cur: cursor, generation: int, spans: Sequence[Span]) -> Sequence[Span]:
     """The first of them, as many as one transaction has memory for."""
-    spans = spans[:_AT_ONCE]
+    spans = spans[:_MAX_SPANS]
     if len(spans) < 2:
         return spans
-    whole = Span(min(span.start for span in spans), max(span.end for span in spans))
-    cur.execute(SQL["fold_sizes"], {"generation": generation, **whole._asdict()})
+    outer = Span(min(span.start for span in spans), max(span.end for span in spans))
+    cur.execute(SQL["fold_sizes"], {"generation": generation, **outer._asdict()})
     sizes = sorted(cur)
-    slots, before = [slot for slot, _ in sizes], [0, *accumulate(int(size) for _, size in sizes)]
-    bytes_ = accumulate(
-        before[bisect_left(slots, span.end)] - before[bisect_left(slots, span.start)]
+    slots, cumulative_sizes = (
+        [slot for slot, _ in sizes],
+        [0, *accumulate(int(size) for _, size in sizes)],
+    )
+    total_sizes = accumulate(
+        cumulative_sizes[bisect_left(slots, span.end)]
+        - cumulative_sizes[bisect_left(slots, span.start)]
         for span in spans
     )
-    return spans[: max(1, bisect_right(list(bytes_), BYTES))]
+    return spans[: max(1, bisect_right(list(total_sizes), MAX_SET_BYTES))]
 
 
 def seal(cur: cursor, progress: Progress, spans: Sequence[Span]) -> None:
     """Write these spans, each the union of what it holds; another folder may have sealed some."""
     generation = progress.generation
-    whole = Span(min(span.start for span in spans), max(span.end for span in spans))
-    sealed = set(sealed_in(cur, generation, whole))
+    outer = Span(min(span.start for span in spans), max(span.end for span in spans))
+    sealed = set(read_sealed_spans(cur, generation, outer))
     parts = {span: _parts(span, sealed) for span in spans if span not in sealed}
     if not parts:
         return
-    found = _read(cur, generation, parts.values())
+    source = _read_rows(cur, generation, parts.values())
     progress.version += 1
-    progress.sealed = progress.version
-    made = {span: _made(part, found) for span, part in parts.items()}
-    write_spans(cur, generation, progress.version, made)
+    progress.sealed_version = progress.version
+    rows = {span: _merge_parts(part, source) for span, part in parts.items()}
+    write_spans(cur, generation, progress.version, rows)
     _unseal_hours(cur, progress)
 
 
-def _recent_hours(whole: Span) -> Iterator[Span]:
-    return hours_in(Span(max(whole.start, whole.end - HOURS_KEPT), whole.end))
+def _recent_hours(outer: Span) -> Iterator[Span]:
+    return hours_in(Span(max(outer.start, outer.end - SEALED_HOURS), outer.end))
 
 
-def _days(tz: ZoneInfo) -> Kind:
+def _days_of(tz: ZoneInfo) -> Kind:
     return lambda gap: days_in(gap, tz)
 
 
 def _parts(span: Span, sealed: set[Span]) -> Parts:
-    return covered(span, [_days(_UTC), hours_in], sealed.__contains__)
+    return cover(span, [_days_of(_UTC), hours_in], sealed.__contains__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _SourceRows:
     """What there is to make spans of."""
 
     spans: dict[Span, dict[int, Delta]]
@@ -101,29 +113,29 @@ class _Found:
     """In order; those without events are left out."""
 
 
-def _read(cur: cursor, generation: int, parts: Iterable[Parts]) -> _Found:
+def _read_rows(cur: cursor, generation: int, parts: Iterable[Parts]) -> _SourceRows:
     spans, gaps = (sorted(set(chain.from_iterable(kind))) for kind in zip(*parts, strict=True))
     slots: dict[int, dict[int, Delta]] = defaultdict(dict)
-    given = {"generation": generation, **edges(gaps)}
-    rows = decode(copied(cur, SQL["fold_read_gaps"], given), "iiqb") if gaps else ()
+    params = {"generation": generation, **span_params(gaps)}
+    rows = decode(copy_out(cur, SQL["fold_read_gaps"], params), "iiqb") if gaps else ()
     for slot, name_id, events, users in rows:
         slots[slot][name_id] = Delta(events, BitMap.deserialize(users))
-    return _Found(read_spans(cur, generation, spans), dict(sorted(slots.items())))
+    return _SourceRows(read_spans(cur, generation, spans), dict(sorted(slots.items())))
 
 
-def _made(parts: Parts, found: _Found) -> dict[int, Delta]:
+def _merge_parts(parts: Parts, source: _SourceRows) -> dict[int, Delta]:
     spans, gaps = parts
-    slots = list(found.slots)
-    held = (slots[bisect_left(slots, gap.start) : bisect_left(slots, gap.end)] for gap in gaps)
+    slots = list(source.slots)
+    slot_runs = (slots[bisect_left(slots, gap.start) : bisect_left(slots, gap.end)] for gap in gaps)
     rows = chain(
-        (found.spans[span] for span in spans),
-        (found.slots[slot] for slot in chain.from_iterable(held)),
+        (source.spans[span] for span in spans),
+        (source.slots[slot] for slot in chain.from_iterable(slot_runs)),
     )
-    return summed(row for part in rows for row in part.items())
+    return sum_by_name(row for part in rows for row in part.items())
 
 
 def _unseal_hours(cur: cursor, progress: Progress) -> None:
     """Readers look for hours of a shorter time only."""
-    before = slot_of(progress.until) - HOURS_KEPT - 24 * HOUR
-    given = {"generation": progress.generation, "before": before, "length": HOUR}
-    cur.execute(SQL["fold_unseal"], given)
+    before = slot_of(progress.until) - SEALED_HOURS - 24 * HOUR
+    params = {"generation": progress.generation, "before": before, "length": HOUR}
+    cur.execute(SQL["fold_unseal"], params)

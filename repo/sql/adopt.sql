@@ -90,7 +90,7 @@ update adopted_tables
 set    fields = %(fields)s, released_at = null
 where  adoption_id = %(adoption_id)s;
 
--- name: adopt_forget_parts
+-- name: adopt_delete_parts
 delete from adopted_parts where adoption_id = %(adoption_id)s;
 
 -- name: adopt_trigger_state
@@ -272,7 +272,7 @@ for each statement execute function {function}();
 create trigger analytics_adopt after insert on {table}
 for each row execute function {function}();
 
--- name: adopt_quiet
+-- name: adopt_disable_trigger
 -- From now on the trigger does nothing; this takes no lock of the table.
 create or replace function {function}() returns trigger
 language plpgsql as 'begin return null; end';
@@ -324,13 +324,13 @@ create temporary table if not exists adopting (
 -- Some pages of a part, in the order in which they lie.
 (select {columns} from only {part} where ctid >= {first}::tid and ctid < {beyond}::tid)
 
--- name: adopt_some
+-- name: adopt_sample
 (select {columns} from {table} limit {most})
 
 -- name: adopt_stage
 insert into adopting {mapped};
 
--- name: adopt_left_out
+-- name: adopt_missing
 -- Why a row can be no event here, though it could be one elsewhere.
 case
     when given.occurred_at < (select takes_from from {retention}) then 'expired'
@@ -348,7 +348,7 @@ from   ({mapped}) given
 where  not exists (select from {events} e where e.event_id = given.event_id)
 and    (reason is not null or {left_out} is null);
 
--- name: adopt_take
+-- name: adopt_insert_events
 -- In the order of ids, so that two writers never wait for each other.
 insert into events (event_id, user_id, event_name, occurred_at, properties)
 select   event_id, user_id, event_name, occurred_at, properties

@@ -30,7 +30,7 @@ select   generation,
 from     fold_state
 order    by generation;
 
--- name: erase_count
+-- name: erase_count_events
 select count(*) from events where user_id = any(%(user_ids)s);
 
 -- name: erase_ordinal
@@ -112,7 +112,7 @@ from     gone
 group    by 1
 order    by 1;
 
--- name: erase_ahead
+-- name: erase_future_events
 -- Of all generations.
 delete from ahead where user_id = %(user_id)s;
 

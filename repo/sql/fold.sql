@@ -137,7 +137,7 @@ from   (select
         ) as recent
         limit  %(limit)s) as tail;
 
--- name: fold_take
+-- name: fold_claim
 -- All that this snapshot sees and the last one did not; what is dropped is counted, though rows of it
 -- may still be there.
 select recent.*
@@ -163,7 +163,7 @@ from   (select   ingested_xid
 where  not pg_visible_in_snapshot(ingested_xid, %(folded)s)
 and    pg_visible_in_snapshot(ingested_xid, %(sweeping_to)s);
 
--- name: fold_take_dense
+-- name: fold_claim_dense
 -- The next of many, in the order in which they occurred, among so many of all events.
 select   event_id, occurred_at, event_name, user_id
 from     (select   event_id, occurred_at, event_name, user_id, ingested_xid
@@ -177,7 +177,7 @@ and      pg_visible_in_snapshot(ingested_xid, %(sweeping_to)s)
 order    by occurred_at, event_id
 limit    %(most)s
 
--- name: fold_take_sparse
+-- name: fold_claim_sparse
 -- The same, where all that is left of them is read and sorted.
 select   recent.*
 from     unnest(%(firsts)s::xid8[], %(untils)s::xid8[]) as over (first, until)
@@ -194,7 +194,7 @@ and      occurred_at >= coalesce((select horizon from retention), '-infinity')
 order    by occurred_at, event_id
 limit    %(most)s
 
--- name: fold_take_ripe
+-- name: fold_claim_ripe
 -- Those whose time has come since they were folded.
 delete from ahead
 where  generation = %(generation)s
@@ -371,7 +371,7 @@ select unnest(%(months)s::int[]), %(version)s
 on conflict (month)
 do update set version = excluded.version;
 
--- name: fold_beat
+-- name: fold_heartbeat
 -- A transaction that has an id leaves the time of its commit for replicas, and nothing else.
 select pg_current_xact_id() where exists (select from pg_stat_replication);
 

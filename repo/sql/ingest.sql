@@ -42,7 +42,7 @@ or       (select true
 order    by event_id, ctid
 on conflict (event_id) do nothing;
 
--- name: ingest_leave_out
+-- name: ingest_delete_suppressed
 -- The others, which the trigger leaves out and counts.
 select set_config('analytics.suppressed', '', true);
 insert into events (event_id, user_id, event_name, occurred_at, properties)

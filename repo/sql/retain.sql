@@ -7,7 +7,7 @@ select now(),
 -- name: retain_count
 select count(*) from events where occurred_at < %(until)s;
 
--- name: retain_takes_from
+-- name: retain_accepts_from
 -- It never moves back: what was refused in between is missing.
 insert into retention (takes_from)
 values (%(takes_from)s)
@@ -24,7 +24,7 @@ create or replace trigger events_expired
     for each row when (new.occurred_at < %(takes_from)s)
     execute function refuse_expired_event();
 
--- name: retain_waits_for
+-- name: retain_blocking_sessions
 -- Who holds the table so that the trigger cannot be made. Of a transaction that was prepared only the
 -- lock on its own number tells which one it is.
 with prepared as (
@@ -49,7 +49,7 @@ and      pid is distinct from pg_backend_pid()
 and      mode not in ('AccessShareLock', 'RowShareLock')
 order    by least(prepared, xact_start);
 
--- name: retain_takes_again
+-- name: retain_accepts_again
 -- What is not dropped is taken again.
 update retention
 set    takes_from = coalesce(horizon, '2000-01-01 00:00:00+00')

@@ -95,7 +95,7 @@ and    not has_database_privilege(to_regrole(role), datname, "right");
 -- name: roles_with_login
 select rolname from pg_roles where rolname = any(%(names)s) and rolcanlogin;
 
--- name: roles_alone
+-- name: roles_revoke_public
 -- Nobody else comes in, and who only reads has no use for tables of its own. For a database that is
 -- this program's alone.
 do $$

@@ -4,7 +4,7 @@ begin isolation level repeatable read read only;
 set local work_mem = '64MB';
 set local jit = off;
 
--- name: verify_modestly
+-- name: verify_background_priority
 -- One processor is enough for what nobody waits for.
 set local max_parallel_workers_per_gather = 0;
 
@@ -43,7 +43,7 @@ select event_name from event_names where name_id = %(name_id)s;
 -- name: verify_names
 select name_id, event_name from event_names;
 
--- name: verify_held
+-- name: verify_retained_slots
 -- How many events the slots of a range hold, folded or not; where they are dropped, how many they
 -- are said to hold.
 copy (
@@ -124,7 +124,7 @@ from     (select start_slot, end_slot, true as is_sealed
 group    by 1, 2
 order    by 1, 2;
 
--- name: verify_ahead
+-- name: verify_future_events
 -- Events that were folded before their time, and those that wait: where they are not the same.
 select   occurred_at::text, event_name, sum(stored)::bigint, sum(recounted)::bigint
 from     (select occurred_at, event_name, user_id, 1 as stored, 0 as recounted
@@ -141,7 +141,7 @@ group    by occurred_at, event_name, user_id
 having   sum(stored) <> sum(recounted)
 order    by occurred_at, event_name, user_id;
 
--- name: verify_ahead_rows
+-- name: verify_future_event_rows
 select count(*) from ahead where generation = %(generation)s;
 
 -- name: verify_users
@@ -229,7 +229,7 @@ from     (select zone, day from day_users
 group    by zone
 order    by zone;
 
--- name: verify_waiting
+-- name: verify_daily_stats_queue
 -- Days that may be behind: those that are due, and those that events change which are not folded. Of
 -- these the day of UTC is known: that of the zone is at most one day away.
 select day
@@ -248,7 +248,7 @@ from   (select distinct (occurred_at at time zone 'UTC')::date as day
         and    occurred_at < now()) as changed
 cross  join generate_series(-2, 31) as reach;
 
--- name: verify_numbers_rows
+-- name: verify_daily_stats_rows
 select count(*) from day_users where zone = %(zone)s and day >= %(first)s and day < %(end)s
 union  all
 select count(*) from day_events where zone = %(zone)s and day >= %(first)s and day < %(end)s;
@@ -260,7 +260,7 @@ where  zone = %(zone)s
 and    day >= %(first)s
 and    day < %(end)s;
 
--- name: verify_kept_days
+-- name: verify_retained_days
 -- Days with the slots that they begin and end with, from the first one on whose users count in any.
 select   day,
          (extract(epoch from starts_at) / 900)::int,
@@ -272,7 +272,7 @@ and      day >= %(first)s::date - 29
 and      day < %(end)s
 order    by day;
 
--- name: verify_kept_names
+-- name: verify_retained_names
 select day, event_name, events, users
 from   day_events
 where  zone = %(zone)s

@@ -5,18 +5,18 @@ from contextlib import suppress
 
 from psycopg2.extensions import connection, cursor
 
-from repo.verify.check import Check, name_finder, sealed
-from repo.verify.findings import Difference, Findings, compare, shown
-from repo.verify.recount import Row, merged
+from repo.verify.recount import Row, merge
+from repo.verify.report import Difference, Findings, compare, format_span
 from repo.verify.roaring import BadBitmap, decode
-from repo.verify.snapshot import SQL, Span, State, Unverifiable, snapshot
-from repo.verify.stored import Held, stored_slots_of, stored_spans
+from repo.verify.rollups import Verifier, name_finder, sealed_spans
+from repo.verify.snapshot import SQL, FoldState, Span, Unverifiable, snapshot
+from repo.verify.stored_rows import StoredRows, stored_slots_of_name, stored_spans
 
-MOST_EVENTS = 20_000
+MAX_EVENTS = 20_000
 _HOUR = 4
 
 
-def verify_sample(conn: connection, most: int = MOST_EVENTS) -> Findings:
+def verify_sample(conn: connection, max_events: int = MAX_EVENTS) -> Findings:
     """Recount a random hour, or a quarter of one that has more events than `most`.
 
     To recount a day or month would take too long: one row of one is compared with the slots under
@@ -26,38 +26,40 @@ def verify_sample(conn: connection, most: int = MOST_EVENTS) -> Findings:
     """
     findings = Findings()
     with suppress(Unverifiable), snapshot(conn) as (cur, state):
-        cur.execute(SQL["verify_modestly"])
-        if piece := _random_piece(cur, most):
-            inside = [s for s in sealed(cur, state, piece, findings) if s.end <= piece.end]
-            Check(cur, state, findings).verify(piece, inside)
+        cur.execute(SQL["verify_background_priority"])
+        if piece := _random_piece(cur, max_events):
+            spans = [
+                span for span in sealed_spans(cur, state, piece, findings) if span.end <= piece.end
+            ]
+            Verifier(cur, state, findings).verify(piece, spans)
             _verify_sum(cur, state, random.randrange(*piece), findings)
     return findings
 
 
-def _random_piece(cur: cursor, most: int) -> Span | None:
+def _random_piece(cur: cursor, max_events: int) -> Span | None:
     """None where there are no events."""
-    cur.execute(SQL["verify_random_hour"], {"limit": most + 1})
+    cur.execute(SQL["verify_random_hour"], {"limit": max_events + 1})
     start, events = cur.fetchone() or (0, 0)
-    if events <= most:
+    if events <= max_events:
         return Span(start, start + _HOUR) if events else None
     slot = start + random.randrange(_HOUR)
     return Span(slot, slot + 1)
 
 
-def _verify_sum(cur: cursor, state: State, slot: int, findings: Findings) -> None:
+def _verify_sum(cur: cursor, state: FoldState, slot: int, findings: Findings) -> None:
     """One row of a day or month that holds the slot."""
     cur.execute(SQL["verify_random_span"], {"generation": state.generation, "slot": slot})
     for span in [Span(*row) for row in cur]:
         cur.execute(SQL["verify_random_name"])
         (name_id,) = cur.fetchone() or (0,)
-        true = _sum(stored_slots_of(cur, state, span, name_id), findings)
+        true = _sum(stored_slots_of_name(cur, state, span, name_id), findings)
         stored = stored_spans(cur, state, [span]).get(span, {})
-        of_name = {name_id: stored[name_id]} if name_id in stored else {}
+        stored_row = {name_id: stored[name_id]} if name_id in stored else {}
         row = {name_id: true} if true else {}
-        compare(findings, "spans", span, row, of_name, name_finder(cur))
+        compare(findings, "spans", span, row, stored_row, name_finder(cur))
 
 
-def _sum(slots: Held, findings: Findings) -> Row | None:
+def _sum(slots: StoredRows, findings: Findings) -> Row | None:
     events, users = 0, []
     for slot, rows in slots.items():
         for row in rows.values():
@@ -65,5 +67,5 @@ def _sum(slots: Held, findings: Findings) -> Row | None:
             try:
                 users.append(decode(row.bitmap))
             except BadBitmap as exc:
-                findings.differs(Difference("slots", shown(slot), f"{exc}", "a bitmap"))
-    return Row(events, merged(users)) if users else None
+                findings.add(Difference("slots", format_span(slot), f"{exc}", "a bitmap"))
+    return Row(events, merge(users)) if users else None

@@ -9,8 +9,8 @@ import psycopg2
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
-from common.decorators import NO_ROOM
-from config.failures import DatabaseUnavailable, DiskFull
+from common.decorators import DISK_FULL_MESSAGE
+from config.database_errors import DatabaseUnavailable, DiskFull
 from config.invocation import invocation
 from repo.statements import statements
 
@@ -30,15 +30,15 @@ class Span(NamedTuple):
     start: int
     end: int
 
-    def on_the_clock(self) -> "Span":
+    def from_epoch(self) -> "Span":
         """From 1970 on: PostgreSQL's calendar does not reach as far back as integers do."""
         return Span(max(self.start, 0), max(self.end, 0))
 
-    def shared(self, other: "Span") -> "Span":
+    def intersection(self, other: "Span") -> "Span":
         return Span(max(self.start, other.start), min(self.end, other.end))
 
 
-class State(NamedTuple):
+class FoldState(NamedTuple):
     """The row of fold_state that questions ask."""
 
     generation: int
@@ -53,13 +53,13 @@ class State(NamedTuple):
     first_slot: int | None
     """That of the first event; None where there was none yet."""
 
-    def folded(self) -> dict[str, Any]:
+    def params(self) -> dict[str, Any]:
         """What tells the events that are folded from those that are not."""
         return self._asdict()
 
 
 @contextmanager
-def snapshot(conn: connection) -> Iterator[tuple[cursor, State]]:
+def snapshot(conn: connection) -> Iterator[tuple[cursor, FoldState]]:
     """A transaction that only reads; `conn` must be in autocommit.
 
     Raises: Unverifiable, DatabaseUnavailable.
@@ -75,24 +75,24 @@ def snapshot(conn: connection) -> Iterator[tuple[cursor, State]]:
     except errors.UndefinedTable as exc:
         raise Unverifiable(f"the schema is missing: run `{invocation('migrate')}`") from exc
     except errors.DiskFull as exc:
-        raise DiskFull(NO_ROOM) from exc
+        raise DiskFull(DISK_FULL_MESSAGE) from exc
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
         raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
 
 
-def copied(cur: cursor, statement: str, given: Mapping[str, Any]) -> bytes:
+def copy_out(cur: cursor, statement: str, params: Mapping[str, Any]) -> bytes:
     """What a COPY ... TO STDOUT gives."""
-    sent = io.BytesIO()
-    cur.copy_expert(cur.mogrify(statement, given), sent)
-    return sent.getvalue()
+    buffer = io.BytesIO()
+    cur.copy_expert(cur.mogrify(statement, params), buffer)
+    return buffer.getvalue()
 
 
-def _state(cur: cursor) -> State:
+def _state(cur: cursor) -> FoldState:
     cur.execute(SQL["verify_state"])
     row = cur.fetchone()
     if row is None:
         raise Unverifiable("there are no rollups that questions ask: the folder has yet to run")
-    state = State(*row)
+    state = FoldState(*row)
     if not state.is_of_this_cluster:
         raise Unverifiable(
             "the rollups were made in another cluster, and questions do not ask them: "

@@ -5,7 +5,7 @@ shared lock, which ends with their process however that ends.
 """
 
 from services.embedded.binaries import EmbeddedError
-from services.embedded.folder import Databases, Endpoints
-from services.embedded.join import are_running, embedded_servers
+from services.embedded.client import are_running, embedded_servers
+from services.embedded.state_dir import Databases, Endpoints
 
 __all__ = ["Databases", "EmbeddedError", "Endpoints", "are_running", "embedded_servers"]

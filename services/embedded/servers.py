@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from services.embedded.binaries import Binaries, EmbeddedError, child_user, give_to_child
-from services.embedded.folder import NAME, Places, write_private
-from utils.processes import DyingWithParent
+from services.embedded.binaries import Binaries, EmbeddedError, child_user, chown_to_child
+from services.embedded.state_dir import DATABASE_NAME, ServerAccess, write_private
+from utils.processes import DieWithParent
 
-_READY_WITHIN_S = 60
-_STOP_WITHIN_S = 10
+_READY_TIMEOUT_S = 60
+_STOP_TIMEOUT_S = 10
 _LARGE_LOG = 10 * 2**20
 State = Literal["ready", "at work", "away"]
-_LONGEST_SOCKET_FOLDER = 90  # a socket's path has room for 107 bytes on Linux, 103 on macOS
+_MAX_SOCKET_DIR_BYTES = 90  # a socket's path has room for 107 bytes on Linux, 103 on macOS
 
 _POSTGRES = {
     "listen_addresses": "127.0.0.1",
@@ -52,24 +52,24 @@ class Server:
     name: str
     command: list[str]
     log: Path
-    look: Callable[[], State]
+    probe: Callable[[], State]
     stop_signals: tuple[signal.Signals, ...]
     dies_by: signal.Signals
     """Sent by the kernel when the keeper dies, however it dies."""
     config: str = ""
-    before: Callable[[], None] = lambda: None
+    before_start: Callable[[], None] = lambda: None
 
     def start(self, is_wanted: Callable[[], bool] = lambda: True) -> "subprocess.Popen[bytes]":
         """Once it answers, or is not wanted any more. Raises: EmbeddedError."""
-        self.before()
-        self._set_aside_large_log()
+        self.before_start()
+        self._rotate_large_log()
         with self.log.open("ab") as log:  # what is there may tell why it is started again
             process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=DyingWithParent(self.dies_by),
+                preexec_fn=DieWithParent(self.dies_by),
                 start_new_session=True,
                 **child_user(),
             )
@@ -88,17 +88,17 @@ class Server:
         for number in (*self.stop_signals, signal.SIGKILL):
             process.send_signal(number)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(_STOP_WITHIN_S)
+                process.wait(_STOP_TIMEOUT_S)
                 return
 
     def _wait_until_ready(
         self, process: "subprocess.Popen[bytes]", is_wanted: Callable[[], bool]
     ) -> None:
         """What recovers from a crash takes as long as it needs: ended, it would begin again."""
-        deadline = time.monotonic() + _READY_WITHIN_S
-        while (state := self.look()) != "ready" and is_wanted():
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while (state := self.probe()) != "ready" and is_wanted():
             if state == "at work":
-                deadline = time.monotonic() + _READY_WITHIN_S
+                deadline = time.monotonic() + _READY_TIMEOUT_S
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
                 process.wait()
@@ -107,7 +107,7 @@ class Server:
                 )
             time.sleep(0.02)
 
-    def _set_aside_large_log(self) -> None:
+    def _rotate_large_log(self) -> None:
         if self.log.exists() and self.log.stat().st_size > _LARGE_LOG:
             self.log.replace(f"{self.log}.before")
 
@@ -116,13 +116,13 @@ class Server:
 
 
 def postgres(
-    data_dir: Path, binaries: Binaries, found: Places, options: Mapping[str, str]
+    data_dir: Path, binaries: Binaries, access: ServerAccess, options: Mapping[str, str]
 ) -> Server:
     """Raises: EmbeddedError when its folder cannot be made."""
     folder = data_dir / "postgres"
     if not (folder / "PG_VERSION").exists():
-        _initialize(folder, binaries, found.postgres_password)
-    settings = {**_POSTGRES, "port": str(found.postgres_port), **options}
+        _initialize(folder, binaries, access.postgres_password)
+    settings = {**_POSTGRES, "port": str(access.postgres_port), **options}
     settings["unix_socket_directories"] = _socket_folder(folder)
     return Server(
         name="PostgreSQL",
@@ -133,27 +133,27 @@ def postgres(
             *(part for name, value in settings.items() for part in ("-c", f"{name}={value}")),
         ],
         log=data_dir / "postgres.log",
-        look=lambda: _look_at_postgres(binaries, found.postgres_port),
+        probe=lambda: _probe_postgres(binaries, access.postgres_port),
         stop_signals=(signal.SIGINT, signal.SIGQUIT),
         dies_by=signal.SIGINT,
-        before=lambda: _wait_for_predecessor(folder),
+        before_start=lambda: _wait_for_predecessor(folder),
     )
 
 
-def valkey(data_dir: Path, binaries: Binaries, found: Places) -> Server:
+def valkey(data_dir: Path, binaries: Binaries, access: ServerAccess) -> Server:
     """Its configuration goes through a pipe: a command line shows its password to all."""
     folder = data_dir / "valkey"
     folder.mkdir(exist_ok=True)
-    give_to_child(folder)
+    chown_to_child(folder)
     return Server(
         name="Valkey",
         command=[str(binaries.valkey), "-"],
         log=data_dir / "valkey.log",
-        look=lambda: _look_at_valkey(found.valkey_port),
+        probe=lambda: _probe_valkey(access.valkey_port),
         stop_signals=(signal.SIGTERM,),
         dies_by=signal.SIGTERM,
         config=_VALKEY.format(
-            port=found.valkey_port, password=found.valkey_password, folder=folder
+            port=access.valkey_port, password=access.valkey_password, folder=folder
         ),
     )
 
@@ -163,50 +163,50 @@ def _initialize(folder: Path, binaries: Binaries, password: str) -> None:
     partial = folder.with_name("postgres.new")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
-    give_to_child(partial)
+    chown_to_child(partial)
     secret = folder.with_name("postgres.password")
     write_private(secret, password.encode())
-    give_to_child(secret)
-    initdb = [str(binaries.postgres / "initdb"), "-D", str(partial), "-U", NAME]
-    more = ["--auth=scram-sha-256", "--encoding=UTF8", f"--pwfile={secret}"]
-    _run([*initdb, *more, *_locale(binaries)], "")
+    chown_to_child(secret)
+    initdb = [str(binaries.postgres / "initdb"), "-D", str(partial), "-U", DATABASE_NAME]
+    options = ["--auth=scram-sha-256", "--encoding=UTF8", f"--pwfile={secret}"]
+    _run([*initdb, *options, *_locale(binaries)], "")
     secret.unlink()
     postgres = [str(binaries.postgres / "postgres"), "--single", "-D", str(partial), "postgres"]
-    _run(postgres, f"create database {NAME}\n")
+    _run(postgres, f"create database {DATABASE_NAME}\n")
     partial.rename(folder)
 
 
 def _locale(binaries: Binaries) -> list[str]:
     """The order of bytes, the same everywhere; PostgreSQL has it built in from 17 on."""
-    known = _run([str(binaries.postgres / "initdb"), "--help"], "")
-    if "--builtin-locale" in known:
+    help_text = _run([str(binaries.postgres / "initdb"), "--help"], "")
+    if "--builtin-locale" in help_text:
         return ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     return ["--locale=C.UTF-8"]
 
 
-def _run(command: list[str], given: str) -> str:
-    done: subprocess.CompletedProcess[bytes] = subprocess.run(
+def _run(command: list[str], stdin_text: str) -> str:
+    result: subprocess.CompletedProcess[bytes] = subprocess.run(
         command,
-        input=given.encode(),
+        input=stdin_text.encode(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd="/",
         **child_user(),
     )
-    if done.returncode:
-        tail = done.stdout.decode(errors="replace").strip()[-1000:]
+    if result.returncode:
+        tail = result.stdout.decode(errors="replace").strip()[-1000:]
         raise EmbeddedError(f"{Path(command[0]).name} failed: {tail}")
-    return done.stdout.decode()
+    return result.stdout.decode()
 
 
 def _socket_folder(folder: Path) -> str:
-    return str(folder) if len(os.fsencode(folder)) <= _LONGEST_SOCKET_FOLDER else ""
+    return str(folder) if len(os.fsencode(folder)) <= _MAX_SOCKET_DIR_BYTES else ""
 
 
 def _wait_for_predecessor(folder: Path) -> None:
     """A postmaster that was killed leaves its file, and its last children the shared memory."""
     file = folder / "postmaster.pid"
-    deadline = time.monotonic() + _READY_WITHIN_S
+    deadline = time.monotonic() + _READY_TIMEOUT_S
     while file.exists() and _runs(file.read_text().split()[:1], folder):
         if time.monotonic() > deadline:
             raise EmbeddedError(f"another PostgreSQL uses {folder}: stop it, and try again")
@@ -226,14 +226,14 @@ def _runs(pids: list[str], folder: Path) -> bool:
     return False
 
 
-def _look_at_postgres(binaries: Binaries, port: int) -> State:
+def _probe_postgres(binaries: Binaries, port: int) -> State:
     """It listens before it lets anybody in."""
-    asked = [str(binaries.postgres / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    told: dict[int, State] = {0: "ready", 1: "at work"}
-    return told.get(subprocess.run(asked).returncode, "away")
+    command = [str(binaries.postgres / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    states: dict[int, State] = {0: "ready", 1: "at work"}
+    return states.get(subprocess.run(command).returncode, "away")
 
 
-def _look_at_valkey(port: int) -> State:
+def _probe_valkey(port: int) -> State:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return "ready"
     return "away"

@@ -3,13 +3,13 @@
 import re
 
 from common.errors import TooLarge
-from services.ingest.events import Invalid
+from services.ingest.validation import Invalid
 
-MOST_EVENT_BYTES = 2**18
+MAX_EVENT_BYTES = 2**18
 """Properties take less than 64 kB as PostgreSQL writes them; escapes and spaces can take more."""
-MOST_EVENT_VALUES = 2**15
+MAX_EVENT_VALUES = 2**15
 """More do not fit into 64 kB: PostgreSQL writes at least two bytes for each."""
-MOST_VALUES = 1_000_000
+MAX_VALUES = 1_000_000
 """In all events of a request; parsing them takes some tenths of a second."""
 
 # Never fails and never goes back, whatever the text: a string without an end goes to the end.
@@ -21,26 +21,26 @@ class JsonLimits:
 
     def __init__(self, text: bytes) -> None:
         """`text` is that of all events."""
-        self._is_exact = _separators(text) > MOST_VALUES
-        self._left = MOST_VALUES
+        self._is_exact = _separators(text) > MAX_VALUES
+        self._remaining = MAX_VALUES
 
     def check(self, event: bytes) -> None:
         """Raises: Invalid for an event that is too large, TooLarge where all of them are."""
-        if len(event) > MOST_EVENT_BYTES:
-            raise Invalid(f"(event) must be at most {MOST_EVENT_BYTES // 1024} kB long")
-        values = self._values(event)
-        if values > MOST_EVENT_VALUES:
+        if len(event) > MAX_EVENT_BYTES:
+            raise Invalid(f"(event) must be at most {MAX_EVENT_BYTES // 1024} kB long")
+        values = self._count_values(event)
+        if values > MAX_EVENT_VALUES:
             raise Invalid("properties must be an object of less than 64 kB")
-        self._left -= values
-        if self._left < 0:
-            raise TooLarge(f"must hold at most {MOST_VALUES:,} JSON values")
+        self._remaining -= values
+        if self._remaining < 0:
+            raise TooLarge(f"must hold at most {MAX_VALUES:,} JSON values")
 
-    def _values(self, event: bytes) -> int:
+    def _count_values(self, event: bytes) -> int:
         """Commas and brackets; those inside of strings are left out where it matters."""
-        most = _separators(event)
-        if self._is_exact or most > MOST_EVENT_VALUES:
+        upper_bound = _separators(event)
+        if self._is_exact or upper_bound > MAX_EVENT_VALUES:
             return _separators(_STRING.sub(b"", event))
-        return most
+        return upper_bound
 
 
 def _separators(text: bytes) -> int:

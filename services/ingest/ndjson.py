@@ -8,19 +8,19 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from services.ingest.events import FIELDS, Given, Invalid
-from services.ingest.line_shape import ABSENT, LineShape
-from services.ingest.lines import (
+from services.ingest.fast_validation import validate_block
+from services.ingest.key_paths import Path, has_path, paths_in, source_of, suggest
+from services.ingest.line_decoder import ABSENT, LineShape
+from services.ingest.rows import (
     DAMAGED,
-    MOST_LINE_BYTES,
-    Columns,
+    MAX_LINE_BYTES,
+    ColumnMapping,
     Input,
-    Line,
-    Taken,
-    Unreadable,
+    InputRow,
+    UnreadableInput,
+    ValidRows,
     parts,
 )
-from services.ingest.paths import Path, has, near, paths_in, source_of
 from services.ingest.strict_json import (
     HugeNumber,
     NotStrict,
@@ -28,7 +28,7 @@ from services.ingest.strict_json import (
     check_strict,
     may_escape_colon,
 )
-from services.ingest.usual import usual_rows
+from services.ingest.validation import FIELDS, Invalid, RawEvent
 
 _TEXTS = len(FIELDS) - 1  # the last one is properties
 _LOOK_AHEAD_LINES = 10_000
@@ -36,13 +36,13 @@ _LOOK_AHEAD_BYTES = 16 * 1024 * 1024
 
 _NULL = msgspec.Raw(b"null")
 
-_read = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Decoders:
     """Of lines that hold an event each, with fields as the file calls them."""
 
-    def __init__(self, columns: Columns) -> None:
+    def __init__(self, columns: ColumnMapping) -> None:
         self.shape = LineShape(columns)
         decoder = msgspec.json.Decoder(self.shape.type)
         self.one = decoder.decode
@@ -58,10 +58,10 @@ class NdjsonBlock:
     raw: list[bytes]
     decoders: Decoders
 
-    def rows(self, until: str) -> Taken | None:
+    def rows(self, until: str) -> ValidRows | None:
         """As COPY reads them; None if one of them may not be as most are."""
         text = b"".join(self.raw)
-        if not _one_object_a_line(text, len(self.raw)):
+        if not _has_one_object_per_line(text, len(self.raw)):
             return None
         try:
             text.decode()
@@ -71,12 +71,12 @@ class NdjsonBlock:
         return None if rows is None else (rows, list(enumerate(self.raw, self.number)))
 
     def _rows(self, text: bytes, until: str) -> list[str] | None:
-        found = self.decoders.all(text)
-        if len(found) != len(self.raw):
+        decoded = self.decoders.all(text)
+        if len(decoded) != len(self.raw):
             return None
-        columns = list(zip(*map(self.decoders.values, found), strict=True))
+        columns = list(zip(*map(self.decoders.values, decoded), strict=True))
         texts, raws = columns[:_TEXTS], columns[_TEXTS:]
-        rows = usual_rows([*texts, [str(raw, "utf-8") for raw in raws[0]]], until)
+        rows = validate_block([*texts, [str(raw, "utf-8") for raw in raws[0]]], until)
         return rows if rows and self._has_each_key_once(text, texts, raws) else None
 
     def _has_each_key_once(
@@ -88,32 +88,34 @@ class NdjsonBlock:
         properties, *ignored = raws
         if ignored:
             return are_strict(text)
-        there = [raw for raw in properties if raw is not ABSENT]
-        keys = len(self.raw) * self.decoders.shape.keys + len(there)
-        inside = sum("".join(column).count(":") for column in texts[1:])  # in ids there is none
-        inside += b"".join(there).count(b":")
-        return text.count(b":") == keys + inside and not may_escape_colon(text)
+        present = [raw for raw in properties if raw is not ABSENT]
+        keys = len(self.raw) * self.decoders.shape.keys + len(present)
+        colons_in_values = sum(
+            "".join(column).count(":") for column in texts[1:]
+        )  # in ids there is none
+        colons_in_values += b"".join(present).count(b":")
+        return text.count(b":") == keys + colons_in_values and not may_escape_colon(text)
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self) -> Iterator[InputRow]:
         for number, line in enumerate(self.raw, self.number):
             if not line.isspace():
                 yield self._line(number, line)
 
-    def _line(self, number: int, line: bytes) -> Line:
+    def _line(self, number: int, line: bytes) -> InputRow:
         shape = self.decoders.shape
         try:
-            values = shape.values_of(self._decoded(line))
+            values = shape.values_of(self._decode(line))
         except Invalid as exc:
-            return Line(number, line, exc)
+            return InputRow(number, line, exc)
         named = zip(FIELDS, values, strict=True)
-        lacking = tuple(field for field, value in named if value is UNSET)
+        missing_sources = tuple(field for field, value in named if value is UNSET)
         *texts, raw = (None if value is UNSET else value for value in values)
         properties = None if raw in (None, _NULL) else bytes(raw).decode()
         event_id, user_id, event_name, occurred_at = texts
-        given = Given(event_id, user_id, event_name, occurred_at, properties)
-        return Line(number, line, given, lacking)
+        event = RawEvent(event_id, user_id, event_name, occurred_at, properties)
+        return InputRow(number, line, event, missing_sources)
 
-    def _decoded(self, line: bytes) -> Any:
+    def _decode(self, line: bytes) -> Any:
         """The decoder passes over the inside of properties, so UTF-8 is looked at first.
 
         Raises: Invalid.
@@ -122,7 +124,7 @@ class NdjsonBlock:
             raise Invalid("the line is over 4 MB long")
         try:
             text = line.removeprefix(b"\xef\xbb\xbf").decode()
-            found = self.decoders.one(text)
+            decoded = self.decoders.one(text)
             check_strict(text)
         except UnicodeDecodeError:
             raise Invalid("the line is not valid UTF-8") from None
@@ -134,60 +136,64 @@ class NdjsonBlock:
             raise Invalid(f"the line {exc}") from None
         except (msgspec.DecodeError, RecursionError):
             raise Invalid("the line is not valid JSON") from None
-        return found
+        return decoded
 
 
-def ndjson_blocks(file: Input, columns: Columns, most: int) -> Iterator[NdjsonBlock]:
+def ndjson_blocks(file: Input, columns: ColumnMapping, max_lines: int) -> Iterator[NdjsonBlock]:
     """So many lines at a time, or fewer where they are long. Raises: Unreadable, any of DAMAGED."""
     decoders, number = Decoders(columns), 1
-    for raw in _checked(parts(_lines(file), most, len), decoders.shape.mapped):
+    for raw in _check_mapped(parts(_lines(file), max_lines, len), decoders.shape.mapped):
         yield NdjsonBlock(number, raw, decoders)
         number += len(raw)
 
 
-def _checked(blocks: Iterator[list[bytes]], mapped: Mapping[str, Path]) -> Iterator[list[bytes]]:
+def _check_mapped(
+    blocks: Iterator[list[bytes]], mapped: Mapping[str, Path]
+) -> Iterator[list[bytes]]:
     """The same, after a look whether lines have what `--map` names. Raises: Unreadable."""
-    ahead: list[list[bytes]] = []
+    lookahead: list[list[bytes]] = []
     damage = None
     try:
         for block in blocks:
-            ahead.append(block)
-            if not _missing(mapped, ahead) or _is_enough(ahead):
+            lookahead.append(block)
+            if not _missing_fields(mapped, lookahead) or _is_enough(lookahead):
                 break
     except DAMAGED as exc:
         damage = exc
-    if missing := _missing(mapped, ahead):
-        _refuse(missing, ahead)
-    yield from ahead
+    if missing := _missing_fields(mapped, lookahead):
+        _refuse(missing, lookahead)
+    yield from lookahead
     if damage is not None:
         raise damage
     yield from blocks
 
 
-def _is_enough(ahead: list[list[bytes]]) -> bool:
-    lines, size = sum(map(len, ahead)), sum(len(line) for block in ahead for line in block)
+def _is_enough(lookahead: list[list[bytes]]) -> bool:
+    lines, size = sum(map(len, lookahead)), sum(len(line) for block in lookahead for line in block)
     return lines >= _LOOK_AHEAD_LINES or size >= _LOOK_AHEAD_BYTES
 
 
-def _missing(mapped: Mapping[str, Path], ahead: list[list[bytes]]) -> dict[str, Path]:
+def _missing_fields(mapped: Mapping[str, Path], lookahead: list[list[bytes]]) -> dict[str, Path]:
     """What none of these lines has."""
     missing = dict(mapped)
-    for block in ahead:
+    for block in lookahead:
         for value in _objects(block) if missing else ():
-            missing = {field: path for field, path in missing.items() if not has(value, path)}
+            missing = {field: path for field, path in missing.items() if not has_path(value, path)}
     return missing
 
 
-def _refuse(missing: Mapping[str, Path], ahead: list[list[bytes]]) -> None:
+def _refuse(missing: Mapping[str, Path], lookahead: list[list[bytes]]) -> None:
     """Raises: Unreadable, unless no line can be read: then each is told by itself."""
-    values = [value for block in ahead for value in _objects(block)]
-    there = list(dict.fromkeys(source_of(path) for value in values for path in paths_in(value)))
+    values = [value for block in lookahead for value in _objects(block)]
+    known_paths = list(
+        dict.fromkeys(source_of(path) for value in values for path in paths_in(value))
+    )
     field, path = next(iter(missing.items()))
-    lines = sum(map(len, ahead))
+    lines = sum(map(len, lookahead))
     if values:
-        raise Unreadable(
+        raise UnreadableInput(
             f"none of the first {lines:,} lines has {source_of(path)}, which is to be {field}"
-            + near(source_of(path), there)
+            + suggest(source_of(path), known_paths)
         )
 
 
@@ -195,29 +201,29 @@ def _objects(block: list[bytes]) -> Iterator[dict[str, Any]]:
     """Lines that can be read."""
     for line in block:
         try:
-            yield _read(line.removeprefix(b"\xef\xbb\xbf"))
+            yield _decode_object(line.removeprefix(b"\xef\xbb\xbf"))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
 
 
 def _lines(file: Input) -> Iterator[bytes]:
     """With their ends. One that is too long is cut."""
-    while line := file.readline(MOST_LINE_BYTES):
+    while line := file.readline(MAX_LINE_BYTES):
         if _is_cut(line):
             _skip_line(file)
         yield line
 
 
 def _is_cut(line: bytes) -> bool:
-    return len(line) == MOST_LINE_BYTES and not line.endswith(b"\n")
+    return len(line) == MAX_LINE_BYTES and not line.endswith(b"\n")
 
 
 def _skip_line(file: Input) -> None:
-    while (part := file.readline(MOST_LINE_BYTES)) and not part.endswith(b"\n"):
+    while (part := file.readline(MAX_LINE_BYTES)) and not part.endswith(b"\n"):
         pass
 
 
-def _one_object_a_line(text: bytes, lines: int) -> bool:
+def _has_one_object_per_line(text: bytes, lines: int) -> bool:
     """If there are so many objects in the text: none goes on after a line, for `}` and `{` are not
     neighbours inside of one.
     """

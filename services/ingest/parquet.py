@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
-from services.ingest.events import FIELDS, Given, Invalid
-from services.ingest.lines import Columns, Ended, Input, Line, Unreadable
+from services.ingest.rows import ColumnMapping, Input, InputRow, TruncatedInput, UnreadableInput
+from services.ingest.validation import FIELDS, Invalid, RawEvent
 
 _ROWS = 1_000
 _PAIR = {"key", "value"}
@@ -18,32 +18,32 @@ class _Unstorable(ValueError):
     """A map that has a key twice, or one that is null."""
 
 
-def parquet_lines(file: Input, columns: Columns) -> Iterator[Line]:
+def parquet_rows(file: Input, columns: ColumnMapping) -> Iterator[InputRow]:
     """Raises: Unreadable, Ended."""
     import pyarrow  # large, and only needed here
     from pyarrow import parquet
 
     try:
         source = parquet.ParquetFile(file)
-        places = columns.places(source.schema_arrow.names)
+        positions = columns.positions(source.schema_arrow.names)
     except pyarrow.ArrowException as exc:
-        raise Unreadable(f"this is no Parquet file: {exc}") from exc
+        raise UnreadableInput(f"this is no Parquet file: {exc}") from exc
     number = 0
     try:
         for batch in source.iter_batches(batch_size=_ROWS):
             for row in zip(*map(_values, batch.columns), strict=True):
                 number += 1
-                yield Line(number, row, _cells(row, places))
+                yield InputRow(number, row, _cells(row, positions))
     except (pyarrow.ArrowException, OSError) as exc:
-        raise Ended(f"the Parquet file is damaged: {exc}") from exc
+        raise TruncatedInput(f"the Parquet file is damaged: {exc}") from exc
 
 
-def _cells(row: tuple[Any, ...], places: list[int | None]) -> Given | Invalid:
-    cells = [None if place is None else row[place] for place in places]
+def _cells(row: tuple[Any, ...], positions: list[int | None]) -> RawEvent | Invalid:
+    cells = [None if position is None else row[position] for position in positions]
     for name, cell in zip(FIELDS, cells, strict=True):
         if isinstance(cell, Invalid):
             return Invalid(f"{name} {cell}")
-    return Given(*cells)
+    return RawEvent(*cells)
 
 
 def _values(column: Any) -> list[Any]:
@@ -54,10 +54,10 @@ def _values(column: Any) -> list[Any]:
         column = column.cast(kind, safe=False)
     plain = _plain(column.type)
     try:
-        found = column.to_pylist()
+        values = column.to_pylist()
     except (OverflowError, ValueError, pyarrow.ArrowException):
-        found = [_value(cell) for cell in column]
-    return found if plain is None else [_converted(plain, value) for value in found]
+        values = [_value(cell) for cell in column]
+    return values if plain is None else [_convert(plain, value) for value in values]
 
 
 def _in_microseconds(kind: Any) -> Any:
@@ -90,7 +90,7 @@ def _value(cell: Any) -> Any:
         return Invalid("cannot be read: it is no valid text, time or zone")
 
 
-def _converted(plain: _Plain, value: Any) -> Any:
+def _convert(plain: _Plain, value: Any) -> Any:
     try:
         return value if isinstance(value, Invalid) else plain(value)
     except _Unstorable as exc:
@@ -136,8 +136,10 @@ def _one_of(kind: Any) -> _Plain | None:
     assert inner is not None, "a struct is converted"
 
     def single(value: Any) -> Any:
-        there = [each for each in (inner(value) or {}).values() if each is not None]
-        return there[0] if len(there) == 1 else inner(value) if there else None
+        non_null = [
+            candidate for candidate in (inner(value) or {}).values() if candidate is not None
+        ]
+        return non_null[0] if len(non_null) == 1 else inner(value) if non_null else None
 
     return single
 
@@ -154,10 +156,10 @@ def _pairs(plain: _Plain) -> _Plain:
 
 def _object(inner: _Plain | None) -> _Plain:
     def plain(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
-        found = [(_key(key), inner(value) if inner else value) for key, value in pairs]
-        if len(dict(found)) < len(found):
+        items = [(_key(key), inner(value) if inner else value) for key, value in pairs]
+        if len(dict(items)) < len(items):
             raise _Unstorable("must not have a key twice")
-        return cast(dict[str, Any], dict(found))
+        return cast(dict[str, Any], dict(items))
 
     return plain
 

@@ -5,20 +5,20 @@ import io
 from collections.abc import Iterator
 
 from services.ingest.csv import csv_blocks
-from services.ingest.lines import (
+from services.ingest.ndjson import ndjson_blocks
+from services.ingest.parquet import parquet_rows
+from services.ingest.rows import (
     DAMAGED,
     Block,
-    Columns,
-    Ended,
+    ColumnMapping,
     Form,
     Input,
-    Line,
-    Unreadable,
+    InputRow,
+    TruncatedInput,
+    UnreadableInput,
     parts,
-    size_of_line,
+    size_of_row,
 )
-from services.ingest.ndjson import ndjson_blocks
-from services.ingest.parquet import parquet_lines
 
 
 def sniff(start: bytes) -> Form:
@@ -26,14 +26,16 @@ def sniff(start: bytes) -> Form:
     if start.startswith(b"PAR1"):
         return "parquet"
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise Unreadable("this is UTF-16: convert it to UTF-8")
+        raise UnreadableInput("this is UTF-16: convert it to UTF-8")
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"["):
-        raise Unreadable("this is one JSON array: put each event on a line of its own (NDJSON)")
+        raise UnreadableInput(
+            "this is one JSON array: put each event on a line of its own (NDJSON)"
+        )
     return "ndjson" if text.startswith(b"{") else "csv"
 
 
-def opened(raw: io.BufferedReader) -> Input:
+def open_input(raw: io.BufferedReader) -> Input:
     """What is inside, where the input is compressed.
 
     Not through one more buffer: all that it held would be lost where the input is cut off.
@@ -46,17 +48,21 @@ def form_of(file: Input) -> Form:
     try:
         return sniff(file.peek(64))
     except DAMAGED as exc:
-        raise Unreadable("the compressed input is cut off or damaged at its beginning") from exc
+        raise UnreadableInput(
+            "the compressed input is cut off or damaged at its beginning"
+        ) from exc
 
 
-def read(form: Form, file: Input, columns: Columns, most: int) -> Iterator[Block | list[Line]]:
+def read(
+    form: Form, file: Input, columns: ColumnMapping, max_rows: int
+) -> Iterator[Block | list[InputRow]]:
     """The rows of a file, at most so many at a time. Raises: Unreadable, Ended."""
     try:
         if form == "parquet":
-            yield from parts(parquet_lines(file, columns), most, size_of_line)
+            yield from parts(parquet_rows(file, columns), max_rows, size_of_row)
         elif form == "csv":
-            yield from csv_blocks(file, columns, most)
+            yield from csv_blocks(file, columns, max_rows)
         else:
-            yield from ndjson_blocks(file, columns, most)
+            yield from ndjson_blocks(file, columns, max_rows)
     except DAMAGED as exc:
-        raise Ended("the compressed input is cut off or damaged") from exc
+        raise TruncatedInput("the compressed input is cut off or damaged") from exc

@@ -13,8 +13,8 @@ import msgspec
 _AS_ZEROS = bytes(48 if 48 <= byte < 58 else 32 for byte in range(256))
 _HUGE = b"0" * 309
 
-_read = msgspec.json.Decoder(dict[str, Any]).decode_lines
-_written = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode_lines
+_encode = msgspec.json.Encoder().encode
 
 
 class NotStrict(ValueError):
@@ -36,7 +36,7 @@ def are_strict(objects: bytes) -> bool:
     if may_escape_colon(objects) or _HUGE in objects.translate(_AS_ZEROS):
         return False
     try:
-        return _written(_read(objects)).count(b":") == objects.count(b":")
+        return _encode(_decode(objects)).count(b":") == objects.count(b":")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
 
@@ -51,7 +51,7 @@ def check_strict(text: str) -> None:
     if are_strict(text.encode(errors="replace")):
         return
     try:
-        _closely.decode(text)
+        _strict_decoder.decode(text)
     except NotStrict:
         raise
     except (ValueError, RecursionError):
@@ -73,7 +73,7 @@ def _refuse_constant(name: str) -> None:
     raise NotStrict("must be valid JSON")
 
 
-_closely = json.JSONDecoder(
+_strict_decoder = json.JSONDecoder(
     object_pairs_hook=_refuse_repeated,
     parse_int=_refuse_huge,
     parse_float=_refuse_huge,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from config.invocation import invocation
 from config.settings import Settings
 from repo.status import LastFold, StatusRepo, Unreadable
-from services.resources import may_be_open
+from services.container import may_be_open
 from services.status.check import Check, State, Values, count, day, duration
 
 _MOST = 1_000_000
@@ -142,14 +142,14 @@ def keys(context: Context) -> Iterator[Check]:
 
 def retention(context: Context) -> Iterator[Check]:
     found = context.repo.retention()
-    values: Values = {"horizon": found.horizon, "refused_before": found.takes_from}
-    if found.takes_from is None:
+    values: Values = {"horizon": found.horizon, "refused_before": found.accepted_from}
+    if found.accepted_from is None:
         yield Check("retention", "ok", "all events are kept", values=values)
         return
-    is_published = found.horizon == found.takes_from
+    is_published = found.horizon == found.accepted_from
     is_dropped = is_published and not context.repo.has_expired_events()
     values["is_complete"] = is_dropped
-    summary = f"events of before {day(found.takes_from)} are refused"
+    summary = f"events of before {day(found.accepted_from)} are refused"
     if is_dropped:
         yield Check("retention", "ok", f"{summary} and dropped", values=values)
     elif context.sessions.get(_RETAIN):

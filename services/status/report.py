@@ -8,7 +8,7 @@ from functools import partial
 
 from config.invocation import invocation
 from config.settings import Settings
-from repo.identity import DatabaseState
+from repo.database_identity import DatabaseState
 from repo.status import Server, StatusRepo, Unreadable, status_snapshot
 from services.embedded import Endpoints
 from services.status.check import Check

@@ -4,15 +4,15 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 
-from config.failures import DatabaseError, DiskFull
+from config.database_errors import DatabaseError, DiskFull
 from config.settings import Settings, variable
-from repo.identity import DatabaseState
+from repo.database_identity import DatabaseState
 from repo.status import StatusRepo, Unreadable, status_snapshot
 from services.cache_service import CacheFailed, CacheService
-from services.identity import Identity
-from services.resources import open_cache
+from services.container import open_cache
+from services.database_identity import Identity
+from services.disk_space import storage_limits
 from services.status.check import Check, Values, duration, size
-from services.storage import storage_limits
 
 _CLEARING = "cache_of_erased_users"
 _TRIES = 3
@@ -59,13 +59,13 @@ async def _clearing(
     name, values = _CLEARING, {"pending": None}
     if state is None:
         return [Check(name, "unknown", "this role may not read the erasures", values=values)]
-    if not state.erasure:
+    if not state.erasure_version:
         return [Check(name, "ok", "no user was erased", values={"pending": False})]
     if not reached:
         summary = "not known while Redis is not reached; a service drops them when it can"
         return [Check(name, "unknown", summary, values=values)]
     try:
-        is_cleared = await client.is_cleared(state.erasure)
+        is_cleared = await client.is_cleared(state.erasure_version)
     except CacheFailed:
         return [Check(name, "unknown", "not known: Redis did not answer in time", values=values)]
     if is_cleared:

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 from psycopg2.extensions import connection
 
-from tests.api.asking import ask
+from tests.api.questions import ask
 from tests.events import insert
 
 MONDAY = datetime(2025, 3, 31, 12, tzinfo=UTC)
@@ -33,9 +33,9 @@ def test_windows_roll_and_calendar_windows_begin_anew(
 
 def test_the_week_begins_when_asked(service: httpx.Client, conn: connection) -> None:
     insert(conn, ("a", "x", MONDAY), ("b", "x", MONDAY - DAY))
-    asked = {"start": "2025-03-31", "end": "2025-04-01"}
-    assert [d["calendar_week"] for d in series(service, **asked)] == [1]
-    assert [d["calendar_week"] for d in series(service, **asked, week_start="sunday")] == [2]
+    params = {"start": "2025-03-31", "end": "2025-04-01"}
+    assert [d["calendar_week"] for d in series(service, **params)] == [1]
+    assert [d["calendar_week"] for d in series(service, **params, week_start="sunday")] == [2]
 
 
 def test_nobody_active_has_no_stickiness(service: httpx.Client, conn: connection) -> None:
@@ -47,8 +47,8 @@ def test_nobody_active_has_no_stickiness(service: httpx.Client, conn: connection
 def test_there_is_no_point_in_the_future(service: httpx.Client, conn: connection) -> None:
     now = datetime.now(UTC)
     insert(conn, ("a", "x", now))
-    asked = {"start": now.date() - DAY, "end": now.date() + 500 * DAY}
-    answer = ask(service, "active-users", **asked)
+    params = {"start": now.date() - DAY, "end": now.date() + 500 * DAY}
+    answer = ask(service, "active-users", **params)
     last = answer["data"]["series"][-1]
     assert last["date"] == answer["meta"]["computed_at"][:10]
     assert (last["partial"], last["mau"]) == (True, 1)

@@ -64,8 +64,8 @@ def test_no_parameter_can_break_a_question(
     history: httpx.Client, path: str, parameter: str
 ) -> None:
     for value in CORPUS:
-        given = "&start=2025-01-01" if parameter == "end" else ""
-        response = history.get(f"/analytics/{path}?{parameter}={value}{given}")
+        prefix = "&start=2025-01-01" if parameter == "end" else ""
+        response = history.get(f"/analytics/{path}?{parameter}={value}{prefix}")
         if parameter == "event" and response.status_code == 200:
             assert "%FF" not in value
             continue
@@ -75,7 +75,7 @@ def test_no_parameter_can_break_a_question(
             named = "query"
         kind = "invalid-cursor" if response.status_code == 400 else "invalid-parameter"
         echo = value if len(value) > 8 and "-" not in value else None
-        assert_problem(response, response.status_code, kind, named, sent=echo)
+        assert_problem(response, response.status_code, kind, named, payload=echo)
 
 
 @pytest.mark.parametrize("value", ["1", "0", "yes", "on", "t", "True", "TRUE", "false%20", "no"])
@@ -136,7 +136,7 @@ def test_an_empty_user_is_nobody(history: httpx.Client) -> None:
 )
 def test_what_does_not_fit_is_named(history: httpx.Client, query: str, parameter: str) -> None:
     response = history.get(f"/analytics/event-counts?{query}")
-    assert_problem(response, 422, "invalid-parameter", parameter, sent="secret_canary")
+    assert_problem(response, 422, "invalid-parameter", parameter, payload="secret_canary")
 
 
 def test_an_unknown_parameter_lists_the_known_ones(history: httpx.Client) -> None:
@@ -155,10 +155,14 @@ class TestCursor:
         return str(history.get(self.PATH, params={"limit": 3}).json()["meta"]["next_cursor"])
 
     def test_a_tampered_cursor_is_refused(self, history: httpx.Client, cursor: str) -> None:
-        for place in (0, len(cursor) // 2, len(cursor) - 1):
-            forged = cursor[:place] + ("A" if cursor[place] != "A" else "B") + cursor[place + 1 :]
+        for position in (0, len(cursor) // 2, len(cursor) - 1):
+            forged = (
+                cursor[:position]
+                + ("A" if cursor[position] != "A" else "B")
+                + cursor[position + 1 :]
+            )
             response = history.get(self.PATH, params={"cursor": forged})
-            assert_problem(response, 400, "invalid-cursor", "cursor", sent=forged)
+            assert_problem(response, 400, "invalid-cursor", "cursor", payload=forged)
 
     @pytest.mark.parametrize(
         "other", [{"event": "commit"}, {"tz": "Asia/Tokyo"}, {"start": "2020-01-01"}]
@@ -179,7 +183,7 @@ class TestCursor:
 
 
 def test_an_unknown_path_is_a_problem(history: httpx.Client) -> None:
-    assert_problem(history.get("/analytics/nothing-here"), 404, "not-found", sent="nothing-here")
+    assert_problem(history.get("/analytics/nothing-here"), 404, "not-found", payload="nothing-here")
 
 
 def test_an_unknown_method_is_a_problem(history: httpx.Client) -> None:

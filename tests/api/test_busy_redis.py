@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from tests.faults.proxy import proxy_to
-from tests.running import identity_of, running
-from tests.waiting import wait_until
+from tests.live_server import identity_of, running
+from tests.wait_until import wait_until
 
 COUNTS = "/analytics/event-counts"
 CLOSED = {"start": "2025-03-10", "end": "2025-03-11"}
@@ -45,7 +45,7 @@ def ask(service: httpx.Client, first: int = 0) -> list[int]:
         return list(threads.map(status, range(AT_ONCE)))
 
 
-def held(client: redis.Redis, service: httpx.Client) -> int:
+def busy_slots(client: redis.Redis, service: httpx.Client) -> int:
     """Questions at a time and leases that somebody has."""
     slots = client.scan_iter(f"analytics:limit:{identity_of(service)}:*:slots")
     leases = client.scan_iter(f"analytics:*:{identity_of(service)}:*:flight")
@@ -59,7 +59,7 @@ def test_questions_while_redis_is_busy_hold_nothing_afterwards(
         assert ask(service) == [200] * AT_ONCE
         with busy(client):
             assert ask(service, 10) == [200] * AT_ONCE
-        wait_until(lambda: held(client, service) == 0, within_s=9)
+        wait_until(lambda: busy_slots(client, service) == 0, timeout_s=9)
         assert ask(service, 20) == [200] * AT_ONCE
 
 
@@ -76,11 +76,11 @@ def test_questions_whose_connection_to_redis_is_cut_hold_nothing_afterwards(
             request_timeout_s=300,
         ) as service,
     ):
-        wait_until(lambda: service.get("/readyz").json()["checks"]["cache"] == "ok", within_s=9)
+        wait_until(lambda: service.get("/readyz").json()["checks"]["cache"] == "ok", timeout_s=9)
         proxy.mode = "mute"
         assert ask(service) == [200] * AT_ONCE
-        assert held(client, service) > 0
+        assert busy_slots(client, service) > 0
         proxy.cut()
         proxy.mode = "pass"
-        wait_until(lambda: held(client, service) == 0, within_s=9)
+        wait_until(lambda: busy_slots(client, service) == 0, timeout_s=9)
         assert ask(service, 10) == [200] * AT_ONCE

@@ -13,17 +13,17 @@ import redis
 from psycopg2.extensions import connection
 
 from config.settings import Settings
-from repo.erase import EraseRepo
-from services import editions as editions_module
-from services.cache_clearing import CacheClearing
+from repo.lifecycle.erasure import EraseRepo
+from services.answering import cache_versions as cache_versions_module
+from services.background.cache_purger import CachePurger
 from services.cache_service import CacheFailed, CacheService
-from services.resources import Resources, open_resources
+from services.container import Resources, open_resources
 from tests.api.test_erase import HISTORY, NOON, USER
 from tests.api.test_keys import add_key
-from tests.calling import called
+from tests.cli import run_cli
 from tests.events import insert
-from tests.running import identity_of, running, scrape, value
-from tests.waiting import wait_until
+from tests.live_server import identity_of, running, scrape, value
+from tests.wait_until import wait_until
 
 METRIC = "analytics_cache_clearing_pending"
 
@@ -43,12 +43,12 @@ def is_cleared(store: "redis.Redis", service: httpx.Client) -> bool:
     return not histories(store, service)
 
 
-def keep_history(service: httpx.Client, conn: connection, store: "redis.Redis") -> set[bytes]:
+def cache_history(service: httpx.Client, conn: connection, store: "redis.Redis") -> set[bytes]:
     insert(conn, ("u", "view", NOON))
     assert len(service.get(HISTORY).json()["data"]) == 1
-    kept = histories(store, service)
-    assert len(kept) == 1
-    return kept
+    cached = histories(store, service)
+    assert len(cached) == 1
+    return cached
 
 
 @pytest.fixture
@@ -64,20 +64,20 @@ def test_a_cache_that_could_not_be_told_is_told_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And what is pending is shown for as long as it is."""
-    keep_history(service, conn, store)
+    cache_history(service, conn, store)
 
     async def unreachable(_: CacheService) -> None:
         raise CacheFailed("forget")
 
     with monkeypatch.context() as patched:
-        patched.setattr(CacheService, "forget_users", unreachable)
+        patched.setattr(CacheService, "purge_users", unreachable)
         assert service.delete(USER, headers=admin).json()["cache_cleared"] is False
-        wait_until(lambda: value(scrape(service), METRIC) == 1, within_s=5)
-        wait_until(lambda: "erased users" in ready(service), within_s=5)
+        wait_until(lambda: value(scrape(service), METRIC) == 1, timeout_s=5)
+        wait_until(lambda: "erased users" in ready(service), timeout_s=5)
         assert not is_cleared(store, service)
-    wait_until(partial(is_cleared, store, service), within_s=10)
-    wait_until(lambda: value(scrape(service), METRIC) == 0, within_s=5)
-    wait_until(lambda: ready(service) == "ok", within_s=5)
+    wait_until(partial(is_cleared, store, service), timeout_s=10)
+    wait_until(lambda: value(scrape(service), METRIC) == 0, timeout_s=5)
+    wait_until(lambda: ready(service) == "ok", timeout_s=5)
 
 
 def ready(service: httpx.Client) -> str:
@@ -87,25 +87,25 @@ def ready(service: httpx.Client) -> str:
 def test_whoever_ends_between_commit_and_cache_leaves_it_to_others(
     service: httpx.Client, conn: connection, store: "redis.Redis"
 ) -> None:
-    keep_history(service, conn, store)
+    cache_history(service, conn, store)
     EraseRepo(conn).erase("u")
-    wait_until(partial(is_cleared, store, service), within_s=10)
+    wait_until(partial(is_cleared, store, service), timeout_s=10)
 
 
 def test_a_service_that_starts_clears_what_was_left(
     database_url: str, redis_url: str, conn: connection, store: "redis.Redis"
 ) -> None:
     with running(database_url, redis_url, cache_open_s=600) as service:
-        keep_history(service, conn, store)
+        cache_history(service, conn, store)
     EraseRepo(conn).erase("u")
     with running(database_url, redis_url) as service:
-        wait_until(partial(is_cleared, store, service), within_s=10)
+        wait_until(partial(is_cleared, store, service), timeout_s=10)
 
 
 def test_a_cache_that_comes_back_as_it_was_is_cleared_again(
     service: httpx.Client, conn: connection, admin: dict[str, str], store: "redis.Redis"
 ) -> None:
-    (key,) = keep_history(service, conn, store)
+    (key,) = cache_history(service, conn, store)
     before = store.dump(key)
     assert before is not None
     assert service.delete(USER, headers=admin).json()["cache_cleared"] is True
@@ -115,7 +115,7 @@ def test_a_cache_that_comes_back_as_it_was_is_cleared_again(
     time.sleep(1.5)
     assert not is_cleared(store, service), "as long as it says that it was cleared it is believed"
     store.delete(marker)
-    wait_until(partial(is_cleared, store, service), within_s=10)
+    wait_until(partial(is_cleared, store, service), timeout_s=10)
 
 
 def marker_of(service: httpx.Client, conn: connection) -> str:
@@ -135,9 +135,9 @@ def test_a_worker_that_hears_of_an_erasure_late_clears_once_more(
     """As one on a replica does: what it stored meanwhile may tell of the user."""
     EraseRepo(conn).erase("somebody")
     with running(database_url, redis_url) as service:
-        wait_until(lambda: bool(store.exists(marker_of(service, conn))), within_s=10)
+        wait_until(lambda: bool(store.exists(marker_of(service, conn))), timeout_s=10)
         time.sleep(1.2)
-        keep_history(service, conn, store)
+        cache_history(service, conn, store)
         with conn.cursor() as cur:  # whoever clears before this worker knows
             cur.execute("begin")
             receipt = "insert into erasures (erasure_id, proof, events, slots, spans, days, "
@@ -148,7 +148,7 @@ def test_a_worker_that_hears_of_an_erasure_late_clears_once_more(
             (number,) = cur.fetchone() or ("",)
             store.set(f"analytics:cleared:{identity_of(service)}:{number}", "1")
             cur.execute("commit")
-        wait_until(partial(is_cleared, store, service), within_s=10)
+        wait_until(partial(is_cleared, store, service), timeout_s=10)
 
 
 Work = Callable[[Resources], Coroutine[Any, Any, None]]
@@ -166,12 +166,12 @@ def with_resources(database_url: str, redis_url: str, work: Work) -> None:
 @pytest.fixture
 def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the erasure itself clears: nobody hears of it, and nobody looks."""
-    monkeypatch.setattr(editions_module, "_LOOK_EVERY_S", 3600)
+    monkeypatch.setattr(cache_versions_module, "_POLL_EVERY_S", 3600)
 
-    async def idle(_: CacheClearing) -> None:
+    async def idle(_: CachePurger) -> None:
         await asyncio.sleep(3600)
 
-    monkeypatch.setattr(CacheClearing, "keep", idle)
+    monkeypatch.setattr(CachePurger, "poll_forever", idle)
 
 
 def page_of_a_user(store: "redis.Redis") -> str:
@@ -198,7 +198,7 @@ def test_an_erasure_whose_caller_is_gone_comes_to_its_end(
         conn.cursor().execute("begin; lock table fold_state in exclusive mode")
         deadline = time.monotonic() + 60
         erasing = asyncio.create_task(
-            resources.erasing.erase("u", suppressed=False, deadline=deadline)
+            resources.erasure.erase("u", suppressed=False, deadline=deadline)
         )
         await asyncio.sleep(0.3)
         erasing.cancel()
@@ -223,7 +223,7 @@ def test_a_service_that_stops_clears_the_cache_of_what_is_committed(
 ) -> None:
     insert(conn, ("u", "view", NOON))
     key = page_of_a_user(store)
-    forget = CacheService.forget_users
+    forget = CacheService.purge_users
     begun = asyncio.Event()
 
     async def slow(self: CacheService) -> None:
@@ -231,12 +231,12 @@ def test_a_service_that_stops_clears_the_cache_of_what_is_committed(
         await asyncio.sleep(0.5)
         await forget(self)
 
-    monkeypatch.setattr(CacheService, "forget_users", slow)
+    monkeypatch.setattr(CacheService, "purge_users", slow)
 
     async def stopped(resources: Resources) -> None:
         deadline = time.monotonic() + 60
         erasing = asyncio.create_task(
-            resources.erasing.erase("u", suppressed=False, deadline=deadline)
+            resources.erasure.erase("u", suppressed=False, deadline=deadline)
         )
         await begun.wait()
         erasing.cancel()
@@ -248,7 +248,7 @@ def test_a_service_that_stops_clears_the_cache_of_what_is_committed(
 
 def test_the_command_names_what_is_left_to_do(redis_url: str, database_url: str) -> None:
     urls = {"DATABASE_URL": database_url, "REDIS_URL": "redis://127.0.0.1:1"}
-    done = called("erase", "u", "--yes", **urls)
+    done = run_cli("erase", "u", "--yes", **urls)
     assert done.exit_code == 1
     assert json.loads(done.stdout)["cache_cleared"] is False
     assert "A service that runs drops them" in done.stderr

@@ -13,10 +13,10 @@ from psycopg2.extensions import connection
 
 from tests.api.test_caching import CLOSED, COUNTS, FRESH, NOON, data, pages
 from tests.events import insert
+from tests.live_server import identity_of, running
 from tests.problems import assert_problem
-from tests.running import identity_of, running
-from tests.slowness import slow_down
-from tests.waiting import wait_until, within
+from tests.slow_events import slow_down
+from tests.wait_until import adjusted_for_load, wait_until
 
 Fill = Callable[[redis.Redis, str], object]
 
@@ -43,9 +43,9 @@ def test_who_asked_earlier_does_not_replace_a_newer_page(
         )
         assert data(service.get(COUNTS, params=CLOSED, headers=FRESH))["events"] == 2
         assert data(slow.result())["events"] == 1
-    kept = service.get(COUNTS, params=CLOSED)
-    assert kept.headers["x-cache"] == "hit"
-    assert data(kept)["events"] == 2
+    cached = service.get(COUNTS, params=CLOSED)
+    assert cached.headers["x-cache"] == "hit"
+    assert data(cached)["events"] == 2
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_garbage_is_no_lead(service: httpx.Client, client: redis.Redis, fill: Fi
     client.delete(page)
     fill(client, f"{page.decode()}:flight")
     answer = service.get(COUNTS, params=CLOSED)
-    assert answer.elapsed.total_seconds() < within(1)
+    assert answer.elapsed.total_seconds() < adjusted_for_load(1)
     assert data(answer)["events"] == 0
     assert service.get(COUNTS, params=CLOSED).headers["x-cache"] == "hit"
 
@@ -121,10 +121,10 @@ def test_no_lease_is_taken_for_what_is_not_kept(
     """Other processes would wait for a page that they never find."""
     slow_down(conn, 0.5)
 
-    def leases_while_asked(**asked: str) -> int:
+    def leases_while_asked(**params: str) -> int:
         pattern = f"analytics:*:{identity_of(service)}:event_counts:*:flight"
         with ThreadPoolExecutor(1) as threads:
-            slow = threads.submit(service.get, COUNTS, params=asked)
+            slow = threads.submit(service.get, COUNTS, params=params)
             seen = set()
             while not slow.done():
                 seen |= set(client.scan_iter(pattern))
@@ -162,7 +162,7 @@ def test_no_request_has_to_connect_to_redis(
     with running(database_url, redis_url):
         # One reads pages, and has the script that looks them up; one writes them.
         wait_until(
-            lambda: len({one["id"] for one in client.client_list()} - before) == 2, within_s=9
+            lambda: len({one["id"] for one in client.client_list()} - before) == 2, timeout_s=9
         )
 
 
@@ -173,7 +173,7 @@ def set_ahead(client: redis.Redis, page: bytes, by_ms: int) -> None:
     """As if it had been stored while the clock of Redis was so far ahead."""
     stored = cast(bytes, client.get(page))
     moments = (int(stored[at : at + 13]) + by_ms for at in (0, 13, 26))
-    client.set(page, b"".join(b"%013d" % moment for moment in moments) + stored[39:])
+    client.set(page, b"".join(b"%013d" % instant for instant in moments) + stored[39:])
 
 
 def test_a_page_that_was_stored_later_than_now_is_not_served(

@@ -12,10 +12,10 @@ import redis
 from psycopg2.extensions import connection
 
 from tests.events import insert
+from tests.live_server import identity_of, running, scrape, value
 from tests.problems import assert_problem
-from tests.running import identity_of, running, scrape, value
-from tests.slowness import slow_down
-from tests.waiting import wait_until
+from tests.slow_events import slow_down
+from tests.wait_until import wait_until
 
 NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
 CLOSED = {"start": "2025-03-10", "end": "2025-03-12"}
@@ -57,8 +57,8 @@ class TestEtag:
     @pytest.mark.parametrize("given", ["*", '"other", {}', "{strong}"])
     def test_lists_stars_and_strong_tags_match(self, service: httpx.Client, given: str) -> None:
         tag = service.get(COUNTS, params=CLOSED).headers["etag"]
-        asked = given.format(tag, strong=tag.removeprefix("W/"))
-        response = service.get(COUNTS, params=CLOSED, headers={"If-None-Match": asked})
+        condition = given.format(tag, strong=tag.removeprefix("W/"))
+        response = service.get(COUNTS, params=CLOSED, headers={"If-None-Match": condition})
         assert response.status_code == 304
 
     def test_it_stays_while_the_answer_stays(self, service: httpx.Client, conn: connection) -> None:
@@ -72,12 +72,15 @@ class TestEtag:
         assert service.get(COUNTS, params=open_range, headers=FRESH).headers["etag"] != tags[0]
 
     def test_forms_and_questions_differ(self, service: httpx.Client) -> None:
-        asked = [
+        requests = [
             {**CLOSED, "interval": "day", "format": form} for form in ("json", "csv", "ndjson")
         ]
-        asked += [{**CLOSED, "interval": "week", "format": "csv"}, {**CLOSED, "tz": "Asia/Tokyo"}]
-        tags = [service.get(COUNTS, params=each).headers["etag"] for each in asked]
-        assert len(set(tags)) == len(asked)
+        requests += [
+            {**CLOSED, "interval": "week", "format": "csv"},
+            {**CLOSED, "tz": "Asia/Tokyo"},
+        ]
+        tags = [service.get(COUNTS, params=each).headers["etag"] for each in requests]
+        assert len(set(tags)) == len(requests)
 
 
 class TestCompression:
@@ -124,12 +127,12 @@ class TestFreshness:
         self, database_url: str, redis_url: str, conn: connection
     ) -> None:
         with running(database_url, redis_url, cache_open_s=1) as service:
-            asked = {"start": "2025-03-10"}
-            assert data(service.get(COUNTS, params=asked))["events"] == 0
+            params = {"start": "2025-03-10"}
+            assert data(service.get(COUNTS, params=params))["events"] == 0
             insert(conn, ("u", "view", NOON))
-            assert service.get(COUNTS, params=asked).headers["x-cache"] == "hit"
+            assert service.get(COUNTS, params=params).headers["x-cache"] == "hit"
             time.sleep(1.1)
-            assert data(service.get(COUNTS, params=asked))["events"] == 1
+            assert data(service.get(COUNTS, params=params))["events"] == 1
 
     def test_the_kill_switch_keeps_nothing(self, database_url: str, redis_url: str) -> None:
         with running(database_url, redis_url, cache_enabled=False) as service:
@@ -138,7 +141,7 @@ class TestFreshness:
 
     def test_times_are_told(self, service: httpx.Client) -> None:
         miss, hit = (service.get(COUNTS, params=CLOSED).headers["server-timing"] for _ in "12")
-        names = [[part.split(";")[0] for part in told.split(", ")] for told in (miss, hit)]
+        names = [[part.split(";")[0] for part in timing.split(", ")] for timing in (miss, hit)]
         assert sorted(names[0]) == ["answer", "cache", "total"]
         assert sorted(names[1]) == ["cache", "total"]
 
@@ -153,8 +156,8 @@ class TestOneFlight:
     def test_a_cold_question_is_computed_once(self, slow: httpx.Client) -> None:
         before = executions(slow)
         with ThreadPoolExecutor(30) as threads:
-            asked = [threads.submit(slow.get, COUNTS, params=CLOSED) for _ in range(30)]
-            answers = {answer.result().content for answer in asked}
+            futures = [threads.submit(slow.get, COUNTS, params=CLOSED) for _ in range(30)]
+            answers = {answer.result().content for answer in futures}
         assert len(answers) == 1
         assert executions(slow) - before == 1
 
@@ -166,13 +169,13 @@ class TestOneFlight:
             before, failed = executions(slow), look_ups_that_failed(slow)
             with ThreadPoolExecutor(20) as threads:
                 services = (slow, other)
-                asked = [
+                futures = [
                     threads.submit(services[n % 2].get, COUNTS, params=CLOSED) for n in range(20)
                 ]
-                answers = {answer.result().content for answer in asked}
-            most = 1 + look_ups_that_failed(slow) - failed
-            assert 1 <= executions(slow) - before <= most
-            assert len(answers) <= most
+                answers = {answer.result().content for answer in futures}
+            maximum = 1 + look_ups_that_failed(slow) - failed
+            assert 1 <= executions(slow) - before <= maximum
+            assert len(answers) <= maximum
 
     def test_one_who_hangs_up_does_not_disturb_the_others(self, slow: httpx.Client) -> None:
         def impatient() -> None:
@@ -185,8 +188,8 @@ class TestOneFlight:
         first.start()
         time.sleep(0.05)
         with ThreadPoolExecutor(10) as threads:
-            asked = [threads.submit(slow.get, COUNTS, params=CLOSED) for _ in range(10)]
-            assert {answer.result().status_code for answer in asked} == {200}
+            futures = [threads.submit(slow.get, COUNTS, params=CLOSED) for _ in range(10)]
+            assert {answer.result().status_code for answer in futures} == {200}
         first.join()
 
     def test_a_failure_reaches_all_and_stays_with_none(
@@ -194,8 +197,8 @@ class TestOneFlight:
     ) -> None:
         conn.cursor().execute("alter table events rename to hidden")
         with ThreadPoolExecutor(5) as threads:
-            asked = [threads.submit(service.get, COUNTS, params=CLOSED) for _ in range(5)]
-            assert {answer.result().status_code for answer in asked} == {503}
+            futures = [threads.submit(service.get, COUNTS, params=CLOSED) for _ in range(5)]
+            assert {answer.result().status_code for answer in futures} == {503}
         conn.cursor().execute("alter table hidden rename to events")
         assert service.get(COUNTS, params=CLOSED).status_code == 200
 
@@ -205,15 +208,15 @@ class TestOneFlight:
         """It is kept for a second and takes a tenth: it is computed anew before its end."""
         slow_down(conn, 0.1)
         with running(database_url, redis_url, cache_open_s=1) as service:
-            asked = {"start": "2025-03-10"}
-            assert service.get(COUNTS, params=asked).headers["x-cache"] == "miss"
+            params = {"start": "2025-03-10"}
+            assert service.get(COUNTS, params=params).headers["x-cache"] == "miss"
             end = time.monotonic() + 3.5
             answers = []
             while time.monotonic() < end:
-                answers.append(service.get(COUNTS, params=asked))
-            waited = [answer for answer in answers if answer.headers["x-cache"] != "hit"]
+                answers.append(service.get(COUNTS, params=params))
+            durations = [answer for answer in answers if answer.headers["x-cache"] != "hit"]
             # A machine that stands still for a moment may make one of thousands late.
-            assert len(waited) <= 1
+            assert len(durations) <= 1
             assert len(answers) > 100
             assert executions(service) >= 4
 
@@ -223,7 +226,7 @@ class TestOneFlight:
         slow_down(conn, 5)
         with pytest.raises(httpx.TimeoutException):
             slow.get(COUNTS, params=CLOSED, timeout=0.3)
-        wait_until(lambda: not active(conn), within_s=1.5)
+        wait_until(lambda: not active(conn), timeout_s=1.5)
 
 
 class TestStale:
@@ -297,8 +300,8 @@ def active(conn: connection) -> int:
             "select count(*) from pg_stat_activity where state = 'active' "
             "and datname = current_database() and pid <> pg_backend_pid()"
         )
-        (found,) = cur.fetchone() or (0,)
-        return int(found)
+        (number,) = cur.fetchone() or (0,)
+        return int(number)
 
 
 def test_lists_in_several_headers_are_read_as_one(service: httpx.Client) -> None:
@@ -309,5 +312,5 @@ def test_lists_in_several_headers_are_read_as_one(service: httpx.Client) -> None
     headers = [("Cache-Control", "max-age=60"), ("Cache-Control", "no-cache")]
     assert service.get(COUNTS, params=CLOSED, headers=headers).headers["x-cache"] == "miss"
     headers = [("Accept", "text/html"), ("Accept", "text/csv")]
-    told = service.get(COUNTS, params=CLOSED, headers=headers).headers["content-type"]
-    assert told == "text/csv; charset=utf-8"
+    media_type = service.get(COUNTS, params=CLOSED, headers=headers).headers["content-type"]
+    assert media_type == "text/csv; charset=utf-8"

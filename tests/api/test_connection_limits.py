@@ -11,11 +11,11 @@ import httpx
 import psycopg2
 import pytest
 
-from routes import protocol
-from tests.api.test_connections import HOST, WHOLE, connected, problem, received, sent_events
-from tests.running import running, scrape, value
-from tests.slowness import slow_down
-from tests.waiting import wait_until, within
+from routes import bounded_protocol
+from tests.api.test_connections import COMPLETE, HOST, connected, problem, received, sent_events
+from tests.live_server import running, scrape, value
+from tests.slow_events import slow_down
+from tests.wait_until import adjusted_for_load, wait_until
 
 FEW = 8
 
@@ -23,9 +23,9 @@ FEW = 8
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less time for everything; the service runs in this process."""
-    monkeypatch.setattr(protocol, "HEAD_WITHIN_S", 0.5)
-    monkeypatch.setattr(protocol, "REST_WITHIN_S", 0.5)
-    monkeypatch.setattr(protocol, "SENT_WITHIN_S", 1.5)
+    monkeypatch.setattr(bounded_protocol, "HEAD_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(bounded_protocol, "REST_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(bounded_protocol, "SEND_TIMEOUT_S", 1.5)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def connections(service: httpx.Client) -> int:
 
 def whole_answer(opened: socket.socket) -> bytes:
     """Head and body come in pieces; a piece that is left would be taken for the next answer."""
-    opened.sendall(WHOLE)
+    opened.sendall(COMPLETE)
     answer = b""
     while not answer.endswith(b"}"):
         part = opened.recv(2**16)
@@ -92,7 +92,7 @@ class TestTime:
 
     def test_half_a_head_is_a_problem(self, history: httpx.Client) -> None:
         with connected(history) as opened:
-            opened.sendall(WHOLE[:20])
+            opened.sendall(COMPLETE[:20])
             status, _, content = problem(received(opened))
         assert status == 408
         assert content["type"] == "urn:analytics-service:problem:request-timeout"
@@ -104,15 +104,15 @@ class TestTime:
 
     def test_a_second_head_has_as_much(self, history: httpx.Client) -> None:
         with connected(history) as opened:
-            opened.sendall(WHOLE)
+            opened.sendall(COMPLETE)
             assert opened.recv(2**16).startswith(b"HTTP/1.1 200")
-            opened.sendall(WHOLE[:20])
+            opened.sendall(COMPLETE[:20])
             assert problem(received(opened))[0] == 408
 
     def test_half_a_head_after_an_answer_has_as_much(self, history: httpx.Client) -> None:
         """It came before the answer."""
         with connected(history) as opened:
-            opened.sendall(WHOLE + WHOLE[:20])
+            opened.sendall(COMPLETE + COMPLETE[:20])
             answers = received(opened).split(b"HTTP/1.1 ")
         assert [answer[:3] for answer in answers] == [b"", b"200", b"408"]
 
@@ -127,12 +127,12 @@ class TestTime:
     def test_an_answer_that_is_not_read_ends(self, history: httpx.Client) -> None:
         page = history.get("/docs").text
         script = next(part for part in page.split('"') if part.endswith("bundle.js"))
-        asked = b"GET " + script.encode() + b" HTTP/1.1\r\n" + HOST + b"\r\n"
+        request = b"GET " + script.encode() + b" HTTP/1.1\r\n" + HOST + b"\r\n"
         before = connections(history)
         with connected(history) as opened:
-            opened.sendall(asked * 20)
-            wait_until(lambda: connections(history) > before, within_s=5)
-            wait_until(lambda: connections(history) == before, within_s=20)
+            opened.sendall(request * 20)
+            wait_until(lambda: connections(history) > before, timeout_s=5)
+            wait_until(lambda: connections(history) == before, timeout_s=20)
 
     def test_what_is_computed_has_the_time_of_a_request(
         self, service: httpx.Client, database_url: str
@@ -141,8 +141,8 @@ class TestTime:
         conn.autocommit = True
         slow_down(conn, 3.0)
         conn.close()
-        asked = "/analytics/event-counts?start=2025-03-10T00:01:00Z&end=2025-03-10T00:02:00Z"
-        assert service.get(asked).status_code == 200
+        path = "/analytics/event-counts?start=2025-03-10T00:01:00Z&end=2025-03-10T00:02:00Z"
+        assert service.get(path).status_code == 200
 
 
 class TestNumber:
@@ -152,7 +152,7 @@ class TestNumber:
                 stack.enter_context(connected(small))
             began = time.monotonic()
             assert httpx.get(f"{small.base_url}/healthz", timeout=30).status_code == 200
-            assert time.monotonic() - began < within(15)
+            assert time.monotonic() - began < adjusted_for_load(15)
 
     def test_the_one_that_idled_longest_is_closed_first(self, small: httpx.Client) -> None:
         with ExitStack() as stack:
@@ -178,13 +178,13 @@ class TestNumber:
         self, small: httpx.Client, database_url: str
     ) -> None:
         """One that needs no key, while the database does not answer: then it would be a 503."""
-        asked = b"GET /readyz HTTP/1.1\r\n" + HOST + b"\r\n"
+        request = b"GET /readyz HTTP/1.1\r\n" + HOST + b"\r\n"
         with closing(psycopg2.connect(database_url)) as conn, conn.cursor() as cur:
             cur.execute("lock table schema_migrations")
             with ExitStack() as stack:
                 waiting = [stack.enter_context(connected(small)) for _ in range(FEW)]
                 for each in waiting:
-                    each.sendall(asked * 2)
+                    each.sendall(request * 2)
                 assert httpx.get(f"{small.base_url}/healthz", timeout=30).status_code == 200
                 assert closed(waiting)
 
@@ -214,11 +214,11 @@ class TestNumber:
         conn.autocommit = True
         slow_down(conn, 2.0)
         conn.close()
-        asked = "/analytics/event-counts?start=2025-03-10T00:01:00Z&end=2025-03-10T00:0{}:00Z"
+        path = "/analytics/event-counts?start=2025-03-10T00:01:00Z&end=2025-03-10T00:0{}:00Z"
         statuses: list[int] = []
 
         def ask(n: int) -> None:
-            url = f"{small.base_url}{asked.format(2 + n % 3)}"
+            url = f"{small.base_url}{path.format(2 + n % 3)}"
             headers = {"Authorization": small.headers["Authorization"]}
             statuses.append(httpx.get(url, headers=headers, timeout=30).status_code)
 

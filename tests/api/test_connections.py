@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.running import scrape, value
+from tests.live_server import scrape, value
 
 HOST = b"Host: 127.0.0.1\r\n"
-WHOLE = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
+COMPLETE = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
 LIMIT = 64 * 1024
 
 
@@ -33,7 +33,7 @@ def received(opened: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def told(service: httpx.Client, *parts: bytes) -> bytes:
+def response_text(service: httpx.Client, *parts: bytes) -> bytes:
     """What comes back until the end of the connection."""
     with connected(service) as opened:
         for part in parts:
@@ -68,7 +68,7 @@ def head_of(size: int) -> bytes:
 
 
 def test_what_is_no_http_is_a_problem(history: httpx.Client) -> None:
-    status, _, content = problem(told(history, b"hello\r\n\r\n"))
+    status, _, content = problem(response_text(history, b"hello\r\n\r\n"))
     assert status == 400
     assert content | {"request_id": ""} == {
         "type": "urn:analytics-service:problem:malformed-request",
@@ -82,7 +82,7 @@ def test_what_is_no_http_is_a_problem(history: httpx.Client) -> None:
 def test_it_is_counted(history: httpx.Client) -> None:
     series = 'http_requests_total{method="other",route="(none)",status="400"}'
     before = value(scrape(history), series)
-    told(history, b"hello\r\n\r\n")
+    response_text(history, b"hello\r\n\r\n")
     assert value(scrape(history), series) == before + 1
 
 
@@ -93,7 +93,7 @@ def test_the_largest_head_is_answered(history: httpx.Client) -> None:
 
 
 def test_a_larger_one_is_refused(history: httpx.Client) -> None:
-    status, _, content = problem(told(history, head_of(LIMIT + 1)))
+    status, _, content = problem(response_text(history, head_of(LIMIT + 1)))
     assert status == 431
     assert content["type"] == "urn:analytics-service:problem:head-too-large"
 
@@ -111,7 +111,7 @@ def test_a_larger_one_is_refused(history: httpx.Client) -> None:
 def test_a_head_without_end_is_refused_before_its_end(
     history: httpx.Client, endless: bytes
 ) -> None:
-    status, _, _ = problem(told(history, endless))
+    status, _, _ = problem(response_text(history, endless))
     assert status == 431
 
 
@@ -122,7 +122,7 @@ def test_a_hundred_headers_are_allowed(history: httpx.Client) -> None:
         assert opened.recv(100).startswith(b"HTTP/1.1 200")
     lines.append(b"x-99: y\r\n")
     head = b"GET /healthz HTTP/1.1\r\n" + HOST + b"".join(lines) + b"\r\n"
-    assert problem(told(history, head))[0] == 431
+    assert problem(response_text(history, head))[0] == 431
 
 
 CHUNKED = b"GET /healthz HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -135,7 +135,7 @@ CHUNKED = b"GET /healthz HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n
 )
 def test_what_frames_a_body_has_an_end(history: httpx.Client, endless: bytes) -> None:
     """The answer came long before; the connection ends without another one."""
-    answer = told(history, CHUNKED, endless)
+    answer = response_text(history, CHUNKED, endless)
     assert answer.count(b"HTTP/1.1 ") in (1, 2)
     assert answer.count(b"HTTP/1.1 200") <= 1
 
@@ -154,22 +154,22 @@ def test_a_trailer_is_no_header(service: httpx.Client) -> None:
 
 def test_pipelined_requests_are_answered_in_their_order(history: httpx.Client) -> None:
     last = b"GET /nothing HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
-    answer = told(history, WHOLE * 63 + last)
+    answer = response_text(history, COMPLETE * 63 + last)
     assert answer.count(b"HTTP/1.1 200") == 63
     assert answer.count(b"HTTP/1.1 404") == 1
     assert answer.rindex(b"HTTP/1.1 404") > answer.rindex(b"HTTP/1.1 200")
 
 
 def test_of_too_many_the_first_are_answered_and_the_last_says_so(history: httpx.Client) -> None:
-    answer = told(history, WHOLE * 5000)
-    answered = answer.count(b"HTTP/1.1 200")
-    assert 64 <= answered <= 66
-    assert answer.count(b"HTTP/1.1 ") == answered
+    answer = response_text(history, COMPLETE * 5000)
+    responses = answer.count(b"HTTP/1.1 200")
+    assert 64 <= responses <= 66
+    assert answer.count(b"HTTP/1.1 ") == responses
     assert answer.count(b"connection: close") == 1
 
 
 def test_nonsense_after_a_request_takes_its_answer_from_nobody(history: httpx.Client) -> None:
-    answer = told(history, WHOLE + b"hello\r\n\r\n")
+    answer = response_text(history, COMPLETE + b"hello\r\n\r\n")
     assert answer.count(b"HTTP/1.1 200") == 1
 
 
@@ -221,8 +221,8 @@ def test_the_limits_of_heads_hold_for_upgrades(history: httpx.Client) -> None:
         opened.sendall(head + b"".join(lines) + b"\r\n")
         assert opened.recv(100).startswith(b"HTTP/1.1 200")
     larger = head + b"".join(lines) + b"x-97: y\r\n\r\n"
-    assert problem(told(history, larger))[0] == 431
-    assert told(history, (head + b"\r\n") * 5000).count(b"HTTP/1.1 200") in (64, 65, 66)
+    assert problem(response_text(history, larger))[0] == 431
+    assert response_text(history, (head + b"\r\n") * 5000).count(b"HTTP/1.1 200") in (64, 65, 66)
 
 
 HOST_ONCE = "`Host` must be sent once."
@@ -251,7 +251,7 @@ def test_what_could_be_read_in_two_ways_is_refused(
     history: httpx.Client, version: bytes, lines: bytes, detail: str
 ) -> None:
     request = b"POST /events HTTP/" + version + b"\r\n" + lines + b"\r\n0\r\n\r\n"
-    status, _, content = problem(told(history, request))
+    status, _, content = problem(response_text(history, request))
     assert (status, content["detail"]) == (400, detail)
 
 
@@ -280,7 +280,7 @@ def test_a_pipeline_ends_with_a_key_that_is_not_known(history: httpx.Client) -> 
     """Each of them would wait until the keys are read again."""
     guess = b"GET /analytics/event-counts HTTP/1.1\r\n" + HOST
     guess += b"Authorization: Bearer ask_" + b"x" * 43 + b"\r\n\r\n"
-    answer = told(history, WHOLE * 2 + guess * 20)
+    answer = response_text(history, COMPLETE * 2 + guess * 20)
     assert answer.count(b"HTTP/1.1 200") == 2
     assert answer.count(b"HTTP/1.1 ") == 3
     assert b"HTTP/1.1 401" in answer
@@ -291,14 +291,14 @@ def test_a_pipeline_ends_with_a_key_that_is_not_known(history: httpx.Client) -> 
 def test_an_upgrade_is_answered_as_a_request(
     history: httpx.Client, protocol: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    asked = (
+    request = (
         b"GET /analytics/users/canary/events HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\n"
         b"Upgrade: " + protocol + b"\r\nSec-WebSocket-Version: 13\r\n"
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
     last = b"GET /healthz HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
     with connected(history) as opened:
-        opened.sendall(asked)
+        opened.sendall(request)
         assert opened.recv(2**16).startswith(b"HTTP/1.1 401")
         opened.sendall(last)
         assert b"HTTP/1.1 200" in received(opened)

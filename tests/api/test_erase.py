@@ -14,20 +14,20 @@ import pytest
 from psycopg2.extensions import connection
 
 from common.answers import PageMeta, UserEventsAnswer
-from config.failures import DatabaseUnavailable
+from config.database_errors import DatabaseUnavailable
 from config.settings import Settings
-from repo.rollups.folder import Folder
-from services import editions as editions_module
+from repo.rollups.rollup_writer import RollupWriter
+from services.answering import cache_versions as cache_versions_module
 from services.cache_service import CacheFailed, CacheService, Limits
-from services.identity import Identity
-from services.pages import Asked, Page, write
-from services.resources import open_resources
+from services.cached_response import CachedResponse, PreparedQuery, render
+from services.container import open_resources
+from services.database_identity import Identity
 from tests.api.test_keys import add_key
 from tests.events import insert
+from tests.live_server import running
 from tests.problems import assert_problem
-from tests.running import running
-from tests.waiting import wait_until, within
-from utils.zones import zone
+from tests.wait_until import adjusted_for_load, wait_until
+from utils.time.zones import zone
 
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
 COUNTS = "/analytics/event-counts"
@@ -51,7 +51,7 @@ def test_a_user_is_erased_and_has_a_receipt(
     service: httpx.Client, conn: connection, admin: dict[str, str]
 ) -> None:
     insert(conn, ("u", "view", NOON), ("u", "view", NOON), ("v", "view", NOON))
-    Folder(conn, [zone("UTC")]).catch_up()
+    RollupWriter(conn, [zone("UTC")]).catch_up()
     answer = service.delete(USER, headers=admin)
     assert answer.status_code == 200
     receipt = answer.json()
@@ -201,7 +201,7 @@ def test_a_service_that_stops_undoes_an_erasure(
     async def stopped() -> None:
         urls: Any = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
         async with open_resources(Settings(**urls)) as resources:
-            work = resources.erasing.erase("u", suppressed=False, deadline=time.monotonic() + 60)
+            work = resources.erasure.erase("u", suppressed=False, deadline=time.monotonic() + 60)
             erasing = asyncio.create_task(work)
             await asyncio.sleep(0.3)
         await erasing
@@ -209,7 +209,7 @@ def test_a_service_that_stops_undoes_an_erasure(
     began = time.monotonic()
     with pytest.raises(DatabaseUnavailable):
         asyncio.run(stopped())
-    assert time.monotonic() - began < within(5)
+    assert time.monotonic() - began < adjusted_for_load(5)
     conn.cursor().execute("commit")
     assert events(conn) == ["u"]
 
@@ -221,7 +221,7 @@ Workers = tuple[httpx.Client, httpx.Client]
 def workers(database_url: str, redis_url: str, conn: connection) -> Iterator[Workers]:
     """Two that share a cache, and keep what they answer for long."""
     insert(conn, ("u", "view", NOON), ("v", "view", NOON))
-    Folder(conn, [zone("UTC")]).catch_up()
+    RollupWriter(conn, [zone("UTC")]).catch_up()
     with ExitStack() as stack:
         first, second = (
             stack.enter_context(running(database_url, redis_url, cache_open_s=600))
@@ -233,15 +233,15 @@ def workers(database_url: str, redis_url: str, conn: connection) -> Iterator[Wor
 @pytest.fixture
 def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers hear of nothing after their start."""
-    monkeypatch.setattr(editions_module, "_LOOK_EVERY_S", 3600)
+    monkeypatch.setattr(cache_versions_module, "_POLL_EVERY_S", 3600)
 
 
-def kept(client: httpx.Client, path: str, **asked: str) -> bool:
-    return client.get(path, params=asked).headers["x-cache"] == "hit"
+def is_cached(client: httpx.Client, path: str, **params: str) -> bool:
+    return client.get(path, params=params).headers["x-cache"] == "hit"
 
 
-def counts(client: httpx.Client, asked: dict[str, str], events: int) -> bool:
-    return bool(client.get(COUNTS, params=asked).json()["data"]["events"] == events)
+def counts(client: httpx.Client, params: dict[str, str], events: int) -> bool:
+    return bool(client.get(COUNTS, params=params).json()["data"]["events"] == events)
 
 
 @pytest.mark.usefixtures("deaf")
@@ -250,7 +250,7 @@ def test_a_kept_history_is_gone_on_all_workers_at_once(
 ) -> None:
     first, second = workers
     first.get(HISTORY)
-    assert kept(second, HISTORY)
+    assert is_cached(second, HISTORY)
     first.delete(USER, headers=admin)
     for client in workers:
         assert client.get(HISTORY).json()["data"] == []
@@ -275,23 +275,23 @@ def test_nor_is_it_given_when_postgresql_goes_away(
 def test_answers_of_before_are_not_given_for_long(workers: Workers, admin: dict[str, str]) -> None:
     """Those about months as well as those about what goes on."""
     first, second = workers
-    asked: list[dict[str, str]] = [MARCH, {"start": "2026-03-01"}, {"last": "2000d"}]
-    for each in asked:
+    ranges: list[dict[str, str]] = [MARCH, {"start": "2026-03-01"}, {"last": "2000d"}]
+    for each in ranges:
         assert counts(first, each, 2)
-        wait_until(partial(kept, second, COUNTS, **each), within_s=5)
+        wait_until(partial(is_cached, second, COUNTS, **each), timeout_s=5)
     first.delete(USER, headers=admin)
-    for each in asked:
+    for each in ranges:
         for client in workers:
-            wait_until(partial(counts, client, each, 1), within_s=1)
+            wait_until(partial(counts, client, each, 1), timeout_s=1)
 
 
 def test_answers_about_other_months_are_kept(workers: Workers, admin: dict[str, str]) -> None:
     first, second = workers
     april = {"start": "2026-04-01", "end": "2026-05-01"}
-    wait_until(partial(kept, second, COUNTS, **april), within_s=5)
+    wait_until(partial(is_cached, second, COUNTS, **april), timeout_s=5)
     first.delete(USER, headers=admin)
     time.sleep(0.5)
-    assert kept(second, COUNTS, **april)
+    assert is_cached(second, COUNTS, **april)
 
 
 def test_a_stale_page_is_looked_for_once_more_before_it_is_given(
@@ -302,11 +302,11 @@ def test_a_stale_page_is_looked_for_once_more_before_it_is_given(
     with running(database_url, redis_url, cache_open_s=1) as service:
         service.get(HISTORY)
         time.sleep(1.1)
-        found = CacheService.look_up
+        look_up = CacheService.look_up
 
         async def found_just_before(self: CacheService, *given: object, **more: object) -> object:
-            page = await found(self, *given, **more)  # type: ignore[arg-type]
-            await self.forget_users()
+            page = await look_up(self, *given, **more)  # type: ignore[arg-type]
+            await self.purge_users()
             return page
 
         monkeypatch.setattr(CacheService, "look_up", found_just_before)
@@ -317,22 +317,24 @@ def test_a_stale_page_is_looked_for_once_more_before_it_is_given(
 def test_what_was_computed_before_is_not_kept_after(redis_url: str) -> None:
     """Though it is computed slowly, and written down when all is over."""
 
-    async def stored(between: Callable[[CacheService], object]) -> Page | None:
+    async def stored(between: Callable[[CacheService], object]) -> CachedResponse | None:
         cache = CacheService(redis_url, 1, request_s=10, stale_s=60, identity=Identity())
-        asked = Asked("user_events", "a-history", None, None, "", "json", False, lambda _: answer())
-        page = write(asked, answer(), compute_s=1, fresh_s=60)
-        await cache.forget_users()
+        query = PreparedQuery(
+            "user_events", "a-history", None, None, "", "json", False, lambda _: answer()
+        )
+        page = render(query, answer(), compute_s=1, fresh_s=60)
+        await cache.purge_users()
         await asyncio.sleep(0.002)
-        found = await cache.look_up(asked.key, Limits())
+        lookup = await cache.look_up(query.key, Limits())
         await between(cache)  # type: ignore[misc]
-        await cache.settle(asked.key, Limits(), found, page)
-        kept = await cache.page(asked.key)
-        await cache._writing.call("DEL", asked.key)
+        await cache.release(query.key, Limits(), lookup, page)
+        cached = await cache.get(query.key)
+        await cache._writer.call("DEL", query.key)
         await cache.close()
-        return kept
+        return cached
 
     assert asyncio.run(stored(CacheService.ping)) is not None
-    assert asyncio.run(stored(CacheService.forget_users)) is None
+    assert asyncio.run(stored(CacheService.purge_users)) is None
 
 
 def answer() -> UserEventsAnswer:
@@ -347,6 +349,6 @@ def test_a_cache_that_cannot_be_told_is_told_of(
     async def unreachable(_: CacheService) -> None:
         raise CacheFailed("forget")
 
-    monkeypatch.setattr(CacheService, "forget_users", unreachable)
+    monkeypatch.setattr(CacheService, "purge_users", unreachable)
     answer = service.delete(USER, headers=admin)
     assert (answer.status_code, answer.json()["cache_cleared"]) == (200, False)

@@ -9,7 +9,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from common import base_questions
-from tests.api.asking import ask
+from tests.api.questions import ask
 from tests.events import insert
 from tests.problems import assert_problem
 
@@ -45,8 +45,8 @@ def test_buckets_without_events_count_zero(service: httpx.Client, conn: connecti
 
 def test_only_named_events_are_counted(service: httpx.Client, conn: connection) -> None:
     insert(conn, ("u", "view", NOON), ("v", "buy", NOON), ("w", "leave", NOON))
-    asked = {"start": "2025-03-10", "end": "2025-03-11", "event": ["buy", "leave"]}
-    assert data(service, **asked) == {"events": 2, "users": 2}
+    params = {"start": "2025-03-10", "end": "2025-03-11", "event": ["buy", "leave"]}
+    assert data(service, **params) == {"events": 2, "users": 2}
 
 
 def test_the_present_bucket_is_partial_and_the_future_left_out(
@@ -63,11 +63,11 @@ def test_the_present_bucket_is_partial_and_the_future_left_out(
 def test_a_committed_event_is_in_the_next_uncached_answer(
     service: httpx.Client, conn: connection
 ) -> None:
-    asked = {"start": "2025-03-10", "end": "2025-03-11"}
-    assert data(service, **asked)["events"] == 0
+    params = {"start": "2025-03-10", "end": "2025-03-11"}
+    assert data(service, **params)["events"] == 0
     insert(conn, ("u", "view", NOON))
     fresh = service.get(
-        "/analytics/event-counts", params=asked, headers={"Cache-Control": "no-cache"}
+        "/analytics/event-counts", params=params, headers={"Cache-Control": "no-cache"}
     )
     assert fresh.headers["x-cache"] == "miss"
     assert fresh.json()["data"]["events"] == 1
@@ -104,8 +104,8 @@ def test_the_previous_range(
 
 
 def test_buckets_carry_the_offset_of_their_zone(service: httpx.Client) -> None:
-    asked = {"start": "2025-03-30", "end": "2025-03-31", "tz": "Europe/Berlin", "interval": "hour"}
-    series = data(service, **asked)["series"]
+    params = {"start": "2025-03-30", "end": "2025-03-31", "tz": "Europe/Berlin", "interval": "hour"}
+    series = data(service, **params)["series"]
     assert len(series) == 23
     assert (series[1]["start"], series[1]["end"]) == (
         "2025-03-30T01:00:00+01:00",
@@ -117,12 +117,12 @@ def test_what_has_not_happened_is_not_counted(service: httpx.Client, conn: conne
     """An event that is dated ahead would be in a total and in no bucket."""
     now = datetime.now(UTC)
     insert(conn, ("u", "fut", now - timedelta(hours=1)), ("v", "fut", now + timedelta(hours=3)))
-    asked = {"start": (now - timedelta(days=2)).date(), "end": (now + timedelta(days=40)).date()}
-    counts = ask(service, "event-counts", **asked, event="fut", interval="hour")["data"]
+    params = {"start": (now - timedelta(days=2)).date(), "end": (now + timedelta(days=40)).date()}
+    counts = ask(service, "event-counts", **params, event="fut", interval="hour")["data"]
     assert (counts["events"], counts["users"]) == (1, 1)
     assert sum(bucket["events"] for bucket in counts["series"]) == 1
-    assert ask(service, "top-events", **asked, event="fut")["data"]["events"] == 1
-    days = ask(service, "active-users", **asked, event="fut")["data"]["series"]
+    assert ask(service, "top-events", **params, event="fut")["data"]["events"] == 1
+    days = ask(service, "active-users", **params, event="fut")["data"]["series"]
     assert days[-1]["wau"] == 1
 
 
@@ -130,11 +130,11 @@ def test_hours_that_count_back_from_now_are_not_over(
     service: httpx.Client, conn: connection
 ) -> None:
     """They end with the moment of the question, and the next moment is in the next answer."""
-    asked = {"last": "24h", "event": "zzz"}
-    assert ask(service, "event-counts", **asked)["data"]["events"] == 0
+    params = {"last": "24h", "event": "zzz"}
+    assert ask(service, "event-counts", **params)["data"]["events"] == 0
     insert(conn, ("u", "zzz", datetime.now(UTC)))
     time.sleep(2.1)
-    assert ask(service, "event-counts", **asked)["data"]["events"] == 1
+    assert ask(service, "event-counts", **params)["data"]["events"] == 1
 
 
 def test_compared_rows_tell_the_range_before_in_headers(
@@ -176,12 +176,12 @@ def test_a_remembered_question_has_no_more_buckets_than_any_other(
     """It was put when there were fewer: it has a start and no end."""
     today = datetime.now(UTC).date()
     start = datetime.combine(today, datetime.min.time(), UTC) + DAY - timedelta(hours=9_999)
-    asked = {"start": start.isoformat().replace("+00:00", "Z"), "interval": "hour"}
-    refused = service.get("/analytics/event-counts", params=asked)
+    params = {"start": start.isoformat().replace("+00:00", "Z"), "interval": "hour"}
+    refused = service.get("/analytics/event-counts", params=params)
     with monkeypatch.context() as earlier:
         earlier.setattr(base_questions, "_now", lambda: datetime.now(UTC) - 3 * DAY)
-        first = service.get("/analytics/event-counts", params=asked)
-    remembered = service.get("/analytics/event-counts", params=asked)
+        first = service.get("/analytics/event-counts", params=params)
+    remembered = service.get("/analytics/event-counts", params=params)
     for answer in (refused, first, remembered):
         assert_problem(answer, 422, "invalid-parameter", "interval")
         assert answer.json()["errors"] == refused.json()["errors"]

@@ -12,18 +12,18 @@ import pytest
 from psycopg2.extensions import connection
 
 from common.errors import TooLarge
-from services.ingest import body as bodies
-from services.ingest.body import MOST_BYTES, MOST_INFLATED, Coding, inflated
-from tests.api.asking import ask
-from tests.api.sending import INSIDE, array, ndjson, send, stored
+from services.ingest import http_body as bodies
+from services.ingest.http_body import MAX_BODY_BYTES, MAX_INFLATED_BYTES, Coding, inflate
+from tests.api.questions import ask
+from tests.api.requests import ENCODERS, array, ndjson, send, stored_rows
 from tests.api.test_keys import NEEDED, add_key
-from tests.given import event
+from tests.factories import event
+from tests.live_server import AUTHORIZED, running, scrape, value
 from tests.problems import assert_problem
-from tests.running import AUTHORIZED, running, scrape, value
-from tests.waiting import wait_until, within
+from tests.wait_until import adjusted_for_load, wait_until
 
 JSON = "application/json"
-MOST = 10_000
+MAX_EVENTS = 10_000
 LINE = b'{"event_name":"view"}'
 TOO_MANY = "must hold at most 10,000 events"
 TOO_LARGE = "must be at most 8 MB as it is sent, and 16 MB decompressed"
@@ -35,22 +35,22 @@ def assert_too_large(answer: httpx.Response, message: str) -> None:
 
 
 def test_as_many_as_are_allowed_and_one_more(service: httpx.Client, conn: connection) -> None:
-    lines = [LINE] * MOST
+    lines = [LINE] * MAX_EVENTS
     for media_type, body in ((JSON, array(*lines, LINE)), ("application/x-ndjson", b"")):
         assert_too_large(send(service, body or ndjson(*lines, LINE), media_type), TOO_MANY)
-    assert stored(conn) == []
+    assert stored_rows(conn) == []
     blank = b"\n\n".join(lines)
-    assert send(service, blank).json() == {"accepted": MOST, "duplicates": 0}
-    assert send(service, array(*lines), JSON).json() == {"accepted": MOST, "duplicates": 0}
-    assert len(stored(conn)) == 2 * MOST
+    assert send(service, blank).json() == {"accepted": MAX_EVENTS, "duplicates": 0}
+    assert send(service, array(*lines), JSON).json() == {"accepted": MAX_EVENTS, "duplicates": 0}
+    assert len(stored_rows(conn)) == 2 * MAX_EVENTS
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b"\n" * MOST_BYTES,
-        b"[" + b"{}," * (MOST_BYTES // 3 - 2) + b"{}]",
-        b"[" + b"1," * (MOST_BYTES // 2 - 2) + b"1]",
+        b"\n" * MAX_BODY_BYTES,
+        b"[" + b"{}," * (MAX_BODY_BYTES // 3 - 2) + b"{}]",
+        b"[" + b"1," * (MAX_BODY_BYTES // 2 - 2) + b"1]",
     ],
     ids=["blank lines", "empty objects", "numbers"],
 )
@@ -60,7 +60,7 @@ def test_what_is_small_and_endless(service: httpx.Client, body: bytes) -> None:
     began = time.monotonic()
     answer = send(service, body, form)
     assert answer.status_code == (400 if body.startswith(b"[1") else 413), answer.text
-    assert time.monotonic() - began < within(2)
+    assert time.monotonic() - began < adjusted_for_load(2)
 
 
 def test_commas_inside_of_events_are_no_events(service: httpx.Client) -> None:
@@ -71,7 +71,7 @@ def test_commas_inside_of_events_are_no_events(service: httpx.Client) -> None:
 def test_a_body_that_says_it_is_too_large_is_not_read(service: httpx.Client) -> None:
     port = service.base_url.port or 0
     with socket.create_connection(("127.0.0.1", port)) as line:
-        line.sendall(head(f"Content-Length: {MOST_BYTES + 1}"))
+        line.sendall(head(f"Content-Length: {MAX_BODY_BYTES + 1}"))
         assert line.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
@@ -82,11 +82,11 @@ def head(*more: str) -> bytes:
 
 
 def test_a_body_that_does_not_say_so_is_read_up_to_there(service: httpx.Client) -> None:
-    sent = [0]
+    sent_bytes = [0]
 
     def chunks() -> Iterator[bytes]:
-        while sent[0] < 10 * MOST_BYTES:
-            sent[0] += 2**20
+        while sent_bytes[0] < 10 * MAX_BODY_BYTES:
+            sent_bytes[0] += 2**20
             yield b" " * 2**20
 
     assert_too_large(send(service, chunks(), JSON), TOO_LARGE)
@@ -94,29 +94,29 @@ def test_a_body_that_does_not_say_so_is_read_up_to_there(service: httpx.Client) 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
 def test_a_bomb(service: httpx.Client, coding: str) -> None:
-    bomb = INSIDE[coding](b" " * (MOST_INFLATED + 1))
+    bomb = ENCODERS[coding](b" " * (MAX_INFLATED_BYTES + 1))
     assert len(bomb) < 100_000
     assert_too_large(send(service, bomb, JSON, coding), TOO_LARGE)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
 def test_a_bomb_costs_no_more_than_what_is_allowed(coding: Coding) -> None:
-    bomb = INSIDE[coding](bytes(128 * 2**20))
+    bomb = ENCODERS[coding](bytes(128 * 2**20))
     tracemalloc.start()
     with pytest.raises(TooLarge):
-        inflated(bomb, coding)
-    _, most = tracemalloc.get_traced_memory()
+        inflate(bomb, coding)
+    _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert most < 3 * MOST_INFLATED
+    assert peak < 3 * MAX_INFLATED_BYTES
 
 
 @pytest.mark.parametrize("coding", ["identity", "gzip", "zstd"])
 @pytest.mark.parametrize("form", [JSON, "application/x-ndjson"])
 def test_one_event_of_millions_of_lists(service: httpx.Client, form: str, coding: str) -> None:
     """Its objects would take 430 MB."""
-    size = MOST_BYTES if coding == "identity" else MOST_INFLATED
+    size = MAX_BODY_BYTES if coding == "identity" else MAX_INFLATED_BYTES
     lists = b",".join([b"[]"] * (size // 3 - 50))
-    body = INSIDE[coding](b'{"event_name":"x","properties":{"a":[' + lists + b"]}}")
+    body = ENCODERS[coding](b'{"event_name":"x","properties":{"a":[' + lists + b"]}}")
     answer = send(service, body, form, coding)
     assert_problem(answer, 422, "invalid-events", "(event)")
     assert answer.json()["errors"][0]["message"] == "must be at most 256 kB long"
@@ -124,17 +124,19 @@ def test_one_event_of_millions_of_lists(service: httpx.Client, form: str, coding
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
 def test_several_files_in_a_row_are_one(coding: Coding) -> None:
-    part = INSIDE[coding](b"abc")
-    assert inflated(part * 99, coding) == b"abc" * 99
+    part = ENCODERS[coding](b"abc")
+    assert inflate(part * 99, coding) == b"abc" * 99
     began = time.monotonic()
     with pytest.raises(TooLarge):
-        inflated(INSIDE[coding](b"") * 200_000, coding)
-    assert time.monotonic() - began < within(2)
+        inflate(ENCODERS[coding](b"") * 200_000, coding)
+    assert time.monotonic() - began < adjusted_for_load(2)
 
 
 def test_all_of_a_real_size_is_taken(service: httpx.Client) -> None:
-    body = gzip.compress(ndjson(*(event(n, properties={"x": "y" * 1_400}) for n in range(MOST))))
-    assert send(service, body, coding="gzip").json() == {"accepted": MOST, "duplicates": 0}
+    body = gzip.compress(
+        ndjson(*(event(n, properties={"x": "y" * 1_400}) for n in range(MAX_EVENTS)))
+    )
+    assert send(service, body, coding="gzip").json() == {"accepted": MAX_EVENTS, "duplicates": 0}
 
 
 def test_a_body_that_does_not_come(database_url: str, redis_url: str) -> None:
@@ -154,32 +156,32 @@ def test_a_client_that_hangs_up_half_way(service: httpx.Client) -> None:
     with socket.create_connection(("127.0.0.1", service.base_url.port or 0)) as line:
         line.sendall(head("Content-Length: 100") + b"[")
         time.sleep(0.1)
-    wait_until(lambda: value(scrape(service), gone) - before == 1, within_s=5)
+    wait_until(lambda: value(scrape(service), gone) - before == 1, timeout_s=5)
 
 
 def test_all_that_is_held_has_a_limit(
     service: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "_MOST_HELD", 1_000)
+    monkeypatch.setattr(bodies, "_MAX_BUFFERED_BYTES", 1_000)
     with socket.create_connection(("127.0.0.1", service.base_url.port or 0)) as line:
         line.sendall(head("Content-Length: 901") + b" " * 900)
-        wait_until(lambda: send(service, ndjson(event(1))).status_code == 503, within_s=5)
+        wait_until(lambda: send(service, ndjson(event(1))).status_code == 503, timeout_s=5)
         answer = send(service, ndjson(event(1)))
         assert_problem(answer, 503, "busy")
         assert answer.headers["retry-after"] == "1"
         assert ask(service, "event-counts")["data"]["events"] == 0
-    wait_until(lambda: send(service, ndjson(event(1))).status_code == 200, within_s=5)
+    wait_until(lambda: send(service, ndjson(event(1))).status_code == 200, timeout_s=5)
 
 
 def test_bodies_of_one_key_leave_room_for_others(
     service: httpx.Client, conn: connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "_MOST_HELD", 1_000)
-    monkeypatch.setattr(bodies, "_MOST_OF_CALLER", 750)
+    monkeypatch.setattr(bodies, "_MAX_BUFFERED_BYTES", 1_000)
+    monkeypatch.setattr(bodies, "_MAX_CALLER_BYTES", 750)
     another = add_key(conn, "another", "write")
     with socket.create_connection(("127.0.0.1", service.base_url.port or 0)) as line:
         line.sendall(head("Content-Length: 701") + b" " * 700)
-        wait_until(lambda: send(service, ndjson(event(1))).status_code == 503, within_s=5)
+        wait_until(lambda: send(service, ndjson(event(1))).status_code == 503, timeout_s=5)
         assert send(service, ndjson(event(1)), **another).status_code == 200
         assert_problem(send(service, ndjson(event(2))), 503, "busy")
 
@@ -210,7 +212,7 @@ class TestKeys:
         if status == 403:
             assert_problem(answer, 403, "forbidden")
             assert 'scope="write"' in answer.headers["www-authenticate"]
-            assert stored(conn) == []
+            assert stored_rows(conn) == []
 
     def test_requests_are_counted_with_the_questions(
         self, database_url: str, redis_url: str

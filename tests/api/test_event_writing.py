@@ -12,17 +12,17 @@ import pytest
 from psycopg2.extensions import connection
 
 from config.database import Database, get_connection
-from repo.ingest import Event, Inserted, SentEventsRepo, as_rows
-from services.ingest import service as ingest_service
-from tests.api.sending import ndjson, send, stored
+from repo.ingest import Event, HttpEventsRepo, Inserted, as_rows
+from services.ingest import ingest_service
+from tests.api.requests import ndjson, send, stored_rows
 from tests.events import insert
-from tests.given import ID, event
+from tests.factories import ID, event
+from tests.live_server import running
 from tests.problems import assert_problem
 from tests.repo.test_database import soon
-from tests.rollups import connected
-from tests.running import running
-from tests.waiting import wait_until
-from utils.sessions import INGEST_OPTIONS
+from tests.source_comparison import connected
+from tests.wait_until import wait_until
+from utils.session_options import INGEST_OPTIONS
 
 LONG_AGO = "2025-01-31T09:00:00+00:00"
 _INSERT = "insert into events (event_id, event_name, occurred_at) values (%s, 'view', now())"
@@ -72,7 +72,7 @@ def test_the_same_batch_at_once_is_stored_once(
     assert {answer.status_code for answer in answers} == {200}
     assert sum(answer.json()["accepted"] for answer in answers) == 1_000
     assert sum(answer.json()["duplicates"] for answer in answers) == 4_000
-    assert len(stored(conn)) == 1_000
+    assert len(stored_rows(conn)) == 1_000
 
 
 @pytest.fixture
@@ -101,17 +101,17 @@ def test_batches_that_overlap_do_not_lock_each_other_out(
     together = threading.Barrier(4)
 
     def insert(numbers: list[int]) -> int:
-        repo = SentEventsRepo(get_connection(database, soon()))
+        repo = HttpEventsRepo(get_connection(database, soon()))
         mixed = rows_of(*random.sample(numbers, len(numbers)))
         together.wait()
         with repo.connection.transaction() as cur:
-            found: Inserted = SentEventsRepo.insert.__wrapped__(repo, cur, mixed)  # type: ignore[attr-defined]
-        return found.inserted
+            inserted: Inserted = HttpEventsRepo.insert.__wrapped__(repo, cur, mixed)  # type: ignore[attr-defined]
+        return inserted.inserted
 
     for first in range(0, 6_000, 300):
         numbers = list(range(first, first + 300))
         assert sum(threads.map(insert, [numbers] * 4)) == 300
-    assert len(stored(conn)) == 6_000
+    assert len(stored_rows(conn)) == 6_000
 
 
 def test_whoever_is_undone_for_another_one_tries_again(
@@ -125,19 +125,19 @@ def test_whoever_is_undone_for_another_one_tries_again(
         execute(gate, "begin")
         execute(gate, _INSERT, ID.format(2))
         sent = threads.submit(send, service, ndjson(event(1), event(2), event(3)))
-        wait_until(lambda: len(writing(conn)) == 1, within_s=9)
+        wait_until(lambda: len(writing(conn)) == 1, timeout_s=9)
         execute(other, "begin")
         execute(other, "set local deadlock_timeout = '60s'")
         execute(other, _INSERT, ID.format(3))
         waiting = threads.submit(execute, other, _INSERT, ID.format(1))
-        wait_until(lambda: is_waiting(conn, other), within_s=9)
+        wait_until(lambda: is_waiting(conn, other), timeout_s=9)
         execute(gate, "rollback")
         waiting.result(20)
         execute(other, "commit")
         answer = sent.result(20)
     assert answer.status_code == 200, answer.text
     assert answer.json() == {"accepted": 1, "duplicates": 2}
-    assert stored(conn) == [ID.format(1), ID.format(2), ID.format(3)]
+    assert stored_rows(conn) == [ID.format(1), ID.format(2), ID.format(3)]
 
 
 def is_waiting(conn: connection, other: connection) -> bool:
@@ -150,21 +150,21 @@ def test_a_connection_that_dies_at_work_is_replaced(
 ) -> None:
     with locked(database_url) as other:
         sent = threads.submit(send, service, ndjson({"event_name": "view"}))
-        wait_until(lambda: len(writing(conn)) == 1, within_s=5)
+        wait_until(lambda: len(writing(conn)) == 1, timeout_s=5)
         (first,) = writing(conn)
         execute(conn, "select pg_terminate_backend(%s)", first)
-        wait_until(lambda: bool(writing(conn)) and writing(conn) != [first], within_s=5)
+        wait_until(lambda: bool(writing(conn)) and writing(conn) != [first], timeout_s=5)
         execute(other, "commit")
         assert sent.result(10).json() == {"accepted": 1, "duplicates": 0}
-    assert len(stored(conn)) == 1
+    assert len(stored_rows(conn)) == 1
 
 
 def test_what_a_try_stored_that_was_not_answered_counts(database: Database) -> None:
     """Its commit went through, and the connection died before it could be told."""
     rows = rows_of(1, 2, 3, 3)
-    repo = SentEventsRepo(get_connection(database, soon()))
+    repo = HttpEventsRepo(get_connection(database, soon()))
     assert [repo.insert(rows), repo.insert(rows)] == [(3, 0), (3, 0)]
-    again = SentEventsRepo(get_connection(database, soon())).insert(rows + rows_of(4))
+    again = HttpEventsRepo(get_connection(database, soon())).insert(rows + rows_of(4))
     assert again == (1, 0)
 
 
@@ -178,7 +178,7 @@ def test_events_wait_in_a_queue_of_their_own(
         locked(database_url) as other,
     ):
         first = threads.submit(send, service, ndjson(event(1)))
-        wait_until(lambda: len(writing(conn)) == 1, within_s=5)
+        wait_until(lambda: len(writing(conn)) == 1, timeout_s=5)
         answer = send(service, ndjson(event(2)))
         assert_problem(answer, 503, "busy")
         assert answer.headers["retry-after"] == "1"
@@ -221,9 +221,9 @@ def test_what_takes_too_long_is_given_up_on_the_server_too(
         answer = send(service, ndjson(event(1)))
         assert_problem(answer, 504, "too-slow")
         assert "what has an event_id counts once" in answer.json()["detail"]
-        wait_until(lambda: writing(conn) == [], within_s=5)
+        wait_until(lambda: writing(conn) == [], timeout_s=5)
         execute(other, "commit")
-        assert stored(conn) == []
+        assert stored_rows(conn) == []
 
 
 def test_without_postgresql_it_is_said(redis_url: str, database_url: str) -> None:
@@ -255,8 +255,8 @@ def test_a_trigger_of_the_platform_may_refuse(service: httpx.Client, conn: conne
         """.replace("%%", "%"),
     )
     answer = send(service, ndjson(event(1), event(2, user_id="canary")))
-    assert_problem(answer, 422, "invalid-events", "(event)", sent="canary")
-    assert stored(conn) == []
+    assert_problem(answer, 422, "invalid-events", "(event)", payload="canary")
+    assert stored_rows(conn) == []
     assert send(service, ndjson(event(1))).json() == {"accepted": 1, "duplicates": 0}
 
 
@@ -271,7 +271,7 @@ def test_a_refusal_keeps_the_connection(service: httpx.Client, conn: connection)
 
 def test_rows_of_the_platform_are_met(service: httpx.Client, conn: connection) -> None:
     insert(conn, ("u", "view", LONG_AGO))
-    (known,) = stored(conn)
+    (known,) = stored_rows(conn)
     answer = send(service, ndjson(event(1, event_id=known), event(2)))
     assert answer.json() == {"accepted": 1, "duplicates": 1}
 

@@ -10,35 +10,35 @@ import httpx
 import pytest
 from psycopg2.extensions import connection
 
-from tests.api.asking import ask
-from tests.api.sending import INSIDE, array, ndjson, send, stored
+from tests.api.questions import ask
+from tests.api.requests import ENCODERS, array, ndjson, send, stored_rows
 from tests.events import insert
-from tests.given import ID, event
+from tests.factories import ID, event
+from tests.live_server import AUTHORIZED, running, scrape, value
 from tests.problems import assert_problem
-from tests.running import AUTHORIZED, running, scrape, value
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 DAY = {"start": "2025-01-31", "end": "2025-02-01"}
 FORMS: list[tuple[str, Callable[..., bytes]]] = [(JSON, array), (NDJSON, ndjson)]
 
 
-@pytest.mark.parametrize("coding", INSIDE)
+@pytest.mark.parametrize("coding", ENCODERS)
 @pytest.mark.parametrize(("media_type", "form"), FORMS, ids=["array", "ndjson"])
 def test_what_is_sent_is_stored_and_counted(
     service: httpx.Client, conn: connection, media_type: str, form: Any, coding: str
 ) -> None:
-    body = INSIDE[coding](form(event(1), event(2, user_id=None), event(3, properties=...)))
+    body = ENCODERS[coding](form(event(1), event(2, user_id=None), event(3, properties=...)))
     answer = send(service, body, media_type, coding)
     assert answer.status_code == 200
     assert answer.json() == {"accepted": 3, "duplicates": 0}
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-store"
     assert ask(service, "event-counts", **DAY)["data"] == {"events": 3, "users": 2}
-    moment = datetime(2025, 1, 31, 9, tzinfo=UTC)
-    assert stored(conn, "event_id, user_id, event_name, occurred_at, properties") == [
-        (ID.format(1), "u1", "view", moment, {"n": 1}),
-        (ID.format(2), "", "view", moment, {"n": 2}),
-        (ID.format(3), "u3", "view", moment, {}),
+    instant = datetime(2025, 1, 31, 9, tzinfo=UTC)
+    assert stored_rows(conn, "event_id, user_id, event_name, occurred_at, properties") == [
+        (ID.format(1), "u1", "view", instant, {"n": 1}),
+        (ID.format(2), "", "view", instant, {"n": 2}),
+        (ID.format(3), "u3", "view", instant, {}),
     ]
 
 
@@ -46,7 +46,7 @@ def test_one_event_is_a_request_as_well(service: httpx.Client, conn: connection)
     body = b"\xef\xbb\xbf " + json.dumps(event(1)).encode() + b"\r\n"
     answer = send(service, body, 'Application/JSON; charset="UTF-8"')
     assert answer.json() == {"accepted": 1, "duplicates": 0}
-    assert stored(conn) == [ID.format(1)]
+    assert stored_rows(conn) == [ID.format(1)]
 
 
 @pytest.mark.parametrize(("body", "media_type"), [(b"[]", JSON), (b"", NDJSON), (b"\n \n", NDJSON)])
@@ -59,14 +59,14 @@ def test_what_the_client_leaves_out_is_made(service: httpx.Client, conn: connect
     bare = {"event_name": "view"}
     answer = send(service, ndjson(bare, {**bare, "event_id": None, "occurred_at": None}))
     assert answer.json() == {"accepted": 2, "duplicates": 0}
-    for event_id, occurred_at in stored(conn, "event_id, occurred_at"):
+    for event_id, occurred_at in stored_rows(conn, "event_id, occurred_at"):
         assert event_id[14] == "7"
         assert before <= occurred_at <= datetime.now(UTC)
 
 
 def test_a_time_without_an_id_is_kept(service: httpx.Client, conn: connection) -> None:
     assert send(service, ndjson(event(1, event_id=...))).status_code == 200
-    assert stored(conn, "occurred_at") == [datetime(2025, 1, 31, 9, tzinfo=UTC)]
+    assert stored_rows(conn, "occurred_at") == [datetime(2025, 1, 31, 9, tzinfo=UTC)]
 
 
 def test_an_event_id_counts_once(service: httpx.Client, conn: connection) -> None:
@@ -74,7 +74,7 @@ def test_an_event_id_counts_once(service: httpx.Client, conn: connection) -> Non
     assert send(service, twice).json() == {"accepted": 2, "duplicates": 1}
     again = ndjson(event(2, event_name="other"), event(3))
     assert send(service, again).json() == {"accepted": 1, "duplicates": 1}
-    assert stored(conn, "event_name") == ["view", "view", "view"]
+    assert stored_rows(conn, "event_name") == ["view", "view", "view"]
 
 
 def test_ids_are_the_same_however_they_are_written(service: httpx.Client, conn: connection) -> None:
@@ -82,7 +82,7 @@ def test_ids_are_the_same_however_they_are_written(service: httpx.Client, conn: 
     spelled = [plain, plain.upper(), plain.replace("-", "")]
     answer = send(service, ndjson(*(event(1, event_id=each) for each in spelled)))
     assert answer.json() == {"accepted": 1, "duplicates": 2}
-    assert stored(conn) == [plain]
+    assert stored_rows(conn) == [plain]
 
 
 def test_numbers_stay_as_they_are_given(service: httpx.Client) -> None:
@@ -104,7 +104,7 @@ def test_clocks_may_be_ahead_by_5_minutes(service: httpx.Client, conn: connectio
     assert_problem(late, 422, "invalid-events", "occurred_at")
     message = "must not be more than 5 minutes ahead"
     assert late.json()["errors"] == [{"parameter": "occurred_at", "message": message, "index": 0}]
-    assert stored(conn) == [ID.format(1)]
+    assert stored_rows(conn) == [ID.format(1)]
 
 
 def raw(properties: bytes) -> bytes:
@@ -215,7 +215,7 @@ class TestWhatIsRefused:
         """In an array the commas between events are those that `array` puts for line breaks."""
         for media_type, form in FORMS:
             answer = send(strict, form(event(8), bad, event(9)), media_type)
-            assert_problem(answer, 422, "invalid-events", parameter, sent="canary")
+            assert_problem(answer, 422, "invalid-events", parameter, payload="canary")
             fault = {"parameter": parameter, "message": message, "index": 1}
             assert answer.json()["errors"] == [fault]
             assert answer.json()["detail"] == "1 of 3 events cannot be stored, so none was."
@@ -226,13 +226,13 @@ class TestWhatIsRefused:
         self, strict: httpx.Client, bad: bytes
     ) -> None:
         line = send(strict, ndjson(event(8), bad, event(9)))
-        assert_problem(line, 422, "invalid-events", "(event)", sent="canary")
+        assert_problem(line, 422, "invalid-events", "(event)", payload="canary")
         fault = {"parameter": "(event)", "message": "must be valid JSON", "index": 1}
         assert line.json()["errors"] == [fault]
         for body in (bad, array(event(8), bad, event(9))):
-            whole = send(strict, body, JSON)
-            assert_problem(whole, 400, "unreadable-body", "(body)", sent="canary")
-            assert whole.json()["errors"][0]["message"] == "must be valid JSON in UTF-8"
+            response = send(strict, body, JSON)
+            assert_problem(response, 400, "unreadable-body", "(body)", payload="canary")
+            assert response.json()["errors"][0]["message"] == "must be valid JSON in UTF-8"
         assert counted(strict) == 0
 
     def test_of_many_faults_the_first_hundred_are_told(self, strict: httpx.Client) -> None:
@@ -267,8 +267,8 @@ class TestWhatIsRefused:
     def test_postgresql_is_asked_for_each_that_it_refuses(self, strict: httpx.Client) -> None:
         refused = raw(b'{"x": 1e-140000}')
         body = ndjson(refused, event(8), refused, refused, event(9), refused)
-        places = [error["index"] for error in send(strict, body).json()["errors"]]
-        assert places == [0, 2, 3, 5]
+        positions = [error["index"] for error in send(strict, body).json()["errors"]]
+        assert positions == [0, 2, 3, 5]
         assert counted(strict) == 0
 
     @pytest.mark.parametrize("media_type", [None, "", "text/plain", "application/jsonl", "json"])
@@ -285,21 +285,21 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize("coding", ["br", "gzip, gzip", "canary"])
     def test_other_codings(self, strict: httpx.Client, coding: str) -> None:
         answer = send(strict, b"{}", JSON, coding)
-        assert_problem(answer, 415, "unsupported-media-type", "Content-Encoding", sent="canary")
+        assert_problem(answer, 415, "unsupported-media-type", "Content-Encoding", payload="canary")
         assert answer.headers["accept-encoding"] == "gzip, zstd, identity"
 
     @pytest.mark.parametrize("coding", ["gzip", "zstd"])
     @pytest.mark.parametrize("cut", [0, 5, -1])
     def test_what_is_damaged(self, strict: httpx.Client, coding: str, cut: int) -> None:
-        whole = INSIDE[coding](ndjson(event(1)))
-        for body in (whole[:cut], b"canary" + whole, whole + b"canary"):
+        complete = ENCODERS[coding](ndjson(event(1)))
+        for body in (complete[:cut], b"canary" + complete, complete + b"canary"):
             answer = send(strict, body, NDJSON, coding)
-            assert_problem(answer, 400, "unreadable-body", "(body)", sent="canary")
+            assert_problem(answer, 400, "unreadable-body", "(body)", payload="canary")
             assert answer.json()["errors"][0]["message"] == f"must be {coding}, and whole"
 
     def test_parameters(self, strict: httpx.Client) -> None:
         answer = strict.post("/events?canary=1", content=b"[]", headers={"Content-Type": JSON})
-        assert_problem(answer, 422, "invalid-parameter", "(unknown)", sent="canary")
+        assert_problem(answer, 422, "invalid-parameter", "(unknown)", payload="canary")
 
     def test_other_methods(self, strict: httpx.Client) -> None:
         for method in ("GET", "PUT", "DELETE"):

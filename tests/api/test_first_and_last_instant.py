@@ -9,17 +9,17 @@ import httpx
 import pytest
 from psycopg2.extensions import connection
 
-from commands.verify import verified
-from grafana import analytics as dashboard
-from repo.erase import EraseRepo
-from repo.rollups.folder import Folder
-from tests.api.asking import ask
-from tests.clock import set_clock
-from tests.dashboards.expand import Moment, expanded
+from commands.verify import verify_all
+from repo.lifecycle.erasure import EraseRepo
+from repo.rollups.rollup_writer import RollupWriter
+from tests.api.questions import ask
+from tests.dashboards.macros import DashboardView, expand_macros
+from tests.database_clock import set_clock
 from tests.events import insert
-from tests.retaining import drop
-from tests.running import running
-from utils.zones import zone
+from tests.live_server import running
+from tests.retention import drop
+from tools.dashboards import analytics as dashboard
+from utils.time.zones import zone
 
 FIRST = datetime(2000, 1, 1, tzinfo=UTC)
 LAST = datetime(2099, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
@@ -95,8 +95,8 @@ EDGES = [
 
 @pytest.fixture(params=EDGES, ids=lambda edge: f"{edge.instant.year} {edge.tz}")
 def edge(request: pytest.FixtureRequest) -> Edge:
-    found: Edge = request.param
-    return found
+    param: Edge = request.param
+    return param
 
 
 @pytest.fixture
@@ -132,10 +132,10 @@ def by_name(conn: connection, edge: Edge) -> list[tuple[Any, ...]]:
     return rows(conn, text, edge.tz)
 
 
-def shown(conn: connection, edge: Edge, query: str) -> list[tuple[Any, ...]]:
+def panel_rows(conn: connection, edge: Edge, query: str) -> list[tuple[Any, ...]]:
     """What a panel of the dashboard gets, over two days around the instant."""
-    moment = Moment(edge.instant - 24 * HOUR, edge.instant + 24 * HOUR, {"zone": edge.tz})
-    return rows(conn, expanded({"rawSql": dashboard.SQL[query]}, moment))
+    view = DashboardView(edge.instant - 24 * HOUR, edge.instant + 24 * HOUR, {"zone": edge.tz})
+    return rows(conn, expand_macros({"rawSql": dashboard.SQL[query]}, view))
 
 
 def assert_all_say(
@@ -146,21 +146,21 @@ def assert_all_say(
     start = datetime.fromisoformat(edge.start)
     assert statistics(conn, edge) == [(day, n, n, n, n, n, start)]
     assert by_name(conn, edge) == [(day, name, 1, 1) for name in names]
-    assert [row[:2] for row in shown(conn, edge, "analytics_days") if row[1]] == [
+    assert [row[:2] for row in panel_rows(conn, edge, "analytics_days") if row[1]] == [
         (f"{day:%a %Y-%m-%d}", n)
     ]
-    assert [row[0] for row in shown(conn, edge, "analytics_top")] == names
-    asked = {"start": edge.start, "end": edge.end, "tz": edge.tz}
-    counts = ask(service, "event-counts", **asked, interval="day")["data"]
+    assert [row[0] for row in panel_rows(conn, edge, "analytics_top")] == names
+    params = {"start": edge.start, "end": edge.end, "tz": edge.tz}
+    counts = ask(service, "event-counts", **params, interval="day")["data"]
     assert (counts["events"], counts["users"]) == (n, n)
     assert [(b["start"][:10], b["events"]) for b in counts["series"]] == [(str(day), n)]
-    top = ask(service, "top-events", **asked)["data"]["rows"]
+    top = ask(service, "top-events", **params)["data"]["rows"]
     assert [(row["event_name"], row["events"], row["users"]) for row in top] == [
         (name, 1, 1) for name in names
     ]
-    (active,) = ask(service, "active-users", **asked)["data"]["series"]
+    (active,) = ask(service, "active-users", **params)["data"]["series"]
     assert (active["date"], active["dau"], active["mau"]) == (str(day), n, n)
-    assert verified(url, [zone(edge.tz)]).told == []
+    assert verify_all(url, [zone(edge.tz)]).listed == []
 
 
 def test_it_passes_through_all_paths(
@@ -168,7 +168,7 @@ def test_it_passes_through_all_paths(
 ) -> None:
     """Fold, statistics, dashboards, questions, verify, rebuild, erase, retain."""
     insert(conn, ("a", "buy", edge.instant), ("b", "view", edge.instant))
-    folder = Folder(conn, [zone(edge.tz)])
+    folder = RollupWriter(conn, [zone(edge.tz)])
     assert (folder.catch_up(), folder.failed_days) == (2, [])
     assert_all_say(service, conn, edge, database_url, ["buy", "view"])
     history = ask(service, "users/a/events", tz=edge.tz)["data"]

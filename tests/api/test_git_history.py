@@ -4,7 +4,7 @@ from uuid import UUID
 
 import httpx
 
-from tests.api.asking import ask
+from tests.api.questions import ask
 
 
 def test_all_events_are_counted(history: httpx.Client) -> None:
@@ -33,17 +33,17 @@ def test_top_events_of_a_year_in_utc(history: httpx.Client) -> None:
 
 
 def test_the_same_year_in_los_angeles(history: httpx.Client) -> None:
-    asked = {"start": "2025-01-01", "end": "2026-01-01", "tz": "America/Los_Angeles"}
-    assert ask(history, "event-counts", **asked)["data"] == {"events": 8_849, "users": 263}
-    rows = ask(history, "top-events", **asked)["data"]["rows"]
+    params = {"start": "2025-01-01", "end": "2026-01-01", "tz": "America/Los_Angeles"}
+    assert ask(history, "event-counts", **params)["data"] == {"events": 8_849, "users": 263}
+    rows = ask(history, "top-events", **params)["data"]["rows"]
     assert [(r["events"], r["users"]) for r in rows if r["event_name"] == "commit"] == [
         (2_522, 184)
     ]
 
 
 def test_days_of_which_one_has_25_hours(history: httpx.Client) -> None:
-    asked = {"start": "2025-10-25", "end": "2025-10-28", "tz": "Europe/Berlin", "interval": "day"}
-    data = ask(history, "event-counts", **asked)["data"]
+    params = {"start": "2025-10-25", "end": "2025-10-28", "tz": "Europe/Berlin", "interval": "day"}
+    data = ask(history, "event-counts", **params)["data"]
     assert [(b["events"], b["users"]) for b in data["series"]] == [(5, 3), (4, 3), (30, 6)]
     assert data["series"][1]["start"] == "2025-10-26T00:00:00+02:00"
     assert data["series"][1]["end"] == "2025-10-27T00:00:00+01:00"

@@ -12,41 +12,41 @@ from psycopg2.extensions import connection
 
 from config.database import Database
 from main import create_app
-from repo.api_keys import KnownKeys
+from repo.api_keys import ApiKeySet
 from services import auth
 from tests.api.test_caching import COUNTS
+from tests.live_server import METRICS_TOKEN, running, scrape, value
 from tests.problems import assert_problem
-from tests.running import METRICS_TOKEN, running, scrape, value
 from tests.servers import KEY
-from tests.slowness import slow_down
-from tests.waiting import wait_until
+from tests.slow_events import slow_down
+from tests.wait_until import wait_until
 
 RANGE = {"start": "2025-03-10", "end": "2025-03-12"}
 NEEDED = 'Bearer realm="analytics"'
 PUBLIC = {"/", "/healthz", "/readyz"}
 
 
-def add_key(conn: connection, told: str, *scopes: str, name: str = "another") -> dict[str, str]:
-    return store_key(conn, secret(told), *scopes, name=name)
+def add_key(conn: connection, key: str, *scopes: str, name: str = "another") -> dict[str, str]:
+    return store_key(conn, key_in(key), *scopes, name=name)
 
 
-def store_key(conn: connection, text: str, *scopes: str, name: str) -> dict[str, str]:
+def store_key(conn: connection, key: str, *scopes: str, name: str) -> dict[str, str]:
     """Of any form. What no command makes is known once keys are read anew."""
-    digest = hashlib.sha256(text.encode()).digest()
+    digest = hashlib.sha256(key.encode()).digest()
     conn.cursor().execute(
         "insert into api_keys (name, digest, hint, scopes) values (%s, %s, 'ask_', %s)",
         (name, digest, list(scopes)),
     )
-    return {"Authorization": f"Bearer {text}"}
+    return {"Authorization": f"Bearer {key}"}
 
 
-def secret(told: str) -> str:
+def key_in(output: str) -> str:
     """A text of the form of a key, with something to tell it by."""
-    return f"ask_{told:-<40}"
+    return f"ask_{output:-<40}"
 
 
 def guess(number: int) -> dict[str, str]:
-    return {"Authorization": f"Bearer {secret(f'guess{number}')}"}
+    return {"Authorization": f"Bearer {key_in(f'guess{number}')}"}
 
 
 def status(service: httpx.Client, headers: dict[str, str]) -> int:
@@ -72,7 +72,7 @@ def test_without_a_key_nothing_is_told(
     with httpx.Client(base_url=service.base_url) as stranger:
         for params in (RANGE, {"start": "nonsense"}):
             response = stranger.get(COUNTS, params=params, headers=headers)
-            assert_problem(response, 401, "unauthorized", sent=sent)
+            assert_problem(response, 401, "unauthorized", payload=sent)
             assert response.headers["www-authenticate"] == challenge
 
 
@@ -108,20 +108,20 @@ def test_a_scope_is_needed_for_what_is_kept_too(service: httpx.Client, conn: con
 
 
 def test_a_new_key_works_at_once(service: httpx.Client, conn: connection) -> None:
-    assert status(service, {"Authorization": f"Bearer {secret('tomorrow')}"}) == 401
+    assert status(service, {"Authorization": f"Bearer {key_in('tomorrow')}"}) == 401
     assert status(service, add_key(conn, "tomorrow", "read")) == 200
 
 
 def test_guessing_does_not_ask_the_database_each_time(
     service: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, reads = auth._known_to, []
+    read, reads = auth._read_keys, []
 
-    async def counted(database: Database) -> KnownKeys:
+    async def counted(database: Database) -> ApiKeySet:
         reads.append(database)
         return await read(database)
 
-    monkeypatch.setattr(auth, "_known_to", counted)
+    monkeypatch.setattr(auth, "_read_keys", counted)
     guesses = [guess(n) for n in range(200)]
     began = time.monotonic()
     with ThreadPoolExecutor(50) as threads:
@@ -130,18 +130,18 @@ def test_guessing_does_not_ask_the_database_each_time(
     assert len(reads) <= 2.5 * (time.monotonic() - began) + 2
 
 
-NO_KEYS = ["", "Bearer", "Bearer nope", "Basic x", f"Basic {secret('x')}", "Bearer ask_short"]
-NO_KEYS += [f"Bearer {secret('of two')} words", f"Bearer {secret('x')}=", secret("bare")]
+NO_KEYS = ["", "Bearer", "Bearer nope", "Basic x", f"Basic {key_in('x')}", "Bearer ask_short"]
+NO_KEYS += [f"Bearer {key_in('of two')} words", f"Bearer {key_in('x')}=", key_in("bare")]
 
 
 def test_what_has_not_the_form_of_a_key_waits_for_nothing(
     service: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing may wait here, and what would have to is told that it cannot be told."""
-    monkeypatch.setattr(auth, "_MOST_GUESSES", 0)
+    monkeypatch.setattr(auth, "_MAX_GUESSES", 0)
     monkeypatch.setattr(auth, "_TRUSTED_S", -1)
-    for given in NO_KEYS:
-        answer = service.get(COUNTS, params=RANGE, headers={"Authorization": given})
+    for key in NO_KEYS:
+        answer = service.get(COUNTS, params=RANGE, headers={"Authorization": key})
         assert_problem(answer, 401, "unauthorized")
     assert status(service, guess(1)) == 503
 
@@ -155,8 +155,8 @@ def test_few_guesses_wait_at_a_time(
         ThreadPoolExecutor(5) as threads,
     ):
         assert status(service, {}) == 200
-        monkeypatch.setattr(auth, "_GUESS_WITHIN_S", 60)
-        monkeypatch.setattr(auth, "_READ_ONCE_IN_S", 60)
+        monkeypatch.setattr(auth, "_GUESS_TIMEOUT_S", 60)
+        monkeypatch.setattr(auth, "_MIN_READ_INTERVAL_S", 60)
         sent = [threads.submit(status, service, guess(n)) for n in range(5)]
         done, waiting = wait(sent, 20, FIRST_COMPLETED)
         assert {status(service, guess(n)) for n in range(5, 15)} == {401}
@@ -174,9 +174,9 @@ def verdict(service: httpx.Client, headers: dict[str, str]) -> int:
 
 def test_a_revoked_key_ends_within_5_seconds(service: httpx.Client, conn: connection) -> None:
     revoked = add_key(conn, "for-a-while", "read")
-    wait_until(lambda: status(service, revoked) == 200, within_s=3)
+    wait_until(lambda: status(service, revoked) == 200, timeout_s=3)
     conn.cursor().execute("update api_keys set ends_at = now() where name = 'another'")
-    wait_until(lambda: status(service, revoked) == 401, within_s=5)
+    wait_until(lambda: status(service, revoked) == 401, timeout_s=5)
 
 
 def test_when_a_key_was_used_last_is_written_down(
@@ -253,8 +253,8 @@ class TestLimits:
         slow_down(conn, 0.5)
         names = [{**RANGE, "event": f"e{n}"} for n in range(5)]
         with ThreadPoolExecutor(5) as threads:
-            asked = [threads.submit(limited.get, COUNTS, params=each) for each in names]
-            answers = [answer.result() for answer in asked]
+            futures = [threads.submit(limited.get, COUNTS, params=each) for each in names]
+            answers = [answer.result() for answer in futures]
         assert sorted(answer.status_code for answer in answers) == [200, 200, 429, 429, 429]
         refused = next(answer for answer in answers if answer.status_code == 429)
         assert_problem(refused, 429, "too-many-at-once")

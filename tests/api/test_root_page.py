@@ -16,13 +16,13 @@ import httpx
 import pytest
 from psycopg2.extensions import connection
 
-from services import resources
+from services import container
 from tests.api.test_keys import store_key
 from tests.events import insert
+from tests.live_server import running, scrape, value
 from tests.problems import assert_problem
-from tests.running import running, scrape, value
 from tests.servers import KEY
-from tests.waiting import wait_until, within
+from tests.wait_until import adjusted_for_load, wait_until
 from utils.version import version
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -71,11 +71,11 @@ def unlocked(
     database_url: str, redis_url: str, conn: connection, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[httpx.Client]:
     """As the embedded servers run until there is a key."""
-    monkeypatch.setattr(resources, "may_be_open", lambda _: True)
+    monkeypatch.setattr(container, "may_be_open", lambda _: True)
     conn.cursor().execute("delete from api_keys")
     with running(database_url, redis_url, metrics_token=None) as service:
         service.headers.pop("authorization")
-        wait_until(lambda: not service.get("/").json()["needs_key"], within_s=3)
+        wait_until(lambda: not service.get("/").json()["needs_key"], timeout_s=3)
         yield service
 
 
@@ -190,7 +190,7 @@ class TestWithoutKeys:
 
     def test_a_name_that_leads_here_is_refused(self, unlocked: httpx.Client) -> None:
         answer = unlocked.get("/", headers={**BROWSER, "Host": "evil.example"})
-        assert_problem(answer, 403, "forbidden", sent="evil")
+        assert_problem(answer, 403, "forbidden", payload="evil")
 
 
 def commands(page: str) -> list[str]:
@@ -255,7 +255,7 @@ class TestNotReady:
             with running(url, redis_url) as service, ThreadPoolExecutor(20) as threads:
                 began = time.monotonic()
                 answers = list(threads.map(lambda _: service.get("/"), range(20)))
-                assert time.monotonic() - began < within(3)
+                assert time.monotonic() - began < adjusted_for_load(3)
         assert {answer.status_code for answer in answers} == {200}
         assert {answer.json()["checks"]["database"] for answer in answers} == {
             "unavailable: no answer within 1 s"
@@ -263,7 +263,7 @@ class TestNotReady:
 
     def test_migrations_that_are_missing(self, service: httpx.Client, conn: connection) -> None:
         conn.cursor().execute("delete from schema_migrations where number = 1")
-        wait_until(lambda: service.get("/").json()["status"] == "not ready", within_s=3)
+        wait_until(lambda: service.get("/").json()["status"] == "not ready", timeout_s=3)
         assert "1 migrations missing: run the command migrate" in page_of(service)
 
     def test_without_redis_it_is_ready(self, database_url: str) -> None:

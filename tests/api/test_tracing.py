@@ -7,10 +7,10 @@ from psycopg2.extensions import connection
 
 from config.logging import configure_logging
 from config.settings import Settings
-from tests.api.sending import ndjson, send
-from tests.collector import Collector, collecting
-from tests.given import event
-from tests.running import running
+from tests.api.requests import ndjson, send
+from tests.factories import event
+from tests.live_server import running
+from tests.otel_collector import Collector, running_collector
 
 PATH = "/analytics/users/canary-user/events"
 COUNTS = "/analytics/event-counts"
@@ -19,7 +19,7 @@ CANARY = {"event": "canary-event", "start": "2025-03-10"}
 
 def traced(database_url: str, redis_url: str, *paths: str, **variables: str) -> Collector:
     """What the collector was sent, after the service has stopped."""
-    with collecting() as collector:
+    with running_collector() as collector:
         with pytest.MonkeyPatch.context() as environment:  # which the exporter reads itself
             environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
             for name, text in variables.items():
@@ -62,7 +62,7 @@ def test_a_hit_asks_the_cache_alone(database_url: str, redis_url: str) -> None:
 def test_events_show_where_the_time_went_and_nothing_of_them(
     database_url: str, redis_url: str
 ) -> None:
-    with collecting() as collector, pytest.MonkeyPatch.context() as environment:
+    with running_collector() as collector, pytest.MonkeyPatch.context() as environment:
         environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
         with running(database_url, redis_url, rate_limit=9) as service:
             for body in (event(1, event_name="canary"), event(2, canary=1)):
@@ -116,7 +116,7 @@ def test_the_service_is_called_as_it_is_set(
 
 
 def test_without_an_endpoint_there_are_none(database_url: str, redis_url: str) -> None:
-    with collecting() as collector, running(database_url, redis_url) as service:
+    with running_collector() as collector, running(database_url, redis_url) as service:
         service.get(COUNTS)
     assert collector.requests == []
 
@@ -137,9 +137,9 @@ class TestWhereTracesGo:
     """By the variables of OpenTelemetry."""
 
     @staticmethod
-    def sent(database_url: str, redis_url: str, **variables: str) -> Collector:
+    def exports(database_url: str, redis_url: str, **variables: str) -> Collector:
         """What the collector was sent; {} stands for its address."""
-        with collecting() as collector, pytest.MonkeyPatch.context() as environment:
+        with running_collector() as collector, pytest.MonkeyPatch.context() as environment:
             for name, text in variables.items():
                 environment.setenv(name, text.format(collector.endpoint))
             with running(database_url, redis_url) as service:
@@ -148,7 +148,7 @@ class TestWhereTracesGo:
 
     def test_to_the_address_of_traces_alone(self, database_url: str, redis_url: str) -> None:
         """Which is used as it is, whatever the general one says."""
-        collector = self.sent(
+        collector = self.exports(
             database_url,
             redis_url,
             OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="{}/of/traces",
@@ -159,7 +159,7 @@ class TestWhereTracesGo:
         assert collector.headers["x-team"] == "analytics"
 
     def test_to_a_path_of_the_general_one(self, database_url: str, redis_url: str) -> None:
-        collector = self.sent(database_url, redis_url, OTEL_EXPORTER_OTLP_ENDPOINT="{}/all/")
+        collector = self.exports(database_url, redis_url, OTEL_EXPORTER_OTLP_ENDPOINT="{}/all/")
         assert collector.paths == {"/all/v1/traces"}
 
     @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ class TestWhereTracesGo:
     )
     def test_nowhere(self, database_url: str, redis_url: str, off: dict[str, str]) -> None:
         endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "{}"}
-        assert not self.sent(database_url, redis_url, **endpoint, **off).requests
+        assert not self.exports(database_url, redis_url, **endpoint, **off).requests
 
     @pytest.mark.parametrize(
         ("variables", "seconds"),

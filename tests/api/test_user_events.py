@@ -10,10 +10,10 @@ import pytest
 from psycopg2.extensions import connection
 
 from common.questions import UserEvents
-from tests.api.asking import ask
+from tests.api.questions import ask
 from tests.events import insert
 from tests.problems import assert_problem
-from utils.cursors import Position
+from utils.keyset import Position
 
 NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from services import pages
-from tests.running import running
+from services import cached_response
+from tests.live_server import running
 
-ASKED = {"start": "2026-03-10", "end": "2026-03-12", "tz": "Africa/Casablanca"}
+PARAMS = {"start": "2026-03-10", "end": "2026-03-12", "tz": "Africa/Casablanca"}
 
 
 def test_answers_that_were_kept_are_those_of_the_same_rules(
@@ -14,8 +14,8 @@ def test_answers_that_were_kept_are_those_of_the_same_rules(
     """Services of two versions share a cache while one takes the place of the other."""
     outcomes = []
     for rules in ("2026e", "2026e", "2026f", "2026e"):
-        monkeypatch.setattr(pages, "RULES", rules)
+        monkeypatch.setattr(cached_response, "TZDATA_VERSION", rules)
         with running(database_url, redis_url) as client:
-            answer = client.get("/analytics/event-counts", params=ASKED)
+            answer = client.get("/analytics/event-counts", params=PARAMS)
             outcomes.append(answer.headers["x-cache"])
     assert outcomes == ["miss", "hit", "miss", "hit"]

@@ -16,31 +16,31 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
-from repo.adopt.adoption import AdoptRepo, Held
-from repo.adopt.mapping import make_map
-from repo.erase import EraseRepo
-from repo.suppress import SuppressionRepo
-from services import adopt as steps
-from tests.adopted import (
+from repo.adopt.adoption import AdoptRepo, LockHeld
+from repo.adopt.mapping import make_mapping
+from repo.lifecycle.erasure import EraseRepo
+from repo.lifecycle.suppression import SuppressionRepo
+from services.lifecycle import adoption as steps
+from tests.adoption import (
     MAIN,
     MAP,
     Adopt,
-    adopting,
-    executed,
+    adopt_command,
+    event_id_of,
     expected_events,
     fill_table,
-    id_of,
     make_table,
     platform_role,
+    run_sql,
     stored_events,
     writers,
 )
-from tests.calling import called
-from tests.retaining import drop
-from tests.rollups import connected
-from tests.waiting import wait_until
+from tests.cli import run_cli
+from tests.retention import drop
+from tests.source_comparison import connected
+from tests.wait_until import wait_until
 from tests.zone_rules import make_tzdata
-from utils.zones import zone
+from utils.time.zones import zone
 
 DOCS = Path(__file__).parents[2] / "docs" / "adopt.md"
 ADOPT = ("--table=app_events", *MAP)
@@ -50,7 +50,7 @@ COUNTED = r"public\.app_events: ([\d,]+) rows, ([\d,]+) events, rejected ([\d,]+
 
 @pytest.fixture
 def adopt(database_url: str) -> Adopt:
-    return adopting(database_url)
+    return adopt_command(database_url)
 
 
 @pytest.fixture
@@ -63,9 +63,9 @@ def platform_url(conn: connection, database_url: str) -> Iterator[str]:
 
 def counted(text: str) -> tuple[int, ...]:
     """Rows, events and rejected ones, as the command tells them."""
-    found = re.search(COUNTED, text)
-    assert found is not None, text
-    return tuple(int(number.replace(",", "")) for number in found.groups())
+    match = re.search(COUNTED, text)
+    assert match is not None, text
+    return tuple(int(number.replace(",", "")) for number in match.groups())
 
 
 def assert_each_row_is_an_event(conn: connection) -> None:
@@ -85,7 +85,7 @@ def test_a_table_is_adopted_while_writers_are_at_work(
     checked = adopt("--table=app_events", "--check")
     assert checked.exit_code == 0, checked.stdout
     events = len(expected_events(conn))
-    ((rows,),) = executed(conn, "select count(*) from app_events")
+    ((rows,),) = run_sql(conn, "select count(*) from app_events")
     assert counted(checked.stdout) == (rows, events, rows - events)
     # The table had 2,970 of them at the beginning, and writers went on before and after.
     assert events > counted(done.stdout)[1] > 2970
@@ -99,14 +99,14 @@ def test_an_adoption_that_was_killed_is_gone_on_with(
         environment = {**os.environ, "DATABASE_URL": database_url}
         command = [*MAIN, "adopt", *ADOPT, "--yes", "--batch=100", "--pace=3000"]
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-            wait_until(lambda: bool(executed(conn, copied)), within_s=20)
+            wait_until(lambda: bool(run_sql(conn, copied)), timeout_s=20)
             process.send_signal(signal.SIGKILL)
         done = adopt(*ADOPT)
         assert done.exit_code == 0, done.stderr
     assert_each_row_is_an_event(conn)
-    found = re.search(r"^Copied ([\d,]+) events", done.stdout, re.MULTILINE)
-    assert found is not None
-    assert 0 < int(found[1].replace(",", "")) < 2970 - 300
+    match = re.search(r"^Copied ([\d,]+) events", done.stdout, re.MULTILINE)
+    assert match is not None
+    assert 0 < int(match[1].replace(",", "")) < 2970 - 300
 
 
 def test_what_is_adopted_is_folded(adopt: Adopt, platform_url: str, conn: connection) -> None:
@@ -116,7 +116,7 @@ def test_what_is_adopted_is_folded(adopt: Adopt, platform_url: str, conn: connec
     assert re.search(r"^Copied 0 events in", again.stdout, re.MULTILINE)
     assert counted(again.stdout) == (3000, 2970, 30)
     assert "  30 rejected: event_name is missing\n" in again.stdout
-    assert len(executed(conn, "select * from rejected_rows")) == 30
+    assert len(run_sql(conn, "select * from rejected_rows")) == 30
 
 
 def test_it_shows_what_it_does_and_asks(adopt: Adopt, conn: connection) -> None:
@@ -126,9 +126,9 @@ def test_it_shows_what_it_does_and_asks(adopt: Adopt, conn: connection) -> None:
     assert "  occurred_at  created_at (timestamp without time zone, of Europe/Berlin)\n" in (
         refused.stdout
     )
-    assert f'"event_id": "{id_of("2")}"' in refused.stdout
-    assert executed(conn, "select from pg_trigger where tgname = 'analytics_adopt'") == []
-    assert executed(conn, "select from adopted_tables") == []
+    assert f'"event_id": "{event_id_of("2")}"' in refused.stdout
+    assert run_sql(conn, "select from pg_trigger where tgname = 'analytics_adopt'") == []
+    assert run_sql(conn, "select from adopted_tables") == []
     assert adopt(*ADOPT, asked="y\n").exit_code == 0
     assert len(stored_events(conn)) == 3
 
@@ -138,12 +138,12 @@ def test_the_platform_needs_no_rights_on_our_tables(
 ) -> None:
     adopt(*ADOPT)
     with connected(platform_url) as platform:
-        executed(platform, GOOD)
+        run_sql(platform, GOOD)
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-            executed(platform, "select from events")
-        executed(platform, "create temp table own (like app_events)")
+            run_sql(platform, "select from events")
+        run_sql(platform, "create temp table own (like app_events)")
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-            executed(
+            run_sql(
                 platform,
                 "create trigger forged after insert on own referencing new table as arriving "
                 "for each statement execute function adopted_rows_1()",
@@ -173,18 +173,18 @@ def test_what_cannot_be_an_event_is_left_out_and_told(
     if first == "adopt":
         adopt(*ADOPT)
     bad = [*REJECTED.values(), *(f"(1, 'view', '{far}', '{{}}')" for far in FAR)]
-    executed(
+    run_sql(
         conn,
         "insert into app_events (account_id, type, created_at, payload) values "
         + ", ".join([*bad, "(1, 'view', '2025-01-01', '{}')"]),
     )
     done = adopt(*ADOPT)
     assert counted(done.stdout) == (12, 1, 11)
-    assert list(stored_events(conn)) == [id_of("12")]
-    kept = executed(conn, "select key, reason from rejected_rows order by key::int")
+    assert list(stored_events(conn)) == [event_id_of("12")]
+    rejected = run_sql(conn, "select key, reason from rejected_rows order by key::int")
     years = "occurred_at must be within the years 2000 to 2099"
     reasons = [*REJECTED, *[years] * len(FAR)]
-    assert kept == [(str(n), reason) for n, reason in enumerate(reasons, 1)]
+    assert rejected == [(str(n), reason) for n, reason in enumerate(reasons, 1)]
     for reason in REJECTED:
         assert f"rejected: {reason}\n" in done.stdout
 
@@ -192,15 +192,15 @@ def test_what_cannot_be_an_event_is_left_out_and_told(
 def test_rejected_rows_take_little_room(adopt: Adopt, conn: connection) -> None:
     make_table(conn)
     adopt(*ADOPT)
-    executed(conn, "insert into app_events (type) select null from generate_series(1, 5000)")
-    ((kept,),) = executed(conn, "select count(*) from rejected_rows")
-    assert kept == 1000
-    executed(
+    run_sql(conn, "insert into app_events (type) select null from generate_series(1, 5000)")
+    ((rejected,),) = run_sql(conn, "select count(*) from rejected_rows")
+    assert rejected == 1000
+    run_sql(
         conn,
         "insert into rejected_rows select 1, n, repeat('x', 500) from generate_series(1, 20000) n",
     )
-    executed(conn, "insert into app_events (type) values (null)")
-    ((now,),) = executed(conn, "select count(*) from rejected_rows")
+    run_sql(conn, "insert into app_events (type) values (null)")
+    ((now,),) = run_sql(conn, "select count(*) from rejected_rows")
     assert now == 21_000
     assert counted(adopt("--table=app_events", "--check").stdout) == (5001, 0, 5001)
 
@@ -219,13 +219,13 @@ def test_a_table_that_changes_its_shape_is_written_on(
 ) -> None:
     adopt(*ADOPT)
     with connected(platform_url) as platform:
-        executed(platform, GOOD)
-        executed(conn, change)
-        executed(platform, "insert into app_events (account_id) values (7)")
-        executed(platform, "insert into app_events (account_id) values (7), (8)")
+        run_sql(platform, GOOD)
+        run_sql(conn, change)
+        run_sql(platform, "insert into app_events (account_id) values (7)")
+        run_sql(platform, "insert into app_events (account_id) values (7), (8)")
     assert len(stored_events(conn)) == 2971
     assert (
-        executed(conn, "select reason from rejected_rows where key = ''")
+        run_sql(conn, "select reason from rejected_rows where key = ''")
         == [("the columns of the table are others than when it was adopted",)] * 2
     )
 
@@ -235,11 +235,11 @@ def test_other_changes_of_the_table_change_nothing(
 ) -> None:
     adopt(*ADOPT)
     with connected(platform_url) as platform:
-        executed(platform, GOOD)
-        executed(conn, "alter table app_events add more int default 1, drop column seen")
-        executed(platform, GOOD)
-    executed(conn, "alter table app_events rename to happenings")
-    executed(conn, GOOD.replace("app_events", "happenings"))
+        run_sql(platform, GOOD)
+        run_sql(conn, "alter table app_events add more int default 1, drop column seen")
+        run_sql(platform, GOOD)
+    run_sql(conn, "alter table app_events rename to happenings")
+    run_sql(conn, GOOD.replace("app_events", "happenings"))
     done = adopt("--table=happenings", *MAP)
     assert counted(done.stdout) == (3003, 2973, 30)
 
@@ -248,11 +248,11 @@ def test_updates_and_deletes_are_not_followed(adopt: Adopt, conn: connection) ->
     make_table(conn, 2000)
     adopt(*ADOPT)
     before = stored_events(conn)
-    executed(conn, "update app_events set type = 'other' where id = 1")
-    executed(conn, "delete from app_events where id = 2")
-    executed(conn, GOOD + " on conflict do nothing")
+    run_sql(conn, "update app_events set type = 'other' where id = 1")
+    run_sql(conn, "delete from app_events where id = 2")
+    run_sql(conn, GOOD + " on conflict do nothing")
     assert len(stored_events(conn)) == len(before) + 1
-    executed(
+    run_sql(
         conn,
         "insert into app_events (id, type, created_at) values (3, 'view', '2025-06-01'), "
         "(9000, 'view', '2025-06-01') on conflict (id) do update set type = 'again'",
@@ -262,7 +262,7 @@ def test_updates_and_deletes_are_not_followed(adopt: Adopt, conn: connection) ->
     checked = adopt("--table=app_events", "--check")
     assert checked.exit_code == 1
     assert "  2 are no events: their event_id is that of another row" in checked.stdout
-    executed(conn, "truncate app_events")
+    run_sql(conn, "truncate app_events")
     assert len(stored_events(conn)) == len(before) + 2
 
 
@@ -271,8 +271,8 @@ def test_what_comes_in_past_the_trigger_is_taken_by_the_next_adopt(
 ) -> None:
     make_table(conn, 2000)
     adopt(*ADOPT)
-    executed(conn, "set session_replication_role = replica")
-    executed(conn, GOOD)
+    run_sql(conn, "set session_replication_role = replica")
+    run_sql(conn, GOOD)
     checked = adopt("--table=app_events", "--check")
     assert checked.exit_code == 1
     assert "  2025-06-01: 1 rows, 0 events, missing 1, taken 0\n" not in checked.stdout
@@ -291,8 +291,8 @@ def test_what_is_dropped_or_suppressed_is_left_out_and_not_missing(
     suppressing, erasing = SuppressionRepo(conn), EraseRepo(conn)
     suppressing.add(["7"], 1)
     assert (erasing.erase("7").events, erasing.erase("8").events) == (14, 14)
-    executed(conn, "set session_replication_role = replica; " + GOOD.replace("7", "9"))
-    executed(conn, "set session_replication_role = origin; delete from refused_events")
+    run_sql(conn, "set session_replication_role = replica; " + GOOD.replace("7", "9"))
+    run_sql(conn, "set session_replication_role = origin; delete from refused_events")
 
     checked = adopt("--table=app_events", "--check")
     assert checked.exit_code == 1
@@ -307,7 +307,7 @@ def test_what_is_dropped_or_suppressed_is_left_out_and_not_missing(
 
     again = adopt(*ADOPT)
     assert re.search(r"^Copied 15 events in", again.stdout, re.MULTILINE)
-    assert executed(conn, "select from refused_events") == []
+    assert run_sql(conn, "select from refused_events") == []
     checked = adopt("--table=app_events", "--check")
     assert (checked.exit_code, counted(checked.stdout)) == (0, (3001, 700, 30))
 
@@ -320,9 +320,9 @@ def test_a_released_table_is_left_alone_until_it_is_adopted_again(
     assert done.stdout == (
         "public.app_events is released. Events that were made of its rows stay.\n"
     )
-    executed(conn, GOOD)
+    run_sql(conn, GOOD)
     assert len(stored_events(conn)) == 2970
-    assert executed(conn, "select from pg_proc where proname = 'adopted_rows_1'") == []
+    assert run_sql(conn, "select from pg_proc where proname = 'adopted_rows_1'") == []
     assert "Error: public.app_events is not adopted" in (
         adopt("--table=app_events", "--release").stderr
     )
@@ -338,8 +338,8 @@ def test_another_map_needs_a_release_and_another_key_is_refused(
     assert "adopted with another map: call adopt with --release first" in adopt(*other).stderr
     adopt("--table=app_events", "--release")
     assert adopt(*other).exit_code == 0
-    executed(conn, GOOD)
-    assert stored_events(conn)[id_of("3001")][0] == ""
+    run_sql(conn, GOOD)
+    assert stored_events(conn)[event_id_of("3001")][0] == ""
     adopt("--table=app_events", "--release")
     keyed = adopt(*ADOPT, "--map=event_id=seen")
     assert "its rows are events by id: by another key they would count twice" in keyed.stderr
@@ -347,13 +347,15 @@ def test_another_map_needs_a_release_and_another_key_is_refused(
 
 def test_two_tables_with_the_same_keys_do_not_meet(adopt: Adopt, conn: connection) -> None:
     make_table(conn, 10)
-    executed(conn, "create schema app; create table app.app_events (like app_events including all)")
-    executed(conn, "insert into app.app_events select * from app_events")
+    run_sql(conn, "create schema app; create table app.app_events (like app_events including all)")
+    run_sql(conn, "insert into app.app_events select * from app_events")
     adopt(*ADOPT)
     adopt("--table=app.app_events", *MAP)
     events = stored_events(conn)
     keys = map(str, range(1, 11))
-    assert set(events) == {id_of(n, f"{s}.app_events") for n in keys for s in ("public", "app")}
+    assert set(events) == {
+        event_id_of(n, f"{s}.app_events") for n in keys for s in ("public", "app")
+    }
 
 
 ODD = """
@@ -365,8 +367,8 @@ create table "app Ä"."Odd %s {0} ""Table"" " (
 
 
 def test_names_of_any_kind_are_names(adopt: Adopt, conn: connection) -> None:
-    executed(conn, ODD.replace("%s", "%s"))
-    given = (
+    run_sql(conn, ODD.replace("%s", "%s"))
+    options = (
         '--table=app Ä.Odd %s {0} "Table" ',
         "--map=event_id=ID",
         '--map=event_name=a "b',
@@ -379,29 +381,29 @@ def test_names_of_any_kind_are_names(adopt: Adopt, conn: connection) -> None:
         'insert into "app Ä"."Odd %s {0} ""Table"" " values '
         "('00000000-0000-4000-8000-000000000001', 'view', 'u''1', '2025-06-01Z', '{\"a\": 1}', 5)"
     )
-    done = adopt(*given)
+    done = adopt(*options)
     assert done.exit_code == 0, done.stderr
     conn.cursor().execute(
         'insert into "app Ä"."Odd %s {0} ""Table"" " values '
         "('00000000-0000-4000-8000-000000000002', 'buy', null, '2025-06-01Z', null, null)"
     )
-    moment = datetime(2025, 6, 1, tzinfo=UTC)
+    instant = datetime(2025, 6, 1, tzinfo=UTC)
     assert stored_events(conn) == {
-        "00000000-0000-4000-8000-000000000001": ("u'1", "view", moment, {"a": 1, "found": 5}),
-        "00000000-0000-4000-8000-000000000002": ("", "buy", moment, {"found": None}),
+        "00000000-0000-4000-8000-000000000001": ("u'1", "view", instant, {"a": 1, "found": 5}),
+        "00000000-0000-4000-8000-000000000002": ("", "buy", instant, {"found": None}),
     }
-    assert adopt(given[0], "--check").exit_code == 0
+    assert adopt(options[0], "--check").exit_code == 0
 
 
 def test_a_name_is_never_sql(adopt: Adopt, conn: connection) -> None:
     make_table(conn)
-    executed(conn, "alter table app_events add \"x', '') or true; drop table users; --\" text")
+    run_sql(conn, "alter table app_events add \"x', '') or true; drop table users; --\" text")
     done = adopt(*ADOPT, "--property=x', '') or true; drop table users; --")
     assert done.exit_code == 0, done.stderr
-    executed(conn, GOOD)
+    run_sql(conn, GOOD)
     ((_, _, _, properties),) = stored_events(conn).values()
     assert properties == {"x', '') or true; drop table users; --": None}
-    assert executed(conn, "select from users") == []
+    assert run_sql(conn, "select from users") == []
 
 
 PARTITIONED = """
@@ -416,36 +418,36 @@ insert into happenings (what, at) select 'view', timestamptz '2024-05-01' from g
 
 
 def test_partitions_are_adopted_however_rows_come_into_them(adopt: Adopt, conn: connection) -> None:
-    executed(conn, PARTITIONED)
-    given = ("--table=happenings", "--map=event_name=what", "--map=occurred_at=at")
-    done = adopt(*given, "--map=user_id=who")
+    run_sql(conn, PARTITIONED)
+    options = ("--table=happenings", "--map=event_name=what", "--map=occurred_at=at")
+    done = adopt(*options, "--map=user_id=who")
     assert done.exit_code == 0, done.stderr
-    executed(
+    run_sql(
         conn,
         "create table happenings_new partition of happenings "
         "for values from ('2025-01-01') to ('2026-01-01')",
     )
-    executed(
+    run_sql(
         conn, "insert into happenings (what, at) values ('a', '2024-06-01'), ('b', '2025-02-01')"
     )
-    executed(conn, "insert into happenings_new (what, at) values ('c', '2025-03-01')")
+    run_sql(conn, "insert into happenings_new (what, at) values ('c', '2025-03-01')")
     assert (
         sorted(name for _, name, *_ in stored_events(conn).values())
         == ["a", "b", "c"] + ["view"] * 9
     )
-    executed(conn, "create table apart (like happenings including defaults)")
-    executed(conn, "insert into apart values (1000, null, 'd', '2026-05-01Z')")
-    executed(
+    run_sql(conn, "create table apart (like happenings including defaults)")
+    run_sql(conn, "insert into apart values (1000, null, 'd', '2026-05-01Z')")
+    run_sql(
         conn,
         "alter table happenings attach partition apart "
         "for values from ('2026-01-01') to ('2027-01-01')",
     )
     assert adopt("--table=happenings", "--check").exit_code == 1
-    assert "Copied 1 events" in adopt(*given, "--map=user_id=who").stdout
+    assert "Copied 1 events" in adopt(*options, "--map=user_id=who").stdout
     seconds = int(datetime(2026, 5, 1, tzinfo=UTC).timestamp())
-    by_hand = id_of(f"{{1000,{seconds}.000000}}", "public.happenings")
+    by_hand = event_id_of(f"{{1000,{seconds}.000000}}", "public.happenings")
     assert stored_events(conn)[by_hand][1] == "d"
-    refused = adopt("--table=happenings_old", *given[1:])
+    refused = adopt("--table=happenings_old", *options[1:])
     assert "happenings_old is a partition: adopt the table that it is a part of" in refused.stderr
 
 
@@ -475,15 +477,15 @@ EXTREMES = {
 def test_times_of_each_type_are_moments(
     adopt: Adopt, conn: connection, kind: str, given: str, options: tuple[str, ...], expected: str
 ) -> None:
-    executed(conn, f"create table happenings (id int primary key, event_name text, at {kind})")
+    run_sql(conn, f"create table happenings (id int primary key, event_name text, at {kind})")
     adopted = ("--table=happenings", "--map=occurred_at=at", *options)
     done = adopt(*adopted)
     assert done.exit_code == 0, done.stderr
     extremes = [far for far in EXTREMES[kind] if far != "2147483647"]
     rows = ", ".join(f"({n}, 'view', {value})" for n, value in enumerate([given, *extremes]))
-    executed(conn, f"set timezone = 'Asia/Tokyo'; insert into happenings values {rows}")
-    ((_, _, moment, _),) = stored_events(conn).values()
-    assert moment == datetime.fromisoformat(expected)
+    run_sql(conn, f"set timezone = 'Asia/Tokyo'; insert into happenings values {rows}")
+    ((_, _, instant, _),) = stored_events(conn).values()
+    assert instant == datetime.fromisoformat(expected)
     assert f"rejected {len(extremes)}\n" in adopt("--table=happenings", "--check").stdout
 
 
@@ -517,12 +519,12 @@ HAPPENINGS = "create table happenings (id serial primary key, event_name text, a
 
 def insert_local(conn: connection, times: Iterable[str], event_name: str) -> None:
     for local in times:
-        executed(conn, "insert into happenings (event_name, at) values (%s, %s)", event_name, local)
+        run_sql(conn, "insert into happenings (event_name, at) values (%s, %s)", event_name, local)
 
 
 @pytest.mark.parametrize("name", ADJUSTED)
 def test_local_times_are_read_as_load_reads_them(adopt: Adopt, conn: connection, name: str) -> None:
-    executed(conn, HAPPENINGS)
+    run_sql(conn, HAPPENINGS)
     times = {time: instant for time, (tz, instant) in LOCAL.items() if tz == name}
     insert_local(conn, times, "copied")
     done = adopt("--table=happenings", "--map=occurred_at=at", f"--tz={name}")
@@ -531,12 +533,12 @@ def test_local_times_are_read_as_load_reads_them(adopt: Adopt, conn: connection,
     insert_local(conn, times, "arriving")
     expected = sorted(map(datetime.fromisoformat, times.values()))
     for event_name in ("copied", "arriving"):
-        found = executed(
+        result_rows = run_sql(
             conn,
             "select occurred_at from events where event_name = %s order by occurred_at",
             event_name,
         )
-        assert [moment for (moment,) in found] == expected
+        assert [occurred_at for (occurred_at,) in result_rows] == expected
     assert adopt("--table=happenings", "--check").exit_code == 0
 
 
@@ -545,18 +547,18 @@ def test_triggers_read_local_times_by_the_rules_of_a_new_tzdata(
 ) -> None:
     """An older one had Casablanca an hour ahead of UTC for all times."""
     make_tzdata(tmp_path, {"Africa/Casablanca": 1})
-    executed(conn, HAPPENINGS)
+    run_sql(conn, HAPPENINGS)
     older = {**os.environ, "DATABASE_URL": database_url, "PYTHONPATH": str(tmp_path)}
     command = ["adopt", "--table=happenings", "--map=occurred_at=at", "--tz=Africa/Casablanca"]
     done = subprocess.run([*MAIN, *command, "--yes"], env=older, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     insert_local(conn, ["2026-12-01 12:00"], "before")
-    renewed = called("migrate", DATABASE_URL=database_url)
-    told = "Times of public.happenings are read by the present rules of Africa/Casablanca."
-    assert told in renewed.stderr
-    assert told not in called("migrate", DATABASE_URL=database_url).stderr
+    renewed = run_cli("migrate", DATABASE_URL=database_url)
+    message = "Times of public.happenings are read by the present rules of Africa/Casablanca."
+    assert message in renewed.stderr
+    assert message not in run_cli("migrate", DATABASE_URL=database_url).stderr
     insert_local(conn, ["2026-12-01 12:00"], "after")
-    moments = dict(executed(conn, "select event_name, occurred_at from events"))
+    moments = dict(run_sql(conn, "select event_name, occurred_at from events"))
     assert moments == {
         "before": datetime(2026, 12, 1, 11, tzinfo=UTC),
         "after": datetime(2026, 12, 1, 12, tzinfo=UTC),
@@ -567,12 +569,12 @@ def test_triggers_read_local_times_by_the_rules_of_a_new_tzdata(
 
 
 def test_a_released_table_leaves_no_function(adopt: Adopt, conn: connection) -> None:
-    executed(conn, HAPPENINGS)
+    run_sql(conn, HAPPENINGS)
     adopt("--table=happenings", "--map=occurred_at=at", "--tz=Europe/Berlin")
     ours = "select proname from pg_proc where proname like 'adopted\\_%%\\_%%1'"
-    assert len(executed(conn, ours)) == 2
+    assert len(run_sql(conn, ours)) == 2
     adopt("--table=happenings", "--release")
-    assert executed(conn, ours) == []
+    assert run_sql(conn, ours) == []
 
 
 JSON = [
@@ -588,7 +590,7 @@ JSON = [
 
 @pytest.mark.parametrize("kind", ["json", "text"])
 def test_json_that_jsonb_cannot_hold_is_left_out(adopt: Adopt, conn: connection, kind: str) -> None:
-    executed(
+    run_sql(
         conn,
         "create type kinds as enum ('view'); create domain names as text; create table happenings "
         f"(event_id names, event_name kinds, occurred_at timestamptz, properties {kind})",
@@ -597,10 +599,10 @@ def test_json_that_jsonb_cannot_hold_is_left_out(adopt: Adopt, conn: connection,
     texts = [text for text in JSON if kind == "text" or text not in ('{"a": 1', "")]
     for n, text in enumerate(texts):
         values = (f"k{n}", text)
-        executed(conn, "insert into happenings values (%s, 'view', '2025-06-01', %s)", *values)
+        run_sql(conn, "insert into happenings values (%s, 'view', '2025-06-01', %s)", *values)
     stored = [properties for *_, properties in stored_events(conn).values()]
     assert sorted(stored, key=str) == [{"b": [2]}, {}] if kind == "text" else [{"b": [2]}]
-    assert id_of(f"k{len(texts) - 1}", "public.happenings") in stored_events(conn)
+    assert event_id_of(f"k{len(texts) - 1}", "public.happenings") in stored_events(conn)
 
 
 @pytest.mark.parametrize("kind", ["json", "text", "jsonb"])
@@ -623,7 +625,7 @@ def test_json_that_would_not_be_kept_as_it_is_is_left_out(
         '{"\\\\u003a": 1}',
         r'{"a": {"h": "\u003cb\u003e: \u003a\u003A \\u003a \\\u003a"}, "h": "\\\\\u003A"}',
     ]
-    executed(
+    run_sql(
         conn,
         "create table happenings (id serial primary key, event_name text, "
         f"occurred_at timestamptz, properties {kind})",
@@ -631,13 +633,13 @@ def test_json_that_would_not_be_kept_as_it_is_is_left_out(
     columns = "event_name, occurred_at, properties"
     row = f"insert into happenings ({columns}) values ('a', '2025-06-01', %s)"
     for text in (*twice, *huge, *good):
-        executed(conn, row, text)
+        run_sql(conn, row, text)
     adopt("--table=happenings")
     for text in (*twice, *huge, *good):
-        executed(conn, row, text)
+        run_sql(conn, row, text)
     checked = adopt("--table=happenings", "--check").stdout
-    kept = 2 * len(good) + (2 * len(twice) if kind == "jsonb" else 0)
-    assert f"26 rows, {kept} events, rejected {26 - kept}\n" in checked
+    expected = 2 * len(good) + (2 * len(twice) if kind == "jsonb" else 0)
+    assert f"26 rows, {expected} events, rejected {26 - expected}\n" in checked
     assert "  6 rejected: properties must not hold numbers beyond 1.8e308\n" in checked
     assert ("  12 rejected: properties must not have a key twice\n" in checked) == (kind != "jsonb")
     stored = [json.dumps(properties) for *_, properties in stored_events(conn).values()]
@@ -648,7 +650,7 @@ def test_json_that_would_not_be_kept_as_it_is_is_left_out(
 def test_a_column_replaces_no_other_value_of_properties(
     adopt: Adopt, conn: connection, kind: str
 ) -> None:
-    executed(
+    run_sql(
         conn,
         "create table happenings (id serial primary key, event_name text, "
         f"occurred_at timestamptz, plan text, properties {kind})",
@@ -664,10 +666,10 @@ def test_a_column_replaces_no_other_value_of_properties(
         ("pro", '["plan"]'),
     ]
     for values in rows:
-        executed(conn, row, *values)
+        run_sql(conn, row, *values)
     adopt("--table=happenings", "--property=plan")
     for values in rows:
-        executed(conn, row, *values)
+        run_sql(conn, row, *values)
     checked = adopt("--table=happenings", "--check").stdout
     assert "12 rows, 6 events, rejected 6\n" in checked
     reason = "properties must not have another value than the column plan"
@@ -735,12 +737,12 @@ REFUSED = {
 
 @pytest.mark.parametrize("message", REFUSED)
 def test_what_cannot_be_adopted_is_told(adopt: Adopt, conn: connection, message: str) -> None:
-    statement, given = REFUSED[message]
-    executed(conn, statement)
-    refused = adopt(*given)
+    statement, options = REFUSED[message]
+    run_sql(conn, statement)
+    refused = adopt(*options)
     assert refused.stderr == f"Error: {message}\n"
     assert refused.exit_code == 1
-    assert executed(conn, "select from adopted_tables") == []
+    assert run_sql(conn, "select from adopted_tables") == []
 
 
 def test_a_map_is_not_given_twice(adopt: Adopt) -> None:
@@ -763,26 +765,28 @@ def test_writers_do_not_wait_long_for_who_waits_for_them(
     """A transaction that stays open holds up the adoption, and nobody else for long."""
     owner = psycopg2.connect(database_url)
     repo = AdoptRepo(owner)
-    table, place = repo.find("app_events")
+    table, adoption_names = repo.find("app_events")
     names = {"event_name": "type", "occurred_at": "created_at"}
-    made = make_map(table, names, tz="UTC")
+    made = make_mapping(table, names, tz="UTC")
     with connected(platform_url) as first, connected(platform_url) as second:
-        executed(first, "begin; " + GOOD)
-        with pytest.raises(Held):
-            repo.install(table, made, place, 50)
-        installing = threading.Thread(target=steps.install, args=(repo, table, made, place))
+        run_sql(first, "begin; " + GOOD)
+        with pytest.raises(LockHeld):
+            repo.install(table, made, adoption_names, 50)
+        installing = threading.Thread(
+            target=steps.install, args=(repo, table, made, adoption_names)
+        )
         installing.start()
         longest = 0.0
         for _ in range(100):
             began = time.monotonic()
-            executed(second, GOOD)
+            run_sql(second, GOOD)
             longest = max(longest, time.monotonic() - began)
             time.sleep(0.01)
         assert installing.is_alive()
         assert longest < 1
-        executed(first, "commit")
+        run_sql(first, "commit")
         installing.join()
-        executed(second, GOOD)
+        run_sql(second, GOOD)
     owner.close()
     assert len(stored_events(conn)) == 1
 
@@ -793,18 +797,18 @@ def test_rows_that_move_while_they_are_copied_are_found(
     """An update may put a row where it was copied already."""
     owner = psycopg2.connect(database_url)
     repo = AdoptRepo(owner)
-    table, place = repo.find("app_events")
+    table, adoption_names = repo.find("app_events")
     names = {"event_name": "type", "occurred_at": "created_at", "user_id": "account_id"}
-    made = make_map(table, {**names, "properties": "payload"}, tz="Europe/Berlin")
-    executed(conn, "delete from app_events where id <= 300")
-    executed(conn, "vacuum app_events")
-    adoption = steps.install(repo, table, made, place)
+    made = make_mapping(table, {**names, "properties": "payload"}, tz="Europe/Berlin")
+    run_sql(conn, "delete from app_events where id <= 300")
+    run_sql(conn, "vacuum app_events")
+    adoption = steps.install(repo, table, made, adoption_names)
 
     def move(pages: int) -> None:
-        executed(conn, "update app_events set seen = true where id > 2900 and not seen")
+        run_sql(conn, "update app_events set seen = true where id > 2900 and not seen")
 
     steps.Copier(repo, adoption, batch=100, progress=move).copy()
-    moved = steps.compared(repo.compare(adoption)).whole.others["missing"]
+    moved = steps.compare_rows(repo.compare(adoption)).total.others["missing"]
     assert moved > 0
     assert repo.copy_missing(adoption) == moved
     owner.close()
@@ -815,7 +819,7 @@ def test_a_large_copy_goes_through_the_trigger(adopt: Adopt, conn: connection) -
     make_table(conn)
     adopt(*ADOPT)
     make = "select 1, 'view', timestamp '2025-06-01', '{}' from generate_series(1, 20000)"
-    executed(conn, f"insert into app_events (account_id, type, created_at, payload) {make}")
+    run_sql(conn, f"insert into app_events (account_id, type, created_at, payload) {make}")
     assert len(stored_events(conn)) == 20_000
 
 
@@ -824,24 +828,24 @@ SESSION = "set timezone = 'Asia/Tokyo'; set datestyle = 'German'; set extra_floa
 
 def test_what_a_session_has_set_changes_no_event(adopt: Adopt, conn: connection) -> None:
     """Neither the ids nor the properties: what the trigger makes is what the copy would make."""
-    executed(
+    run_sql(
         conn,
         "create table happenings (at timestamptz, n numeric, event_name text, day date, "
         "primary key (n, at))",
     )
-    given = ("--table=happenings", "--map=occurred_at=at", "--property=day", "--property=at")
-    adopt(*given)
-    executed(
+    options = ("--table=happenings", "--map=occurred_at=at", "--property=day", "--property=at")
+    adopt(*options)
+    run_sql(
         conn,
         SESSION
         + "insert into happenings values ('2025-06-01 00:00:00.5+09', 1.50, 'a', '2025-05-01'); "
         "reset all",
     )
     ((event_id, (_, _, _, properties)),) = stored_events(conn).items()
-    moment = datetime.fromisoformat("2025-05-31T15:00:00.5+00:00")
-    assert event_id == id_of(f"{{1.50,{moment.timestamp():.6f}}}", "public.happenings")
+    instant = datetime.fromisoformat("2025-05-31T15:00:00.5+00:00")
+    assert event_id == event_id_of(f"{{1.50,{instant.timestamp():.6f}}}", "public.happenings")
     assert properties == {"at": "2025-05-31T15:00:00.5+00:00", "day": "2025-05-01"}
-    assert "Copied 0 events" in adopt(*given).stdout
+    assert "Copied 0 events" in adopt(*options).stdout
 
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -851,14 +855,14 @@ _SECONDS = re.compile(r"\d+\.\d s[.;]")
 def test_the_walk_through_is_true(adopt: Adopt, conn: connection) -> None:
     """Each command of docs/adopt.md says what is printed there, times aside."""
     table, *blocks = _BLOCK.findall(DOCS.read_text())
-    executed(conn, table[1])
+    run_sql(conn, table[1])
     fill_table(conn, 3000)
-    executed(conn, "vacuum analyze app_events")
-    asked = [
+    run_sql(conn, "vacuum analyze app_events")
+    commands = [
         (shlex.split(sh)[3:], shown)
         for (_, sh), (_, shown) in zip(blocks[::2], blocks[1::2], strict=True)
     ]
-    for arguments, shown in asked:
+    for arguments, output in commands:
         done = adopt(*arguments, asked="y\n" if "--map" in arguments else "")
-        assert _SECONDS.sub("", done.output) == _SECONDS.sub("", shown)
-    assert len(asked) == 3
+        assert _SECONDS.sub("", done.output) == _SECONDS.sub("", output)
+    assert len(commands) == 3

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import within
+from tests.wait_until import adjusted_for_load
 
 ROOT = Path(__file__).parents[2]
 COMPLETIONS = ROOT / "completions"
@@ -84,7 +84,7 @@ def typed(folder: Path, first: str, *steps: tuple[str, str]) -> str:
 
 
 def shown_until(terminal: int, expected: str) -> str:
-    output, end = "", time.monotonic() + within(20)
+    output, end = "", time.monotonic() + adjusted_for_load(20)
     while expected not in output:
         assert time.monotonic() < end, output
         if select.select([terminal], [], [], 0.1)[0]:

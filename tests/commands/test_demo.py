@@ -3,7 +3,7 @@
 import pytest
 from psycopg2.extensions import connection
 
-from tests.calling import called
+from tests.cli import run_cli
 from tests.events import insert
 
 
@@ -13,7 +13,7 @@ def environment(database_url: str, redis_url: str) -> dict[str, str]:
 
 
 def demo(environment: dict[str, str], *arguments: str) -> str:
-    done = called("demo", *arguments, **environment)
+    done = run_cli("demo", *arguments, **environment)
     assert done.exit_code == 0, done.stderr
     return done.stdout
 
@@ -28,8 +28,8 @@ def counts(conn: connection) -> tuple[int, bool, bool]:
 
 
 def test_it_fills_in_the_days_that_end_now(environment: dict[str, str], conn: connection) -> None:
-    told = demo(environment, "--events", "3000")
-    assert told == "Made 3,000 demo events of 90 days: inserted 3,000.\n"
+    result = demo(environment, "--events", "3000")
+    assert result == "Made 3,000 demo events of 90 days: inserted 3,000.\n"
     assert counts(conn) == (3000, True, True)
 
 

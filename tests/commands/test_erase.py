@@ -9,11 +9,11 @@ from click.testing import CliRunner, Result
 from psycopg2.extensions import connection
 
 from commands.erase import erase as command
-from repo.rollups.folder import Folder
-from tests.adopted import MAP, adopting, make_table
-from tests.calling import called
+from repo.rollups.rollup_writer import RollupWriter
+from tests.adoption import MAP, adopt_command, make_table
+from tests.cli import run_cli
 from tests.events import insert
-from utils.zones import zone
+from utils.time.zones import zone
 
 NOON = "2026-11-20T12:00:00Z"
 
@@ -23,11 +23,11 @@ Erase = Callable[..., Result]
 @pytest.fixture
 def erase(database_url: str, redis_url: str, conn: connection) -> Erase:
     insert(conn, *((user, "view", NOON) for user in ("u", "v", "w", "two\u2028lines")))
-    Folder(conn, [zone("UTC")]).catch_up()
+    RollupWriter(conn, [zone("UTC")]).catch_up()
     urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
 
     def call(*arguments: str, given: str = "", **more: str) -> Result:
-        return called("erase", *arguments, given=given, **{**urls, **more})
+        return run_cli("erase", *arguments, stdin=given, **{**urls, **more})
 
     return call
 
@@ -64,17 +64,17 @@ def test_a_file_of_users_and_a_list_of_those_who_do_not_come_back(
     assert receipts[0]["erased_at"].endswith("Z")
     insert(conn, ("u", "view", NOON), ("nobody", "view", NOON))
     assert users(conn) == ["v", "w"]
-    told = erase("--unsuppress", "u", "x").stdout.splitlines()
-    assert told[0] == "Of 2 users 1 were suppressed, and are not any more."
-    assert told[1].startswith("2 users are suppressed, the first since ")
-    assert erase("--suppressed").stdout == told[1] + "\n"
+    lines = erase("--unsuppress", "u", "x").stdout.splitlines()
+    assert lines[0] == "Of 2 users 1 were suppressed, and are not any more."
+    assert lines[1].startswith("2 users are suppressed, the first since ")
+    assert erase("--suppressed").stdout == lines[1] + "\n"
 
 
 def test_who_may_come_back_from_an_adopted_table_is_told(
     erase: Erase, conn: connection, database_url: str
 ) -> None:
     make_table(conn, 200)
-    adopt = adopting(database_url)
+    adopt = adopt_command(database_url)
     adopt("--table=app_events", *MAP)
     done = erase("7", "v", "--yes")
     receipts = [json.loads(line) for line in done.stdout.splitlines()]

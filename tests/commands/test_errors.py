@@ -13,7 +13,7 @@ from psycopg2.extensions import parse_dsn
 
 from main import COMMANDS
 from services.embedded import Endpoints
-from tests.calling import called
+from tests.cli import run_cli
 from tests.servers import Cluster, as_role
 
 EVENT = '{"event_id": "%s", "event_name": "e", "occurred_at": "2025-01-31T09:00:00Z"}\n'
@@ -56,112 +56,118 @@ def test_each_command_is_here() -> None:
     assert {words[0] for words in LINES.values()} | NEEDS_NO_DATABASE == set(COMMANDS)
 
 
-class Place(NamedTuple):
+class BrokenDatabase(NamedTuple):
     """A database with something wrong, for all who find it so."""
 
     url: str
-    told: str
+    message: str
     """What the line says, among other things."""
 
 
-Make = Callable[[Cluster, Endpoints], Place]
+Make = Callable[[Cluster, Endpoints], BrokenDatabase]
 
 
-def _executed(url: str, text: str) -> str:
+def _run_sql(url: str, text: str) -> str:
     with closing(psycopg2.connect(url)) as conn, conn, conn.cursor() as cur:
         cur.execute(text)
     return url
 
 
-def _with(url: str, **parts: str) -> str:
-    known = {**parse_dsn(url), **parts}
+def _changed_url(url: str, **parts: str) -> str:
+    parameters = {**parse_dsn(url), **parts}
     return (
-        f"postgresql://{known['user']}:{known.get('password', '')}@{known.get('host')}:"
-        f"{known.get('port')}/{known['dbname']}"
+        f"postgresql://{parameters['user']}:{parameters.get('password', '')}@"
+        f"{parameters.get('host')}:{parameters.get('port')}/{parameters['dbname']}"
     )
 
 
-def unreachable(_: Cluster, __: Endpoints) -> Place:
-    return Place("postgresql://nobody@127.0.0.1:1/none", "PostgreSQL cannot be reached")
+def unreachable(_: Cluster, __: Endpoints) -> BrokenDatabase:
+    return BrokenDatabase("postgresql://nobody@127.0.0.1:1/none", "PostgreSQL cannot be reached")
 
 
-def wrong_password(cluster: Cluster, found: Endpoints) -> Place:
-    return Place(
-        _with(found.database_url, user="analytics_test_reader", password="wrong"),
+def wrong_password(cluster: Cluster, endpoints: Endpoints) -> BrokenDatabase:
+    return BrokenDatabase(
+        _changed_url(endpoints.database_url, user="analytics_test_reader", password="wrong"),
         "password authentication failed",
     )
 
 
-def missing_database(_: Cluster, found: Endpoints) -> Place:
-    return Place(_with(found.database_url, dbname="nothing"), 'database "nothing" does not exist')
+def missing_database(_: Cluster, endpoints: Endpoints) -> BrokenDatabase:
+    return BrokenDatabase(
+        _changed_url(endpoints.database_url, dbname="nothing"), 'database "nothing" does not exist'
+    )
 
 
-def no_postgresql(_: Cluster, found: Endpoints) -> Place:
-    port = found.redis_url.rpartition(":")[2].partition("/")[0]
-    return Place(f"postgresql://x:y@127.0.0.1:{port}/z", "PostgreSQL cannot be reached")
+def no_postgresql(_: Cluster, endpoints: Endpoints) -> BrokenDatabase:
+    port = endpoints.redis_url.rpartition(":")[2].partition("/")[0]
+    return BrokenDatabase(f"postgresql://x:y@127.0.0.1:{port}/z", "PostgreSQL cannot be reached")
 
 
-def malformed_url(_: Cluster, __: Endpoints) -> Place:
-    return Place("postgresql://[x/z", "PostgreSQL cannot be reached")
+def malformed_url(_: Cluster, __: Endpoints) -> BrokenDatabase:
+    return BrokenDatabase("postgresql://[x/z", "PostgreSQL cannot be reached")
 
 
-def foreign_tables(cluster: Cluster, _: Endpoints) -> Place:
+def foreign_tables(cluster: Cluster, _: Endpoints) -> BrokenDatabase:
     url = cluster.empty_database()
     tables = "create table events (id bigint); create table users (id bigint);"
-    told = "tables of another program, owned by analytics: events, users."
-    return Place(_executed(url, tables), told)
+    message = "tables of another program, owned by analytics: events, users."
+    return BrokenDatabase(_run_sql(url, tables), message)
 
 
-def foreign_ledger(cluster: Cluster, _: Endpoints) -> Place:
+def foreign_ledger(cluster: Cluster, _: Endpoints) -> BrokenDatabase:
     """As Rails and golang-migrate have it."""
     url = cluster.empty_database()
-    told = "tables of another program, owned by analytics: schema_migrations."
-    return Place(_executed(url, "create table schema_migrations (version text)"), told)
+    message = "tables of another program, owned by analytics: schema_migrations."
+    return BrokenDatabase(_run_sql(url, "create table schema_migrations (version text)"), message)
 
 
-def no_rights(cluster: Cluster, _: Endpoints) -> Place:
+def no_rights(cluster: Cluster, _: Endpoints) -> BrokenDatabase:
     url = cluster.migrated_database()
     cluster.execute(
         f"do $$ begin create role {NOBODY} login password '{PASSWORD}'; "
         "exception when duplicate_object then null; end $$"
     )
-    return Place(_with(url, user=NOBODY, password=PASSWORD), "permission denied")
+    return BrokenDatabase(_changed_url(url, user=NOBODY, password=PASSWORD), "permission denied")
 
 
-def reader_only(cluster: Cluster, _: Endpoints) -> Place:
-    return Place(as_role(cluster.migrated_database(), "reader"), "permission denied")
+def reader_only(cluster: Cluster, _: Endpoints) -> BrokenDatabase:
+    return BrokenDatabase(as_role(cluster.migrated_database(), "reader"), "permission denied")
 
 
-def read_only(cluster: Cluster, _: Endpoints) -> Place:
+def read_only(cluster: Cluster, _: Endpoints) -> BrokenDatabase:
     """A replica says the same, as tests/faults show."""
     url = cluster.migrated_database()
     name = parse_dsn(url)["dbname"]
     cluster.execute(f'alter database "{name}" set default_transaction_read_only = on')
-    return Place(url, "read-only")
+    return BrokenDatabase(url, "read-only")
 
 
-def not_migrated(cluster: Cluster, _: Endpoints) -> Place:
-    return Place(cluster.empty_database(), "the schema is missing: run `")
+def not_migrated(cluster: Cluster, _: Endpoints) -> BrokenDatabase:
+    return BrokenDatabase(cluster.empty_database(), "the schema is missing: run `")
 
 
-def older(cluster: Cluster, _: Endpoints) -> Place:
+def older(cluster: Cluster, _: Endpoints) -> BrokenDatabase:
     last = (
         "delete from schema_migrations where number = (select max(number) from schema_migrations)"
     )
-    return Place(_executed(cluster.migrated_database(), last), "1 migrations are missing: run `")
+    return BrokenDatabase(
+        _run_sql(cluster.migrated_database(), last), "1 migrations are missing: run `"
+    )
 
 
-def newer(cluster: Cluster, _: Endpoints) -> Place:
+def newer(cluster: Cluster, _: Endpoints) -> BrokenDatabase:
     more = "insert into schema_migrations (number, name, checksum) values (9999, 'later', 'x')"
-    return Place(_executed(cluster.migrated_database(), more), "the database is newer than this")
+    return BrokenDatabase(
+        _run_sql(cluster.migrated_database(), more), "the database is newer than this"
+    )
 
 
-def changed(cluster: Cluster, _: Endpoints) -> Place:
+def changed(cluster: Cluster, _: Endpoints) -> BrokenDatabase:
     other = "update schema_migrations set checksum = 'x' where number = 1"
-    return Place(_executed(cluster.migrated_database(), other), "is not what was applied")
+    return BrokenDatabase(_run_sql(cluster.migrated_database(), other), "is not what was applied")
 
 
-def damaged(cluster: Cluster, _: Endpoints) -> Place:
+def damaged(cluster: Cluster, _: Endpoints) -> BrokenDatabase:
     """Whatever somebody did to it."""
     harm = (
         "alter table events rename column event_name to x; alter table retention rename to y; "
@@ -169,7 +175,7 @@ def damaged(cluster: Cluster, _: Endpoints) -> Place:
         "alter table adopted_tables rename to w; alter table suppressed_users rename to v;"
         "alter table fold_state rename column version to x"
     )
-    return Place(_executed(cluster.migrated_database(), harm), "")
+    return BrokenDatabase(_run_sql(cluster.migrated_database(), harm), "")
 
 
 FAULTS: list[tuple[Make, dict[str, list[str]]]] = [
@@ -206,17 +212,17 @@ PAIRS = [
 
 
 @pytest.fixture(scope="module")
-def places(cluster: Cluster, endpoints: Endpoints) -> Iterator[Callable[[Make], Place]]:
+def places(cluster: Cluster, endpoints: Endpoints) -> Iterator[Callable[[Make], BrokenDatabase]]:
     """Made once for all commands: none of them changes anything there."""
-    made: dict[Make, Place] = {}
+    made: dict[Make, BrokenDatabase] = {}
 
-    def place(make: Make) -> Place:
+    def place(make: Make) -> BrokenDatabase:
         if make not in made:
             made[make] = make(cluster, endpoints)
         return made[make]
 
     yield place
-    for name in re.findall(r"/(test_\w+)", " ".join(found.url for found in made.values())):
+    for name in re.findall(r"/(test_\w+)", " ".join(database.url for database in made.values())):
         cluster.execute(f'drop database "{name}" with (force)')
 
 
@@ -229,22 +235,22 @@ def is_one_line(done: Result) -> bool:
 
 @pytest.mark.parametrize(("make", "words"), PAIRS)
 def test_it_is_told_in_one_line(
-    places: Callable[[Make], Place],
+    places: Callable[[Make], BrokenDatabase],
     endpoints: Endpoints,
     tmp_path: Path,
     make: Make,
     words: list[str],
 ) -> None:
-    place = places(make)
+    database = places(make)
     file = tmp_path / "events.ndjson"
     file.write_text(EVENT % "00000000-0000-4000-8000-000000000001")
-    done = called(
+    done = run_cli(
         *(str(file) if word == "FILE" else word for word in words),
-        given="ask_" + "x" * 40,
-        DATABASE_URL=place.url,
+        stdin="ask_" + "x" * 40,
+        DATABASE_URL=database.url,
         REDIS_URL=endpoints.redis_url,
         ANALYTICS_PORT="0",
     )
     assert done.exit_code == 1, done.output
     assert is_one_line(done), done.output
-    assert place.told in done.stderr
+    assert database.message in done.stderr

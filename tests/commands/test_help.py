@@ -14,12 +14,12 @@ from psycopg2.extensions import connection
 from commands._help import DATABASE, EVERYWHERE, Command
 from config.settings import Settings, variable
 from main import COMMANDS, cli
-from tests.adopted import MAP, executed, make_table
-from tests.calling import called
+from tests.adoption import MAP, make_table, run_sql
+from tests.cli import run_cli
 from tests.commands.test_errors import MIGRATED, MIGRATING, SERVE, STATUS
 from tests.commands.test_reports import MAIN, WAITING, environment, locked  # noqa: F401
 from tests.pages import DOCS
-from tests.waiting import wait_until
+from tests.wait_until import wait_until
 
 ROWS = re.findall(
     r"^\| `(\w+)` \| .* \| (.*) \|$", (DOCS / "settings.md").read_text(), re.MULTILINE
@@ -55,7 +55,7 @@ def command(name: str) -> Command:
 
 def help_of(*words: str) -> str:
     """On one line, however it is wrapped."""
-    done = called(*words, "--help")
+    done = run_cli(*words, "--help")
     assert done.exit_code == 0
     return " ".join(done.stdout.split())
 
@@ -145,7 +145,7 @@ def test_settings_are_those_that_are_read(
 ) -> None:
     """Whatever a command reads it names, and the other way round."""
     make_table(conn, 3)
-    assert called("rollup", "--once", **environment).exit_code == 0
+    assert run_cli("rollup", "--once", **environment).exit_code == 0
     read: set[str] = set()
     plain = Settings.__getattribute__
 
@@ -155,7 +155,7 @@ def test_settings_are_those_that_are_read(
 
     monkeypatch.setattr(Settings, "__getattribute__", recorded)
     for words in calls(tmp_path)[name]:
-        done = called(*words, given="ask_" + "x" * 40, **environment)
+        done = run_cli(*words, stdin="ask_" + "x" * 40, **environment)
         assert done.exit_code == 0, done.output
     named = set(command(name).settings)
     read &= set(Settings.model_fields)
@@ -171,7 +171,7 @@ def test_a_call_that_goes_well_ends_with_0() -> None:
 
 @pytest.mark.parametrize("name", LEAVES)
 def test_a_wrong_call_ends_with_2(name: str) -> None:
-    assert called(*name.split(), "--nothing").exit_code == 2
+    assert run_cli(*name.split(), "--nothing").exit_code == 2
     assert command(name).exit_codes[2] == "The call is wrong."
 
 
@@ -188,7 +188,7 @@ def test_what_fails_ends_with_1_and_one_line(name: str, tmp_path: Path) -> None:
     file = tmp_path / "events.ndjson"
     file.write_text(EVENT % "00000000-0000-4000-8000-000000000001")
     words = [str(file) if word == "FILE" else word for word in one_call(name)]
-    done = called(*words, given="ask_" + "x" * 40, ANALYTICS_NOTHING="1")
+    done = run_cli(*words, stdin="ask_" + "x" * 40, ANALYTICS_NOTHING="1")
     assert done.exit_code == 1
     assert done.stderr.startswith("Error: ")
     assert len(done.stderr.splitlines()) == 1
@@ -208,7 +208,7 @@ def test_an_error_of_the_program_ends_with_70(
     does = "upgrade_fault" if name == "check-upgrade" else "load_settings"
     monkeypatch.setattr(f"{module}.{does}", broken)
     words = [str(file) if word == "FILE" else word for word in one_call(name)]
-    assert called(*words, given="ask_" + "x" * 40).exit_code == 70
+    assert run_cli(*words, stdin="ask_" + "x" * 40).exit_code == 70
     assert command(name).exit_codes[70] == "An error of this program."
 
 
@@ -236,7 +236,7 @@ def test_a_signal_ends_a_command_with_its_code(
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         ) as process,
     ):
-        wait_until(lambda: executed(conn, WAITING) != [(0,)], within_s=60)
+        wait_until(lambda: run_sql(conn, WAITING) != [(0,)], timeout_s=60)
         process.send_signal(number)
         holder.commit()
         _, complained = process.communicate(timeout=60)

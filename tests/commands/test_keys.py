@@ -9,9 +9,9 @@ from psycopg2.extensions import connection
 
 from services.auth import digest_of
 from tests.api.test_keys import status
-from tests.calling import called
-from tests.clock import set_clock
-from tests.running import running
+from tests.cli import run_cli
+from tests.database_clock import set_clock
+from tests.live_server import running
 
 Keys = Callable[..., Result]
 
@@ -21,7 +21,7 @@ def keys(database_url: str, redis_url: str) -> Keys:
     urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
 
     def call(*arguments: str, given: str = "") -> Result:
-        return called("keys", *arguments, given=given, **urls)
+        return run_cli("keys", *arguments, stdin=given, **urls)
 
     return call
 
@@ -81,36 +81,38 @@ def no_keys(conn: connection) -> None:
         cur.execute("delete from api_keys")
 
 
-GIVEN = "ask_0123456789abcdef0123456789abcdef"
+FIRST_KEY = "ask_0123456789abcdef0123456789abcdef"
 
 
-def first(keys: Keys, given: str = GIVEN) -> Result:
-    return keys("first", "first", "--scope", "write", "--scope", "read", given=given)
+def create_first(keys: Keys, stdin: str = FIRST_KEY) -> Result:
+    return keys("first", "first", "--scope", "write", "--scope", "read", given=stdin)
 
 
 @pytest.mark.usefixtures("no_keys")
 def test_the_first_key_may_be_given(keys: Keys, conn: connection) -> None:
-    made = first(keys)
+    made = create_first(keys)
     assert made.stdout == "The key of first works.\n"
-    assert working(conn, GIVEN) == ["read", "write"]
-    assert GIVEN not in made.stdout + made.stderr
+    assert working(conn, FIRST_KEY) == ["read", "write"]
+    assert FIRST_KEY not in made.stdout + made.stderr
 
 
 @pytest.mark.usefixtures("no_keys")
 def test_a_first_key_that_was_revoked_does_not_come_back(keys: Keys, conn: connection) -> None:
-    first(keys)
+    create_first(keys)
     keys("revoke", "first")
-    again = first(keys)
+    again = create_first(keys)
     assert (again.exit_code, again.stdout) == (0, "There was a key before: none is made.\n")
-    assert working(conn, GIVEN) is None
+    assert working(conn, FIRST_KEY) is None
 
 
 @pytest.mark.usefixtures("no_keys")
-@pytest.mark.parametrize("given", ["", GIVEN[:-1], GIVEN.removeprefix("ask_"), GIVEN + "!"])
+@pytest.mark.parametrize(
+    "given", ["", FIRST_KEY[:-1], FIRST_KEY.removeprefix("ask_"), FIRST_KEY + "!"]
+)
 def test_a_first_key_that_can_be_guessed_is_refused(
     keys: Keys, conn: connection, given: str
 ) -> None:
-    refused = first(keys, given)
+    refused = create_first(keys, given)
     assert refused.exit_code == 1
     assert refused.stderr == (
         "Error: the key must be ask_ and 32 to 200 letters, digits, - and _\n"

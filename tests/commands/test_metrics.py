@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.events import insert
-from tests.faults.service import ROOT, Service, service
+from tests.faults.service_process import ROOT, Service, service
 from tests.servers import Cluster
-from tests.waiting import wait_until
+from tests.wait_until import wait_until
 
 POSTGRESQL = 'analytics_up{server="postgresql"}'
 REDIS = 'analytics_up{server="redis"}'
@@ -32,18 +32,18 @@ def running(url: str, redis_url: str) -> Iterator[Service]:
     with service(url, redis_url, ANALYTICS_METRIC_EVENTS="view, buy") as started:
         now = datetime.now(UTC)
         insert(started.conn, *((user, "view", now) for user in "uvw"), ("u", "left", now))
-        wait_until(lambda: counts(started) == {"view": 3, "buy": 0, "other": 1}, within_s=10)
+        wait_until(lambda: counts(started) == {"view": 3, "buy": 0, "other": 1}, timeout_s=10)
         yield started
 
 
 def counts(running: Service) -> dict[str, float]:
     series = 'analytics_events_total{event_name="'
-    shown = running.metrics()
-    return {name[len(series) : -2]: shown[name] for name in shown if name.startswith(series)}
+    metrics = running.metrics()
+    return {name[len(series) : -2]: metrics[name] for name in metrics if name.startswith(series)}
 
 
 def shows(running: Service, series: str, value: float | None) -> None:
-    wait_until(lambda: running.metrics().get(series) == value, within_s=12)
+    wait_until(lambda: running.metrics().get(series) == value, timeout_s=12)
 
 
 def test_events_are_counted_once_whoever_folds_them(running: Service, url: str) -> None:
@@ -52,14 +52,14 @@ def test_events_are_counted_once_whoever_folds_them(running: Service, url: str) 
         command = [sys.executable, str(ROOT / "main.py"), "rollup", option]
         environment = {**os.environ, "DATABASE_URL": url}
         subprocess.run(command, env=environment, capture_output=True, check=True, timeout=60)
-    wait_until(lambda: counts(running)["buy"] == 1, within_s=10)
+    wait_until(lambda: counts(running)["buy"] == 1, timeout_s=10)
     assert counts(running) == {"view": 3, "buy": 1, "other": 1}
 
 
 def test_active_users_are_gone_while_the_folder_is(running: Service) -> None:
     shows(running, TODAY, 3)
     before = counts(running)
-    (folder,) = running.folder_pids()
+    (folder,) = running.rollup_worker_pids()
     os.kill(folder, signal.SIGKILL)
     shows(running, TODAY, None)
     assert counts(running) == before

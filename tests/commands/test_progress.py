@@ -8,9 +8,9 @@ import pytest
 from psycopg2.extensions import connection
 
 from commands import _progress
-from tests.calling import called
+from tests.cli import run_cli
 from tests.events import fold, insert
-from tests.given import event
+from tests.factories import event
 
 NOON = "2025-03-20T12:00:00Z"
 TABLE = "create table visits (id bigint primary key, name text not null, at timestamptz not null)"
@@ -54,7 +54,7 @@ def test_it_tells_how_far_it_has_come(
     told: str,
 ) -> None:
     monkeypatch.setattr(_progress, "EVERY_S", 0.0005)
-    done = called(
+    done = run_cli(
         *line.replace("FOLDER", str(many)).split(),
         DATABASE_URL=database_url,
         REDIS_URL=redis_url,

@@ -19,12 +19,12 @@ import pytest
 from psycopg2.extensions import connection
 
 from repo import transactions
-from tests.adopted import MAP, executed, make_table
-from tests.calling import called
+from tests.adoption import MAP, make_table, run_sql
+from tests.cli import run_cli
 from tests.events import insert, insert_many
+from tests.factories import event
 from tests.faults.proxy import Proxy, proxy_to
-from tests.given import event
-from tests.waiting import wait_until
+from tests.wait_until import wait_until
 
 MAIN = [sys.executable, str(Path(__file__).parents[2] / "main.py")]
 WAITING = """
@@ -80,18 +80,18 @@ def interrupted(
             [*MAIN, *command], env=environment, stdout=pipe, stderr=pipe, text=True
         ) as process,
     ):
-        wait_until(lambda: executed(conn, WAITING) != [(0,)], within_s=60)
+        wait_until(lambda: run_sql(conn, WAITING) != [(0,)], timeout_s=60)
         process.send_signal(number)
         time.sleep(0.3)
         holder.commit()
-        told, complained = process.communicate(timeout=60)
+        stdout, complained = process.communicate(timeout=60)
     assert "Traceback" not in complained
-    return process.returncode, told, complained
+    return process.returncode, stdout, complained
 
 
 def count(conn: connection, table: str = "events") -> int:
-    ((found,),) = executed(conn, f"select count(*) from {table}")
-    return int(found)
+    ((result_rows,),) = run_sql(conn, f"select count(*) from {table}")
+    return int(result_rows)
 
 
 def written(path: Path, events: int, **other: str) -> Path:
@@ -105,11 +105,11 @@ def test_load_counts_the_batch_that_was_under_way(
 ) -> None:
     file = written(tmp_path / "events.ndjson", 5_000)
     command = ("load", str(file), "--batch", "1000")
-    code, told, complained = interrupted(
+    code, stdout, complained = interrupted(
         environment, conn, "lock table events in share mode", *command, number=number
     )
     assert count(conn) == 1_000
-    assert told == f"{file}: read 1,000, inserted 1,000, already there 0, rejected 0\n"
+    assert stdout == f"{file}: read 1,000, inserted 1,000, already there 0, rejected 0\n"
     assert complained.endswith("run the same command again, which counts no event twice\n")
     assert code == 128 + number
 
@@ -117,14 +117,14 @@ def test_load_counts_the_batch_that_was_under_way(
 def test_demo_counts_the_batch_that_was_under_way(
     environment: dict[str, str], conn: connection
 ) -> None:
-    code, told, complained = interrupted(
+    code, stdout, complained = interrupted(
         environment,
         conn,
         "lock table events in share mode",
         *("demo", "--events", "20000"),
         number=signal.SIGTERM,
     )
-    assert told == "Made 20,000 demo events of 90 days: inserted 10,000.\n"
+    assert stdout == "Made 20,000 demo events of 90 days: inserted 10,000.\n"
     assert complained.endswith("It broke off: not all of them were inserted.\n")
     assert (code, count(conn)) == (143, 10_000)
 
@@ -134,12 +134,12 @@ def test_adopt_counts_the_batch_that_was_under_way(
 ) -> None:
     make_table(conn, 5_000)
     command = ("adopt", "--table=app_events", *MAP, "--yes", "--batch=100")
-    code, told, complained = interrupted(
+    code, stdout, complained = interrupted(
         environment, conn, "lock table events in share mode", *command, number=signal.SIGTERM
     )
     stored = count(conn)
     assert 1_000 < stored < 4_900
-    assert re.search(rf"^Copied {stored:,} events in ", told, re.MULTILINE)
+    assert re.search(rf"^Copied {stored:,} events in ", stdout, re.MULTILINE)
     assert "It broke off: run the same command again" in complained
     assert code == 143
 
@@ -149,10 +149,10 @@ def test_retain_counts_the_batch_that_was_under_way(
 ) -> None:
     insert_many(conn, 15_000, LONG_AGO)
     row = f"select from events where occurred_at = '{LONG_AGO}' for update"
-    code, told, complained = interrupted(
+    code, stdout, complained = interrupted(
         environment, conn, row, *("retain", "--raw", "90d", "--yes"), number=signal.SIGTERM
     )
-    assert re.match("Dropped 10,000 events of before ", told)
+    assert re.match("Dropped 10,000 events of before ", stdout)
     assert "It broke off: run the same command again" in complained
     assert (code, count(conn)) == (143, 5_000)
 
@@ -160,16 +160,16 @@ def test_retain_counts_the_batch_that_was_under_way(
 def test_rollup_counts_the_step_that_was_under_way(
     environment: dict[str, str], conn: connection
 ) -> None:
-    assert called("rollup", "--once", **environment).exit_code == 0
+    assert run_cli("rollup", "--once", **environment).exit_code == 0
     insert_many(conn, 50, LONG_AGO)
-    code, told, complained = interrupted(
+    code, stdout, complained = interrupted(
         environment,
         conn,
         "lock table fold_state in exclusive mode",
         *("rollup", "--once"),
         number=signal.SIGINT,
     )
-    assert re.match("Folded 50 events in ", told)
+    assert re.match("Folded 50 events in ", stdout)
     assert "main.py rollup --once` to fold the rest." in complained
     assert code == 130
 
@@ -178,14 +178,14 @@ def test_erase_gives_the_receipt_of_the_user_who_was_under_way(
     environment: dict[str, str], conn: connection
 ) -> None:
     insert(conn, *((user, "view", LONG_AGO) for user in "aabbbc"))
-    code, told, complained = interrupted(
+    code, stdout, complained = interrupted(
         environment,
         conn,
         "lock table events in share mode",
         *("erase", "a", "b", "c", "--yes"),
         number=signal.SIGTERM,
     )
-    (receipt,) = map(json.loads, told.splitlines())
+    (receipt,) = map(json.loads, stdout.splitlines())
     assert (receipt["events"], count(conn)) == (2, 4)
     assert complained.endswith("It broke off: 1 of 3 users are erased.\n")
     assert code == 143
@@ -195,10 +195,10 @@ def test_verify_does_not_call_true_what_it_did_not_compare(
     environment: dict[str, str], conn: connection
 ) -> None:
     insert_many(conn, 50, LONG_AGO)
-    assert called("rollup", "--once", **environment).exit_code == 0
+    assert run_cli("rollup", "--once", **environment).exit_code == 0
     lock = "lock table slots in access exclusive mode"
-    code, told, _ = interrupted(environment, conn, lock, "verify", number=signal.SIGTERM)
-    assert re.search(r"0 differ so far, and the rest was not compared\.$", told)
+    code, stdout, _ = interrupted(environment, conn, lock, "verify", number=signal.SIGTERM)
+    assert re.search(r"0 differ so far, and the rest was not compared\.$", stdout)
     assert code == 143
 
 
@@ -220,8 +220,8 @@ def test_status_whose_connection_is_ended_is_an_error_on_one_line(
             [*MAIN, "status"], env=environment, stdout=pipe, stderr=pipe, text=True
         ) as process,
     ):
-        wait_until(lambda: executed(conn, WAITING) != [(0,)], within_s=60)
-        executed(conn, f"select pg_terminate_backend(pid) from ({STATUS}) as status")
+        wait_until(lambda: run_sql(conn, WAITING) != [(0,)], timeout_s=60)
+        run_sql(conn, f"select pg_terminate_backend(pid) from ({STATUS}) as status")
         told, complained = process.communicate(timeout=60)
     assert (process.returncode, told) == (1, "")
     assert complained == "Error: PostgreSQL went away\n"
@@ -232,41 +232,41 @@ def test_a_report_that_standard_output_does_not_take_is_told_on_standard_error(
     environment: dict[str, str], conn: connection, tmp_path: Path, output: str, code: int
 ) -> None:
     files = [written(tmp_path / name, 50) for name in ("a.ndjson", "b.ndjson")]
-    told = f"{files[0]}: read 50, inserted 50, already there 0, rejected 0\n"
-    done = unheard(environment, output, "load", *map(str, files))
+    message = f"{files[0]}: read 50, inserted 50, already there 0, rejected 0\n"
+    done = run_without_reader(environment, output, "load", *map(str, files))
     assert done.returncode == code
-    assert done.stderr.startswith(told)
+    assert done.stderr.startswith(message)
     assert "standard output cannot be written: " in done.stderr
     assert "b.ndjson" not in done.stderr
     assert count(conn) == 50
 
 
-def unheard(
+def run_without_reader(
     environment: dict[str, str], output: str, *command: str
 ) -> "subprocess.CompletedProcess[str]":
     if output == "full":
-        place = os.open("/dev/full", os.O_WRONLY)
+        stream = os.open("/dev/full", os.O_WRONLY)
     else:
-        reader, place = os.pipe()
+        reader, stream = os.pipe()
         os.close(reader)
     try:
         return subprocess.run(
             [*MAIN, *command],
             env=environment,
-            stdout=place,
+            stdout=stream,
             stderr=subprocess.PIPE,
             text=True,
             timeout=60,
         )
     finally:
-        os.close(place)
+        os.close(stream)
 
 
 def test_receipts_are_not_lost_with_standard_output(
     environment: dict[str, str], conn: connection
 ) -> None:
     insert(conn, *((user, "view", LONG_AGO) for user in "aab"))
-    done = unheard(environment, "closed", "erase", "a", "b", "--yes")
+    done = run_without_reader(environment, "closed", "erase", "a", "b", "--yes")
     receipt = json.loads(done.stderr.splitlines()[0])
     assert (done.returncode, receipt["events"], count(conn)) == (141, 2, 1)
     assert "It broke off: 1 of 2 users are erased." in done.stderr
@@ -275,17 +275,17 @@ def test_receipts_are_not_lost_with_standard_output(
 def test_a_key_that_nobody_could_read_is_told_and_not_shown(
     environment: dict[str, str], conn: connection
 ) -> None:
-    done = unheard(environment, "closed", "keys", "create", "app", "--scope", "read")
+    done = run_without_reader(environment, "closed", "keys", "create", "app", "--scope", "read")
     assert done.returncode == 141
     assert "The new key of app works, but could not be shown: revoke it" in done.stderr
     assert "ask_" not in done.stderr
-    assert executed(conn, "select name from api_keys where name = 'app'") == [("app",)]
+    assert run_sql(conn, "select name from api_keys where name = 'app'") == [("app",)]
 
 
 @pytest.fixture
 def proxy(database_url: str) -> Iterator[Proxy]:
-    with proxy_to(urlsplit(database_url).port or 5432) as found:
-        yield found
+    with proxy_to(urlsplit(database_url).port or 5432) as opened:
+        yield opened
 
 
 def lost_at_commit(
@@ -299,19 +299,19 @@ def lost_at_commit(
 
     It is told the process of PostgreSQL that commits.
     """
-    executed(conn, SLOW)
+    run_sql(conn, SLOW)
     lines = [event(n, event_name="slow" if n == 25 else "view") for n in range(40)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     parts = urlsplit(environment["DATABASE_URL"])
-    there = environment["DATABASE_URL"].replace(f":{parts.port}/", f":{proxy.port}/")
+    proxied_url = environment["DATABASE_URL"].replace(f":{parts.port}/", f":{proxy.port}/")
 
     def interfere() -> None:
-        wait_until(lambda: bool(executed(conn, COMMITTING)), within_s=60)
-        meanwhile(executed(conn, COMMITTING)[0][0])
+        wait_until(lambda: bool(run_sql(conn, COMMITTING)), timeout_s=60)
+        meanwhile(run_sql(conn, COMMITTING)[0][0])
 
     thread = threading.Thread(target=interfere)
     thread.start()
-    done = called("load", path, "--batch", "10", **{**environment, "DATABASE_URL": there})
+    done = run_cli("load", path, "--batch", "10", **{**environment, "DATABASE_URL": proxied_url})
     thread.join()
     return done.exit_code, done.stdout, done.stderr
 
@@ -323,12 +323,12 @@ def test_a_commit_whose_answer_was_lost_is_looked_up(
 
     def lose_the_answer(_: int) -> None:
         proxy.mode = "mute"
-        wait_until(lambda: count(conn) == 30, within_s=20)
+        wait_until(lambda: count(conn) == 30, timeout_s=20)
         proxy.mode = "pass"
         proxy.cut()
 
-    code, told, complained = lost_at_commit(proxy, conn, environment, path, lose_the_answer)
-    assert told == f"{path}: read 30, inserted 30, already there 0, rejected 0\n"
+    code, stdout, complained = lost_at_commit(proxy, conn, environment, path, lose_the_answer)
+    assert stdout == f"{path}: read 30, inserted 30, already there 0, rejected 0\n"
     assert "PostgreSQL went away" in complained
     assert (code, count(conn)) == (1, 30)
 
@@ -339,10 +339,10 @@ def test_a_commit_that_was_undone_is_not_counted(
     path = tmp_path / "events.ndjson"
 
     def end(process: int) -> None:
-        executed(conn, "select pg_terminate_backend(%s)", process)
+        run_sql(conn, "select pg_terminate_backend(%s)", process)
 
-    code, told, complained = lost_at_commit(proxy, conn, environment, path, end)
-    assert told == f"{path}: read 20, inserted 20, already there 0, rejected 0\n"
+    code, stdout, complained = lost_at_commit(proxy, conn, environment, path, end)
+    assert stdout == f"{path}: read 20, inserted 20, already there 0, rejected 0\n"
     assert "may be stored" not in complained
     assert (code, count(conn)) == (1, 20)
 
@@ -354,11 +354,11 @@ def test_a_commit_that_nobody_can_ask_about_is_told_as_such(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transactions, "_ASK_WITHIN_S", 0.5)
+    monkeypatch.setattr(transactions, "_STATUS_TIMEOUT_S", 0.5)
     path = tmp_path / "events.ndjson"
-    code, told, complained = lost_at_commit(
+    code, stdout, complained = lost_at_commit(
         proxy, conn, environment, path, lambda _: proxy.refuse()
     )
-    assert told == f"{path}: read 20, inserted 20, already there 0, rejected 0\n"
+    assert stdout == f"{path}: read 20, inserted 20, already there 0, rejected 0\n"
     assert "does not tell its outcome: up to 10 more events may be stored" in complained
     assert code == 1

@@ -17,17 +17,17 @@ import pytest
 from click.testing import CliRunner, Result
 from psycopg2.extensions import connection
 
-from commands.verify import verified
+from commands.verify import verify_all
 from common.errors import EventsDropped
 from common.questions import EventCounts, UserEvents
 from config.database import Database, get_connection
 from main import cli
 from repo.events import EventsRepo
-from repo.rollups.folder import Folder
+from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
-from tests.rollups import connected
-from tests.waiting import wait_until
-from utils.zones import zone
+from tests.source_comparison import connected
+from tests.wait_until import wait_until
+from utils.time.zones import zone
 
 MAIN = [sys.executable, str(Path(__file__).parents[2] / "main.py")]
 ZONES = [zone("UTC")]
@@ -35,17 +35,17 @@ NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
 HORIZON = NOW.replace(hour=0, minute=0, second=0, microsecond=0) - 90 * DAY
 OLD, YOUNG = HORIZON - 10 * DAY, HORIZON + 10 * DAY
-TOLD = f"{HORIZON:%Y-%m-%dT%H:%M:%SZ}"
+HORIZON_TEXT = f"{HORIZON:%Y-%m-%dT%H:%M:%SZ}"
 MANY = """
 insert into events (event_id, user_id, event_name, occurred_at)
 select gen_random_uuid(), 'u' || mod(n, 100), 'view', %s - n * interval '1 second'
 from   generate_series(1, %s) as n
 """
-HELD = """
+RETAINED = """
 select count(*) filter (where occurred_at < %s), count(*) filter (where occurred_at >= %s)
 from   events
 """
-WHOLE = EventCounts(start=HORIZON - 30 * DAY, end=HORIZON + 30 * DAY, interval="day")
+FULL_RANGE = EventCounts(start=HORIZON - 30 * DAY, end=HORIZON + 30 * DAY, interval="day")
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def repo(database_url: str) -> Iterator[EventsRepo]:
     database.close()
 
 
-def retain(environment: dict[str, str], *more: str, said: str = "") -> Result:
-    return CliRunner().invoke(cli, ["retain", "--raw", "90days", *more], said, environment)
+def retain(environment: dict[str, str], *more: str, stdin: str = "") -> Result:
+    return CliRunner().invoke(cli, ["retain", "--raw", "90days", *more], stdin, environment)
 
 
 @contextmanager
@@ -83,14 +83,14 @@ def rows(conn: connection, text: str, *values: object) -> list[tuple[Any, ...]]:
         return cur.fetchall()
 
 
-def held(conn: connection) -> tuple[Any, ...]:
+def retained_rows(conn: connection) -> tuple[Any, ...]:
     """The events there are of before the horizon, and since."""
-    return rows(conn, HELD, HORIZON, HORIZON)[0]
+    return rows(conn, RETAINED, HORIZON, HORIZON)[0]
 
 
 def horizon(conn: connection) -> datetime | None:
-    found = rows(conn, "select horizon from retention")
-    return found[0][0] if found else None
+    result_rows = rows(conn, "select horizon from retention")
+    return result_rows[0][0] if result_rows else None
 
 
 def some(conn: connection) -> None:
@@ -98,20 +98,20 @@ def some(conn: connection) -> None:
 
 
 def counted(repo: EventsRepo) -> tuple[int, int]:
-    data = repo.get_event_counts(WHOLE).data
+    data = repo.get_event_counts(FULL_RANGE).data
     assert sum(bucket.events for bucket in data.series) == data.events
     return data.events, data.users
 
 
 def test_it_asks_first(environment: dict[str, str], conn: connection) -> None:
     some(conn)
-    asked = retain(environment, said="n\n")
-    assert asked.exit_code == 1
-    assert f"Drop 3 events of before {TOLD}" in asked.stdout
-    assert (held(conn), horizon(conn)) == ((3, 1), None)
+    result = retain(environment, stdin="n\n")
+    assert result.exit_code == 1
+    assert f"Drop 3 events of before {HORIZON_TEXT}" in result.stdout
+    assert (retained_rows(conn), horizon(conn)) == ((3, 1), None)
     insert(conn, ("u", "view", OLD))
-    assert retain(environment, said="y\n").exit_code == 0
-    assert (held(conn), horizon(conn)) == ((0, 1), HORIZON)
+    assert retain(environment, stdin="y\n").exit_code == 0
+    assert (retained_rows(conn), horizon(conn)) == ((0, 1), HORIZON)
 
 
 def test_what_was_counted_stays(
@@ -120,16 +120,18 @@ def test_what_was_counted_stays(
     some(conn)
     done = retain(environment, "--yes")
     assert done.exit_code == 0, done.stderr
-    told = rf"Dropped 3 events of before {TOLD} in [\d.]+ s, and vacuumed in [\d.]+ s\.\n"
-    assert re.fullmatch(told, done.stdout), done.stdout
+    message = (
+        rf"Dropped 3 events of before {HORIZON_TEXT} in [\d.]+ s, and vacuumed in [\d.]+ s\.\n"
+    )
+    assert re.fullmatch(message, done.stdout), done.stdout
     assert counted(repo) == (4, 2)
     again = retain(environment, "--yes")
     assert again.stdout.startswith("Dropped 0 events"), again.stderr
     insert(conn, ("w", "view", OLD), ("w", "view", YOUNG))
-    assert held(conn) == (0, 2)
+    assert retained_rows(conn) == (0, 2)
     assert counted(repo) == (5, 3)
-    Folder(conn, ZONES).catch_up()
-    assert verified(database_url, ZONES).told == []
+    RollupWriter(conn, ZONES).catch_up()
+    assert verify_all(database_url, ZONES).listed == []
 
 
 def test_the_horizon_never_moves_back(environment: dict[str, str], conn: connection) -> None:
@@ -137,7 +139,7 @@ def test_the_horizon_never_moves_back(environment: dict[str, str], conn: connect
     retain(environment, "--yes")
     done = retain(environment, "--yes", "--raw", "13months")
     assert done.exit_code == 0
-    assert f"What is older than {TOLD} is dropped already." in done.stderr
+    assert f"What is older than {HORIZON_TEXT} is dropped already." in done.stderr
     assert horizon(conn) == HORIZON
 
 
@@ -152,15 +154,15 @@ def test_rollups_that_are_wrong_are_not_all_that_is_kept(
     environment: dict[str, str], conn: connection
 ) -> None:
     some(conn)
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     conn.cursor().execute("update slots set events = 9 where slot = (select min(slot) from slots)")
     done = retain(environment, "--yes")
     assert done.exit_code == 1
     assert "all names: stored 9 events, 1 users; true 3 events, 1 users" in done.stdout
     assert "Nothing was dropped" in done.stdout
     insert(conn, ("u", "view", OLD))
-    assert (held(conn), horizon(conn)) == ((4, 1), None)
-    Folder(conn, ZONES).rebuild()
+    assert (retained_rows(conn), horizon(conn)) == ((4, 1), None)
+    RollupWriter(conn, ZONES).rebuild()
     assert retain(environment, "--yes").stdout.startswith("Dropped 4 events")
 
 
@@ -170,25 +172,25 @@ def test_killed_in_the_middle_it_is_run_again(
     """What is half gone is gone for those who ask."""
     rows(conn, MANY + " returning 1", HORIZON, 60_000)
     insert(conn, ("v", "view", YOUNG))
-    Folder(conn, ZONES).catch_up()
-    before = repo.get_event_counts(WHOLE).data
+    RollupWriter(conn, ZONES).catch_up()
+    before = repo.get_event_counts(FULL_RANGE).data
     with retaining(environment) as process:
-        wait_until(lambda: held(conn)[0] < 60_000, within_s=30)
-        assert repo.get_event_counts(WHOLE).data == before
+        wait_until(lambda: retained_rows(conn)[0] < 60_000, timeout_s=30)
+        assert repo.get_event_counts(FULL_RANGE).data == before
         process.kill()
         process.wait()
-    assert 0 < held(conn)[0] < 60_000
-    assert repo.get_event_counts(WHOLE).data == before
+    assert 0 < retained_rows(conn)[0] < 60_000
+    assert repo.get_event_counts(FULL_RANGE).data == before
     assert repo.get_user_events(UserEvents(user_id="u1")).data == []
     finer = EventCounts(start=HORIZON - timedelta(minutes=20), end=HORIZON)
     with pytest.raises(EventsDropped):
         repo.get_event_counts(finer)
-    Folder(conn, ZONES).rebuild()
-    assert repo.get_event_counts(WHOLE).data == before
-    assert verified(database_url, ZONES).told == []
+    RollupWriter(conn, ZONES).rebuild()
+    assert repo.get_event_counts(FULL_RANGE).data == before
+    assert verify_all(database_url, ZONES).listed == []
     assert retain(environment, "--yes").exit_code == 0
-    assert held(conn) == (0, 1)
-    assert repo.get_event_counts(WHOLE).data == before
+    assert retained_rows(conn) == (0, 1)
+    assert repo.get_event_counts(FULL_RANGE).data == before
 
 
 def test_it_tells_which_transaction_it_waits_for(
@@ -231,11 +233,11 @@ def test_nothing_of_what_eight_write_meanwhile_is_lost(
         for writer in writers:
             writer.join()
     assert done.exit_code == 0, done.stderr
-    assert held(conn)[0] == 0
+    assert retained_rows(conn)[0] == 0
     assert counted(repo)[0] == 4 + sum(written)
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     assert counted(repo)[0] == 4 + sum(written)
-    assert verified(database_url, ZONES).told == []
+    assert verify_all(database_url, ZONES).listed == []
 
 
 WRITE = """
@@ -244,23 +246,23 @@ values (gen_random_uuid(), %s, 'view', %s)
 """
 
 
-def _write(url: str, stop: threading.Event, written: list[int], number: int) -> None:
+def _write(url: str, stop: threading.Event, acknowledged: list[int], number: int) -> None:
     """The last of them holds its transactions open for a while."""
     with connected(url) as conn, conn.cursor() as cur:
         count = 0
         while not stop.is_set():
-            taken = 0
+            is_accepted = 0
             cur.execute("begin")
             for n in range(10):
-                moment = (OLD if n % 2 else YOUNG) + timedelta(seconds=count % 5_000)
+                instant = (OLD if n % 2 else YOUNG) + timedelta(seconds=count % 5_000)
                 cur.execute("savepoint s")
-                cur.execute(WRITE, (f"w{number}", moment))
+                cur.execute(WRITE, (f"w{number}", instant))
                 inserted, count = cur.rowcount, count + 1
                 cur.execute("rollback to s" if n % 5 == 4 else "release s")
-                taken += 0 if n % 5 == 4 else inserted
+                is_accepted += 0 if n % 5 == 4 else inserted
             stop.wait(0.5 if number == 7 else 0.002)
             cur.execute("rollback" if count % 3 == 0 else "commit")
-            written.append(0 if count % 3 == 0 else taken)
+            acknowledged.append(0 if count % 3 == 0 else is_accepted)
 
 
 def test_the_loader_tells_which_events_are_too_old(
@@ -270,16 +272,16 @@ def test_the_loader_tells_which_events_are_too_old(
     retain(environment, "--yes")
     file = tmp_path / "events.ndjson"
     moments = [YOUNG, OLD, HORIZON, HORIZON - timedelta.resolution, NOW - DAY]
-    file.write_text("".join(_line(n, moment) for n, moment in enumerate(moments, 1)))
+    file.write_text("".join(_ndjson_line(n, instant) for n, instant in enumerate(moments, 1)))
     done = CliRunner().invoke(cli, ["load", str(file)], env=environment)
-    reason = f"occurred_at must not be before {TOLD}, up to where events are no longer kept"
+    reason = f"occurred_at must not be before {HORIZON_TEXT}, up to where events are no longer kept"
     assert f"2 rejected: {reason}" in done.stdout
     assert "inserted 3, already there 0, rejected 2" in done.stdout
     rejected = map(json.loads, Path(f"{file}.rejected.ndjson").read_text().splitlines())
     assert [(row["line"], row["reason"]) for row in rejected] == [(2, reason), (4, reason)]
-    assert held(conn) == (0, 4)
+    assert retained_rows(conn) == (0, 4)
 
 
-def _line(number: int, moment: datetime) -> str:
+def _ndjson_line(number: int, instant: datetime) -> str:
     event = {"event_id": f"00000000-0000-4000-8000-{number:012}", "event_name": "view"}
-    return json.dumps({**event, "occurred_at": moment.isoformat()}) + "\n"
+    return json.dumps({**event, "occurred_at": instant.isoformat()}) + "\n"

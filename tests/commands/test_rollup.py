@@ -19,12 +19,12 @@ from click.testing import Result
 from psycopg2.extensions import connection
 
 from commands import rollup as rollup_module
-from repo.rollups import folder as folder_module
-from repo.rollups.folder import Folder
-from tests.calling import called
+from repo.rollups import rollup_writer as rollup_writer_module
+from repo.rollups.rollup_writer import RollupWriter
+from tests.cli import run_cli
 from tests.events import insert
-from tests.waiting import wait_until
-from utils.zones import zone
+from tests.wait_until import wait_until
+from utils.time.zones import zone
 
 ROOT = Path(__file__).parents[2]
 MAIN = [sys.executable, str(ROOT / "main.py")]
@@ -38,7 +38,7 @@ def environment(database_url: str, redis_url: str) -> dict[str, str]:
 
 
 def rollup(environment: dict[str, str], *arguments: str) -> Result:
-    return called("rollup", *arguments, **environment)
+    return run_cli("rollup", *arguments, **environment)
 
 
 def one(conn: connection, text: str) -> Any:
@@ -53,7 +53,7 @@ def folded(conn: connection) -> int:
     return int(one(conn, "select coalesce(sum(events), 0) from slots where name_id = 0"))
 
 
-def folders(conn: connection) -> int:
+def rollup_sessions(conn: connection) -> int:
     return int(
         one(
             conn,
@@ -65,8 +65,8 @@ def folders(conn: connection) -> int:
 
 def test_once_folds_what_is_there(environment: dict[str, str], conn: connection) -> None:
     insert(conn, ("u", "view", NOON), ("u", "view", NOON))
-    told = rollup(environment, "--once").stdout
-    assert re.fullmatch(r"Folded 2 events in \d+\.\d s; none waits\.\n", told)
+    output = rollup(environment, "--once").stdout
+    assert re.fullmatch(r"Folded 2 events in \d+\.\d s; none waits\.\n", output)
     assert re.match(r"Folded 0 events", rollup(environment, "--once").stdout)
     assert folded(conn) == 2
 
@@ -92,25 +92,25 @@ def test_what_waits_at_the_end_is_told(
     environment: dict[str, str], conn: connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A steady stream of events does not keep it for ever."""
-    monkeypatch.setattr(folder_module, "LONG_TAIL", 26)
+    monkeypatch.setattr(rollup_writer_module, "LONG_TAIL", 26)
     conn.cursor().execute(STREAM)
     insert(conn, ("u", "view", datetime.now(UTC) - timedelta(days=500)))
-    told = rollup(environment, "--once").stdout
-    found = re.fullmatch(WAITING, told)
-    assert found is not None, told
+    output = rollup(environment, "--once").stdout
+    match = re.fullmatch(WAITING, output)
+    assert match is not None, output
     events, due = (
         one(conn, "select count(*) from events"),
         one(conn, "select count(*) from numbers_due"),
     )
-    assert found.groups() == (str(folded(conn)), str(events - folded(conn)), str(due))
-    assert (found[2], due > 100) == ("26", True)
+    assert match.groups() == (str(folded(conn)), str(events - folded(conn)), str(due))
+    assert (match[2], due > 100) == ("26", True)
     conn.cursor().execute("drop trigger write_events on day_users")
-    told = rollup(environment, "--once").stdout
-    assert re.fullmatch(r"Folded 26 events in \d+\.\d s; none waits\.\n", told)
+    output = rollup(environment, "--once").stdout
+    assert re.fullmatch(r"Folded 26 events in \d+\.\d s; none waits\.\n", output)
     assert one(conn, "select count(*) from numbers_due") == 0
 
 
-def waiting_folders(conn: connection) -> int:
+def waiting_sessions(conn: connection) -> int:
     return int(
         one(
             conn,
@@ -133,10 +133,10 @@ def test_what_another_process_folds_meanwhile_is_told(
     ):
         holder.cursor().execute("lock table fold_state in exclusive mode")
         others.autocommit = True
-        other = threads.submit(Folder(others, [zone("UTC")]).catch_up)
-        wait_until(lambda: waiting_folders(conn) == 1, within_s=20)
+        other = threads.submit(RollupWriter(others, [zone("UTC")]).catch_up)
+        wait_until(lambda: waiting_sessions(conn) == 1, timeout_s=20)
         ours = threads.submit(rollup, environment, "--once")
-        wait_until(lambda: waiting_folders(conn) == 2, within_s=20)
+        wait_until(lambda: waiting_sessions(conn) == 2, timeout_s=20)
         holder.rollback()
         assert other.result() == 3
     assert re.fullmatch(
@@ -166,10 +166,10 @@ def test_a_day_that_fails_is_told_and_the_others_are_counted(
     conn.cursor().execute(
         "alter table day_users add constraint refused check (day <> '2026-03-21') not valid"
     )
-    told = rollup(environment, "--once")
-    assert told.exit_code == 1
-    assert told.stdout.startswith("Folded 1 events")
-    assert told.stderr.splitlines()[-1] == (
+    result = rollup(environment, "--once")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("Folded 1 events")
+    assert result.stderr.splitlines()[-1] == (
         "Error: 1 day of the daily statistics could not be counted, and all others were: "
         "UTC 2026-03-21. The log says why."
     )
@@ -179,10 +179,10 @@ def test_a_day_that_fails_is_told_and_the_others_are_counted(
 
 def test_a_database_that_is_away_is_told_in_one_line(environment: dict[str, str]) -> None:
     away = {**environment, "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
-    told = rollup(away, "--once")
-    assert told.exit_code == 1
-    assert told.stderr.startswith("Error: PostgreSQL cannot be reached")
-    assert "Traceback" not in told.stderr
+    result = rollup(away, "--once")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: PostgreSQL cannot be reached")
+    assert "Traceback" not in result.stderr
 
 
 @contextmanager
@@ -211,15 +211,15 @@ def test_the_service_keeps_a_folder(environment: dict[str, str], conn: connectio
     """It folds by itself, is started again when it is killed, and ends with the service."""
     with running(environment, "serve") as process:
         insert(conn, ("u", "view", NOON))
-        wait_until(lambda: folded(conn) == 1, within_s=10)
+        wait_until(lambda: folded(conn) == 1, timeout_s=10)
         victim = child(process)
         assert victim is not None
         os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: child(process) not in (None, victim), within_s=5)
+        wait_until(lambda: child(process) not in (None, victim), timeout_s=5)
         insert(conn, ("u", "view", NOON))
-        wait_until(lambda: folded(conn) == 2, within_s=10)
-        assert folders(conn) == 1
-    wait_until(lambda: folders(conn) == 0, within_s=5)
+        wait_until(lambda: folded(conn) == 2, timeout_s=10)
+        assert rollup_sessions(conn) == 1
+    wait_until(lambda: rollup_sessions(conn) == 0, timeout_s=5)
 
 
 def test_samples_are_verified_beside_it(
@@ -235,14 +235,14 @@ def test_samples_are_verified_beside_it(
 def test_the_folder_outlives_its_connection(environment: dict[str, str], conn: connection) -> None:
     with running(environment, "rollup") as process:
         insert(conn, ("u", "view", NOON))
-        wait_until(lambda: folded(conn) == 1, within_s=10)
+        wait_until(lambda: folded(conn) == 1, timeout_s=10)
         one(
             conn,
             "select count(pg_terminate_backend(pid)) from pg_stat_activity "
             "where datname = current_database() and application_name = 'analytics-rollup'",
         )
         insert(conn, ("u", "view", NOON))
-        wait_until(lambda: folded(conn) == 2, within_s=10)
+        wait_until(lambda: folded(conn) == 2, timeout_s=10)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == -signal.SIGTERM  # at once, whatever it is at

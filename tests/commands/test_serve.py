@@ -13,9 +13,9 @@ import httpx
 import pytest
 from psycopg2.extensions import connection
 
-from tests.running import METRICS_TOKEN
+from tests.live_server import METRICS_TOKEN
 from tests.servers import KEY
-from tests.waiting import wait_until, within
+from tests.wait_until import adjusted_for_load, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,12 +48,12 @@ def serve(database_url: str, redis_url: str) -> Iterator[Serve]:
 def where_to_look(process: subprocess.Popen[str]) -> list[str]:
     """The addresses that it prints, up to the last."""
     assert process.stdout is not None
-    found: list[str] = []
-    while not found or not found[-1].endswith("/metrics"):
+    addresses: list[str] = []
+    while not addresses or not addresses[-1].endswith("/metrics"):
         line = process.stdout.readline()
         assert line, process.stderr.read() if process.stderr else ""
-        found += re.findall(r"http://[^\s']+", line)
-    return found
+        addresses += re.findall(r"http://[^\s']+", line)
+    return addresses
 
 
 def answers(address: str) -> bool:
@@ -68,7 +68,7 @@ def test_it_tells_where_to_look_and_answers_there(serve: Serve) -> None:
     addresses = where_to_look(serve())
     assert len(addresses) == 4
     for address in addresses:
-        wait_until(lambda address=address: answers(address), within_s=10)  # type: ignore[misc]
+        wait_until(lambda address=address: answers(address), timeout_s=10)  # type: ignore[misc]
 
 
 def banner(process: subprocess.Popen[str]) -> str:
@@ -83,22 +83,22 @@ def banner(process: subprocess.Popen[str]) -> str:
 def test_it_tells_so_last_when_it_answers(serve: Serve) -> None:
     """What is in the pipe of errors when the banner is there was written before it."""
     process = serve(ANALYTICS_LOG_FORMAT="text", ANALYTICS_FOLDER="false")
-    told = banner(process)
+    output = banner(process)
     assert process.stderr is not None
     os.set_blocking(process.stderr.fileno(), False)
     before = os.read(process.stderr.fileno(), 1 << 20).decode()
     assert before.count("Application startup complete") == 2
-    assert answers(re.findall(r"http://\S+/docs", told)[0])  # at once
+    assert answers(re.findall(r"http://\S+/docs", output)[0])  # at once
 
 
 def test_what_it_tells_to_paste_works(serve: Serve) -> None:
     """A key is needed: how to make one, and how to ask with it."""
     process = serve(ANALYTICS_FOLDER="false")
-    told = banner(process)
-    assert KEY not in told
-    assert METRICS_TOKEN not in told
-    (key,) = re.findall(r"(KEY=\$\(.*\))", told)
-    first, metrics = re.findall(r"(curl .*)", told)
+    output = banner(process)
+    assert KEY not in output
+    assert METRICS_TOKEN not in output
+    (key,) = re.findall(r"(KEY=\$\(.*\))", output)
+    first, metrics = re.findall(r"(curl .*)", output)
     environment = Path(f"/proc/{process.pid}/environ").read_text().split("\0")
     done = subprocess.run(
         ["bash", "-c", f"{key}; {first}; {metrics}"],
@@ -113,25 +113,25 @@ def test_what_it_tells_to_paste_works(serve: Serve) -> None:
 
 def test_it_starts_while_postgresql_is_away_and_says_so(serve: Serve) -> None:
     process = serve(DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", ANALYTICS_FOLDER="false")
-    told = banner(process)
+    output = banner(process)
     assert process.stdout is not None
     assert "not ready: PostgreSQL is away" in process.stdout.readline()
-    assert 'curl -H "Authorization: Bearer $KEY"' in told
+    assert 'curl -H "Authorization: Bearer $KEY"' in output
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_when_told(serve: Serve, signal_number: int) -> None:
     process = serve()
     *_, metrics = where_to_look(process)
-    wait_until(lambda: answers(metrics), within_s=10)
+    wait_until(lambda: answers(metrics), timeout_s=10)
     began = time.monotonic()
     process.send_signal(signal_number)
     process.communicate(timeout=10)
-    assert time.monotonic() - began < within(5)
+    assert time.monotonic() - began < adjusted_for_load(5)
     assert process.returncode == 0
 
 
-def folders(conn: connection) -> int:
+def rollup_sessions(conn: connection) -> int:
     with conn.cursor() as cur:
         cur.execute(
             "select from pg_stat_activity "
@@ -146,8 +146,8 @@ def test_it_folds_unless_told_not_to(
 ) -> None:
     process = serve(ANALYTICS_FOLDER=setting)
     *_, metrics = where_to_look(process)
-    wait_until(lambda: answers(metrics), within_s=10)
-    wait_until(lambda: folders(conn) == expected, within_s=10)
+    wait_until(lambda: answers(metrics), timeout_s=10)
+    wait_until(lambda: rollup_sessions(conn) == expected, timeout_s=10)
     assert ("rollup" in children(process)) == bool(expected)
 
 
@@ -160,17 +160,17 @@ def children(process: subprocess.Popen[str]) -> str:
 
 def test_a_port_in_use_is_told_in_one_line(serve: Serve) -> None:
     *_, metrics = where_to_look(serve())
-    wait_until(lambda: answers(metrics), within_s=10)
+    wait_until(lambda: answers(metrics), timeout_s=10)
     port = str(httpx.URL(metrics).port)
     second = serve(ANALYTICS_PORT=port)
-    _, told = second.communicate(timeout=10)
+    _, stderr = second.communicate(timeout=10)
     assert second.returncode == 1
-    assert told == f"Error: 127.0.0.1:{port} is in use: set ANALYTICS_PORT to another port\n"
+    assert stderr == f"Error: 127.0.0.1:{port} is in use: set ANALYTICS_PORT to another port\n"
 
 
 def test_a_bad_setting_is_told_in_one_line(serve: Serve) -> None:
     process = serve(ANALYTICS_POOL_SIZE="many")
-    _, told = process.communicate(timeout=10)
+    _, stderr = process.communicate(timeout=10)
     assert process.returncode == 1
-    assert told.startswith("Error: ANALYTICS_POOL_SIZE: ")
-    assert told.count("\n") == 1
+    assert stderr.startswith("Error: ANALYTICS_POOL_SIZE: ")
+    assert stderr.count("\n") == 1

@@ -15,13 +15,13 @@ from psycopg2.extensions import connection
 
 from services.auth import digest_of
 from services.embedded import embedded_servers
-from tests.adopted import MAP, executed, make_table
-from tests.calling import called
+from tests.adoption import MAP, make_table, run_sql
+from tests.cli import run_cli
 from tests.events import insert
-from tests.rooms import room
-from tests.running import running
+from tests.live_server import running
 from tests.servers import PASSWORD, Cluster, as_role
-from tests.waiting import wait_until
+from tests.tempdirs import temp_dir
+from tests.wait_until import wait_until
 
 NOW = datetime.now(UTC)
 Status = Callable[..., Result]
@@ -32,7 +32,7 @@ def status(database_url: str, redis_url: str) -> Status:
     urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "ANALYTICS_COMMAND": "ours"}
 
     def call(*arguments: str, **environment: str) -> Result:
-        return called("status", *arguments, **{**urls, **environment})
+        return run_cli("status", *arguments, **{**urls, **environment})
 
     return call
 
@@ -59,7 +59,7 @@ def is_fine(done: Result, name: str, summary: str, subject: str | None = None) -
 
 
 def fold(database_url: str) -> None:
-    assert called("rollup", "--once", DATABASE_URL=database_url).exit_code == 0
+    assert run_cli("rollup", "--once", DATABASE_URL=database_url).exit_code == 0
 
 
 def test_a_healthy_service_is_one_screen(
@@ -95,7 +95,7 @@ def test_programs_get_json(status: Status, conn: connection, database_url: str) 
     fold(database_url)
     found = json.loads(status("--json").stdout)
     assert (found["version"], found["healthy"]) == ("0.2.0", True)
-    assert found["role"] == executed(conn, "select current_user::text")[0][0]
+    assert found["role"] == run_sql(conn, "select current_user::text")[0][0]
     checked_at = datetime.fromisoformat(found["checked_at"])
     assert abs(checked_at - datetime.now(UTC)) < timedelta(minutes=5)
     values = {check["name"]: check["values"] for check in found["checks"]}
@@ -137,7 +137,7 @@ def test_rollups_of_another_cluster_need_a_worker(
 ) -> None:
     insert(conn, ("u", "view", NOW))
     fold(database_url)
-    executed(conn, "update fold_state set cluster = cluster + 1")
+    run_sql(conn, "update fold_state set cluster = cluster + 1")
     done = status("--json")
     summary = (
         "of the database that this one was restored from: "
@@ -155,7 +155,7 @@ def test_a_worker_that_does_not_fold_is_told(
     insert(conn, ("u", "view", NOW))
     fold(database_url)
     insert(conn, *[("u", "view", NOW)] * 3)
-    executed(conn, "update fold_state set folded_at = now() - interval '2 hours'")
+    run_sql(conn, "update fold_state set folded_at = now() - interval '2 hours'")
     summary = "3 events not folded yet, for up to 2 h; last fold 2 h ago"
     without = "no rollup worker is connected: start `ours serve`, or `ours rollup`"
     done = status("--json")
@@ -170,7 +170,7 @@ def test_a_worker_that_does_not_fold_is_told(
 def test_days_that_wait_are_told(status: Status, conn: connection, database_url: str) -> None:
     insert(conn, ("u", "view", NOW))
     fold(database_url)
-    executed(conn, "insert into numbers_due values ('UTC', '2025-01-01'), ('UTC', '2025-01-02')")
+    run_sql(conn, "insert into numbers_due values ('UTC', '2025-01-01'), ('UTC', '2025-01-02')")
     needs(
         status("--json"),
         "daily_statistics",
@@ -179,7 +179,7 @@ def test_days_that_wait_are_told(status: Status, conn: connection, database_url:
     )
     with closing(psycopg2.connect(database_url, application_name="analytics-rollup")):
         is_fine(status("--json"), "daily_statistics", "2 days waiting to be counted")
-        executed(conn, "update day_users set counted_at = now() - interval '3 hours'")
+        run_sql(conn, "update day_users set counted_at = now() - interval '3 hours'")
         summary = "2 days waiting, and none was counted for 3 h"
         log = "the log of the rollup worker names the days that fail"
         needs(status("--json"), "daily_statistics", summary, log)
@@ -195,7 +195,7 @@ def test_events_of_the_future_are_told(status: Status, conn: connection, databas
 
 
 def test_migrations_that_are_missing_are_told(status: Status, conn: connection) -> None:
-    executed(
+    run_sql(
         conn,
         "delete from schema_migrations where number = (select max(number) from schema_migrations)",
     )
@@ -205,7 +205,7 @@ def test_migrations_that_are_missing_are_told(status: Status, conn: connection) 
 
 
 def test_a_newer_schema_is_fine(status: Status, conn: connection) -> None:
-    executed(conn, "insert into schema_migrations values (9999, 'later', 'x')")
+    run_sql(conn, "insert into schema_migrations values (9999, 'later', 'x')")
     summary = "19 migrations applied, 0 pending; 1 of them are of a newer version of this program"
     is_fine(status("--json"), "schema", summary)
 
@@ -217,7 +217,7 @@ def test_keys_are_counted_by_scope(status: Status, conn: connection) -> None:
         "('c', 'write', now() - interval '1 hour', null, null)",
         "('d', 'read', now() + interval '1 hour', null, null)",
     }
-    executed(
+    run_sql(
         conn,
         "insert into api_keys (name, digest, hint, scopes, ends_at, revoked_at, last_used_at) "
         "select name, sha256(name::bytea), 'ask_', string_to_array(scopes, ','), ends, revoked, "
@@ -239,7 +239,7 @@ def test_keys_are_counted_by_scope(status: Status, conn: connection) -> None:
 
 
 def test_without_a_key_one_has_to_be_made(status: Status, conn: connection) -> None:
-    executed(conn, "update api_keys set revoked_at = now()")
+    run_sql(conn, "update api_keys set revoked_at = now()")
     summary = "0 active (0 read, 0 write, 0 admin), 1 revoked, 0 expired; never used"
     needs(status("--json"), "keys", summary, "create one: `ours keys create NAME --scope read`")
 
@@ -249,16 +249,16 @@ def test_old_events_that_are_not_all_dropped_are_told(
 ) -> None:
     insert(conn, ("u", "view", datetime(2025, 1, 1, tzinfo=UTC)))
     fold(database_url)
-    executed(conn, "insert into retention (takes_from) values ('2025-06-01Z')")
+    run_sql(conn, "insert into retention (takes_from) values ('2025-06-01Z')")
     summary = "events of before 2025-06-01 are refused, and not all dropped"
     action = "run `ours retain --raw AGE` again, with the AGE of that run"
     needs(status("--json"), "retention", summary, action)
-    executed(conn, "update retention set horizon = takes_from")
+    run_sql(conn, "update retention set horizon = takes_from")
     needs(status("--json"), "retention", summary, action)
     with closing(psycopg2.connect(database_url, application_name="analytics-retain")):
         running = "events of before 2025-06-01 are refused and being dropped"
         is_fine(status("--json"), "retention", running)
-    executed(conn, "begin; set local analytics.reason = 'retain'; delete from events; commit")
+    run_sql(conn, "begin; set local analytics.reason = 'retain'; delete from events; commit")
     done = status("--json")
     is_fine(done, "retention", "events of before 2025-06-01 are refused and dropped")
     assert check_of(done, "retention")["values"] == {
@@ -306,10 +306,10 @@ def test_each_adopted_table_has_its_state(
     action: str | None,
 ) -> None:
     make_table(conn, 100)
-    adopted = called("adopt", "--table=app_events", *MAP, "--yes", DATABASE_URL=database_url)
+    adopted = run_cli("adopt", "--table=app_events", *MAP, "--yes", DATABASE_URL=database_url)
     assert adopted.exit_code == 0, adopted.output
     if harm:
-        executed(conn, harm)
+        run_sql(conn, harm)
     done = status("--json")
     if action:
         needs(done, "adopted_table", summary, action, "public.app_events")
@@ -321,8 +321,8 @@ def test_a_table_that_is_released_is_told(
     status: Status, conn: connection, database_url: str
 ) -> None:
     make_table(conn)
-    called("adopt", "--table=app_events", *MAP, "--yes", DATABASE_URL=database_url)
-    called("adopt", "--table=app_events", "--release", "--yes", DATABASE_URL=database_url)
+    run_cli("adopt", "--table=app_events", *MAP, "--yes", DATABASE_URL=database_url)
+    run_cli("adopt", "--table=app_events", "--release", "--yes", DATABASE_URL=database_url)
     is_fine(status("--json"), "adopted_table", "released", "public.app_events")
 
 
@@ -330,7 +330,7 @@ def test_answers_about_erased_users_are_told_until_a_service_has_dropped_them(
     status: Status, conn: connection, database_url: str, redis_url: str
 ) -> None:
     insert(conn, ("some-user", "view", NOW))
-    erased = called("erase", "some-user", "--yes", DATABASE_URL=database_url, REDIS_URL=redis_url)
+    erased = run_cli("erase", "some-user", "--yes", DATABASE_URL=database_url, REDIS_URL=redis_url)
     assert erased.exit_code == 0, erased.output
     needs(
         status("--json"),
@@ -340,7 +340,7 @@ def test_answers_about_erased_users_are_told_until_a_service_has_dropped_them(
     )
     name, is_dropped = "cache_of_erased_users", "dropped since the last erasure"
     with running(database_url, redis_url):
-        wait_until(lambda: check_of(status("--json"), name)["state"] == "ok", within_s=10)
+        wait_until(lambda: check_of(status("--json"), name)["state"] == "ok", timeout_s=10)
     is_fine(status("--json"), name, is_dropped)
 
 
@@ -426,7 +426,7 @@ def test_a_table_that_is_locked_holds_up_only_its_check(
 
 
 def test_a_database_that_somebody_has_changed_is_told(status: Status, conn: connection) -> None:
-    executed(conn, "alter table retention rename to other")
+    run_sql(conn, "alter table retention rename to other")
     done = status("--json")
     found = check_of(done, "retention")
     assert found["summary"] == 'cannot be read: relation "retention" does not exist'
@@ -445,11 +445,11 @@ def test_it_tells_no_secret_and_no_user(
     status: Status, conn: connection, database_url: str, redis_url: str
 ) -> None:
     insert(conn, ("the-user", "view", NOW), ("the-erased", "view", NOW))
-    called(
+    run_cli(
         "erase", "the-erased", "--yes", "--suppress",
         DATABASE_URL=database_url, REDIS_URL=redis_url,
     )  # fmt: skip
-    executed(conn, "update api_keys set digest = %s", digest_of("ask_secret"))
+    run_sql(conn, "update api_keys set digest = %s", digest_of("ask_secret"))
     urls = {
         "DATABASE_URL": as_role(database_url, "reader"),
         "ANALYTICS_QUERY_DATABASE_URL": as_role(database_url, "reader"),
@@ -475,7 +475,7 @@ def test_a_password_that_is_not_encoded_is_not_told(status: Status, login: str) 
 
 def test_embedded_servers_that_do_not_run_are_not_started(tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    done = called("status", ANALYTICS_DATA_DIR=str(folder), ANALYTICS_COMMAND="ours")
+    done = run_cli("status", ANALYTICS_DATA_DIR=str(folder), ANALYTICS_COMMAND="ours")
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr == (
         "Error: DATABASE_URL is not set, and no embedded servers run: start `ours serve`\n"
@@ -485,11 +485,11 @@ def test_embedded_servers_that_do_not_run_are_not_started(tmp_path: Path) -> Non
 
 def test_embedded_servers_that_run_are_joined() -> None:
     """There the free space is known, and no key is needed."""
-    with room("status") as folder, embedded_servers(folder):
+    with temp_dir("status") as folder, embedded_servers(folder):
         data_dir = {"ANALYTICS_DATA_DIR": str(folder)}
-        assert called("status", **data_dir).stderr.startswith("Error: the schema is missing")
-        assert called("migrate", **data_dir).exit_code == 0
-        done = called("status", "--json", **data_dir)
+        assert run_cli("status", **data_dir).stderr.startswith("Error: the schema is missing")
+        assert run_cli("migrate", **data_dir).exit_code == 0
+        done = run_cli("status", "--json", **data_dir)
         assert check_of(done, "disk")["values"]["free_bytes"] > 0
         summary = (
             "0 active (0 read, 0 write, 0 admin), 0 revoked, 0 expired; never used; "
@@ -498,7 +498,7 @@ def test_embedded_servers_that_run_are_joined() -> None:
         is_fine(done, "keys", summary)
         is_fine(done, "redis", "reached")
         assert done.exit_code == 0
-        away = called("status", "--json", **data_dir, ANALYTICS_HOST="0.0.0.0")
+        away = run_cli("status", "--json", **data_dir, ANALYTICS_HOST="0.0.0.0")
         assert check_of(away, "keys")["state"] == "action"
 
 

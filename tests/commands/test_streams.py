@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.calling import called
-from tests.given import event
+from tests.cli import run_cli
+from tests.factories import event
 
 ROOT = Path(__file__).parents[2]
 ENDED = (-signal.SIGINT, 1, 128 + signal.SIGINT)
@@ -80,8 +80,8 @@ def start(environment: dict[str, str]) -> Start:
 def test_output_that_cannot_be_written_is_an_error(sh: Sh, words: str) -> None:
     done = sh(f"$C {words} >/dev/full")
     assert done.returncode == 1
-    (told,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
-    assert told.endswith(": No space left on device")
+    (message,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert message.endswith(": No space left on device")
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
 
@@ -162,9 +162,9 @@ def test_ctrl_c_while_it_starts_ends_it(start: Start, seconds: float) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(seconds)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=30)
     assert process.returncode in ENDED
-    assert "Traceback" not in told
+    assert "Traceback" not in stderr
 
 
 def test_ctrl_c_while_it_works_ends_it(start: Start, environment: dict[str, str]) -> None:
@@ -172,9 +172,9 @@ def test_ctrl_c_while_it_works_ends_it(start: Start, environment: dict[str, str]
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(3)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=30)
     assert process.returncode in ENDED
-    assert "Traceback" not in told
+    assert "Traceback" not in stderr
 
 
 def test_an_error_of_the_program_is_told_and_where_it_is_on_demand(
@@ -183,14 +183,14 @@ def test_an_error_of_the_program_is_told_and_where_it_is_on_demand(
     def broken(_: str) -> bool:
         raise ZeroDivisionError("of the test")
 
-    monkeypatch.setattr("commands.migrate.prepare", broken)
-    done = called("migrate", DATABASE_URL=database_url)
+    monkeypatch.setattr("commands.migrate.apply_migrations", broken)
+    done = run_cli("migrate", DATABASE_URL=database_url)
     assert done.exit_code == 70
     assert done.stderr == (
         "Error: unexpected ZeroDivisionError, an error of this program: the same command with "
         "ANALYTICS_LOG_LEVEL=debug shows where\n"
     )
-    more = called("migrate", DATABASE_URL=database_url, ANALYTICS_LOG_LEVEL="debug")
+    more = run_cli("migrate", DATABASE_URL=database_url, ANALYTICS_LOG_LEVEL="debug")
     assert more.exit_code == 70
     assert "ZeroDivisionError: of the test" in more.stderr
     assert 'raise ZeroDivisionError("of the test")' in more.stderr

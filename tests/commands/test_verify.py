@@ -8,14 +8,14 @@ import pytest
 from psycopg2.extensions import connection
 from pyroaring import BitMap
 
-from commands.verify import verified
-from repo.rollups.folder import Folder
+from commands.verify import verify_all
+from repo.rollups.rollup_writer import RollupWriter
 from repo.verify.sample import verify_sample
-from tests.calling import called
+from tests.cli import run_cli
 from tests.events import insert
-from tests.rollups import connected
 from tests.servers import Cluster
-from utils.zones import zone
+from tests.source_comparison import connected
+from utils.time.zones import zone
 
 ZONES = [zone("UTC"), zone("Europe/Berlin")]
 NOW = datetime.now(UTC)
@@ -36,7 +36,7 @@ def folded_once(cluster: Cluster) -> Iterator[str]:
     url = cluster.migrated_database()
     with connected(url) as conn:
         insert(conn, *events())
-        Folder(conn, ZONES).catch_up()
+        RollupWriter(conn, ZONES).catch_up()
     yield url
     cluster.drop(url)
 
@@ -53,7 +53,7 @@ def folded_url(cluster: Cluster, folded_once: str) -> Iterator[str]:
 def folded(folded_url: str) -> Iterator[connection]:
     """Also what became due since it was made."""
     with connected(folded_url) as conn:
-        Folder(conn, ZONES).catch_up()
+        RollupWriter(conn, ZONES).catch_up()
         yield conn
 
 
@@ -63,25 +63,25 @@ def changed(conn: connection, text: str, *values: object) -> int:
         return cur.rowcount
 
 
-def told(url: str) -> list[str]:
-    return [str(difference) for difference in verified(url, ZONES).told]
+def differences(url: str) -> list[str]:
+    return [str(difference) for difference in verify_all(url, ZONES).listed]
 
 
 def test_the_command_is_quiet_about_what_is_true(folded: connection, folded_url: str) -> None:
-    done = called("verify", DATABASE_URL=folded_url)
+    done = run_cli("verify", DATABASE_URL=folded_url)
     assert done.exit_code == 0, done.stderr
     pattern = r"Compared ([\d,]+) rows with 202 events in \d+\.\d s: all are true\.\n"
-    found = re.fullmatch(pattern, done.stdout)
-    assert found is not None, done.stdout
+    match = re.fullmatch(pattern, done.stdout)
+    assert match is not None, done.stdout
     with folded.cursor() as cur:
         tables = ("slots", "spans", "ahead", "users", "event_names", "day_users", "day_events")
         cur.execute("select " + " + ".join(f"(select count(*) from {name})" for name in tables))
-        assert int(found[1].replace(",", "")) == (cur.fetchone() or (0,))[0]
+        assert int(match[1].replace(",", "")) == (cur.fetchone() or (0,))[0]
 
 
 def test_the_command_tells_what_differs(folded: connection, folded_url: str) -> None:
     assert changed(folded, "update slots set events = events + 1") > 200
-    done = called("verify", DATABASE_URL=folded_url)
+    done = run_cli("verify", DATABASE_URL=folded_url)
     assert done.exit_code == 1
     lines = done.stdout.splitlines()
     assert lines[0] == (
@@ -93,7 +93,7 @@ def test_the_command_tells_what_differs(folded: connection, folded_url: str) -> 
 
 
 def test_what_cannot_be_verified_does_not_pass(conn: connection, database_url: str) -> None:
-    done = called("verify", DATABASE_URL=database_url)
+    done = run_cli("verify", DATABASE_URL=database_url)
     assert done.exit_code == 1
     assert done.stderr.startswith("Error: nothing was verified: there are no rollups")
 
@@ -232,8 +232,8 @@ PLANTED = {
 def test_what_is_planted_is_found(folded: connection, folded_url: str, name: str) -> None:
     statement, line = PLANTED[name]
     assert changed(folded, statement) > 0
-    found = told(folded_url)
-    assert any(line in each for each in found), found
+    reported = differences(folded_url)
+    assert any(line in each for each in reported), reported
 
 
 @pytest.mark.parametrize("table", ["slots", "spans"])
@@ -249,44 +249,44 @@ def test_one_bit_is_found(folded: connection, folded_url: str, table: str, bit: 
     if bit != "less":
         users.add(1_000_000)
     changed(folded, f"update {table} set users = %s where ctid = %s", users.serialize(), row)
-    (line,) = told(folded_url)
+    (line,) = differences(folded_url)
     assert line.startswith(table)
 
 
 def test_days_that_wait_are_not_compared(folded: connection, folded_url: str) -> None:
     """What came in since, folded or not, is true."""
     insert(folded, ("u9", "view", OLD), ("u9", "view", NOW - timedelta(seconds=30)))
-    assert told(folded_url) == []
-    Folder(folded, ZONES).step()
-    assert told(folded_url) == []
+    assert differences(folded_url) == []
+    RollupWriter(folded, ZONES).step()
+    assert differences(folded_url) == []
 
 
 def test_a_sweep_under_way_is_true(conn: connection, database_url: str) -> None:
     insert(conn, *events())
-    folder = Folder(conn, ZONES, most=50)
+    folder = RollupWriter(conn, ZONES, max_events=50)
     folder.catch_up()
     insert(conn, *events())
     for _ in range(6):
         folder.step()
-        assert told(database_url) == []
+        assert differences(database_url) == []
 
 
 def test_a_sample_finds_what_it_looks_at(folded: connection) -> None:
     assert verify_sample(folded).differences == 0
     changed(folded, "update slots set events = events + 1")
-    found = verify_sample(folded)
-    assert found.differences > 0
-    assert found.rows > 0
+    findings = verify_sample(folded)
+    assert findings.differences > 0
+    assert findings.rows > 0
 
 
 def test_a_sample_compares_days_and_months_with_their_slots(conn: connection) -> None:
     insert(conn, *(event for event in events() if event[2] < NOW - timedelta(days=1)))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     changed(conn, "update spans set events = events + 1 where end_slot - start_slot > 4")
     assert any(verify_sample(conn).differences for _ in range(40))
 
 
 def test_a_sample_of_nothing_finds_nothing(conn: connection) -> None:
     assert verify_sample(conn).rows == 0
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     assert verify_sample(conn).differences == 0

@@ -11,7 +11,7 @@ from psycopg2.extensions import libpq_version
 
 from config.settings import Settings
 from main import create_app
-from tests.running import scrape, value
+from tests.live_server import scrape, value
 from utils.version import version
 
 ROOT = Path(__file__).parents[2]

@@ -13,12 +13,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from psycopg2.extensions import connection
 
-from repo.erase import EraseRepo
-from tests.clock import set_clock
+from repo.lifecycle.erasure import EraseRepo
+from tests.database_clock import set_clock
 from tests.events import insert
-from tests.retaining import drop
+from tests.retention import drop
 from tests.zone_rules import make_tzdata
-from utils.zones import zone
+from utils.time.zones import zone
 
 MAIN = str(Path(__file__).parents[2] / "main.py")
 DAY = timedelta(days=1)
@@ -81,7 +81,7 @@ def labelled(conn: connection, tz: ZoneInfo) -> dict[date, tuple[int, int]]:
     """The same by what clocks of the zone show, in plain Python."""
     with conn.cursor() as cur:
         cur.execute("select occurred_at, user_id from events")
-        seen = [(moment.astimezone(tz).date(), user) for moment, user in cur]
+        seen = [(instant.astimezone(tz).date(), user) for instant, user in cur]
     users = Counter(day for day, _ in set(seen))
     return {day: (events, users[day]) for day, events in Counter(d for d, _ in seen).items()}
 
@@ -94,7 +94,7 @@ def old_zone(name: str) -> ZoneInfo:
 def starts(conn: connection, *days: date) -> list[Any]:
     with conn.cursor() as cur:
         cur.execute("select starts_at from day_users where day = any(%s) order by day", ([*days],))
-        return [moment.astimezone(UTC) for (moment,) in cur]
+        return [instant.astimezone(UTC) for (instant,) in cur]
 
 
 @pytest.mark.usefixtures("history")

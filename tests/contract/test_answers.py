@@ -15,12 +15,12 @@ from tests import pages
 from tests.api.test_caching import COUNTS
 from tests.api.test_keys import store_key
 from tests.events import fold, insert
+from tests.live_server import running
 from tests.pages import Example
 from tests.problems import assert_problem
-from tests.retaining import drop
-from tests.running import running
-from tests.waiting import wait_until
-from utils.zones import zone
+from tests.retention import drop
+from tests.wait_until import wait_until
+from utils.time.zones import zone
 
 # Where another service is meant than one over the real events, which nobody changes.
 SERVICES = {
@@ -33,7 +33,7 @@ SERVICES = {
     "Metrics": "with_token",
 }
 HORIZON = datetime(2025, 10, 1, tzinfo=UTC)
-ASKED = [
+EXAMPLES = [
     (page, heading, list(found))
     for page in pages.PAGES
     for heading, found in groupby(pages.examples(page), lambda example: example.heading)
@@ -45,7 +45,7 @@ def with_keys(service: httpx.Client, database_url: str, conn: connection) -> htt
     """With the user that is erased."""
     admin = store_key(conn, "ask_of_an_admin", "admin", name="admin")
     store_key(conn, "ask_of_a_reader", "read", name="reader")
-    wait_until(lambda: service.get(COUNTS, headers=admin).status_code == 200, within_s=5)
+    wait_until(lambda: service.get(COUNTS, headers=admin).status_code == 200, timeout_s=5)
     insert(conn, *(("u_2", name, HORIZON) for name in ("sign_up", "page_view")))
     fold(database_url)
     return service
@@ -80,19 +80,19 @@ def with_token(history_url: str, redis_url: str) -> Iterator[httpx.Client]:
 
 @pytest.mark.parametrize(
     ("page", "heading", "found"),
-    ASKED,
-    ids=[f"{page.stem}: {heading}" for page, heading, _ in ASKED],
+    EXAMPLES,
+    ids=[f"{page.stem}: {heading}" for page, heading, _ in EXAMPLES],
 )
 def test_each_curl_line_gives_the_answer_that_is_printed(
     request: pytest.FixtureRequest, page: Path, heading: str, found: list[Example]
 ) -> None:
     client: httpx.Client = request.getfixturevalue(SERVICES.get(heading, "history"))
     if os.environ.get("TEST_WRITE_PAGES") == "1":
-        pages.write(page, {each.asked: pages.ask(client, each.asked.text) for each in found})
+        pages.write(page, {each.request: pages.ask(client, each.request.text) for each in found})
         return
     for example in found:
         pages.check(client, example)
 
 
 def test_no_answer_is_without_its_service() -> None:
-    assert set(SERVICES) <= {heading for _, heading, _ in ASKED}
+    assert set(SERVICES) <= {heading for _, heading, _ in EXAMPLES}

@@ -15,7 +15,16 @@ import yaml
 from psycopg2.extensions import connection
 
 from config.settings import Settings, variable
-from tests.compose import ROOT, SERVICES, TEXT, compose, fill, filled, rendered, values
+from tests.compose import (
+    ROOT,
+    SERVICES,
+    TEXT,
+    compose,
+    fill,
+    make_env_file,
+    rendered_services,
+    values,
+)
 from tests.contract.test_house import FLOORS
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -35,7 +44,7 @@ def secrets(services: dict[str, dict[str, Any]]) -> dict[tuple[str, str], str]:
 
 
 def test_compose_takes_it_once_secrets_are_filled_in(tmp_path: Path) -> None:
-    done = compose(filled(tmp_path), "--quiet")
+    done = compose(make_env_file(tmp_path), "--quiet")
     assert (done.stdout, done.stderr) == ("", "")
 
 
@@ -47,23 +56,25 @@ def test_a_secret_that_is_missing_is_named(tmp_path: Path) -> None:
 
 
 def test_no_secret_is_that_of_another_installation(tmp_path: Path) -> None:
-    one, other = (secrets(rendered(filled(tmp_path / name))) for name in ("one", "other"))
+    one, other = (
+        secrets(rendered_services(make_env_file(tmp_path / name))) for name in ("one", "other")
+    )
     assert one.keys() == other.keys()
     assert len(one) == 20
     assert [name for name in one if one[name] == other[name]] == []
 
 
 def test_secrets_are_long_and_different_and_for_their_owner_alone(tmp_path: Path) -> None:
-    file = filled(tmp_path)
-    found = values(file)
-    assert list(found) == NAMES
-    assert len(set(found.values())) == len(NAMES)
-    assert all(re.fullmatch("(ask_)?[0-9a-f]{64}", value) for value in found.values())
+    file = make_env_file(tmp_path)
+    secret_values = values(file)
+    assert list(secret_values) == NAMES
+    assert len(set(secret_values.values())) == len(NAMES)
+    assert all(re.fullmatch("(ask_)?[0-9a-f]{64}", value) for value in secret_values.values())
     assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_filling_in_again_changes_nothing_and_adds_what_is_new(tmp_path: Path) -> None:
-    file = filled(tmp_path)
+    file = make_env_file(tmp_path)
     before = file.read_text()
     fill(tmp_path)
     assert file.read_text() == before
@@ -74,7 +85,7 @@ def test_filling_in_again_changes_nothing_and_adds_what_is_new(tmp_path: Path) -
 
 
 def test_only_this_machine_can_come_in(tmp_path: Path) -> None:
-    services = rendered(filled(tmp_path))
+    services = rendered_services(make_env_file(tmp_path))
     open_to = {
         (name, port["host_ip"], port["published"], port["target"])
         for name, described in services.items()
@@ -165,9 +176,9 @@ def test_the_image_runs_as_a_user_of_its_own() -> None:
 
 def test_the_image_holds_all_floors_and_little_else() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
-    taken = {line[1:].removesuffix(".py") for line in lines if line.startswith("!")}
+    copied = {line[1:].removesuffix(".py") for line in lines if line.startswith("!")}
     assert "*" in lines
-    assert taken == {
+    assert copied == {
         *FLOORS,
         "LICENSE",
         "containers/alive",
@@ -209,26 +220,26 @@ def test_postgresql_logs_no_statement() -> None:
     settings = postgresql_settings()
     assert settings["log_min_error_statement"] == "panic"
     assert settings["log_error_verbosity"] == "terse"
-    whole = ("log_min_duration_", "log_statement", "log_parameter_")
-    assert not [name for name in settings if name.startswith(whole)]
+    prefixes = ("log_min_duration_", "log_statement", "log_parameter_")
+    assert not [name for name in settings if name.startswith(prefixes)]
 
 
 def test_the_cache_knows_its_settings(redis_url: str) -> None:
     lines = (ROOT / "containers" / "valkey.conf").read_text().splitlines()
-    wanted = dict(line.split(" ", 1) for line in lines if line and not line.startswith("#"))
+    settings = dict(line.split(" ", 1) for line in lines if line and not line.startswith("#"))
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        known = client.config_get("*")
-    assert wanted.keys() <= known.keys()
-    assert (wanted["save"], wanted["appendonly"]) == ('""', "no")
-    assert wanted["maxmemory-policy"] == "allkeys-lru"
+        supported = client.config_get("*")
+    assert settings.keys() <= supported.keys()
+    assert (settings["save"], settings["appendonly"]) == ('""', "no")
+    assert settings["maxmemory-policy"] == "allkeys-lru"
 
 
 def test_prometheus_asks_each_replica_with_the_token() -> None:
     config = yaml.safe_load((ROOT / "prometheus.yml").read_text())
     job = config["scrape_configs"][0]
     assert job["job_name"] == "analytics"
-    (found,) = job["dns_sd_configs"]
-    assert (found["names"], found["type"], found["port"]) == (["analytics"], "A", 8000)
+    (discovery,) = job["dns_sd_configs"]
+    assert (discovery["names"], discovery["type"], discovery["port"]) == (["analytics"], "A", 8000)
     started = SERVICES["prometheus"]["command"][0]
     assert f"> {job['authorization']['credentials_file']}\n" in started
     assert config["rule_files"] == ["prometheus/rules/*.yml"]

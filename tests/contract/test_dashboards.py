@@ -12,9 +12,9 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
-from grafana.__main__ import dashboards, written
-from grafana.targets import Json
-from tests.dashboards.expand import Moment, expanded
+from tests.dashboards.macros import DashboardView, expand_macros
+from tools.dashboards.__main__ import dashboards, to_json
+from tools.dashboards.queries import Json
 
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "grafana"
@@ -24,8 +24,8 @@ SOURCES = {"prometheus", "postgres"}
 
 
 def schema(name: str) -> Json:
-    found: Json = json.loads((SCHEMAS / f"{name}.jsonschema.json").read_text())
-    return found
+    parsed: Json = json.loads((SCHEMAS / f"{name}.jsonschema.json").read_text())
+    return parsed
 
 
 def wrong(schema: Json, value: object) -> list[str]:
@@ -52,8 +52,8 @@ TARGETS = [
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_what_is_committed_is_what_the_code_makes(name: str) -> None:
-    found = (GRAFANA / "dashboards" / f"{name}.json").read_text()
-    assert found == written(BOARDS[name]), "run `make dashboards`"
+    committed = (GRAFANA / "dashboards" / f"{name}.json").read_text()
+    assert committed == to_json(BOARDS[name]), "run `make dashboards`"
 
 
 def test_there_are_no_others() -> None:
@@ -87,10 +87,12 @@ def test_a_panel_explains_itself(panel: Json) -> None:
     assert panel["title"]
     assert re.fullmatch(r"[A-Za-z0-9].*\.", panel["description"], re.DOTALL), "end with a sentence"
     assert defaults["noValue"]
-    known = {unit["const"] for unit in schema("units")["definitions"].values() if "const" in unit}
+    known_units = {
+        unit["const"] for unit in schema("units")["definitions"].values() if "const" in unit
+    }
     overrides = panel["fieldConfig"]["overrides"]
     units = [each["value"] for o in overrides for each in o["properties"] if each["id"] == "unit"]
-    assert {defaults["unit"], *units} <= known
+    assert {defaults["unit"], *units} <= known_units
 
 
 @pytest.mark.parametrize("panel", PANELS)
@@ -102,29 +104,27 @@ def test_thresholds_rise(panel: Json) -> None:
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_panels_fill_the_grid_and_do_not_overlap(name: str) -> None:
-    taken: set[tuple[int, int]] = set()
-    places = [panel["gridPos"] for panel in BOARDS[name]["panels"]]
-    for place in places:
-        assert place["x"] + place["w"] <= 24
-        cells = {
-            (place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])
-        }
-        assert not cells & taken
-        taken |= cells
-    assert len(taken) == 24 * max(place["y"] + place["h"] for place in places)
+    occupied: set[tuple[int, int]] = set()
+    grid_cells = [panel["gridPos"] for panel in BOARDS[name]["panels"]]
+    for cell in grid_cells:
+        assert cell["x"] + cell["w"] <= 24
+        cells = {(cell["x"] + x, cell["y"] + y) for x in range(cell["w"]) for y in range(cell["h"])}
+        assert not cells & occupied
+        occupied |= cells
+    assert len(occupied) == 24 * max(place["y"] + place["h"] for place in grid_cells)
 
 
 def test_nothing_is_left_for_an_import_to_fill_in() -> None:
     for name, board in BOARDS.items():
-        text = written(board)
+        text = to_json(board)
         assert not re.search(r"\$\{DS_|__inputs|__requires", text), name
         assert board["id"] is None
-        assert {source["uid"] for source in found(board, "datasource")} <= SOURCES
+        assert {source["uid"] for source in values_of(board, "datasource")} <= SOURCES
         assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
     assert len({board["uid"] for board in BOARDS.values()}) == len(BOARDS)
 
 
-def found(value: Any, key: str) -> Iterator[Any]:
+def values_of(value: Any, key: str) -> Iterator[Any]:
     """All that stands under a key, however deep."""
     if isinstance(value, dict):
         if key in value:
@@ -132,25 +132,25 @@ def found(value: Any, key: str) -> Iterator[Any]:
         value = list(value.values())
     if isinstance(value, list):
         for each in value:
-            yield from found(each, key)
+            yield from values_of(each, key)
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_query_can_be_read(target: Json) -> None:
     if "expr" in target:
         assert wrong(schema("prometheus"), target) == []
-        promql_parser.parse(expanded(target, Moment.example()))
+        promql_parser.parse(expand_macros(target, DashboardView.example()))
     else:
         assert target["rawSql"].startswith("/* ")
-        assert "$" not in expanded(target, Moment.example())
+        assert "$" not in expand_macros(target, DashboardView.example())
 
 
 def test_sources_have_the_ids_that_panels_ask_for() -> None:
     (file,) = (GRAFANA / "provisioning" / "datasources").glob("*.yml")
     sources = yaml.safe_load(file.read_text())["datasources"]
     kinds = {(source["uid"], source["type"]) for source in sources}
-    asked = [each for board in BOARDS.values() for each in found(board, "datasource")]
-    assert kinds == {(source["uid"], source["type"]) for source in asked}
+    used = [each for board in BOARDS.values() for each in values_of(board, "datasource")]
+    assert kinds == {(source["uid"], source["type"]) for source in used}
     assert all(source["editable"] is False for source in sources)
 
 
@@ -168,9 +168,9 @@ def test_every_dollar_of_provisioning_is_a_variable() -> None:
 
 
 def test_dashboards_need_nothing_of_the_service() -> None:
-    for file in GRAFANA.glob("*.py"):
+    for file in (ROOT / "tools" / "dashboards").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom):
                 assert (node.module or "").split(".")[0] in {
-                    "grafana", "collections", "dataclasses", "pathlib", "typing",
+                    "tools", "collections", "dataclasses", "pathlib", "typing",
                 }  # fmt: skip

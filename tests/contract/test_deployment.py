@@ -13,17 +13,17 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from commands._server import STOP_WITHIN_S
+from commands._server import STOP_TIMEOUT_S
 from commands._worker import _HANGS_AFTER_S
 from config.settings import Settings, load_settings, variable
 from main import create_app
+from tests.doc_commands import fault_of
 from tests.pages import ROOT
-from tests.shown import fault_of
 from utils.version import version
 
 SYSTEMD = ROOT / "deploy" / "systemd"
 KUBERNETES = ROOT / "deploy" / "kubernetes"
-STOPPED_WITHIN_S = STOP_WITHIN_S + 3
+STOPPED_WITHIN_S = STOP_TIMEOUT_S + 3
 SETTINGS = {variable(field) for field in Settings.model_fields}
 PATHS = create_app(Settings()).openapi()["paths"]
 

@@ -56,11 +56,11 @@ def test_imports_point_down(room: Path) -> None:
 
 def reached(room: Path) -> set[Path]:
     """All rooms that one imports, however deep."""
-    found, left = set(), {room}
-    while left:
-        found.add(here := left.pop())
-        left |= {path for path in modules(here) if path in ROOMS} - found
-    return found
+    visited, pending = set(), {room}
+    while pending:
+        visited.add(here := pending.pop())
+        pending |= {path for path in modules(here) if path in ROOMS} - visited
+    return visited
 
 
 def modules(room: Path) -> Iterator[Path]:
@@ -74,7 +74,13 @@ def modules(room: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    "room", ["commands/rollup.py", "services/rollup.py", "repo/rollups/folder.py", "repo/erase.py"]
+    "room",
+    [
+        "commands/rollup.py",
+        "services/background/rollup_worker.py",
+        "repo/rollups/rollup_writer.py",
+        "repo/lifecycle/erasure.py",
+    ],
 )
 def test_what_counts_by_itself_asks_no_http_question(room: str) -> None:
     """A question has the limits of a request, which events and days have not."""
@@ -85,9 +91,9 @@ def test_what_counts_by_itself_asks_no_http_question(room: str) -> None:
 @pytest.mark.parametrize("room", ROOMS, ids=str)
 def test_libraries_stay_behind_their_fences(room: Path) -> None:
     for name in imported(room):
-        for place in [FENCES[floor(name)]] if floor(name) in FENCES else []:
+        for module in [FENCES[floor(name)]] if floor(name) in FENCES else []:
             inside = {room.as_posix(), *(parent.as_posix() for parent in room.parents)}
-            assert inside & place, f"{room} imports {name}, which belongs to {sorted(place)}"
+            assert inside & module, f"{room} imports {name}, which belongs to {sorted(module)}"
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=str)
@@ -126,4 +132,4 @@ def test_a_bound_of_time_knows_how_busy_the_machine_is(room: Path) -> None:
     raw = re.findall(
         r"^.*(?:- began|elapsed\.total_seconds\(\)) <=? [0-9.]+$", (ROOT / room).read_text(), re.M
     )
-    assert raw == [], "compare with `within(seconds)` of tests/waiting.py"
+    assert raw == [], "compare with `within(seconds)` of tests/wait_until.py"

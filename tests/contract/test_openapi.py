@@ -36,11 +36,11 @@ def test_everything_is_described(path: str) -> None:
 
 @pytest.mark.parametrize("path", QUESTIONS)
 def test_an_answer_has_the_fields_that_are_described(path: str, history: httpx.Client) -> None:
-    asked = {"start": "2025-12-01", "end": "2026-01-01", "interval": "day", "compare": "previous"}
+    params = {"start": "2025-12-01", "end": "2026-01-01", "interval": "day", "compare": "previous"}
     names = {parameter["name"] for parameter in QUESTIONS[path]["get"]["parameters"]}
     answer = history.get(
         path.replace("{user_id}", "u_e5e88ca5b91b"),
-        params={name: value for name, value in asked.items() if name in names}
+        params={name: value for name, value in params.items() if name in names}
         | ({"window": 9} if "window" in names else {}),
     ).json()
     content = QUESTIONS[path]["get"]["responses"]["200"]["content"]
@@ -57,8 +57,8 @@ def test_what_is_sent_and_stored_is_described(service: httpx.Client) -> None:
     assert set(content) == {"application/json", "application/x-ndjson"}
     event, several = content["application/json"]["schema"]["anyOf"]
     assert (several["items"], several["maxItems"]) == (event, 10_000)
-    whole = {name: told["examples"][0] for name, told in event["properties"].items()}
-    answer = service.post("/events", json=whole | {"occurred_at": "2025-01-31T09:00:00+01:00"})
+    example = {name: described["examples"][0] for name, described in event["properties"].items()}
+    answer = service.post("/events", json=example | {"occurred_at": "2025-01-31T09:00:00+01:00"})
     assert answer.json() == {"accepted": 1, "duplicates": 0}
     stored = operation["responses"]["200"]["content"]["application/json"]["schema"]
     assert_fits(answer.json() | {"refused": 0}, stored)  # told where there are some

@@ -8,9 +8,9 @@ import pytest
 
 from config.settings import Settings, variable
 from main import COMMANDS, create_app
-from tests import pages, shown
+from tests import doc_commands, pages
+from tests.live_server import scrape
 from tests.pages import DOCS, PAGES, README, ROOT, Block
-from tests.running import scrape
 from utils.version import version
 
 TEXT = README.read_text()
@@ -41,11 +41,11 @@ LINKS = [
 )
 def test_each_command_is_checked(page: Path, block: Block) -> None:
     if test := RUN_BY.get(pages.name_of(page)):
-        assert shown.is_a_test(test)
-    elif pages.is_asked(block):
-        assert block in [example.asked for example in pages.examples(page)], "show its answer"
+        assert doc_commands.is_a_test(test)
+    elif pages.is_request(block):
+        assert block in [example.request for example in pages.examples(page)], "show its answer"
     else:
-        assert list(shown.faults(block)) == []
+        assert list(doc_commands.faults(block)) == []
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_each_command_is_checked(page: Path, block: Block) -> None:
     ],
 )
 def test_a_command_that_is_wrong_is_found(command: str) -> None:
-    assert list(shown.faults(Block("", "sh", f"{command}    # as it is", 0, 1)))
+    assert list(doc_commands.faults(Block("", "sh", f"{command}    # as it is", 0, 1)))
 
 
 @pytest.mark.parametrize(("page", "link"), LINKS, ids=[f"{p.stem}: {link}" for p, link in LINKS])
@@ -102,8 +102,8 @@ def test_the_readme_is_short() -> None:
 def test_each_page_can_be_come_to_from_the_readme() -> None:
     leads = [(page, (page.parent / link.partition("#")[0]).resolve()) for page, link in LINKS]
     seen, known = {README}, {README, *DOCS.glob("*.md")}
-    while found := {there for page, there in leads if page in seen} & known - seen:
-        seen |= found
+    while new_pages := {target for page, target in leads if page in seen} & known - seen:
+        seen |= new_pages
     assert known - seen == set(), "link to these"
 
 
@@ -113,8 +113,8 @@ def test_each_page_can_be_come_to_from_the_readme() -> None:
 def test_each_decision_is_listed(page: Path) -> None:
     title = page.read_text().splitlines()[0]
     listed = (DOCS / "decisions" / "README.md").read_text()
-    number, told = title.removeprefix("# ").split(": ", 1)
-    assert f"| [{number}]({page.name}) | {told} |" in listed
+    number, subject = title.removeprefix("# ").split(": ", 1)
+    assert f"| [{number}]({page.name}) | {subject} |" in listed
     assert listed.count(f"| [{number}]") == 1
 
 
@@ -168,10 +168,10 @@ def test_each_setting_is_told_with_its_default(field: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=pages.name_of)
 def test_no_setting_is_told_that_is_none(page: Path) -> None:
-    told = set(re.findall(r"\b(ANALYTICS_[A-Z_]+[A-Z])\b", page.read_text()))
+    names = set(re.findall(r"\b(ANALYTICS_[A-Z_]+[A-Z])\b", page.read_text()))
     example = ROOT / ".env.example"
     of_compose = set(re.findall(r"\w+", example.read_text())) if example.exists() else set()
-    assert told <= {variable(field) for field in Settings.model_fields} | of_compose
+    assert names <= {variable(field) for field in Settings.model_fields} | of_compose
 
 
 def test_each_endpoint_is_told() -> None:

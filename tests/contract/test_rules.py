@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.running import scrape
+from tests.live_server import scrape
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -39,26 +39,28 @@ def selectors(expression: Any) -> Iterator[Any]:
 
 def label_names(service: httpx.Client) -> dict[str, set[str]]:
     """The labels of each series that the service shows; those without samples have none."""
-    found: dict[str, set[str]] = {}
+    labels: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(scrape(service)):
         names = [family.name, f"{family.name}_total", f"{family.name}_count"]
-        found |= {name: set() for name in names}
+        labels |= {name: set() for name in names}
         for sample in family.samples:
-            found.setdefault(sample.name, set()).update(sample.labels)
-    return found
+            labels.setdefault(sample.name, set()).update(sample.labels)
+    return labels
 
 
 def test_what_rules_ask_for_is_shown(history: httpx.Client) -> None:
     answer = history.get("/analytics/event-counts?last=3d", headers={"Cache-Control": "no-cache"})
     assert answer.json()["meta"]["source"] == "rollups"
-    shown = label_names(history)
+    exported = label_names(history)
     for rule in RULES:
         for selector in selectors(promql_parser.parse(rule["expr"])):
-            asked = {matcher.name for matcher in selector.matchers.matchers} - OF_PROMETHEUS
+            used_labels = {matcher.name for matcher in selector.matchers.matchers} - OF_PROMETHEUS
             if selector.name == "up":
                 continue
-            assert selector.name in shown | RECORDED, f"nobody shows {selector.name}"
-            assert asked <= shown.get(selector.name, set()), f"{selector.name} has no such label"
+            assert selector.name in exported | RECORDED, f"nobody shows {selector.name}"
+            assert used_labels <= exported.get(selector.name, set()), (
+                f"{selector.name} has no such label"
+            )
 
 
 def test_the_edge_of_the_objective_is_a_bound(history: httpx.Client) -> None:

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from tests.doc_commands import is_a_test
 from tests.pages import DOCS
-from tests.shown import is_a_test
 
 TEXT = (DOCS / "security.md").read_text()
 PROOF = re.compile(r"`(tests/[\w/]+\.py::[\w:]+)`")

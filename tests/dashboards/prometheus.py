@@ -12,23 +12,23 @@ from pathlib import Path
 import httpx
 import yaml
 
+from tests.live_server import METRICS_TOKEN
 from tests.replica import free_port
-from tests.running import METRICS_TOKEN
-from tests.waiting import wait_until
-from utils.processes import DyingWithParent
+from tests.wait_until import wait_until
+from utils.processes import DieWithParent
 
 RULES = Path(__file__).parents[2] / "prometheus" / "rules"
 
 
 @contextmanager
-def prometheus(ports: Sequence[int], every: str = "1s") -> Iterator[str]:
+def prometheus(ports: Sequence[int], interval: str = "1s") -> Iterator[str]:
     """Its address, once it scrapes the service on these ports."""
     folder = Path(tempfile.mkdtemp(prefix="analytics-prometheus-"))
     port = free_port()
     file = folder / "prometheus.yml"
     rules = folder / "rules.yml"
-    rules.write_text(_rules(every))
-    file.write_text(json.dumps(_configuration(ports, rules, every)))
+    rules.write_text(_rules(interval))
+    file.write_text(json.dumps(_configuration(ports, rules, interval)))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [
@@ -39,11 +39,11 @@ def prometheus(ports: Sequence[int], every: str = "1s") -> Iterator[str]:
             ],
             stdout=log,
             stderr=log,
-            preexec_fn=DyingWithParent(signal.SIGTERM),
+            preexec_fn=DieWithParent(signal.SIGTERM),
         )
     base = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: _scrapes(base, len(ports)), within_s=20)
+        wait_until(lambda: _scrapes(base, len(ports)), timeout_s=20)
         yield base
     finally:
         process.terminate()
@@ -51,17 +51,17 @@ def prometheus(ports: Sequence[int], every: str = "1s") -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _rules(every: str) -> str:
+def _rules(interval: str) -> str:
     """All of them, looked at as often as everything else."""
     texts = [file.read_text() for file in sorted(RULES.glob("*.yml"))]
     groups = [group for text in texts for group in yaml.safe_load(text)["groups"]]
-    return json.dumps({"groups": [{**group, "interval": every} for group in groups]})
+    return json.dumps({"groups": [{**group, "interval": interval} for group in groups]})
 
 
-def _configuration(ports: Sequence[int], rules: Path, every: str) -> dict[str, object]:
+def _configuration(ports: Sequence[int], rules: Path, interval: str) -> dict[str, object]:
     """JSON is YAML."""
     return {
-        "global": {"scrape_interval": every, "evaluation_interval": every},
+        "global": {"scrape_interval": interval, "evaluation_interval": interval},
         "rule_files": [str(rules)],
         "scrape_configs": [
             {
@@ -75,8 +75,8 @@ def _configuration(ports: Sequence[int], rules: Path, every: str) -> dict[str, o
 
 def _scrapes(base: str, targets: int) -> bool:
     try:
-        found = httpx.get(f"{base}/api/v1/query", params={"query": "sum(up)"})
+        response = httpx.get(f"{base}/api/v1/query", params={"query": "sum(up)"})
     except httpx.TransportError:
         return False
-    result = found.json()["data"]["result"] if found.is_success else []
+    result = response.json()["data"]["result"] if response.is_success else []
     return bool(result) and result[0]["value"][1] == str(targets)

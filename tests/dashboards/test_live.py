@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 import promql_parser
 import pytest
 
-from grafana.__main__ import dashboards
-from grafana.targets import Json
-from tests.dashboards.asking import Sources
-from tests.dashboards.draw import draw
-from tests.dashboards.expand import Moment, expanded
-from tests.dashboards.live import ZONES, chosen, looking, made
+from tests.dashboards.live_service import ZONES, live_sources, make_demo_data, view_of
+from tests.dashboards.macros import DashboardView, expand_macros
+from tests.dashboards.panel_data import Sources
 from tests.servers import Cluster
+from tools.dashboards.__main__ import dashboards
+from tools.dashboards.queries import Json
+from tools.pictures.draw import draw
 
 WATCHED_S = 12
 BOARDS = dashboards()
@@ -35,15 +35,15 @@ VARIABLES = [
 @pytest.fixture(scope="module")
 def sources(cluster: Cluster, redis_url: str) -> Iterator[Sources]:
     url = cluster.migrated_database()
-    made(url, 20_000)
-    with looking(url, redis_url, WATCHED_S) as found:
-        yield found
+    make_demo_data(url, 20_000)
+    with live_sources(url, redis_url, WATCHED_S) as live:
+        yield live
     cluster.drop(url)
 
 
 @pytest.mark.parametrize(("board", "target"), TARGETS)
 def test_a_query_gives_something_soon(sources: Sources, board: Json, target: Json) -> None:
-    result = sources.ask(target, chosen(board, WATCHED_S))
+    result = sources.ask(target, view_of(board, WATCHED_S))
     assert result.has_data
     assert result.seconds < 1
 
@@ -51,7 +51,7 @@ def test_a_query_gives_something_soon(sources: Sources, board: Json, target: Jso
 @pytest.mark.parametrize(("board", "target"), EXPRESSIONS)
 def test_each_metric_is_there(sources: Sources, board: Json, target: Json) -> None:
     """Also where a panel has something to show without it."""
-    tree = promql_parser.parse(expanded(target, Moment.example()))
+    tree = promql_parser.parse(expand_macros(target, DashboardView.example()))
     missing = set(metrics(tree)) - sources.names()
     assert missing <= SELDOM, missing
 
@@ -78,7 +78,7 @@ def test_a_variable_has_values(sources: Sources, board: Json, variable: Json) ->
         assert "http_requests_in_flight" in sources.names()
         return
     target = {"rawSql": variable["query"], "format": "table"}
-    (values,) = sources.ask(target, chosen(board, WATCHED_S)).columns.values()
+    (values,) = sources.ask(target, view_of(board, WATCHED_S)).columns.values()
     assert len(values) > 1
     current = variable["current"]["value"]
     assert current == ["$__all"] or current in values
@@ -88,46 +88,46 @@ def test_a_variable_has_values(sources: Sources, board: Json, variable: Json) ->
 def test_days_are_those_of_the_zone(sources: Sources, zone: str) -> None:
     """Wherever it is tomorrow already, and wherever it is still yesterday."""
     today = datetime.now(ZoneInfo(zone)).date()
-    moment = chosen(BOARDS["analytics"], WATCHED_S, zone)
-    days = sources.ask(target_of("analytics_days"), moment).columns["Day"]
+    view = view_of(BOARDS["analytics"], WATCHED_S, zone)
+    days = sources.ask(target_of("analytics_days"), view).columns["Day"]
     assert days[0] == f"{today:%a %Y-%m-%d} so far"
     assert days[1] == f"{today - timedelta(days=1):%a %Y-%m-%d}"
-    (whole, *_) = sources.ask(target_of("analytics_whole"), moment).series
-    assert whole.points[-1][0].date() == today - timedelta(days=1)
-    (active,) = sources.ask(target_of("analytics_today"), moment).series
+    (full_days, *_) = sources.ask(target_of("analytics_whole"), view).series
+    assert full_days.points[-1][0].date() == today - timedelta(days=1)
+    (active,) = sources.ask(target_of("analytics_today"), view).series
     assert [day.date() for day, _ in active.points] == [today]
 
 
 def test_a_range_of_the_past_ends_with_its_last_date(sources: Sources) -> None:
     end = datetime.now(UTC).replace(hour=23, minute=59, second=59) - timedelta(days=3)
     chosen_days = {"zone": "Pacific/Auckland", "event": "event_name"}
-    moment = Moment(end - timedelta(days=2, hours=23), end, chosen_days)
-    days = sources.ask(target_of("analytics_days"), moment).columns["Day"]
+    view = DashboardView(end - timedelta(days=2, hours=23), end, chosen_days)
+    days = sources.ask(target_of("analytics_days"), view).columns["Day"]
     assert days == [f"{end - timedelta(days=n):%a %Y-%m-%d}" for n in range(3)]
 
 
 def target_of(name: str) -> Json:
     return next(
-        given.values[1]  # type: ignore[misc]
-        for given in TARGETS
-        if f"/* {name} */" in given.values[1].get("rawSql", "")  # type: ignore[union-attr]
+        candidate.values[1]  # type: ignore[misc]
+        for candidate in TARGETS
+        if f"/* {name} */" in candidate.values[1].get("rawSql", "")  # type: ignore[union-attr]
     )
 
 
 def test_names_may_hold_quotes(sources: Sources) -> None:
     """Grafana quotes each chosen name."""
-    moment = chosen(BOARDS["analytics"], WATCHED_S)
-    two = {**moment.variables, "event": "'page_view','it''s'"}
-    found = sources.ask(target_of("analytics_chosen"), Moment(moment.start, moment.end, two))
-    assert [line.name for line in found.series] == ["page_view"]
+    view = view_of(BOARDS["analytics"], WATCHED_S)
+    two = {**view.variables, "event": "'page_view','it''s'"}
+    result = sources.ask(target_of("analytics_chosen"), DashboardView(view.start, view.end, two))
+    assert [line.name for line in result.series] == ["page_view"]
 
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_a_dashboard_can_be_drawn(sources: Sources, name: str, tmp_path: Path) -> None:
     board = BOARDS[name]
-    moment = chosen(board, WATCHED_S)
+    view = view_of(board, WATCHED_S)
     answers = {
-        panel["id"]: [sources.ask(target, moment) for target in panel["targets"]]
+        panel["id"]: [sources.ask(target, view) for target in panel["targets"]]
         for panel in board["panels"]
         if panel["type"] != "row"
     }

@@ -9,7 +9,7 @@ _RATES = {"reqps": " req/s", "cps": " c/s", "ops": " ops/s", "opm": " ops/min", 
 _SECONDS = ((1e-3, 1e6, " µs"), (1, 1e3, " ms"), (60, 1, " s"), (3600, 1 / 60, " min"))
 
 
-def shown(value: Any, unit: str, decimals: int | None = None) -> str:
+def format_value(value: Any, unit: str, decimals: int | None = None) -> str:
     if value is None:
         return "-"
     if isinstance(value, str):
@@ -19,8 +19,8 @@ def shown(value: Any, unit: str, decimals: int | None = None) -> str:
     return _FORMATS.get(unit, _short)(float(value), decimals) + _RATES.get(unit, "")
 
 
-def _ago(moment: datetime) -> str:
-    seconds = (datetime.now(UTC) - moment).total_seconds()
+def _ago(instant: datetime) -> str:
+    seconds = (datetime.now(UTC) - instant).total_seconds()
     return "a few seconds ago" if seconds < 45 else f"{seconds / 60:.0f} minutes ago"
 
 
@@ -53,7 +53,7 @@ def _bytes(value: float, decimals: int | None) -> str:
     return f"{_digits(value, decimals)} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[at]}"
 
 
-def _moment(value: float, decimals: int | None) -> str:
+def _date_time(value: float, decimals: int | None) -> str:
     return f"{datetime.fromtimestamp(value / 1000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
@@ -71,5 +71,5 @@ _FORMATS: dict[str, Callable[[float, int | None], str]] = {
     "percentunit": _percent,
     "s": _seconds,
     "bytes": _bytes,
-    "dateTimeAsIso": _moment,
+    "dateTimeAsIso": _date_time,
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.embedded import Endpoints, embedded_servers
-from tests.faults.service import Service, service
+from tests.faults.service_process import Service, service
 from tests.servers import OPTIONS, Cluster
 
 _OPTIONS = {**OPTIONS, "shared_preload_libraries": "pg_stat_statements", "max_connections": "80"}
@@ -20,7 +20,7 @@ _FAILED: set[int] = set()
 
 
 @dataclass(frozen=True)
-class Own:
+class DedicatedServers:
     """Servers that only these tests use, and may end."""
 
     folder: Path
@@ -32,10 +32,10 @@ class Own:
 
     def valkey(self) -> int:
         """The process whose folder is that of the cache."""
-        wanted = str(self.folder / "valkey")
+        cache_dir = str(self.folder / "valkey")
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if os.readlink(entry / "cwd") == wanted or (
+                if os.readlink(entry / "cwd") == cache_dir or (
                     b"valkey-server" in (entry / "cmdline").read_bytes()
                     and str(self.folder) in os.readlink(entry / "cwd")
                 ):
@@ -50,29 +50,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def own() -> Iterator[Own]:
+def own() -> Iterator[DedicatedServers]:
     with own_servers(_OPTIONS) as servers:
         yield servers
 
 
 @contextlib.contextmanager
-def own_servers(options: dict[str, str]) -> Iterator[Own]:
+def own_servers(options: dict[str, str]) -> Iterator[DedicatedServers]:
     folder = Path(tempfile.mkdtemp(prefix="analytics-faults-"))
     folder.chmod(0o711)
     with embedded_servers(folder, postgres_options=options) as endpoints:
-        yield Own(folder, endpoints, Cluster(endpoints.database_url))
+        yield DedicatedServers(folder, endpoints, Cluster(endpoints.database_url))
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
-def fault_url(own: Own) -> Iterator[str]:
+def fault_url(own: DedicatedServers) -> Iterator[str]:
     url = own.cluster.migrated_database()
     yield url
     own.cluster.drop(url)
 
 
 @pytest.fixture
-def running(own: Own, fault_url: str) -> Iterator[Service]:
+def running(own: DedicatedServers, fault_url: str) -> Iterator[Service]:
     """A service over a database of its own."""
     with service(fault_url, own.endpoints.redis_url) as started:
         yield started
@@ -91,9 +91,9 @@ class Check:
         self._title = title
         _ROWS.setdefault(number, (title, ""))
 
-    def measured(self, figure: str) -> None:
-        told = _ROWS[self._number][1]
-        _ROWS[self._number] = (self._title, f"{told}; {figure}" if told else figure)
+    def record(self, figure: str) -> None:
+        text = _ROWS[self._number][1]
+        _ROWS[self._number] = (self._title, f"{text}; {figure}" if text else figure)
 
 
 @pytest.fixture

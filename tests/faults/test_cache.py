@@ -13,12 +13,12 @@ import pytest
 import redis
 
 from tests.events import insert
-from tests.faults.conftest import Check, Own
-from tests.faults.load import Reply, ask_all, hang_up_after, percentile
-from tests.faults.service import COUNTS, WORKERS, Service, service
+from tests.faults.conftest import Check, DedicatedServers
+from tests.faults.http_load import Reply, ask_all, hang_up_after, percentile
+from tests.faults.service_process import COUNTS, WORKERS, Service, service
 from tests.faults.test_postgres import statuses
-from tests.slowness import slow_down
-from tests.waiting import wait_until
+from tests.slow_events import slow_down
+from tests.wait_until import wait_until
 
 BREAKER = 'analytics_cache_errors_total{operation="skipped"}'
 LOOK_UPS = 'analytics_cache_errors_total{operation="look_up"}'
@@ -52,14 +52,12 @@ def stopped(pid: int) -> Iterator[None]:
 @pytest.mark.check(16)
 def test_redis_refuses(running: Service, check: Check) -> None:
     """Redis is away"""
-    baseline = percentile(running.fresh(100, at_once=2, mark="with"), 95)
+    baseline = percentile(running.ask_fresh(100, at_once=2, mark="with"), 95)
     running.cache.refuse()
-    replies = running.fresh(200, at_once=2, mark="without")
+    replies = running.ask_fresh(200, at_once=2, mark="without")
     p95 = percentile(replies, 95)
     metrics = running.metrics()
-    check.measured(
-        f"{statuses(replies)}, p95 {p95 * 1000:.0f} ms (with Redis {baseline * 1000:.0f})"
-    )
+    check.record(f"{statuses(replies)}, p95 {p95 * 1000:.0f} ms (with Redis {baseline * 1000:.0f})")
     assert statuses(replies) == {200: 200}
     assert p95 <= baseline + 0.05
     assert metrics[LOOK_UPS] > 0
@@ -67,19 +65,20 @@ def test_redis_refuses(running: Service, check: Check) -> None:
 
 
 @pytest.mark.check(17)
-def test_redis_is_silent(own: Own, running: Service, check: Check) -> None:
+def test_redis_is_silent(own: DedicatedServers, running: Service, check: Check) -> None:
     """Redis is stopped, and goes on"""
-    baseline = percentile(running.fresh(100, at_once=1, mark="with"), 90)
+    baseline = percentile(running.ask_fresh(100, at_once=1, mark="with"), 90)
     with stopped(own.valkey()):
-        first = running.fresh(8, at_once=8, mark="first")
-        running.fresh(20, at_once=4, mark="opening")
-        later = running.fresh(100, at_once=1, mark="later")
+        first = running.ask_fresh(8, at_once=8, mark="first")
+        running.ask_fresh(20, at_once=4, mark="opening")
+        later = running.ask_fresh(100, at_once=1, mark="later")
     began = time.monotonic()
     wait_until(
-        lambda: all(reply.headers["x-cache"] == "hit" for reply in kept(running)), within_s=10
+        lambda: all(reply.headers["x-cache"] == "hit" for reply in cached_answers(running)),
+        timeout_s=10,
     )
     slowest = max(reply.seconds for reply in first)
-    check.measured(
+    check.record(
         f"first {slowest * 1000:.0f} ms, then {percentile(later, 90) * 1000:.0f} ms "
         f"(with Redis {baseline * 1000:.0f}), hits {time.monotonic() - began:.1f} s later"
     )
@@ -88,8 +87,8 @@ def test_redis_is_silent(own: Own, running: Service, check: Check) -> None:
     assert percentile(later, 90) <= baseline + 0.01
 
 
-def kept(running: Service) -> list[Reply]:
-    return [reply for _ in range(4) for reply in running.kept(1, at_once=1)]
+def cached_answers(running: Service) -> list[Reply]:
+    return [reply for _ in range(4) for reply in running.ask_repeatedly(1, at_once=1)]
 
 
 def computed(running: Service) -> float:
@@ -125,7 +124,7 @@ def test_stampede(running: Service, check: Check) -> None:
     )
     watcher.join()
     slowest = max(reply.seconds for reply in going_on)
-    check.measured(
+    check.record(
         f"computed {once:.0f} time(s); then at most {max(seen)} at a time over "
         f"{len(going_on)} requests, the slowest {slowest * 1000:.0f} ms"
     )
@@ -144,9 +143,9 @@ def test_the_first_hangs_up(running: Service, check: Check) -> None:
     )
     first.start()
     time.sleep(0.1)
-    replies = running.kept(19, at_once=19)
+    replies = running.ask_repeatedly(19, at_once=19)
     first.join()
-    check.measured(str(statuses(replies)))
+    check.record(str(statuses(replies)))
     assert statuses(replies) == {200: 19}
 
 
@@ -155,8 +154,8 @@ def test_cancelled_reads(running: Service, check: Check) -> None:
     """500 reads of a slow Redis are cancelled; no answer is another one's"""
     for n in range(5):
         insert(running.conn, *[("u", f"name{n}", "2025-03-10T12:00:00Z")] * (n + 1))
-    asked = [(n, f"{COUNTS}&event=name{n}") for n in range(5)]
-    for _, path in asked:
+    requests = [(n, f"{COUNTS}&event=name{n}") for n in range(5)]
+    for _, path in requests:
         running.get(path)
     running.cache.delay_s = 0.01
     end = [0]
@@ -164,7 +163,7 @@ def test_cancelled_reads(running: Service, check: Check) -> None:
     def cancel() -> None:
         for _ in range(100):
             hang_up_after(
-                running.port, random.choice(asked)[1], running.headers, random.uniform(0, 0.03)
+                running.port, random.choice(requests)[1], running.headers, random.uniform(0, 0.03)
             )
         end[0] += 1
 
@@ -175,31 +174,31 @@ def test_cancelled_reads(running: Service, check: Check) -> None:
     while end[0] < 5:
         # Now and then nobody waits for what Redis says: it must not be taken for the next answer.
         running.cache.delay_s = random.choice([0.01, 0.01, SILENT_S])
-        n, path = random.choice(asked)
+        n, path = random.choice(requests)
         replies = ask_all(running.port, [path] * 10, running.headers, at_once=5)
         total += len(replies)
         wrong += sum(json.loads(reply.body)["data"]["events"] != n + 1 for reply in replies)
     for thread in cancelling:
         thread.join()
-    check.measured(f"{wrong} of {total} answers are another one's")
+    check.record(f"{wrong} of {total} answers are another one's")
     assert not wrong
 
 
 @pytest.mark.check(21)
-def test_poison(own: Own, running: Service, check: Check) -> None:
+def test_poison(own: DedicatedServers, running: Service, check: Check) -> None:
     """Garbage in Redis"""
     poisons = [b"", b"{", os.urandom(500), b"9" * 30, b"0" * 26 + b"\x93\x01\x02\x03"]
     with redis.Redis.from_url(own.endpoints.redis_url) as client:
         for poison in poisons:
             first = running.get(COUNTS).json()["data"]
-            found = client.scan_iter(b"analytics:*:event_counts:*")
-            pages = [key for key in found if not key.endswith(b":flight")]
+            keys = client.scan_iter(b"analytics:*:event_counts:*")
+            pages = [key for key in keys if not key.endswith(b":flight")]
             assert pages
             for key in pages:
                 client.set(key, poison)
             assert running.get(COUNTS).json()["data"] == first
             assert running.get(COUNTS).headers["x-cache"] == "hit"
-    check.measured(f"{len(poisons)} kinds replaced")
+    check.record(f"{len(poisons)} kinds replaced")
 
 
 @pytest.mark.check(22)
@@ -211,7 +210,7 @@ def test_equality(running: Service, check: Check) -> None:
         ("ü", "view", "2025-03-11T12:00:00Z"),
         ("", "view", "2025-03-11T12:00:00Z"),
     )
-    running.settle()
+    running.wait_until_folded()
     same = 0
     for path in FORMS:
         for coding in ("identity", "gzip"):
@@ -219,25 +218,27 @@ def test_equality(running: Service, check: Check) -> None:
             assert [answer.headers["x-cache"] for answer in answers] == ["miss", "hit"], path
             assert answers[0].content == answers[1].content
             same += 1
-    check.measured(f"{same} of {len(FORMS) * 2}")
+    check.record(f"{same} of {len(FORMS) * 2}")
 
 
 @pytest.mark.check(23)
-def test_a_full_redis(own: Own, running: Service, check: Check) -> None:
+def test_a_full_redis(own: DedicatedServers, running: Service, check: Check) -> None:
     """Redis is full and evicts nothing"""
     with redis.Redis.from_url(own.endpoints.redis_url) as client:
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", "2mb")
         try:
-            replies = running.fresh(300, at_once=5, mark="full")
-            replies += running.kept(100, at_once=5)
+            replies = running.ask_fresh(300, at_once=5, mark="full")
+            replies += running.ask_repeatedly(100, at_once=5)
         finally:
             client.config_set("maxmemory", "0")
-    check.measured(str(statuses(replies)))
+    check.record(str(statuses(replies)))
     assert statuses(replies) == {200: 400}
 
 
-def test_the_kill_switch(own: Own, fault_url: str) -> None:
+def test_the_kill_switch(own: DedicatedServers, fault_url: str) -> None:
     """Not of the list: without a cache answers are computed."""
     with service(fault_url, own.endpoints.redis_url, ANALYTICS_CACHE_ENABLED="false") as running:
-        assert {reply.headers["x-cache"] for reply in running.kept(5, at_once=1)} == {"miss"}
+        assert {reply.headers["x-cache"] for reply in running.ask_repeatedly(5, at_once=1)} == {
+            "miss"
+        }

@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from tests.api.test_keys import add_key
-from tests.faults.conftest import Check, Own
-from tests.faults.load import ask_all
-from tests.faults.service import COUNTS, Service, service
+from tests.faults.conftest import Check, DedicatedServers
+from tests.faults.http_load import ask_all
+from tests.faults.service_process import COUNTS, Service, service
 from tests.faults.test_postgres import statuses
 
 RATE = 50
@@ -17,7 +17,7 @@ OPEN_TO_ALL = {"/healthz", "/readyz"}
 
 
 @pytest.fixture
-def limited(own: Own, fault_url: str) -> Iterator[Service]:
+def limited(own: DedicatedServers, fault_url: str) -> Iterator[Service]:
     with service(fault_url, own.endpoints.redis_url, ANALYTICS_RATE_LIMIT=str(RATE)) as started:
         yield started
 
@@ -28,10 +28,10 @@ def test_isolation(running: Service, check: Check) -> None:
     paths = [COUNTS, "/analytics/top-events?last=7d", "/analytics/users/u/events"]
     writer = add_key(running.conn, "a-writer", "write")
     time.sleep(2.5)
-    for headers, wanted in ((running.headers, 200), (writer, 403), ({}, 401)):
+    for headers, target_rate in ((running.headers, 200), (writer, 403), ({}, 401)):
         replies = ask_all(running.port, paths * 10, headers, at_once=4)
-        assert set(statuses(replies)) == {wanted}
-    check.measured("read 200, write 403, none 401, from the cache and without")
+        assert set(statuses(replies)) == {target_rate}
+    check.record("read 200, write 403, none 401, from the cache and without")
 
 
 @pytest.mark.check(37)
@@ -58,7 +58,7 @@ def test_keys_are_needed(running: Service, check: Check) -> None:
         for method in operations
         if httpx.request(method, running.base + path.format(user_id="u")).status_code != 401
     }
-    check.measured(f"{len(wrong)} of {len(wrong)} 401; without a key: {sorted(open_to_all)}")
+    check.record(f"{len(wrong)} of {len(wrong)} 401; without a key: {sorted(open_to_all)}")
     assert open_to_all == OPEN_TO_ALL
 
 
@@ -77,14 +77,14 @@ def test_limits_hold(limited: Service, check: Check) -> None:
     )
     allowed = statuses(replies)[200]
     # A full bucket at the beginning, then what flows in.
-    wanted = RATE + RATE * (time.monotonic() - began)
+    target_rate = RATE + RATE * (time.monotonic() - began)
     refused = next(reply for reply in replies if reply.status == 429)
     assert refused.headers["retry-after"] == "1"
     assert refused.headers["ratelimit-policy"] == f'"second";q={RATE};w=1'
-    assert abs(allowed / wanted - 1) <= 0.05
+    assert abs(allowed / target_rate - 1) <= 0.05
     limited.cache.refuse()
     without = ask_all(limited.port, [COUNTS] * 200, limited.headers, at_once=4)
     metrics = limited.metrics()
-    check.measured(f"{allowed} of {wanted:.0f} allowed; without Redis {statuses(without)}")
+    check.record(f"{allowed} of {target_rate:.0f} allowed; without Redis {statuses(without)}")
     assert statuses(without) == {200: 200}
     assert metrics['analytics_limited_requests_total{limit="unknown"}'] >= 200

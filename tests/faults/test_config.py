@@ -8,8 +8,8 @@ import time
 import psycopg2
 import pytest
 
-from tests.faults.conftest import Check, Own
-from tests.faults.service import ROOT
+from tests.faults.conftest import Check, DedicatedServers
+from tests.faults.service_process import ROOT
 
 SECRET = "s3cret-of-the-test"
 BAD = {
@@ -37,7 +37,7 @@ def start(**settings: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.check(43)
-def test_bad_settings(own: Own, fault_url: str, check: Check) -> None:
+def test_bad_settings(own: DedicatedServers, fault_url: str, check: Check) -> None:
     """Each setting missing or bad"""
     good = {"DATABASE_URL": fault_url, "REDIS_URL": own.endpoints.redis_url}
     slowest = 0.0
@@ -49,7 +49,7 @@ def test_bad_settings(own: Own, fault_url: str, check: Check) -> None:
         assert name in done.stderr
         assert done.stderr.startswith("Error: ")
         assert SECRET not in done.stderr + done.stdout
-    check.measured(f"{len(BAD)} refused by name within {slowest:.1f} s")
+    check.record(f"{len(BAD)} refused by name within {slowest:.1f} s")
     assert slowest <= 5
 
 
@@ -73,12 +73,12 @@ def test_options_of_redis(fault_url: str, check: Check) -> None:
         (line,) = done.stderr.splitlines()
         assert line.startswith("Error: REDIS_URL: ")
         assert named in line
-    check.measured(f"{len(REDIS_OPTIONS)} refused by name, in one line each")
+    check.record(f"{len(REDIS_OPTIONS)} refused by name, in one line each")
 
 
 @pytest.mark.check(43)
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_without_keys(own: Own, fault_url: str, check: Check, host: str) -> None:
+def test_without_keys(own: DedicatedServers, fault_url: str, check: Check, host: str) -> None:
     """Each setting missing or bad"""
     conn = psycopg2.connect(fault_url)
     with conn, conn.cursor() as cur:
@@ -87,4 +87,4 @@ def test_without_keys(own: Own, fault_url: str, check: Check, host: str) -> None
     done = start(DATABASE_URL=fault_url, REDIS_URL=own.endpoints.redis_url, ANALYTICS_HOST=host)
     assert done.returncode == 1
     assert "python main.py keys create NAME --scope read" in done.stderr
-    check.measured(f"no keys on {host}: refused")
+    check.record(f"no keys on {host}: refused")

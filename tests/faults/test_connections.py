@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Check, Own
-from tests.faults.load import percentile
-from tests.faults.service import COUNTS, Service, service
+from tests.faults.conftest import Check, DedicatedServers
+from tests.faults.http_load import percentile
+from tests.faults.service_process import COUNTS, Service, service
 from tests.faults.test_postgres import statuses
 
 SENT = 105 * 10**6
@@ -29,37 +29,39 @@ def resident(running: Service) -> list[int]:
 
 def send_head_without_end(port: int) -> tuple[int, bytes]:
     """How many bytes were taken, and what came back."""
-    taken, told = 0, b""
+    sent_bytes, response = 0, b""
     with socket.create_connection(("127.0.0.1", port)) as opened, suppress(OSError):
         opened.settimeout(10)
         opened.sendall(b"GET /healthz HTTP/1.1\r\n")
         with suppress(OSError):
-            while taken < SENT:
+            while sent_bytes < SENT:
                 opened.sendall(LINE * 64)
-                taken += 64 * len(LINE)
+                sent_bytes += 64 * len(LINE)
         while part := opened.recv(2**16):
-            told += part
-    return taken, told
+            response += part
+    return sent_bytes, response
 
 
 @pytest.mark.check(54)
 def test_a_head_without_end(running: Service, check: Check) -> None:
     """105 MB of headers on one connection"""
-    running.kept(200, at_once=4)
+    running.ask_repeatedly(200, at_once=4)
     before = resident(running)
-    taken, told = send_head_without_end(running.port)
+    sent_bytes, response = send_head_without_end(running.port)
     peak = max(now - then for now, then in zip(resident(running), before, strict=True))
-    check.measured(f"{taken / 2**20:.1f} MB taken, {told[9:12].decode()}, {peak / 2**20:+.1f} MB")
-    assert taken < 10 * 2**20
-    assert told.startswith(b"HTTP/1.1 431 ")
-    assert b"application/problem+json" in told
+    check.record(
+        f"{sent_bytes / 2**20:.1f} MB taken, {response[9:12].decode()}, {peak / 2**20:+.1f} MB"
+    )
+    assert sent_bytes < 10 * 2**20
+    assert response.startswith(b"HTTP/1.1 431 ")
+    assert b"application/problem+json" in response
     assert peak < 20 * 2**20
 
 
 @pytest.mark.check(54)
 def test_others_are_answered_meanwhile(running: Service, check: Check) -> None:
     """105 MB of headers on one connection"""
-    alone = percentile(running.kept(500, at_once=2), 95)
+    alone = percentile(running.ask_repeatedly(500, at_once=2), 95)
     end = time.monotonic() + 3
 
     def send() -> None:
@@ -68,16 +70,16 @@ def test_others_are_answered_meanwhile(running: Service, check: Check) -> None:
 
     sender = threading.Thread(target=send)
     sender.start()
-    replies = running.kept(500, at_once=2)
+    replies = running.ask_repeatedly(500, at_once=2)
     sender.join()
     p95 = percentile(replies, 95)
-    check.measured(f"others p95 {p95 * 1000:.0f} ms (alone {alone * 1000:.0f})")
+    check.record(f"others p95 {p95 * 1000:.0f} ms (alone {alone * 1000:.0f})")
     assert statuses(replies) == {200: 500}
     assert p95 <= alone * 10 + 0.1
 
 
 @pytest.fixture
-def short_of_files(own: Own, fault_url: str) -> Iterator[Service]:
+def short_of_files(own: DedicatedServers, fault_url: str) -> Iterator[Service]:
     with service(fault_url, own.endpoints.redis_url, files=FILES) as started:
         yield started
 
@@ -92,14 +94,14 @@ def test_silent_connections(short_of_files: Service, check: Check) -> None:
             stack.enter_context(opened)
         began = time.monotonic()
         first = running.get("/healthz")
-        waited = time.monotonic() - began
+        duration = time.monotonic() - began
         cpu_before = cpu_seconds(running)
         replies = [running.get(COUNTS).status_code for _ in range(50)]
-        seconds = time.monotonic() - began - waited
+        seconds = time.monotonic() - began - duration
         cpu = cpu_seconds(running) - cpu_before
-    check.measured(f"first answer after {waited:.1f} s, then 50 in {seconds:.1f} s")
+    check.record(f"first answer after {duration:.1f} s, then 50 in {seconds:.1f} s")
     assert first.status_code == 200
-    assert waited < 15
+    assert duration < 15
     assert not [line for line in running.log_lines() if line["level"] in ("ERROR", "CRITICAL")]
     assert replies == [200] * 50
     assert cpu < 2 * seconds + 1
@@ -113,8 +115,8 @@ def cpu_seconds(running: Service) -> float:
 @pytest.mark.check(55)
 def test_as_many_questions_as_there_may_be(short_of_files: Service, check: Check) -> None:
     """200 silent connections, with 64 files for each process"""
-    replies = short_of_files.fresh(600, at_once=SENDERS, mark="files")
-    check.measured(f"600 questions of {SENDERS}: {statuses(replies)}")
+    replies = short_of_files.ask_fresh(600, at_once=SENDERS, mark="files")
+    check.record(f"600 questions of {SENDERS}: {statuses(replies)}")
     assert set(statuses(replies)) <= {200, 0, 503}
     assert statuses(replies)[200] >= 500
     assert short_of_files.get("/healthz").status_code == 200
@@ -138,7 +140,7 @@ def test_a_head_that_trickles(running: Service, check: Check) -> None:
                     ended[n] = time.monotonic() - began
             time.sleep(0.2)
     longest = max(ended.values(), default=0)
-    check.measured(f"{len(ended)} ended, the last after {longest:.1f} s")
+    check.record(f"{len(ended)} ended, the last after {longest:.1f} s")
     assert len(ended) == SENDERS
     assert running.get("/healthz").status_code == 200
 
@@ -148,10 +150,10 @@ def still_open(opened: socket.socket) -> bool:
     opened.setblocking(False)
     with suppress(BlockingIOError):
         try:
-            told = opened.recv(2**16)
+            received = opened.recv(2**16)
         except ConnectionResetError:
             return False
-        assert told.startswith(b"HTTP/1.1 408 ") or not told
+        assert received.startswith(b"HTTP/1.1 408 ") or not received
         return False
     with suppress(OSError):
         opened.send(b"x")
@@ -159,10 +161,12 @@ def still_open(opened: socket.socket) -> bool:
 
 
 @pytest.mark.check(56)
-def test_more_connections_than_there_may_be(own: Own, fault_url: str, check: Check) -> None:
+def test_more_connections_than_there_may_be(
+    own: DedicatedServers, fault_url: str, check: Check
+) -> None:
     """50 clients send a byte of a head now and then"""
     with service(fault_url, own.endpoints.redis_url, ANALYTICS_CONNECTION_LIMIT="16") as running:
-        replies = running.kept(2000, at_once=SENDERS)
-    check.measured(f"{SENDERS} clients on 32 connections: {statuses(replies)}")
+        replies = running.ask_repeatedly(2000, at_once=SENDERS)
+    check.record(f"{SENDERS} clients on 32 connections: {statuses(replies)}")
     assert statuses(replies)[200] >= 1000
     assert set(statuses(replies)) <= {200, 0}

@@ -12,34 +12,34 @@ import httpx
 import psycopg2
 import pytest
 
-from services.embedded.binaries import child_user, give_to_child
-from tests.compose import ROOT, SERVICES, filled, rendered, values
-from tests.faults.conftest import Check, Own
-from tests.operations import Shell
-from tests.replica import PostgresServer, childs_folder, free_port, postgres_programs
-from tests.waiting import wait_until
+from services.embedded.binaries import child_user, chown_to_child
+from tests.compose import ROOT, SERVICES, make_env_file, rendered_services, values
+from tests.faults.conftest import Check, DedicatedServers
+from tests.replica import PostgresServer, free_port, postgres_owned_dir, postgres_programs
+from tests.runbooks import Shell
+from tests.wait_until import wait_until
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """One that PostgreSQL's user can use."""
-    with childs_folder("compose") as made:
+    with postgres_owned_dir("compose") as made:
         yield made
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    return values(filled(tmp_path))
+    return values(make_env_file(tmp_path))
 
 
 @pytest.fixture
-def postgres(own: Own, folder: Path, environment: dict[str, str]) -> Iterator[str]:
+def postgres(own: DedicatedServers, folder: Path, environment: dict[str, str]) -> Iterator[str]:
     """PostgreSQL as the container makes and starts it; the address of its superuser."""
     programs = postgres_programs(own.folder)
     password, config = folder / "password", folder / "postgresql.conf"
     password.write_text(environment["POSTGRES_PASSWORD"])
     shutil.copy(ROOT / "containers" / "postgresql.conf", config)
-    give_to_child(password)
+    chown_to_child(password)
     subprocess.run(
         [
             *(str(programs / "initdb"), f"--pgdata={folder / 'data'}", "--no-sync"),
@@ -58,22 +58,24 @@ def postgres(own: Own, folder: Path, environment: dict[str, str]) -> Iterator[st
 
 
 @pytest.fixture
-def shell(own: Own, folder: Path, environment: dict[str, str], postgres: str) -> Shell:
+def shell(own: DedicatedServers, folder: Path, environment: dict[str, str], postgres: str) -> Shell:
     return Shell(folder, postgres_programs(own.folder), {**environment, "URL": postgres})
 
 
 def prepare(shell: Shell) -> None:
     """Logins, the schema, and the first key: what runs once before the service."""
     program, *options = SERVICES["roles"]["entrypoint"]
-    told = [option.replace("/roles.sql", str(ROOT / "containers/roles.sql")) for option in options]
-    shell.run(" ".join([program, *told, '"$URL"']))
+    arguments = [
+        option.replace("/roles.sql", str(ROOT / "containers/roles.sql")) for option in options
+    ]
+    shell.run(" ".join([program, *arguments, '"$URL"']))
     shell.variables["DATABASE_URL"] = as_login(shell, "analytics", "OWNER_PASSWORD")
     shell.run(SERVICES["migrate"]["command"][0].replace("$$", "$"))
 
 
 def as_login(shell: Shell, login: str, password: str) -> str:
-    place = shell.variables["URL"].partition("@")[2].removesuffix("/postgres")
-    return f"postgresql://{login}:{shell.variables[password]}@{place}/analytics"
+    host_and_port = shell.variables["URL"].partition("@")[2].removesuffix("/postgres")
+    return f"postgresql://{login}:{shell.variables[password]}@{host_and_port}/analytics"
 
 
 def open_client(shell: Shell, base: str) -> httpx.Client:
@@ -102,27 +104,27 @@ def users(url: str) -> set[str]:
 
 @pytest.mark.check(43)
 def test_the_service_of_compose(
-    own: Own, shell: Shell, tmp_path: Path, postgres: str, check: Check
+    own: DedicatedServers, shell: Shell, tmp_path: Path, postgres: str, check: Check
 ) -> None:
     """Each setting missing or bad"""
     prepare(shell)
     prepare(shell)  # each `up` does it again
-    place = postgres.partition("@")[2].removesuffix("/postgres")
-    given = rendered(tmp_path / ".env")["analytics"]["environment"]
+    address = postgres.partition("@")[2].removesuffix("/postgres")
+    settings = rendered_services(tmp_path / ".env")["analytics"]["environment"]
     shell.variables.update(
-        (name, value.replace("postgres:5432", place)) for name, value in given.items() if value
+        (name, value.replace("postgres:5432", address)) for name, value in settings.items() if value
     )
     shell.variables["REDIS_URL"] = own.endpoints.redis_url
     with shell.serving("python main.py serve") as base, open_client(shell, base) as client:
-        wait_until(lambda: client.get("/readyz").status_code == 200, within_s=20)
+        wait_until(lambda: client.get("/readyz").status_code == 200, timeout_s=20)
         sent = client.post("/events", json={"event_name": "view", "user_id": "u"})
         assert sent.json() == {"accepted": 1, "duplicates": 0}
         counted = client.get("/analytics/event-counts?last=1d").json()["data"]
         assert counted == {"events": 1, "users": 1}
         assert client.delete("/analytics/users/u").status_code == 403
         assert httpx.get(f"{base}/analytics/event-counts").status_code == 401
-        wait_until(lambda: users(postgres) == {"questions", "ingestion", "folding"}, within_s=10)
-    check.measured("the logins of compose: questions, ingestion, folding")
+        wait_until(lambda: users(postgres) == {"questions", "ingestion", "folding"}, timeout_s=10)
+    check.record("the logins of compose: questions, ingestion, folding")
 
 
 def test_the_owner_is_no_superuser_and_grafana_reads_views_alone(shell: Shell) -> None:

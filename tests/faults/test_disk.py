@@ -15,18 +15,18 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from common.errors import translate
+from common.errors import translate_database_error
 from config.database import Database, get_connection
-from config.failures import DiskFull
-from services.embedded.binaries import give_to_child
-from tests.api.sending import ndjson
-from tests.disk import MB, enlarge, fill, free, small_disk
-from tests.faults.conftest import Check, Own
-from tests.faults.service import ROOT, Service
+from config.database_errors import DiskFull
+from services.embedded.binaries import chown_to_child
+from tests.api.requests import ndjson
+from tests.factories import event
+from tests.faults.conftest import Check, DedicatedServers
+from tests.faults.service_process import ROOT, Service
 from tests.faults.test_ingest import NDJSON, post
-from tests.given import event
 from tests.problems import assert_problem
-from tests.waiting import wait_until
+from tests.small_disk import MB, enlarge, fill, free, small_disk
+from tests.wait_until import wait_until
 
 SIZE_MB, MIN_FREE_MB = 640, 100
 COUNTS = "/analytics/event-counts?start=2025-01-31&end=2025-02-01"
@@ -41,9 +41,9 @@ def batch() -> bytes:
 
 def environment(folder: Path) -> dict[str, str]:
     """Embedded servers in this folder, whatever else is set."""
-    left = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
+    remaining = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
     ours = {"DATA_DIR": str(folder), "MIN_FREE_MB": str(MIN_FREE_MB), "PORT": "0"}
-    return left | {f"ANALYTICS_{name}": value for name, value in ours.items()}
+    return remaining | {f"ANALYTICS_{name}": value for name, value in ours.items()}
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def serving(folder: Path) -> Iterator[str]:
     try:
         lines = (line for line in process.stdout if "/docs" in line)
         base = next(lines).split()[-1].removesuffix("/docs")
-        wait_until(lambda: httpx.get(f"{base}/readyz", timeout=30).status_code == 200, within_s=60)
+        wait_until(lambda: httpx.get(f"{base}/readyz", timeout=30).status_code == 200, timeout_s=60)
         yield base
     finally:
         process.terminate()
@@ -145,14 +145,14 @@ def test_events_stop_before_the_disk_is_full(disk: Path, check: Check, tmp_path:
         other.unlink()
         ballast.unlink()
         began = time.monotonic()
-        wait_until(lambda: send(base).status_code == 200, within_s=30)
+        wait_until(lambda: send(base).status_code == 200, timeout_s=30)
         healed_s = time.monotonic() - began
         assert counted(base) == (200, acknowledged + BATCH)
-        wait_until(lambda: state(base) == "ok", within_s=30)
+        wait_until(lambda: state(base) == "ok", timeout_s=30)
         assert httpx.delete(f"{base}/analytics/users/u2", timeout=60).status_code == 200
         verified = command(disk, "verify")
         assert verified.returncode == 0, verified.stdout
-    check.measured(
+    check.record(
         f"{acknowledged} events, none lost; {answered} answers on a full disk; "
         f"healed in {healed_s:.1f} s"
     )
@@ -212,14 +212,14 @@ def test_a_start_on_a_full_disk_says_so(disk: Path, check: Check) -> None:
     assert said.startswith("Error: the embedded servers did not start: ")
     assert said.endswith(f"there is no room left on the disk of {disk}: free some there")
     assert len(said.splitlines()) == 1
-    check.measured(said)
+    check.record(said)
 
 
 @pytest.fixture
-def small_tables(own: Own) -> Iterator[Path]:
+def small_tables(own: DedicatedServers) -> Iterator[Path]:
     """A disk that has room for a few requests, as a tablespace of another's PostgreSQL."""
     with small_disk(24) as folder:
-        give_to_child(folder)
+        chown_to_child(folder)
         own.cluster.execute(f"create tablespace small_disk location '{folder}'")
         yield folder
         own.cluster.execute("drop tablespace small_disk")
@@ -239,16 +239,16 @@ def test_postgresql_says_that_its_disk_is_full(
     assert "nothing of these was stored" in answer.json()["detail"]
     assert running.query("select count(*) from events") == [(acknowledged,)]
     path = COUNTS + "&event=view"
-    asked = running.get(path, **{"Cache-Control": "no-cache"})
-    assert asked.json()["data"]["events"] == acknowledged
+    response = running.get(path, **{"Cache-Control": "no-cache"})
+    assert response.json()["data"]["events"] == acknowledged
     storage = {running.get("/readyz").json()["checks"]["storage"] for _ in range(20)}
-    assert any(told.startswith("full: PostgreSQL has no room left") for told in storage)
+    assert any(message.startswith("full: PostgreSQL has no room left") for message in storage)
     file = tmp_path / "events.ndjson"
     file.write_bytes(batch())
     assert_load_says(fault_url, file)
     enlarge(small_tables, 64)
     assert sent(running).status_code == 200
-    check.measured(f"{acknowledged} events, none lost")
+    check.record(f"{acknowledged} events, none lost")
 
 
 def sent(running: Service) -> httpx.Response:
@@ -275,7 +275,7 @@ def test_a_question_that_finds_no_room(small_tables: Path, fault_url: str) -> No
     """53100 from a PostgreSQL of others: 507, and nothing of the request is stored"""
     with pytest.raises(DiskFull) as raised:
         asyncio.run(sort(fault_url))
-    problem = translate(raised.value)
+    problem = translate_database_error(raised.value)
     assert (problem.status, problem.kind) == (507, "insufficient-storage")
 
 

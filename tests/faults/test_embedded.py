@@ -1,4 +1,4 @@
-"""Embedded servers whose keeper, users or processes are killed."""
+"""Embedded servers whose supervisor, users or processes are killed."""
 
 import os
 import resource
@@ -11,23 +11,23 @@ from pathlib import Path
 import pytest
 
 from services.embedded import embedded_servers
-from tests.embedded import (
+from tests.embedded_servers import (
     Join,
     answers,
     joining,
-    made_folder,
+    pid_of,
     postmaster,
     processes,
     query,
-    the_one,
+    server_dir,
 )
 from tests.faults.conftest import Check
-from tests.waiting import wait_until
+from tests.wait_until import wait_until
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    with made_folder() as made:
+    with server_dir() as made:
         yield made
 
 
@@ -41,17 +41,17 @@ def test_they_die_with_a_user_that_is_killed(folder: Path, join: Join) -> None:
     user = join()
     assert processes(folder)
     user.send_signal(signal.SIGKILL)
-    wait_until(lambda: not processes(folder), within_s=10)
+    wait_until(lambda: not processes(folder), timeout_s=10)
 
 
-def test_they_die_with_their_keeper_and_come_back(folder: Path, join: Join) -> None:
+def test_they_die_with_their_supervisor_and_come_back(folder: Path, join: Join) -> None:
     join()
     with embedded_servers(folder) as endpoints:
         query(endpoints, "create table kept as select 42 as x")
         before = postmaster(folder)
-        os.kill(the_one(folder, "embedded.keeper"), signal.SIGKILL)
-        wait_until(lambda: before not in processes(folder), within_s=10)
-        wait_until(lambda: answers(endpoints), within_s=20)
+        os.kill(pid_of(folder, "embedded.supervisor"), signal.SIGKILL)
+        wait_until(lambda: before not in processes(folder), timeout_s=10)
+        wait_until(lambda: answers(endpoints), timeout_s=20)
         assert query(endpoints, "select x from kept") == (42,)
 
 
@@ -68,61 +68,61 @@ def no_file_left() -> Iterator[None]:
 
 @pytest.mark.check(60)
 def test_a_user_that_had_no_file_left_looks_on(folder: Path, check: Check) -> None:
-    """A keeper that dies after its user had no file left for 3 s"""
+    """A supervisor that dies after its user had no file left for 3 s"""
     with embedded_servers(folder) as endpoints:
         query(endpoints, "create table kept as select 42 as x")
         with no_file_left():
             time.sleep(3)
         before = postmaster(folder)
-        os.kill(the_one(folder, "embedded.keeper"), signal.SIGKILL)
+        os.kill(pid_of(folder, "embedded.supervisor"), signal.SIGKILL)
         began = time.monotonic()
-        wait_until(lambda: before not in processes(folder), within_s=10)
-        wait_until(lambda: answers(endpoints), within_s=30)
-        check.measured(f"replaced after {time.monotonic() - began:.1f} s")
+        wait_until(lambda: before not in processes(folder), timeout_s=10)
+        wait_until(lambda: answers(endpoints), timeout_s=30)
+        check.record(f"replaced after {time.monotonic() - began:.1f} s")
         assert query(endpoints, "select x from kept") == (42,)
 
 
 @pytest.mark.check(60)
-def test_a_keeper_that_has_no_file_left_goes_on(folder: Path, check: Check) -> None:
-    """A keeper that dies after its user had no file left for 3 s"""
+def test_a_supervisor_that_has_no_file_left_goes_on(folder: Path, check: Check) -> None:
+    """A supervisor that dies after its user had no file left for 3 s"""
     with embedded_servers(folder) as endpoints:
         query(endpoints, "create table kept as select 42 as x")
-        keeper = the_one(folder, "embedded.keeper")
-        before = resource.prlimit(keeper, resource.RLIMIT_NOFILE)
-        resource.prlimit(keeper, resource.RLIMIT_NOFILE, (0, before[1]))
+        supervisor = pid_of(folder, "embedded.supervisor")
+        before = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (0, before[1]))
         os.kill(postmaster(folder), signal.SIGKILL)
-        wait_until(lambda: not answers(endpoints), within_s=10)
+        wait_until(lambda: not answers(endpoints), timeout_s=10)
         time.sleep(3)
-        assert the_one(folder, "embedded.keeper") == keeper
-        resource.prlimit(keeper, resource.RLIMIT_NOFILE, before)
+        assert pid_of(folder, "embedded.supervisor") == supervisor
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, before)
         began = time.monotonic()
-        wait_until(lambda: answers(endpoints), within_s=60)
-        check.measured(f"a server after {time.monotonic() - began:.1f} s, by the same keeper")
-        assert the_one(folder, "embedded.keeper") == keeper
+        wait_until(lambda: answers(endpoints), timeout_s=60)
+        check.record(f"a server after {time.monotonic() - began:.1f} s, by the same supervisor")
+        assert pid_of(folder, "embedded.supervisor") == supervisor
         assert query(endpoints, "select x from kept") == (42,)
 
 
 def test_the_number_of_a_dead_server_may_be_anothers(folder: Path) -> None:
     with embedded_servers(folder):
         pass
-    wait_until(lambda: not processes(folder), within_s=10)
-    for left in (f"{os.getpid()}\n/elsewhere\n", ""):
-        (folder / "postgres" / "postmaster.pid").write_text(left)
+    wait_until(lambda: not processes(folder), timeout_s=10)
+    for pid_file in (f"{os.getpid()}\n/elsewhere\n", ""):
+        (folder / "postgres" / "postmaster.pid").write_text(pid_file)
         with embedded_servers(folder) as endpoints:
             assert answers(endpoints)
-        wait_until(lambda: not processes(folder), within_s=10)
+        wait_until(lambda: not processes(folder), timeout_s=10)
 
 
 def test_a_server_that_is_killed_comes_back_where_it_was(folder: Path) -> None:
     with embedded_servers(folder) as endpoints:
         query(endpoints, "create table kept as select 42 as x")
         os.kill(postmaster(folder), signal.SIGKILL)
-        wait_until(lambda: not answers(endpoints), within_s=5)
-        wait_until(lambda: answers(endpoints), within_s=20)
+        wait_until(lambda: not answers(endpoints), timeout_s=5)
+        wait_until(lambda: answers(endpoints), timeout_s=20)
         assert query(endpoints, "select x from kept") == (42,)
-        os.kill(the_one(folder, "valkey-server"), signal.SIGKILL)
-        wait_until(lambda: not answers(endpoints), within_s=5)
-        wait_until(lambda: answers(endpoints), within_s=20)
+        os.kill(pid_of(folder, "valkey-server"), signal.SIGKILL)
+        wait_until(lambda: not answers(endpoints), timeout_s=5)
+        wait_until(lambda: answers(endpoints), timeout_s=20)
 
 
 def test_what_a_crash_left_half_made_is_made_anew(folder: Path) -> None:

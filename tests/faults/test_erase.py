@@ -9,15 +9,15 @@ from functools import partial
 
 import pytest
 
-from commands.verify import verified
+from commands.verify import verify_all
 from tests.events import insert
-from tests.faults.conftest import Check, Own
-from tests.faults.service import ROOT, Service
-from tests.waiting import wait_until
-from utils.zones import zone
+from tests.faults.conftest import Check, DedicatedServers
+from tests.faults.service_process import ROOT, Service
+from tests.wait_until import wait_until
+from utils.time.zones import zone
 
 EVENTS = 20_000
-ASKED = 10
+PARAMS = 10
 STEP_S = 0.1
 NOW = datetime.now(UTC)
 HISTORY = "/analytics/users/{}/events"
@@ -28,60 +28,64 @@ INSERT = (
 )
 
 
-def erase(own: Own, url: str, user: str) -> "subprocess.Popen[bytes]":
+def erase(own: DedicatedServers, url: str, user: str) -> "subprocess.Popen[bytes]":
     urls = {"DATABASE_URL": url, "REDIS_URL": own.endpoints.redis_url}
     command = [sys.executable, str(ROOT / "main.py"), "erase", user, "--yes"]
     return subprocess.Popen(command, env={**os.environ, **urls}, stdout=subprocess.PIPE)
 
 
 @pytest.mark.check(46)
-def test_erase_killed(running: Service, own: Own, fault_url: str, check: Check) -> None:
+def test_erase_killed(
+    running: Service, own: DedicatedServers, fault_url: str, check: Check
+) -> None:
     """An erasure killed again and again: all of it or nothing, and questions go on"""
     running.query(INSERT, EVENTS)
     insert(running.conn, ("another", "view", NOW - timedelta(days=3)))
-    running.settle()
-    kills, after_s, left = 0, 0.3, EVENTS
-    while left:
+    running.wait_until_folded()
+    kills, after_s, remaining = 0, 0.3, EVENTS
+    while remaining:
         process = erase(own, fault_url, "many")
         time.sleep(after_s)
         process.kill()
         output, _ = process.communicate()
-        ((left,),) = running.query("select count(*) from events where user_id = 'many'")
-        assert left in ({0} if output else {0, EVENTS})
-        assert running.query("select count(*) from erasures") == [(int(not left),)]
-        told = running.get("/analytics/event-counts?last=300d", **{"Cache-Control": "no-cache"})
-        assert told.json()["data"]["events"] == left + 1
+        ((remaining,),) = running.query("select count(*) from events where user_id = 'many'")
+        assert remaining in ({0} if output else {0, EVENTS})
+        assert running.query("select count(*) from erasures") == [(int(not remaining),)]
+        response = running.get("/analytics/event-counts?last=300d", **{"Cache-Control": "no-cache"})
+        assert response.json()["data"]["events"] == remaining + 1
         kills, after_s = kills + 1, after_s + STEP_S
     assert kills > 3
-    running.settle()
-    assert verified(fault_url, [zone("UTC")]).told == []
-    check.measured(f"{kills} kills, the last {after_s - STEP_S:.2f} s after its start")
+    running.wait_until_folded()
+    assert verify_all(fault_url, [zone("UTC")]).listed == []
+    check.record(f"{kills} kills, the last {after_s - STEP_S:.2f} s after its start")
 
 
 @pytest.mark.check(47)
-def test_erased_and_away(running: Service, own: Own, fault_url: str, check: Check) -> None:
+def test_erased_and_away(
+    running: Service, own: DedicatedServers, fault_url: str, check: Check
+) -> None:
     """PostgreSQL goes away right after an erasure: no worker gives an old history"""
     users = [f"u{n}" for n in range(5)]
     insert(running.conn, *((user, "view", NOW) for user in users))
-    running.settle()
+    running.wait_until_folded()
     for user in users:
         # A worker that was not asked since PostgreSQL came back may learn of it now.
-        wait_until(partial(tells, running, user, 1), within_s=5)
+        wait_until(partial(counts_events, running, user, 1), timeout_s=5)
         output, _ = erase(own, fault_url, user).communicate()
         running.database.refuse()
         assert statuses(running, user) == {503}, output
         running.database.mode = "pass"
-        wait_until(partial(answers, running, user), within_s=10)
-        assert tells(running, user, 0)
-    check.measured(f"{ASKED * len(users)} times asked")
+        wait_until(partial(answers, running, user), timeout_s=10)
+        assert counts_events(running, user, 0)
+    check.record(f"{PARAMS * len(users)} times asked")
 
 
 def statuses(running: Service, user: str) -> set[int]:
     """Of all workers."""
-    return {running.get(HISTORY.format(user)).status_code for _ in range(ASKED)}
+    return {running.get(HISTORY.format(user)).status_code for _ in range(PARAMS)}
 
 
-def tells(running: Service, user: str, events: int) -> bool:
+def counts_events(running: Service, user: str, events: int) -> bool:
     return len(running.get(HISTORY.format(user)).json().get("data", [])) == events
 
 

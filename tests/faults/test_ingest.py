@@ -12,12 +12,12 @@ import httpx
 import psycopg2
 import pytest
 
-from tests.api.sending import ndjson
-from tests.faults.conftest import Check, Own
-from tests.faults.service import Service
+from tests.api.requests import ndjson
+from tests.factories import event
+from tests.faults.conftest import Check, DedicatedServers
+from tests.faults.service_process import Service
 from tests.faults.test_postgres import heartbeat, reconnect
-from tests.given import event
-from tests.waiting import wait_until
+from tests.wait_until import wait_until
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 EVENTS, BATCH, SENDERS = 10_000, 50, 4
@@ -45,7 +45,7 @@ def deliver(running: Service, body: bytes) -> list[int]:
     return answers
 
 
-def kill_postgresql(own: Own) -> None:
+def kill_postgresql(own: DedicatedServers) -> None:
     """And wait until it is back."""
 
     def accepts() -> bool:
@@ -56,8 +56,8 @@ def kill_postgresql(own: Own) -> None:
         return True
 
     os.kill(own.postmaster(), signal.SIGKILL)
-    wait_until(lambda: not accepts(), within_s=5)
-    wait_until(accepts, within_s=20)
+    wait_until(lambda: not accepts(), timeout_s=5)
+    wait_until(accepts, timeout_s=20)
 
 
 def batches() -> list[list[dict[str, object]]]:
@@ -66,7 +66,9 @@ def batches() -> list[list[dict[str, object]]]:
 
 
 @pytest.mark.check(15)
-def test_what_has_no_id_is_there_once(own: Own, running: Service, check: Check) -> None:
+def test_what_has_no_id_is_there_once(
+    own: DedicatedServers, running: Service, check: Check
+) -> None:
     """Events without ids are sent once while connections and PostgreSQL are killed"""
     names = [f"n{n}" for n in range(400)]
 
@@ -77,22 +79,24 @@ def test_what_has_no_id_is_there_once(own: Own, running: Service, check: Check) 
 
     with ThreadPoolExecutor(SENDERS) as threads:
         answers = [threads.submit(send, name) for name in names]
-        for place in range(20, 300, 40):
-            wait_until(answers[place].done, within_s=60)
+        for position in range(20, 300, 40):
+            wait_until(answers[position].done, timeout_s=60)
             running.database.cut()  # now and then where a commit is on its way
         kill_postgresql(own)
-        told = [answer.result() for answer in answers]
+        bodies = [answer.result() for answer in answers]
     reconnect(own, running)
     rows = dict(running.query("select event_name, count(*) from events group by 1"))
-    check.measured(f"without ids {dict(Counter(told))}")
+    check.record(f"without ids {dict(Counter(bodies))}")
     assert set(rows.values()) == {1}
-    acknowledged = {name for name, status in zip(names, told, strict=True) if status == 200}
+    acknowledged = {name for name, status in zip(names, bodies, strict=True) if status == 200}
     assert len(acknowledged) > 200
     assert acknowledged <= set(rows)
 
 
 @pytest.mark.check(15)
-def test_what_is_acknowledged_is_there(own: Own, running: Service, check: Check) -> None:
+def test_what_is_acknowledged_is_there(
+    own: DedicatedServers, running: Service, check: Check
+) -> None:
     """PostgreSQL and a worker are killed while 10,000 events come in, repeated until taken"""
     sent = batches()
     acknowledged: list[str] = []
@@ -104,7 +108,7 @@ def test_what_is_acknowledged_is_there(own: Own, running: Service, check: Check)
         return answers
 
     def meanwhile(done: int, kill: Callable[[], None]) -> None:
-        wait_until(lambda: len(acknowledged) >= done, within_s=60)
+        wait_until(lambda: len(acknowledged) >= done, timeout_s=60)
         kill()
 
     with ThreadPoolExecutor(SENDERS) as threads:
@@ -112,12 +116,12 @@ def test_what_is_acknowledged_is_there(own: Own, running: Service, check: Check)
         meanwhile(EVENTS // 5, lambda: kill_postgresql(own))
         meanwhile(EVENTS // 2, lambda: os.kill(running.worker_pids()[0], signal.SIGKILL))
         meanwhile(EVENTS * 3 // 4, lambda: kill_postgresql(own))
-        told = Counter(status for answer in answers for status in answer.result())
+        statuses = Counter(status for answer in answers for status in answer.result())
     reconnect(own, running)
     rows = running.query("select event_id::text, count(*) from events group by 1")
-    check.measured(f"{dict(told)}; {len(rows)} of {EVENTS} are there, each once")
-    assert set(told) <= {0, 200, 503, 504}
-    assert told[503] + told[504] + told[0] > 0, "nothing was interrupted"
+    check.record(f"{dict(statuses)}; {len(rows)} of {EVENTS} are there, each once")
+    assert set(statuses) <= {0, 200, 503, 504}
+    assert statuses[503] + statuses[504] + statuses[0] > 0, "nothing was interrupted"
     assert dict(rows) == dict.fromkeys((str(e["event_id"]) for batch in sent for e in batch), 1)
     assert set(acknowledged) == set(dict(rows))
 
@@ -128,9 +132,11 @@ def test_the_same_batch_at_once(running: Service, check: Check) -> None:
     body = ndjson(*(event(n) for n in range(1_000)))
     with ThreadPoolExecutor(5) as threads:
         answers = list(threads.map(lambda _: post(running, body), range(5)))
-    told = [answer.json() for answer in answers if answer is not None]
-    accepted, duplicates = (sum(each[name] for each in told) for name in ("accepted", "duplicates"))
-    check.measured(f"{accepted} accepted, {duplicates} duplicates")
+    bodies = [answer.json() for answer in answers if answer is not None]
+    accepted, duplicates = (
+        sum(each[name] for each in bodies) for name in ("accepted", "duplicates")
+    )
+    check.record(f"{accepted} accepted, {duplicates} duplicates")
     assert running.query("select count(*), count(distinct event_id) from events") == [(1000, 1000)]
     assert (accepted, duplicates) == (1_000, 4_000)
     other = post(running, ndjson(event(1, event_name="other")))
@@ -146,6 +152,6 @@ def test_large_batches_do_not_block_the_loop(running: Service, check: Check) -> 
         answers = list(threads.map(lambda _: post(running, large), range(8)))
     beats.sort()
     p99 = beats[int(len(beats) * 0.99)]
-    check.measured(f"beside batches of 10,000 events 99 % within {p99 * 1000:.0f} ms")
+    check.record(f"beside batches of 10,000 events 99 % within {p99 * 1000:.0f} ms")
     assert {answer.status_code for answer in answers if answer is not None} <= {200, 503, 504}
     assert p99 <= 0.1

@@ -16,8 +16,8 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.events import insert
 from tests.faults.conftest import Check
-from tests.faults.load import ask_all, percentile
-from tests.faults.service import COUNTS, Service
+from tests.faults.http_load import ask_all, percentile
+from tests.faults.service_process import COUNTS, Service
 from tests.faults.test_postgres import statuses
 
 MINUTE = "/analytics/event-counts?start=2025-03-10T09:01:00Z&end=2025-03-10T09:02:00Z"
@@ -86,16 +86,16 @@ CAPS = [
 @pytest.mark.check(34)
 def test_bad_input(running: Service, check: Check) -> None:
     """What is meant to break, in every parameter"""
-    asked = [
+    requests = [
         f"{path}?{name}={quote_from_bytes(bad)}"
         for path, names in PARAMETERS.items()
         for name in names
         for bad in CORPUS
     ]
-    asked += [f"/analytics/users/{quote_from_bytes(bad)}/events" for bad in CORPUS if bad]
-    replies = ask_all(running.port, asked, running.headers, at_once=4)
+    requests += [f"/analytics/users/{quote_from_bytes(bad)}/events" for bad in CORPUS if bad]
+    replies = ask_all(running.port, requests, running.headers, at_once=4)
     refused = [reply for reply in replies if 400 <= reply.status < 500]
-    check.measured(f"{len(refused)} of {len(replies)} refused, none 5xx, none echoed")
+    check.record(f"{len(refused)} of {len(replies)} refused, none 5xx, none echoed")
     # An event or a user may be called nearly anything, so some of these are questions.
     assert {reply.status for reply in replies} <= {200, 400, 414, 422}
     assert len(refused) > len(replies) / 2
@@ -109,17 +109,17 @@ def test_bad_input(running: Service, check: Check) -> None:
 def test_schemathesis(running: Service, check: Check) -> None:
     """Schemathesis, 300 examples of each operation"""
     schema = schemathesis.openapi.from_url(f"{running.base}/openapi.json")
-    asked = 0
+    requests = 0
     for result in schema.get_all_operations():
         assert isinstance(result, Ok)
-        asked += fuzz(result.ok().as_strategy(), running)
-    check.measured(f"{asked} requests")
-    assert asked >= 300
+        requests += fuzz(result.ok().as_strategy(), running)
+    check.record(f"{requests} requests")
+    assert requests >= 300
 
 
 def fuzz(cases: "SearchStrategy[Any]", running: Service) -> int:
     """How many requests were made."""
-    asked = [0]
+    requests = [0]
 
     @given(case=cases)
     @settings(
@@ -130,7 +130,7 @@ def fuzz(cases: "SearchStrategy[Any]", running: Service) -> int:
         suppress_health_check=list(HealthCheck),
     )
     def each(case: Any) -> None:
-        asked[0] += 1
+        requests[0] += 1
         case.call_and_validate(
             base_url=running.base,
             headers=running.headers,
@@ -139,7 +139,7 @@ def fuzz(cases: "SearchStrategy[Any]", running: Service) -> int:
         )
 
     each()
-    return asked[0]
+    return requests[0]
 
 
 @pytest.mark.check(39)
@@ -148,9 +148,9 @@ def test_caps(running: Service, check: Check) -> None:
     for path in CAPS:
         running.get(path)
     before = statements(running)
-    asked = [path for path in CAPS for _ in range(5)]
-    replies = ask_all(running.port, asked, running.headers, at_once=1)
-    check.measured(f"{statuses(replies)} within {percentile(replies, 90) * 1000:.0f} ms, no query")
+    paths = [path for path in CAPS for _ in range(5)]
+    replies = ask_all(running.port, paths, running.headers, at_once=1)
+    check.record(f"{statuses(replies)} within {percentile(replies, 90) * 1000:.0f} ms, no query")
     assert set(statuses(replies)) <= {413, 414, 422}
     assert percentile(replies, 90) <= 0.05
     assert statements(running) == before
@@ -172,20 +172,20 @@ def test_injections(running: Service, check: Check) -> None:
     insert(running.conn, *[("u", text, "2025-03-10T12:00:00Z") for text in INJECTIONS])
     running.get(f"{COUNTS}&event=known")
     running.get("/analytics/users/u/events?event=known")
-    known = set(statements(running))
-    found = 0
+    expected = set(statements(running))
+    matches = 0
     for text in INJECTIONS:
         answer = running.get(f"{COUNTS}&event={quote(text)}")
-        found += answer.json()["data"]["events"]
-        for path in (f"/analytics/users/{quote(text)}/events", *other_places(text)):
+        matches += answer.json()["data"]["events"]
+        for path in (f"/analytics/users/{quote(text)}/events", *other_texts(text)):
             assert running.get(path).status_code in (200, 400, 422)
-    check.measured(f"{found} of {len(INJECTIONS)} taken literally, no unknown statement")
-    assert found == len(INJECTIONS)
-    assert set(statements(running)) == known
+    check.record(f"{matches} of {len(INJECTIONS)} taken literally, no unknown statement")
+    assert matches == len(INJECTIONS)
+    assert set(statements(running)) == expected
     assert running.query("select count(*) from events") == [(len(INJECTIONS),)]
 
 
-def other_places(text: str) -> Iterator[str]:
+def other_texts(text: str) -> Iterator[str]:
     for path, names in PARAMETERS.items():
         for name in names:
             if name != "event":
@@ -213,12 +213,12 @@ def test_no_secrets(running: Service, check: Check) -> None:
         ),
     ]
     password = running.conn.info.password
-    told = running.log.read_text() + str(running.metrics()) + "".join(b.text for b in bodies)
-    check.measured(f"{[body.status_code for body in bodies]}, no canary in logs, metrics, bodies")
+    outputs = running.log.read_text() + str(running.metrics()) + "".join(b.text for b in bodies)
+    check.record(f"{[body.status_code for body in bodies]}, no canary in logs, metrics, bodies")
     assert [body.status_code for body in bodies] == [500, 422, 422, 500, 401, 404, 500]
-    assert canary not in told
+    assert canary not in outputs
     assert password
-    assert password not in told
+    assert password not in outputs
     failed = bodies[0]
     assert failed.headers["content-type"] == "application/problem+json"
     assert failed.json()["request_id"] == failed.headers["x-request-id"]
@@ -228,17 +228,17 @@ def test_no_secrets(running: Service, check: Check) -> None:
 @pytest.mark.check(42)
 def test_half_requests(running: Service, check: Check) -> None:
     """200 clients send half a request and wait"""
-    baseline = percentile(running.kept(500, at_once=2), 95)
+    baseline = percentile(running.ask_repeatedly(500, at_once=2), 95)
     halves = []
     for _ in range(200):
         half = socket.create_connection(("127.0.0.1", running.port))
         half.sendall(b"GET /analytics/event-counts HTTP/1.1\r\nHost: x\r\nX-Slow: ")
         halves.append(half)
     time.sleep(2)
-    replies = running.kept(500, at_once=2)
+    replies = running.ask_repeatedly(500, at_once=2)
     for half in halves:
         half.close()
     p95 = percentile(replies, 95)
-    check.measured(f"p95 {p95 * 1000:.1f} ms (without them {baseline * 1000:.1f})")
+    check.record(f"p95 {p95 * 1000:.1f} ms (without them {baseline * 1000:.1f})")
     assert statuses(replies) == {200: 500}
     assert p95 <= baseline * 1.5 + 0.005

@@ -1,4 +1,4 @@
-"""`supply/install`, which `make run` begins with: what is missing is told, and nothing sticks."""
+"""`tools/supply/install`, which `make run` begins with: it says what is missing."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def command(*options: str) -> list[str]:
-    return ["sh", "supply/install", *options, "requirements.txt"]
+    return ["sh", "tools/supply/install", *options, "requirements.txt"]
 
 
 def environment(python: str) -> dict[str, str]:
@@ -128,8 +128,8 @@ def test_one_of_another_python_is_made_again_where_that_is_named(
     assert install().returncode == 0
     other = python_that(folder, OTHER)
     assert install(python=other).stderr == ""
-    told = f".venv is of Python {VERSION}: it is made again.\n"
-    assert install("--this-python", python=other).stderr.startswith(told)
+    message = f".venv is of Python {VERSION}: it is made again.\n"
+    assert install("--this-python", python=other).stderr.startswith(message)
 
 
 def test_what_was_cut_off_is_made_again(folder: Path, install: Install) -> None:

@@ -15,12 +15,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.api.sending import INSIDE
+from tests.api.requests import ENCODERS
 from tests.api.test_keys import add_key
 from tests.events import insert
-from tests.faults.conftest import Check, Own
-from tests.faults.load import Reply, ask_all, percentile
-from tests.faults.service import COUNTS, ROOT, Service, service
+from tests.faults.conftest import Check, DedicatedServers
+from tests.faults.http_load import Reply, ask_all, percentile
+from tests.faults.service_process import COUNTS, ROOT, Service, service
 from tests.faults.test_postgres import statuses
 
 INFLATED = 16 * 2**20 - 200
@@ -59,12 +59,12 @@ def test_bodies_that_grow(running: Service, check: Check) -> None:
     workers = running.worker_pids()
     for pid in workers:
         Path(f"/proc/{pid}/clear_refs").write_text("5")
-    before = max(map(held_mb, workers))
+    before = max(map(resident_mb, workers))
     slowest, longest = 0.0, 0
     with health_checks(running) as seen:
         for _, media_type, made in GROWING:
             for coding in ("gzip", "zstd"):
-                body = INSIDE[coding](made())
+                body = ENCODERS[coding](made())
                 longest = max(longest, len(body))
                 headers = {"Content-Type": media_type, "Content-Encoding": coding}
                 began = time.monotonic()
@@ -76,8 +76,8 @@ def test_bodies_that_grow(running: Service, check: Check) -> None:
                 )
                 slowest = max(slowest, time.monotonic() - began)
                 assert answer.status_code in (413, 422), answer.text
-    more = max(map(most_mb, workers)) - before
-    check.measured(
+    more = max(map(peak_mb, workers)) - before
+    check.record(
         f"of up to {longest // 1000} kB each refused within {slowest * 1000:.0f} ms and "
         f"{more:.0f} MB, /healthz within {max(seen) * 1000:.0f} ms"
     )
@@ -87,11 +87,11 @@ def test_bodies_that_grow(running: Service, check: Check) -> None:
     assert max(seen) < 1
 
 
-def held_mb(pid: int) -> float:
+def resident_mb(pid: int) -> float:
     return _status_mb(pid, "VmRSS")
 
 
-def most_mb(pid: int) -> float:
+def peak_mb(pid: int) -> float:
     """The most that the process held since its references were cleared."""
     return _status_mb(pid, "VmHWM")
 
@@ -140,10 +140,10 @@ def test_lines_without_an_end(
     most = 0.0
     for name, text in files.items():
         (tmp_path / name).write_bytes(gzip.compress(text.encode(), 1))
-        told, held = loaded(tmp_path / name, fault_url)
-        most = max(most, held)
-        assert "1 rejected" in told, told
-    check.measured(f"rejected within {most:.0f} MB")
+        output, peak = loaded(tmp_path / name, fault_url)
+        most = max(most, peak)
+        assert "1 rejected" in output, output
+    check.record(f"rejected within {most:.0f} MB")
     assert running.query("select count(*) from events") == [(2,)]
     assert most < 150
 
@@ -152,14 +152,14 @@ def loaded(file: Path, url: str) -> tuple[str, float]:
     """What `load` said, and the most MB that it held."""
     command = [sys.executable, str(ROOT / "main.py"), "load", str(file)]
     environment = {**os.environ, "DATABASE_URL": url}
-    most = 0.0
+    peak = 0.0
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
         while running.poll() is None:
             with suppress(OSError, ValueError):  # it may end in between
-                most = max(most, most_mb(running.pid))
+                peak = max(peak, peak_mb(running.pid))
             time.sleep(0.02)
         assert running.stdout is not None
-        return running.stdout.read(), most
+        return running.stdout.read(), peak
 
 
 SLOW_S = 0.8
@@ -170,7 +170,7 @@ QUICK = "/analytics/event-counts?start=2025-03-10T09:01:00Z&end=2025-03-10T09:02
 def slow_on_one_day(running: Service) -> None:
     """Whoever reads the event of this day waits; nobody else does."""
     insert(running.conn, ("u", "slow", "2025-06-01T09:01:30Z"))
-    running.settle()
+    running.wait_until_folded()
     running.query("alter table events rename to stored_events")
     running.query(
         "create view events as select * from stored_events where event_name <> 'slow' "
@@ -181,7 +181,9 @@ def slow_on_one_day(running: Service) -> None:
 
 @pytest.mark.check(65)
 @pytest.mark.parametrize(("limit", "told"), [("", "default"), ("0", "no limit")])
-def test_one_key_and_others(own: Own, fault_url: str, check: Check, limit: str, told: str) -> None:
+def test_one_key_and_others(
+    own: DedicatedServers, fault_url: str, check: Check, limit: str, told: str
+) -> None:
     """18 expensive questions of one key at a time, and another key asks cheap ones"""
     with service(
         fault_url,
@@ -197,7 +199,7 @@ def test_one_key_and_others(own: Own, fault_url: str, check: Check, limit: str, 
             time.sleep(1)
             beside = ask_all(running.port, paths(QUICK, "beside", 100), other, at_once=1)
     before, after = (percentile(replies, 95) for replies in (alone, beside))
-    check.measured(
+    check.record(
         f"{told}: {statuses(beside)}, p95 {after * 1000:.0f} ms (alone {before * 1000:.0f}), "
         f"the expensive ones {statuses(slow)}"
     )
@@ -207,7 +209,9 @@ def test_one_key_and_others(own: Own, fault_url: str, check: Check, limit: str, 
 
 
 @pytest.mark.check(79)
-def test_events_of_one_key_and_of_others(own: Own, fault_url: str, check: Check) -> None:
+def test_events_of_one_key_and_of_others(
+    own: DedicatedServers, fault_url: str, check: Check
+) -> None:
     """12 senders of one key send what takes 2.5 s to store, and another key sends single events"""
     slow = b'{"event_name":"slow"}'
     with service(fault_url, own.endpoints.redis_url) as running:
@@ -216,9 +220,9 @@ def test_events_of_one_key_and_of_others(own: Own, fault_url: str, check: Check)
         assert post(running, event(b"{}"), **other) == 200
         with sending_on(running, slow, at_once=12) as stored:
             time.sleep(1)
-            found = Counter(post(running, event(b"{}"), **other) for _ in range(30))
-    check.measured(f"{dict(found)}, the slow ones {dict(Counter(stored))}")
-    assert found == {200: 30}
+            status_counts = Counter(post(running, event(b"{}"), **other) for _ in range(30))
+    check.record(f"{dict(status_counts)}, the slow ones {dict(Counter(stored))}")
+    assert status_counts == {200: 30}
     assert Counter(stored)[200] > 3
 
 
@@ -244,19 +248,19 @@ def post(running: Service, body: bytes, **headers: str) -> int:
 @contextmanager
 def sending_on(running: Service, body: bytes, *, at_once: int) -> Iterator[list[int]]:
     """The key of the tests sends this again and again; what it was answered."""
-    found: list[int] = []
+    status_codes: list[int] = []
     over = threading.Event()
 
     def send() -> None:
         while not over.is_set():
-            found.append(post(running, body))
+            status_codes.append(post(running, body))
             over.wait(0.05)  # whoever was refused tries again
 
     threads = [threading.Thread(target=send) for _ in range(at_once)]
     for thread in threads:
         thread.start()
     try:
-        yield found
+        yield status_codes
     finally:
         over.set()
         for thread in threads:
@@ -297,19 +301,19 @@ RATE = 20
 
 
 @pytest.mark.check(66)
-def test_refusals(own: Own, fault_url: str, check: Check) -> None:
+def test_refusals(own: DedicatedServers, fault_url: str, check: Check) -> None:
     """A key sends nothing but what is refused, for 2 s"""
     with service(fault_url, own.endpoints.redis_url, ANALYTICS_RATE_LIMIT=str(RATE)) as running:
-        found: Counter[int] = Counter()
+        status_counts: Counter[int] = Counter()
         began = time.monotonic()
         while time.monotonic() < began + 2:
             for path in ("/analytics/event-counts?start=x", "/analytics/none", COUNTS + "&a=1"):
                 (reply,) = ask_all(running.port, [path], running.headers, at_once=1)
-                found[reply.status] += 1
+                status_counts[reply.status] += 1
         seconds = time.monotonic() - began
-    check.measured(f"{dict(found)} at {RATE} a second")
-    assert set(found) == {404, 422, 429}
-    assert found[404] + found[422] <= RATE * (seconds + 1)
+    check.record(f"{dict(status_counts)} at {RATE} a second")
+    assert set(status_counts) == {404, 422, 429}
+    assert status_counts[404] + status_counts[422] <= RATE * (seconds + 1)
 
 
 @pytest.mark.check(68)
@@ -321,20 +325,20 @@ def test_the_description(running: Service, check: Check) -> None:
         times[path] = percentile(
             ask_all(running.port, [path] * 300, running.headers, at_once=1), 50
         )
-    description, kept = (times[path] * 1000 for path in ("/openapi.json", COUNTS))
-    check.measured(f"p50 {description:.2f} ms, a kept answer {kept:.2f} ms")
-    assert description < kept * 5 + 2
+    description, cached_ms = (times[path] * 1000 for path in ("/openapi.json", COUNTS))
+    check.record(f"p50 {description:.2f} ms, a kept answer {cached_ms:.2f} ms")
+    assert description < cached_ms * 5 + 2
 
 
 @pytest.mark.check(67)
-def test_late_commands(own: Own, fault_url: str, check: Check) -> None:
+def test_late_commands(own: DedicatedServers, fault_url: str, check: Check) -> None:
     """Redis answers too late for a second, and a key may have one question at a time"""
     with service(fault_url, own.endpoints.redis_url, ANALYTICS_AT_ONCE_LIMIT="1") as running:
         running.cache.delay_s = 0.3
-        meanwhile = running.fresh(6, at_once=1, mark="late")
+        meanwhile = running.ask_fresh(6, at_once=1, mark="late")
         running.cache.delay_s = 0
         time.sleep(1.5)  # as long as Redis may be passed over
-        after = running.fresh(30, at_once=1, mark="after")
-    check.measured(f"meanwhile {statuses(meanwhile)}, 1.5 s later {statuses(after)}")
+        after = running.ask_fresh(30, at_once=1, mark="after")
+    check.record(f"meanwhile {statuses(meanwhile)}, 1.5 s later {statuses(after)}")
     assert statuses(meanwhile) == {200: 6}
     assert statuses(after) == {200: 30}

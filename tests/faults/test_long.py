@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from commands.verify import verified
+from commands.verify import verify_all
 from tests.api.test_keys import add_key
 from tests.events import insert_git_history
-from tests.faults.conftest import Check, Own, own_servers
-from tests.faults.long.harm import Place
+from tests.faults.conftest import Check, DedicatedServers, own_servers
+from tests.faults.long.faults import Target
 from tests.faults.long.model import Model
-from tests.faults.long.report import faults_of, told
+from tests.faults.long.report import faults_of, summary
 from tests.faults.long.run import long_run
-from tests.faults.service import Service
+from tests.faults.service_process import Service
 from tests.faults.test_postgres import reconnect
-from utils.zones import zone
+from utils.time.zones import zone
 
 MINUTES = float(os.environ.get("MINUTES", "1"))
 BEFORE = 100_000 if MINUTES <= 1 else 2_000_000
@@ -36,21 +36,21 @@ ARRIVED = "select event_id::text from events where user_id ~ '^live'"
 
 
 @pytest.fixture(scope="module")
-def own() -> Iterator[Own]:
+def own() -> Iterator[DedicatedServers]:
     """Servers that write as they do at work."""
     with own_servers({"max_connections": "80", "max_wal_size": "4GB"}) as servers:
         yield servers
 
 
 @pytest.fixture
-def fault_url(own: Own) -> Iterator[str]:
+def fault_url(own: DedicatedServers) -> Iterator[str]:
     url = own.cluster.migrated_database()
     insert_git_history(url)
     yield url
     own.cluster.drop(url)
 
 
-def known(running: Service) -> dict[str, Any]:
+def fixed_answers(running: Service) -> dict[str, Any]:
     """Answers about the years before, counted by SQL; that about 2025 is one of the README."""
     answers = {COUNTS.format("2025-01-01", "2026-01-01"): {"events": 8848, "users": 262}}
     for month in range(1, 12):
@@ -65,17 +65,17 @@ def acknowledged(model: Model) -> set[str]:
 
 
 @pytest.mark.check(49)
-def test_long(own: Own, running: Service, fault_url: str, check: Check) -> None:
+def test_long(own: DedicatedServers, running: Service, fault_url: str, check: Check) -> None:
     """Servers and processes are killed, users erased and old events dropped, under load"""
     running.query("set timezone = 'UTC'")
     running.query(INSERT, BEFORE, BEFORE)
-    running.settle()
+    running.wait_until_folded()
     admin = add_key(running.conn, "the-key-of-an-admin", "admin", name="admin")
-    place = Place(own, running, fault_url, admin)
-    run = long_run(place, known(running), MINUTES * 60)
-    check.measured("\n     ".join(told(run).splitlines()))
+    target = Target(own, running, fault_url, admin)
+    run = long_run(target, fixed_answers(running), MINUTES * 60)
+    check.record("\n     ".join(summary(run).splitlines()))
     reconnect(own, running)
     assert faults_of(run) == []
-    running.settle()
+    running.wait_until_folded()
     assert {event_id for (event_id,) in running.query(ARRIVED)} == acknowledged(run.model)
-    assert verified(fault_url, [zone("UTC")]).told == []
+    assert verify_all(fault_url, [zone("UTC")]).listed == []

@@ -20,16 +20,16 @@ from repo.api_keys import KeysRepo
 from repo.migrate import migrate, migrations
 from services.auth import digest_of
 from services.embedded import Endpoints, embedded_servers
-from services.embedded.binaries import give_to_child
+from services.embedded.binaries import chown_to_child
 from tests.events import fold, insert
-from tests.faults.conftest import Own
-from tests.operations import PAGE, Shell, blocks
-from tests.replica import PostgresServer, childs_folder, free_port, postgres_programs
-from tests.rollups import asking, connected
-from tests.running import AUTHORIZED
+from tests.faults.conftest import DedicatedServers
+from tests.live_server import AUTHORIZED
+from tests.replica import PostgresServer, free_port, postgres_owned_dir, postgres_programs
+from tests.runbooks import PAGE, Shell, blocks
 from tests.servers import KEY, OLDER_POSTGRES, OPTIONS
-from tests.waiting import wait_until
-from utils.postgres_releases import Release, release_in
+from tests.source_comparison import connected, open_asker
+from tests.wait_until import wait_until
+from utils.postgres_releases import Release, find_release
 
 BLOCKS = blocks()
 NOW = datetime.now(UTC)
@@ -42,9 +42,11 @@ LOGINS = ("ingestion", "questions", "folding", "dashboards")
 
 
 def test_every_command_is_run_by_a_test_here() -> None:
-    told = Path(__file__).read_text()
+    source = Path(__file__).read_text()
     for heading, texts in BLOCKS.items():
-        assert f'BLOCKS["{heading}"]' in told, f"{len(texts)} commands under {heading} are not run"
+        assert f'BLOCKS["{heading}"]' in source, (
+            f"{len(texts)} commands under {heading} are not run"
+        )
     fenced = PAGE.read_text().count("\n```sh\n")
     assert sum(map(len, BLOCKS.values())) == fenced
 
@@ -52,12 +54,12 @@ def test_every_command_is_run_by_a_test_here() -> None:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A short path, since a socket may be in it, that PostgreSQL's user can use."""
-    with childs_folder("ops") as made:
+    with postgres_owned_dir("ops") as made:
         yield made
 
 
 @pytest.fixture
-def url(own: Own, fault_url: str) -> str:
+def url(own: DedicatedServers, fault_url: str) -> str:
     """A database with events, all of them folded, and a key."""
     with connected(fault_url) as conn:
         insert(
@@ -68,18 +70,22 @@ def url(own: Own, fault_url: str) -> str:
 
 
 @pytest.fixture
-def shell(own: Own, folder: Path, url: str) -> Shell:
-    variables = {"DATABASE_URL": url, "REDIS_URL": own.endpoints.redis_url, "PLACE": place(url)}
+def shell(own: DedicatedServers, folder: Path, url: str) -> Shell:
+    variables = {
+        "DATABASE_URL": url,
+        "REDIS_URL": own.endpoints.redis_url,
+        "PLACE": host_and_port(url),
+    }
     return Shell(folder, postgres_programs(own.folder), variables)
 
 
 @pytest.fixture
-def logins(own: Own) -> Iterator[None]:
+def logins(own: DedicatedServers) -> Iterator[None]:
     yield
     own.cluster.execute("".join(f"drop role if exists {name};" for name in LOGINS))
 
 
-def place(url: str) -> str:
+def host_and_port(url: str) -> str:
     """Host, port and database."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port}{parts.path}"
@@ -91,10 +97,10 @@ def server(url: str) -> str:
 
 def answers(url: str, *, rolled: bool = True) -> list[object]:
     """Those to some questions, each compared with the events."""
-    with asking(url) as asker:
-        found = [asker.compare(question) for question in QUESTIONS]
-        assert asker.rolled == (len(QUESTIONS) if rolled else 0)
-        return found
+    with open_asker(url) as asker:
+        compared = [asker.compare(question) for question in QUESTIONS]
+        assert asker.rollup_answers == (len(QUESTIONS) if rolled else 0)
+        return compared
 
 
 def users(url: str) -> set[str]:
@@ -107,9 +113,9 @@ def users(url: str) -> set[str]:
         return {name for (name,) in cur}
 
 
-def asked(base: str) -> dict[str, str]:
+def responses(base: str) -> dict[str, str]:
     """What the service tells beside an answer, once it is ready."""
-    wait_until(lambda: is_ready(base), within_s=20)
+    wait_until(lambda: is_ready(base), timeout_s=20)
     answer = httpx.get(f"{base}/analytics/event-counts?last=10d", headers=AUTHORIZED, timeout=20)
     assert answer.json()["data"] == {"events": 150, "users": 7}
     meta: dict[str, str] = answer.json()["meta"]
@@ -149,14 +155,14 @@ def test_roles_and_grafana(shell: Shell, url: str) -> None:
     with shell.serving(serve) as base:  # without a key it would not start
         with connected(url) as conn:
             KeysRepo(conn).create("tests", digest_of(KEY), KEY[:8], ["read"])
-        wait_until(lambda: is_let_in(base), within_s=10)
-        assert asked(base)["source"] == "rollups"
-        wait_until(lambda: users(url) == {"ingestion", "questions", "folding"}, within_s=10)
+        wait_until(lambda: is_let_in(base), timeout_s=10)
+        assert responses(base)["source"] == "rollups"
+        wait_until(lambda: users(url) == {"ingestion", "questions", "folding"}, timeout_s=10)
     assert f"{NOW.date() - timedelta(days=1)} 00:00:00 |   7 |   7 |   7" in shell.run(grafana)
 
 
 @contextmanager
-def another_server(own: Own, *, elsewhere: bool) -> Iterator[str]:
+def another_server(own: DedicatedServers, *, elsewhere: bool) -> Iterator[str]:
     """Or the same, without what was restored there."""
     if not elsewhere:
         yield own.endpoints.database_url
@@ -170,7 +176,9 @@ def another_server(own: Own, *, elsewhere: bool) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("elsewhere", [True, False])
-def test_backup_and_restore_by_dump(own: Own, shell: Shell, url: str, *, elsewhere: bool) -> None:
+def test_backup_and_restore_by_dump(
+    own: DedicatedServers, shell: Shell, url: str, *, elsewhere: bool
+) -> None:
     dump, restore = BLOCKS["By dump"]
     before = answers(url)
     shell.run(dump)
@@ -190,7 +198,7 @@ def test_backup_and_restore_by_copy(shell: Shell, url: str) -> None:
         assert answers(restored) == before
 
 
-def test_upgrade_of_the_service(own: Own, shell: Shell) -> None:
+def test_upgrade_of_the_service(own: DedicatedServers, shell: Shell) -> None:
     (upgrade,) = BLOCKS["Of the service"]
     older = own.cluster.empty_database()
     with closing(psycopg2.connect(older)) as conn:
@@ -216,7 +224,7 @@ def test_upgrade_of_postgresql(shell: Shell, folder: Path) -> None:
         fold(endpoints.database_url)
         before = answers(endpoints.database_url)
     data = folder / "old" / "postgres"
-    wait_until(lambda: not (data / "postmaster.pid").exists(), within_s=20)
+    wait_until(lambda: not (data / "postmaster.pid").exists(), timeout_s=20)
     shell.variables.update(variables_of_upgrade(endpoints, shell, data, old))
     assert "Upgrade Complete" in shell.run(upgrade, as_server=True)
     new = PostgresServer(shell.programs, folder / "new", free_port())
@@ -232,8 +240,8 @@ def upgradable(shell: Shell, check: str) -> Path:
     the embedded one, which the check must tell; then, or without any, the embedded ones."""
     shell.variables.update(NEW_BIN=str(shell.programs), OLD_BIN=str(OLDER_POSTGRES))
     if OLDER_POSTGRES.exists():
-        old, new = released(OLDER_POSTGRES), released(shell.programs)
-        if new.place >= old.place:
+        old, new = release_date(OLDER_POSTGRES), release_date(shell.programs)
+        if new.rank >= old.rank:
             assert f"PostgreSQL {old} " in shell.run(check)
             return OLDER_POSTGRES
         said = shell.run(check, fails=True)
@@ -244,11 +252,11 @@ def upgradable(shell: Shell, check: str) -> Path:
     return shell.programs
 
 
-def released(programs: Path) -> Release:
+def release_date(programs: Path) -> Release:
     printed = subprocess.check_output([programs / "postgres", "--version"], text=True)
-    found = release_in(printed)
-    assert found is not None, printed
-    return found
+    release = find_release(printed)
+    assert release is not None, printed
+    return release
 
 
 def variables_of_upgrade(
@@ -257,7 +265,7 @@ def variables_of_upgrade(
     password = urlsplit(endpoints.database_url).password or ""
     file = shell.folder / "password"
     file.write_text(password)
-    give_to_child(file)
+    chown_to_child(file)
     return {
         "OLD_BIN": str(old),
         "OLD_DATA": str(data),
@@ -270,9 +278,9 @@ def variables_of_upgrade(
 
 
 def test_disk_and_autovacuum(shell: Shell) -> None:
-    sizes, held = BLOCKS["Disk and autovacuum"]
+    sizes, locks = BLOCKS["Disk and autovacuum"]
     assert " events " in shell.run(sizes)
-    assert "holds_back" in shell.run(held)
+    assert "holds_back" in shell.run(locks)
 
 
 @pytest.mark.usefixtures("logins")
@@ -285,12 +293,12 @@ def test_read_replica(shell: Shell, url: str) -> None:
     shell.run(copy, as_server=True)
     options = {"max_connections": "80"}
     with PostgresServer(shell.programs, replica, free_port()).running(url, **options) as there:
-        shell.variables.update(REPLICA_PLACE=place(there), REPLICA_URL=there)
+        shell.variables.update(REPLICA_PLACE=host_and_port(there), REPLICA_URL=there)
         with shell.serving(serve) as base:
-            assert asked(base)["source"] == "rollups"
-            wait_until(lambda: "questions" in users(there), within_s=10)
-            moment = asked(base)["computed_at"]
-            wait_until(lambda: asked(base)["computed_at"] > moment, within_s=10)
+            assert responses(base)["source"] == "rollups"
+            wait_until(lambda: "questions" in users(there), timeout_s=10)
+            moment = responses(base)["computed_at"]
+            wait_until(lambda: responses(base)["computed_at"] > moment, timeout_s=10)
         assert "behind" in shell.run(behind)
 
 
@@ -299,9 +307,9 @@ def test_erasing_users(shell: Shell, url: str) -> None:
     before = counted(url)
     receipts = [json.loads(line) for line in shell.run(erase).splitlines()]
     assert [receipt["events"] for receipt in receipts] == [before["u1"], before["u2"]]
-    told = shell.run(suppress)
-    assert "1 users are suppressed" in told
-    assert "Of 1 users 1 were suppressed, and are not any more." in told
+    output = shell.run(suppress)
+    assert "1 users are suppressed" in output
+    assert "Of 1 users 1 were suppressed, and are not any more." in output
     assert counted(url) == {user: before[user] for user in before if user not in ("u1", "u2", "u3")}
     answers(url)
 

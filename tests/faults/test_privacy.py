@@ -18,23 +18,23 @@ import psycopg2
 import pytest
 import redis
 
-from repo.erase import EraseRepo
-from tests.adopted import MAP, adopting
+from repo.lifecycle.erasure import EraseRepo
+from tests.adoption import MAP, adopt_command
 from tests.api.test_keys import add_key
-from tests.calling import called
-from tests.collector import collecting
+from tests.cli import run_cli
 from tests.events import insert
-from tests.faults.conftest import Check, Own
-from tests.faults.load import ask_all
-from tests.faults.remains import Remains
-from tests.faults.service import Service, service
+from tests.faults.conftest import Check, DedicatedServers
+from tests.faults.http_load import ask_all
+from tests.faults.service_process import Service, service
+from tests.faults.user_traces import TraceSearch
+from tests.otel_collector import running_collector
 from tests.problems import assert_problem
-from tests.waiting import wait_until
+from tests.wait_until import wait_until
 
 NOW = datetime.now(UTC)
 USER = "/analytics/users/u"
 HISTORY = f"{USER}/events"
-ASKED = 20
+PARAMS = 20
 CANARY = "canary-frodo-of-bag-end"
 OF_CANARY = "canary-the-ring"
 PROPERTIES = '{"of": "canary-the-ring"}'
@@ -43,14 +43,14 @@ EVENTS = 100_000
 HISTORIES = "analytics:*:user_events:*"
 
 
-def kept_long(own: Own, url: str) -> AbstractContextManager[Service]:
+def long_cached_service(own: DedicatedServers, url: str) -> AbstractContextManager[Service]:
     return service(url, own.endpoints.redis_url, ANALYTICS_CACHE_OPEN_S="600")
 
 
-def keep_history(running: Service) -> dict[str, str]:
+def cache_history(running: Service) -> dict[str, str]:
     """In Redis; with the key of an admin."""
     insert(running.conn, ("u", "view", NOW))
-    running.settle()
+    running.wait_until_folded()
     assert len(running.get(HISTORY).json()["data"]) == 1
     return add_key(running.conn, "an-admin", "admin", name="admin")
 
@@ -65,12 +65,12 @@ def is_erased(running: Service) -> bool:
 
 def seconds_until_cleared(store: "redis.Redis") -> float:
     began = time.monotonic()
-    wait_until(lambda: not list(store.scan_iter(HISTORIES, count=1000)), within_s=15)
+    wait_until(lambda: not list(store.scan_iter(HISTORIES, count=1000)), timeout_s=15)
     return time.monotonic() - began
 
 
 @contextmanager
-def cache_of(own: Own) -> Iterator["redis.Redis"]:
+def cache_of(own: DedicatedServers) -> Iterator["redis.Redis"]:
     """Without what other tests have left there."""
     with redis.Redis.from_url(own.endpoints.redis_url) as store:
         store.flushall()
@@ -78,9 +78,11 @@ def cache_of(own: Own) -> Iterator["redis.Redis"]:
 
 
 @pytest.mark.check(71)
-def test_nothing_is_left(own: Own, fault_url: str, check: Check, tmp_path: Path) -> None:
+def test_nothing_is_left(
+    own: DedicatedServers, fault_url: str, check: Check, tmp_path: Path
+) -> None:
     """A user who came in and was asked for by all ways: nothing is left after the erasure"""
-    with cache_of(own), collecting() as collector, ExitStack() as stack:
+    with cache_of(own), running_collector() as collector, ExitStack() as stack:
         url = own.endpoints.redis_url
         endpoint = collector.endpoint
         running = stack.enter_context(service(fault_url, url, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint))
@@ -88,9 +90,9 @@ def test_nothing_is_left(own: Own, fault_url: str, check: Check, tmp_path: Path)
         come_in(running, fault_url, tmp_path)
         ask_about(running)
         running.query("alter table events alter user_id set statistics 100; analyze")
-        remains = Remains(own, running, fault_url, (CANARY, OF_CANARY))
-        wait_until(lambda: bool(collector.requests), within_s=20)
-        before = remains.places(collector)
+        remains = TraceSearch(own, running, fault_url, (CANARY, OF_CANARY))
+        wait_until(lambda: bool(collector.requests), timeout_s=20)
+        before = remains.locations(collector)
         assert before >= {"public.events", "public.users", "pg_statistic", "redis user_events"}
         admin = add_key(running.conn, "an-admin", "admin", name="admin")
         erased = httpx.delete(f"{running.base}/analytics/users/{CANARY}", headers=admin, timeout=60)
@@ -98,9 +100,9 @@ def test_nothing_is_left(own: Own, fault_url: str, check: Check, tmp_path: Path)
         assert erased.json()["events"] == 4 * COPIES
         ask_about(running)
         seen = len(collector.requests)
-        wait_until(lambda: len(collector.requests) > seen, within_s=20)
-        assert remains.places(collector) == set()
-    check.measured(f"{len(before)} places before ({', '.join(sorted(before))}), none after")
+        wait_until(lambda: len(collector.requests) > seen, timeout_s=20)
+        assert remains.locations(collector) == set()
+    check.record(f"{len(before)} places before ({', '.join(sorted(before))}), none after")
 
 
 def come_in(running: Service, url: str, folder: Path) -> None:
@@ -116,19 +118,19 @@ def come_in(running: Service, url: str, folder: Path) -> None:
         CANARY,
         COPIES,
     )
-    assert adopting(url)("--table=app_events", *MAP).exit_code == 0
+    assert adopt_command(url)("--table=app_events", *MAP).exit_code == 0
     running.query("insert into app_events (account_id, type) values (%s, '')", CANARY)
-    adopting(url)("--table=app_events", "--release")
+    adopt_command(url)("--table=app_events", "--release")
     running.query("drop table app_events")
-    events = [made_up() for _ in range(COPIES)]
+    events = [synthetic_events() for _ in range(COPIES)]
     sent = {**events[0], "event_name": ""}
     for body, status in ((events, 200), (events, 200), ([sent], 422)):
         answer = httpx.post(f"{running.base}/events", json=body, headers=running.headers)
         assert answer.status_code == status
     file = folder / "events.ndjson"
-    lines = [json.dumps(made_up()) for _ in range(COPIES)]
+    lines = [json.dumps(synthetic_events()) for _ in range(COPIES)]
     file.write_text("\n".join([*lines, lines[0], json.dumps(sent)]))
-    assert called("load", file, DATABASE_URL=url).exit_code == 1
+    assert run_cli("load", file, DATABASE_URL=url).exit_code == 1
     insert_by_sql = (
         "insert into events (event_id, user_id, event_name, occurred_at, properties) "
         f"select gen_random_uuid(), %s, %s, now() - n * interval '1 hour', '{PROPERTIES}' "
@@ -137,10 +139,10 @@ def come_in(running: Service, url: str, folder: Path) -> None:
     running.query(insert_by_sql, CANARY, "view", COPIES)
     with pytest.raises(psycopg2.errors.CheckViolation):
         running.query(insert_by_sql, CANARY, "", COPIES)
-    running.settle()
+    running.wait_until_folded()
 
 
-def made_up() -> dict[str, object]:
+def synthetic_events() -> dict[str, object]:
     return {
         "event_id": str(uuid4()),
         "user_id": CANARY,
@@ -167,35 +169,35 @@ def ask_about(running: Service) -> None:
 
 
 @pytest.mark.check(72)
-def test_activity_shows_nobody(own: Own, fault_url: str, check: Check) -> None:
+def test_activity_shows_nobody(own: DedicatedServers, fault_url: str, check: Check) -> None:
     """Histories asked for all the time: no session shows whose, at work or idle"""
     with service(fault_url, own.endpoints.redis_url, ANALYTICS_CACHE_ENABLED="false") as running:
-        insert(running.conn, *((f"{CANARY}{n}", "view", NOW) for n in range(ASKED)))
-        paths = [f"/analytics/users/{CANARY}{n % ASKED}/events" for n in range(ASKED * 50)]
+        insert(running.conn, *((f"{CANARY}{n}", "view", NOW) for n in range(PARAMS)))
+        paths = [f"/analytics/users/{CANARY}{n % PARAMS}/events" for n in range(PARAMS * 50)]
         with ThreadPoolExecutor(1) as threads:
             asking = threads.submit(ask_all, running.port, paths, running.headers, at_once=4)
-            shown = [activity(running) for _ in iter(asking.done, True)]
+            activities = [activity(running) for _ in iter(asking.done, True)]
             assert {reply.status for reply in asking.result()} == {200}
-        shown.append(activity(running))
-        of_histories = [text for texts in shown for text in texts if "user_events" in text]
-        assert len(of_histories) > ASKED
+        activities.append(activity(running))
+        of_histories = [text for texts in activities for text in texts if "user_events" in text]
+        assert len(of_histories) > PARAMS
         assert not any(CANARY in text for text in of_histories)
-        check.measured(f"{len(of_histories)} statements of histories seen, of {len(paths)} asked")
+        check.record(f"{len(of_histories)} statements of histories seen, of {len(paths)} asked")
 
 
 def activity(running: Service) -> list[str]:
-    shown = "select query from pg_stat_activity where pid <> pg_backend_pid() and query is not null"
-    return [text for (text,) in running.query(shown)]
+    query = "select query from pg_stat_activity where pid <> pg_backend_pid() and query is not null"
+    return [text for (text,) in running.query(query)]
 
 
 @pytest.mark.check(73)
-def test_erased_while_redis_is_away(own: Own, fault_url: str, check: Check) -> None:
+def test_erased_while_redis_is_away(own: DedicatedServers, fault_url: str, check: Check) -> None:
     """Redis away during an erasure, and back as it was: cleared, and PostgreSQL may go as well"""
     with (
         cache_of(own) as store,
-        kept_long(own, fault_url) as running,
+        long_cached_service(own, fault_url) as running,
     ):
-        admin = keep_history(running)
+        admin = cache_history(running)
         running.cache.refuse()
         assert erase(running, admin).json()["cache_cleared"] is False
         assert running.get(HISTORY).json()["data"] == []
@@ -203,20 +205,20 @@ def test_erased_while_redis_is_away(own: Own, fault_url: str, check: Check) -> N
         assert list(store.scan_iter(HISTORIES, count=1000)) != []
         running.database.refuse()
         running.cache.mode = "pass"
-        statuses = {running.get(HISTORY).status_code for _ in range(ASKED)}
+        statuses = {running.get(HISTORY).status_code for _ in range(PARAMS)}
         assert statuses == {503}
-        check.measured(f"{seconds_until_cleared(store):.1f} s; asked {ASKED} times")
+        check.record(f"{seconds_until_cleared(store):.1f} s; asked {PARAMS} times")
 
 
 @pytest.mark.check(74)
-def test_cancelled_erasures(own: Own, fault_url: str, check: Check) -> None:
+def test_cancelled_erasures(own: DedicatedServers, fault_url: str, check: Check) -> None:
     """An erasure whose client hangs up or whose service is stopped: all or nothing, cache too"""
     with cache_of(own) as store:
-        with kept_long(own, fault_url) as running:
-            admin = keep_history(running)
+        with long_cached_service(own, fault_url) as running:
+            admin = cache_history(running)
             with held_up(running):
                 hang_up_on(running, admin)
-            wait_until(partial(is_erased, running), within_s=10)
+            wait_until(partial(is_erased, running), timeout_s=10)
             hung_up_s = seconds_until_cleared(store)
             insert(running.conn, ("u", "view", NOW))
             with ThreadPoolExecutor(1) as threads, held_up(running):
@@ -226,7 +228,7 @@ def test_cancelled_erasures(own: Own, fault_url: str, check: Check) -> None:
                 running.process.wait(20)
                 assert_problem(erasing.result(), 503, "unavailable")
             assert not is_erased(running)
-        check.measured(f"hung up: {hung_up_s:.1f} s")
+        check.record(f"hung up: {hung_up_s:.1f} s")
 
 
 @contextmanager
@@ -244,7 +246,7 @@ def hang_up_on(running: Service, admin: dict[str, str]) -> None:
             f"DELETE {USER} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
             f"Authorization: {admin['Authorization']}\r\n\r\n".encode()
         )
-        wait_until(partial(is_waiting, running), within_s=10)
+        wait_until(partial(is_waiting, running), timeout_s=10)
 
 
 def is_waiting(running: Service) -> bool:
@@ -254,16 +256,16 @@ def is_waiting(running: Service) -> bool:
 @pytest.mark.check(75)
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_ended_between_commit_and_cache(
-    own: Own, fault_url: str, check: Check, end: signal.Signals
+    own: DedicatedServers, fault_url: str, check: Check, end: signal.Signals
 ) -> None:
     """A service that ends when an erasure is committed and the cache not cleared: the next does"""
     with cache_of(own) as store:
-        with kept_long(own, fault_url) as running:
-            admin = keep_history(running)
+        with long_cached_service(own, fault_url) as running:
+            admin = cache_history(running)
             running.cache.mode = "swallow"
             with ThreadPoolExecutor(1) as threads:
                 threads.submit(erase, running, admin)
-                wait_until(partial(is_erased, running), within_s=10)
+                wait_until(partial(is_erased, running), timeout_s=10)
                 running.process.send_signal(end)
                 running.process.wait(20)
         assert list(store.scan_iter(HISTORIES, count=1000)) != []
@@ -271,7 +273,7 @@ def test_ended_between_commit_and_cache(
         with service(fault_url, own.endpoints.redis_url):
             seconds_until_cleared(store)
             took_s = time.monotonic() - began
-        check.measured(f"{end.name}: {took_s:.1f} s, its start included")
+        check.record(f"{end.name}: {took_s:.1f} s, its start included")
 
 
 @pytest.mark.check(76)
@@ -283,7 +285,7 @@ def test_samples_of_an_earlier_version(running: Service, check: Check) -> None:
         "jsonb_build_object('n', n %% 100) from generate_series(1, %s) n",
         EVENTS,
     )
-    running.settle()
+    running.wait_until_folded()
     running.query("alter table events alter user_id set statistics 100")
     running.query("alter table events alter properties set statistics 100; analyze events")
     sampled = (
@@ -295,7 +297,7 @@ def test_samples_of_an_earlier_version(running: Service, check: Check) -> None:
     assert running.query(sampled) == [(0,)]
     running.query("analyze events")
     assert running.query(sampled) == [(0,)]
-    check.measured(f"erased in {seconds[0] * 1000:.0f} ms, the next in {seconds[1] * 1000:.0f} ms")
+    check.record(f"erased in {seconds[0] * 1000:.0f} ms, the next in {seconds[1] * 1000:.0f} ms")
 
 
 def erased_in(running: Service, user: str) -> float:

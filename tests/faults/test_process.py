@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Check, Own
-from tests.faults.load import BROKEN, Reply, ask_all, percentile
+from tests.faults.conftest import Check, DedicatedServers
+from tests.faults.http_load import BROKEN, Reply, ask_all, percentile
 from tests.faults.proxy import proxy_to
-from tests.faults.service import COUNTS, SCRAPER, Service, service
+from tests.faults.service_process import COUNTS, SCRAPER, Service, service
 from tests.faults.test_postgres import statuses
-from tests.slowness import slow_down
-from tests.waiting import wait_until
+from tests.slow_events import slow_down
+from tests.wait_until import wait_until
 
 IN_FLIGHT = "http_requests_in_flight"
 
@@ -46,7 +46,7 @@ def in_background(
 
 
 @contextmanager
-def tracing_into_silence(own: Own, url: str) -> Iterator[Service]:
+def tracing_into_silence(own: DedicatedServers, url: str) -> Iterator[Service]:
     """A service whose collector takes everything and answers nothing."""
     with proxy_to(1) as collector:
         collector.mode = "swallow"
@@ -56,7 +56,7 @@ def tracing_into_silence(own: Own, url: str) -> Iterator[Service]:
 
 
 @pytest.mark.check(24)
-def test_graceful_stop(own: Own, fault_url: str, check: Check) -> None:
+def test_graceful_stop(own: DedicatedServers, fault_url: str, check: Check) -> None:
     """Told to stop under load, with Redis and the collector silent"""
     with tracing_into_silence(own, fault_url) as running:
         slow_down(running.conn, 0.2)
@@ -64,14 +64,16 @@ def test_graceful_stop(own: Own, fault_url: str, check: Check) -> None:
         replies: list[Reply] = []
         load = in_background(replies, running, 3, "stop")
         time.sleep(1)
-        told = time.monotonic()
+        stopped_at = time.monotonic()
         running.process.send_signal(signal.SIGTERM)
         running.process.wait(15)
-        took = time.monotonic() - told
+        took = time.monotonic() - stopped_at
         load.join()
     # A connection may be closed between two requests; none was read from and left unanswered.
-    broken = [reply for reply in replies if reply.status == BROKEN and reply.began < told - 0.05]
-    check.measured(f"{len(broken)} of {len(replies)} broken, gone after {took:.1f} s")
+    broken = [
+        reply for reply in replies if reply.status == BROKEN and reply.began < stopped_at - 0.05
+    ]
+    check.record(f"{len(broken)} of {len(replies)} broken, gone after {took:.1f} s")
     assert not broken
     assert set(statuses(replies)) <= {200, BROKEN}
     assert took <= 10
@@ -79,7 +81,9 @@ def test_graceful_stop(own: Own, fault_url: str, check: Check) -> None:
 
 
 @pytest.mark.check(24)
-def test_a_stop_that_does_not_wait_for_a_question(own: Own, fault_url: str, check: Check) -> None:
+def test_a_stop_that_does_not_wait_for_a_question(
+    own: DedicatedServers, fault_url: str, check: Check
+) -> None:
     """Told to stop under load, with Redis and the collector silent"""
     with service(
         fault_url,
@@ -95,7 +99,7 @@ def test_a_stop_that_does_not_wait_for_a_question(own: Own, fault_url: str, chec
         running.process.wait(15)
         load.join()
         lines = running.log_lines()
-    check.measured(f"of questions that take 40 s: {statuses(replies)}")
+    check.record(f"of questions that take 40 s: {statuses(replies)}")
     assert statuses(replies) == {503: 8}
     for reply in replies:
         assert reply.headers["content-type"] == "application/problem+json"
@@ -109,7 +113,7 @@ def test_a_stop_that_does_not_wait_for_a_question(own: Own, fault_url: str, chec
 @pytest.mark.check(25)
 def test_a_worker_is_killed(running: Service, check: Check) -> None:
     """One of two workers is killed under load"""
-    running.kept(200, at_once=8)
+    running.ask_repeatedly(200, at_once=8)
     before = running.metrics()
     victim, other = running.worker_pids()
     replies: list[Reply] = []
@@ -118,17 +122,17 @@ def test_a_worker_is_killed(running: Service, check: Check) -> None:
     time.sleep(1)
     os.kill(victim, signal.SIGKILL)
     began = time.monotonic()
-    wait_until(lambda: len(set(running.worker_pids()) - {victim}) == 2, within_s=5)
+    wait_until(lambda: len(set(running.worker_pids()) - {victim}) == 2, timeout_s=5)
     replaced = time.monotonic() - began
     load.join()
-    wait_until(lambda: running.metrics()[IN_FLIGHT] == 1, within_s=2)  # the scrape itself
+    wait_until(lambda: running.metrics()[IN_FLIGHT] == 1, timeout_s=2)  # the scrape itself
     after = running.metrics()
     fallen = [
         name
         for name, value in before.items()
         if "_total" in name and not name.startswith("process_") and after.get(name, -1) < value
     ]
-    check.measured(f"{statuses(replies)}, replaced after {replaced:.1f} s, {len(fallen)} fallen")
+    check.record(f"{statuses(replies)}, replaced after {replaced:.1f} s, {len(fallen)} fallen")
     assert other in running.worker_pids()
     assert not fallen
     assert set(statuses(replies)) <= {200, BROKEN}
@@ -136,19 +140,19 @@ def test_a_worker_is_killed(running: Service, check: Check) -> None:
 
 
 @pytest.mark.check(26)
-def test_the_collector_is_away(own: Own, fault_url: str, check: Check) -> None:
+def test_the_collector_is_away(own: DedicatedServers, fault_url: str, check: Check) -> None:
     """Traces go nowhere for 20 s"""
     with tracing_into_silence(own, fault_url) as running:
-        running.kept(2000, at_once=4)
+        running.ask_repeatedly(2000, at_once=4)
         before = memory(running)
         end = time.monotonic() + 20
-        first = running.kept(2000, at_once=4)
+        first = running.ask_repeatedly(2000, at_once=4)
         while time.monotonic() < end:
-            last = running.kept(2000, at_once=4)
+            last = running.ask_repeatedly(2000, at_once=4)
         grown = memory(running) - before
         lines = [line for line in running.log_lines() if line["logger"].startswith("opentelemetry")]
     p95 = [percentile(replies, 95) * 1000 for replies in (first, last)]
-    check.measured(
+    check.record(
         f"p95 {p95[0]:.1f} and then {p95[1]:.1f} ms, {grown / 2**20:.0f} MB more, "
         f"{len(lines)} log lines of two workers"
     )
@@ -158,8 +162,8 @@ def test_the_collector_is_away(own: Own, fault_url: str, check: Check) -> None:
 
 
 def memory(running: Service) -> float:
-    found = running.metrics()
-    return sum(v for name, v in found.items() if name.startswith("process_resident_memory_bytes"))
+    metrics = running.metrics()
+    return sum(v for name, v in metrics.items() if name.startswith("process_resident_memory_bytes"))
 
 
 @pytest.mark.check(27)
@@ -175,7 +179,7 @@ def test_soak(running: Service, check: Check) -> None:
     for name in seen[0]:
         first, last = (max(each[name] for each in part) for part in (seen[5:15], seen[-10:]))
         growth[name] = (first, last)
-    check.measured(
+    check.record(
         ", ".join(f"{name} {last / first - 1:+.1%}" for name, (first, last) in growth.items())
     )
     # A pool of threads starts one of them whenever it first needs so many at a time.
@@ -199,8 +203,8 @@ def test_metrics(running: Service, check: Check) -> None:
     """Counts of two workers, and paths that nobody serves"""
     series = 'http_requests_total{method="GET",route="/analytics/event-counts",status="200"}'
     before = running.metrics().get(series, 0)
-    running.kept(500, at_once=10)
-    running.fresh(50, at_once=10, mark="count")
+    running.ask_repeatedly(500, at_once=10)
+    running.ask_fresh(50, at_once=10, mark="count")
     counted = running.metrics()[series] - before
     known = len(running.metrics())
     ask_all(running.port, [f"/x{n}" for n in range(1000)], {}, at_once=10)
@@ -209,7 +213,7 @@ def test_metrics(running: Service, check: Check) -> None:
         began = time.monotonic()
         more = len(running.metrics()) - known
         took.append(time.monotonic() - began)
-    check.measured(
+    check.record(
         f"{counted:.0f} of 550 counted, {more} series more, page in {min(took) * 1000:.0f} ms"
     )
     assert counted == 550
@@ -224,10 +228,10 @@ def test_metrics_are_well_formed(running: Service, check: Check) -> None:
     """Counts of two workers, and paths that nobody serves"""
     promtool = shutil.which("promtool")
     assert promtool, "promtool is missing: install Debian's prometheus"
-    running.kept(10, at_once=2)
+    running.ask_repeatedly(10, at_once=2)
     page = running.get("/metrics", **SCRAPER).content
     done = subprocess.run(
         [promtool, "check", "metrics"], input=page, capture_output=True, check=False
     )
-    check.measured(f"promtool: {done.returncode}")
+    check.record(f"promtool: {done.returncode}")
     assert done.returncode == 0, (done.stdout + done.stderr).decode()

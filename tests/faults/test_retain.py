@@ -12,12 +12,12 @@ import pytest
 from common.questions import ActiveUsers, EventCounts, TopEvents
 from config.database import Database, get_connection
 from repo.events import EventsRepo
-from repo.rollups.folder import Folder
+from repo.rollups.rollup_writer import RollupWriter
 from tests import pages
-from tests.retaining import drop
-from tests.running import running
+from tests.live_server import running
+from tests.retention import drop
 from tests.servers import Cluster
-from utils.zones import zone
+from utils.time.zones import zone
 
 FIRST, END = date(2005, 1, 1), date(2026, 9, 1)
 HORIZON = datetime(2025, 8, 1, tzinfo=UTC)
@@ -36,13 +36,13 @@ def answers(url: str) -> Iterator[Any]:
     database = Database(url, size=1, waiters=0, acquire_timeout_s=1, name="history")
     repo = EventsRepo(get_connection(database, time.monotonic() + 600))
     for tz in ZONES:
-        asked = {"start": FIRST, "end": END, "tz": tz}
-        yield repo.get_event_counts(EventCounts(**asked, interval="day")).data
-        yield repo.get_event_counts(EventCounts(**asked, interval="year")).data
-        yield repo.get_active_users(ActiveUsers(**asked, window=90)).data
+        params = {"start": FIRST, "end": END, "tz": tz}
+        yield repo.get_event_counts(EventCounts(**params, interval="day")).data
+        yield repo.get_event_counts(EventCounts(**params, interval="year")).data
+        yield repo.get_active_users(ActiveUsers(**params, window=90)).data
     for year in range(FIRST.year, END.year):
-        asked = {"start": date(year, 1, 1), "end": date(year + 1, 1, 1)}
-        yield repo.get_top_events(TopEvents(**asked, limit=1000)).data
+        params = {"start": date(year, 1, 1), "end": date(year + 1, 1, 1)}
+        yield repo.get_top_events(TopEvents(**params, limit=1000)).data
     database.close()
 
 
@@ -72,6 +72,6 @@ def test_every_day_counts_as_before(copy_url: str, history_url: str, redis_url: 
             pages.check(client, example)
     conn = psycopg2.connect(copy_url)
     conn.autocommit = True
-    Folder(conn, [zone("UTC")]).rebuild()
+    RollupWriter(conn, [zone("UTC")]).rebuild()
     conn.close()
     assert list(answers(copy_url)) == before

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from tests.faults.conftest import Check
-from tests.faults.service import DEADLINE_S, POOL, WORKERS, Service
-from tests.waiting import wait_until
+from tests.faults.service_process import DEADLINE_S, POOL, WORKERS, Service
+from tests.wait_until import wait_until
 
-MOST = WORKERS * POOL
+MAX_USERS = WORKERS * POOL
 
 # As docs/operations.md has them; times are milliseconds.
 SETTINGS = {
@@ -29,7 +29,7 @@ USERS = {
 }
 
 # Whoever reads events tells how its session was started.
-TELL = """
+LISTEN = """
 create function tell() returns boolean language plpgsql as $$
 begin
     perform pg_notify('sessions', json_build_object(
@@ -70,27 +70,27 @@ def users(running: Service) -> dict[str, str]:
     )
 
 
-def told(running: Service) -> dict[int, dict[str, str]]:
+def notifications(running: Service) -> dict[int, dict[str, str]]:
     """By session, what those told that have read events."""
     running.conn.poll()
-    found: list[dict[str, Any]] = [json.loads(note.payload) for note in running.conn.notifies]
-    return {session["pid"]: session["settings"] for session in found}
+    payloads: list[dict[str, Any]] = [json.loads(note.payload) for note in running.conn.notifies]
+    return {session["pid"]: session["settings"] for session in payloads}
 
 
 @pytest.mark.check(13)
 def test_read_only_role(running: Service, check: Check) -> None:
     """Questions can only read, and each session is set as documented"""
     running.query("listen sessions")
-    running.conn.cursor().execute(TELL)
+    running.conn.cursor().execute(LISTEN)
 
-    def all_told() -> bool:
-        running.fresh(MOST, at_once=MOST, mark=f"told{len(running.conn.notifies)}-")
-        return set(running.backends()) <= set(told(running))
+    def is_complete() -> bool:
+        running.ask_fresh(MAX_USERS, at_once=MAX_USERS, mark=f"told{len(running.conn.notifies)}-")
+        return set(running.backends()) <= set(notifications(running))
 
-    wait_until(lambda: len(running.backends()) == MOST, within_s=10)
-    wait_until(all_told, within_s=15)
-    sessions = told(running)
+    wait_until(lambda: len(running.backends()) == MAX_USERS, timeout_s=10)
+    wait_until(is_complete, timeout_s=15)
+    sessions = notifications(running)
     assert all(settings == SETTINGS for settings in sessions.values())
     assert running.query(MAY_CHANGE) == []
-    wait_until(lambda: users(running) == USERS, within_s=5)
-    check.measured(f"{len(sessions)} sessions of {len(set(USERS.values()))} roles")
+    wait_until(lambda: users(running) == USERS, timeout_s=5)
+    check.record(f"{len(sessions)} sessions of {len(set(USERS.values()))} roles")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Check, Own
-from tests.faults.service import COUNTS, ROOT, Service, service
-from tests.waiting import wait_until
+from tests.faults.conftest import Check, DedicatedServers
+from tests.faults.service_process import COUNTS, ROOT, Service, service
+from tests.wait_until import wait_until
 
 BUSY = 8
 
@@ -51,7 +51,7 @@ def ended(running: Service) -> list[dict[str, object]]:
 
 
 @pytest.mark.check(57)
-def test_one_busy_core(own: Own, fault_url: str, check: Check) -> None:
+def test_one_busy_core(own: DedicatedServers, fault_url: str, check: Check) -> None:
     """Workers start and answer on one core that 8 others keep busy"""
     with service(fault_url, own.endpoints.redis_url) as running:
         for pid in [running.process.pid, *running.worker_pids()]:
@@ -60,13 +60,13 @@ def test_one_busy_core(own: Own, fault_url: str, check: Check) -> None:
             victim, other = running.worker_pids()
             began = time.monotonic()
             os.kill(victim, signal.SIGKILL)
-            wait_until(lambda: bool(set(running.worker_pids()) - {victim, other}), within_s=60)
+            wait_until(lambda: bool(set(running.worker_pids()) - {victim, other}), timeout_s=60)
             (new,) = set(running.worker_pids()) - {victim, other}
-            wait_until(lambda: listens(new), within_s=240)
+            wait_until(lambda: listens(new), timeout_s=240)
             took = time.monotonic() - began
             answered = running.get(COUNTS).status_code
         lines = ended(running)
-    check.measured(f"ready after {took:.0f} s, {len(lines)} ended: {lines[0].get('reason')}")
+    check.record(f"ready after {took:.0f} s, {len(lines)} ended: {lines[0].get('reason')}")
     assert answered == 200
     assert [line["reason"] for line in lines] == ["ended by SIGKILL"]
 
@@ -88,29 +88,29 @@ def _target(file: Path) -> str:
 @pytest.mark.check(58)
 def test_a_worker_that_hangs(running: Service, check: Check) -> None:
     """A worker that is stopped (SIGSTOP) is replaced, not within seconds and not never"""
-    wait_until(lambda: all(map(listens, running.worker_pids())), within_s=60)
+    wait_until(lambda: all(map(listens, running.worker_pids())), timeout_s=60)
     time.sleep(2)  # the supervisor knows it by now
     stopped, other = running.worker_pids()
     os.kill(stopped, signal.SIGSTOP)
     began = time.monotonic()
     time.sleep(15)
     assert set(running.worker_pids()) == {stopped, other}
-    wait_until(lambda: stopped not in running.worker_pids(), within_s=60)
+    wait_until(lambda: stopped not in running.worker_pids(), timeout_s=60)
     took = time.monotonic() - began
-    wait_until(lambda: len(running.worker_pids()) == 2, within_s=10)
+    wait_until(lambda: len(running.worker_pids()) == 2, timeout_s=10)
     (line,) = ended(running)
-    check.measured(f"replaced after {took:.0f} s: {line['reason']}")
+    check.record(f"replaced after {took:.0f} s: {line['reason']}")
     assert 25 <= took <= 60
     assert line["reason"] == "no sign of life for 30 s"
     assert other in running.worker_pids()
 
 
 @pytest.fixture
-def blockable(own: Own, fault_url: str, tmp_path: Path) -> Iterator[Service]:
+def blockable(own: DedicatedServers, fault_url: str, tmp_path: Path) -> Iterator[Service]:
     """A service whose workers' event loops can be blocked."""
     (tmp_path / "sitecustomize.py").write_text(BLOCKS)
     with service(fault_url, own.endpoints.redis_url, PYTHONPATH=str(tmp_path)) as running:
-        wait_until(lambda: all(map(listens, running.worker_pids())), within_s=60)
+        wait_until(lambda: all(map(listens, running.worker_pids())), timeout_s=60)
         time.sleep(2)  # the supervisor knows them by now
         yield running
 
@@ -121,11 +121,11 @@ def test_an_event_loop_that_hangs(blockable: Service, check: Check) -> None:
     blocked, other = blockable.worker_pids()
     began = time.monotonic()
     os.kill(blocked, signal.SIGUSR1)
-    wait_until(lambda: blocked not in blockable.worker_pids(), within_s=60)
+    wait_until(lambda: blocked not in blockable.worker_pids(), timeout_s=60)
     took = time.monotonic() - began
-    wait_until(lambda: len(blockable.worker_pids()) == 2, within_s=10)
+    wait_until(lambda: len(blockable.worker_pids()) == 2, timeout_s=10)
     (line,) = ended(blockable)
-    check.measured(f"event loop blocked: replaced after {took:.0f} s")
+    check.record(f"event loop blocked: replaced after {took:.0f} s")
     assert 25 <= took <= 60
     assert line["reason"] == "no sign of life for 30 s"
     assert other in blockable.worker_pids()
@@ -138,12 +138,12 @@ def test_a_restart_does_not_wait_for_what_hangs(blockable: Service, check: Check
     os.kill(min(old), signal.SIGUSR1)
     began = time.monotonic()
     os.kill(blockable.process.pid, signal.SIGHUP)
-    wait_until(lambda: not old & set(blockable.worker_pids()), within_s=90)
+    wait_until(lambda: not old & set(blockable.worker_pids()), timeout_s=90)
     took = time.monotonic() - began
     assert blockable.get(COUNTS).status_code == 200
     blockable.process.terminate()
     assert blockable.process.wait(timeout=30) == 0
-    check.measured(f"SIGHUP with a blocked event loop: all replaced after {took:.0f} s")
+    check.record(f"SIGHUP with a blocked event loop: all replaced after {took:.0f} s")
 
 
 @pytest.mark.check(58)
@@ -155,14 +155,14 @@ def test_no_file_for_a_new_worker(running: Service, check: Check, number: signal
     _, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (8, most))
     os.kill(pid, number)
-    wait_until(lambda: len(ended(running)) == 1, within_s=20)
+    wait_until(lambda: len(ended(running)) == 1, timeout_s=20)
     (line,) = ended(running)
     assert line["reason"] == "Too many open files"
     assert set(running.worker_pids()) == pids
     assert running.get(COUNTS).status_code == 200
     running.process.terminate()
     assert running.process.wait(timeout=30) == 0
-    check.measured(f"{number.name} without a file left: the old workers go on")
+    check.record(f"{number.name} without a file left: the old workers go on")
 
 
 @contextmanager
@@ -174,7 +174,7 @@ def ending_at_will(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.check(59)
-def test_a_crash_loop(own: Own, fault_url: str, check: Check, tmp_path: Path) -> None:
+def test_a_crash_loop(own: DedicatedServers, fault_url: str, check: Check, tmp_path: Path) -> None:
     """A worker that dies at its start again and again is started ever more rarely"""
     with (
         ending_at_will(tmp_path) as flag,
@@ -184,21 +184,23 @@ def test_a_crash_loop(own: Own, fault_url: str, check: Check, tmp_path: Path) ->
         flag.touch()
         victim, other = running.worker_pids()
         os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: len(ended(running)) == 5, within_s=60)
+        wait_until(lambda: len(ended(running)) == 5, timeout_s=60)
         answers = [running.get(COUNTS).status_code for _ in range(10)]
         pauses = [line["after_s"] for line in ended(running)]
         reasons = [line["reason"] for line in ended(running)]
         flag.unlink()
-        wait_until(lambda: len(running.worker_pids()) == 2, within_s=30)
+        wait_until(lambda: len(running.worker_pids()) == 2, timeout_s=30)
         assert other in running.worker_pids()
-    check.measured(f"after {pauses} s; the other one answered {answers.count(200)} of 10")
+    check.record(f"after {pauses} s; the other one answered {answers.count(200)} of 10")
     assert pauses == [0.0, 1.0, 2.0, 4.0, 8.0]
     assert reasons == ["ended by SIGKILL", *["ended with exit code 7"] * 4]
     assert answers == [200] * 10
 
 
 @pytest.mark.check(59)
-def test_no_worker_starts(own: Own, fault_url: str, check: Check, tmp_path: Path) -> None:
+def test_no_worker_starts(
+    own: DedicatedServers, fault_url: str, check: Check, tmp_path: Path
+) -> None:
     """A worker that dies at its start again and again is started ever more rarely"""
     with ending_at_will(tmp_path) as flag:
         flag.touch()
@@ -219,7 +221,7 @@ def test_no_worker_starts(own: Own, fault_url: str, check: Check, tmp_path: Path
         )
         took = time.monotonic() - began
     last = done.stderr.strip().splitlines()[-1]
-    check.measured(f"no worker starts: exit {done.returncode} after {took:.0f} s")
+    check.record(f"no worker starts: exit {done.returncode} after {took:.0f} s")
     assert done.returncode == 1
     assert last == (
         "Error: no worker starts, and the log says why; the last one: ended with exit code 7"
@@ -228,30 +230,32 @@ def test_no_worker_starts(own: Own, fault_url: str, check: Check, tmp_path: Path
 
 
 @pytest.mark.check(61)
-def test_folders_of_workers(own: Own, fault_url: str, check: Check, tmp_path: Path) -> None:
+def test_folders_of_workers(
+    own: DedicatedServers, fault_url: str, check: Check, tmp_path: Path
+) -> None:
     """Folders of workers after kill -9 of the service, and a folder of another program"""
     others = tmp_path / "gauge_livesum_0.db"
     others.write_bytes(b"of another program")
     with service(
         fault_url, own.endpoints.redis_url, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)
     ) as killed:
-        left = folder_of(killed)
+        remaining = rollup_worker_of(killed)
         assert killed.metrics()["http_requests_in_flight"] == 1
-        pids = [*killed.worker_pids(), *killed.folder_pids()]
+        pids = [*killed.worker_pids(), *killed.rollup_worker_pids()]
         killed.process.kill()
-        wait_until(lambda: not any(map(runs, pids)), within_s=20)
-    assert left.is_dir()
+        wait_until(lambda: not any(map(runs, pids)), timeout_s=20)
+    assert remaining.is_dir()
     with service(fault_url, own.endpoints.redis_url) as running:
-        mine = folder_of(running)
-        assert not left.exists()
+        mine = rollup_worker_of(running)
+        assert not remaining.exists()
         assert mine.is_dir()
-    check.measured(f"{left.parent}: removed by the next; that of another program is as it was")
+    check.record(f"{remaining.parent}: removed by the next; that of another program is as it was")
     assert not mine.exists()
     assert [file.name for file in tmp_path.iterdir()] == [others.name]
     assert others.read_bytes() == b"of another program"
 
 
-def folder_of(running: Service) -> Path:
+def rollup_worker_of(running: Service) -> Path:
     """Where its workers count."""
     files = Path(f"/proc/{running.worker_pids()[0]}/fd").iterdir()
     return next(

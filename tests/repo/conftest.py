@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import pytest
 from psycopg2.extensions import connection
 
-from tests.rollups import Asker, asking, connected
+from tests.source_comparison import Asker, connected, open_asker
 
 
 @pytest.fixture
 def asker(database_url: str) -> Iterator[Asker]:
-    with asking(database_url) as opened:
+    with open_asker(database_url) as opened:
         yield opened
 
 

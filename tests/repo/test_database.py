@@ -16,8 +16,13 @@ from psycopg2.pool import PoolError
 
 from common.decorators import in_transaction, with_cursor
 from config.database import Connection, Cursor, Database, get_connection
-from config.failures import DatabaseUnavailable, DeadlineExceeded, PoolBusy, Undone
-from tests.waiting import wait_until, within
+from config.database_errors import (
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    PoolBusy,
+    SerializationFailure,
+)
+from tests.wait_until import adjusted_for_load, wait_until
 
 NAME = "analytics-pool-test"
 SIZE = 3
@@ -83,10 +88,10 @@ def test_threads_cannot_open_more_than_the_limit(database: Database, conn: conne
             return None
 
     with ThreadPoolExecutor(24) as threads:
-        taken = [got for got in threads.map(take, range(24)) if got]
-    assert len(taken) == SIZE
+        connections = [got for got in threads.map(take, range(24)) if got]
+    assert len(connections) == SIZE
     assert sessions(conn) == SIZE
-    for got in taken:
+    for got in connections:
         database.pool.putconn(got)
 
 
@@ -94,8 +99,8 @@ def test_many_callers_share_few_connections_and_threads(
     database: Database, conn: connection
 ) -> None:
     async def all_at_once() -> list[Any]:
-        asked = [ask(database, "select 1 from pg_sleep(0.01)") for _ in range(150)]
-        return await asyncio.gather(*asked)
+        calls = [ask(database, "select 1 from pg_sleep(0.01)") for _ in range(150)]
+        return await asyncio.gather(*calls)
 
     assert asyncio.run(all_at_once()) == [1] * 150
     assert sessions(conn) <= SIZE
@@ -113,11 +118,11 @@ def test_waiting_has_an_end(database_url: str) -> None:
         began = time.monotonic()
         with pytest.raises(PoolBusy):
             await ask(database, "select 1")
-        waited = time.monotonic() - began
+        duration = time.monotonic() - began
         assert await first == 1
-        return waited
+        return duration
 
-    assert 0.15 < asyncio.run(second_of_two()) < within(0.5)
+    assert 0.15 < asyncio.run(second_of_two()) < adjusted_for_load(0.5)
     database.close()
 
 
@@ -125,8 +130,8 @@ def test_the_queue_has_an_end(database_url: str) -> None:
     database = Database(database_url, size=1, waiters=2, acquire_timeout_s=5, name=NAME)
 
     async def four() -> list[Any]:
-        asked = [ask(database, "select 1 from pg_sleep(0.1)") for _ in range(4)]
-        return await asyncio.gather(*asked, return_exceptions=True)
+        calls = [ask(database, "select 1 from pg_sleep(0.1)") for _ in range(4)]
+        return await asyncio.gather(*calls, return_exceptions=True)
 
     answers = asyncio.run(four())
     assert [type(answer) for answer in answers] == [int, int, int, PoolBusy]
@@ -139,24 +144,24 @@ def test_the_deadline_ends_the_query_on_the_server_too(
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded):
         asyncio.run(ask(database, "select 1 from pg_sleep(10)", timeout_s=0.3))
-    assert time.monotonic() - began < within(0.8)
-    wait_until(lambda: sessions(conn, "active") == 0, within_s=1.5)
+    assert time.monotonic() - began < adjusted_for_load(0.8)
+    wait_until(lambda: sessions(conn, "active") == 0, timeout_s=1.5)
     assert asyncio.run(ask(database, "select 1")) == 1
 
 
 def test_a_caller_that_gives_up_ends_its_query(database: Database, conn: connection) -> None:
     async def give_up() -> None:
-        asked = asyncio.create_task(ask(database, "select 1 from pg_sleep(10)"))
+        task = asyncio.create_task(ask(database, "select 1 from pg_sleep(10)"))
         await asyncio.sleep(0.2)
-        asked.cancel()
+        task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asked
-        async with asyncio.timeout(within(1.5)):
+            await task
+        async with asyncio.timeout(adjusted_for_load(1.5)):
             while database.stats.in_use:
                 await asyncio.sleep(0.01)
 
     asyncio.run(give_up())
-    wait_until(lambda: sessions(conn, "active") == 0, within_s=1.5)
+    wait_until(lambda: sessions(conn, "active") == 0, timeout_s=1.5)
 
 
 def test_idle_connections_that_died_cost_no_request(database: Database, conn: connection) -> None:
@@ -165,7 +170,7 @@ def test_idle_connections_that_died_cost_no_request(database: Database, conn: co
 
     asyncio.run(warm())
     assert kill_sessions(conn) == SIZE
-    wait_until(lambda: sessions(conn) == 0, within_s=2)
+    wait_until(lambda: sessions(conn) == 0, timeout_s=2)
     assert [asyncio.run(ask(database, "select 1")) for _ in range(10)] == [1] * 10
 
 
@@ -173,12 +178,12 @@ def test_a_connection_that_dies_at_work_leaves_its_place(
     database: Database, conn: connection
 ) -> None:
     async def killed() -> None:
-        asked = asyncio.create_task(ask(database, "select 1 from pg_sleep(10)"))
+        task = asyncio.create_task(ask(database, "select 1 from pg_sleep(10)"))
         while not sessions(conn, "active"):
             await asyncio.sleep(0.01)
         kill_sessions(conn, "active")
         with pytest.raises(DatabaseUnavailable):
-            await asked
+            await task
 
     for _ in range(3 * SIZE):
         asyncio.run(killed())
@@ -205,11 +210,11 @@ def test_a_read_whose_connection_dies_is_done_once_more(
     repo = _Repo(get_connection(database, soon()))
 
     async def killed_once() -> int:
-        asked = asyncio.create_task(repo.connection.run(repo.get_seven))
+        task = asyncio.create_task(repo.connection.run(repo.get_seven))
         while not sessions(conn, "active"):
             await asyncio.sleep(0.01)
         kill_sessions(conn, "active")
-        return await asked
+        return await task
 
     assert asyncio.run(killed_once()) == 7
     assert repo.calls == 2
@@ -241,7 +246,7 @@ def test_a_transaction_that_is_undone_is_done_again(database: Database, undone: 
 
 def test_a_transaction_that_is_undone_again_and_again_is_given_up(database: Database) -> None:
     repo = _Written(get_connection(database, soon()), 9)
-    with pytest.raises(Undone):
+    with pytest.raises(SerializationFailure):
         asyncio.run(repo.connection.run(repo.get_seven))
     assert repo.calls == 3
 
@@ -252,7 +257,7 @@ def test_a_read_that_was_given_up_is_not_done_again(database: Database) -> None:
     async def given_up() -> None:
         with pytest.raises(DeadlineExceeded):
             await repo.connection.run(repo.get_seven)
-        async with asyncio.timeout(within(1.5)):
+        async with asyncio.timeout(adjusted_for_load(1.5)):
             while database.stats.in_use:
                 await asyncio.sleep(0.01)
 
@@ -260,21 +265,21 @@ def test_a_read_that_was_given_up_is_not_done_again(database: Database) -> None:
     assert repo.calls == 1
 
 
-def keep_for(database: Database, seconds: float) -> None:
-    async def keep() -> None:
+def poll_for(database: Database, seconds: float) -> None:
+    async def poll() -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await database.keep(every_s=0.02)
+                await database.maintain_forever(every_s=0.02)
 
-    asyncio.run(keep())
+    asyncio.run(poll())
 
 
 def test_the_pool_is_kept_full(database: Database, conn: connection) -> None:
-    keep_for(database, 0.3)
+    poll_for(database, 0.3)
     assert sessions(conn) == SIZE
     assert (database.stats.opened, database.stats.discarded) == (SIZE, 0)
     kill_sessions(conn)
-    keep_for(database, 0.3)
+    poll_for(database, 0.3)
     assert sessions(conn) == SIZE
 
 
@@ -282,7 +287,7 @@ def test_connections_grow_old(database_url: str, conn: connection) -> None:
     database = Database(
         database_url, size=SIZE, waiters=1, acquire_timeout_s=1, lifetime_s=0.2, name=NAME
     )
-    keep_for(database, 0.6)
+    poll_for(database, 0.6)
     assert database.stats.discarded >= SIZE
     assert sessions(conn) <= SIZE
     database.close()
@@ -325,9 +330,9 @@ class _HangsUp(AbstractContextManager["_HangsUp"]):
         self.count = 0
         self._server = server
         self._left = threading.Event()
-        self._thread = threading.Thread(target=self._take)
+        self._thread = threading.Thread(target=self._accept)
 
-    def _take(self) -> None:
+    def _accept(self) -> None:
         while not self._left.is_set():
             with suppress(TimeoutError):
                 self._server.accept()[0].close()

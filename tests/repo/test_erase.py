@@ -12,24 +12,24 @@ from hypothesis.stateful import invariant, rule
 from psycopg2.extensions import connection
 from pyroaring import BitMap
 
-from commands.verify import verified
+from commands.verify import verify_all
 from common.questions import ActiveUsers, EventCounts, TopEvents
-from config.failures import DatabaseUnavailable, RightsMissing
-from repo import erase as erase_module
-from repo.erase import EraseRepo
-from repo.rollups import numbers, take
-from repo.rollups.folder import SQL as FOLD
-from repo.rollups.folder import Folder
+from config.database_errors import DatabaseUnavailable, RightsMissing
+from repo.lifecycle import erasure as erasure_module
+from repo.lifecycle.erasure import EraseRepo
+from repo.rollups import daily_stats, user_removal
+from repo.rollups.rollup_writer import SQL as FOLD
+from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
 from tests.repo.test_fold_machine import ZONES, Folding, end, run
-from tests.rollups import Asker, connected
 from tests.servers import Cluster
-from utils.slots import slot_of
+from tests.source_comparison import Asker, connected
+from utils.time.slots import slot_of
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
 MARCH = datetime(2026, 3, 20, 12, tzinfo=UTC)
-WHOLE = EventCounts(last="500d", interval="month", tz="America/New_York")
+FULL_RANGE = EventCounts(last="500d", interval="month", tz="America/New_York")
 SECONDS_AGO = st.one_of(
     st.integers(-2, 20), st.integers(0, 7200), st.integers(0, 40).map(lambda days: days * 86_400)
 )
@@ -48,8 +48,10 @@ def rows(conn: connection, text: str, *values: object) -> list[tuple[Any, ...]]:
 
 def in_sets(conn: connection) -> set[int]:
     """All ordinals in all sets of users, of all generations."""
-    found = rows(conn, "select users from slots union all select users from spans")
-    return set(BitMap.union(BitMap(), *(BitMap.deserialize(bytes(users)) for (users,) in found)))
+    result_rows = rows(conn, "select users from slots union all select users from spans")
+    return set(
+        BitMap.union(BitMap(), *(BitMap.deserialize(bytes(users)) for (users,) in result_rows))
+    )
 
 
 def ordinals(conn: connection) -> set[int]:
@@ -77,9 +79,9 @@ class Erasing(Folding):
     @rule(events=EVENTS)
     def written(self, events: list[tuple[str, str, int]]) -> None:
         now = datetime.now(UTC)
-        found = [(user, name, now - timedelta(seconds=ago)) for user, name, ago in events]
-        insert(self.conn, *found)
-        self.stored += found
+        records = [(user, name, now - timedelta(seconds=ago)) for user, name, ago in events]
+        insert(self.conn, *records)
+        self.stored += records
 
     @rule()
     def begun(self) -> None:
@@ -87,7 +89,7 @@ class Erasing(Folding):
         self.conn.cursor().execute(FOLD["fold_begin"])
 
     @invariant()
-    def each_event_is_told_once(self) -> None:
+    def each_event_is_published_once(self) -> None:
         """What was told stays told, though it is erased."""
         assert all(events <= self.counts[name] for name, events in self.in_slots().items())
 
@@ -108,13 +110,13 @@ class Erasing(Folding):
             connected(self.url) as conn,
             suppress(DatabaseUnavailable),
         ):
-            counted = numbers.counted_in
+            counted = daily_stats.affected_days
 
-            def ending(*given: Any) -> Any:
+            def ending(*arguments: Any) -> Any:
                 end(self.conn, conn)
-                return counted(*given)
+                return counted(*arguments)
 
-            patch.setattr(numbers, "counted_in", ending)
+            patch.setattr(daily_stats, "affected_days", ending)
             EraseRepo(conn).erase(user)
 
     @invariant()
@@ -122,16 +124,18 @@ class Erasing(Folding):
         assert in_sets(self.conn) <= ordinals(self.conn)
 
     @invariant()
-    def what_is_left_is_counted(self) -> None:
+    def remaining_events_are_counted(self) -> None:
         answer = self.asker.compare(EventCounts(last="500d"))
-        left = [event for event in self.stored if event[2] <= datetime.now(UTC)]
-        early = [event for event in left if event[2] <= datetime.now(UTC) - timedelta(seconds=2)]
-        assert len(early) <= answer.events <= len(left)
-        assert answer.users <= len({user for user, _, _ in left} - {""})
+        remaining = [event for event in self.stored if event[2] <= datetime.now(UTC)]
+        early = [
+            event for event in remaining if event[2] <= datetime.now(UTC) - timedelta(seconds=2)
+        ]
+        assert len(early) <= answer.events <= len(remaining)
+        assert answer.users <= len({user for user, _, _ in remaining} - {""})
 
     def is_verified(self) -> None:
         if rows(self.conn, "select from fold_state where is_current"):
-            assert verified(self.url, ZONES).told == []
+            assert verify_all(self.url, ZONES).listed == []
 
     def teardown(self) -> None:
         self.folder.catch_up()
@@ -142,26 +146,26 @@ class Erasing(Folding):
 @pytest.mark.thorough
 def test_no_order_of_what_happens_leaves_a_trace(cluster: Cluster) -> None:
     machine = type("Erasing", (Erasing,), {"cluster": cluster})
-    run(machine, most=6, steps=15)
+    run(machine, max_count=6, steps=15)
 
 
 def test_a_receipt_tells_what_was_erased_and_of_whom_to_those_who_know(conn: connection) -> None:
     insert(conn, ("u", "view", MARCH), ("u", "view", MARCH), ("u", "buy", MARCH + 10 * DAY))
     insert(conn, ("v", "view", MARCH), ("", "view", MARCH))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     receipt = EraseRepo(conn).erase("u")
     assert (receipt.events, receipt.slots) == (3, 2)
     assert (receipt.first_month, receipt.last_month) == (date(2026, 3, 1), date(2026, 3, 1))
     assert receipt.days == (10 + 30) * len(ZONES)
     assert (receipt.suppressed, receipt.unknown_before) == (False, None)
     proof = hashlib.sha256(f"{receipt.salt}u".encode()).digest()
-    ((erasure_id, kept),) = rows(conn, "select erasure_id, proof from erasures")
-    assert (erasure_id, bytes(kept)) == (receipt.erasure_id, proof)
+    ((erasure_id, stored_proof),) = rows(conn, "select erasure_id, proof from erasures")
+    assert (erasure_id, bytes(stored_proof)) == (receipt.erasure_id, proof)
 
 
 def test_a_user_whom_nobody_knows_has_a_receipt_of_nothing(conn: connection) -> None:
     insert(conn, ("u", "view", MARCH))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     before = rows(conn, "select slots::text from slots")
     first, second = (EraseRepo(conn).erase(user) for user in ("u", "u"))
     assert (first.events, second.events, second.days, second.first_month) == (1, 0, 0, None)
@@ -173,12 +177,12 @@ def test_a_user_whom_nobody_knows_has_a_receipt_of_nothing(conn: connection) -> 
 def test_nobody_and_others_stay(conn: connection, asker: Asker) -> None:
     insert(conn, ("u", "view", NOW - DAY), ("", "view", NOW - DAY), ("v", "view", NOW - DAY))
     insert(conn, ("u", "only of u", NOW - 2 * DAY))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     EraseRepo(conn).erase("u")
-    asked = TopEvents(start=NOW - 5 * DAY, end=NOW)
-    found = asker.compare(asked)
-    assert (found.events, found.users) == (2, 1)
-    assert [row.event_name for row in found.rows] == ["view"]
+    question = TopEvents(start=NOW - 5 * DAY, end=NOW)
+    answer = asker.compare(question)
+    assert (answer.events, answer.users) == (2, 1)
+    assert [row.event_name for row in answer.rows] == ["view"]
     assert rows(conn, "select sum(events), sum(dau), max(mau) from day_users") == [(4, 2, 1)]
     assert rows(conn, "select distinct event_name, events, users from day_events") == [
         ("view", 2, 1)
@@ -188,54 +192,54 @@ def test_nobody_and_others_stay(conn: connection, asker: Asker) -> None:
 def test_numbers_are_exact_at_once(conn: connection, database_url: str) -> None:
     """Also those of days on which nobody did anything, of a month after."""
     insert(conn, ("u", "view", NOW - 29 * DAY), ("v", "view", NOW - 20 * DAY))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     EraseRepo(conn).erase("u")
     assert rows(conn, "select from numbers_due") == []
-    found = rows(conn, "select mau from day_users where zone = 'UTC' order by day")
-    assert [mau for (mau,) in found] == [0] * 9 + [1] * 21
-    assert verified(database_url, ZONES).told == []
+    result_rows = rows(conn, "select mau from day_users where zone = 'UTC' order by day")
+    assert [mau for (mau,) in result_rows] == [0] * 9 + [1] * 21
+    assert verify_all(database_url, ZONES).listed == []
 
 
 def test_events_that_are_not_folded_go_as_well(conn: connection, asker: Asker) -> None:
     insert(conn, ("u", "view", NOW - DAY), ("v", "view", NOW - DAY))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     insert(conn, ("u", "view", NOW - DAY), ("new", "view", NOW - DAY))
     for user, events in (("u", 2), ("new", 1)):
         assert EraseRepo(conn).erase(user).events == events
-    assert asker.compare(WHOLE).events == 1
+    assert asker.compare(FULL_RANGE).events == 1
 
 
 def test_events_that_wait_for_their_time_go_as_well(conn: connection, asker: Asker) -> None:
     """Most often the slot of the present will hold them, and holds others."""
     now = datetime.now(UTC)
     soon = now + timedelta(seconds=40)
-    insert(conn, *((user, "view", moment) for user in "uvw" for moment in (now, soon, soon)))
-    Folder(conn, ZONES).catch_up()
+    insert(conn, *((user, "view", instant) for user in "uvw" for instant in (now, soon, soon)))
+    RollupWriter(conn, ZONES).catch_up()
     assert EraseRepo(conn).erase("u").events == 3
     assert rows(conn, "select user_id from ahead order by 1") == [("v",), ("v",), ("w",), ("w",)]
-    assert asker.compare(WHOLE).events == 2
+    assert asker.compare(FULL_RANGE).events == 2
 
 
 def test_ordinals_are_not_given_again(conn: connection, asker: Asker) -> None:
     insert(conn, ("u", "view", NOW - DAY), ("v", "view", NOW - DAY))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     for user in ("u", "v"):
         EraseRepo(conn).erase(user)
     insert(conn, ("u", "view", NOW - DAY))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     assert rows(conn, "select user_id, ordinal from users") == [("u", 3)]
     assert in_sets(conn) == {3}
-    assert asker.compare(WHOLE).users == 1
+    assert asker.compare(FULL_RANGE).users == 1
 
 
 def test_versions_tell_workers_that_remember(conn: connection, asker: Asker) -> None:
     """Of sealed spans, and of the months that answers are kept for."""
     insert(conn, ("u", "view", MARCH), ("v", "view", MARCH), ("v", "view", MARCH - 60 * DAY))
-    Folder(conn, ZONES).catch_up()
-    assert asker.compare(WHOLE).users == 2
+    RollupWriter(conn, ZONES).catch_up()
+    assert asker.compare(FULL_RANGE).users == 2
     ((before,),) = rows(conn, "select sealed from fold_state")
     EraseRepo(conn).erase("u")
-    assert asker.compare(WHOLE).users == 1
+    assert asker.compare(FULL_RANGE).users == 1
     ((month, version),) = rows(conn, "select max(month), max(version) from month_versions")
     assert version > before
     assert month == 2026 * 12 + 2
@@ -247,16 +251,16 @@ def test_an_erase_that_fails_teaches_nobody(
 ) -> None:
     """A worker that erases also answers: it must not remember what was not committed."""
     insert(conn, ("u", "view", NOW - 3 * DAY), ("v", "view", NOW - 3 * DAY))
-    folder = Folder(conn, ZONES)
+    folder = RollupWriter(conn, ZONES)
     folder.catch_up()
-    asker.compare(WHOLE)
+    asker.compare(FULL_RANGE)
     with monkeypatch.context() as patch:
-        patch.setattr("repo.erase.secrets.token_hex", lambda _: 1 / 0)
+        patch.setattr("repo.lifecycle.erasure.secrets.token_hex", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             EraseRepo(other).erase("u")
     for user in ("w", "x"):
-        asked = ActiveUsers(start=(NOW - 5 * DAY).date(), end=NOW.date())
-        assert max(day.mau for day in asker.compare(asked).series) == 2 + (user == "x")
+        question = ActiveUsers(start=(NOW - 5 * DAY).date(), end=NOW.date())
+        assert max(day.mau for day in asker.compare(question).series) == 2 + (user == "x")
         insert(conn, (user, "view", NOW - 4 * DAY))
         folder.catch_up()
 
@@ -265,15 +269,15 @@ def test_while_very_many_events_are_not_folded_numbers_come_later(
     conn: connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert(conn, ("u", "view", NOW - 3 * DAY), ("v", "view", NOW - 3 * DAY))
-    folder = Folder(conn, ZONES)
+    folder = RollupWriter(conn, ZONES)
     folder.catch_up()
     insert(conn, *[("w", "view", NOW - 2 * DAY)] * 5)
-    monkeypatch.setattr(erase_module, "LONG_TAIL", 5)
+    monkeypatch.setattr(erasure_module, "LONG_TAIL", 5)
     EraseRepo(conn).erase("u")
     assert rows(conn, "select max(dau) from day_users") == [(None,)]
     folder.catch_up()
     assert rows(conn, "select max(mau), sum(events) from day_users") == [(2, 12)]
-    assert verified(database_url, ZONES).told == []
+    assert verify_all(database_url, ZONES).listed == []
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 500])
@@ -285,25 +289,25 @@ def test_a_rebuild_that_is_under_way_loses_the_user_as_well(
     at_once: int,
 ) -> None:
     """It sweeps, and has come to the middle of the user's events; all is taken in parts."""
-    monkeypatch.setattr(take, "_MOST", at_once)
+    monkeypatch.setattr(user_removal, "_MAX_COUNTS", at_once)
     insert(conn, *(("u", "view", NOW - n * DAY / 3) for n in range(1, 12)))
     insert(conn, *(("v", "buy", NOW - n * DAY / 3) for n in range(1, 12)))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     insert(conn, ("u", "buy", NOW - DAY / 3), ("v", "view", NOW - DAY / 3))
     conn.cursor().execute(FOLD["fold_begin"])
-    folder = Folder(conn, ZONES, most=5)
+    folder = RollupWriter(conn, ZONES, max_events=5)
     folder.step()
     folder.step()
     EraseRepo(conn).erase("u")
-    assert verified(database_url, ZONES).told == []
+    assert verify_all(database_url, ZONES).listed == []
     for _ in range(3):
         assert in_sets(conn) == ordinals(conn)
-        answer = asker.compare(WHOLE)
+        answer = asker.compare(FULL_RANGE)
         assert (answer.events, answer.users) == (12, 1)
         folder.step()
     folder.catch_up()
     assert rows(conn, "select is_current, count(*) over () from fold_state") == [(True, 1)]
-    assert verified(database_url, ZONES).told == []
+    assert verify_all(database_url, ZONES).listed == []
 
 
 def test_rollups_of_another_cluster_go_as_a_whole(
@@ -311,15 +315,15 @@ def test_rollups_of_another_cluster_go_as_a_whole(
 ) -> None:
     """Nobody can tell which events they are made of, and no question asks them."""
     insert(conn, ("u", "view", NOW - DAY), ("v", "view", NOW - DAY))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     conn.cursor().execute("update fold_state set cluster = cluster + 1")
     receipt = EraseRepo(conn).erase("u")
     assert (receipt.events, receipt.slots, receipt.spans) == (1, 0, 0)
     for table in ("fold_state", "slots", "spans", "sealed_spans", "day_events"):
         assert rows(conn, f"select from {table}") == []
-    assert asker.compare(WHOLE).events == 1
-    Folder(conn, ZONES).catch_up()
-    assert verified(database_url, ZONES).told == []
+    assert asker.compare(FULL_RANGE).events == 1
+    RollupWriter(conn, ZONES).catch_up()
+    assert verify_all(database_url, ZONES).listed == []
     assert rows(conn, "select sum(events), max(mau) from day_users") == [(2, 1)]
 
 
@@ -344,14 +348,14 @@ def test_only_the_owner_can_erase(conn: connection) -> None:
 
 def test_what_is_committed_later_is_new(conn: connection, other: connection, asker: Asker) -> None:
     insert(conn, ("u", "view", NOW - DAY))
-    folder = Folder(conn, ZONES)
+    folder = RollupWriter(conn, ZONES)
     folder.catch_up()
     other.cursor().execute("begin")
     insert(other, ("u", "view", NOW - 2 * DAY))
     assert EraseRepo(conn).erase("u").events == 1
     other.cursor().execute("commit")
     for _ in range(2):
-        answer = asker.compare(WHOLE)
+        answer = asker.compare(FULL_RANGE)
         assert (answer.events, answer.users) == (1, 1)
         folder.catch_up()
 
@@ -361,7 +365,7 @@ def test_before_the_horizon_users_go_and_counts_stay(conn: connection, asker: As
     old = NOW - 70 * DAY
     insert(conn, ("u", "view", old), ("v", "view", old), ("u", "buy", old - 40 * DAY))
     insert(conn, ("u", "view", NOW - DAY), ("w", "view", old + DAY))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     first = (NOW - 60 * DAY).replace(hour=0, minute=0, second=0, microsecond=0)
     cur = conn.cursor()
     cur.execute("insert into retention (takes_from, horizon) values (%s, %s)", (first, first))
@@ -377,8 +381,8 @@ def test_before_the_horizon_users_go_and_counts_stay(conn: connection, asker: As
     assert receipt.first_month == (old - 40 * DAY).date().replace(day=1)
     assert receipt.unknown_before == first
     assert in_sets(conn) == ordinals(conn)
-    kept = "select sum(events)::int from slots where name_id = 0 and slot < %s"
-    assert rows(conn, kept, horizon) == [(4,)]
+    statement = "select sum(events)::int from slots where name_id = 0 and slot < %s"
+    assert rows(conn, statement, horizon) == [(4,)]
     assert rows(conn, "select max(mau) from day_users where day < now() - interval '60 days'") == [
         (2,)
     ]
@@ -388,7 +392,7 @@ def test_before_the_horizon_users_go_and_counts_stay(conn: connection, asker: As
 
 def test_the_only_rollups_of_what_was_dropped_are_never_forgotten(conn: connection) -> None:
     insert(conn, ("u", "view", NOW - 70 * DAY))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     first = (NOW - 60 * DAY).replace(hour=0, minute=0, second=0, microsecond=0)
     cur = conn.cursor()
     cur.execute("insert into retention (takes_from, horizon) values (%s, %s)", (first, first))
@@ -398,21 +402,23 @@ def test_the_only_rollups_of_what_was_dropped_are_never_forgotten(conn: connecti
     assert rows(conn, "select sum(events)::int from slots where name_id = 0") == [(1,)]
 
 
-@pytest.mark.parametrize("part", ["_take_from", "_delete_events", "_count_anew", "_receipt"])
+@pytest.mark.parametrize(
+    "part", ["_remove_from_rollups", "_delete_events", "_recompute_daily_stats", "_receipt"]
+)
 def test_an_erase_that_is_cut_off_leaves_no_trace(
     conn: connection, other: connection, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     insert(conn, ("u", "view", NOW - DAY), ("v", "view", NOW - 3 * DAY))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     before = everything(conn)
-    whole = getattr(erase_module._Erasure, part)
+    original = getattr(erasure_module._Erasure, part)
 
-    def ending(*given: Any, **more: Any) -> Any:
-        found = whole(*given, **more)
+    def ending(*arguments: Any, **more: Any) -> Any:
+        result = original(*arguments, **more)
         end(conn, other)
-        return found
+        return result
 
-    monkeypatch.setattr(erase_module._Erasure, part, ending)
+    monkeypatch.setattr(erasure_module._Erasure, part, ending)
     with suppress(psycopg2.Error), pytest.raises(DatabaseUnavailable):
         EraseRepo(other).erase("u")
     assert everything(conn) == before

@@ -23,8 +23,8 @@ def insert(conn: connection, **other: str) -> None:
 def count(conn: connection) -> int:
     with conn.cursor() as cur:
         cur.execute("select count(*) from events")
-        (found,) = cur.fetchone() or (0,)
-        return int(found)
+        (value,) = cur.fetchone() or (0,)
+        return int(value)
 
 
 @pytest.mark.parametrize(

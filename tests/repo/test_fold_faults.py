@@ -8,16 +8,16 @@ from psycopg2.extensions import connection
 from pyroaring import BitMap
 
 from common.questions import ActiveUsers, EventCounts, TopEvents
-from config.failures import DatabaseUnavailable
-from repo.rollups import folder as folder_module
-from repo.rollups import memory as memory_module
+from config.database_errors import DatabaseUnavailable
+from repo.engine import span_cache as span_cache_module
+from repo.engine.span_cache import Row, SpanCache, SpanKey
+from repo.rollups import rollup_writer as rollup_writer_module
 from repo.rollups import seal
-from repo.rollups.folder import Folder
-from repo.rollups.memory import Memory, Place, Row
+from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
-from tests.rollups import Asker
-from utils.slots import HOUR, Span
-from utils.zones import zone
+from tests.source_comparison import Asker
+from utils.time.slots import HOUR, Span
+from utils.time.zones import zone
 
 ZONES = [zone("UTC"), zone("Europe/Berlin")]
 NOW = datetime.now(UTC)
@@ -31,8 +31,8 @@ def sealed(conn: connection) -> int:
         return int((cur.fetchone() or (0,))[0])
 
 
-def hour_of(moment: datetime) -> dict[str, Any]:
-    start = moment.replace(minute=0, second=0, microsecond=0)
+def hour_of(instant: datetime) -> dict[str, Any]:
+    start = instant.replace(minute=0, second=0, microsecond=0)
     return {"start": start, "end": start + HOUR_LONG}
 
 
@@ -41,17 +41,17 @@ def test_hours_that_are_no_longer_sealed_are_not_taken_for_empty(
 ) -> None:
     old = NOW - 5 * DAY
     insert(conn, ("u1", "view", old), ("u2", "view", old + HOUR_LONG))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     asker.compare(EventCounts(**hour_of(old)))
 
     # Time goes on by days: the folder lets the old hours go, and seals new ones.
-    for module in (seal, memory_module):
-        monkeypatch.setattr(module, "HOURS_KEPT", 24 * HOUR, raising=False)
-    Folder(conn, ZONES).catch_up()
+    for module in (seal, span_cache_module):
+        monkeypatch.setattr(module, "SEALED_HOURS", 24 * HOUR, raising=False)
+    RollupWriter(conn, ZONES).catch_up()
     insert(conn, ("u3", "view", NOW - 2 * HOUR_LONG))
     with conn.cursor() as cur:
         cur.execute("delete from sealed_spans where end_slot = (select max(end_slot) from spans)")
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     assert asker.compare(EventCounts(**hour_of(old))).events == 1
     asker.compare(TopEvents(start=old - HOUR_LONG, end=old + 3 * HOUR_LONG))
     asker.compare(ActiveUsers(start=old.date(), end=NOW.date(), tz="Asia/Kathmandu"))
@@ -63,9 +63,9 @@ def test_spans_are_sealed_in_as_much_memory_as_there_is(
 ) -> None:
     insert(conn, *((f"u{n}", "view", NOW - n * HOUR_LONG) for n in range(24 * 3)))
     steps: list[int] = []
-    folder = Folder(conn, ZONES)
-    monkeypatch.setattr(seal, "BYTES", most)
-    while (step := folder.step()).is_more:
+    folder = RollupWriter(conn, ZONES)
+    monkeypatch.setattr(seal, "MAX_SET_BYTES", most)
+    while (step := folder.step()).has_more:
         steps.append(step.spans)
     assert steps.count(1) > 40 if most == 1 else max(steps) > 20
     assert sum(steps) == sealed(conn)
@@ -75,7 +75,7 @@ def test_spans_are_sealed_in_as_much_memory_as_there_is(
 def test_a_clock_that_is_put_back_changes_no_answer(conn: connection, asker: Asker) -> None:
     """As well as a folder that waited for another one longer than its transaction is old."""
     insert(conn, ("u1", "view", NOW), ("u2", "view", NOW + HOUR_LONG / 2))
-    folder = Folder(conn, ZONES)
+    folder = RollupWriter(conn, ZONES)
     folder.catch_up()
     with conn.cursor() as cur:  # it was an hour later when the last fold took place
         cur.execute("delete from ahead returning occurred_at, event_name, user_id")
@@ -85,25 +85,25 @@ def test_a_clock_that_is_put_back_changes_no_answer(conn: connection, asker: Ask
     folder.step()
     insert(conn, ("u3", "view", NOW + HOUR_LONG / 4), ("u4", "view", NOW + 2 * HOUR_LONG))
     for _ in range(2):
-        asked = EventCounts(start=NOW - HOUR_LONG, end=NOW + 3 * HOUR_LONG)
-        assert asker.compare(asked).events == 3
+        question = EventCounts(start=NOW - HOUR_LONG, end=NOW + 3 * HOUR_LONG)
+        assert asker.compare(question).events == 3
         folder.step()
 
 
 def test_a_clock_that_was_days_ahead_does_no_lasting_harm(conn: connection, asker: Asker) -> None:
     """Answers stop at the real present again as soon as all is made anew."""
     insert(conn, ("u1", "view", NOW), ("u2", "view", NOW + DAY))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     with conn.cursor() as cur:
         cur.execute("delete from ahead")
         cur.execute("update fold_state set folded_at = now() + interval '3 days'")
         cur.execute("update fold_state set snapshot = '3:3:', first_slot = null")
         cur.execute("delete from slots; delete from spans; delete from sealed_spans")
-    asked = EventCounts(start=NOW - DAY, end=NOW + 2 * DAY)
-    assert asker.compare(asked).events == 2
-    Folder(conn, ZONES).catch_up()
-    assert asker.compare(asked).events == 1
-    Folder(conn, ZONES).catch_up()
+    question = EventCounts(start=NOW - DAY, end=NOW + 2 * DAY)
+    assert asker.compare(question).events == 2
+    RollupWriter(conn, ZONES).catch_up()
+    assert asker.compare(question).events == 1
+    RollupWriter(conn, ZONES).catch_up()
     with conn.cursor() as cur:
         cur.execute("select count(*), max(folded_at) <= now() from fold_state")
         assert cur.fetchone() == (1, True)
@@ -112,7 +112,7 @@ def test_a_clock_that_was_days_ahead_does_no_lasting_harm(conn: connection, aske
 def test_a_folder_that_cannot_get_the_lock_goes_on_later(
     conn: connection, other: connection
 ) -> None:
-    folder = Folder(conn, ZONES)
+    folder = RollupWriter(conn, ZONES)
     folder.catch_up()
     insert(conn, ("u1", "view", NOW))
     with conn.cursor() as cur:
@@ -131,30 +131,30 @@ def test_folders_that_begin_together_both_go_on(
     """Each begins a generation; the first that is done is asked."""
     insert(conn, ("u1", "view", NOW))
     with conn.cursor() as cur:
-        cur.execute(folder_module.SQL["fold_begin"])
-        cur.execute(folder_module.SQL["fold_begin"])
-    first, second = Folder(conn, ZONES), Folder(other, ZONES)
+        cur.execute(rollup_writer_module.SQL["fold_begin"])
+        cur.execute(rollup_writer_module.SQL["fold_begin"])
+    first, second = RollupWriter(conn, ZONES), RollupWriter(other, ZONES)
     first.catch_up()
     second.catch_up()
     assert asker.compare(EventCounts(last="2d")).events == 1
-    assert asker.rolled == 1
+    assert asker.rollup_answers == 1
 
 
 def test_what_a_failed_step_was_to_seal_is_sealed_by_the_next(
     conn: connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert(conn, ("u1", "view", NOW - 3 * DAY))
-    whole = Folder(conn, ZONES)
+    undisturbed = RollupWriter(conn, ZONES)
     with monkeypatch.context() as patch:
-        patch.setattr(folder_module, "store", fail)
+        patch.setattr(rollup_writer_module, "store", fail)
         with pytest.raises(ZeroDivisionError):
-            whole.step()
-    whole.catch_up()
-    found = sealed(conn)
+            undisturbed.step()
+    undisturbed.catch_up()
+    spans = sealed(conn)
     with conn.cursor() as cur:
         cur.execute("truncate fold_state, slots, sealed_spans, spans")
-    Folder(conn, ZONES).catch_up()
-    assert found == sealed(conn)
+    RollupWriter(conn, ZONES).catch_up()
+    assert spans == sealed(conn)
 
 
 def test_what_another_folder_has_sealed_is_left_alone(
@@ -162,7 +162,7 @@ def test_what_another_folder_has_sealed_is_left_alone(
 ) -> None:
     """Though an event comes late for it."""
     insert(conn, ("u1", "view", NOW - 3 * DAY))
-    first, second = Folder(conn, ZONES), Folder(other, ZONES)
+    first, second = RollupWriter(conn, ZONES), RollupWriter(other, ZONES)
     first.step()
     second.catch_up()
     insert(conn, ("u2", "view", NOW - 30 * DAY), ("u3", "view", NOW - 3 * DAY))
@@ -176,9 +176,9 @@ def fail(*_: object) -> None:
 
 def test_memory_counts_what_small_sets_cost() -> None:
     """A set of one user takes 18 bytes in a table, and some hundred in a process."""
-    memory = Memory(largest=100_000)
-    places = [Place("l", Span(n, n + 1), 1, "each") for n in range(100)]
-    for place in places:
-        memory.keep(place, {n: Row(1, BitMap([n])) for n in range(1, 101)}, 1800)
-    kept = memory.find(places)
-    assert 0 < len(kept) * 100 * 200 <= 100_000
+    memory = SpanCache(max_bytes=100_000)
+    keys = [SpanKey("l", Span(n, n + 1), 1, "each") for n in range(100)]
+    for key in keys:
+        memory.put(key, {n: Row(1, BitMap([n])) for n in range(1, 101)}, 1800)
+    cached = memory.get_many(keys)
+    assert 0 < len(cached) * 100 * 200 <= 100_000

@@ -14,15 +14,15 @@ from psycopg2.extensions import connection
 
 from common.base_questions import Counting
 from common.questions import ActiveUsers, EventCounts, TopEvents
-from config.failures import DatabaseUnavailable
-from repo.rollups import folder as folder_module
-from repo.rollups.folder import Folder
-from repo.rollups.taker import Taker
+from config.database_errors import DatabaseUnavailable
+from repo.rollups import rollup_writer as writer_module
+from repo.rollups.claim import BatchClaimer
+from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
-from tests.examples import examples
-from tests.rollups import asking, connected, hours_kept
+from tests.example_counts import examples
 from tests.servers import Cluster
-from utils.zones import zone
+from tests.source_comparison import connected, limited_hour_spans, open_asker
+from utils.time.zones import zone
 
 ZONES = [zone("UTC"), zone("America/New_York")]
 QUESTIONS: list[Counting] = [
@@ -46,7 +46,7 @@ EVENTS = st.lists(
 
 
 # What is in slots, less what is not told yet; before questions ask any, what is in the first.
-NOT_TOLD = """
+UNPUBLISHED = """
 with counted as (
     select name_id, events
     from   slots
@@ -66,11 +66,11 @@ having sum(events) <> 0
 """
 
 
-class Reading(Taker):
+class FixedStrategy(BatchClaimer):
     """One way or the other, however many there are."""
 
-    def __init__(self, most: int, *, is_dense: bool) -> None:
-        super().__init__(most)
+    def __init__(self, limit: int, *, is_dense: bool) -> None:
+        super().__init__(limit)
         self._dense = is_dense
 
     def _is_dense(self, *_: object) -> bool:
@@ -89,7 +89,7 @@ class Folding(RuleBasedStateMachine):
         self.stack.callback(self.cluster.drop, url)
         self.url = url
         self.conn = self.stack.enter_context(connected(url))
-        self.asker = self.stack.enter_context(asking(url))
+        self.asker = self.stack.enter_context(open_asker(url))
         self.counts: Counter[str] = Counter()
         self.restarted(2)
 
@@ -113,14 +113,14 @@ class Folding(RuleBasedStateMachine):
     def restarted(self, most: int, is_dense: bool = False) -> None:
         """Sweeps read all events in the order of time, or what is left of those that wait."""
         self.folding = self.stack.enter_context(connected(self.url))
-        self.folder = Folder(self.folding, ZONES, most)
-        self.folder._taker = Reading(most, is_dense=is_dense)
+        self.folder = RollupWriter(self.folding, ZONES, most)
+        self.folder._claimer = FixedStrategy(most, is_dense=is_dense)
 
     @rule(part=st.sampled_from(["fold", "seal", "store", "_switch"]), does_begin=st.booleans())
     def killed(self, part: str, does_begin: bool) -> None:
         """In a transaction; the steps before it are committed."""
         with pytest.MonkeyPatch.context() as patch, suppress(DatabaseUnavailable, psycopg2.Error):
-            patch.setattr(folder_module, part, self._ending(getattr(folder_module, part)))
+            patch.setattr(writer_module, part, self._ending(getattr(writer_module, part)))
             if does_begin:
                 self.folder.rebuild()
             self.folder.catch_up()
@@ -136,18 +136,18 @@ class Folding(RuleBasedStateMachine):
         self.folder.rebuild()
 
     @rule()
-    def told(self) -> None:
-        self.counts.update(self.folder.take_untold(["a", "b"]))
+    def published(self) -> None:
+        self.counts.update(self.folder.take_outbox(["a", "b"]))
 
     @invariant()
-    def each_event_is_told_once(self) -> None:
+    def each_event_is_published_once(self) -> None:
         """In the metrics: what is in slots was told or is about to be, and nothing else."""
         assert self.in_slots() == +self.counts
 
     def in_slots(self) -> dict[str, int]:
         """What must have been told."""
         with self.conn.cursor() as cur:
-            cur.execute(NOT_TOLD)
+            cur.execute(UNPUBLISHED)
             return dict(cur.fetchall())
 
     @invariant()
@@ -156,9 +156,9 @@ class Folding(RuleBasedStateMachine):
             self.asker.compare(question)
 
     def _ending(self, part: Any) -> Any:
-        def ending(*given: Any) -> Any:
+        def ending(*arguments: Any) -> Any:
             end(self.conn, self.folding)
-            return part(*given)
+            return part(*arguments)
 
         return ending
 
@@ -171,12 +171,12 @@ def end(conn: connection, victim: connection) -> None:
 @pytest.mark.thorough
 def test_no_order_of_what_happens_changes_an_answer(cluster: Cluster) -> None:
     machine = type("Folding", (Folding,), {"cluster": cluster})
-    run(machine, most=20, steps=15)
+    run(machine, max_count=20, steps=15)
 
 
-def run(machine: type[RuleBasedStateMachine], *, most: int, steps: int) -> None:
+def run(machine: type[RuleBasedStateMachine], *, max_count: int, steps: int) -> None:
     """So many examples; what is found is told at once, since to shrink it takes minutes."""
     phases = [Phase.explicit, Phase.reuse, Phase.generate]
-    shorter = settings(max_examples=examples(most), stateful_step_count=steps, phases=phases)
-    with hours_kept(5):
+    shorter = settings(max_examples=examples(max_count), stateful_step_count=steps, phases=phases)
+    with limited_hour_spans(5):
         run_state_machine_as_test(machine, settings=shorter)

@@ -14,10 +14,10 @@ from psycopg2.extensions import connection, cursor
 
 from common.base_questions import Counting
 from common.questions import ActiveUsers, EventCounts, TopEvents
-from repo.rollups.folder import Folder
-from tests.examples import seconds
-from tests.rollups import Asker, asking, connected
-from utils.zones import zone
+from repo.rollups.rollup_writer import RollupWriter
+from tests.example_counts import seconds
+from tests.source_comparison import Asker, connected, open_asker
+from utils.time.zones import zone
 
 SECONDS = seconds(6)
 """How long it goes on; longer finds more."""
@@ -25,7 +25,7 @@ LONGEST_S = seconds(2)
 """How long a transaction is held open."""
 WRITERS, FOLDERS, READERS = 8, 2, 2
 ZONES = [zone("UTC"), zone("Europe/Berlin")]
-LEFT = (
+REMAINING = (
     "select count(*) from events join fold_state on is_current "
     "where not pg_visible_in_snapshot(ingested_xid, snapshot)"
 )
@@ -40,8 +40,8 @@ def event(rng: random.Random) -> tuple[str, str, str, datetime]:
         [0, 0, 0, rng.uniform(0, 3), -rng.uniform(0, 7200), -rng.uniform(0, 250_000)]
     )
     user = rng.choice(["", *(f"u{n}" for n in range(40)), f"new{rng.randrange(10**6)}"])
-    moment = datetime.now(UTC) + timedelta(seconds=shift)
-    return str(uuid4()), user, rng.choice("abcde"), moment
+    occurred_at = datetime.now(UTC) + timedelta(seconds=shift)
+    return str(uuid4()), user, rng.choice("abcde"), occurred_at
 
 
 def write(cur: cursor, rng: random.Random) -> None:
@@ -73,7 +73,7 @@ def folder(url: str) -> Work:
 
     def work(rng: random.Random) -> None:
         with connected(url) as conn:
-            steps = Folder(conn, ZONES, rng.choice([3, 20, 500_000]))
+            steps = RollupWriter(conn, ZONES, rng.choice([3, 20, 500_000]))
             for _ in range(rng.randrange(1, 15)):
                 steps.step()
                 time.sleep(rng.uniform(0, 0.2))
@@ -86,7 +86,7 @@ def question(rng: random.Random) -> Counting:
     ends = [None, now, now + timedelta(hours=1), now.replace(minute=0, second=0, microsecond=0)]
     start = now - timedelta(seconds=rng.choice([1, 600, 7200, 86400, 300_000]))
     end = rng.choice(ends)
-    asked: dict[str, Any] = {
+    params: dict[str, Any] = {
         "start": start,
         "end": end if end and end > start else None,
         "tz": rng.choice(["UTC", "Europe/Berlin", "Asia/Kathmandu"]),
@@ -95,15 +95,15 @@ def question(rng: random.Random) -> Counting:
     kinds: list[type[Counting]] = [EventCounts, EventCounts, TopEvents, ActiveUsers]
     kind = rng.choice(kinds)
     if kind is EventCounts:
-        asked["interval"] = rng.choice([None, "hour", "day"])
-    return kind(**asked)
+        params["interval"] = rng.choice([None, "hour", "day"])
+    return kind(**params)
 
 
 def reader(asker: Asker, compared: list[Counting]) -> Work:
     def work(rng: random.Random) -> None:
-        asked = question(rng)
-        asker.compare(asked)
-        compared.append(asked)
+        drawn_question = question(rng)
+        asker.compare(drawn_question)
+        compared.append(drawn_question)
 
     return work
 
@@ -156,8 +156,8 @@ def test_an_answer_is_always_that_of_the_events(database_url: str, conn: connect
     failures: list[Exception] = []
     with ExitStack() as stack:
         is_prepared = stack.enter_context(prepared(conn))
-        Folder(conn, ZONES).catch_up()
-        askers = [stack.enter_context(asking(database_url)) for _ in range(READERS)]
+        RollupWriter(conn, ZONES).catch_up()
+        askers = [stack.enter_context(open_asker(database_url)) for _ in range(READERS)]
         works = [writer(database_url)] * WRITERS + [folder(database_url)] * FOLDERS
         works += [reader(asker, compared) for asker in askers]
         with ExitStack() as running:
@@ -169,27 +169,27 @@ def test_an_answer_is_always_that_of_the_events(database_url: str, conn: connect
         if failures:
             raise failures[0]
         compare_at_the_end(askers[0], conn, is_prepared)
-        assert sum(asker.rolled for asker in askers) > 0.9 * len(compared)
+        assert sum(asker.rollup_answers for asker in askers) > 0.9 * len(compared)
     print(len(compared), "comparisons")
     assert len(compared) > 10 * SECONDS
 
 
 def compare_at_the_end(asker: Asker, conn: connection, is_prepared: bool) -> None:
     """All of it, folded and not folded, and what was prepared once it is committed."""
-    whole = EventCounts(last="5d", interval="day")
-    folder = Folder(conn, ZONES)
-    asker.compare(whole)
+    full_question = EventCounts(last="5d", interval="day")
+    folder = RollupWriter(conn, ZONES)
+    asker.compare(full_question)
     folder.catch_up()
-    before = asker.compare(whole).events
+    before = asker.compare(full_question).events
     if is_prepared:
         conn.cursor().execute("commit prepared 'waits'")
         for _ in range(2):
-            assert asker.compare(whole).events > before
+            assert asker.compare(full_question).events > before
             asker.compare(TopEvents(last="5d"))
             asker.compare(ActiveUsers(last="5d"))
             folder.catch_up()
     with conn.cursor() as cur:
-        cur.execute(LEFT)
+        cur.execute(REMAINING)
         assert cur.fetchone() == (0,)
 
 

@@ -40,9 +40,9 @@ def rows(url: str, text: str, tz: str) -> list[tuple[Any, ...]]:
     conn = psycopg2.connect(url)
     with conn, conn.cursor() as cur:
         cur.execute(text, {"tz": tz})
-        found = cur.fetchall()
+        fetched = cur.fetchall()
     conn.close()
-    return found
+    return fetched
 
 
 @pytest.mark.parametrize("tz", ZONES)
@@ -67,5 +67,5 @@ def test_each_day_and_month(history_url: str, repo: EventsRepo, tz: str) -> None
     for month, names in months.items():
         end = date(month.year + month.month // 12, month.month % 12 + 1, 1)
         question = TopEvents(start=month, end=end, tz=tz, limit=1000)
-        found = repo.get_top_events(question).data.rows
-        assert {row.event_name: (row.events, row.users) for row in found} == names
+        top_rows = repo.get_top_events(question).data.rows
+        assert {row.event_name: (row.events, row.users) for row in top_rows} == names

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from psycopg2.extensions import connection
 
 from config.database import Database, get_connection
-from repo.ingest import Event, IngestRepo, Inserted, SentEventsRepo, as_rows
-from repo.refused_events import EventsRefused
-from services.ingest.events import least_written
-from tests.given import ID
-from tests.rollups import connected
-from utils.sessions import INGEST_OPTIONS
+from repo.ingest import Event, HttpEventsRepo, IngestRepo, Inserted, as_rows
+from repo.rejected_events import EventsRefused
+from services.ingest.validation import min_stored_size
+from tests.factories import ID
+from tests.source_comparison import connected
+from utils.session_options import INGEST_OPTIONS
 
 LONG_AGO = "2025-01-31T09:00:00Z"
 
@@ -27,8 +27,8 @@ LONG_AGO = "2025-01-31T09:00:00Z"
 def rows(*numbers: int, properties: str = "{}") -> list[str]:
     """The name tells which place in its batch an event had."""
     events = (
-        Event(ID.format(n), "u", f"name{place}", LONG_AGO, properties)
-        for place, n in enumerate(numbers)
+        Event(ID.format(n), "u", f"name{index}", LONG_AGO, properties)
+        for index, n in enumerate(numbers)
     )
     return as_rows(events)
 
@@ -70,7 +70,7 @@ BREAKING = [
     ),
     ({"properties": '{"a":1e131071}'}, "properties must be an object of less than 64 kB"),
 ]
-KEPT = [
+UNCHANGED = [
     {"user_id": "ü" * 128},
     {"event_name": "n" * 200},
     {"occurred_at": "2000-01-01T00:00:00Z"},
@@ -93,20 +93,20 @@ def test_all_that_break_a_constraint_are_told(
     database = Database(
         database_url, size=1, waiters=1, acquire_timeout_s=5, name="t", options=INGEST_OPTIONS
     )
-    events = [*KEPT, *(changed for changed, _ in BREAKING), *more]
+    events = [*UNCHANGED, *(changed for changed, _ in BREAKING), *more]
     batch = [row(n, changed) for n, changed in enumerate(events)]
     try:
-        repo = SentEventsRepo(get_connection(database, time.monotonic() + 30))
-        found, are_all = repo.get_refused(batch, 10)
+        repo = HttpEventsRepo(get_connection(database, time.monotonic() + 30))
+        refusals, are_all = repo.get_refused(batch, 10)
         expected = [*(reason for _, reason in BREAKING), *(None for _ in more)]
-        assert found == list(zip(range(len(KEPT), len(batch)), expected, strict=True))
+        assert refusals == list(zip(range(len(UNCHANGED), len(batch)), expected, strict=True))
         assert are_all
-        assert repo.get_refused(batch[: len(KEPT)], 10) == ([], False)
-        for place, reason in found:
+        assert repo.get_refused(batch[: len(UNCHANGED)], 10) == ([], False)
+        for index, reason in refusals:
             with pytest.raises(EventsRefused) as refused:
-                repo.insert([batch[place]])
-            assert refused.value.known == reason
-        assert repo.insert(batch[: len(KEPT)]).inserted == len(KEPT)
+                repo.insert([batch[index]])
+            assert refused.value.reason == reason
+        assert repo.insert(batch[: len(UNCHANGED)]).inserted == len(UNCHANGED)
     finally:
         database.close()
 
@@ -132,7 +132,7 @@ FORMS: list[dict[str, Any]] = [
 def test_postgresql_writes_no_less_than_was_foreseen(opened: connection) -> None:
     @given(value=JSON, form=st.sampled_from(FORMS))
     def check(value: Any, form: dict[str, Any]) -> None:
-        assert least_written(text := json.dumps(value, **form)) <= written(text)
+        assert min_stored_size(text := json.dumps(value, **form)) <= written(text)
 
     def written(text: str) -> int:
         with opened, opened.cursor() as cur:
@@ -141,20 +141,20 @@ def test_postgresql_writes_no_less_than_was_foreseen(opened: connection) -> None
         return int(size)
 
     for text in ODD:
-        assert least_written(text) <= written(text)
+        assert min_stored_size(text) <= written(text)
     for text in ('{"a": "b"}', '{"a": [1, "\\\\", 2.5]}'):
-        assert least_written(text) >= written(text) - 5
+        assert min_stored_size(text) >= written(text) - 5
     check()
 
 
 def test_of_a_batch_that_is_refused_nothing_is_stored(opened: connection) -> None:
     repo = IngestRepo(opened)
     bad = rows(2, properties='{"a": 1e999999999}')
-    for known in ([], rows(1)):  # copied, and staged since one is there
-        repo.insert(known)
+    for expected in ([], rows(1)):  # copied, and staged since one is there
+        repo.insert(expected)
         with pytest.raises(EventsRefused):
             repo.insert([*rows(1), *bad, *rows(3)])
-        assert set(stored(opened)) == {int(row.split("\t")[0][-12:]) for row in known}
+        assert set(stored(opened)) == {int(row.split("\t")[0][-12:]) for row in expected}
     assert repo.insert(rows(4)) == Inserted(1, 0)
 
 
@@ -178,11 +178,11 @@ def test_writers_of_the_same_do_not_lock_each_other_out(database_url: str) -> No
     ready = threading.Barrier(writers)
 
     def write(writer: int) -> int:
-        given = list(numbers) if writer % 2 else list(reversed(numbers))
+        order = list(numbers) if writer % 2 else list(reversed(numbers))
         with connected(database_url) as conn:
             repo = IngestRepo(conn)
             ready.wait()
-            return sum(repo.insert(rows(*given[at : at + 40])).inserted for at in range(0, 400, 40))
+            return sum(repo.insert(rows(*order[at : at + 40])).inserted for at in range(0, 400, 40))
 
     with ThreadPoolExecutor(writers) as threads:
         assert sum(threads.map(write, range(writers))) == 400

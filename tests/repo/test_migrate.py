@@ -74,8 +74,8 @@ def test_a_table_of_others_that_is_in_the_way_is_told(empty: connection) -> None
     migrate(empty, [ONE])
     with empty, empty.cursor() as cur:
         cur.execute("create table two (mine text)")
-    told = 'migration 0002 two: relation "two" already exists. It is none of this service'
-    with pytest.raises(MigrationError, match=told):
+    message = 'migration 0002 two: relation "two" already exists. It is none of this service'
+    with pytest.raises(MigrationError, match=message):
         migrate(empty, [ONE, TWO])
     assert tables(empty) == {"schema_migrations", "one", "two"}
 

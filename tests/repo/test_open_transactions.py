@@ -9,24 +9,24 @@ import pytest
 from psycopg2.extensions import connection
 
 from common.questions import EventCounts
+from repo.engine.rollup_reader import RollupReader
+from repo.engine.watermark import read_watermark
 from repo.events import _source
-from repo.rollups.folder import Folder
-from repo.rollups.reader import Reader
-from repo.rollups.state import read_state
+from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert, insert_many
-from tests.rollups import Asker, answered, connected, rows_read
-from utils.zones import zone
+from tests.source_comparison import Asker, compute_answer, connected, rows_read
+from utils.time.zones import zone
 
 ZONES = [zone("UTC")]
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
-WHOLE = EventCounts(start=NOW - 4 * HOUR, end=NOW + HOUR, interval="hour")
+FULL_RANGE = EventCounts(start=NOW - 4 * HOUR, end=NOW + HOUR, interval="hour")
 WRITTEN = 20_000
 
 
 def has_long_tail(asker: Asker) -> bool:
     with asker.snapshot() as cur:
-        state = read_state(cur)
+        state = read_watermark(cur)
         return state is not None and state.has_long_tail
 
 
@@ -36,7 +36,7 @@ def writer(
 ) -> Iterator[connection]:
     """Has written much; before it and after it others did, and the last event is not folded."""
     with closing(psycopg2.connect(database_url)) as writer, connected(database_url) as folding:
-        folder = Folder(folding, ZONES)
+        folder = RollupWriter(folding, ZONES)
         insert(conn, ("u", "view", NOW - 3 * HOUR), ("u", "view", NOW - 2 * HOUR))
         if request.param == "fold before it":
             folder.catch_up()
@@ -49,9 +49,9 @@ def writer(
 
 def test_a_question_reads_none_of_its_rows(asker: Asker, writer: connection) -> None:
     with asker.snapshot() as cur:
-        assert answered(_source(cur, WHOLE), WHOLE, cur).events == 3
+        assert compute_answer(_source(cur, FULL_RANGE), FULL_RANGE, cur).events == 3
         assert rows_read(cur) < WRITTEN
-    assert asker.compare(WHOLE).users == 2
+    assert asker.compare(FULL_RANGE).users == 2
 
 
 def test_once_it_is_over_many_wait(asker: Asker, writer: connection) -> None:
@@ -59,15 +59,15 @@ def test_once_it_is_over_many_wait(asker: Asker, writer: connection) -> None:
     assert not has_long_tail(asker)
     writer.commit()
     assert has_long_tail(asker)
-    assert asker.compare(WHOLE).events == 3 + WRITTEN
+    assert asker.compare(FULL_RANGE).events == 3 + WRITTEN
 
 
 @pytest.mark.usefixtures("writer")
 def test_neither_does_a_worker_that_looks_whether_events_wait(asker: Asker) -> None:
     with asker.snapshot() as cur:
-        state = read_state(cur)
+        state = read_watermark(cur)
         assert state
-        assert state.waiting == 1
+        assert state.tail_events == 1
         assert rows_read(cur) < WRITTEN
 
 
@@ -76,9 +76,9 @@ def test_where_nothing_waits_no_event_is_asked_for(
 ) -> None:
     writer.rollback()
     with connected(database_url) as folding:
-        Folder(folding, ZONES).catch_up()
+        RollupWriter(folding, ZONES).catch_up()
     over = EventCounts(start=NOW.date() - timedelta(days=3), end=NOW.date() + timedelta(days=1))
-    monkeypatch.setattr(Reader, "_found", None)
+    monkeypatch.setattr(RollupReader, "_read_events", None)
     assert asker.answer(over).events == 3
     insert(writer, ("w", "view", NOW - HOUR))
     writer.commit()
@@ -91,16 +91,16 @@ def test_where_nothing_waits_no_event_is_asked_for(
 @pytest.mark.usefixtures("writer")
 def test_neither_does_the_folder(database_url: str) -> None:
     with closing(psycopg2.connect(database_url)) as folding, folding.cursor() as cur:
-        assert Folder(folding, ZONES).pending(10 * WRITTEN) == 1
+        assert RollupWriter(folding, ZONES).count_pending(10 * WRITTEN) == 1
         assert rows_read(cur) < WRITTEN
 
 
 def test_it_is_folded_once_it_is_over(writer: connection, asker: Asker, database_url: str) -> None:
     with connected(database_url) as folding:
-        folder = Folder(folding, ZONES)
+        folder = RollupWriter(folding, ZONES)
         assert folder.catch_up() == 1
-        assert asker.compare(WHOLE).events == 3
+        assert asker.compare(FULL_RANGE).events == 3
         writer.commit()
-        assert folder.pending(10 * WRITTEN) == WRITTEN
+        assert folder.count_pending(10 * WRITTEN) == WRITTEN
         assert folder.catch_up() == WRITTEN
-    assert asker.compare(WHOLE).events == 3 + WRITTEN
+    assert asker.compare(FULL_RANGE).events == 3 + WRITTEN

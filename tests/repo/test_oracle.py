@@ -19,18 +19,18 @@ from common.answers import Bucket
 from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents
 from config.database import Database, get_connection
 from repo.events import EventsRepo
-from repo.rollups import folder as folder_module
+from repo.rollups import rollup_writer as rollup_writer_module
 from repo.rollups import seal
 from repo.rollups.fold import Progress
-from repo.rollups.folder import Folder
+from repo.rollups.rollup_writer import RollupWriter
 from tests import oracle
-from tests.examples import examples
+from tests.example_counts import examples
 from tests.oracle import Event
-from tests.rollups import hours_kept
 from tests.servers import OLDER_POSTGRES, Cluster, older_postgres
-from utils.slots import HOUR, Span
-from utils.timebuckets import WEEKDAYS, Interval
-from utils.zones import zone
+from tests.source_comparison import limited_hour_spans
+from utils.time.calendar import WEEKDAYS, Interval
+from utils.time.slots import HOUR, Span
+from utils.time.zones import zone
 
 ZONES = [
     "UTC",
@@ -63,21 +63,21 @@ steps = st.one_of(
 edges = st.sampled_from(EDGES).map(datetime.fromisoformat)
 
 
-def events_at(moments: st.SearchStrategy[datetime]) -> st.SearchStrategy[Event]:
+def events_at(instants: st.SearchStrategy[datetime]) -> st.SearchStrategy[Event]:
     return st.builds(
         Event,
         event_id=st.integers(0, 60).map(lambda n: str(UUID(int=n))),  # few: duplicates happen
         user_id=st.sampled_from(USERS),
         event_name=st.sampled_from(NAMES),
-        occurred_at=moments,
+        occurred_at=instants,
     )
 
 
-def ranges_at(moments: st.SearchStrategy[datetime]) -> st.SearchStrategy[tuple[date, date]]:
+def ranges_at(instants: st.SearchStrategy[datetime]) -> st.SearchStrategy[tuple[date, date]]:
     lengths = st.timedeltas(timedelta.resolution, timedelta(days=40))
-    days = moments.map(lambda moment: moment.date())
+    days = instants.map(lambda moment: moment.date())
     return st.one_of(
-        st.tuples(moments, lengths).map(lambda pair: (pair[0], pair[0] + pair[1])),
+        st.tuples(instants, lengths).map(lambda pair: (pair[0], pair[0] + pair[1])),
         st.tuples(days, st.integers(1, 70)).map(
             lambda pair: (pair[0], pair[0] + timedelta(days=pair[1]))
         ),
@@ -93,7 +93,7 @@ class Folding:
     second: int
     """Events that are stored before its last steps; the others come after them."""
     steps: int
-    most: int
+    batch_size: int
     """Events of one step: few make it sweep."""
 
 
@@ -107,7 +107,7 @@ class World:
     stored: list[Event]
     folding: Folding | None
     """None: there are no rollups."""
-    asked: tuple[date, date]
+    time_range: tuple[date, date]
 
 
 @st.composite
@@ -115,9 +115,9 @@ def worlds(draw: st.DrawFn, *, rolled: bool = True) -> World:
     """Rollups are made around one edge only: sealing what lies between two takes long."""
     folding = draw(st.none() | foldings) if rolled else None
     around = st.just(draw(edges)) if folding else edges
-    moments = st.builds(lambda edge, step: edge + step, around, steps)
-    stored = draw(st.lists(events_at(moments), max_size=40))
-    return World(stored, folding, draw(ranges_at(moments)))
+    instants = st.builds(lambda edge, step: edge + step, around, steps)
+    stored = draw(st.lists(events_at(instants), max_size=40))
+    return World(stored, folding, draw(ranges_at(instants)))
 
 
 shared = {
@@ -154,14 +154,14 @@ def repo(database_url: str) -> Iterator[EventsRepo]:
 @pytest.fixture(autouse=True, scope="module")
 def sealed_up_to_where_it_is_asked() -> Iterator[None]:
     """All events and ranges of a world with rollups lie within 120 days; the years since do not."""
-    seal_over = seal.over
+    seal_over = seal.sealable_range
 
     def over(progress: Progress) -> Span | None:
-        whole = seal_over(progress)
-        return Span(whole.start, min(whole.end, whole.start + 120 * 24 * HOUR)) if whole else None
+        span = seal_over(progress)
+        return Span(span.start, min(span.end, span.start + 120 * 24 * HOUR)) if span else None
 
-    with hours_kept(10), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder_module, "over", over)
+    with limited_hour_spans(10), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rollup_writer_module, "sealable_range", over)
         yield
 
 
@@ -170,9 +170,9 @@ def store(owner: connection, world: World) -> None:
     with owner.cursor() as cur:
         cur.execute(EMPTY)
     if folding := world.folding:
-        folder = Folder(owner, [zone("Europe/Berlin")], folding.most)
+        folder = RollupWriter(owner, [zone("Europe/Berlin")], folding.batch_size)
         insert(owner, world.stored[: folding.first])
-        while folder.step().is_more:  # the numbers for SQL readers are not asked here
+        while folder.step().has_more:  # the numbers for SQL readers are not asked here
             pass
         insert(owner, world.stored[folding.first : folding.second])
         for _ in range(folding.steps):
@@ -212,16 +212,16 @@ def test_event_counts_agree(
     more: dict[str, Any],
 ) -> None:
     store(owner, world)
-    stored, asked = world.stored, world.asked
-    question = EventCounts(start=asked[0], end=asked[1], compare="previous", **more)
+    stored, time_range = world.stored, world.time_range
+    question = EventCounts(start=time_range[0], end=time_range[1], compare="previous", **more)
     answer = repo.get_event_counts(question)
 
     start, end = answer.meta.start, answer.meta.end
-    found = oracle.within(stored, start, end, question.event)
-    assert (answer.data.events, answer.data.users) == (len(found), oracle.users(found))
+    selected = oracle.events_between(stored, start, end, question.event)
+    assert (answer.data.events, answer.data.users) == (len(selected), oracle.users(selected))
 
     before = answer.data.previous
-    earlier = oracle.within(stored, before.start, before.end, question.event)
+    earlier = oracle.events_between(stored, before.start, before.end, question.event)
     assert (before.events, before.users) == (len(earlier), oracle.users(earlier))
 
     series = answer.data.series
@@ -229,11 +229,11 @@ def test_event_counts_agree(
     assert (edges[0][0], edges[-1][1]) == (start, end)
     assert all(left[1] == right[0] for left, right in pairwise(edges))
     how = (more["interval"], question.tz, question.week_start)
-    assert labelled(series, how) == oracle.by_label(found, *how)
+    assert by_label(series, how) == oracle.by_label(selected, *how)
     assert sum(bucket.events for bucket in series) == answer.data.events
 
 
-def labelled(series: list[Bucket], how: tuple[str, str, str]) -> dict[object, tuple[int, int]]:
+def by_label(series: list[Bucket], how: tuple[str, str, str]) -> dict[object, tuple[int, int]]:
     """The buckets with events, by what the clocks showed when they began."""
     filled = (bucket for bucket in series if bucket.events)
     return {oracle.label(b.start, *how): (b.events, b.users) for b in filled}
@@ -250,20 +250,20 @@ def test_top_events_agree(
     more: dict[str, Any],
 ) -> None:
     store(owner, world)
-    stored, asked = world.stored, world.asked
-    question = TopEvents(start=asked[0], end=asked[1], limit=limit, **more)
+    stored, time_range = world.stored, world.time_range
+    question = TopEvents(start=time_range[0], end=time_range[1], limit=limit, **more)
     answer = repo.get_top_events(question)
 
-    found = oracle.within(stored, answer.meta.start, answer.meta.end, question.event)
-    top = oracle.top(found, limit)
-    rest = [event for event in found if event.event_name not in {name for name, _, _ in top}]
+    selected = oracle.events_between(stored, answer.meta.start, answer.meta.end, question.event)
+    top = oracle.top(selected, limit)
+    rest = [event for event in selected if event.event_name not in {name for name, _, _ in top}]
     data = answer.data
     assert [(row.event_name, row.events, row.users) for row in data.rows] == top
-    assert (data.events, data.users) == (len(found), oracle.users(found))
+    assert (data.events, data.users) == (len(selected), oracle.users(selected))
     assert (data.other.events, data.other.users) == (len(rest), oracle.users(rest))
     assert data.other.event_names == len({event.event_name for event in rest})
     shares = [row.share for row in data.rows] + [data.other.share]
-    assert sum(shares) == pytest.approx(1 if found else 0)
+    assert sum(shares) == pytest.approx(1 if selected else 0)
 
 
 @given(
@@ -281,18 +281,18 @@ def test_active_users_agree(
     more: dict[str, Any],
 ) -> None:
     store(owner, world)
-    stored, asked = world.stored, world.asked
-    question = ActiveUsers(start=asked[0], end=asked[1], window=window, **more)
+    stored, time_range = world.stored, world.time_range
+    question = ActiveUsers(start=time_range[0], end=time_range[1], window=window, **more)
     answer = repo.get_active_users(question)
 
-    every = oracle.within(stored, None, None, question.event)
+    every = oracle.events_between(stored, None, None, question.event)
     start, end = question.range(answer.meta.computed_at)
     edges = (start, end - timedelta.resolution)
-    shown = {oracle.label(moment, "day", question.tz) for moment in edges}
+    labels = {oracle.label(instant, "day", question.tz) for instant in edges}
     if start == end:
-        shown = {asked[0]}  # Apia's day that never was, by itself
+        labels = {time_range[0]}  # Apia's day that never was, by itself
     dates = [point.date for point in answer.data.series]
-    assert (dates[0], dates[-1]) == (min(shown), max(shown))
+    assert (dates[0], dates[-1]) == (min(labels), max(labels))
     assert dates == [dates[0] + timedelta(days=n) for n in range(len(dates))]
     for point in answer.data.series:
         day, tz = point.date, question.tz
@@ -329,14 +329,14 @@ def test_user_events_agree(
     more: dict[str, Any],
 ) -> None:
     store(owner, world)
-    stored, asked = world.stored, world.asked
-    edges = {} if whole else {"start": asked[0], "end": asked[1]}
+    stored, time_range = world.stored, world.time_range
+    edges = {} if whole else {"start": time_range[0], "end": time_range[1]}
     question = UserEvents(user_id=user, limit=limit, **edges, **more)
     pages = [repo.get_user_events(question)]
     meta = pages[0].meta
-    found = oracle.within(stored, meta.start, meta.end, question.event)
-    found = [event for event in found if event.user_id == user]
-    newest_first = sorted(found, key=lambda e: (e.occurred_at, UUID(e.event_id)), reverse=True)
+    selected = oracle.events_between(stored, meta.start, meta.end, question.event)
+    selected = [event for event in selected if event.user_id == user]
+    newest_first = sorted(selected, key=lambda e: (e.occurred_at, UUID(e.event_id)), reverse=True)
     expected = [event.event_id for event in newest_first]
 
     while cursor := pages[-1].meta.next_cursor:

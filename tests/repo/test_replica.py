@@ -20,21 +20,21 @@ from pydantic import SecretStr
 from common.base_questions import Counting
 from common.questions import EventCounts
 from config.database import Cursor, Database, get_connection
-from repo.editions import EditionsRepo
-from repo.rollups.folder import Folder
-from repo.rollups.state import read_state
+from repo.cache_versions import CacheVersionsRepo
+from repo.engine.watermark import read_watermark
+from repo.rollups.rollup_writer import RollupWriter
 from services.embedded import embedded_servers
-from tests.calling import called
+from tests.cli import run_cli
 from tests.events import insert, insert_many
+from tests.live_server import identity_in, running
 from tests.replica import replica_of
 from tests.repo.test_freshness import folder, reader, repeated, writer
-from tests.rollups import Asker, asking, connected, rows_read
-from tests.rooms import room
-from tests.running import identity_in, running
 from tests.servers import OPTIONS, Cluster, as_role
-from tests.slowness import slow_down
-from tests.waiting import wait_until
-from utils.zones import zone
+from tests.slow_events import slow_down
+from tests.source_comparison import Asker, connected, open_asker, rows_read
+from tests.tempdirs import temp_dir
+from tests.wait_until import wait_until
+from utils.time.zones import zone
 
 SECONDS = 2
 """How long it goes on; longer finds more."""
@@ -68,7 +68,7 @@ class Pair:
 @pytest.fixture(scope="module")
 def servers() -> Iterator[tuple[Path, str, str, str]]:
     with (
-        room("replica") as made,
+        temp_dir("replica") as made,
         embedded_servers(made, postgres_options={**OPTIONS, **_KEEPING}) as endpoints,
         replica_of(endpoints.database_url, made) as replica,
     ):
@@ -106,13 +106,13 @@ def one(conn: connection, text: str, *values: object) -> Any:
 
 def wait_for_replay(pair: Pair) -> None:
     """Until all that is committed by now is on the replica."""
-    with connected(pair.primary) as here, connected(f"{server(pair.replica)}/postgres") as there:
+    with connected(pair.primary) as here, connected(f"{server(pair.replica)}/postgres") as replica:
         position = one(here, "select pg_current_wal_insert_lsn()::text")
         replayed = "select pg_last_wal_replay_lsn() >= %s::pg_lsn"
         try:
-            wait_until(lambda: bool(one(there, replayed, position)), within_s=10)
+            wait_until(lambda: bool(one(replica, replayed, position)), timeout_s=10)
         except AssertionError as exc:
-            exc.add_note(f"to come to {position}: {one(there, STANDING)}")
+            exc.add_note(f"to come to {position}: {one(replica, STANDING)}")
             raise
 
 
@@ -123,14 +123,14 @@ def server(url: str) -> str:
 @contextmanager
 def paused(pair: Pair) -> Iterator[None]:
     """The replica stands still."""
-    with connected(f"{server(pair.replica)}/postgres") as there:
-        one(there, "select pg_wal_replay_pause()")
+    with connected(f"{server(pair.replica)}/postgres") as replica:
+        one(replica, "select pg_wal_replay_pause()")
         state = "select pg_get_wal_replay_pause_state()"
-        wait_until(lambda: one(there, state) == "paused", within_s=5)
+        wait_until(lambda: one(replica, state) == "paused", timeout_s=5)
         try:
             yield
         finally:
-            one(there, "select pg_wal_replay_resume()")
+            one(replica, "select pg_wal_replay_resume()")
 
 
 def as_of(asker: Asker) -> datetime:
@@ -139,17 +139,19 @@ def as_of(asker: Asker) -> datetime:
 
 
 def clock(conn: connection) -> datetime:
-    found = one(conn, "select clock_timestamp()")
-    assert isinstance(found, datetime)
-    return found
+    instant = one(conn, "select clock_timestamp()")
+    assert isinstance(instant, datetime)
+    return instant
 
 
 def test_rollups_say_what_the_events_say(pair: Pair, conn: connection) -> None:
     compared: list[Counting] = []
     failures: list[Exception] = []
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     with ExitStack() as stack:
-        askers = [stack.enter_context(asking(as_role(pair.replica, "reader"))) for _ in range(2)]
+        askers = [
+            stack.enter_context(open_asker(as_role(pair.replica, "reader"))) for _ in range(2)
+        ]
         works = [writer(pair.primary)] * 4 + [folder(pair.primary)]
         works += [reader(asker, compared) for asker in askers]
         with ExitStack() as running_:
@@ -160,7 +162,7 @@ def test_rollups_say_what_the_events_say(pair: Pair, conn: connection) -> None:
                 time.sleep(0.05)
         if failures:
             raise failures[0]
-        assert sum(asker.rolled for asker in askers) > 0.9 * len(compared)
+        assert sum(asker.rollup_answers for asker in askers) > 0.9 * len(compared)
     print(len(compared), "comparisons")
     assert len(compared) > 10 * SECONDS
 
@@ -180,23 +182,23 @@ def test_all_that_was_acknowledged_before_its_moment_is_counted(
 
     thread = threading.Thread(target=write)
     thread.start()
-    asked, late = 0, 0
+    requests, late = 0, 0
     try:
-        with asking(pair.replica) as asker:
+        with open_asker(pair.replica) as asker:
             end = time.monotonic() + SECONDS
             while time.monotonic() < end:
                 with asker.snapshot() as cur:
                     cur.execute("select count(*) from events")
                     (seen,) = cur.fetchone() or (0,)
-                    moment = cur.as_of
-                known = [count for at, count in list(acknowledged) if at < moment]
-                assert seen >= max(known, default=0), moment
-                asked += 1
-                late += seen > max(known, default=0)
+                    instant = cur.as_of
+                expected = [count for at, count in list(acknowledged) if at < instant]
+                assert seen >= max(expected, default=0), instant
+                requests += 1
+                late += seen > max(expected, default=0)
     finally:
         ended.set()
         thread.join()
-    assert asked > 100
+    assert requests > 100
     assert late > 0, "the moment is never later than what is seen"
 
 
@@ -204,16 +206,16 @@ def test_the_rows_of_a_transaction_that_is_not_over_are_not_read(
     pair: Pair, conn: connection
 ) -> None:
     """Its snapshots do not tell which these are: the last fold does."""
-    with closing(psycopg2.connect(pair.primary)) as writer, asking(pair.replica) as asker:
+    with closing(psycopg2.connect(pair.primary)) as writer, open_asker(pair.replica) as asker:
         insert_many(writer, 2_000, NOW - timedelta(hours=1))
         insert(conn, ("u", "view", NOW - timedelta(hours=1)))
-        Folder(conn, ZONES).catch_up()
+        RollupWriter(conn, ZONES).catch_up()
         insert(conn, ("u", "view", NOW - timedelta(hours=1)))
         wait_for_replay(pair)
         with asker.snapshot() as cur:
-            state = read_state(cur)
+            state = read_watermark(cur)
             assert state
-            assert state.waiting == 1
+            assert state.tail_events == 1
             assert rows_read(cur) < 2_000
         assert asker.compare(DAYS).events == 2
         writer.commit()
@@ -223,13 +225,13 @@ def test_the_rows_of_a_transaction_that_is_not_over_are_not_read(
 
 def test_its_moment_stands_still_while_it_is_paused(pair: Pair, conn: connection) -> None:
     insert(conn, ("u", "view", NOW - timedelta(hours=1)))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     wait_for_replay(pair)
-    with asking(pair.replica) as asker:
+    with open_asker(pair.replica) as asker:
         with paused(pair):
             before = as_of(asker)
             insert(conn, ("u", "view", NOW - timedelta(hours=1)))
-            Folder(conn, ZONES).catch_up()
+            RollupWriter(conn, ZONES).catch_up()
             time.sleep(0.2)
             assert asker.compare(DAYS).events == 1
             assert as_of(asker) == before < clock(conn) - timedelta(seconds=0.2)
@@ -239,20 +241,20 @@ def test_its_moment_stands_still_while_it_is_paused(pair: Pair, conn: connection
 
 
 def test_the_folder_tells_it_the_time_while_nothing_happens(pair: Pair, conn: connection) -> None:
-    with asking(pair.replica) as asker:
-        moment = clock(conn)
-        assert as_of(asker) < moment
+    with open_asker(pair.replica) as asker:
+        instant = clock(conn)
+        assert as_of(asker) < instant
         with connected(as_role(pair.primary, "folder")) as folding:
-            Folder(folding, ZONES).beat()
-        wait_until(lambda: as_of(asker) > moment, within_s=5)
+            RollupWriter(folding, ZONES).heartbeat()
+        wait_until(lambda: as_of(asker) > instant, timeout_s=5)
 
 
 def age_s(url: str) -> float:
     """How old the metrics say that answers are."""
     database = Database(url, size=1, waiters=0, acquire_timeout_s=1, name="age")
     try:
-        repo = EditionsRepo(get_connection(database, time.monotonic() + 10))
-        past = repo.get_past(None)
+        repo = CacheVersionsRepo(get_connection(database, time.monotonic() + 10))
+        past = repo.get_state(None)
         assert past
         return past.age_s
     finally:
@@ -263,10 +265,10 @@ def test_how_far_it_is_behind_is_told(pair: Pair, conn: connection) -> None:
     insert(conn, ("u", "view", NOW - timedelta(hours=1)))
     wait_for_replay(pair)
     with paused(pair):
-        wait_until(lambda: age_s(pair.replica) > 0.3, within_s=5)
+        wait_until(lambda: age_s(pair.replica) > 0.3, timeout_s=5)
         assert age_s(pair.primary) == 0
-    Folder(conn, ZONES).beat()
-    wait_until(lambda: age_s(pair.replica) < 0.3, within_s=5)
+    RollupWriter(conn, ZONES).heartbeat()
+    wait_until(lambda: age_s(pair.replica) < 0.3, timeout_s=5)
 
 
 def test_one_that_has_just_started_knows_no_more_than_the_last_checkpoint(pair: Pair) -> None:
@@ -275,7 +277,7 @@ def test_one_that_has_just_started_knows_no_more_than_the_last_checkpoint(pair: 
         one(here, "select count(*) from events")
         here.cursor().execute("checkpoint")
         checkpoint = one(here, "select checkpoint_time from pg_control_checkpoint()")
-        with replica_of(pair.primary, pair.folder, "another") as url, asking(url) as asker:
+        with replica_of(pair.primary, pair.folder, "another") as url, open_asker(url) as asker:
             assert checkpoint <= as_of(asker) < clock(here)
 
 
@@ -307,7 +309,7 @@ def events(service: httpx.Client) -> int:
 
 def test_answers_tell_how_far_it_has_come(pair: Pair, conn: connection) -> None:
     insert(conn, ("u", "view", NOW - timedelta(hours=1)))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     wait_for_replay(pair)
     with over_the_replica(pair) as service:
         assert service.get("/readyz").json()["checks"]["rollups"] == "ok"
@@ -317,7 +319,7 @@ def test_answers_tell_how_far_it_has_come(pair: Pair, conn: connection) -> None:
             time.sleep(0.1)
             assert (events(service), complete_until(service)) == (1, until)
             assert [history_until(service) for _ in range(10)] == [(1, until)] * 10
-        wait_until(lambda: events(service) == 2, within_s=5)
+        wait_until(lambda: events(service) == 2, timeout_s=5)
         assert complete_until(service) > until
 
 
@@ -325,14 +327,14 @@ def test_keys_end_in_time_however_far_behind_it_is(pair: Pair, conn: connection)
     with over_the_replica(pair) as service, paused(pair):
         assert service.get(COUNTS).status_code == 200
         conn.cursor().execute("update api_keys set ends_at = now()")
-        wait_until(lambda: service.get(COUNTS).status_code == 401, within_s=5)
+        wait_until(lambda: service.get(COUNTS).status_code == 401, timeout_s=5)
 
 
 def test_it_answers_from_the_start_while_the_other_server_is_away(pair: Pair) -> None:
     away = f"{server(pair.primary).rsplit(':', 1)[0]}:1/none"
     questions = SecretStr(as_role(pair.replica, "reader"))
     with running(away, pair.redis_url, query_database_url=questions) as service:
-        wait_until(lambda: service.get(COUNTS).status_code == 200, within_s=5)
+        wait_until(lambda: service.get(COUNTS).status_code == 200, timeout_s=5)
         unknown = {"Authorization": "Bearer ask_a-key-that-may-be-newer-than-those"}
         assert service.get(COUNTS, headers=unknown).status_code == 503
 
@@ -341,15 +343,15 @@ def test_it_answers_from_the_start_while_the_other_server_is_away(pair: Pair) ->
 def following_at_once(pair: Pair) -> Iterator[None]:
     """It lets no question hold it up: whatever is in its way is cancelled."""
     delay = "alter system {} max_standby_streaming_delay"
-    with connected(f"{server(pair.replica)}/postgres") as there:
+    with connected(f"{server(pair.replica)}/postgres") as replica:
         for text in (delay.format("set") + " = 0", "select pg_reload_conf()"):
-            there.cursor().execute(text)
-        wait_until(lambda: one(there, "show max_standby_streaming_delay") == "0", within_s=5)
+            replica.cursor().execute(text)
+        wait_until(lambda: one(replica, "show max_standby_streaming_delay") == "0", timeout_s=5)
         try:
             yield
         finally:
             for text in (delay.format("reset"), "select pg_reload_conf()"):
-                there.cursor().execute(text)
+                replica.cursor().execute(text)
 
 
 def slow_question(service: httpx.Client) -> "Future[int]":
@@ -358,9 +360,9 @@ def slow_question(service: httpx.Client) -> "Future[int]":
         return service.get(COUNTS, params=parameters).status_code
 
     threads = ThreadPoolExecutor(1)
-    asked = threads.submit(ask)
+    future = threads.submit(ask)
     threads.shutdown(wait=False)
-    return asked
+    return future
 
 
 def is_asked(pair: Pair) -> bool:
@@ -368,8 +370,8 @@ def is_asked(pair: Pair) -> bool:
         "select count(*) from pg_stat_activity where datname = current_database() "
         "and state = 'active' and wait_event = 'PgSleep'"
     )
-    with connected(pair.replica) as there:
-        return bool(one(there, text))
+    with connected(pair.replica) as replica:
+        return bool(one(replica, text))
 
 
 def remove_rows(conn: connection) -> None:
@@ -383,27 +385,27 @@ def test_a_question_in_its_way_is_asked_once_more(pair: Pair, conn: connection) 
     slow_down(conn, 1)
     wait_for_replay(pair)
     with over_the_replica(pair) as service, following_at_once(pair):
-        asked = slow_question(service)
-        wait_until(lambda: is_asked(pair), within_s=5)
+        future = slow_question(service)
+        wait_until(lambda: is_asked(pair), timeout_s=5)
         remove_rows(conn)
-        assert asked.result() == 200
-        with connected(pair.replica) as there:
+        assert future.result() == 200
+        with connected(pair.replica) as replica:
             assert (
                 one(
-                    there,
+                    replica,
                     "select confl_snapshot from pg_stat_database_conflicts "
                     "where datname = current_database()",
                 )
                 > 0
             )
-        asked = slow_question(service)
-        while not asked.done():
+        future = slow_question(service)
+        while not future.done():
             remove_rows(conn)
-        assert asked.result() == 503
+        assert future.result() == 503
 
 
 def lineage(cur: Cursor) -> str:
-    state = read_state(cur)
+    state = read_watermark(cur)
     assert state is not None
     return state.lineage
 
@@ -416,19 +418,19 @@ def test_status_tells_how_far_behind_it_is(
     pair: Pair, conn: connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert(conn, ("u", "view", NOW))
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     wait_for_replay(pair)
     urls = {"DATABASE_URL": pair.primary, "REDIS_URL": pair.redis_url}
     with_replica = {**urls, "ANALYTICS_QUERY_DATABASE_URL": pair.replica}
-    done = called("status", **with_replica)
+    done = run_cli("status", **with_replica)
     shown = "ok       connection ANALYTICS_QUERY_DATABASE_URL  reached, a replica that is "
     assert shown in done.stdout
     assert done.exit_code == 0
     monkeypatch.setattr("services.status.servers._BEHIND_S", 0)
-    behind = called("status", **with_replica)
+    behind = run_cli("status", **with_replica)
     assert "-> see pg_stat_replication on the primary: questions are answered as " in behind.stdout
     assert behind.exit_code == 1
-    alone = called("status", **{**urls, "DATABASE_URL": pair.replica})
+    alone = run_cli("status", **{**urls, "DATABASE_URL": pair.replica})
     assert "all events folded; last fold " in alone.stdout
     assert alone.exit_code == 0
 
@@ -436,8 +438,8 @@ def test_status_tells_how_far_behind_it_is(
 def test_one_that_is_promoted_has_another_past_at_once(pair: Pair, conn: connection) -> None:
     """Answers that are kept may be of what it never had. It goes on with the clock of its own."""
     insert(conn, ("u", "view", NOW - timedelta(hours=1)))
-    Folder(conn, ZONES).catch_up()
-    with replica_of(pair.primary, pair.folder, "heir") as url, asking(url) as asker:
+    RollupWriter(conn, ZONES).catch_up()
+    with replica_of(pair.primary, pair.folder, "heir") as url, open_asker(url) as asker:
         # Much to write makes the checkpoint take minutes that follows.
         conn.cursor().execute("create table much as select n from generate_series(1, 100000) as n")
         followed = Pair(pair.folder, pair.redis_url, pair.primary, url)
@@ -445,14 +447,14 @@ def test_one_that_is_promoted_has_another_past_at_once(pair: Pair, conn: connect
         with asker.snapshot() as cur:
             before = lineage(cur)
         assert identity_in(url) == identity_in(pair.primary)
-        with connected(url) as there:
-            assert one(there, "select pg_promote()") is True
+        with connected(url) as replica:
+            assert one(replica, "select pg_promote()") is True
             assert identity_in(url) != identity_in(pair.primary)
             with asker.snapshot() as cur:
                 assert lineage(cur) != before
                 assert cur.as_of > clock(conn) - timedelta(seconds=1)
-            insert(there, ("v", "view", NOW - timedelta(hours=1)))
-            Folder(there, ZONES).catch_up()
-            found = asker.compare(DAYS)
-            assert (found.events, found.users) == (2, 2)
-        assert asker.rolled == 1
+            insert(replica, ("v", "view", NOW - timedelta(hours=1)))
+            RollupWriter(replica, ZONES).catch_up()
+            answer = asker.compare(DAYS)
+            assert (answer.events, answer.users) == (2, 2)
+        assert asker.rollup_answers == 1

@@ -12,15 +12,15 @@ from psycopg2.extensions import connection, parse_dsn
 
 from common.questions import EventCounts, TopEvents
 from config.database import Database, get_connection
-from config.failures import DatabaseUnavailable
-from repo.editions import Editions, EditionsRepo
-from repo.rollups.folder import Folder
+from config.database_errors import DatabaseUnavailable
+from repo.cache_versions import CacheVersions, CacheVersionsRepo
+from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
 from tests.replica import PostgresServer, copy_of, postgres_programs
-from tests.rollups import Asker, asking, connected
-from tests.rooms import room
 from tests.servers import Cluster
-from utils.zones import zone
+from tests.source_comparison import Asker, connected, open_asker
+from tests.tempdirs import temp_dir
+from utils.time.zones import zone
 
 ZONES = [zone("UTC"), zone("Europe/Berlin")]
 NOW = datetime.now(UTC)
@@ -66,17 +66,17 @@ def test_ids_of_elsewhere_may_be_those_of_transactions_under_way(
         insert(other, ("w", "view", NOW - DAY))
         for seen in (401, 402):
             insert(conn, ("x", "view", NOW - DAY))
-            Folder(conn, ZONES).catch_up()
+            RollupWriter(conn, ZONES).catch_up()
             assert counted(conn) == (seen, seen)
             asker.compare(EventCounts(last="3d"))
         execute(other, "commit")
-    Folder(conn, ZONES).catch_up()
+    RollupWriter(conn, ZONES).catch_up()
     assert counted(conn) == (403, 403)
 
 
 def test_a_folder_waits_for_the_end_of_a_restore(conn: connection, asker: Asker) -> None:
     execute(conn, WITHOUT_CONSTRAINT)
-    folder = Folder(conn, ZONES)
+    folder = RollupWriter(conn, ZONES)
     with pytest.raises(DatabaseUnavailable, match="being restored"):
         folder.catch_up()
     execute(conn, ROWS_OF_ELSEWHERE, WITH_CONSTRAINT)
@@ -93,20 +93,20 @@ def test_nothing_of_what_a_restore_undid_is_remembered(cluster: Cluster) -> None
     month = EventCounts(start=NOW - 50 * DAY, end=NOW - 2 * DAY, interval="day")
     with connected(url) as conn:
         insert(conn, ("a", "view", NOW - 5 * DAY), ("b", "view", NOW - 40 * DAY))
-        Folder(conn, ZONES).catch_up()
+        RollupWriter(conn, ZONES).catch_up()
     cluster.execute(f'create database {copy} template "{name}"')
     with connected(url) as conn:
         insert(conn, ("x", "view", NOW - 5 * DAY))
-        Folder(conn, ZONES).catch_up()
-    with asking(url) as asker:
+        RollupWriter(conn, ZONES).catch_up()
+    with open_asker(url) as asker:
         assert asker.compare(month).events == 3
     cluster.execute(f'drop database "{name}" with (force)')
     cluster.execute(f'create database "{name}" template {copy}')
     cluster.execute(f"drop database {copy}")
-    with asking(url) as asker, connected(url) as conn:
+    with open_asker(url) as asker, connected(url) as conn:
         assert asker.compare(month).events == 2
         insert(conn, ("y", "view", NOW - 20 * DAY))
-        Folder(conn, ZONES).catch_up()
+        RollupWriter(conn, ZONES).catch_up()
         assert asker.compare(month).events == 3
     cluster.drop(url)
 
@@ -115,7 +115,7 @@ def test_nothing_of_what_a_restore_undid_is_remembered(cluster: Cluster) -> None
 def server(cluster: Cluster) -> Iterator[tuple[PostgresServer, str]]:
     """One that can be stopped, and the url of its only migrated database in the other cluster."""
     url = cluster.migrated_database()
-    with room("restores") as made:
+    with temp_dir("restores") as made:
         copied = copy_of(url, made, "server", postgres_programs(made))
         (copied.folder / "standby.signal").unlink()
         yield copied, url
@@ -141,19 +141,19 @@ def test_files_that_are_put_back_while_the_server_is_stopped_leave_nothing_remem
     top = TopEvents(start=NOW - 50 * DAY, end=NOW - 2 * DAY)
     with stopped.running(like) as url, connected(url) as conn:
         insert(conn, *[("a", "old", NOW - 5 * DAY)] * 50)
-        Folder(conn, ZONES).catch_up()
+        RollupWriter(conn, ZONES).catch_up()
     save(stopped, "saved")
-    with stopped.running(like) as url, connected(url) as conn, asking(url) as asker:
+    with stopped.running(like) as url, connected(url) as conn, open_asker(url) as asker:
         insert(conn, *[("b", "foo", NOW - 5 * DAY)] * 7)
-        Folder(conn, ZONES).catch_up()
+        RollupWriter(conn, ZONES).catch_up()
         assert named(asker, top) == {"old": 50, "foo": 7}
         assert asker.compare(month).events == 57
-        assert asker.rolled == 2
+        assert asker.rollup_answers == 2
     put_back(stopped, "saved")
-    with stopped.running(like) as url, connected(url) as conn, asking(url) as asker:
+    with stopped.running(like) as url, connected(url) as conn, open_asker(url) as asker:
         assert asker.compare(month).events == 50
         insert(conn, *[("c", "bar", NOW - 5 * DAY)] * 3)
-        Folder(conn, ZONES).catch_up()
+        RollupWriter(conn, ZONES).catch_up()
         assert named(asker, top) == {"old": 50, "bar": 3}
         assert asker.compare(month).events == 53
 
@@ -169,24 +169,26 @@ def test_the_changes_of_a_past_that_was_put_back_are_read_anew(
     stopped, like = server
     with stopped.running(like) as url, connected(url) as conn:
         insert(conn, ("a", "old", NOW - 40 * DAY))
-        Folder(conn, ZONES).catch_up()
+        RollupWriter(conn, ZONES).catch_up()
     save(stopped, "saved")
     with stopped.running(like) as url, connected(url) as conn:
         for days in (40, 10, 40, 10):
             insert(conn, ("b", "foo", NOW - days * DAY))
-            Folder(conn, ZONES).catch_up()
+            RollupWriter(conn, ZONES).catch_up()
         remembered = past(url, None)
     put_back(stopped, "saved")
     with stopped.running(like) as url, connected(url) as conn:
         insert(conn, ("c", "bar", NOW - 40 * DAY))
-        Folder(conn, ZONES).catch_up()
+        RollupWriter(conn, ZONES).catch_up()
         assert past(url, remembered) == past(url, None) != remembered
 
 
-def past(url: str, known: Editions | None) -> Editions | None:
+def past(url: str, versions: CacheVersions | None) -> CacheVersions | None:
     """What a worker knows of late events after it looked."""
     database = Database(url, size=1, waiters=0, acquire_timeout_s=1, name="worker")
     with closing(database):
-        found = EditionsRepo(get_connection(database, time.monotonic() + 60)).get_past(known)
-    assert found is not None
-    return found.editions
+        cache_past = CacheVersionsRepo(get_connection(database, time.monotonic() + 60)).get_state(
+            versions
+        )
+    assert cache_past is not None
+    return cache_past.cache_versions

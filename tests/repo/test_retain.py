@@ -9,22 +9,22 @@ import pytest
 from psycopg2.extensions import connection
 from pyroaring import BitMap
 
-from commands.verify import verified
+from commands.verify import verify_all
 from common.metrics import HORIZON as HORIZON_TOLD
 from common.metrics import REFUSED
 from common.questions import EventCounts
-from config.failures import DatabaseUnavailable
+from config.database_errors import DatabaseUnavailable
 from repo.ingest import Event, IngestRepo, as_rows
-from repo.refused_events import EventsExpired
-from repo.retain import RetainRepo
-from repo.rollups.folder import Folder
+from repo.lifecycle.retention import RetainRepo
+from repo.rejected_events import EventsExpired
+from repo.rollups.rollup_writer import RollupWriter
 from repo.verify.sample import verify_sample
-from services.rollup import _tell_refused
+from services.background.rollup_worker import _publish_refused_events
 from tests.events import insert
-from tests.retaining import drop
-from tests.rollups import asking, connected
+from tests.retention import drop
 from tests.servers import Cluster
-from utils.zones import zone
+from tests.source_comparison import connected, open_asker
+from utils.time.zones import zone
 
 ZONES = [zone("UTC"), zone("Europe/Berlin")]
 NOW = datetime.now(UTC)
@@ -45,7 +45,7 @@ def dropped_url(cluster: Cluster) -> str:
     url = cluster.migrated_database()
     with connected(url) as conn:
         insert(conn, *events())
-        Folder(conn, ZONES).catch_up()
+        RollupWriter(conn, ZONES).catch_up()
     assert drop(url, ZONES, HORIZON) == 52
     return url
 
@@ -77,8 +77,8 @@ def one(conn: connection, text: str) -> Any:
         return value
 
 
-def told(url: str) -> list[str]:
-    return [str(difference) for difference in verified(url, ZONES).told]
+def differences(url: str) -> list[str]:
+    return [str(difference) for difference in verify_all(url, ZONES).listed]
 
 
 def test_whoever_inserts_old_events_goes_on_without_them(dropped: connection) -> None:
@@ -87,10 +87,10 @@ def test_whoever_inserts_old_events_goes_on_without_them(dropped: connection) ->
     insert(dropped, ("x", "view", HORIZON - tick), ("x", "view", HORIZON), ("x", "view", OLD))
     assert one(dropped, "select count(*) from events") == before + 1
     refused = REFUSED.labels("expired")._value.get()
-    _tell_refused(RetainRepo(dropped))
+    _publish_refused_events(RetainRepo(dropped))
     assert REFUSED.labels("expired")._value.get() == refused + 2
     assert HORIZON_TOLD._value.get() == HORIZON.timestamp()
-    assert RetainRepo(dropped).take_refused() == {}
+    assert RetainRepo(dropped).read_refused_counts() == {}
 
 
 def test_who_may_only_insert_needs_no_other_right(dropped: connection) -> None:
@@ -101,7 +101,7 @@ def test_who_may_only_insert_needs_no_other_right(dropped: connection) -> None:
     changed(dropped, "create temporary table refused_events (reason int)")
     insert(dropped, ("x", "view", OLD))
     changed(dropped, f"reset role; drop owned by {name}; drop role {name}")
-    assert RetainRepo(dropped).take_refused() == {"expired": 1}
+    assert RetainRepo(dropped).read_refused_counts() == {"expired": 1}
 
 
 def test_a_batch_tells_which_of_it_are_too_old(dropped: connection) -> None:
@@ -114,7 +114,7 @@ def test_a_batch_tells_which_of_it_are_too_old(dropped: connection) -> None:
     repo = IngestRepo(dropped)
     with pytest.raises(EventsExpired, match="before 2026-02-02T00:00:00Z, up to where") as refused:
         repo.insert(batch(NOW, OLD, HORIZON, HORIZON - timedelta.resolution))
-    assert refused.value.places == {1, 3}
+    assert refused.value.indexes == {1, 3}
     assert repo.insert(batch(NOW, HORIZON)) == (2, 0)
 
 
@@ -122,7 +122,7 @@ def test_it_is_known_from_the_start_that_events_are_refused(
     conn: connection, database_url: str
 ) -> None:
     """The trigger is there before the horizon is told: nobody loses rows in between."""
-    RetainRepo(conn).refuse(HORIZON)
+    RetainRepo(conn).refuse_before(HORIZON)
     rows = as_rows([Event("0" * 32, "x", "view", OLD.isoformat(), "{}")])
     with connected(database_url) as other, pytest.raises(EventsExpired):
         IngestRepo(other).insert(rows)
@@ -132,18 +132,18 @@ def test_a_table_of_which_all_is_dropped_is_not_empty(conn: connection, database
     insert(conn, ("u", "view", OLD))
     assert drop(database_url, ZONES, HORIZON) == 1
     assert not IngestRepo(conn).is_empty()
-    assert told(database_url) == []
+    assert differences(database_url) == []
     assert verify_sample(conn).differences == 0
 
 
 def test_what_is_there_is_true_before_and_after(dropped: connection, url: str) -> None:
-    assert told(url) == []
+    assert differences(url) == []
     assert changed(dropped, "vacuum events") == -1
     insert(dropped, ("late", "view", HORIZON), ("late", "buy", HORIZON + timedelta(hours=3)))
-    Folder(dropped, ZONES).catch_up()
-    assert told(url) == []
-    Folder(dropped, ZONES).rebuild()
-    assert told(url) == []
+    RollupWriter(dropped, ZONES).catch_up()
+    assert differences(url) == []
+    RollupWriter(dropped, ZONES).rebuild()
+    assert differences(url) == []
     assert all(verify_sample(dropped).differences == 0 for _ in range(10))
 
 
@@ -154,30 +154,30 @@ def test_rows_that_are_not_gone_yet_count_once(conn: connection, database_url: s
     drop(database_url, ZONES, drop_nothing)
     changed(conn, "update retention set takes_from = %s, horizon = %s", HORIZON, HORIZON)
     for most in (500_000, 60):
-        Folder(conn, ZONES, most).rebuild()
-        assert told(database_url) == []
+        RollupWriter(conn, ZONES, most).rebuild()
+        assert differences(database_url) == []
         assert one(conn, "select sum(events)::int from slots where name_id = 0") == 202
 
 
 def test_rows_that_the_trigger_did_not_see_are_not_counted(dropped: connection, url: str) -> None:
     """Those of a data-only restore, say: neither before they are folded nor after."""
-    whole = EventCounts(start=OLD.date() - timedelta(days=1), end=HORIZON, interval="day")
-    with asking(url) as asker:
-        before = asker.answer(whole)
+    question = EventCounts(start=OLD.date() - timedelta(days=1), end=HORIZON, interval="day")
+    with open_asker(url) as asker:
+        before = asker.answer(question)
         changed(dropped, "set session_replication_role = replica")
         insert(dropped, ("x", "view", OLD), ("x", "view", HORIZON - timedelta.resolution))
         changed(dropped, "reset session_replication_role")
-        assert (before.events, asker.answer(whole)) == (52, before)
-        Folder(dropped, ZONES).catch_up()
-        assert asker.answer(whole) == before
-    assert told(url) == []
+        assert (before.events, asker.answer(question)) == (52, before)
+        RollupWriter(dropped, ZONES).catch_up()
+        assert asker.answer(question) == before
+    assert differences(url) == []
 
 
 def test_what_was_counted_is_not_made_up(dropped: connection) -> None:
     """Without what it is kept in, nobody begins anew as if there had been nothing."""
     changed(dropped, "truncate fold_state, slots, spans, sealed_spans")
     with pytest.raises(DatabaseUnavailable, match="only in a backup"):
-        Folder(dropped, ZONES).catch_up()
+        RollupWriter(dropped, ZONES).catch_up()
     assert one(dropped, "select count(*) from fold_state") == 0
 
 
@@ -250,8 +250,8 @@ PLANTED = {
 def test_what_contradicts_itself_is_found(dropped: connection, url: str, name: str) -> None:
     statement, line = PLANTED[name]
     assert changed(dropped, statement) > 0
-    found = told(url)
-    assert any(line in each for each in found), found
+    reported = differences(url)
+    assert any(line in each for each in reported), reported
 
 
 def test_one_bit_is_found(dropped: connection, url: str) -> None:
@@ -263,7 +263,7 @@ def test_one_bit_is_found(dropped: connection, url: str) -> None:
         users = BitMap.deserialize(bytes(stored))
         users.add(1_000_000)
         changed(dropped, f"update {table} set users = %s where ctid = %s", users.serialize(), row)
-        assert any(each.startswith(table) for each in told(url))
+        assert any(each.startswith(table) for each in differences(url))
 
 
 def test_the_horizon_begins_a_day(conn: connection) -> None:

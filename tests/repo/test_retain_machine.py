@@ -14,24 +14,24 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from psycopg2.extras import execute_values
 
-from commands.verify import verified
+from commands.verify import verify_all
 from common.errors import EventsDropped
-from common.parameters import EVER
+from common.parameters import ALL_TIME
 from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents
 from config.database import Database, get_connection
-from repo import retain as retain_module
 from repo.events import EventsRepo
-from repo.rollups.folder import Folder
-from repo.verify.findings import Findings
-from services.retain import retaining
+from repo.lifecycle import retention as retention_module
+from repo.rollups.rollup_writer import RollupWriter
+from repo.verify.report import Findings
+from services.lifecycle.retention import open_retention_run
 from tests import oracle
 from tests.oracle import Event
 from tests.repo.test_fold_machine import run
-from tests.rollups import connected
 from tests.servers import Cluster
-from utils.periods import previous_range
-from utils.timebuckets import Range, day_start
-from utils.zones import zone
+from tests.source_comparison import connected
+from utils.time.calendar import Range, day_start
+from utils.time.ranges import previous_range
+from utils.time.zones import zone
 
 ZONES = [zone("UTC"), zone("America/New_York")]
 NOW = datetime.now(UTC)
@@ -87,17 +87,17 @@ class Dropping(RuleBasedStateMachine):
         database = Database(url, size=1, waiters=0, acquire_timeout_s=1, name="machine")
         self.stack.callback(database.close)
         self.repo = EventsRepo(get_connection(database, time.monotonic() + 600))
-        self.folder = Folder(self.stack.enter_context(connected(url)), ZONES)
-        self.work = self.stack.enter_context(retaining(url, ZONES, print))
-        self.taken: list[Event] = []
+        self.folder = RollupWriter(self.stack.enter_context(connected(url)), ZONES)
+        self.work = self.stack.enter_context(open_retention_run(url, ZONES, print))
+        self.accepted: list[Event] = []
         self.refused = 0
-        self.takes_from = self.horizon = EVER.start
+        self.accepts_from = self.horizon = ALL_TIME.start
 
     def teardown(self) -> None:
         try:
             self.folder.catch_up()
-            assert verified(self.url, ZONES).told == []
-            assert sum(self.work.repo.take_refused().values()) == self.refused
+            assert verify_all(self.url, ZONES).listed == []
+            assert sum(self.work.repo.read_refused_counts().values()) == self.refused
         finally:
             self.stack.close()
 
@@ -105,9 +105,9 @@ class Dropping(RuleBasedStateMachine):
     def written(self, events: list[Event]) -> None:
         with self.conn.cursor() as cur:
             execute_values(cur, INSERT, [astuple(event) for event in events])
-        taken = [event for event in events if event.occurred_at >= self.takes_from]
-        self.taken += taken
-        self.refused += len(events) - len(taken)
+        accepted = [event for event in events if event.occurred_at >= self.accepts_from]
+        self.accepted += accepted
+        self.refused += len(events) - len(accepted)
 
     @rule()
     def stepped(self) -> None:
@@ -138,13 +138,13 @@ class Dropping(RuleBasedStateMachine):
         until = max(TODAY - days * DAY, self.horizon)
         self.work.fold()
         self.work.refuse(until)
-        self.takes_from = max(self.takes_from, until)
+        self.accepts_from = max(self.accepts_from, until)
         if how_far == "refuse":
             return
         findings = Findings()
         for part in self.work.repo.parts(until):
             self.work.repo.verify(part, findings)
-        assert findings.told == []
+        assert findings.listed == []
         self.work.publish(until, 0)
         self.horizon = until
         batches = self.work.drop(until)
@@ -153,9 +153,9 @@ class Dropping(RuleBasedStateMachine):
 
     @rule()
     def given_up(self) -> None:
-        if self.takes_from > self.horizon:
-            self.work.give_up()
-            self.takes_from = self.horizon
+        if self.accepts_from > self.horizon:
+            self.work.cancel()
+            self.accepts_from = self.horizon
 
     @rule(
         edges=EDGES,
@@ -166,29 +166,31 @@ class Dropping(RuleBasedStateMachine):
     )
     def event_counts_asked(self, edges: Edges, tz: str, **more: Any) -> None:
         question = EventCounts(start=edges[0], end=edges[1], tz=tz, **more)
-        asked = question.range(NOW)
-        before = previous_range(asked, NOW, zone(tz), "monday")
-        needed = [asked, before] if question.compare else [asked]
+        time_range = question.range(NOW)
+        before = previous_range(time_range, NOW, zone(tz), "monday")
+        needed = [time_range, before] if question.compare else [time_range]
         answer = self.answered(self.repo.get_event_counts, question, needed)
         if answer is None:
             return
-        found = oracle.within(self.taken, *asked, question.event)
-        assert (answer.data.events, answer.data.users) == (len(found), oracle.users(found))
+        selected = oracle.events_between(self.accepted, *time_range, question.event)
+        assert (answer.data.events, answer.data.users) == (len(selected), oracle.users(selected))
         if question.interval:
             filled = [bucket for bucket in answer.data.series if bucket.events]
-            labels = oracle.by_label(found, question.interval, tz, "monday")
+            labels = oracle.by_label(selected, question.interval, tz, "monday")
             assert [(b.events, b.users) for b in filled] == [labels[key] for key in sorted(labels)]
         if previous := question.compare and answer.data.previous:
-            found = oracle.within(self.taken, previous.start, previous.end, question.event)
-            assert (previous.events, previous.users) == (len(found), oracle.users(found))
+            selected = oracle.events_between(
+                self.accepted, previous.start, previous.end, question.event
+            )
+            assert (previous.events, previous.users) == (len(selected), oracle.users(selected))
 
     @rule(edges=EDGES)
     def top_events_asked(self, edges: Edges) -> None:
         question = TopEvents(start=edges[0], end=edges[1])
-        asked = question.range(NOW)
-        if answer := self.answered(self.repo.get_top_events, question, [asked]):
+        time_range = question.range(NOW)
+        if answer := self.answered(self.repo.get_top_events, question, [time_range]):
             rows = [(row.event_name, row.events, row.users) for row in answer.data.rows]
-            assert rows == oracle.top(oracle.within(self.taken, *asked, ()), 10)
+            assert rows == oracle.top(oracle.events_between(self.accepted, *time_range, ()), 10)
 
     @rule(
         ago=st.integers(1, LONG_AGO),
@@ -203,14 +205,16 @@ class Dropping(RuleBasedStateMachine):
         answer = self.answered(self.repo.get_active_users, question, [Range(start, NOW)])
         for point in answer.data.series if answer else []:
             since = {n: point.date - (n - 1) * DAY for n in (1, 7, 30, window or 1)}
-            active = {n: oracle.active(self.taken, tz, day, point.date) for n, day in since.items()}
+            active = {
+                n: oracle.active(self.accepted, tz, day, point.date) for n, day in since.items()
+            }
             assert (point.dau, point.wau, point.mau) == (active[1], active[7], active[30])
             assert not window or point.active == active[window]
 
     @rule(edges=st.none() | EDGES, user=st.sampled_from(["u1", "u2"]), limit=st.integers(1, 5))
     def user_events_asked(self, edges: Edges | None, user: str, limit: int) -> None:
-        given = {"start": edges[0], "end": edges[1]} if edges else {}
-        question = UserEvents(user_id=user, limit=limit, **given)
+        bounds = {"start": edges[0], "end": edges[1]} if edges else {}
+        question = UserEvents(user_id=user, limit=limit, **bounds)
         if edges and question.range(NOW).start < self.horizon:
             with pytest.raises(EventsDropped):
                 self.repo.get_user_events(question)
@@ -219,27 +223,27 @@ class Dropping(RuleBasedStateMachine):
         while cursor := pages[-1].meta.next_cursor:
             pages.append(self.repo.get_user_events(question.model_copy(update={"cursor": cursor})))
         start, end = question.range(NOW)
-        kept = oracle.within(self.taken, max(start, self.horizon), end, ())
-        own = [event for event in kept if event.user_id == user]
+        retained = oracle.events_between(self.accepted, max(start, self.horizon), end, ())
+        own = [event for event in retained if event.user_id == user]
         newest_first = sorted(own, key=lambda e: (e.occurred_at, UUID(e.event_id)), reverse=True)
         assert [e.event_id for page in pages for e in page.data] == [
             e.event_id for e in newest_first
         ]
         for page in pages if not edges else []:
             assert page.meta.end is None
-            assert page.meta.start == (self.horizon if self.horizon > EVER.start else None)
+            assert page.meta.start == (self.horizon if self.horizon > ALL_TIME.start else None)
 
     def answered(self, method: Any, question: Any, needed: list[Range]) -> Any:
         """None where it needs what is dropped, and just there."""
         if self.is_rolled():
-            edges = [edge for asked in needed for edge in asked]
-            is_told = all(edge >= self.horizon or not _cuts_a_slot(edge) for edge in edges)
+            edges = [edge for time_range in needed for edge in time_range]
+            is_answerable = all(edge >= self.horizon or not _cuts_a_slot(edge) for edge in edges)
         else:
-            is_told = all(asked.start >= self.horizon for asked in needed)
+            is_answerable = all(asked.start >= self.horizon for asked in needed)
         explained = self.repo.get_plan(question).data
-        assert explained.needs_dropped is not is_told
-        assert explained.horizon == (self.horizon if self.horizon > EVER.start else None)
-        if is_told:
+        assert explained.needs_dropped is not is_answerable
+        assert explained.horizon == (self.horizon if self.horizon > ALL_TIME.start else None)
+        if is_answerable:
             return method(question)
         with pytest.raises(EventsDropped):
             method(question)
@@ -251,14 +255,14 @@ class Dropping(RuleBasedStateMachine):
             return cur.fetchone() == (True,)
 
 
-def _cuts_a_slot(moment: datetime) -> bool:
-    return (moment - EVER.start) % timedelta(minutes=15) != timedelta(0)
+def _cuts_a_slot(instant: datetime) -> bool:
+    return (instant - ALL_TIME.start) % timedelta(minutes=15) != timedelta(0)
 
 
 @pytest.mark.thorough
 def test_no_order_of_what_happens_makes_an_answer_wrong(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retain_module, "AT_ONCE", 3)
+    monkeypatch.setattr(retention_module, "MAX_EVENTS", 3)
     machine = type("Dropping", (Dropping,), {"cluster": cluster})
-    run(machine, most=12, steps=20)
+    run(machine, max_count=12, steps=20)

@@ -11,19 +11,19 @@ import pytest
 from psycopg2 import errors
 from psycopg2.extensions import connection
 
+from common.database_roles import ROLES, Role, role_name
 from common.questions import ActiveUsers, EventCounts, TopEvents
-from common.roles import ROLES, Role, role_name
-from config.failures import RightsMissing
+from config.database_errors import RightsMissing
 from repo.api_keys import KeysRepo
 from repo.ingest import Event, IngestRepo, as_rows
 from repo.migrate import migrate, migrations
-from repo.rollups.folder import Folder
+from repo.rollups.rollup_writer import RollupWriter
 from repo.verify.sample import verify_sample
 from tests.events import insert
 from tests.repo.test_restores import ROWS_OF_ELSEWHERE, WITH_CONSTRAINT, WITHOUT_CONSTRAINT
-from tests.rollups import asking, connected
 from tests.servers import as_role
-from utils.zones import zone
+from tests.source_comparison import connected, open_asker
+from utils.time.zones import zone
 
 ZONES = [zone("UTC"), zone("Europe/Berlin")]
 HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
@@ -126,7 +126,7 @@ def test_what_a_role_lost_it_gets_back(conn: connection, database_url: str) -> N
     conn.cursor().execute("revoke all on slots, events from analytics_reader")
     with closing(psycopg2.connect(database_url)) as other:
         assert migrate(other, migrations()) == []
-    with asking(as_role(database_url, "reader")) as asker:
+    with open_asker(as_role(database_url, "reader")) as asker:
         assert asker.compare(EventCounts(last="1d")).events == 0
 
 
@@ -181,19 +181,19 @@ def test_events_are_stored_folded_and_asked_by_three_roles(
             1,
             0,
         ]
-        KeysRepo(writer).tell_used({1: HOUR_AGO.timestamp()})
+        KeysRepo(writer).record_last_used({1: HOUR_AGO.timestamp()})
         assert KeysRepo(writer).has_any()
     with connected(as_role(database_url, "folder")) as folding:
-        folder = Folder(folding, ZONES)
-        folder.forget_undeclared()
+        folder = RollupWriter(folding, ZONES)
+        folder.delete_undeclared_zones()
         assert folder.catch_up() == 1
         assert folder.rebuild() == 1
-        folder.beat()
+        folder.heartbeat()
         assert verify_sample(folding).differences == 0
-    with asking(as_role(database_url, "reader")) as asker:
+    with open_asker(as_role(database_url, "reader")) as asker:
         for question in (EventCounts(last="3d"), TopEvents(last="3d"), ActiveUsers(last="3d")):
             asker.compare(question)
-        assert asker.rolled == 3
+        assert asker.rollup_answers == 3
     with connected(as_role(database_url, "grafana")) as grafana:
         numbers = "select distinct events::text from daily_users where events > 0"
         assert names(grafana, numbers) == {"1"}
@@ -209,7 +209,7 @@ def test_what_was_restored_is_taken_in_by_the_folder(database_url: str, conn: co
         conn.cursor().execute(text)
     insert(conn, ("u", "view", HOUR_AGO))
     with connected(as_role(database_url, "folder")) as folding:
-        assert Folder(folding, ZONES).catch_up() == 401
+        assert RollupWriter(folding, ZONES).catch_up() == 401
         with pytest.raises(errors.InsufficientPrivilege):
             folding.cursor().execute("update events set user_id = 'another'")
 
@@ -229,7 +229,7 @@ def test_who_may_not_is_told(database_url: str) -> None:
     event = Event(str(uuid4()), "u", "view", HOUR_AGO.isoformat(), "{}")
     with connected(as_role(database_url, "grafana")) as grafana:
         with pytest.raises(RightsMissing, match="may not fold"):
-            Folder(grafana, ZONES).step()
+            RollupWriter(grafana, ZONES).step()
         with pytest.raises(RightsMissing, match="may not store events"):
             IngestRepo(grafana).insert(as_rows([event]))
         with pytest.raises(RightsMissing, match="keys"):

@@ -16,27 +16,27 @@ import pytest
 import redis
 
 from services.embedded import EmbeddedError, embedded_servers
-from services.embedded.folder import ENDPOINTS
-from tests.embedded import (
+from services.embedded.state_dir import ENDPOINTS
+from tests.embedded_servers import (
+    JOIN_SCRIPT,
     ROOT,
-    USER,
     Join,
     answers,
     joining,
-    made_folder,
+    pid_of,
     processes,
     query,
-    the_one,
+    server_dir,
 )
 from tests.servers import OLDER_POSTGRES
-from tests.waiting import wait_until
+from tests.wait_until import wait_until
 
 VERSIONS = [(18, None), *([(15, OLDER_POSTGRES)] if OLDER_POSTGRES.exists() else [])]
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    with made_folder() as made:
+    with server_dir() as made:
         yield made
 
 
@@ -49,7 +49,7 @@ def join(folder: Path) -> Iterator[Join]:
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Path]:
     """Of servers that run: at the end of a long path, it was there before and is open to all."""
-    with made_folder() as made:
+    with server_dir() as made:
         folder = made / ("long" * 40)
         folder.mkdir()
         folder.chmod(0o1777)
@@ -64,7 +64,7 @@ def test_both_servers_answer_and_stop(folder: Path) -> None:
             "analytics",
             "analytics",
         )
-    wait_until(lambda: not processes(folder), within_s=10)
+    wait_until(lambda: not processes(folder), timeout_s=10)
     assert not (folder / ENDPOINTS).exists()
 
 
@@ -72,8 +72,8 @@ def test_passwords_are_needed_and_hidden(shared: Path) -> None:
     with embedded_servers(shared) as endpoints:
         urls = (endpoints.database_url, endpoints.redis_url)
         passwords = [url.split("@")[0].rsplit(":", 1)[1] for url in urls]
-        shown = " ".join(processes(shared).values())
-        assert not any(password in shown for password in passwords)
+        command_lines = " ".join(processes(shared).values())
+        assert not any(password in command_lines for password in passwords)
         for name in (ENDPOINTS, "places.json"):
             assert (shared / name).stat().st_mode & 0o077 == 0
         with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
@@ -91,9 +91,9 @@ def test_what_users_did_is_not_logged(shared: Path) -> None:
     with embedded_servers(shared) as endpoints:
         with pytest.raises(psycopg2.errors.CheckViolation):
             query(endpoints, statement)
-        told = "".join(file.read_text() for file in shared.glob("*.log"))
-    assert "violates check constraint" in told
-    assert "canary" not in told
+        message = "".join(file.read_text() for file in shared.glob("*.log"))
+    assert "violates check constraint" in message
+    assert "canary" not in message
 
 
 def test_the_mode_of_a_folder_that_was_there_stays(shared: Path) -> None:
@@ -116,18 +116,18 @@ def test_data_outlives_a_stop(folder: Path) -> None:
 def test_the_servers_live_until_the_last_user_leaves(folder: Path, join: Join) -> None:
     first = join()
     with embedded_servers(folder) as endpoints:
-        keeper = the_one(folder, "embedded.keeper")
+        supervisor = pid_of(folder, "embedded.supervisor")
         first.communicate()
         assert answers(endpoints)
-        assert the_one(folder, "embedded.keeper") == keeper
-    wait_until(lambda: not processes(folder), within_s=10)
+        assert pid_of(folder, "embedded.supervisor") == supervisor
+    wait_until(lambda: not processes(folder), timeout_s=10)
 
 
 @pytest.mark.parametrize(("version", "binaries"), VERSIONS)
 def test_each_version_of_postgresql_runs(folder: Path, version: int, binaries: Path | None) -> None:
     with embedded_servers(folder, postgres_bin=binaries) as endpoints:
-        found = query(endpoints, "select current_setting('server_version_num')::int / 10000")
-        assert found == (version,)
+        major = query(endpoints, "select current_setting('server_version_num')::int / 10000")
+        assert major == (version,)
 
 
 def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
@@ -158,11 +158,11 @@ PYTHONS = [
 
 def packages(folder: Path) -> Path:
     """Where an ordinary user can read them; a clone may be in a folder that is closed."""
-    found = Path(pytest.__file__).parents[1]
-    if open_to_all(found):
-        return found
+    site_packages = Path(pytest.__file__).parents[1]
+    if open_to_all(site_packages):
+        return site_packages
     large = shutil.ignore_patterns("pyarrow*", "matplotlib*", "numpy*", "mypy*", "chdb*", "duckdb*")
-    return Path(shutil.copytree(found, folder / "packages", ignore=large))
+    return Path(shutil.copytree(site_packages, folder / "packages", ignore=large))
 
 
 @pytest.mark.parametrize("python", PYTHONS[:1])
@@ -175,7 +175,7 @@ def test_an_ordinary_user_needs_no_root(folder: Path, python: Path) -> None:
     folder.chmod(0o777)
     other = nobody if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     done = subprocess.run(
-        [python, "-c", USER, folder / "data"],
+        [python, "-c", JOIN_SCRIPT, folder / "data"],
         cwd=code,
         env={"PYTHONPATH": str(packages(folder))},
         stdin=subprocess.DEVNULL,

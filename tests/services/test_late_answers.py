@@ -11,11 +11,11 @@ import pytest
 import redis
 
 from services.cache_service import CacheFailed, CacheService, Limits
-from services.identity import Identity
+from services.database_identity import Identity
 from tests.faults.proxy import Proxy, proxy_to
 
 KEY = "analytics:test:late"
-WITHIN_S = 0.4
+TIMEOUT_S = 0.4
 BUSY = "local ends = os.clock() + 1; while os.clock() < ends do end"
 
 
@@ -29,7 +29,7 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 @pytest.fixture
 def limits(client: redis.Redis) -> Limits:
     client.delete(f"{KEY}:flight")
-    return Limits(uuid4().hex, per_second=1000, at_once=2)
+    return Limits(uuid4().hex, per_second=1000, concurrency=2)
 
 
 def slots(client: redis.Redis, limits: Limits) -> int:
@@ -40,14 +40,14 @@ def was_counted(client: redis.Redis, limits: Limits) -> bool:
     return bool(client.exists(f"analytics:limit:{limits.caller}:rate"))
 
 
-def held(client: redis.Redis, limits: Limits) -> tuple[int, object]:
+def slots_and_lease(client: redis.Redis, limits: Limits) -> tuple[int, object]:
     """The places that the caller has, and who holds the lease."""
     return slots(client, limits), client.get(f"{KEY}:flight")
 
 
-async def until(happened: Callable[[], bool]) -> None:
+async def until(has_happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 5
-    while not happened():
+    while not has_happened():
         assert time.monotonic() < deadline, "it did not happen within 5 s"
         await asyncio.sleep(0.01)
 
@@ -61,7 +61,7 @@ def proxy(redis_url: str) -> Iterator[Proxy]:
 @asynccontextmanager
 async def connected(proxy: Proxy, redis_url: str) -> AsyncIterator[CacheService]:
     url = redis_url.replace(f":{urlsplit(redis_url).port}", f":{proxy.port}")
-    cache = CacheService(url, WITHIN_S, request_s=20, stale_s=60, identity=Identity())
+    cache = CacheService(url, TIMEOUT_S, request_s=20, stale_s=60, identity=Identity())
     for _ in range(100):
         with suppress(CacheFailed):
             await cache.ping()
@@ -75,7 +75,7 @@ async def connected(proxy: Proxy, redis_url: str) -> AsyncIterator[CacheService]
 @contextmanager
 def slow(proxy: Proxy) -> Iterator[None]:
     """What is asked meanwhile gets to Redis, and its answer comes too late."""
-    proxy.delay_s = WITHIN_S * 2
+    proxy.delay_s = TIMEOUT_S * 2
     yield
     proxy.delay_s = 0
 
@@ -90,9 +90,9 @@ def test_a_look_up_that_was_too_late_holds_nothing(
                     with pytest.raises(CacheFailed):
                         await cache.look_up(KEY, limits)
                 await until(lambda: was_counted(client, limits))
-            await until(lambda: held(client, limits) == (0, None))
-            found = await cache.look_up(KEY, limits)
-            assert (found.verdict, found.leads) == ("miss", True)
+            await until(lambda: slots_and_lease(client, limits) == (0, None))
+            lookup = await cache.look_up(KEY, limits)
+            assert (lookup.verdict, lookup.holds_lease) == ("miss", True)
             assert slots(client, limits) == 1
 
     asyncio.run(run())
@@ -105,14 +105,14 @@ def test_a_look_up_whose_request_was_cancelled_holds_nothing(
 
     async def run() -> None:
         async with connected(proxy, redis_url) as cache:
-            proxy.delay_s = WITHIN_S / 8
-            asked = asyncio.create_task(cache.look_up(KEY, limits))
-            await asyncio.sleep(WITHIN_S / 16)
-            asked.cancel()
-            await asyncio.wait({asked})
-            assert asked.cancelled()
+            proxy.delay_s = TIMEOUT_S / 8
+            task = asyncio.create_task(cache.look_up(KEY, limits))
+            await asyncio.sleep(TIMEOUT_S / 16)
+            task.cancel()
+            await asyncio.wait({task})
+            assert task.cancelled()
             await until(lambda: was_counted(client, limits))
-            await until(lambda: held(client, limits) == (0, None))
+            await until(lambda: slots_and_lease(client, limits) == (0, None))
 
     asyncio.run(run())
 
@@ -127,16 +127,16 @@ def test_a_request_that_is_cancelled_at_any_moment_holds_nothing(
         await cache.ping()
         seen: set[bool] = set()
         for pause in range(60):
-            asked = asyncio.create_task(cache.look_up(KEY, limits))
+            task = asyncio.create_task(cache.look_up(KEY, limits))
             for _ in range(pause):
                 await asyncio.sleep(0)
-            asked.cancel()
-            await asyncio.wait({asked})
-            seen.add(asked.cancelled())
-            if not asked.cancelled():
-                await cache.settle(KEY, limits, asked.result(), None)
+            task.cancel()
+            await asyncio.wait({task})
+            seen.add(task.cancelled())
+            if not task.cancelled():
+                await cache.release(KEY, limits, task.result(), None)
             await cache.ping()
-            await until(lambda: held(client, limits) == (0, None))
+            await until(lambda: slots_and_lease(client, limits) == (0, None))
         assert True in seen
         await cache.close()
 
@@ -150,19 +150,19 @@ def test_what_could_not_be_given_back_is_given_back_later(
 
     async def run() -> None:
         async with connected(proxy, redis_url) as cache:
-            found = await cache.look_up(KEY, limits)
+            lookup = await cache.look_up(KEY, limits)
             proxy.refuse()
             for _ in range(4):
                 with pytest.raises(CacheFailed):
                     await cache.ping()
             with pytest.raises(CacheFailed):
-                await cache.settle(KEY, limits, found, None)
-            assert held(client, limits) == (1, found.token.encode())
+                await cache.release(KEY, limits, lookup, None)
+            assert slots_and_lease(client, limits) == (1, lookup.token.encode())
             proxy.mode = "pass"
-            while held(client, limits) != (0, None):
+            while slots_and_lease(client, limits) != (0, None):
                 with suppress(CacheFailed):
                     await cache.ping()
-                    assert held(client, limits) == (0, None)
+                    assert slots_and_lease(client, limits) == (0, None)
                 await asyncio.sleep(0.05)
 
     asyncio.run(run())
@@ -186,17 +186,17 @@ def test_a_look_up_whose_connection_is_cut_holds_nothing(
     async def run() -> None:
         async with connected(proxy, redis_url) as cache:
             proxy.mode = "mute"
-            asked = asyncio.create_task(cache.look_up(KEY, limits))
+            task = asyncio.create_task(cache.look_up(KEY, limits))
             await until(lambda: slots(client, limits) == 1)
             if times_out:
-                await asyncio.wait({asked})
+                await asyncio.wait({task})
             proxy.cut()
             with pytest.raises(CacheFailed):
-                await asked
+                await task
             assert slots(client, limits) == 1
             proxy.mode = "pass"
             await pinged(cache)
-            assert held(client, limits) == (0, None)
+            assert slots_and_lease(client, limits) == (0, None)
 
     asyncio.run(run())
 
@@ -208,15 +208,15 @@ def test_a_look_up_that_was_done_after_its_connection_was_cut_holds_nothing(
         async with connected(proxy, redis_url) as cache:
             busy = asyncio.create_task(asyncio.to_thread(client.eval, BUSY, 0))
             await asyncio.sleep(0.1)
-            asked = asyncio.create_task(cache.look_up(KEY, limits))
+            task = asyncio.create_task(cache.look_up(KEY, limits))
             await asyncio.sleep(0.1)
             proxy.cut()
             with pytest.raises(CacheFailed):
-                await asked
+                await task
             await busy
             await until(lambda: was_counted(client, limits))
             await pinged(cache)
-            assert held(client, limits) == (0, None)
+            assert slots_and_lease(client, limits) == (0, None)
 
     asyncio.run(run())
 
@@ -231,7 +231,7 @@ def test_a_cache_that_is_closed_holds_nothing(
                 await cache.look_up(KEY, limits)
             assert slots(client, limits) == 1
             proxy.mode = "pass"
-        assert held(client, limits) == (0, None)
+        assert slots_and_lease(client, limits) == (0, None)
 
     asyncio.run(run())
 
@@ -243,14 +243,14 @@ def test_an_end_whose_request_was_cancelled_is_told_later(
 
     async def run() -> None:
         async with connected(proxy, redis_url) as cache:
-            found = await cache.look_up(KEY, limits)
+            lookup = await cache.look_up(KEY, limits)
             proxy.cut()
-            told = asyncio.create_task(cache.settle(KEY, limits, found, None))
+            task = asyncio.create_task(cache.release(KEY, limits, lookup, None))
             await asyncio.sleep(0)
-            told.cancel()
-            await asyncio.wait({told})
+            task.cancel()
+            await asyncio.wait({task})
             await pinged(cache)
-            assert held(client, limits) == (0, None)
+            assert slots_and_lease(client, limits) == (0, None)
 
     asyncio.run(run())
 
@@ -262,9 +262,9 @@ def test_late_answers_reach_nobody_else(
         async with connected(proxy, redis_url) as cache:
             with slow(proxy), pytest.raises(CacheFailed):
                 await cache.look_up(KEY, limits)
-            found = [await cache.look_up(f"{KEY}{n}", Limits()) for n in range(20)]
-            assert all(each.holder == each.token.encode() for each in found)
-            for n, each in enumerate(found):
-                await cache.settle(f"{KEY}{n}", Limits(), each, None)
+            lookups = [await cache.look_up(f"{KEY}{n}", Limits()) for n in range(20)]
+            assert all(each.holder == each.token.encode() for each in lookups)
+            for n, each in enumerate(lookups):
+                await cache.release(f"{KEY}{n}", Limits(), each, None)
 
     asyncio.run(run())

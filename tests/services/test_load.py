@@ -24,14 +24,14 @@ from pyarrow import parquet
 
 from config.database import connect
 from repo.ingest import IngestRepo
-from repo.suppress import SuppressionRepo
-from services.ingest.events import Invalid
-from services.ingest.lines import Line, size_of_line
-from services.ingest.writer import Batch, Writer
-from tests.calling import called
+from repo.lifecycle.suppression import SuppressionRepo
+from services.ingest.batch_writer import Batch, BatchWriter
+from services.ingest.rows import InputRow, size_of_row
+from services.ingest.validation import Invalid
+from tests.cli import run_cli
 from tests.events import GIT_HISTORY
-from tests.given import ID, event
-from tests.waiting import wait_until
+from tests.factories import ID, event
+from tests.wait_until import wait_until
 
 ROOT = Path(__file__).parents[2]
 Load = Callable[..., Result]
@@ -45,7 +45,7 @@ def environment(database_url: str, redis_url: str) -> dict[str, str]:
 @pytest.fixture
 def load(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     monkeypatch.chdir(tmp_path)
-    return lambda *arguments, given=b"": called("load", *arguments, given=given, **environment)
+    return lambda *arguments, given=b"": run_cli("load", *arguments, stdin=given, **environment)
 
 
 def ndjson(*events: dict[str, Any] | bytes) -> bytes:
@@ -98,8 +98,8 @@ def test_events_of_users_who_are_not_to_come_back_are_counted(
     file = tmp_path / "events.ndjson"
     file.write_bytes(ndjson(*map(event, range(5))))
     SuppressionRepo(conn).add(["u1", "u3"], 1)
-    told = ("inserted 3, already there 0", "inserted 0, already there 3")
-    for expected in told:
+    reports = ("inserted 3, already there 0", "inserted 0, already there 3")
+    for expected in reports:
         done = load(file)
         assert done.exit_code == 0
         assert f"read 5, {expected}, suppressed 2, rejected 0" in done.stdout
@@ -205,15 +205,15 @@ def test_a_cut_off_input_gives_what_came_before(
     load: Load, conn: connection, tmp_path: Path
 ) -> None:
     events = [event(n, properties={"n": str(n) * 50}) for n in range(3000)]
-    whole = gzip.compress(ndjson(*events))
-    (tmp_path / "cut.gz").write_bytes(whole[: len(whole) // 2])
+    complete = gzip.compress(ndjson(*events))
+    (tmp_path / "cut.gz").write_bytes(complete[: len(complete) // 2])
     done = load("cut.gz")
     assert done.exit_code == 1
     assert "the compressed input is cut off or damaged" in done.stderr
-    found = stored(conn)
-    assert 1000 < len(found) < 3000
-    assert found == [ID.format(n) for n in range(len(found))]
-    assert f"stopped after row {len(found):,}:" in done.stderr
+    loaded = stored(conn)
+    assert 1000 < len(loaded) < 3000
+    assert loaded == [ID.format(n) for n in range(len(loaded))]
+    assert f"stopped after row {len(loaded):,}:" in done.stderr
 
 
 @pytest.fixture
@@ -226,14 +226,14 @@ def as_csv(events: list[dict[str, Any]], path: Path, names: dict[str, str]) -> N
     with path.open("w", newline="", encoding="utf-8-sig") as file:
         writer = csv.writer(file)
         writer.writerow([names.get(name, name) for name in events[0]])
-        for given in events:
-            writer.writerow([*list(given.values())[:-1], json.dumps(given["properties"])])
+        for each in events:
+            writer.writerow([*list(each.values())[:-1], json.dumps(each["properties"])])
 
 
 def as_parquet(events: list[dict[str, Any]], path: Path, names: dict[str, str]) -> None:
     columns = {names.get(name, name): [given[name] for given in events] for name in events[0]}
     columns["occurred_at"] = [datetime.fromisoformat(text) for text in columns["occurred_at"]]
-    columns["properties"] = [json.dumps(given["properties"]) for given in events]
+    columns["properties"] = [json.dumps(each["properties"]) for each in events]
     parquet.write_table(pyarrow.table(columns), path)
 
 
@@ -250,13 +250,13 @@ def test_all_forms_store_the_same(
     path = tmp_path / "events.data"
     write(some_events, path, {"user_id": "visitor", "event_name": "action"})
     mapped = ["--map", "user_id=visitor", "--map", "event_name=action"]
-    given = {"given": path.read_bytes()} if through == "stdin" else {}
-    done = load("-" if given else path, *mapped, **given)
+    keywords = {"given": path.read_bytes()} if through == "stdin" else {}
+    done = load("-" if keywords else path, *mapped, **keywords)
     assert done.exit_code == 0, done.stderr
-    found = stored(
+    loaded = stored(
         conn, "event_id, user_id, event_name, extract(epoch from occurred_at)::bigint, properties"
     )
-    assert found == sorted(
+    assert loaded == sorted(
         (
             e["event_id"],
             e["user_id"],
@@ -334,7 +334,7 @@ def test_a_load_that_was_killed_is_repeated(
         file.write_bytes(b"".join(islice(history, 50_000)))
     command = [sys.executable, str(ROOT / "main.py"), "load", str(file), "--batch", "1000"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-        wait_until(lambda: len(stored(conn)) > 5000, within_s=30)
+        wait_until(lambda: len(stored(conn)) > 5000, timeout_s=30)
         process.send_signal(signal.SIGKILL)
     part = len(stored(conn))
     assert part < 50_000
@@ -400,9 +400,9 @@ def test_rows_of_parquet_that_cannot_be_read_are_told(
 
 
 def test_large_rows_are_not_all_kept_in_memory() -> None:
-    given = Invalid("not looked at")
-    assert size_of_line(Line(1, ["x" * 60_000, "y", None], given)) == 60_101
-    assert size_of_line(Line(1, b"x" * 100, given)) == 100
+    invalid = Invalid("not looked at")
+    assert size_of_row(InputRow(1, ["x" * 60_000, "y", None], invalid)) == 60_101
+    assert size_of_row(InputRow(1, b"x" * 100, invalid)) == 100
 
 
 def test_two_inputs_of_one_name_have_two_lists_of_rejects(load: Load, tmp_path: Path) -> None:
@@ -411,9 +411,9 @@ def test_two_inputs_of_one_name_have_two_lists_of_rejects(load: Load, tmp_path: 
         folder.mkdir()
         (folder / "e.ndjson").write_bytes(ndjson(b"{"))
     done = load("a/e.ndjson", "b/e.ndjson", "a/e.ndjson")
-    told = [line.split("are in ")[1] for line in done.stdout.splitlines() if "are in" in line]
-    assert len(set(told)) == 3
-    assert all(Path(path).exists() for path in told)
+    paths = [line.split("are in ")[1] for line in done.stdout.splitlines() if "are in" in line]
+    assert len(set(paths)) == 3
+    assert all(Path(path).exists() for path in paths)
 
 
 def test_rejects_that_cannot_be_written_stop_nothing(
@@ -431,11 +431,13 @@ def test_rejects_that_cannot_be_written_stop_nothing(
 def test_a_batch_that_takes_too_long_is_broken_off(database_url: str, conn: connection) -> None:
     with closing(psycopg2.connect(database_url)) as holder:
         holder.cursor().execute("lock table events in share mode")
-        writer = Writer(IngestRepo(connect(database_url, "analytics-load")), patience_s=0.2)
+        writer = BatchWriter(
+            IngestRepo(connect(database_url, "analytics-load")), drain_timeout_s=0.2
+        )
         row = "\t".join((ID.format(1), "u", "view", "2025-01-31T09:00:00Z", "{}"))
         writer.store(Batch([row], [(1, row)]))
         writer.close()
-        assert list(writer.taken()) == []
+        assert list(writer.results()) == []
     assert stored(conn) == []
 
 

@@ -12,9 +12,9 @@ from click.testing import Result
 from psycopg2.extensions import connection
 from pyarrow import parquet
 
-from tests.adopted import executed
-from tests.calling import called
-from tests.given import ID, event
+from tests.adoption import run_sql
+from tests.cli import run_cli
+from tests.factories import ID, event
 
 Load = Callable[..., Result]
 
@@ -27,7 +27,7 @@ def load(
 ) -> Load:
     monkeypatch.chdir(tmp_path)
     environment = {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": redis_url}
-    return lambda *arguments: called("load", *arguments, **environment)
+    return lambda *arguments: run_cli("load", *arguments, **environment)
 
 
 def write(path: str, *lines: Any) -> None:
@@ -37,12 +37,12 @@ def write(path: str, *lines: Any) -> None:
 
 def nested(n: int, user: Any = ..., **other: Any) -> dict[str, Any]:
     """An event whose user is an object, or whatever is given."""
-    given = {"id": f"u{n}"} if user is ... else user
-    return event(n, user_id=..., user=given, **other)
+    user_value = {"id": f"u{n}"} if user is ... else user
+    return event(n, user_id=..., user=user_value, **other)
 
 
 def users(conn: connection) -> list[str]:
-    return [user for (user,) in executed(conn, "select user_id from events order by event_id")]
+    return [user for (user,) in run_sql(conn, "select user_id from events order by event_id")]
 
 
 def test_a_source_may_be_a_path(load: Load, conn: connection) -> None:
@@ -58,7 +58,7 @@ def test_what_is_beside_a_path_is_named_or_ignored(load: Load, conn: connection)
     assert "1 rejected: Object contains unknown field `mail` - at `$.user`" in refused.stdout
     sources = ("--map", "user_id=user.id", "--map", "properties=user.more")
     assert load("a.ndjson", *sources, "--ignore", "user.mail", "--ignore", "properties")
-    assert executed(conn, "select user_id, properties from events") == [("7", {"deep": [1]})]
+    assert run_sql(conn, "select user_id, properties from events") == [("7", {"deep": [1]})]
 
 
 def test_a_key_with_a_dot_stands_in_quotes(load: Load, conn: connection) -> None:
@@ -193,20 +193,22 @@ def test_properties_of_csv_and_parquet_have_no_key_twice(load: Load, conn: conne
 
 @pytest.mark.parametrize("rows", [4, 900])
 def test_an_unquoted_null_of_csv_is_no_value(load: Load, conn: connection, rows: int) -> None:
-    moment = "2025-01-01T00:00:00Z"
+    instant = "2025-01-01T00:00:00Z"
     texts = [
-        rf"{ID.format(0)},\N,view,{moment},\N",
-        rf'{ID.format(1)},"\N","\N",{moment},"{{}}"',
-        rf'{ID.format(2)},a\N,"say ""\N"" now",{moment},\N',
-        rf'{ID.format(3)},"a' + "\n" + rf'\N,""\N""",\N,{moment},\N',
-        *(f"{ID.format(n)},u,view,{moment},{{}}" for n in range(4, rows)),
+        rf"{ID.format(0)},\N,view,{instant},\N",
+        rf'{ID.format(1)},"\N","\N",{instant},"{{}}"',
+        rf'{ID.format(2)},a\N,"say ""\N"" now",{instant},\N',
+        rf'{ID.format(3)},"a' + "\n" + rf'\N,""\N""",\N,{instant},\N',
+        *(f"{ID.format(n)},u,view,{instant},{{}}" for n in range(4, rows)),
     ]
     Path("a.csv").write_text(HEADER + "".join(text + "\n" for text in texts))
     done = load("a.csv")
     assert f"read {rows}, inserted {rows - 1}, already there 0, rejected 1" in done.stdout
     assert "1 rejected: event_name is missing" in done.stdout
-    found = executed(conn, "select user_id, event_name, properties from events order by event_id")
-    assert found[:3] == [
+    result_rows = run_sql(
+        conn, "select user_id, event_name, properties from events order by event_id"
+    )
+    assert result_rows[:3] == [
         ("", "view", {}),
         (r"\N", r"\N", {}),
         (r"a\N", r'say "\N" now', {}),
@@ -251,22 +253,22 @@ def test_lists_of_pairs_and_maps_of_parquet_are_objects(load: Load, conn: connec
             [{"m": {"a": 1}, "l": [{"k": 2}]}],
         ),
     }
-    for kind, given, expected in kinds.values():
-        executed(conn, "set analytics.reason = 'erase'; delete from events")
-        ids = [ID.format(n) for n in range(len(given))]
+    for kind, column_values, expected in kinds.values():
+        run_sql(conn, "set analytics.reason = 'erase'; delete from events")
+        ids = [ID.format(n) for n in range(len(column_values))]
         table = pyarrow.table(
             {
                 "event_id": ids,
-                "event_name": ["view"] * len(given),
-                "occurred_at": ["2025-01-01T00:00:00Z"] * len(given),
-                "properties": pyarrow.array(given, kind),
+                "event_name": ["view"] * len(column_values),
+                "occurred_at": ["2025-01-01T00:00:00Z"] * len(column_values),
+                "properties": pyarrow.array(column_values, kind),
             }
         )
         parquet.write_table(table, "a.parquet")
         done = load("a.parquet")
         assert done.exit_code == 0, done.stdout
-        found = executed(conn, "select properties from events order by event_id")
-        assert [properties for (properties,) in found] == expected
+        result_rows = run_sql(conn, "select properties from events order by event_id")
+        assert [properties for (properties,) in result_rows] == expected
 
 
 @pytest.mark.parametrize("is_nested", [False, True])
@@ -277,42 +279,46 @@ def test_a_key_of_parquet_that_is_null_is_rejected(
     """In a list of pairs, or in a map within one; a Parquet map itself can have none."""
     kind: Any = pyarrow.list_(pyarrow.struct([("key", key), ("value", pyarrow.int64())]))
     pairs = [[{"key": None, "value": 1}], [{"key": 1 if key == pyarrow.int64() else "a"}], [None]]
-    given: list[Any] = pairs
+    column_values: list[Any] = pairs
     if is_nested:
         kind = pyarrow.map_(pyarrow.string(), kind)
-        given = [[("m", value)] for value in pairs]
+        column_values = [[("m", value)] for value in pairs]
     table = {
         "event_id": [ID.format(n) for n in range(3)],
         "event_name": ["view"] * 3,
         "occurred_at": ["2025-01-01T00:00:00Z"] * 3,
-        "properties": pyarrow.array(given, kind),
+        "properties": pyarrow.array(column_values, kind),
     }
     parquet.write_table(pyarrow.table(table), "a.parquet")
     done = load("a.parquet")
     assert "1 rejected: properties must not have a key that is null" in done.stdout
     name = "1" if key == pyarrow.int64() else "a"
-    found = [{name: None}, {}]
-    expected = [{"m": value} for value in found] if is_nested else found
-    stored = executed(conn, "select properties from events order by event_id")
+    objects = [{name: None}, {}]
+    expected = [{"m": value} for value in objects] if is_nested else objects
+    stored = run_sql(conn, "select properties from events order by event_id")
     assert [properties for (properties,) in stored] == expected
 
 
 NS = pyarrow.timestamp("ns", "UTC")
-MOMENT = 1_740_000_000_123_456_789
+INSTANT = 1_740_000_000_123_456_789
 CUT = "2025-02-19 21:20:00.123456+00:00"
 
 
 @pytest.mark.parametrize(
     ("kind", "value", "expected"),
     [
-        (NS, MOMENT, CUT),
-        (pyarrow.struct([("t", NS), ("n", pyarrow.int64())]), {"t": MOMENT}, {"t": CUT, "n": None}),
-        (pyarrow.map_(pyarrow.string(), NS), [("t", MOMENT)], {"t": CUT}),
-        (pyarrow.list_(NS), [MOMENT, None], [CUT, None]),
-        (pyarrow.large_list(pyarrow.list_(NS, 1)), [[MOMENT]], [[CUT]]),
+        (NS, INSTANT, CUT),
+        (
+            pyarrow.struct([("t", NS), ("n", pyarrow.int64())]),
+            {"t": INSTANT},
+            {"t": CUT, "n": None},
+        ),
+        (pyarrow.map_(pyarrow.string(), NS), [("t", INSTANT)], {"t": CUT}),
+        (pyarrow.list_(NS), [INSTANT, None], [CUT, None]),
+        (pyarrow.large_list(pyarrow.list_(NS, 1)), [[INSTANT]], [[CUT]]),
         (
             pyarrow.list_(pyarrow.struct([("key", pyarrow.string()), ("value", NS)])),
-            [{"key": "t", "value": MOMENT}],
+            [{"key": "t", "value": INSTANT}],
             {"t": CUT},
         ),
     ],
@@ -324,13 +330,13 @@ def test_nanoseconds_of_parquet_are_cut_at_any_depth(
     table = {
         "event_id": [ID.format(1)],
         "event_name": ["view"],
-        "occurred_at": pyarrow.array([MOMENT], NS),
+        "occurred_at": pyarrow.array([INSTANT], NS),
         "properties": pyarrow.array([{"a": value}], pyarrow.struct([("a", kind)])),
     }
     parquet.write_table(pyarrow.table(table), "a.parquet")
     done = load("a.parquet")
     assert done.exit_code == 0, done.stdout
-    assert executed(conn, "select properties from events") == [({"a": expected},)]
+    assert run_sql(conn, "select properties from events") == [({"a": expected},)]
 
 
 def test_a_time_of_parquet_that_is_out_of_range_is_rejected(load: Load) -> None:
@@ -346,7 +352,7 @@ def test_a_time_of_parquet_that_is_out_of_range_is_rejected(load: Load) -> None:
 
 
 def test_other_lists_of_parquet_are_no_objects(load: Load) -> None:
-    for kind, given in (
+    for kind, column_values in (
         (pyarrow.list_(pyarrow.list_(pyarrow.int64())), [[[1, 2]]]),
         (
             pyarrow.list_(pyarrow.struct([("a", pyarrow.string()), ("b", pyarrow.string())])),
@@ -357,7 +363,7 @@ def test_other_lists_of_parquet_are_no_objects(load: Load) -> None:
             "event_id": [ID.format(1)],
             "event_name": ["view"],
             "occurred_at": ["2025-01-01T00:00:00Z"],
-            "properties": pyarrow.array(given, kind),
+            "properties": pyarrow.array(column_values, kind),
         }
         parquet.write_table(pyarrow.table(table), "a.parquet")
         assert "1 rejected: properties must be an object" in load("a.parquet").stdout
@@ -383,7 +389,7 @@ def test_local_times_are_the_first_of_two_and_moved_forward(load: Load, conn: co
         "  2 with a local time in a skipped hour: moved forward",
         "  2 with a local time in a repeated hour: the first one was taken",
     ]
-    found = executed(
+    result_rows = run_sql(
         conn, "select (occurred_at at time zone 'UTC')::text || '+00' from events order by event_id"
     )
-    assert [moment for (moment,) in found] == [moment for _, moment in BERLIN]
+    assert [instant for (instant,) in result_rows] == [moment for _, moment in BERLIN]

@@ -11,13 +11,13 @@ from uuid import uuid4
 import pytest
 
 from common.answers import PageMeta, UserEventsAnswer
-from config.failures import DeadlineExceeded, PoolBusy
+from config.database_errors import DeadlineExceeded, PoolBusy
 from services import cache_service
-from services.cache_service import CacheService, Found, Limits
-from services.flights import Flight
-from services.identity import Identity
-from services.pages import Asked, Page, write
-from services.single_flight import SingleFlight, Visit
+from services.answering.local_flights import Flight
+from services.answering.single_flight import CallContext, SingleFlight
+from services.cache_service import CacheLookup, CacheService, Limits
+from services.cached_response import CachedResponse, PreparedQuery, render
+from services.database_identity import Identity
 from tests.faults.proxy import proxy_to
 
 LONG_S = 20.0
@@ -34,26 +34,26 @@ def lasting_leases(monkeypatch: pytest.MonkeyPatch) -> None:
 class Process:
     """What one process has: its connections to Redis and its flights; it computes when told to."""
 
-    def __init__(self, url: str, asked: Asked, *, fresh_s: int) -> None:
+    def __init__(self, url: str, query: PreparedQuery, *, fresh_s: int) -> None:
         self.cache = CacheService(url, 2, request_s=LONG_S, stale_s=60, identity=Identity())
-        self.flights = SingleFlight(self.cache, self._compute, stores=True)
-        self.asked = asked
+        self.flights = SingleFlight(self.cache, self._compute, may_store=True)
+        self.query = query
         self.may_end = asyncio.Event()
         self.computed = 0
         self.busy_for = "nobody"
         self._fresh_s = fresh_s
 
-    async def look_up(self) -> Found:
-        return await self.cache.look_up(self.asked.key, Limits())
+    async def look_up(self) -> CacheLookup:
+        return await self.cache.look_up(self.query.key, Limits())
 
     def ask(
-        self, found: Found | None, within_s: float = LONG_S, caller: str = ""
-    ) -> "asyncio.Task[Page]":
-        visit = Visit(Limits(caller), time.monotonic() + within_s)
-        return asyncio.create_task(self.flights.page(self.asked, visit, found))
+        self, lookup: CacheLookup | None, timeout_s: float = LONG_S, caller: str = ""
+    ) -> "asyncio.Task[CachedResponse]":
+        context = CallContext(Limits(caller), time.monotonic() + timeout_s)
+        return asyncio.create_task(self.flights.fetch(self.query, context, lookup))
 
-    def flight(self) -> Flight[Page] | None:
-        return self.flights._flights.get(self.asked.key)
+    def flight(self) -> Flight[CachedResponse] | None:
+        return self.flights._flights.get(self.query.key)
 
     def waiting(self) -> int:
         """How many requests have joined the flight."""
@@ -61,26 +61,26 @@ class Process:
         return flight.waiting if flight else 0
 
     async def lease(self) -> bytes | None:
-        held: bytes | None = await self.cache._reading.call("GET", f"{self.asked.key}:flight")
-        return held
+        token: bytes | None = await self.cache._reader.call("GET", f"{self.query.key}:flight")
+        return token
 
     async def grant(self, token: str) -> None:
-        key = f"{self.asked.key}:flight"
-        await self.cache._reading.call("SET", key, token, "PX", LEASE_MS)
+        key = f"{self.query.key}:flight"
+        await self.cache._reader.call("SET", key, token, "PX", LEASE_MS)
 
     async def revoke(self) -> None:
-        await self.cache._reading.call("DEL", f"{self.asked.key}:flight")
+        await self.cache._reader.call("DEL", f"{self.query.key}:flight")
 
-    async def _compute(self, asked: Asked, visit: Visit) -> Page:
+    async def _compute(self, query: PreparedQuery, context: CallContext) -> CachedResponse:
         self.computed += 1
         try:
-            async with asyncio.timeout(visit.deadline - time.monotonic()):
+            async with asyncio.timeout(context.deadline - time.monotonic()):
                 await self.may_end.wait()
         except TimeoutError:
             raise DeadlineExceeded from None
-        if visit.limits.caller == self.busy_for:
+        if context.limits.caller == self.busy_for:
             raise PoolBusy
-        return write(asked, answer(), compute_s=0, fresh_s=self._fresh_s)
+        return render(query, answer(), compute_s=0, fresh_s=self._fresh_s)
 
 
 def answer() -> UserEventsAnswer:
@@ -93,23 +93,25 @@ def answer() -> UserEventsAnswer:
 def run(url: str, test: Callable[[Process, Process], Awaitable[None]], *, fresh_s: int = 0) -> None:
     """The test with two processes that are asked for the same page."""
 
-    async def whole() -> None:
+    async def run_test() -> None:
         name = f"test:{uuid4()}"
-        asked = Asked("user_events", name, None, None, "", "json", False, lambda _: answer())
-        first, second = (Process(url, asked, fresh_s=fresh_s) for _ in range(2))
+        query = PreparedQuery(
+            "user_events", name, None, None, "", "json", False, lambda _: answer()
+        )
+        first, second = (Process(url, query, fresh_s=fresh_s) for _ in range(2))
         try:
             await test(first, second)
         finally:
-            await first.cache._reading.call("DEL", asked.key, f"{asked.key}:flight")
+            await first.cache._reader.call("DEL", query.key, f"{query.key}:flight")
             await first.cache.close()
             await second.cache.close()
 
-    asyncio.run(whole())
+    asyncio.run(run_test())
 
 
-async def until(happened: Callable[[], Awaitable[bool]]) -> None:
+async def until(has_happened: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(LONG_S):
-        while not await happened():
+        while not await has_happened():
             await asyncio.sleep(0.01)
 
 
@@ -135,8 +137,8 @@ def test_a_lease_granted_while_the_page_is_computed_is_returned_with_it(redis_ur
     async def test(process: Process, other: Process) -> None:
         first = process.ask(None)
         second = process.ask(await process.look_up())
-        await until(lambda: _is(process.waiting(), 2))
-        assert not (await other.look_up()).leads
+        await until(lambda: _equals(process.waiting(), 2))
+        assert not (await other.look_up()).holds_lease
         process.may_end.set()
         assert await first == await second
         assert await process.lease() is None
@@ -149,7 +151,7 @@ def test_who_leaves_early_leaves_the_lease_to_the_flight(redis_url: str) -> None
     async def test(process: Process, other: Process) -> None:
         first = process.ask(None)
         second = process.ask(await process.look_up())
-        await until(lambda: _is(process.waiting(), 2))
+        await until(lambda: _equals(process.waiting(), 2))
         second.cancel()
         await asyncio.wait({second})
         assert await process.lease() is not None
@@ -162,21 +164,21 @@ def test_who_leaves_early_leaves_the_lease_to_the_flight(redis_url: str) -> None
 
 def test_the_lease_is_returned_when_all_have_left(redis_url: str) -> None:
     async def test(process: Process, _: Process) -> None:
-        asked = process.ask(await process.look_up())
-        await until(lambda: _is(process.computed, 1))
-        asked.cancel()
-        await asyncio.wait({asked})
-        await until(lambda: _is(process.lease(), None))
+        task = process.ask(await process.look_up())
+        await until(lambda: _equals(process.computed, 1))
+        task.cancel()
+        await asyncio.wait({task})
+        await until(lambda: _equals(process.lease(), None))
 
     run(redis_url, test)
 
 
 def test_a_page_that_is_kept_is_computed_by_one_process(redis_url: str) -> None:
     async def test(first: Process, second: Process) -> None:
-        asked = [process.ask(await process.look_up()) for process in (first, second)]
-        await until(lambda: _is(first.computed, 1))
+        tasks = [process.ask(await process.look_up()) for process in (first, second)]
+        await until(lambda: _equals(first.computed, 1))
         first.may_end.set()
-        pages = [await each for each in asked]
+        pages = [await each for each in tasks]
         assert pages[0] == pages[1]
         assert (first.computed, second.computed) == (1, 0)
 
@@ -189,11 +191,11 @@ def test_a_page_that_was_not_kept_is_waited_for_once(redis_url: str) -> None:
     async def test(process: Process, _: Process) -> None:
         await process.grant("one of the other process")
         process.may_end.set()
-        asked = process.ask(await process.look_up())
+        task = process.ask(await process.look_up())
         await asyncio.sleep(0.1)
         assert process.computed == 0
         await process.grant("the next of it")
-        await asked
+        await task
         assert process.computed == 1
         assert await process.lease() == b"the next of it"
 
@@ -202,11 +204,11 @@ def test_a_page_that_was_not_kept_is_waited_for_once(redis_url: str) -> None:
 
 def test_a_flight_ends_at_its_own_deadline(redis_url: str) -> None:
     async def test(process: Process, _: Process) -> None:
-        first = process.ask(await process.look_up(), within_s=0.5)
+        first = process.ask(await process.look_up(), timeout_s=0.5)
         later = [process.ask(await process.look_up()) for _ in range(3)]
         with pytest.raises(DeadlineExceeded):
             await first
-        await until(lambda: _is(process.computed, 2))
+        await until(lambda: _equals(process.computed, 2))
         process.may_end.set()
         pages = [await each for each in later]
         assert pages == [pages[0]] * 3
@@ -219,12 +221,12 @@ def test_a_flight_ends_at_its_own_deadline(redis_url: str) -> None:
 def test_a_flight_that_waits_for_another_process_ends_at_its_own_deadline(redis_url: str) -> None:
     async def test(process: Process, _: Process) -> None:
         await process.grant("another process")
-        first = process.ask(await process.look_up(), within_s=0.5)
+        first = process.ask(await process.look_up(), timeout_s=0.5)
         later = process.ask(await process.look_up())
         flight = process.flight()
         with pytest.raises(DeadlineExceeded):
             await first
-        await until(lambda: _is(process.flight() is not flight, True))
+        await until(lambda: _equals(process.flight() is not flight, True))
         await process.revoke()
         process.may_end.set()
         await later
@@ -238,10 +240,10 @@ def test_a_caller_without_connections_is_refused_alone(redis_url: str) -> None:
 
     async def test(process: Process, _: Process) -> None:
         process.busy_for = "many"
-        found = await process.look_up()
-        refused = [process.ask(each, caller="many") for each in (found, None)]
+        lookup = await process.look_up()
+        refused = [process.ask(each, caller="many") for each in (lookup, None)]
         other = process.ask(await process.look_up(), caller="one")
-        await until(lambda: _is(process.waiting(), 3))
+        await until(lambda: _equals(process.waiting(), 3))
         process.may_end.set()
         for each in refused:
             with pytest.raises(PoolBusy):
@@ -257,27 +259,27 @@ def test_a_failed_sign_of_life_is_not_the_last(redis_url: str) -> None:
         url = redis_url.replace(f":{urlsplit(redis_url).port}", f":{proxy.port}")
 
         async def test(process: Process, _: Process) -> None:
-            asked = process.ask(await process.look_up())
-            key = f"{process.asked.key}:flight"
-            await until(lambda: _is(process.computed, 1))
+            task = process.ask(await process.look_up())
+            key = f"{process.query.key}:flight"
+            await until(lambda: _equals(process.computed, 1))
             proxy.refuse()
             await asyncio.sleep(0.5)  # one sign of life fails
             proxy.mode = "pass"
             other = CacheService(redis_url, 2, request_s=LONG_S, stale_s=60, identity=Identity())
-            await other._reading.call("PEXPIRE", key, LEASE_MS // 2)
+            await other._reader.call("PEXPIRE", key, LEASE_MS // 2)
 
             async def renewed() -> bool:
-                return int(await other._reading.call("PTTL", key)) > LEASE_MS // 2
+                return int(await other._reader.call("PTTL", key)) > LEASE_MS // 2
 
             await until(renewed)
             await other.close()
             process.may_end.set()
-            await asked
+            await task
 
         run(url, test)
 
 
-async def _is(value: object, expected: object) -> bool:
+async def _equals(value: object, expected: object) -> bool:
     return (await value if isinstance(value, Awaitable) else value) == expected
 
 
@@ -286,11 +288,11 @@ def test_a_page_that_is_older_than_the_clock_is_not_kept(redis_url: str) -> None
 
     async def test(process: Process, _: Process) -> None:
         process.may_end.set()
-        found = await process.look_up()
-        await process.ask(replace(found, now_ms=found.now_ms + 86_400_000))
-        assert await process.cache.page(process.asked.key) is None
+        lookup = await process.look_up()
+        await process.ask(replace(lookup, now_ms=lookup.now_ms + 86_400_000))
+        assert await process.cache.get(process.query.key) is None
         await process.ask(await process.look_up())
-        assert await process.cache.page(process.asked.key) is not None
+        assert await process.cache.get(process.query.key) is not None
 
     run(redis_url, test, fresh_s=60)
 
@@ -298,16 +300,16 @@ def test_a_page_that_is_older_than_the_clock_is_not_kept(redis_url: str) -> None
 def test_an_erasure_while_the_clock_was_ahead_is_over_later(redis_url: str) -> None:
     async def test(process: Process, _: Process) -> None:
         process.may_end.set()
-        found = await process.look_up()
-        await process.cache.forget_users()
-        mark = process.cache._forgotten
-        tomorrow = int(await process.cache._reading.call("GET", mark)) + 86_400_000
-        await process.cache._reading.call("SET", mark, str(tomorrow), "PX", 86_400_000)
-        await process.ask(found)
-        assert await process.cache.page(process.asked.key) is None
+        lookup = await process.look_up()
+        await process.cache.purge_users()
+        mark = process.cache._purge_key
+        tomorrow = int(await process.cache._reader.call("GET", mark)) + 86_400_000
+        await process.cache._reader.call("SET", mark, str(tomorrow), "PX", 86_400_000)
+        await process.ask(lookup)
+        assert await process.cache.get(process.query.key) is None
         await asyncio.sleep(0.01)
         await process.ask(await process.look_up())
-        assert await process.cache.page(process.asked.key) is not None
-        await process.cache._reading.call("DEL", mark)
+        assert await process.cache.get(process.query.key) is not None
+        await process.cache._reader.call("DEL", mark)
 
     run(redis_url, test, fresh_s=60)

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pyarrow.compute as pc
 
-from tests.benchmarks.cases import Case, address, cases, spelling
-from tests.benchmarks.event_set import DAYS, END, START, days_of_events, sample
+from bench.cases import Case, address, cases, query_texts
+from bench.event_set import DAYS, END, START, days_of_events, sample
 
 
 def case_of(name: str) -> Case:
@@ -39,7 +39,7 @@ def test_a_day_of_berlin_has_25_hours() -> None:
     starts = case_of("Europe/Berlin").starts_of(case_of("Europe/Berlin").days)
     hours = {end - start for start, end in pairwise(starts)}
     assert hours == {timedelta(hours=24), timedelta(hours=25)}
-    spelled = spelling("duckdb")("events_per_day", case_of("Europe/Berlin"))
+    spelled = query_texts("duckdb")("events_per_day", case_of("Europe/Berlin"))
     assert spelled is not None
     assert (
         "case when occurred_at < '2026-10-25 01:00:00' then 7200000000 else 3600000000" in spelled

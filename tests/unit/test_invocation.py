@@ -10,8 +10,8 @@ import pytest
 from config.invocation import invocation
 
 ROOT = Path(__file__).parents[2]
-TELL = "import sys; sys.path.insert(0, {!r}); from config.invocation import invocation; "
-TELL += "print(invocation('migrate'))"
+SCRIPT = "import sys; sys.path.insert(0, {!r}); from config.invocation import invocation; "
+SCRIPT += "print(invocation('migrate'))"
 
 
 @pytest.fixture
@@ -25,10 +25,12 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def told(checkout: Path, folder: Path, path: str = "/usr/bin:/bin", **more: str) -> str:
+def reported_invocation(
+    checkout: Path, folder: Path, path: str = "/usr/bin:/bin", **more: str
+) -> str:
     """By the Python of the checkout, called in this folder."""
     done = subprocess.run(
-        [str(checkout / ".venv" / "bin" / "python"), "-c", TELL.format(str(checkout))],
+        [str(checkout / ".venv" / "bin" / "python"), "-c", SCRIPT.format(str(checkout))],
         cwd=folder,
         env={"PATH": path, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **more},
         capture_output=True,
@@ -39,25 +41,25 @@ def told(checkout: Path, folder: Path, path: str = "/usr/bin:/bin", **more: str)
 
 
 def test_in_a_checkout_it_begins_with_its_python(checkout: Path) -> None:
-    assert told(checkout, checkout) == ".venv/bin/python main.py migrate"
+    assert reported_invocation(checkout, checkout) == ".venv/bin/python main.py migrate"
 
 
 def test_elsewhere_paths_are_whole(checkout: Path) -> None:
     python, main = checkout / ".venv" / "bin" / "python", checkout / "main.py"
-    assert told(checkout, Path("/")) == f"{str(python)[1:]} {str(main)[1:]} migrate"
-    assert told(checkout, Path("/usr")) == f"{python} {main} migrate"
+    assert reported_invocation(checkout, Path("/")) == f"{str(python)[1:]} {str(main)[1:]} migrate"
+    assert reported_invocation(checkout, Path("/usr")) == f"{python} {main} migrate"
 
 
 def test_where_the_shell_finds_this_python_its_name_is_enough(checkout: Path) -> None:
     active = f"{checkout / '.venv' / 'bin'}:/usr/bin:/bin"
-    assert told(checkout, checkout, active) == "python main.py migrate"
+    assert reported_invocation(checkout, checkout, active) == "python main.py migrate"
 
 
 def test_a_path_with_a_blank_is_quoted(checkout: Path) -> None:
     with_blank = checkout.with_name("a b")
     checkout.rename(with_blank)
     other = f"'{with_blank}/.venv/bin/python' '{with_blank}/main.py' migrate"
-    assert told(with_blank, Path("/usr")) == other
+    assert reported_invocation(with_blank, Path("/usr")) == other
 
 
 def test_who_runs_it_otherwise_says_how(monkeypatch: pytest.MonkeyPatch) -> None:

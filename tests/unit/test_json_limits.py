@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 import pytest
 
 from common.errors import InvalidEvents, TooLarge
-from services.ingest.body import MOST_INFLATED, Form
-from services.ingest.events import Invalid
-from services.ingest.json_limits import MOST_EVENT_BYTES, MOST_EVENT_VALUES, JsonLimits
-from services.ingest.sent import read_events
-from tests.api.sending import array, ndjson
+from services.ingest.http_body import MAX_INFLATED_BYTES, Form
+from services.ingest.http_events import read_events
+from services.ingest.json_limits import MAX_EVENT_BYTES, MAX_EVENT_VALUES, JsonLimits
+from services.ingest.validation import Invalid
+from tests.api.requests import array, ndjson
 
 NOW = datetime(2026, 1, 31, 9, tzinfo=UTC)
 FORMS: dict[str, tuple[Form, Callable[..., bytes]]] = {
@@ -41,17 +41,17 @@ def refusal(text: bytes, form: Form) -> str:
 def test_a_large_event_is_refused_and_never_parsed(form: str, value: bytes) -> None:
     """As objects these would take 90 to 450 MB."""
     kind, made_of = FORMS[form]
-    text = made_of(event(many(value, MOST_INFLATED - 100)))
+    text = made_of(event(many(value, MAX_INFLATED_BYTES - 100)))
     tracemalloc.start()
     reason = refusal(text, kind)
-    _, most = tracemalloc.get_traced_memory()
+    _, maximum = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert reason == "(event) must be at most 256 kB long"
-    assert most < 3 * MOST_INFLATED
+    assert maximum < 3 * MAX_INFLATED_BYTES
 
 
 def test_the_longest_event() -> None:
-    space = MOST_EVENT_BYTES - len(event(b"0"))
+    space = MAX_EVENT_BYTES - len(event(b"0"))
     assert len(read_events(event(b" " * space + b"0"), "json", NOW)) == 1
     assert refusal(event(b" " * (space + 1) + b"0"), "json").startswith("(event) must be at most")
 
@@ -59,9 +59,9 @@ def test_the_longest_event() -> None:
 @pytest.mark.parametrize(("value", "separators"), [(b"0", 1), (b"[]", 2), (b"{}", 2)])
 def test_the_most_values_of_an_event(value: bytes, separators: int) -> None:
     """Three brackets stand around them, and a comma is missing."""
-    most = (MOST_EVENT_VALUES - 3) // separators
+    maximum = (MAX_EVENT_VALUES - 3) // separators
     room = len(value) + 1
-    allowed, refused = (event(many(value, count * room)) for count in (most, most + 2))
+    allowed, refused = (event(many(value, count * room)) for count in (maximum, maximum + 2))
     JsonLimits(allowed).check(allowed)
     with pytest.raises(Invalid, match="properties must be an object of less than 64 kB"):
         JsonLimits(refused).check(refused)
@@ -90,7 +90,7 @@ def test_what_stands_in_strings_is_no_value(text: bytes) -> None:
 def test_strings_without_an_end_are_looked_at_once(rest: bytes) -> None:
     """Whoever went back for each of them would need hours."""
     text = b'{"' + b"," * 40_000 + rest * 100_000
-    assert refusal(text[:MOST_EVENT_BYTES], "ndjson") in (
+    assert refusal(text[:MAX_EVENT_BYTES], "ndjson") in (
         "(event) must be valid JSON",
         "properties must be an object of less than 64 kB",
     )

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.local_times import local_rules, read_local
-from utils.zones import zone
+from utils.time.local_times import local_rules, read_local
+from utils.time.zones import zone
 
 ZONES = [
     "Europe/Berlin", "America/New_York", "America/Caracas", "Africa/Casablanca", "UTC",
@@ -30,9 +30,9 @@ MOMENTS = st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31))
     ],
 )
 def test_one_rule(local: str, name: str, instant: str, adjustment: str | None) -> None:
-    moment, found = read_local(datetime.fromisoformat(local), zone(name))
-    assert moment.astimezone(UTC).isoformat()[:16] == instant
-    assert found == adjustment
+    result, adjusted = read_local(datetime.fromisoformat(local), zone(name))
+    assert result.astimezone(UTC).isoformat()[:16] == instant
+    assert adjusted == adjustment
 
 
 def by_rules(local: datetime, name: str) -> datetime:

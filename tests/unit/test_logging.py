@@ -56,9 +56,9 @@ def test_text_tells_what_json_does(capsys: pytest.CaptureFixture[str]) -> None:
     line = {"method": "GET", "route": "/analytics/event-counts", "status": 200}
     logging.getLogger("analytics.access").info("request", extra={**line, "seconds": 0.0123})
     request_id.reset(token)
-    moment, told = re.fullmatch(r"(\S+ \S+) (.+)\n", capsys.readouterr().err).groups()  # type: ignore[union-attr]
+    moment, text = re.fullmatch(r"(\S+ \S+) (.+)\n", capsys.readouterr().err).groups()  # type: ignore[union-attr]
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", moment)
-    assert told == (
+    assert text == (
         "INFO access: request method=GET route=/analytics/event-counts status=200 seconds=0.0123 "
         "request_id=abc-1"
     )
@@ -67,9 +67,9 @@ def test_text_tells_what_json_does(capsys: pytest.CaptureFixture[str]) -> None:
 def test_text_is_one_line_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("info", "text")
     logging.getLogger("x").warning("a\nb", extra={"failure": 'c\n2026-11-30 "d"', "empty": ""})
-    told = capsys.readouterr().err
-    assert told.endswith('WARNING x: a\\nb failure="c\\n2026-11-30 \\"d\\"" empty=""\n')
-    assert len(told.splitlines()) == 1
+    output = capsys.readouterr().err
+    assert output.endswith('WARNING x: a\\nb failure="c\\n2026-11-30 \\"d\\"" empty=""\n')
+    assert len(output.splitlines()) == 1
 
 
 def test_text_has_the_traceback_below(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,8 +92,8 @@ def test_text_is_for_terminals(
     read, write = os.pipe()
     with os.fdopen(secondary if on_terminal else write, "w") as stream:
         monkeypatch.setattr("sys.stderr", stream)
-        found = Settings().log_format
+        log_format = Settings().log_format
         monkeypatch.undo()
     for descriptor in (primary, read, write if on_terminal else secondary):
         os.close(descriptor)
-    assert found == form
+    assert log_format == form

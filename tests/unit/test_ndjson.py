@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repo.ingest import Event, as_rows
-from services.ingest.events import Given, Invalid, Validator
-from services.ingest.lines import DAMAGED, MOST_LINE_BYTES, Columns
 from services.ingest.ndjson import Decoders, NdjsonBlock, ndjson_blocks
+from services.ingest.rows import DAMAGED, MAX_LINE_BYTES, ColumnMapping
+from services.ingest.validation import Invalid, RawEvent, Validator
 from tests.events import GIT_HISTORY
-from tests.given import event
+from tests.factories import event
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 VALIDATOR = Validator(None, lambda: NOW)
@@ -30,51 +30,51 @@ def block(*lines: dict[str, Any] | bytes) -> NdjsonBlock:
     text = b"".join(
         line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines
     )
-    (found,) = ndjson_blocks(reader(text), Columns(), 500)
-    return found
+    (parsed,) = ndjson_blocks(reader(text), ColumnMapping(), 500)
+    return parsed
 
 
-def quick(found: NdjsonBlock) -> list[str] | None:
+def fast_rows(parsed: NdjsonBlock) -> list[str] | None:
     """The rows, with times as those who look at each line write them."""
-    taken = found.rows(VALIDATOR.until())
-    return None if taken is None else list(map(_with_time_in_utc, taken[0]))
+    valid_rows = parsed.rows(VALIDATOR.until())
+    return None if valid_rows is None else list(map(_with_time_in_utc, valid_rows[0]))
 
 
 def _with_time_in_utc(row: str) -> str:
-    *others, moment, properties = row.split("\t")
-    moment = datetime.fromisoformat(moment).astimezone(UTC).isoformat()
-    return "\t".join((*others, moment, properties))
+    *others, instant, properties = row.split("\t")
+    instant = datetime.fromisoformat(instant).astimezone(UTC).isoformat()
+    return "\t".join((*others, instant, properties))
 
 
-def by_line(found: NdjsonBlock) -> list[str] | None:
+def by_line(parsed: NdjsonBlock) -> list[str] | None:
     """None if one cannot be stored."""
     try:
-        return as_rows(map(_valid, (line.given for line in found.lines())))
+        return as_rows(map(_valid, (line.event for line in parsed.lines())))
     except Invalid:
         return None
 
 
-def _valid(given: Given | Invalid) -> Event:
-    if isinstance(given, Invalid):
-        raise given
-    return VALIDATOR(given)
+def _valid(raw_event: RawEvent | Invalid) -> Event:
+    if isinstance(raw_event, Invalid):
+        raise raw_event
+    return VALIDATOR(raw_event)
 
 
 def test_usual_lines_are_taken_as_a_whole() -> None:
     odd = event(2, user_id="ü/\\", properties={"a": ["\t", 'quoted "']})
     odd["occurred_at"] = "2025-01-31 09:00:00.5+00"
-    found = block(event(1), odd, event(3))
-    rows = quick(found)
+    parsed_block = block(event(1), odd, event(3))
+    rows = fast_rows(parsed_block)
     assert rows is not None
-    assert rows == by_line(found)
+    assert rows == by_line(parsed_block)
 
 
 def test_all_of_the_real_events_are() -> None:
     with gzip.open(GIT_HISTORY) as file:
-        found = list(ndjson_blocks(file, Columns(), 500))
-    assert sum(len(each.raw) for each in found) == 200_925
-    assert all(each.rows(VALIDATOR.until()) for each in found)
-    assert all(quick(each) == by_line(each) for each in found[:20])
+        blocks = list(ndjson_blocks(file, ColumnMapping(), 500))
+    assert sum(len(each.raw) for each in blocks) == 200_925
+    assert all(each.rows(VALIDATOR.until()) for each in blocks)
+    assert all(fast_rows(each) == by_line(each) for each in blocks[:20])
 
 
 UNUSUAL = [
@@ -118,7 +118,7 @@ UNUSUAL = [
 
 @pytest.mark.parametrize("line", UNUSUAL, ids=lambda line: str(line)[:60])
 def test_what_is_unusual_is_looked_at_by_itself(line: dict[str, Any] | bytes) -> None:
-    assert quick(block(event(1), line, event(3))) is None
+    assert fast_rows(block(event(1), line, event(3))) is None
 
 
 TEXTS = st.one_of(
@@ -151,26 +151,26 @@ VALUES = {
 @st.composite
 def lines(draw: st.DrawFn) -> list[bytes]:
     """Most of them usual but for one thing or two; some are cut, or have more than one object."""
-    made = []
+    drawn = []
     for number in range(draw(st.integers(1, 4))):
         changed = draw(st.lists(st.sampled_from(sorted(VALUES)), max_size=2))
-        given = event(number, **{name: draw(VALUES[name]) for name in changed})
-        text = json.dumps(given, ensure_ascii=draw(st.booleans())).encode(errors="surrogatepass")
-        made.append(
+        fields = event(number, **{name: draw(VALUES[name]) for name in changed})
+        text = json.dumps(fields, ensure_ascii=draw(st.booleans())).encode(errors="surrogatepass")
+        drawn.append(
             text[: draw(st.integers(0, len(text)))] if draw(st.booleans()) and number else text
         )
-    return [draw(st.sampled_from([b"", b"  "])) + line + b"\n" for line in made]
+    return [draw(st.sampled_from([b"", b"  "])) + line + b"\n" for line in drawn]
 
 
 @given(lines())
 def test_both_ways_come_to_the_same_rows(raw: list[bytes]) -> None:
-    found = block(*raw)
-    rows = quick(found)
-    assert rows is None or rows == by_line(found)
+    parsed_block = block(*raw)
+    rows = fast_rows(parsed_block)
+    assert rows is None or rows == by_line(parsed_block)
 
 
 NAMES = {"user_id": "user.id", "properties": "more"}
-MAPPED, IGNORING = Columns(NAMES), Columns(NAMES, ("user.mail", "extra"))
+MAPPED, IGNORING = ColumnMapping(NAMES), ColumnMapping(NAMES, ("user.mail", "extra"))
 USERS = ['"user":{"id":"u:"}', '"user":{"id":"u","mail":{"a:":":"}}', '"user":{"mail":":"}', ""]
 EXTRAS = [
     '"extra":{"b":1,"b":[":"]}',
@@ -185,25 +185,25 @@ DOUBLES = ['"user":{"id":"v"}', '"event_name":"x"', '"event\\u005fname":"x\\u003
 @st.composite
 def mapped_lines(draw: st.DrawFn, extras: list[str]) -> list[bytes]:
     """With paths, ignored keys, and now and then a key that comes twice."""
-    made = []
+    drawn = []
     for number in range(draw(st.integers(1, 3))):
         usual = json.dumps(event(number, user_id=..., properties=...), separators=(",", ":"))
         parts = [usual[1:-1], draw(st.sampled_from(USERS))]
         parts += draw(st.lists(st.sampled_from(extras), max_size=2, unique=True))
         parts += draw(st.lists(st.sampled_from(DOUBLES), max_size=1))
-        made.append(("{" + ",".join(filter(None, parts)) + "}\n").encode())
-    return made
+        drawn.append(("{" + ",".join(filter(None, parts)) + "}\n").encode())
+    return drawn
 
 
 @pytest.mark.parametrize("columns", [MAPPED, IGNORING], ids=["mapped", "ignoring"])
 @given(data=st.data())
 def test_both_ways_come_to_the_same_rows_where_names_are_mapped(
-    columns: Columns, data: st.DataObject
+    columns: ColumnMapping, data: st.DataObject
 ) -> None:
     raw = data.draw(mapped_lines(EXTRAS if columns.ignored else EXTRAS[2:]))
-    found = NdjsonBlock(1, raw, Decoders(columns))
-    rows = quick(found)
-    assert rows is None or rows == by_line(found)
+    parsed_block = NdjsonBlock(1, raw, Decoders(columns))
+    rows = fast_rows(parsed_block)
+    assert rows is None or rows == by_line(parsed_block)
     assert all(has_each_key_once(line) for line in raw) or rows is None
 
 
@@ -218,7 +218,7 @@ def has_each_key_once(line: bytes) -> bool:
 
 
 @pytest.mark.parametrize("columns", [MAPPED, IGNORING], ids=["mapped", "ignoring"])
-def test_names_that_are_mapped_are_taken_as_a_whole(columns: Columns) -> None:
+def test_names_that_are_mapped_are_taken_as_a_whole(columns: ColumnMapping) -> None:
     lines = [
         json.dumps(event(n, user_id=..., properties=..., user={"id": "u"}, more={"a": ":"}))
         for n in range(3)
@@ -231,24 +231,24 @@ def test_names_that_are_mapped_are_taken_as_a_whole(columns: Columns) -> None:
 def test_nothing_is_taken_that_is_too_far_ahead(ahead: timedelta, offset: int) -> None:
     written = (NOW + ahead + timedelta(hours=offset)).replace(tzinfo=None)
     text = written.isoformat(sep=" " if offset % 2 else "T")
-    found = block(event(1, occurred_at=f"{text}{offset:+03}:00"))
-    assert quick(found) is None or quick(found) == by_line(found)
+    parsed_block = block(event(1, occurred_at=f"{text}{offset:+03}:00"))
+    assert fast_rows(parsed_block) is None or fast_rows(parsed_block) == by_line(parsed_block)
 
 
 def test_of_a_long_line_the_rest_is_passed_over() -> None:
-    long = b'{"event_id": "' + b"x" * MOST_LINE_BYTES + b'"}\n'
-    given = ndjson_blocks(reader(long + b"{}\n"), Columns(), 500)
-    found = [line for each in given for line in each.lines()]
-    assert [(line.number, len(line.shown)) for line in found] == [(1, MOST_LINE_BYTES), (2, 3)]
-    assert str(found[0].given) == "the line is over 4 MB long"
+    long = b'{"event_id": "' + b"x" * MAX_LINE_BYTES + b'"}\n'
+    blocks = ndjson_blocks(reader(long + b"{}\n"), ColumnMapping(), 500)
+    parsed = [line for each in blocks for line in each.lines()]
+    assert [(line.number, len(line.raw)) for line in parsed] == [(1, MAX_LINE_BYTES), (2, 3)]
+    assert str(parsed[0].event) == "the line is over 4 MB long"
 
 
 def test_lines_before_the_damage_are_given() -> None:
     text = "".join(json.dumps(event(n)) + "\n" for n in range(2_000)).encode()
     cut = gzip.compress(text)[:-2_000]
-    found: list[NdjsonBlock] = []
+    blocks: list[NdjsonBlock] = []
     with gzip.open(io.BytesIO(cut)) as file, pytest.raises(DAMAGED):
-        found.extend(ndjson_blocks(file, Columns(), 500))
-    numbers = [line.number for each in found for line in each.lines()]
+        blocks.extend(ndjson_blocks(file, ColumnMapping(), 500))
+    numbers = [line.number for each in blocks for line in each.lines()]
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(numbers) > 500

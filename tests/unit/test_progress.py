@@ -11,7 +11,7 @@ import pytest
 
 from commands import _progress
 from commands._progress import Progress, progress
-from tests.waiting import wait_until
+from tests.wait_until import wait_until
 
 
 def test_a_line_tells_what_is_done_of_what() -> None:
@@ -45,7 +45,7 @@ def test_elsewhere_a_line_comes_now_and_then_also_while_nothing_is_done(
 
     with progress("verify", "months", 12) as work:
         work.add(3)
-        wait_until(comes_twice, within_s=10)
+        wait_until(comes_twice, timeout_s=10)
     lines = told.splitlines()
     assert set(lines) == {"verify: 3 of 12 months, 0 s"}
 
@@ -90,7 +90,7 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         with progress("rebuild", total=200) as work:
             work.add(50)
             work.add(7, "spans")
-            wait_until(lambda: is_shown(primary, "50/200"), within_s=10)
+            wait_until(lambda: is_shown(primary, "50/200"), timeout_s=10)
             work.add(150)
         assert is_shown(primary, "rebuild: 100%")
     assert re.search(r"rebuild:  25%\|.*50/200 .*events/s, 7 spans", shown)

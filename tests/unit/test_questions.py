@@ -32,8 +32,8 @@ def test_equal_questions_have_one_key() -> None:
     [{"tz": "Asia/Tokyo"}, {"week_start": "sunday"}, {"event": ("a",)}, {"interval": "day"}],
 )
 def test_other_questions_have_other_keys(other: dict[str, str]) -> None:
-    asked = {"start": "2025-01-01", "end": "2025-02-01"}
-    assert EventCounts(**asked).fingerprint() != EventCounts(**asked, **other).fingerprint()
+    params = {"start": "2025-01-01", "end": "2025-02-01"}
+    assert EventCounts(**params).fingerprint() != EventCounts(**params, **other).fingerprint()
 
 
 def test_questions_of_another_kind_have_other_keys() -> None:
@@ -76,18 +76,18 @@ DAY = timedelta(days=1)
 def test_buckets_are_counted_at_the_moment_of_the_answer(question: Ranged, last_day: int) -> None:
     """Without an end there are more of them each day."""
     question.range_now(TODAY + last_day * DAY)
-    with pytest.raises(InvalidParameter) as told:
+    with pytest.raises(InvalidParameter) as error_info:
         question.range_now(TODAY + (last_day + 1) * DAY)
-    assert [fault.parameter for fault in told.value.faults] == ["interval"]
+    assert [fault.parameter for fault in error_info.value.faults] == ["interval"]
 
 
 @pytest.mark.parametrize(
     "question", [TopEvents(last="300mo"), UserEvents(user_id="u", last="300mo")]
 )
 def test_a_clock_that_is_far_behind_is_no_fault_of_the_program(question: Ranged) -> None:
-    with pytest.raises(InvalidParameter) as told:
+    with pytest.raises(InvalidParameter) as error_info:
         question.range_now(datetime(2010, 1, 1, tzinfo=UTC))
-    assert [fault.parameter for fault in told.value.faults] == ["last"]
+    assert [fault.parameter for fault in error_info.value.faults] == ["last"]
 
 
 def test_too_many_buckets_are_refused_without_a_database() -> None:

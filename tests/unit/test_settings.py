@@ -80,4 +80,4 @@ def test_a_key_may_ask_for_less_than_all_connections(
 ) -> None:
     for name, value in given.items():
         monkeypatch.setenv(f"{ENV_PREFIX}{name}", value)
-    assert load_settings().most_questions == most
+    assert load_settings().max_concurrent_queries == most

@@ -9,11 +9,11 @@ import threading
 import pytest
 
 from tests.pages import ROOT
-from utils.signals import Stopped, stoppable, uninterrupted
+from utils.signals import CommandInterrupted, stoppable, uninterrupted
 
 
 def test_a_signal_ends_the_block_with_the_code_of_shells() -> None:
-    with pytest.raises(Stopped) as stopped, stoppable():
+    with pytest.raises(CommandInterrupted) as stopped, stoppable():
         os.kill(os.getpid(), signal.SIGTERM)
     assert stopped.value.code == 143
 
@@ -29,7 +29,7 @@ def test_a_step_comes_to_its_end_first() -> None:
             done.append("outer")
         done.append("next")
 
-    with pytest.raises(Stopped) as stopped, stoppable():
+    with pytest.raises(CommandInterrupted) as stopped, stoppable():
         work()
     assert done == ["inner", "outer"]
     assert stopped.value.code == 130
@@ -52,16 +52,16 @@ def test_what_is_ignored_stays_ignored() -> None:
 
 
 def test_other_threads_are_left_alone() -> None:
-    before, found = signal.getsignal(signal.SIGTERM), []
+    before, handlers = signal.getsignal(signal.SIGTERM), []
 
     def work() -> None:
         with stoppable(), uninterrupted():
-            found.append(signal.getsignal(signal.SIGTERM))
+            handlers.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [before]
+    assert handlers == [before]
 
 
 @pytest.mark.parametrize(("pid", "code"), [(1, 143), (2, -signal.SIGTERM)])

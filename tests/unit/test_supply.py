@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from supply.audit import Broken, told, verdict
-from supply.licences import ALLOWED, PAGE, licence, page, parts
-from supply.packages import ROOT, pinned
+from tools.supply.audit import AuditFailed, parse_report, verdict
+from tools.supply.licences import ALLOWED, PAGE, licence, page, parts
+from tools.supply.packages import ROOT, pinned
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 WEAK = {
@@ -42,11 +42,11 @@ def test_without_an_answer_nothing_was_checked() -> None:
 
 
 def test_a_check_that_is_broken_is_no_check() -> None:
-    assert told(b'{"dependencies": []}', "") == {"dependencies": []}
-    assert told(b"", "pip_audit ... ConnectionError: Max retries exceeded") is None
+    assert parse_report(b'{"dependencies": []}', "") == {"dependencies": []}
+    assert parse_report(b"", "pip_audit ... ConnectionError: Max retries exceeded") is None
     for stdout, stderr in ((b"", ""), (b"", "unrecognized arguments: --x"), (b"{", "")):
-        with pytest.raises(Broken):
-            told(stdout, stderr)
+        with pytest.raises(AuditFailed):
+            parse_report(stdout, stderr)
 
 
 def test_the_page_of_licences_is_what_packages_say() -> None:
@@ -79,9 +79,11 @@ def test_what_the_image_is_made_of_can_be_told(tmp_path: Path) -> None:
         capture_output=True,
         cwd=ROOT,
     )
-    told = {(part["name"], part["version"]) for part in json.loads(file.read_text())["components"]}
+    components = {
+        (part["name"], part["version"]) for part in json.loads(file.read_text())["components"]
+    }
     image = pinned("requirements-image.txt")
-    assert told == {(name, version) for name in image for version in image[name]}
+    assert components == {(name, version) for name in image for version in image[name]}
     assert str(ROOT) not in file.read_text()
     assert "timestamp" not in file.read_text()
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 
-class Growing:
+class GrowingTotal:
     """A number that only grows, and what it was at any moment before."""
 
     def __init__(self) -> None:
@@ -21,8 +21,8 @@ class Growing:
         self._times.append(time.time())
         self._totals.append(self._totals[-1] + count)
 
-    def before(self, moment: float) -> int:
-        return self._totals[bisect_left(self._times, moment)]
+    def before(self, timestamp: float) -> int:
+        return self._totals[bisect_left(self._times, timestamp)]
 
     @property
     def now(self) -> int:
@@ -41,23 +41,23 @@ class Victim:
 
 @dataclass(frozen=True)
 class Bounds:
-    least: int
-    most: int
+    minimum: int
+    maximum: int
 
-    def hold(self, value: int) -> bool:
-        return self.least <= value <= self.most
+    def contain(self, value: int) -> bool:
+        return self.minimum <= value <= self.maximum
 
 
 @dataclass
 class Model:
     """Events of the run itself, all of them of now."""
 
-    sent: Growing = field(default_factory=Growing)
-    acknowledged: Growing = field(default_factory=Growing)
-    sent_users: Growing = field(default_factory=Growing)
-    acknowledged_users: Growing = field(default_factory=Growing)
-    of_name: dict[str, tuple[Growing, Growing]] = field(
-        default_factory=lambda: defaultdict(lambda: (Growing(), Growing()))
+    sent: GrowingTotal = field(default_factory=GrowingTotal)
+    acknowledged: GrowingTotal = field(default_factory=GrowingTotal)
+    sent_users: GrowingTotal = field(default_factory=GrowingTotal)
+    acknowledged_users: GrowingTotal = field(default_factory=GrowingTotal)
+    of_name: dict[str, tuple[GrowingTotal, GrowingTotal]] = field(
+        default_factory=lambda: defaultdict(lambda: (GrowingTotal(), GrowingTotal()))
     )
     ids: dict[str, tuple[set[str], dict[str, float]]] = field(
         default_factory=lambda: defaultdict(lambda: (set(), {}))
@@ -80,35 +80,44 @@ class Model:
         self.of_name[name][1].add(len(ids))
         self.ids[user][1].update(dict.fromkeys(ids, time.time()))
 
-    def events(self, asked: float, computed: float) -> Bounds:
+    def events(self, asked_at: float, computed_at: float) -> Bounds:
         """All events: of an answer as of `computed` that was asked for at `asked`."""
-        least, most = self._of_victims(asked)
-        return Bounds(self.acknowledged.before(computed) - most[0], self.sent.now - least[0])
-
-    def users(self, asked: float, computed: float) -> Bounds:
-        least, most = self._of_victims(asked)
+        certain, possible = self._erased_counts(asked_at)
         return Bounds(
-            self.acknowledged_users.before(computed) - most[1], self.sent_users.now - least[1]
+            self.acknowledged.before(computed_at) - possible[0], self.sent.now - certain[0]
         )
 
-    def named(self, name: str, computed: float) -> Bounds:
+    def users(self, asked_at: float, computed_at: float) -> Bounds:
+        certain, possible = self._erased_counts(asked_at)
+        return Bounds(
+            self.acknowledged_users.before(computed_at) - possible[1],
+            self.sent_users.now - certain[1],
+        )
+
+    def named(self, name: str, computed_at: float) -> Bounds:
         """Events of a name that no victim has."""
         sent, acknowledged = self.of_name[name]
-        return Bounds(acknowledged.before(computed), sent.now)
+        return Bounds(acknowledged.before(computed_at), sent.now)
 
-    def is_history(self, user: str, found: set[str], asked: float, computed: float) -> bool:
+    def is_history(
+        self, user: str, event_ids: set[str], asked_at: float, computed_at: float
+    ) -> bool:
         sent, acknowledged = self.ids[user]
         victim = next((each for each in self.victims if each.user == user), None)
-        if victim and victim.ended < asked:
-            return not found
+        if victim and victim.ended < asked_at:
+            return not event_ids
         if victim and victim.began < time.time():
-            return found in (set(), sent)
-        must = {event_id for event_id, told in acknowledged.items() if told < computed}
-        return must <= found <= sent
+            return event_ids in (set(), sent)
+        required = {
+            event_id
+            for event_id, acknowledged_at in acknowledged.items()
+            if acknowledged_at < computed_at
+        }
+        return required <= event_ids <= sent
 
-    def _of_victims(self, asked: float) -> tuple[tuple[int, int], tuple[int, int]]:
+    def _erased_counts(self, asked_at: float) -> tuple[tuple[int, int], tuple[int, int]]:
         """(events, users) that are gone for certain, and that may be."""
         now = time.time()
-        gone = [victim.events for victim in self.victims if victim.ended < asked]
+        gone = [victim.events for victim in self.victims if victim.ended < asked_at]
         going = [victim.events for victim in self.victims if victim.began < now]
         return (sum(gone), len(gone)), (sum(going), len(going))

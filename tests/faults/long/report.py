@@ -4,9 +4,9 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from tests.faults.load import BROKEN
-from tests.faults.long.asking import Outcome
-from tests.faults.long.harm import Harm
+from tests.faults.http_load import BROKEN
+from tests.faults.long.faults import Harm
+from tests.faults.long.queries import Outcome
 from tests.faults.long.run import Run
 
 BACK_S = 5.0
@@ -16,20 +16,20 @@ _LOST_S = 2.0
 
 def faults_of(run: Run) -> list[str]:
     """All that is not as it must be."""
-    wrong = [f"{o.kind} {o.status}: {o.wrong}" for o in run.outcomes if o.wrong]
+    errors = [f"{o.kind} {o.status}: {o.error}" for o in run.outcomes if o.error]
     lost = [o for o in run.outcomes if o.status == BROKEN and not _may_be_lost(run, o)]
     late = [
         f"{harm.name}: back after {back:.1f} s ({instead})"
         for harm, back, instead in recoveries(run)
         if back > BACK_S
     ]
-    return [*wrong, *(f"{o.kind} lost at {o.at:.1f}" for o in lost), *late, *_grown(run)]
+    return [*errors, *(f"{o.kind} lost at {o.at:.1f}" for o in lost), *late, *_grown(run)]
 
 
 def _may_be_lost(run: Run, outcome: Outcome) -> bool:
     """The worker that had it was killed."""
     return any(
-        harm.ends_connections and harm.began <= outcome.at <= harm.over + _LOST_S
+        harm.ends_connections and harm.began <= outcome.at <= harm.ended + _LOST_S
         for harm in run.harms
     )
 
@@ -41,10 +41,10 @@ def recoveries(run: Run) -> Iterator[tuple[Harm, float, str]]:
     """
     ends = [harm.began for harm in run.harms[1:]] + [float("inf")]
     for harm, end in zip(run.harms, ends, strict=True):
-        bad = [o for o in run.outcomes if harm.over <= o.at < end and not _is_normal(o)]
+        bad = [o for o in run.outcomes if harm.ended <= o.at < end and not _is_normal(o)]
         instead = Counter("stale" if o.is_stale else str(o.status) for o in bad)
-        told = ", ".join(f"{count} x {what}" for what, count in instead.items())
-        yield harm, max((o.at - harm.over for o in bad), default=0.0), told
+        instead_counts = ", ".join(f"{count} x {what}" for what, count in instead.items())
+        yield harm, max((o.at - harm.ended for o in bad), default=0.0), instead_counts
 
 
 def _is_normal(outcome: Outcome) -> bool:
@@ -67,7 +67,7 @@ def _grown(run: Run) -> Iterator[str]:
             yield f"{name}: {second:.0f} became {last:.0f}"
 
 
-def told(run: Run) -> str:
+def summary(run: Run) -> str:
     """For people."""
     statuses = Counter(outcome.status for outcome in run.outcomes)
     stale = sum(o.is_stale for o in run.outcomes)
@@ -84,12 +84,12 @@ def told(run: Run) -> str:
 
 
 def _back(harm: Harm, back: float, instead: str) -> str:
-    took = f"{harm.name}: took {harm.over - harm.began:.1f} s"
+    took = f"{harm.name}: took {harm.ended - harm.began:.1f} s"
     return f"{took}, all well {back:.1f} s later {instead}".rstrip()
 
 
 def _row(kind: str, run: Run) -> str:
-    taken = sorted(o.seconds * 1000 for o in run.outcomes if o.kind == kind and o.status == 200)
-    at = (min(int(len(taken) * part), len(taken) - 1) for part in (0.5, 0.99, 0.999))
-    percentiles = ", ".join(f"{taken[place]:.1f}" for place in at)
-    return f"{kind}: {len(taken):,}, ms p50, p99, p99.9: {percentiles}"
+    durations = sorted(o.seconds * 1000 for o in run.outcomes if o.kind == kind and o.status == 200)
+    indexes = (min(int(len(durations) * part), len(durations) - 1) for part in (0.5, 0.99, 0.999))
+    percentiles = ", ".join(f"{durations[index]:.1f}" for index in indexes)
+    return f"{kind}: {len(durations):,}, ms p50, p99, p99.9: {percentiles}"

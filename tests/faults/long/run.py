@@ -13,18 +13,18 @@ from typing import Any
 
 import psycopg2
 
-from tests.faults.conftest import Own
-from tests.faults.load import Client
-from tests.faults.long.asking import Outcome, Question, ask, questions
-from tests.faults.long.harm import Harm, Harmful, Place
+from tests.faults.conftest import DedicatedServers
+from tests.faults.http_load import Client
+from tests.faults.long.faults import FaultPlan, Harm, Target
 from tests.faults.long.model import Model
-from tests.faults.long.sending import batch, send, send_victims
-from tests.faults.service import Service
+from tests.faults.long.queries import Outcome, Question, ask, questions
+from tests.faults.long.writes import batch, send, send_victims
+from tests.faults.service_process import Service
 
 ASKERS = 12
 SENDERS = 2
 PART_OF_CAPACITY = 0.7
-_SENT_PER_ASKED = 1 / 80  # batches of 200 events that a sender sends beside questions
+_BATCHES_PER_QUESTION = 1 / 80  # batches of 200 events that a sender sends beside questions
 
 
 @dataclass
@@ -52,12 +52,12 @@ class Run:
 class Load:
     """Askers and senders over connections that they keep, at a pace."""
 
-    def __init__(self, running: Service, model: Model, known: dict[str, Any]) -> None:
+    def __init__(self, running: Service, model: Model, fixed_answers: dict[str, Any]) -> None:
         today = datetime.now(UTC).date()
         self._span = f"start={today}&end={today + timedelta(days=2)}"
         self._running = running
         self._model = model
-        self._known = known
+        self._fixed_answers = fixed_answers
 
     def go(self, seconds: float, per_second: float | None) -> list[Outcome]:
         """Ask and send for so long; as fast as it goes unless a pace is given."""
@@ -69,35 +69,42 @@ class Load:
 
     async def _go(self, end: float, per_second: float | None) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        asked = questions(self._model, self._known, self._span)
+        upcoming = questions(self._model, self._fixed_answers, self._span)
         pace = Pace(per_second)
-        askers = (self._ask(asked, pace, end, outcomes, n) for n in range(ASKERS))
-        senders = (self._send(pace.slower(_SENT_PER_ASKED), end, outcomes) for _ in range(SENDERS))
+        askers = (self._ask(upcoming, pace, end, outcomes, n) for n in range(ASKERS))
+        senders = (
+            self._send(pace.slower(_BATCHES_PER_QUESTION), end, outcomes) for _ in range(SENDERS)
+        )
         await asyncio.gather(*askers, *senders)
         return outcomes
 
     async def _ask(
-        self, asked: Iterator[Question], pace: "Pace", end: float, told: list[Outcome], n: int
+        self,
+        upcoming: Iterator[Question],
+        pace: "Pace",
+        end: float,
+        outcomes: list[Outcome],
+        n: int,
     ) -> None:
         client = self._client()
         while time.monotonic() < end:
             await pace.turn()
-            told.append(await ask(client, next(asked), fresh=n % 2 == 0))
+            outcomes.append(await ask(client, next(upcoming), fresh=n % 2 == 0))
         client.close()
 
-    async def _send(self, pace: "Pace", end: float, told: list[Outcome]) -> None:
+    async def _send(self, pace: "Pace", end: float, outcomes: list[Outcome]) -> None:
         client = self._client()
         while time.monotonic() < end:
             await pace.turn()
-            told += await send(client, self._model, batch())
+            outcomes += await send(client, self._model, batch())
         client.close()
 
     def _client(self) -> Client:
         return Client(self._running.port, self._running.headers)
 
-    async def victims(self, wanted: int) -> None:
+    async def victims(self, number: int) -> None:
         client = self._client()
-        await send_victims(client, self._model, wanted)
+        await send_victims(client, self._model, number)
         client.close()
 
 
@@ -116,39 +123,39 @@ class Pace:
         await asyncio.sleep(max(self._next - time.monotonic(), 0))
 
 
-def long_run(place: Place, known: dict[str, Any], seconds: float) -> Run:
+def long_run(target: Target, fixed_answers: dict[str, Any], seconds: float) -> Run:
     model = Model()
-    load = Load(place.running, model, known)
+    load = Load(target.running, model, fixed_answers)
     asyncio.run(load.victims(2))
     load.go(min(seconds / 10, 10), None)  # whatever there is to warm
     measured = min(seconds / 10, 20)
     capacity = len(load.go(measured, None)) / measured
     run = Run(seconds, model, capacity)
     with ThreadPoolExecutor(2) as threads:
-        harming = threads.submit(_harm, Harmful(place, model), run)
-        watching = threads.submit(_watch, place, run)
+        harming = threads.submit(_harm, FaultPlan(target, model), run)
+        watching = threads.submit(_watch, target, run)
         run.outcomes = load.go(seconds, capacity * PART_OF_CAPACITY)
         harming.result()
         watching.result()
     return run
 
 
-def _harm(harmful: Harmful, run: Run) -> None:
+def _harm(harmful: FaultPlan, run: Run) -> None:
     start = time.monotonic()
-    for part, name, do in harmful.plan():
+    for part, name, do in harmful.steps():
         time.sleep(max(start + part * run.seconds - time.monotonic(), 0))
         began = time.time()
         do()
         run.harms.append(Harm(name, began, time.time(), "worker" in name))
 
 
-def _watch(place: Place, run: Run) -> None:
+def _watch(target: Target, run: Run) -> None:
     end = time.monotonic() + run.seconds
     while time.monotonic() < end:
         time.sleep(2)
-        pids = [*place.running.worker_pids(), *place.running.folder_pids()]
+        pids = [*target.running.worker_pids(), *target.running.rollup_worker_pids()]
         largest = max((_resident_mb(pid) for pid in pids), default=0.0)
-        run.samples.append(Sample(time.time(), largest, _sessions(place.own)))
+        run.samples.append(Sample(time.time(), largest, _sessions(target.own)))
 
 
 def _resident_mb(pid: int) -> float:
@@ -159,7 +166,7 @@ def _resident_mb(pid: int) -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
 
 
-def _sessions(own: Own) -> int:
+def _sessions(own: DedicatedServers) -> int:
     """Of all processes of the service; 0 while PostgreSQL is away."""
     try:
         conn = psycopg2.connect(own.endpoints.database_url)
@@ -167,5 +174,5 @@ def _sessions(own: Own) -> int:
         return 0
     with closing(conn), conn.cursor() as cur:
         cur.execute("select count(*) from pg_stat_activity where application_name ~ '^analytics'")
-        (found,) = cur.fetchone() or (0,)
-        return int(found)
+        (sessions,) = cur.fetchone() or (0,)
+        return int(sessions)

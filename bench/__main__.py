@@ -1,0 +1,138 @@
+"""`make bench`: each question asked of everybody, then rates; docs/benchmarks.md tells more."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from bench.anatomy import anatomy
+from bench.arriving_events import event_stream
+from bench.cases import cases
+from bench.fast_path import fast_path, say
+from bench.in_process import in_process
+from bench.ingest import ingest_rates
+from bench.load import fold_rate, load_rates
+from bench.queryapigate import gates
+from bench.rates import history_rate, question_rate
+from bench.report import Report, machine, show, write
+from bench.rounds import Row, measure_case
+from bench.serving import ROOT, make_key, serving
+from bench.stored_set import Stores, connected, open_stores, working_copy
+from bench.systems import Cached, ChDb, DuckDb, Postgres, System, Uncached
+from tests.live_server import AUTHORIZED
+
+PARTS = ("questions", "anatomy", "rates", "ingest", "load", "hot-path")
+CASES = [case.name for case in cases()]
+RATES = (
+    "cached_per_s",
+    "starlette_redis_per_s",
+    "load_per_s",
+    "copy_per_s",
+    "fold_per_s",
+    "ingest_per_s",
+)
+"""Those that are always told; 0: not measured."""
+
+_TUNED = ("timezone = 'UTC'", "jit = off", "work_mem = '256MB'")
+
+Measured = tuple[list[Row], dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """How much of the benchmark runs."""
+
+    events: int
+    parts: tuple[str, ...]
+    cases: tuple[str, ...]
+    use_up: bool
+
+
+@click.command()
+@click.option("--events", default=10_000_000, show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), help="Where the event set is kept.")
+@click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="All unless given.")
+@click.option("--case", "names", multiple=True, type=click.Choice(CASES), help="All unless given.")
+@click.option("--use-up", is_flag=True, help="Ask the set itself, not a copy: half the disk.")
+def main(
+    events: int, folder: Path | None, parts: tuple[str, ...], names: tuple[str, ...], use_up: bool
+) -> None:
+    """Print the table, and write build/bench.json."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ending all that was started
+    selection = Selection(events, parts or PARTS, names or tuple(CASES), use_up)
+    rows, measured = _measure_stored_set(folder or ROOT / "build" / f"bench-{events}", selection)
+    measured |= fast_path() if "hot-path" in selection.parts else {}
+    rates: dict[str, float] = {
+        name: round(rate) for name, rate in (dict.fromkeys(RATES, 0.0) | measured).items()
+    }
+    report = Report(events, machine(), rows, rates)
+    show(report)
+    write(report, ROOT / "build" / "bench.json")
+
+
+def _measure_stored_set(folder: Path, selection: Selection) -> Measured:
+    """What needs the event set."""
+    if selection.parts == ("hot-path",):
+        return [], {}
+    with open_stores(folder, selection.events, say) as stores:
+        load_figures = (
+            load_rates(stores, selection.events, say) if "load" in selection.parts else {}
+        )
+        if selection.parts == ("load",):
+            return [], load_figures
+        rows, rates = _measure_service(stores, selection)
+        return rows, load_figures | rates
+
+
+def _measure_service(stores: Stores, selection: Selection) -> Measured:
+    """What is measured on a running service, over a set that was folded just before."""
+    rows: list[Row] = []
+    with working_copy(stores, "asked", use_up=selection.use_up) as url:
+        make_key(url)
+        rates = {"fold_per_s": fold_rate(url, selection.events)}
+        with serving(url, stores.endpoints.redis_url, stores.folder / "service.log") as port:
+            if "rates" in selection.parts:
+                say("rates")
+                rates["questions_per_s"] = question_rate(port, stores.folder)
+                rates["histories_per_s"] = history_rate(port, stores.folder)
+            if "anatomy" in selection.parts:
+                anatomy(url, stores.endpoints, say)
+            if "ingest" in selection.parts:
+                rates |= ingest_rates(port, say)
+            if "questions" in selection.parts:
+                rows = _questions(stores, url, port, selection)
+    return rows, rates
+
+
+def _questions(stores: Stores, url: str, port: int, selection: Selection) -> list[Row]:
+    rows: list[Row] = []
+    with _all_systems(stores, url, port) as systems:
+        for case in cases():
+            if case.name in selection.cases:
+                with event_stream(url) if case.arriving else nullcontext():
+                    rows += measure_case(systems, case, say)
+    return rows
+
+
+@contextmanager
+def _all_systems(stores: Stores, url: str, port: int) -> Iterator[list[System]]:
+    with ExitStack() as stack:
+        plain, tuned = (stack.enter_context(connected(url)) for _ in range(2))
+        yield [
+            Uncached(port, {**AUTHORIZED, "Cache-Control": "no-cache"}),
+            Cached(port, AUTHORIZED),
+            stack.enter_context(in_process(url, stores.endpoints)),
+            Postgres("postgresql plain", plain, "timezone = 'UTC'"),
+            Postgres("postgresql tuned", tuned, *_TUNED),
+            DuckDb(stores.duckdb),
+            ChDb(stores.chdb),
+            *stack.enter_context(gates(url, stores.folder)),
+        ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""The events that are asked about: the same for the same number, made a day at a time.
+
+500,000 users of whom a few do most, 40 names, 90 days with quiet nights and weekends, 3 % of the
+events nobody's, small properties. The last day is fixed, so that the set is the same every day.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from services.demo_data import NAMES
+
+END = datetime(2026, 11, 22, tzinfo=UTC)
+DAYS = 90
+START = END - timedelta(days=DAYS)
+USERS = 500_000
+
+_HOURS = 24
+_NOBODY = 0.03
+_GROWTH = 0.5
+"""How much busier the last day is than the first."""
+_WEEKEND = 0.6
+_SKEW = 0.6
+"""0: all users do as much; 1: the busiest one alone does a fourteenth of it all."""
+_COUNTRIES = ("DE", "US", "FR", "GB", "IN", "BR", "JP", "NL", "PL", "ES")
+_PLATFORMS = ("web", "ios", "android")
+_PLANS = ("free", "pro", "team")
+_HYPHENS = (8, 13, 18, 23)
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Who is there, and what they do how often."""
+
+    users: pa.Array
+    user_reach: Floats
+    names: pa.Array
+    name_reach: Floats
+    properties: pa.Array
+
+
+@cache
+def platform() -> Platform:
+    """The first text of `users` is nobody."""
+    people = np.random.default_rng(0).permutation(USERS) + 1
+    traits = [
+        f'{{"country": "{country}", "platform": "{kind}", "plan": "{plan}"}}'
+        for country in _COUNTRIES
+        for kind in _PLATFORMS
+        for plan in _PLANS
+    ]
+    return Platform(
+        pa.array(["", *(f"user_{number:06}" for number in people)]),
+        _reach(_zipf(USERS, _SKEW)),
+        pa.array(NAMES),
+        _reach(_zipf(len(NAMES), 1.0)),
+        pa.array(traits),
+    )
+
+
+def days_of_events(count: int, seed: int = 1) -> Iterator[pa.Table]:
+    """All events of each day, in the order of time."""
+    random = np.random.default_rng(seed)
+    population = platform()
+    hours = random.multinomial(count, _rhythm()).reshape(DAYS, _HOURS)
+    for day, counts in enumerate(hours):
+        yield _table(random, population, START + timedelta(days=day), counts)
+
+
+def sample(count: int, seed: int) -> pa.Table:
+    """Other events of the same kind, as one table."""
+    return pa.concat_tables(days_of_events(count, seed))
+
+
+def user_at(rank: int) -> str:
+    """The user who does the most but for `rank` others."""
+    return str(platform().users[rank + 1])
+
+
+def _table(
+    random: np.random.Generator, population: Platform, day: datetime, counts: Integers
+) -> Any:
+    count = int(counts.sum())
+    users = np.searchsorted(population.user_reach, random.random(count)) + 1
+    users[random.random(count) < _NOBODY] = 0
+    names = np.searchsorted(population.name_reach, random.random(count))
+    return pa.table(
+        {
+            "event_id": _ids(random, count),
+            "user_id": population.users.take(pa.array(users)),
+            "event_name": population.names.take(pa.array(names)),
+            "occurred_at": _timestamps(random, day, counts),
+            "properties": population.properties.take(pa.array(users % len(population.properties))),
+        }
+    )
+
+
+def _timestamps(random: np.random.Generator, day: datetime, counts: Integers) -> Any:
+    hours = np.repeat(np.arange(_HOURS), counts)
+    within = np.sort((hours + random.random(len(hours))) * 3.6e9).astype(np.int64)
+    return pa.array(int(day.timestamp()) * 1_000_000 + within, pa.timestamp("us", "UTC"))
+
+
+def _ids(random: np.random.Generator, count: int) -> Any:
+    """UUIDs of version 4, as text."""
+    raw = np.frombuffer(random.bytes(count * 16), np.uint8).reshape(count, 16).copy()
+    raw[:, 6] = raw[:, 6] & 0x0F | 0x40
+    raw[:, 8] = raw[:, 8] & 0x3F | 0x80
+    digits = np.stack((_HEX[raw >> 4], _HEX[raw & 0x0F]), axis=2).reshape(count, 32)
+    positions = [place for place in range(36) if place not in _HYPHENS]
+    text = np.full((count, 36), ord("-"), np.uint8)
+    text[:, positions] = digits
+    ends = np.arange(count + 1, dtype=np.int32) * 36
+    return pa.StringArray.from_buffers(count, pa.py_buffer(ends), pa.py_buffer(text))
+
+
+def _rhythm() -> Floats:
+    """What part of all events each hour has."""
+    hour = np.arange(DAYS * _HOURS)
+    daily = 1 + 0.85 * np.sin((hour % _HOURS - 8) / _HOURS * 2 * np.pi)
+    weekday = (START.weekday() + hour // _HOURS) % 7
+    weekly = np.where(weekday >= 5, _WEEKEND, 1.0)
+    weights = daily * weekly * (1 + _GROWTH * hour / len(hour))
+    return np.asarray(weights / weights.sum())
+
+
+def _zipf(count: int, skew: float) -> Floats:
+    return np.arange(1, count + 1, dtype=np.float64) ** -skew
+
+
+def _reach(weights: Floats) -> Floats:
+    """The upper edge of each one's part of 0 to 1."""
+    edges = np.cumsum(weights)
+    return np.asarray(edges / edges[-1])

@@ -1,0 +1,82 @@
+"""The service without HTTP: a method of EventsRepo in a thread of the pool."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+from pydantic import SecretStr
+
+from bench.cases import Case, example_user
+from bench.serving import TIMEOUT_S, zones
+from bench.systems import Answer, from_service
+from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents
+from config.database import get_connection
+from config.settings import Settings
+from main import create_app, lifespan
+from repo.events import EventsRepo
+from services.container import Resources
+from services.embedded import Endpoints
+
+RepoCall = Callable[[EventsRepo], Any]
+
+_METHODS = {name: name for name in ("top_events", "active_users", "user_events")}
+
+
+class InProcess:
+    """From the question object to the answer object."""
+
+    name = "service in process"
+
+    def __init__(self, runner: asyncio.Runner, resources: Resources) -> None:
+        self._runner = runner
+        self._resources = resources
+
+    def query_text(self, question: str, case: Case) -> str | None:
+        return f"EventsRepo.get_{_METHODS.get(question, 'event_counts')}"
+
+    def prepare(self, question: str, case: Case) -> Callable[[], Any]:
+        call = _repo_call(question, case)
+        return lambda: self._runner.run(self._answer(call))
+
+    def read(self, question: str, answer: Any) -> Answer:
+        return from_service(question, msgspec.json.decode(msgspec.json.encode(answer.data)))
+
+    async def _answer(self, call: RepoCall) -> Any:
+        connection = get_connection(self._resources.database, time.monotonic() + TIMEOUT_S)
+        return await connection.run(lambda: call(EventsRepo(connection)))
+
+
+@contextmanager
+def in_process(database_url: str, endpoints: Endpoints) -> Iterator[InProcess]:
+    settings: dict[str, Any] = {
+        "DATABASE_URL": SecretStr(database_url),
+        "REDIS_URL": SecretStr(endpoints.redis_url),
+        "request_timeout_s": TIMEOUT_S,
+        **zones("time_zones"),
+    }
+    app = create_app(Settings(**settings))
+    with asyncio.Runner() as runner:
+        opened = lifespan(app)
+        runner.run(opened.__aenter__())
+        try:
+            yield InProcess(runner, app.state.resources)
+        finally:
+            runner.run(opened.__aexit__(None, None, None))
+
+
+def _repo_call(question: str, case: Case) -> RepoCall:
+    shared: dict[str, Any] = {"start": case.start, "end": case.end, "tz": case.tz}
+    if question == "user_events":
+        history = UserEvents(user_id=example_user(), **shared)
+        return lambda repo: repo.get_user_events(history)
+    if question == "top_events":
+        top = TopEvents(**shared)
+        return lambda repo: repo.get_top_events(top)
+    if question == "active_users":
+        active = ActiveUsers(**shared)
+        return lambda repo: repo.get_active_users(active)
+    counts = EventCounts(interval="day" if question.endswith("_per_day") else None, **shared)
+    return lambda repo: repo.get_event_counts(counts)

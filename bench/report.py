@@ -1,0 +1,79 @@
+"""What came out: a table to read, and build/bench.json for programs."""
+
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench.cases import QUESTIONS
+from bench.rounds import Row
+
+BASELINE = "service http uncached"
+"""The system that all others are compared with."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """All figures of one run."""
+
+    events: int
+    machine: str
+    rows: list[Row]
+    rates: dict[str, float]
+
+
+def write(report: Report, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+
+
+def machine() -> str:
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    return f"{os.cpu_count()} cores ({_processor()}), {pages * size / 2**30:.0f} GB"
+
+
+def show(report: Report) -> None:
+    """Each figure with how many times the service's uncached answer over HTTP it is."""
+    console = Console(file=sys.stdout, width=200, color_system=None)
+    console.print(f"{report.events:,} events, {report.machine}; ms, and times `{BASELINE}`")
+    console.print(_table(report.rows))
+    for name, rate in report.rates.items():
+        console.print(f"{name}: {rate:,.0f}")
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(box=box.MARKDOWN)
+    table.add_column("zone")
+    table.add_column("system")
+    for label in QUESTIONS.values():
+        table.add_column(label, justify="right")
+    figures = {(row.zone, row.system, row.question): row.ms for row in rows}
+    for zone, system in _unique((row.zone, row.system) for row in rows):
+        cells = (_cell(figures, zone, system, question) for question in QUESTIONS)
+        table.add_row(zone, system, *cells)
+    return table
+
+
+def _cell(figures: dict[tuple[str, str, str], float], zone: str, system: str, question: str) -> str:
+    ms = figures.get((zone, system, question))
+    if ms is None:
+        return "-"
+    baseline = figures.get((zone, BASELINE, question))
+    ratio = f" ({ms / baseline:.2g}x)" if baseline and system != BASELINE else ""
+    return f"{ms:,.0f}{ratio}" if ms >= 100 else f"{ms:.3g}{ratio}"
+
+
+def _unique(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys(pairs))
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.machine())

@@ -1,0 +1,218 @@
+"""The event set in its three stores, built once and kept: PostgreSQL, DuckDB and chDB."""
+
+import io
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import chdb.session
+import duckdb
+import msgspec
+import psycopg2
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from psycopg2.extensions import connection
+
+from bench.event_set import days_of_events
+from repo.migrate import migrate, migrations
+from services.embedded import Endpoints, embedded_servers
+from tests.servers import url_of
+
+SET = "event_set"
+"""The database that only ever holds the set; what is asked is a copy of it."""
+
+_DESCRIPTION = "set.json"
+_OPTIONS = {
+    "shared_buffers": "1GB",
+    "maintenance_work_mem": "1GB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "30min",
+}
+_COPY = (
+    "copy events (event_id, user_id, event_name, occurred_at, properties) from stdin (format csv)"
+)
+_CSV = pa.csv.WriteOptions(include_header=False, quoting_style="all_valid")
+_INDEXES = """
+select indexrelid::regclass::text, pg_get_indexdef(indexrelid), pg_get_constraintdef(c.oid)
+from   pg_index
+left   join pg_constraint c on c.conindid = indexrelid
+where  indrelid = 'events'::regclass
+"""
+_DUCKDB = """
+create table events (
+    event_id UUID, user_id VARCHAR, event_name VARCHAR, occurred_at TIMESTAMP, properties JSON
+)
+"""
+_CHDB = """
+create table events (
+    event_id UUID, user_id String, event_name LowCardinality(String),
+    occurred_at DateTime64(6, 'UTC'), properties String
+) engine = MergeTree order by occurred_at
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where the set is."""
+
+    folder: Path
+    endpoints: Endpoints
+
+    @property
+    def set_url(self) -> str:
+        return url_of(self.endpoints.database_url, SET)
+
+    @property
+    def duckdb(self) -> Path:
+        return self.folder / "events.duckdb"
+
+    @property
+    def chdb(self) -> Path:
+        return self.folder / "chdb"
+
+
+class Description(msgspec.Struct, frozen=True):
+    """What was built; a folder without it is one that a crash left half done."""
+
+    events: int
+
+
+@contextmanager
+def open_stores(folder: Path, events: int, say: Callable[[str], None]) -> Iterator[Stores]:
+    """The kept set, built if it is not there."""
+    file = folder / _DESCRIPTION
+    with embedded_servers(folder / "servers", postgres_options=_OPTIONS) as endpoints:
+        stores = Stores(folder, endpoints)
+        if not file.exists():
+            _build(stores, events, say)
+            file.write_bytes(msgspec.json.encode(Description(events)))
+        description = msgspec.json.decode(file.read_bytes(), type=Description)
+        assert description.events == events, (
+            f"{folder} holds {description.events:,} events: set BENCH_DIR"
+        )
+        yield stores
+
+
+@contextmanager
+def working_copy(stores: Stores, name: str, *, use_up: bool) -> Iterator[str]:
+    """The set in a database of its own with the schema of today, dropped in the end.
+
+    `use_up` takes the set itself, which is built anew next time.
+    """
+    database = _renamed(stores, name) if use_up else fresh_database(stores, name, SET)
+    with database as url:
+        with connected(url) as conn:
+            conn.autocommit = False
+            migrate(conn, migrations())
+            conn.commit()
+            conn.autocommit = True
+            conn.cursor().execute("vacuum analyze events")
+        yield url
+
+
+def fresh_database(
+    stores: Stores, name: str, template: str = "template0"
+) -> AbstractContextManager[str]:
+    create_statement = f"create database {name} template {template} strategy file_copy"
+    return _database(stores, name, create_statement)
+
+
+def _renamed(stores: Stores, name: str) -> AbstractContextManager[str]:
+    (stores.folder / _DESCRIPTION).unlink()
+    return _database(stores, name, f"alter database {SET} rename to {name}")
+
+
+@contextmanager
+def _database(stores: Stores, name: str, create_statement: str) -> Iterator[str]:
+    server = stores.endpoints.database_url
+    drop_statement = f"drop database if exists {name} with (force)"
+    execute(server, drop_statement, create_statement)
+    try:
+        yield url_of(server, name)
+    finally:
+        execute(server, drop_statement)
+
+
+@contextmanager
+def connected(url: str) -> Iterator[connection]:
+    conn = psycopg2.connect(url)
+    conn.autocommit = True
+    try:
+        yield conn
+    finally:
+        conn.close()
+
+
+def execute(url: str, *statements: str) -> None:
+    with connected(url) as conn:
+        for statement in statements:
+            conn.cursor().execute(statement)
+
+
+def as_csv(table: pa.Table) -> io.BytesIO:
+    """Every text is quoted: an empty one that is not would be null."""
+    text = io.BytesIO()
+    pa.csv.write_csv(table, text, _CSV)
+    text.seek(0)
+    return text
+
+
+def copy(conn: connection, table: pa.Table) -> None:
+    conn.cursor().copy_expert(_COPY, as_csv(table), 1 << 20)
+
+
+def _build(stores: Stores, events: int, say: Callable[[str], None]) -> None:
+    """Day by day into all three; the indexes of PostgreSQL are made once its rows are there."""
+    began = time.monotonic()
+    server = stores.endpoints.database_url
+    execute(server, f"drop database if exists {SET} with (force)", f"create database {SET}")
+    for path in (stores.duckdb, stores.duckdb.with_name("events.duckdb.wal"), stores.chdb):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    with connected(stores.set_url) as conn:
+        conn.autocommit = False
+        migrate(conn, migrations())
+        conn.commit()
+        conn.autocommit = True
+        _fill(stores, conn, events, say)
+        say(f"built {events:,} events in {time.monotonic() - began:.0f} s")
+
+
+def _fill(stores: Stores, conn: connection, events: int, say: Callable[[str], None]) -> None:
+    index_statements = _drop_indexes(conn)
+    columns = duckdb.connect(str(stores.duckdb))
+    columns.execute(_DUCKDB)
+    session = chdb.session.Session(str(stores.chdb))
+    session.query(_CHDB)
+    part = stores.folder / "day.parquet"
+    for day, table in enumerate(days_of_events(events), 1):
+        copy(conn, table)
+        pa.parquet.write_table(table, part)
+        columns.execute(f"insert into events select * from read_parquet('{part}')")
+        session.query(f"insert into events select * from file('{part}', Parquet)")
+        if day % 10 == 0:
+            say(f"day {day}")
+    part.unlink()
+    columns.close()
+    session.query("optimize table events final")
+    session.close()
+    for statement in (*index_statements, "vacuum (analyze) events", "checkpoint"):
+        conn.cursor().execute(statement)
+
+
+def _drop_indexes(conn: connection) -> list[str]:
+    """Drop all indexes of events, and tell how each is made again."""
+    statements = []
+    with conn.cursor() as cur:
+        cur.execute(_INDEXES)
+        for name, index, constraint in cur.fetchall():
+            if constraint:
+                cur.execute(f"alter table events drop constraint {name}")
+                statements.append(f"alter table events add constraint {name} {constraint}")
+            else:
+                cur.execute(f"drop index {name}")
+                statements.append(index)
+    return statements

@@ -1,0 +1,59 @@
+"""A schema that is up to date, for all commands."""
+
+from contextlib import closing, suppress
+
+import click
+
+from commands._progress import progress
+from config.database import connect
+from config.database_errors import DatabaseUnavailable
+from config.settings import Settings
+from repo import migrate
+from repo.adopt.trigger import renew_rules
+
+
+def apply_migrations(database_url: str) -> bool:
+    """Apply the migrations that are missing; tell them, and whether there were any.
+
+    Raises: DatabaseUnavailable, MigrationError.
+    """
+    with (
+        closing(connect(database_url, "analytics-migrate")) as conn,
+        progress("migrate", "migrations") as bar,
+    ):
+        applied = migrate.migrate(conn, migrate.migrations(), bar.add)
+        renewed = renew_rules(conn)
+    for migration in applied:
+        click.echo(f"Applied migration {migration.number:04} {migration.name}.", err=True)
+    for table, tz in renewed:
+        click.echo(f"Times of {table} are read by the present rules of {tz}.", err=True)
+    return bool(applied)
+
+
+def migrate_embedded(settings: Settings, database_url: str) -> None:
+    """Apply them to a database of our own; that of others must have them.
+
+    Raises: DatabaseUnavailable, MigrationError.
+    """
+    if settings.database_url:
+        check_schema(database_url)
+    else:
+        apply_migrations(database_url)
+
+
+def check_schema(database_url: str) -> None:
+    """Raises: DatabaseUnavailable, MigrationError where the schema is missing or older."""
+    with closing(connect(database_url, "analytics-schema")) as conn:
+        migrate.check_schema(conn, migrate.migrations())
+
+
+def refuse_foreign_tables(database_url: str) -> None:
+    """For what waits until the database is there and its schema is up to date.
+
+    Raises: MigrationError where tables of another program have the names of ours.
+    """
+    with (
+        suppress(DatabaseUnavailable),
+        closing(connect(database_url, "analytics-schema")) as conn,
+    ):
+        migrate.refuse_foreign_tables(conn, migrate.migrations())

@@ -1,0 +1,175 @@
+"""Event names and the numbers that rollups know them by."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Generic, TypeVar
+
+from config.database import Cursor
+from repo.engine.watermark import SQL, Watermark
+
+ALL = 0
+"""The number of all names together."""
+_MAX_NAMES = 100_000
+"""Names that a process remembers: some 25 MB."""
+_MAX_DICTIONARIES = 2
+
+K = TypeVar("K")
+V = TypeVar("V")
+Key = int | str
+"""The number of a name, or the name itself where the dictionary lacks it."""
+
+
+class _LruCache(Generic[K, V]):
+    """The entries that were used last; shared by threads."""
+
+    def __init__(self, max_entries: int) -> None:
+        self._max_entries = max_entries
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[K, V] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get_many(self, keys: Iterable[K]) -> dict[K, V]:
+        """Those that are there."""
+        with self._lock:
+            entries = {key: self._entries[key] for key in keys if key in self._entries}
+            for key in entries:
+                self._entries.move_to_end(key)
+        return entries
+
+    def put_many(self, entries: Mapping[K, V]) -> None:
+        with self._lock:
+            for key, value in entries.items():
+                self._entries[key] = value
+                self._entries.move_to_end(key)
+            while len(self._entries) > self._max_entries:
+                self._entries.popitem(last=False)
+
+
+class _Dictionary:
+    """Of one memory key; it only grows."""
+
+    def __init__(self, max_entries: int) -> None:
+        self.names: _LruCache[Key, str] = _LruCache(max_entries)
+        self.ids: _LruCache[str, int] = _LruCache(max_entries)
+
+
+class EventNameDictionary:
+    """What a process remembers of the dictionary: what was asked for last, and bounded."""
+
+    def __init__(self, max_entries: int = _MAX_NAMES) -> None:
+        self._max_entries = max_entries
+        self._lock = threading.Lock()
+        self._dictionaries: OrderedDict[str, _Dictionary] = OrderedDict()
+
+    def ids(self, cur: Cursor, memory_key: str, names: Iterable[str]) -> dict[str, int]:
+        """The numbers of those names that have one: the others are in no rollup."""
+        requested, cache = list(names), self._dictionary(memory_key).ids
+        ids = cache.get_many(requested)
+        if missing := [name for name in requested if name not in ids]:
+            cur.execute(SQL["rollups_ids"], {"names": missing})
+            fetched = dict(cur.fetchall())
+            cache.put_many(fetched)
+            ids |= fetched
+        return ids
+
+    def names(self, cur: Cursor, memory_key: str, name_ids: Iterable[int]) -> dict[Key, str]:
+        """The names of these numbers."""
+        requested, cache = list[Key](name_ids), self._dictionary(memory_key).names
+        names = cache.get_many(requested)
+        if missing := [name_id for name_id in requested if name_id not in names]:
+            cur.execute(SQL["rollups_names"], {"name_ids": missing})
+            fetched = dict(cur.fetchall())
+            cache.put_many(fetched)
+            names |= fetched
+        return names
+
+    def _dictionary(self, memory_key: str) -> _Dictionary:
+        """Threads ask for two of them while questions move from one to the other."""
+        with self._lock:
+            if memory_key not in self._dictionaries:
+                self._dictionaries[memory_key] = _Dictionary(self._max_entries)
+            self._dictionaries.move_to_end(memory_key)
+            while len(self._dictionaries) > _MAX_DICTIONARIES:
+                self._dictionaries.popitem(last=False)
+            return self._dictionaries[memory_key]
+
+
+class EventNameFilter:
+    """Which names a question counts: all or some, together or each."""
+
+    def __init__(
+        self,
+        cur: Cursor,
+        watermark: Watermark,
+        event_names: list[str] | None,
+        dictionary: EventNameDictionary,
+        *,
+        by_name: bool,
+    ) -> None:
+        self.event_names = event_names
+        self.by_name = by_name
+        self._cur = cur
+        self._ids = partial(dictionary.ids, cur, watermark.memory_key)
+        self._names = partial(dictionary.names, cur, watermark.memory_key)
+        self._keys: dict[str, Key] = {}
+        """Of this question's events, the same for all of it: while it reads, other threads learn
+        numbers that its own snapshot does not see."""
+        self._names_by_key: dict[Key, str] = {}
+        """The same by key."""
+        self.ids = [ALL] if event_names is None else list(self._ids(event_names).values())
+        self._count = watermark.name_count if by_name and event_names is None else len(self.ids)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def condition(self) -> str:
+        """Of rows of rollups, in SQL."""
+        is_every_name = self.by_name and self.event_names is None
+        return "name_id > 0" if is_every_name else "name_id = any(%(name_ids)s::int[])"
+
+    @property
+    def scope(self) -> str:
+        """The same for questions that read the same rows."""
+        return "each" if self.by_name and self.event_names is None else repr(sorted(self.ids))
+
+    def key_of_row(self, name_id: int) -> int:
+        """What a row of rollups counts for."""
+        return name_id if self.by_name else ALL
+
+    def keys_of_events(self, names: Iterable[str]) -> Mapping[str, Key]:
+        """What events with these names count for."""
+        if not self.by_name:
+            return dict.fromkeys(names, ALL)
+        new_names = set(names) - self._keys.keys()
+        keys = dict[str, Key](zip(new_names, new_names, strict=True)) | self._ids(new_names)
+        self._keys |= keys
+        self._names_by_key |= {key: name for name, key in keys.items()}
+        return self._keys
+
+    def names_of(self, keys: Iterable[Key]) -> dict[Key, str]:
+        """The names that were counted for."""
+        from_events, remaining = self._split(keys)
+        return from_events | self._names(remaining)
+
+    def first_names(self, keys: Iterable[Key], count: int) -> dict[Key, str]:
+        """So many of them, in the order of their names: of very many the others are not read."""
+        from_events, remaining = self._split(keys)
+        if len(remaining) > count:
+            self._cur.execute(SQL["rollups_first_names"], {"name_ids": remaining, "count": count})
+            names = from_events | dict(self._cur.fetchall())
+        else:
+            names = from_events | self._names(remaining)
+        return dict(sorted(names.items(), key=lambda named: named[1])[:count])
+
+    def _split(self, keys: Iterable[Key]) -> tuple[dict[Key, str], list[int]]:
+        """Those whose names stand in events, and the numbers of the others."""
+        requested = set(keys)
+        from_events = {
+            key: self._names_by_key[key] for key in requested & self._names_by_key.keys()
+        }
+        return from_events, [key for key in requested - from_events.keys() if isinstance(key, int)]

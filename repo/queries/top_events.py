@@ -1,0 +1,22 @@
+"""top_events, made of counts."""
+
+from datetime import datetime
+
+from common.answers import Other, TopEvent, TopEventsData
+from common.questions import TopEvents
+from repo.engine.source import Source
+from utils.time.calendar import Range
+
+
+def top_events(
+    source: Source, question: TopEvents, time_range: Range, as_of: datetime
+) -> TopEventsData:
+    top = source.top(time_range.until(as_of), question.limit)
+    events, users = top.total
+    rows = [TopEvent(name, *count, _share(count.events, events)) for name, count in top.rows]
+    other = Other(top.other_names, *top.other, _share(top.other.events, events))
+    return TopEventsData(events, users, rows, other)
+
+
+def _share(part: int, total: int) -> float:
+    return part / total if total else 0.0

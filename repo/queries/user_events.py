@@ -1,0 +1,103 @@
+"""user_events from the events themselves, which is the only place that has them."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from common.answers import UserEvent
+from common.errors import EventsDropped, format_instant
+from common.questions import UserEvents
+from config.database import Cursor
+from repo.hidden_values import Hidden
+from repo.statements import statements
+from utils.keyset import Direction, Position
+from utils.prepared_statements import prepared_statement
+from utils.time.calendar import Range
+
+SQL = statements("user_events")
+_FIRST_PAGE = prepared_statement(SQL["user_events_first"])
+
+
+class History(NamedTuple):
+    """A page of it, newest first."""
+
+    time_range: Range
+    """Of what was asked about."""
+    events: list[UserEvent]
+    older: str | None
+    """The cursors of the pages after and before it."""
+    newer: str | None
+
+
+def user_events(cur: Cursor, question: UserEvents, time_range: Range) -> History:
+    """Raises: EventsDropped."""
+    position = question.position
+    horizon, rows, has_more = _page(cur, question, time_range, position)
+    covered_range = _covered_range(question, time_range, horizon)
+    is_backwards = position is not None and position.direction == "newer"
+    older = _cursor(question, covered_range, rows, "older") if has_more or is_backwards else None
+    newer = (
+        _cursor(question, covered_range, rows, "newer")
+        if (has_more if is_backwards else position)
+        else None
+    )
+    tz = question.zone
+    return History(covered_range, [_event(tz, row) for row in rows], older, newer)
+
+
+def _covered_range(question: UserEvents, time_range: Range, horizon: datetime | None) -> Range:
+    """A whole history begins where events are kept from. Raises: EventsDropped."""
+    if horizon is None or time_range.start >= horizon:
+        return time_range
+    if question.is_full_history:
+        return Range(horizon, time_range.end)
+    alternatives = (
+        f"`start={format_instant(horizon)}` or later, and without a range about all that is kept"
+    )
+    raise EventsDropped(horizon, alternatives)
+
+
+def _page(
+    cur: Cursor, question: UserEvents, time_range: Range, position: Position | None
+) -> tuple[datetime | None, list[Any], bool]:
+    """The horizon, the rows, newest first, and whether there are more that way."""
+    params = {
+        **_range_params(question, time_range),
+        "user_id": Hidden(question.user_id),
+        "limit": question.limit + 1,
+    }
+    if position is None:
+        cur.execute_prepared(_FIRST_PAGE, params)
+    else:
+        position_params = {"moment": position.occurred_at, "event_id": str(position.event_id)}
+        cur.execute(SQL[f"user_events_{position.direction}"], {**params, **position_params})
+    records = cur.fetchmany(question.limit)
+    now, is_replica, horizon, *_ = records[0]
+    cur.set_snapshot_time(now, is_replica=is_replica)
+    rows = [row for _, _, _, *row in records if row[0] is not None]
+    is_backwards = position is not None and position.direction == "newer"
+    return horizon, rows[::-1] if is_backwards else rows, cur.fetchone() is not None
+
+
+def _cursor(
+    question: UserEvents, time_range: Range, rows: list[Any], direction: Direction
+) -> str | None:
+    if not rows:
+        return None
+    event_id, _, occurred_at, _ = rows[-1] if direction == "older" else rows[0]
+    return question.cursor_at(Position(direction, occurred_at, UUID(event_id), *time_range))
+
+
+def _event(tz: ZoneInfo, row: Any) -> UserEvent:
+    """Properties stay the text that PostgreSQL shows: a float would change long numbers."""
+    event_id, event_name, occurred_at, properties = row
+    raw: Any = msgspec.Raw(properties)
+    return UserEvent(event_id, event_name, occurred_at.astimezone(tz), raw)
+
+
+def _range_params(question: UserEvents, time_range: Range) -> dict[str, Any]:
+    """A record of what came in: events that are dated ahead are shown as well."""
+    return {"start": time_range.start, "end": time_range.end, "names": question.names}

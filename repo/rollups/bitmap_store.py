@@ -1,0 +1,121 @@
+"""Reading and writing slots and sealed spans: what is added is merged into what is there."""
+
+import io
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from psycopg2.extensions import cursor
+from pyroaring import BitMap
+
+from repo.rollups.aggregate import Delta, Key, merge_deltas
+from repo.statements import statements
+from utils.copy_binary import decode, encode
+from utils.time.slots import Span
+
+SQL = statements("fold")
+
+
+def copy_out(cur: cursor, statement: str, params: Mapping[str, Any] | None = None) -> bytes:
+    """What a COPY ... TO STDOUT gives."""
+    buffer = io.BytesIO()
+    cur.copy_expert(cur.mogrify(statement, params).decode(), buffer)
+    return buffer.getvalue()
+
+
+def span_params(spans: Iterable[Span]) -> dict[str, list[int]]:
+    """As statements take them."""
+    listed = list(spans)
+    return {"starts": [span.start for span in listed], "ends": [span.end for span in listed]}
+
+
+def add_slots(cur: cursor, generation: int, deltas: dict[Key, Delta]) -> None:
+    """Changes the deltas to what the rows hold then."""
+    slots = sorted({slot for slot, _ in deltas})
+    for key, events, users in read_slots(cur, generation, slots):
+        if delta := deltas.get(key):
+            delta.add(events, BitMap.deserialize(users))
+    write_slots(cur, generation, deltas)
+
+
+def write_slots(cur: cursor, generation: int, rows: Mapping[Key, Delta]) -> None:
+    """Store these in the place of what is there."""
+    encodable = ((*key, row.events, row.users.serialize()) for key, row in rows.items())
+    _write(cur, "slots", generation, encode(encodable, "iiqb"))
+
+
+def read_slots(
+    cur: cursor, generation: int, slots: Sequence[int]
+) -> Iterator[tuple[Key, int, bytes]]:
+    """Slots as they are: events, and the set of users as it is stored."""
+    params = {"generation": generation, "slots": slots}
+    for slot, name_id, *row in decode(copy_out(cur, SQL["fold_read_slots"], params), "iiqb"):
+        yield (slot, name_id), *row
+
+
+def add_spans(cur: cursor, generation: int, version: int, deltas: Mapping[Key, Delta]) -> bool:
+    """Add late events to the sealed spans that hold their slots; whether there were any."""
+    keys_in_order = sorted(deltas)
+    touched = Span(keys_in_order[0][0], keys_in_order[-1][0] + 1)
+    late: dict[Span, dict[int, Delta]] = {}
+    for span in read_sealed_spans(cur, generation, touched):
+        keys = keys_in_order[
+            bisect_left(keys_in_order, (span.start, 0)) : bisect_left(keys_in_order, (span.end, 0))
+        ]
+        if keys:
+            late[span] = sum_by_name((name, deltas[slot, name]) for slot, name in keys)
+    if late:
+        _merge(cur, generation, late)
+        write_spans(cur, generation, version, late)
+    return bool(late)
+
+
+def read_sealed_spans(cur: cursor, generation: int, span: Span) -> list[Span]:
+    """Sealed spans that reach into this one."""
+    cur.execute(SQL["fold_sealed"], {"generation": generation, **span._asdict()})
+    return [Span(*row) for row in cur]
+
+
+def sum_by_name(parts: Iterable[tuple[int, Delta]]) -> dict[int, Delta]:
+    """By name_id."""
+    deltas: dict[int, list[Delta]] = defaultdict(list)
+    for name_id, part in parts:
+        deltas[name_id].append(part)
+    return {name_id: merge_deltas(named_deltas) for name_id, named_deltas in deltas.items()}
+
+
+def read_spans(cur: cursor, generation: int, spans: Sequence[Span]) -> dict[Span, dict[int, Delta]]:
+    """Sealed spans as they are."""
+    rows_by_span: dict[Span, dict[int, Delta]] = {span: {} for span in spans}
+    params = {"generation": generation, **span_params(spans)}
+    rows = decode(copy_out(cur, SQL["fold_read_spans"], params), "iiiqb")
+    for start, end, name_id, events, users in rows:
+        rows_by_span[Span(start, end)][name_id] = Delta(events, BitMap.deserialize(users))
+    return rows_by_span
+
+
+def write_spans(
+    cur: cursor, generation: int, version: int, spans: Mapping[Span, Mapping[int, Delta]]
+) -> None:
+    """Store these, sealed."""
+    rows = (
+        (*span, name_id, delta.events, delta.users.serialize())
+        for span, names in spans.items()
+        for name_id, delta in names.items()
+    )
+    _write(cur, "spans", generation, encode(rows, "iiiqb"))
+    params = {"generation": generation, "version": version, **span_params(spans)}
+    cur.execute(SQL["fold_seal"], params)
+
+
+def _merge(cur: cursor, generation: int, late: dict[Span, dict[int, Delta]]) -> None:
+    for span, names in read_spans(cur, generation, list(late)).items():
+        for name_id, stored in names.items():
+            if delta := late[span].get(name_id):
+                delta.add(stored.events, stored.users)
+
+
+def _write(cur: cursor, table: str, generation: int, rows: bytes) -> None:
+    cur.copy_expert(SQL[f"fold_copy_{table}"], io.BytesIO(rows))
+    cur.execute(SQL[f"fold_write_{table}"], {"generation": generation})

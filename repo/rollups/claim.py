@@ -1,0 +1,101 @@
+"""Taking what is not folded: all of it, or of very many the oldest."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg2.extensions import cursor
+
+from repo.engine.tail import NO_BACKFILL, BackfillCursor, tail_ranges
+from repo.engine.watermark import LONG_TAIL_EVENTS
+from repo.rollups.aggregate import Rows, decode_rows, last_event
+from repo.rollups.bitmap_store import copy_out
+from repo.rollups.fold import SQL, Progress
+
+MAX_EVENTS = 500_000
+"""Events of one transaction, which bounds its memory."""
+_PROBE, _DENSE = 20_000, 1 / 10
+"""Where so many of the next events wait, all are read; elsewhere all that wait."""
+_READ_FACTOR = 4
+"""So many times as many events are read for those that wait, and not more."""
+
+
+class BatchClaimer:
+    """Takes for one folder."""
+
+    def __init__(self, max_events: int) -> None:
+        self._max_events = max_events
+
+    def claim(self, cur: cursor, progress: Progress) -> list[Rows]:
+        """What is to be folded in this transaction, with events that have not occurred yet."""
+        params = {
+            "generation": progress.generation,
+            "until": progress.now,
+            "most": self._max_events,
+        }
+        cur.execute(SQL["fold_ripe_until"], params)
+        (progress.until,) = cur.fetchone() or (progress.now,)
+        return [self._next(cur, progress), _read_rows(cur, progress, "fold_claim_ripe", {})]
+
+    def _next(self, cur: cursor, progress: Progress) -> Rows:
+        if not progress.is_backfilling:
+            tail = tail_ranges(progress.visible_snapshot, progress.folded_snapshot)
+            cur.execute(SQL["fold_count"], {**tail, "limit": self._max_events + 1})
+            (count,) = cur.fetchone() or (0,)
+            if count <= self._max_events:
+                progress.folded_snapshot = progress.visible_snapshot
+                return _read_rows(
+                    cur, progress, "fold_claim", tail, has_many=count >= LONG_TAIL_EVENTS
+                )
+            progress.backfill_to = progress.visible_snapshot
+        return self._backfill(cur, progress)
+
+    def _backfill(self, cur: cursor, progress: Progress) -> Rows:
+        """In the order of time. Where the events that wait stand close, those between them are read
+        as well; where others are before them, all that is left of it is read and sorted, which
+        leaps over these.
+        """
+        params = {
+            "folded": progress.folded_snapshot.text,
+            "sweeping_to": progress.backfill_to.text,
+            "swept_until": progress.backfill_cursor.until,
+            "swept_id": progress.backfill_cursor.event_id,
+            "most": self._max_events,
+            "among": _READ_FACTOR * self._max_events,
+            **tail_ranges(progress.backfill_to, progress.folded_snapshot),
+        }
+        if self._is_dense(cur, params):
+            rows = _read_rows(cur, progress, "fold_claim_dense", params, has_many=True)
+            if len(rows):
+                progress.backfill_cursor = _cursor_after(rows)
+                return rows
+        rows = _read_rows(cur, progress, "fold_claim_sparse", params, has_many=True)
+        if len(rows) < self._max_events:
+            progress.folded_snapshot, progress.backfill_cursor = progress.backfill_to, NO_BACKFILL
+        else:
+            progress.backfill_cursor = _cursor_after(rows)
+        return rows
+
+    def _is_dense(self, cur: cursor, params: Mapping[str, Any]) -> bool:
+        cur.execute(SQL["fold_density"], {**params, "probe": _PROBE})
+        (count,) = cur.fetchone() or (0,)
+        return bool(count >= _PROBE * _DENSE)
+
+
+def _cursor_after(rows: Rows) -> BackfillCursor:
+    instant, event_id = last_event(rows)
+    return BackfillCursor(instant.isoformat(), str(event_id))
+
+
+def _read_rows(
+    cur: cursor,
+    progress: Progress,
+    source: str,
+    params: Mapping[str, Any],
+    *,
+    has_many: bool = False,
+) -> Rows:
+    """What a statement takes; the users of many are looked up all at once."""
+    users = SQL["fold_users_all" if has_many else "fold_users_each"]
+    statement = SQL["fold_batch"].replace("{source}", SQL[source]).replace("{users}", users)
+    own = {"generation": progress.generation, "until": progress.until}
+    return decode_rows(copy_out(cur, statement, {**params, **own}))

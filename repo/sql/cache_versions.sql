@@ -1,0 +1,5 @@
+-- name: cache_versions_since
+-- Months that changed after a version.
+select month, version
+from   month_versions
+where  version > %(since)s;

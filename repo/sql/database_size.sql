@@ -1,0 +1,2 @@
+-- name: database_size
+select pg_database_size(current_database());

@@ -1,5 +1,0 @@
--- name: editions_since
--- Months that changed after a version.
-select month, version
-from   month_versions
-where  version > %(since)s;

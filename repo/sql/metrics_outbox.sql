@@ -1,0 +1,81 @@
+-- name: metrics_outbox_add
+-- Events that a fold took.
+insert into untold_events (name_id, events)
+select name_id, events
+from   unnest(%(name_ids)s::int[], %(events)s::bigint[]) as counted (name_id, events)
+on conflict (name_id)
+do update set events = untold_events.events + excluded.events;
+
+-- name: metrics_outbox_add_missed
+-- Events that this generation folded and the one that questions asked so far did not; after a restore,
+-- those that came in since this one began.
+with since as (
+    select snapshot, sweeping_to, swept_until, swept_id
+    from   fold_state
+    where  is_current
+    and    cluster = (select system_identifier from pg_control_system())
+    union  all
+    select begun, '3:3:', '-infinity', '00000000-0000-0000-0000-000000000000'
+    from   fold_state
+    where  generation = %(generation)s
+    and    exists (select
+                   from   fold_state
+                   where  is_current
+                   and    cluster <> (select system_identifier from pg_control_system()))
+),
+missed as (
+    select event_name
+    from   since
+    join   events on (ingested_xid >= pg_snapshot_xmax(snapshot)
+                      or ingested_xid = any(array(select pg_snapshot_xip(snapshot))))
+                 and not ((occurred_at, event_id) <= (swept_until, swept_id)
+                          and pg_visible_in_snapshot(ingested_xid, sweeping_to))
+    where  occurred_at < %(until)s
+    and    occurred_at >= coalesce((select horizon from retention), '-infinity')
+    union  all
+    select event_name
+    from   ahead
+    join   fold_state using (generation)
+    where  is_current
+    and    occurred_at < %(until)s
+)
+insert into untold_events (name_id, events)
+select name_id, count(*)
+from   missed
+join   event_names using (event_name)
+group  by name_id
+on conflict (name_id)
+do update set events = untold_events.events + excluded.events;
+
+-- name: metrics_outbox_delete_foreign
+-- What was not told in the cluster that this one was restored from.
+delete from untold_events
+where  exists (select
+               from   fold_state
+               where  is_current
+               and    cluster <> (select system_identifier from pg_control_system()));
+
+-- name: metrics_outbox_pop
+-- By name, as far as it is one of these; each event is told once.
+with told as (
+    delete from untold_events
+    returning name_id, events
+)
+select   case when event_name = any(%(names)s) then event_name else %(other)s end as label,
+         sum(events)::bigint
+from     told
+join     event_names using (name_id)
+group    by label;
+
+-- name: metrics_outbox_active_users
+-- Of the day that it is in a zone; no row while that is not counted.
+select   dau, wau, mau
+from     day_users
+where    zone = %(zone)s
+and      starts_at <= now()
+and      ends_at > now()
+order    by day desc
+limit    1;
+
+-- name: metrics_outbox_rejected_rows
+select count(adoption_id) from rejected_rows;

@@ -1,2 +1,0 @@
--- name: storage_database_size
-select pg_database_size(current_database());

@@ -1,0 +1,55 @@
+"""The numbers of days, against what is counted anew from the events."""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from psycopg2.extensions import connection, cursor
+
+from repo.verify.calendar import Days, folded_at, verify_calendar, zones_to_verify
+from repo.verify.report import Difference, Findings
+from repo.verify.retained_days import verify_retained_days
+from repo.verify.snapshot import SQL, FoldState, snapshot
+
+_CHUNK = timedelta(days=92)
+_RECOUNTS = ("verify_day_users", "verify_day_events")
+
+
+def verify_daily_stats(conn: connection, findings: Findings, declared: Sequence[str] = ()) -> None:
+    """All days of all zones that have numbers, or should have.
+
+    Those that wait to be counted anew are left out.
+
+    Raises: Unverifiable, DatabaseUnavailable.
+    """
+    with snapshot(conn) as (cur, state):
+        zones = list(zones_to_verify(cur, state, declared, findings))
+    for days in zones:
+        for part in _parts(days):
+            with snapshot(conn) as (cur, state):
+                _verify(cur, state, part, findings)
+
+
+def _parts(days: Days) -> Iterator[Days]:
+    first = days.first
+    while first < days.end:
+        end = min(first + _CHUNK, days.end)
+        if first < days.whole:
+            end = min(end, days.whole)
+        yield days._replace(first=first, end=end)
+        first = end
+
+
+def _verify(cur: cursor, state: FoldState, days: Days, findings: Findings) -> None:
+    days = days._replace(folded_at=folded_at(state))
+    params = {**days._asdict(), **state.params()}
+    cur.execute(SQL["verify_daily_stats_queue"], params)
+    params["waiting"] = [day for (day,) in cur]
+    cur.execute(SQL["verify_daily_stats_rows"], params)
+    findings.rows += sum(rows for (rows,) in cur)
+    verify_calendar(cur, days, params["waiting"], findings)
+    for check in _RECOUNTS if days.first >= days.whole else ():
+        cur.execute(SQL[check], params)
+        for table, key, stored, true in cur:
+            findings.add(Difference(table, f"{days.zone} {key}", stored, true))
+    if days.first < days.whole:
+        verify_retained_days(cur, state, params, findings)

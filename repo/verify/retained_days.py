@@ -1,0 +1,108 @@
+"""The numbers of days whose events are dropped, against the slots that are kept of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+from psycopg2.extensions import cursor
+
+from repo.verify.recount import ALL, Recount, Row
+from repo.verify.report import Difference, Findings
+from repo.verify.retained import retained_records
+from repo.verify.roaring import Ordinals
+from repo.verify.snapshot import SQL, FoldState, Span
+
+_EMPTY_ROW = Row(0, np.empty(0, np.uint32))
+_WINDOWS = (1, 7, 30)
+
+DayValues = dict[str, str]
+"""What there is to tell about a day, by where it stands."""
+
+
+def verify_retained_days(
+    cur: cursor, state: FoldState, params: Mapping[str, Any], findings: Findings
+) -> None:
+    """Slots of events that are not dropped are compared with these elsewhere."""
+    stored = _read_stored_names(cur, params)
+    event_names, active = _read_event_names(cur), _LastActive()
+    cur.execute(SQL["verify_retained_days"], params)
+    for day, start, end, events, *users in cur.fetchall():
+        rows = _slots(cur, state, Span(start, end))
+        all_names = rows.pop(ALL, _EMPTY_ROW)
+        active_counts = active.count_active(day, all_names.users)
+        if day < params["first"] or day in params["waiting"]:
+            continue
+        stored_values = {f"day_users {day}": _describe_users(events, users), **stored.get(day, {})}
+        true_values = {
+            f"day_users {day}": _describe_users(all_names.events, active_counts),
+            **_values_by_name(day, rows, event_names),
+        }
+        for difference in _differences(params["zone"], stored_values, true_values):
+            findings.add(difference)
+
+
+class _LastActive:
+    """On which day each user was active last."""
+
+    def __init__(self) -> None:
+        self._days = np.zeros(1, np.int64)
+
+    def count_active(self, day: date, users: Ordinals) -> list[int]:
+        """How many were active in the windows that end with the day, and how many of them in no
+        window of a day before; days come in order."""
+        today, missing = day.toordinal(), max(users[-1:].tolist(), default=0) + 1 - len(self._days)
+        self._days = np.pad(self._days, (0, max(missing, 0)))
+        new = int((self._days[users] <= today - max(_WINDOWS)).sum())
+        self._days[users] = today
+        return [*(int((self._days > today - window).sum()) for window in _WINDOWS), new]
+
+
+def _slots(cur: cursor, state: FoldState, day: Span) -> dict[int, Row]:
+    day_recount = Recount()
+    day_recount.add(retained_records(cur, state, day))
+    return day_recount.rows()
+
+
+def _read_event_names(cur: cursor) -> dict[int, str]:
+    cur.execute(SQL["verify_names"])
+    return dict(cur.fetchall())
+
+
+def _read_stored_names(cur: cursor, params: Mapping[str, Any]) -> dict[date, DayValues]:
+    stored: dict[date, DayValues] = {}
+    cur.execute(SQL["verify_retained_names"], params)
+    for day, name, events, users in cur:
+        stored.setdefault(day, {})[_key(day, name)] = _describe_counts(events, users)
+    return stored
+
+
+def _values_by_name(day: date, rows: Mapping[int, Row], names: Mapping[int, str]) -> DayValues:
+    return {
+        _key(day, names.get(name_id, "")): _describe_counts(row.events, len(row.users))
+        for name_id, row in rows.items()
+    }
+
+
+def _key(day: date, name: str) -> str:
+    return f"day_events {day} {name!r}"
+
+
+def _describe_users(events: int, users: Sequence[int | None]) -> str:
+    dau, wau, mau, new = users
+    new_text = "uncounted" if new is None else new
+    return f"{events} events, {dau}, {wau} and {mau} users, {new_text} new"
+
+
+def _describe_counts(events: int, users: int) -> str:
+    return f"{events} events, {users} users"
+
+
+def _differences(
+    zone: str, stored_values: DayValues, true_values: DayValues
+) -> Iterator[Difference]:
+    for key in sorted(stored_values.keys() | true_values.keys()):
+        stored, counted = stored_values.get(key, "no row"), true_values.get(key, "no row")
+        if stored != counted:
+            table, day = key.split(" ", 1)
+            yield Difference(table, f"{zone} {day}", stored, counted)

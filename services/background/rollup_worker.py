@@ -1,0 +1,216 @@
+"""Folding for as long as the service runs."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from typing import NoReturn
+from zoneinfo import ZoneInfo
+
+from common.metric_values import shared_folder
+from common.metrics import (
+    ACTIVE_USERS,
+    EVENTS,
+    FAILED_DAYS,
+    FOLD_SECONDS,
+    FOLDED_EVENTS,
+    HORIZON,
+    REFUSED,
+    REJECTED_ROWS,
+    SEALED_SPANS,
+    TAIL_EVENTS,
+    TAIL_SECONDS,
+)
+from config.database import connect
+from config.database_errors import DatabaseError, DiskFull
+from repo.lifecycle.retention import RetainRepo
+from repo.rollups.metrics_outbox import OTHER, PERIODS
+from repo.rollups.rollup_writer import RollupWriter, Step
+
+log = logging.getLogger("analytics.rollup")
+
+_POLL_EVERY_S = 0.2
+_FOLD_AFTER_S = 0.5
+"""Events wait so long: the more are folded at once, the less each costs."""
+_FOLD_AT_EVENTS = 5_000
+"""So many do not wait: until they are folded every question reads them."""
+_SEAL_EVERY_S = 30.0
+_RETRY_EVERY_S = 1.0
+_COUNT_EVERY_S = 5.0
+"""Today changes with each event: its numbers need not."""
+_DAILY_STATS_BUDGET_S = 0.5
+_PUBLISH_EVERY_S = 3.0
+_HEARTBEAT_EVERY_S = 1.0
+"""So old may answers of a replica be while nothing happens."""
+_MAX_COUNTED = 1_000_000
+"""Events of the tail that are counted."""
+
+
+def fold_forever(
+    database_url: str,
+    zones: Sequence[ZoneInfo],
+    names: Sequence[str] = (),
+    check_reserve: Callable[[], None] = lambda: None,
+) -> NoReturn:
+    """Keep the rollups up with the events, whatever happens to PostgreSQL.
+
+    `names` are those whose events are counted by themselves in the metrics. `check_reserve` raises
+    DiskFull where nothing should be written: questions read what waits meanwhile.
+    """
+    schedule = _FoldSchedule()
+    for name in (*names, OTHER):
+        EVENTS.labels(name)  # from 0 on
+    while True:
+        try:
+            _fold(database_url, zones, names, schedule, check_reserve)
+        except DatabaseError as exc:
+            log.warning("folding waits for PostgreSQL", extra={"failure": str(exc)})
+        except Exception:  # questions stay right without it: it must come back, not stop
+            log.exception("a fold failed")
+        _publish_active_users({})
+        time.sleep(_RETRY_EVERY_S)
+
+
+def _fold(
+    database_url: str,
+    zones: Sequence[ZoneInfo],
+    names: Sequence[str],
+    schedule: "_FoldSchedule",
+    check_reserve: Callable[[], None],
+) -> NoReturn:
+    _wait_for_disk_space(check_reserve)
+    with closing(connect(database_url, "analytics-rollup")) as conn:
+        conn.autocommit = True
+        writer = RollupWriter(conn, zones)
+        writer.delete_undeclared_zones()
+        retention = RetainRepo(conn)
+        tasks = [
+            _PeriodicTask(
+                "count the numbers of days", _COUNT_EVERY_S, lambda: _update_daily_stats(writer)
+            ),
+            _PeriodicTask("tell replicas the time", _HEARTBEAT_EVERY_S, writer.heartbeat),
+            _PeriodicTask("count what waits", _COUNT_EVERY_S, lambda: _publish_tail(writer)),
+            _PeriodicTask(
+                "tell what is refused", _PUBLISH_EVERY_S, lambda: _publish_refused_events(retention)
+            ),
+            _PeriodicTask(
+                "tell of adopted tables", _COUNT_EVERY_S, lambda: _publish_rejected_rows(writer)
+            ),
+        ]
+        if shared_folder():  # else it is left to a folder whose metrics somebody sees
+            publish = partial(_publish_business_metrics, writer, names)
+            tasks.append(_PeriodicTask("tell of the business", _PUBLISH_EVERY_S, publish))
+        while True:
+            _wait_for_disk_space(check_reserve)
+            if schedule.is_due(writer.count_pending(_FOLD_AT_EVENTS)):
+                schedule.record_step(_step(writer))
+            for task in tasks:
+                task.run_if_due()
+            time.sleep(schedule.pause_s)
+
+
+def _wait_for_disk_space(check_reserve: Callable[[], None]) -> None:
+    """Logged once: the log may be on the same disk."""
+    is_logged = False
+    while True:
+        try:
+            return check_reserve()
+        except DiskFull as exc:
+            if not is_logged:
+                log.error("folding waits for room on the disk", extra={"failure": str(exc)})
+            is_logged = True
+        _publish_active_users({})
+        time.sleep(_RETRY_EVERY_S)
+
+
+def _step(writer: RollupWriter) -> Step:
+    with FOLD_SECONDS.time():
+        step = writer.step()
+    FOLDED_EVENTS.inc(step.events)
+    SEALED_SPANS.inc(step.spans)
+    return step
+
+
+def _update_daily_stats(writer: RollupWriter) -> None:
+    """For a while: what waits longer is counted later, since folding must go on."""
+    end = time.monotonic() + _DAILY_STATS_BUDGET_S
+    while writer.count_daily_stats() and time.monotonic() < end:
+        pass
+    FAILED_DAYS.set(len(writer.failed_days))
+
+
+def _publish_tail(writer: RollupWriter) -> None:
+    TAIL_EVENTS.set(writer.count_pending(_MAX_COUNTED))
+
+
+def _publish_business_metrics(writer: RollupWriter, names: Sequence[str]) -> None:
+    for name, events in writer.take_outbox(names).items():
+        EVENTS.labels(name).inc(events)
+    _publish_active_users(writer.active_users())
+
+
+def _publish_active_users(users: Mapping[str, int]) -> None:
+    """What nobody knows is not shown: an old number would look like a new one."""
+    for period in PERIODS:
+        ACTIVE_USERS.labels(period).set(users.get(period, math.nan))
+
+
+def _publish_rejected_rows(writer: RollupWriter) -> None:
+    REJECTED_ROWS.set(writer.rejected_rows())
+
+
+def _publish_refused_events(retention: RetainRepo) -> None:
+    for reason, events in retention.read_refused_counts().items():
+        REFUSED.labels(reason).inc(events)
+    horizon = retention.get().horizon
+    HORIZON.set(horizon.timestamp() if horizon else 0)
+
+
+class _PeriodicTask:
+    """Work that is done now and then, and stops nothing if it fails."""
+
+    def __init__(self, name: str, every_s: float, work: Callable[[], None]) -> None:
+        self._name = name
+        self._every_s = every_s
+        self._work = work
+        self._last_run_at = time.monotonic()
+
+    def run_if_due(self) -> None:
+        if time.monotonic() - self._last_run_at < self._every_s:
+            return
+        self._last_run_at = time.monotonic()
+        try:
+            self._work()
+        except DatabaseError:
+            raise
+        except Exception:
+            log.exception("the folder could not %s", self._name)
+
+
+class _FoldSchedule:
+    """When to fold: soon after events come in, and now and then for what is over."""
+
+    pause_s = 0.0
+
+    def __init__(self) -> None:
+        self._last_step_at = -_SEAL_EVERY_S
+        self._tail_since: float | None = None
+        """Since when there have been events that are not folded, all this time."""
+
+    def is_due(self, pending: int) -> bool:
+        now = time.monotonic()
+        since = self._tail_since = (self._tail_since or now) if pending else None
+        if pending < _FOLD_AT_EVENTS:
+            TAIL_EVENTS.set(pending)
+        TAIL_SECONDS.set(now - since if since else 0)
+        self.pause_s = _POLL_EVERY_S
+        has_waited = since is not None and now - since >= _FOLD_AFTER_S
+        return pending >= _FOLD_AT_EVENTS or has_waited or now - self._last_step_at >= _SEAL_EVERY_S
+
+    def record_step(self, step: Step) -> None:
+        if step.has_more:
+            self._last_step_at, self.pause_s = -_SEAL_EVERY_S, 0
+        else:
+            self._last_step_at, self._tail_since = time.monotonic(), None

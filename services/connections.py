@@ -1,0 +1,96 @@
+"""Which PostgreSQL and Redis are used: those that are set, else the embedded ones."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from common.database_roles import Role
+from config.database import connect
+from config.invocation import invocation
+from config.settings import Settings, variable
+from repo.roles import enable_logins
+from services.embedded import Databases, EmbeddedError, Endpoints, are_running, embedded_servers
+
+
+@contextmanager
+def database_server(settings: Settings) -> Iterator[str]:
+    """Where PostgreSQL is for its owner, for commands that need no Redis. Raises: EmbeddedError."""
+    if url := settings.database_url:
+        yield url.get_secret_value()
+        return
+    with embedded_servers(settings.data_dir) as embedded:
+        _create_logins(embedded)
+        yield embedded.database_url
+
+
+@contextmanager
+def databases(settings: Settings) -> Iterator[Databases]:
+    """The same, for each role. Raises: EmbeddedError, DatabaseUnavailable."""
+    if url := settings.database_url:
+        yield Databases(url.get_secret_value(), _by_role(settings))
+        return
+    with embedded_servers(settings.data_dir) as embedded:
+        yield _databases(settings, embedded)
+
+
+@contextmanager
+def servers(settings: Settings) -> Iterator[Endpoints]:
+    """Where the servers are, for as long as they are needed.
+
+    Raises: EmbeddedError, DatabaseUnavailable.
+    """
+    database, redis = settings.database_url, settings.redis_url
+    if database and redis:
+        by_role = _by_role(settings)
+        yield Endpoints(database.get_secret_value(), redis.get_secret_value(), by_role)
+        return
+    with embedded_servers(settings.data_dir) as embedded:
+        urls = _databases(settings, embedded)
+        url = redis.get_secret_value() if redis else embedded.redis_url
+        yield Endpoints(urls.owner, url, urls.by_role)
+
+
+@contextmanager
+def running_servers(settings: Settings) -> Iterator[Endpoints]:
+    """The same, for what only looks: embedded servers that do not run are not started. The URL of
+    Redis is "" where none is known.
+
+    Raises: EmbeddedError.
+    """
+    database, redis = settings.database_url, settings.redis_url
+    is_embedded = not (database and redis) and are_running(settings.data_dir)
+    if not database and not is_embedded:
+        raise EmbeddedError(
+            f"{variable('database_url')} is not set, and no embedded servers run: start "
+            f"`{invocation('serve')}`"
+        )
+    with embedded_servers(settings.data_dir) if is_embedded else nullcontext() as joined:
+        url = database.get_secret_value() if database else joined.database_url if joined else ""
+        other = redis.get_secret_value() if redis else joined.redis_url if joined else ""
+        yield Endpoints(url, other)
+
+
+def _databases(settings: Settings, embedded: Endpoints) -> Databases:
+    if url := settings.database_url:
+        return Databases(url.get_secret_value(), _by_role(settings))
+    _create_logins(embedded)
+    return Databases(embedded.database_url, embedded.by_role | _by_role(settings))
+
+
+def _by_role(settings: Settings) -> dict[Role, str]:
+    """Those that are set."""
+    urls: dict[Role, SecretStr | None] = {
+        "reader": settings.query_database_url,
+        "writer": settings.ingest_database_url,
+        "folder": settings.fold_database_url,
+    }
+    return {role: url.get_secret_value() for role, url in urls.items() if url}
+
+
+def _create_logins(embedded: Endpoints) -> None:
+    """Each role has a login of its own."""
+    passwords = {role: urlsplit(url).password or "" for role, url in embedded.by_role.items()}
+    with closing(connect(embedded.database_url, "analytics-roles")) as conn:
+        enable_logins(conn, passwords)

@@ -1,0 +1,163 @@
+"""Whether there is room for more events: PostgreSQL stops altogether where it has none at all."""
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from common.metrics import STORAGE_HEADROOM
+from config.database import Database, get_connection
+from config.database_errors import DatabaseError, DiskFull
+from config.settings import Settings
+from repo.database_size import StorageRepo
+
+MB, GB = 10**6, 10**9
+
+_POLL_EVERY_S = 1.0
+_MEASURE_EVERY_S = 5.0
+"""PostgreSQL looks at each of its files for it."""
+_TIMEOUT_S = 2.0
+_REPORTED_FOR_S = 30.0
+
+_QUESTIONS_GO_ON = "Questions are answered as before."
+_NO_ROOM = f"PostgreSQL has no room left on its disk: free some there. {_QUESTIONS_GO_ON}"
+
+
+@dataclass(frozen=True, slots=True)
+class StorageLimits:
+    """What must stay free on the disk, and what the database may take, in bytes."""
+
+    data_dir: Path | None
+    """That of the embedded servers; None where others run PostgreSQL."""
+    min_free: int
+    max_database: int
+    """0: any size."""
+
+    def free(self) -> int | None:
+        """What programs without privileges may still write there; None where nobody knows."""
+        if self.data_dir is None or not self.min_free:
+            return None
+        stats = os.statvfs(self.data_dir)
+        return stats.f_bavail * stats.f_frsize
+
+    def check_free(self) -> None:
+        """Whether events may be stored. Raises: DiskFull."""
+        free = self.free()
+        if free is not None and free < self.min_free:
+            raise DiskFull(
+                f"The disk of the data folder has {free // MB:,} MB left, and no events are stored "
+                f"below {self.min_free // MB:,} MB (ANALYTICS_MIN_FREE_MB): free some space there. "
+                f"{_QUESTIONS_GO_ON}"
+            )
+
+    def check_reserve(self) -> None:
+        """Whether what is there may be changed, which writes less. Raises: DiskFull."""
+        free = self.free()
+        if free is not None and free < self.min_free / 2:
+            raise DiskFull(
+                f"The disk of the data folder has {free // MB:,} MB left, and nothing is written "
+                f"below {self.min_free // 2 // MB:,} MB, half of ANALYTICS_MIN_FREE_MB: free some "
+                f"space there. {_QUESTIONS_GO_ON}"
+            )
+
+    def check_size(self, size: int) -> None:
+        """Whether a database of so many bytes may grow. Raises: DiskFull."""
+        if self.max_database and size >= self.max_database:
+            raise DiskFull(
+                f"The database takes {size / GB:.3g} GB, and no events are stored from "
+                f"{self.max_database / GB:.3g} GB on (ANALYTICS_MAX_DATABASE_GB): raise that, or "
+                f"make the database smaller. {_QUESTIONS_GO_ON}"
+            )
+
+
+def storage_limits(settings: Settings) -> StorageLimits:
+    return StorageLimits(
+        None if settings.database_url else settings.data_dir,
+        settings.min_free_mb * MB,
+        int(settings.max_database_gb * GB),
+    )
+
+
+class StorageGate:
+    """For a command that stores events, batch by batch."""
+
+    def __init__(self, limits: StorageLimits, read_size: Callable[[], int]) -> None:
+        self._limits = limits
+        self._read_size = read_size
+        self._measured_at = -math.inf
+
+    def __call__(self) -> None:
+        """Raises: DiskFull, DatabaseUnavailable."""
+        self._limits.check_free()
+        if self._limits.max_database and time.monotonic() - self._measured_at >= _MEASURE_EVERY_S:
+            self._limits.check_size(self._read_size())
+            self._measured_at = time.monotonic()
+
+
+class Storage:
+    """What a worker knows of it, looked at again and again, so that no request has to."""
+
+    def __init__(self, limits: StorageLimits, database: Database) -> None:
+        self._limits = limits
+        self._database = database
+        self._size = 0
+        self._measured_at = -math.inf
+        self._reported_at = -math.inf
+        self._fault: DiskFull | None = None
+
+    async def poll_forever(self) -> NoReturn:
+        while True:
+            await self.refresh()
+            await asyncio.sleep(_POLL_EVERY_S)
+
+    async def refresh(self) -> None:
+        """While PostgreSQL is away its size is the last one."""
+        if self._limits.max_database and time.monotonic() - self._measured_at >= _MEASURE_EVERY_S:
+            self._measured_at = time.monotonic()
+            with suppress(DatabaseError):
+                self._size = await self._measure_size()
+            STORAGE_HEADROOM.labels("database").set(self._limits.max_database - self._size)
+        self._fault = await asyncio.to_thread(self._check_disk)
+
+    def check(self) -> None:
+        """Whether events may be stored. Raises: DiskFull."""
+        if self._fault is not None:
+            raise DiskFull(str(self._fault))
+
+    def check_reserve(self) -> None:
+        """Whether users may be erased. Raises: DiskFull."""
+        self._limits.check_reserve()
+
+    def report(self, *, is_full: bool) -> None:
+        """What PostgreSQL said of a write."""
+        self._reported_at = time.monotonic() if is_full else -math.inf
+
+    @property
+    def state(self) -> str:
+        """For people: "ok", or what is wrong."""
+        if self._fault is not None:
+            return f"full: {self._fault}"
+        is_reported = time.monotonic() - self._reported_at < _REPORTED_FOR_S
+        return f"full: {_NO_ROOM}" if is_reported else "ok"
+
+    def _check_disk(self) -> DiskFull | None:
+        try:
+            free = self._limits.free()
+            if free is not None:
+                STORAGE_HEADROOM.labels("disk").set(free - self._limits.min_free)
+            self._limits.check_free()
+            self._limits.check_size(self._size)
+        except DiskFull as exc:
+            return exc
+        except OSError:  # PostgreSQL, whose folder it is, has more to tell
+            return None
+        return None
+
+    async def _measure_size(self) -> int:
+        connection = get_connection(self._database, time.monotonic() + _TIMEOUT_S)
+        return await connection.run(StorageRepo(connection).get_database_size)

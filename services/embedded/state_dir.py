@@ -1,0 +1,109 @@
+"""What lies in the folder of the embedded servers, and who may read it."""
+
+import os
+import secrets
+import socket
+from pathlib import Path
+
+import msgspec
+
+from common.database_roles import ROLES, Role, role_name
+
+ENDPOINTS = "endpoints.json"
+FAILURE = "failure.txt"
+USERS = "users.lock"
+SUPERVISOR_LOCK = "keeper.lock"
+
+DATABASE_NAME = "analytics"
+"""The database, and its owner."""
+
+
+class SupervisorConfig(msgspec.Struct, frozen=True):
+    """What a keeper is told by whoever starts it."""
+
+    folder: str
+    postgres_bin: str | None
+    postgres_options: dict[str, str]
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.folder)
+
+
+class Databases(msgspec.Struct, frozen=True):
+    """PostgreSQL, as whoever it is asked by."""
+
+    owner: str
+    by_role: dict[Role, str] = {}
+
+    def url(self, role: Role) -> str:
+        """That of the owner where the role has none of its own."""
+        return self.by_role.get(role, self.owner)
+
+
+class Endpoints(msgspec.Struct, frozen=True):
+    """Where the servers are, passwords included."""
+
+    database_url: str
+    redis_url: str
+    by_role: dict[Role, str] = {}
+
+    @property
+    def databases(self) -> Databases:
+        return Databases(self.database_url, self.by_role)
+
+
+class ServerAccess(msgspec.Struct, frozen=True):
+    """What stays the same from start to start."""
+
+    postgres_password: str
+    postgres_port: int
+    valkey_password: str
+    valkey_port: int
+    role_passwords: dict[Role, str] = {}
+
+
+def load_access(data_dir: Path) -> ServerAccess:
+    """Passwords made once, and ports that are kept while they are free."""
+    file = data_dir / "places.json"
+    saved = msgspec.json.decode(file.read_bytes(), type=ServerAccess) if file.exists() else None
+    access = ServerAccess(
+        saved.postgres_password if saved else secrets.token_hex(16),
+        _free_port(saved.postgres_port if saved else 0),
+        saved.valkey_password if saved else secrets.token_hex(16),
+        _free_port(saved.valkey_port if saved else 0),
+        {role: secrets.token_hex(16) for role in ROLES} | (saved.role_passwords if saved else {}),
+    )
+    write_private(file, msgspec.json.encode(access))
+    return access
+
+
+def write_private(file: Path, content: bytes) -> None:
+    """All of it or nothing, readable by its owner alone."""
+    partial = file.with_name(f"{file.name}.{os.getpid()}")
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+        stream.write(content)
+    partial.rename(file)
+
+
+def endpoints(access: ServerAccess) -> Endpoints:
+    def url(user: str, password: str) -> str:
+        return f"postgresql://{user}:{password}@127.0.0.1:{access.postgres_port}/{DATABASE_NAME}"
+
+    return Endpoints(
+        url(DATABASE_NAME, access.postgres_password),
+        f"redis://:{access.valkey_password}@127.0.0.1:{access.valkey_port}/0",
+        {role: url(role_name(role), word) for role, word in access.role_passwords.items()},
+    )
+
+
+def _free_port(preferred: int) -> int:
+    """The wanted port if nobody listens there, else any that is free."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            return _free_port(0)
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,170 @@
+"""The body of a request: how it is taken in, and what is inside. Nothing of it is believed.
+
+What is larger than allowed is given up as soon as that is known, so nobody can fill the memory.
+"""
+
+import asyncio
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Literal, NamedTuple, Protocol, cast
+
+from starlette.requests import ClientDisconnect
+
+from common.errors import Busy, SlowBody, TooLarge, UnreadableBody, UnsupportedMedia
+from services.disconnect import ClientDisconnected
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+MAX_BODY_BYTES = 8 * 2**20
+MAX_INFLATED_BYTES = 16 * 2**20
+_MAX_BUFFERED_BYTES = 32 * 2**20  # of all requests at a time, in one worker
+_MAX_CALLER_BYTES = 24 * 2**20  # of those of one caller
+_MAX_PARTS = 100  # gzip and zstd may come as several files one after another
+_WINDOW_LOG = 23  # what a client may want of our memory for zstd: 8 MB (RFC 9659)
+
+_TYPES = {"application/json": "json", "application/x-ndjson": "ndjson"}
+_CODINGS = ("gzip", "zstd", "identity")
+_GZIP = 31  # zlib's number for it
+
+Form = Literal["json", "ndjson"]
+Coding = Literal["gzip", "zstd", "identity"]
+
+
+class BodyHeaders(NamedTuple):
+    """What the headers say of the body."""
+
+    form: Form
+    coding: Coding
+
+
+def parse_body_headers(headers: Mapping[str, str]) -> BodyHeaders:
+    """Raises: UnsupportedMedia, TooLarge."""
+    media_type, _, parameters = headers.get("content-type", "").lower().partition(";")
+    charset = parameters.replace('"', "").strip().removeprefix("charset=")
+    form = _TYPES.get(media_type.strip())
+    if form is None or charset not in ("", "utf-8"):
+        raise UnsupportedMedia("Content-Type", [*_TYPES], "Accept")
+    coding = headers.get("content-encoding", "identity").strip().lower()
+    if coding not in _CODINGS:
+        raise UnsupportedMedia("Content-Encoding", _CODINGS, "Accept-Encoding")
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > MAX_BODY_BYTES:
+        raise _too_large()
+    return BodyHeaders(cast(Form, form), cast(Coding, coding))
+
+
+class BodyReader:
+    """Takes bodies in, and knows how much of them is held."""
+
+    def __init__(self) -> None:
+        self._buffered = 0
+        self._by_caller: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def receive(
+        self, chunks: AsyncIterator[bytes], deadline: float, caller: str = ""
+    ) -> AsyncIterator[bytes]:
+        """A whole body, which is held until the end of the block.
+
+        One caller may not hold all that there is room for, unless it is `""`: anybody where no key
+        is needed.
+
+        Raises: TooLarge, SlowBody, Busy, ClientGone.
+        """
+        parts: list[bytes] = []
+        try:
+            await self._read(chunks, parts, deadline, caller)
+            yield b"".join(parts)
+        finally:
+            self._account(caller, -sum(map(len, parts)))
+
+    async def _read(
+        self, chunks: AsyncIterator[bytes], parts: list[bytes], deadline: float, caller: str
+    ) -> None:
+        size = 0
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                async for chunk in chunks:
+                    parts.append(chunk)
+                    size += len(chunk)
+                    self._account(caller, len(chunk))
+                    if size > MAX_BODY_BYTES:
+                        raise _too_large()
+                    if self._is_full_for(caller):
+                        raise Busy("Too much is sent at once; nothing was stored, try again.")
+        except TimeoutError:
+            raise SlowBody from None
+        except ClientDisconnect:
+            raise ClientDisconnected from None
+
+    def _account(self, caller: str, size: int) -> None:
+        self._buffered += size
+        self._by_caller[caller] += size
+        if not self._by_caller[caller]:
+            del self._by_caller[caller]
+
+    def _is_full_for(self, caller: str) -> bool:
+        limit = _MAX_CALLER_BYTES if caller else _MAX_BUFFERED_BYTES
+        return self._by_caller[caller] > limit or self._buffered > _MAX_BUFFERED_BYTES
+
+
+class _Inflater(Protocol):
+    """What zlib and zstd have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
+
+
+def inflate(body: bytes, coding: Coding) -> bytes:
+    """What is inside. Takes a while: for threads. Raises: TooLarge, UnreadableBody."""
+    if coding == "identity":
+        return body
+    try:
+        return _inflate(body, _gzip if coding == "gzip" else _zstd)
+    except (zlib.error, zstd.ZstdError, EOFError):
+        raise UnreadableBody(f"must be {coding}, and whole") from None
+
+
+def _inflate(body: bytes, inflater: Callable[[], _Inflater]) -> bytes:
+    """Raises: TooLarge, EOFError where it is cut off, and what the inflater raises."""
+    parts: list[bytes] = []
+    remaining = MAX_INFLATED_BYTES
+    for _ in range(_MAX_PARTS):
+        part = inflater()
+        parts.append(part.decompress(body, remaining + 1))
+        remaining -= len(parts[-1])
+        if remaining < 0:
+            raise _too_large()
+        if not part.eof:
+            raise EOFError
+        body = part.unused_data
+        if not body:
+            return b"".join(parts)
+    raise _too_large()
+
+
+def _gzip() -> _Inflater:
+    return zlib.decompressobj(_GZIP)
+
+
+def _zstd() -> _Inflater:
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG})
+
+
+def _too_large() -> TooLarge:
+    max_mb, max_inflated_mb = MAX_BODY_BYTES // 2**20, MAX_INFLATED_BYTES // 2**20
+    return TooLarge(
+        f"must be at most {max_mb} MB as it is sent, and {max_inflated_mb} MB decompressed"
+    )

@@ -1,0 +1,205 @@
+"""One input into the table, and the report of what became of each of its rows."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from repo.ingest import IngestRepo, as_rows
+from services.ingest.batch_writer import Batch, BatchWriter
+from services.ingest.readers import read
+from services.ingest.rows import (
+    Block,
+    ColumnMapping,
+    Form,
+    Input,
+    InputRow,
+    RowOrigin,
+    TruncatedInput,
+    ValidRows,
+)
+from services.ingest.validation import Invalid, Validator
+from utils.signals import uninterrupted
+from utils.time.local_times import Adjustment
+
+BATCH = 10_000
+_PART = 500  # lines that are looked at one by one if one of them is not as most are
+_MAX_EXCERPT_CHARS = 2_000
+
+
+@dataclass(slots=True)
+class LoadReport:
+    """What became of the rows. A row counts when that is certain."""
+
+    inserted: int = 0
+    present: int = 0
+    """Rows whose event_id was there already."""
+    suppressed: int = 0
+    """Rows of users who were erased, and whose events are not to come back."""
+    rejected: Counter[str] = field(default_factory=Counter)
+    missing_sources: Counter[str] = field(default_factory=Counter)
+    """Rows without the source of a field that was named, by field."""
+    adjusted: Counter[Adjustment] = field(default_factory=Counter)
+    """Rows whose local times clocks show twice, or never."""
+    truncation: str | None = None
+    """Why the input ended early, if it did."""
+    failure: str | None = None
+    """Why the input could not be read, if it could not."""
+
+    @property
+    def read(self) -> int:
+        return self.inserted + self.present + self.suppressed + self.rejected.total()
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.rejected and self.truncation is None and self.failure is None
+
+
+class RejectedFile:
+    """`NAME.rejected.ndjson`; it exists only where rows were rejected."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.failure: str | None = None
+        """Why rows could not be written to it; they are counted all the same."""
+        self._file: io.TextIOWrapper | None = None
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as exc:
+            self.failure = str(exc)
+
+    def write(self, origin: RowOrigin, reason: str) -> None:
+        number, raw = origin
+        row = {"line": number, "reason": reason, "input": _excerpt(raw)}
+        try:
+            if self._file is None:
+                self._file = self.path.open("w", encoding="utf-8")
+            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        except OSError as exc:
+            self.failure = str(exc)
+
+    def close(self) -> None:
+        try:
+            if self._file is not None:
+                self._file.close()
+        except OSError as exc:
+            self.failure = str(exc)
+
+
+class Loader:
+    """Loads inputs, one after another. Reading goes on while PostgreSQL takes the batch before."""
+
+    def __init__(
+        self,
+        repo: IngestRepo,
+        validator: Validator,
+        batch: int = BATCH,
+        check_space: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`check_room` is called before each batch, and raises where there is none."""
+        self._check_space = check_space
+        self._repo = repo
+        self._validator = validator
+        self._batch = batch
+
+    def load(
+        self,
+        form: Form,
+        file: Input,
+        columns: ColumnMapping,
+        report: LoadReport,
+        *,
+        rejected: RejectedFile,
+        progress: Callable[[int], None],
+    ) -> None:
+        """What becomes of the rows is counted in the report, also where this raises.
+
+        `progress` is told how many rows were taken. Raises: Unreadable, DatabaseUnavailable.
+        """
+        self._validator.adjusted = report.adjusted
+        writer = BatchWriter(self._repo, check_space=self._check_space)
+        try:
+            for batch in self._batches(form, file, columns, report, rejected):
+                writer.wait()
+                _count_results(writer, report, rejected)
+                with uninterrupted():
+                    writer.store(batch)
+                progress(len(batch.rows))
+            writer.wait()
+        finally:
+            with uninterrupted():
+                writer.close()
+                _count_results(writer, report, rejected)
+
+    def _batches(
+        self,
+        form: Form,
+        file: Input,
+        columns: ColumnMapping,
+        report: LoadReport,
+        rejected: RejectedFile,
+    ) -> Iterator[Batch]:
+        """So many rows, or fewer where they are large."""
+        batch = Batch()
+        try:
+            for part in read(form, file, columns, min(_PART, self._batch)):
+                batch.add(*self._validate_part(part, report, rejected))
+                if batch.is_full(self._batch):
+                    yield batch
+                    batch = Batch()
+        except TruncatedInput as exc:
+            report.truncation = str(exc)
+        yield batch
+
+    def _validate_part(
+        self, part: Block | list[InputRow], report: LoadReport, rejected: RejectedFile
+    ) -> ValidRows:
+        """A block in which all is as usual is taken as a whole, and else line by line."""
+        if isinstance(part, list):
+            return self._validate_rows(part, report, rejected)
+        if valid_rows := part.rows(self._validator.until()):
+            return valid_rows
+        return self._validate_rows(list(part.lines()), report, rejected)
+
+    def _validate_rows(
+        self, input_rows: list[InputRow], report: LoadReport, rejected: RejectedFile
+    ) -> ValidRows:
+        events, origins = [], []
+        for input_row in input_rows:
+            origin = (input_row.number, input_row.raw)
+            try:
+                if isinstance(input_row.event, Invalid):
+                    raise input_row.event
+                events.append(self._validator(input_row.event))
+                origins.append(origin)
+                report.missing_sources.update(input_row.missing_sources)
+            except Invalid as exc:
+                _reject(origin, str(exc), report, rejected)
+        return as_rows(events), origins
+
+
+def _count_results(writer: BatchWriter, report: LoadReport, rejected: RejectedFile) -> None:
+    """Count what became of the batches that are done."""
+    with uninterrupted():
+        for result in writer.results():
+            report.inserted += result.inserted
+            report.present += result.present
+            report.suppressed += result.suppressed
+            for origin, reason in result.refused:
+                _reject(origin, reason, report, rejected)
+
+
+def _reject(origin: RowOrigin, reason: str, report: LoadReport, rejected: RejectedFile) -> None:
+    with uninterrupted():
+        report.rejected[reason] += 1
+        rejected.write(origin, reason)
+
+
+def _excerpt(row: Any) -> str:
+    if isinstance(row, bytes):
+        return row[:_MAX_EXCERPT_CHARS].decode(errors="replace").rstrip("\r\n")
+    text = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False, default=str)
+    return text[:_MAX_EXCERPT_CHARS].encode(errors="replace").decode()

@@ -1,0 +1,67 @@
+"""Sending traces to an OpenTelemetry collector, which may be away."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from config.trace_settings import TraceSettings
+from utils.tracing import trace_to
+
+_STOP_TIMEOUT_S = 1.5
+_LOG_EVERY_S = 10
+
+
+@contextmanager
+def trace_requests(settings: TraceSettings) -> Iterator[None]:
+    """Trace requests, if they are to be sent; the exporter reads `OTEL_*` variables as well."""
+    if not settings.sends_traces:
+        yield
+        return
+    rate_limit = _RateLimitFilter()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(rate_limit)
+    provider = TracerProvider(resource=_resource())
+    provider.add_span_processor(
+        BatchSpanProcessor(OTLPSpanExporter(timeout=settings.trace_timeout_s))
+    )
+    trace_to(provider)
+    try:
+        yield
+    finally:
+        trace_to(None)
+        # It would wait for a collector that is away.
+        thread = threading.Thread(target=provider.shutdown, daemon=True)
+        thread.start()
+        thread.join(_STOP_TIMEOUT_S)
+
+
+def _resource() -> Resource:
+    """As the `OTEL_*` variables have it; only a service without a name gets ours."""
+    resource = Resource.create()
+    is_unnamed = str(resource.attributes.get(SERVICE_NAME)).startswith("unknown_service")
+    return resource.merge(Resource({SERVICE_NAME: "analytics-service"})) if is_unnamed else resource
+
+
+class _RateLimitFilter(logging.Filter):
+    """Of what the exporter complains about, one line now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next_log_at = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("opentelemetry"):
+            return True
+        now = time.monotonic()
+        if now < self._next_log_at:
+            return False
+        self._next_log_at = now + _LOG_EVERY_S
+        record.exc_info = None
+        return True

@@ -1,0 +1,21 @@
+"""A PostgreSQL whose clock shows another time: now() is shadowed in one database."""
+
+from datetime import datetime
+
+from psycopg2.extensions import connection, parse_dsn
+
+_SHIFTED = """
+create or replace function public.now() returns timestamptz language sql stable
+as $$ select pg_catalog.now() + interval '{seconds} seconds' $$;
+alter database "{name}" set search_path = public, pg_catalog;
+set search_path = public, pg_catalog;
+"""
+
+
+def set_clock(conn: connection, instant: datetime) -> None:
+    """It goes on from this moment, for this session and for those that begin later."""
+    with conn.cursor() as cur:
+        cur.execute("select clock_timestamp()")
+        (server_time,) = cur.fetchone() or ()
+        seconds = (instant - server_time).total_seconds()
+        cur.execute(_SHIFTED.format(seconds=seconds, name=parse_dsn(conn.dsn)["dbname"]))

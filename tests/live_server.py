@@ -1,0 +1,89 @@
+"""The service as it runs for its users: uvicorn on a socket."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import httpx
+import psycopg2
+import uvicorn
+from pydantic import SecretStr
+
+from commands._server import ServerConfig
+from config.settings import Settings
+from main import create_app
+from repo.database_identity import read_identity
+from tests.servers import KEY, as_role
+
+AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
+METRICS_TOKEN = "the-token-of-the-tests"
+
+_DEFAULTS: dict[str, Any] = {
+    "metrics_token": SecretStr(METRICS_TOKEN),
+    "rate_limit": 0,
+    "at_once_limit": 0,
+}
+_URLS: WeakKeyDictionary[httpx.Client, str] = WeakKeyDictionary()
+
+
+@contextmanager
+def running(database_url: str, redis_url: str, **more: Any) -> Iterator[httpx.Client]:
+    """A client of a service of its own, with these settings, as the roles that it needs."""
+    roles = {
+        "query_database_url": SecretStr(as_role(database_url, "reader")),
+        "ingest_database_url": SecretStr(as_role(database_url, "writer")),
+    }
+    settings = Settings(
+        DATABASE_URL=SecretStr(database_url),
+        REDIS_URL=SecretStr(redis_url),
+        **{**roles, **_DEFAULTS, **more},
+    )
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(ServerConfig(settings, create_app(settings)))
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    try:
+        _wait_until_started(server, thread)
+        base = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with httpx.Client(base_url=base, headers=AUTHORIZED, timeout=30) as client:
+            _URLS[client] = database_url
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> None:
+    deadline = time.monotonic() + 20
+    while not server.started:
+        assert thread.is_alive(), "the service stopped while it started"
+        assert time.monotonic() < deadline, "the service did not start in time"
+        time.sleep(0.005)
+
+
+def identity_in(database_url: str) -> str:
+    """The identity of a database that is migrated; "" of others."""
+    with closing(psycopg2.connect(database_url)) as conn, conn.cursor() as cur:
+        return read_identity(cur) or ""
+
+
+def identity_of(service: httpx.Client) -> str:
+    """What tells the pages of this service apart from those of others."""
+    return identity_in(_URLS[service])
+
+
+def scrape(service: httpx.Client) -> str:
+    """The page of metrics."""
+    page = service.get("/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"})
+    assert page.status_code == 200, page.text
+    return page.text
+
+
+def value(page: str, series: str) -> float:
+    """The value of one series; 0 where it is not there yet."""
+    lines = [line for line in page.splitlines() if line.startswith(series + " ")]
+    return float(lines[0].rsplit(" ", 1)[1]) if lines else 0.0

@@ -1,0 +1,25 @@
+"""Dropping events in tests, without the wait for those who still read them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from repo.verify.report import Findings
+from services.lifecycle.retention import RetentionRun, open_retention_run
+
+
+def drop(url: str, zones: Sequence[ZoneInfo], until: datetime) -> int:
+    """All events of before, as the command does it; tells how many."""
+    with open_retention_run(url, zones, print) as work:
+        publish(work, until)
+        return sum(work.drop(until))
+
+
+def publish(work: RetentionRun, until: datetime) -> None:
+    work.fold()
+    work.refuse(until)
+    findings = Findings()
+    for part in work.repo.parts(until):
+        work.repo.verify(part, findings)
+    assert findings.listed == []
+    work.publish(until, 0)

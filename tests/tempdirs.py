@@ -1,0 +1,36 @@
+"""Folders for the servers of tests."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_MEMORY = Path("/dev/shm")
+_NEEDED = 4 * 2**30
+_DAY_S = 86_400
+
+
+@contextmanager
+def temp_dir(name: str) -> Iterator[Path]:
+    """One that is gone in the end; as root the servers run as nobody, who has to get through."""
+    path = Path(tempfile.mkdtemp(prefix=f"analytics-{name}-", dir=_parent_dir(name)))
+    path.chmod(0o711)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _parent_dir(name: str) -> Path | None:
+    """In memory, where there is enough: hundreds of databases are made, and none is to last."""
+    with suppress(OSError):
+        if os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC or not os.access(_MEMORY, os.W_OK):
+            return None
+        for stale in _MEMORY.glob(f"analytics-{name}-*"):
+            if time.time() - stale.stat().st_mtime > _DAY_S:  # by a run that was killed
+                shutil.rmtree(stale, ignore_errors=True)
+        return _MEMORY if shutil.disk_usage(_MEMORY).free > _NEEDED else None
+    return None

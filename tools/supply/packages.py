@@ -1,0 +1,16 @@
+"""The packages that are pinned."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+_PINNED = re.compile(r"^([a-z0-9.-]+)==(\S+)", re.MULTILINE)
+
+
+def pinned(file: str) -> dict[str, set[str]]:
+    """Each package of a file of requirements, and its versions: some have one for each Python."""
+    versions: dict[str, set[str]] = {}
+    for name, version in _PINNED.findall((ROOT / file).read_text()):
+        versions.setdefault(name, set()).add(version)
+    return versions

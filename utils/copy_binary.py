@@ -1,0 +1,44 @@
+"""PostgreSQL's binary COPY, as far as rollups need it: integers and bytes, none of them null.
+
+Source: PostgreSQL's documentation of COPY, "Binary Format".
+"""
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_END = b"\xff\xff"
+_SIZES = {"i": 4, "q": 8}
+_LENGTH = struct.Struct("!i")
+
+ColumnFormat = str
+"""A letter for each column: i and q are integers of 4 and 8 bytes, b is bytes."""
+
+
+def encode(rows: Iterable[Sequence[Any]], columns: ColumnFormat) -> bytes:
+    """What COPY ... FROM STDIN (FORMAT binary) takes; bytes must be the last column."""
+    head = struct.Struct("!h" + "".join(f"i{kind}" for kind in columns[:-1]) + "i")
+    fields = [len(columns), *(size for kind in columns[:-1] for size in (_SIZES[kind], 0)), 0]
+    parts = [SIGNATURE]
+    for *integers, last in rows:
+        fields[2:-1:2] = integers
+        fields[-1] = len(last)
+        parts += (head.pack(*fields), last)
+    return b"".join([*parts, _END])
+
+
+def decode(data: bytes, columns: ColumnFormat) -> Iterator[tuple[Any, ...]]:
+    """The rows that COPY ... TO STDOUT (FORMAT binary) gave; bytes must be the last columns."""
+    fixed = columns.rstrip("b")
+    head = struct.Struct("!h" + "".join(f"i{kind}" for kind in fixed))
+    offset, end = len(SIGNATURE), len(data) - len(_END)
+    while offset < end:
+        _, *fields = head.unpack_from(data, offset)
+        offset += head.size
+        values = fields[1::2]
+        for _ in columns[len(fixed) :]:
+            (length,) = _LENGTH.unpack_from(data, offset)
+            values.append(data[offset + 4 : offset + 4 + length])
+            offset += 4 + length
+        yield tuple(values)

@@ -1,0 +1,65 @@
+"""Answers as bytes: JSON, CSV (RFC 4180) and NDJSON, and which of them a client wants."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import date, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from utils.accept import media_ranges
+
+Format = Literal["json", "csv", "ndjson"]
+
+MEDIA_TYPES: dict[Format, str] = {
+    "json": "application/json",
+    "csv": "text/csv; charset=utf-8",
+    "ndjson": "application/x-ndjson",
+}
+
+_WILDCARDS: dict[str, Format] = {"*/*": "json", "application/*": "json", "text/*": "csv"}
+
+_encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
+def as_json(value: Any) -> bytes:
+    return _encode(value)
+
+
+def as_ndjson(rows: Sequence[Any]) -> bytes:
+    """One object a line; no rows are no bytes."""
+    return _encode_lines(rows)
+
+
+def as_csv(row_type: type, rows: Sequence[Any]) -> bytes:
+    """A line of names, then a line for each row; the names stand there without rows too."""
+    names = [field.name for field in fields(row_type)]
+    columns = [name for name in names if not rows or getattr(rows[0], name) is not msgspec.UNSET]
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows([_cell(getattr(row, name)) for name in columns] for row in rows)
+    return text.getvalue().encode()
+
+
+def _cell(value: Any) -> str:
+    """As the value stands in JSON, but text without quotes and null as nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, date | datetime):
+        return _encode(value).decode().strip('"')
+    return _encode(value).decode()
+
+
+def preferred_format(accept: str) -> Format:
+    """The best of an Accept header; JSON for one that names none of ours."""
+    ranges = sorted(media_ranges(accept), key=lambda pair: -pair[0])
+    formats = {media.split(";")[0]: form for form, media in MEDIA_TYPES.items()} | _WILDCARDS
+    return next(
+        (formats[media] for quality, media in ranges if quality and media in formats), "json"
+    )

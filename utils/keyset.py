@@ -1,0 +1,54 @@
+"""Opaque cursors: a position in a list, bound to the question whose list it is."""
+
+import binascii
+import hashlib
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+
+AwareDatetime = Annotated[datetime, msgspec.Meta(tz=True)]
+Direction = Literal["older", "newer"]
+
+_DIGEST_BYTES = 12
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True):
+    """Just below or above one event, within the range that the first page had."""
+
+    direction: Direction
+    occurred_at: AwareDatetime
+    event_id: UUID
+    start: AwareDatetime
+    end: AwareDatetime
+
+
+def encode_cursor(position: Position, question: str) -> str:
+    """The position as text; `question` is the fingerprint of what was asked."""
+    body = msgspec.msgpack.encode(position)
+    return _encode_text(_digest(body, question) + body)
+
+
+def decode_cursor(text: str, question: str) -> Position:
+    """Raises: ValueError for text that this question did not give."""
+    try:
+        raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error as exc:
+        raise ValueError("not a cursor") from exc
+    digest, body = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]
+    if _encode_text(raw) != text or digest != _digest(body, question):
+        raise ValueError("not a cursor of this question")
+    try:
+        return msgspec.msgpack.decode(body, type=Position)
+    except msgspec.DecodeError as exc:
+        raise ValueError("not a position") from exc
+
+
+def _encode_text(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _digest(body: bytes, question: str) -> bytes:
+    return hashlib.blake2b(body, key=question.encode()[:64], digest_size=_DIGEST_BYTES).digest()
