@@ -1,4 +1,4 @@
-"""From a question to its page: the cache first, else one flight to the repo."""
+"""Answer service: serves a query from the cache, or computes its response once and stores it."""
 
 import asyncio
 import time
@@ -20,13 +20,16 @@ from utils.tracing import trace_span
 CacheResult = Literal["hit", "miss", "stale"]
 
 _NO_LIMITS = Limits()
+# All refreshes count as this one caller, so that they never take all connections of the pool.
 _REFRESH_LIMITS = Limits("refresh")
-"""All pages that are renewed share the connections of one caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How long answers are kept, in seconds; `enabled` is the kill switch."""
+    """Cache lifetimes in seconds, for ranges that are still open and for those that are closed.
+
+    `enabled` false: every response is computed, and none is stored.
+    """
 
     enabled: bool
     open_s: int
@@ -34,13 +37,13 @@ class Policy:
     request_s: float
 
     def may_share(self, query: PreparedQuery) -> bool:
-        """Whether other processes may find the page: else they need not wait for it."""
+        """Whether the response will be stored, so that other processes can wait for it."""
         return self.enabled and (self.closed_s if query.cache_version else self.open_s) > 0
 
 
 @dataclass(slots=True)
 class ServedResponse:
-    """A page, and what there is to tell about it."""
+    """A response, how it was obtained, and the seconds that each step took, by step."""
 
     response: CachedResponse
     cache: CacheResult
@@ -53,7 +56,11 @@ class ServedResponse:
 
 
 class AnswerService:
-    """Answers questions; what is over is kept for long, as long as no late event changes it."""
+    """Answers queries.
+
+    Responses about closed ranges are cached for long: a late event changes the cache version of
+    its month, and with it their keys.
+    """
 
     def __init__(
         self,
@@ -64,7 +71,8 @@ class AnswerService:
         identity: Identity,
         policy: Policy,
     ) -> None:
-        """`identity` tells apart the databases that share a cache, and may change."""
+        """`identity` is part of every cache key, since several databases may share a Redis. It
+        changes when the URL leads to another database."""
         self._cache = cache
         self._database = database
         self._versions = versions
@@ -74,7 +82,7 @@ class AnswerService:
         self._refreshing: set[asyncio.Task[None]] = set()
 
     def current(self, query: PreparedQuery) -> PreparedQuery:
-        """The same question of this database, in the present edition, since the last erasure."""
+        """The query with the current cache version, erasure version and database identity."""
         cache_version = self._versions.for_months(query.months) if query.months else None
         erasure, identity = self._versions.erasure_version, self._identity.value
         if (cache_version, erasure, identity) == (
@@ -88,9 +96,9 @@ class AnswerService:
         )
 
     async def look_up(self, query: PreparedQuery, context: CallContext) -> CacheLookup | None:
-        """What the cache says; None while Redis is away.
+        """The result of the lookup in Redis; None while Redis is unavailable.
 
-        Raises: TooManyRequests, TooManyAtOnce.
+        Raises: TooManyRequests, TooManyConcurrent.
         """
         try:
             lookup = await self._cache.look_up(
@@ -107,7 +115,10 @@ class AnswerService:
         return lookup
 
     def hit(self, query: PreparedQuery, lookup: CacheLookup) -> ServedResponse | None:
-        """The page if it will do; shortly before its end one of those who ask has it renewed."""
+        """The cached response, if the lookup found a fresh one.
+
+        Shortly before the response expires, a refresh is started in the background.
+        """
         if lookup.verdict != "hit" or lookup.response is None:
             return None
         cache_requests("hit").inc()
@@ -118,7 +129,7 @@ class AnswerService:
     async def compute(
         self, query: PreparedQuery, context: CallContext, lookup: CacheLookup | None
     ) -> ServedResponse:
-        """The page that was not found, or the old one while PostgreSQL is away.
+        """A newly computed response; if that fails, the stale one of the cache, if there is one.
 
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
@@ -132,13 +143,14 @@ class AnswerService:
             return ServedResponse(response, "stale", lookup)
 
     async def close(self) -> None:
-        """Nobody waits for what is still being renewed."""
+        """Cancel the refreshes that still run: no client waits for them."""
         for task in self._refreshing:
             task.cancel()
         await asyncio.gather(*self._refreshing, return_exceptions=True)
 
     async def _stale_response(self, query: PreparedQuery) -> CachedResponse | None:
-        """What an erasure has dropped since it was found is not served."""
+        # The response of the lookup is not used: an erasure may have purged it since. Reading again
+        # finds it only if it is still there.
         with suppress(CacheFailed):
             return await self._cache.get(self.current(query).key)
         return None
@@ -150,7 +162,7 @@ class AnswerService:
         self, query: PreparedQuery, context: CallContext, lookup: CacheLookup | None
     ) -> CachedResponse:
         if self._bypasses_cache(context):
-            # A flight that took off before might not see what was committed since.
+            # An open flight may have taken its snapshot before the last commit of this client.
             cache_requests("bypass").inc()
             return await self._single_flight.fetch_alone(query, context, lookup)
         is_joining = self._single_flight.is_open(query.key)
@@ -170,12 +182,13 @@ class AnswerService:
             QUESTION_SECONDS.labels(query.name, source).observe(time.perf_counter() - began)
 
     def _render(self, query: PreparedQuery, connection: Connection) -> tuple[CachedResponse, str]:
-        """With what it was answered from. Runs in a thread."""
+        """The response, and the source that it was computed from. Runs in a thread."""
         began = time.perf_counter()
         answer = query.answer(connection)
         is_versioned = query.cache_version and answer.cache_version and answer.meta.is_settled
         ttl_s = self._policy.closed_s if is_versioned else self._policy.open_s
-        if connection.identity != query.identity:  # it leads to another database than its key says
+        # The connection led to another database than the one in the key: do not store the response.
+        if connection.identity != query.identity:
             ttl_s = 0
         with trace_span("write"):
             response = render(query, answer, compute_s=time.perf_counter() - began, fresh_s=ttl_s)

@@ -1,9 +1,9 @@
-"""Which edition of the past is the present one: what keeps answers about it for long.
+"""Cache versions of months, which let responses about the past be cached for long.
 
-Late events change the months that they fall in. The folder counts these changes, in PostgreSQL and
-in the transaction that makes them; each worker looks for them again and again, and they are a part
-of the key that an answer is kept under. So nothing has to be deleted, and nothing can be forgotten.
-The last erasure, and the horizon, are in the same way a part of all other keys.
+A late event changes the answers about its month. The rollup writer increments the cache version of
+that month, in the transaction that folds the event; each worker process polls the versions and
+makes them part of the keys of cached responses. Outdated responses are thus never found, and need
+not be deleted. Keys without a cache version contain the last erasure and the horizon instead.
 """
 
 import asyncio
@@ -24,28 +24,32 @@ from services.database_identity import Identity
 
 _POLL_EVERY_S = 0.3
 _TIMEOUT_S = 2.0
+# A running rollup worker folds every event sooner than this. If the tail is older, no worker runs,
+# and late events would not change any version: none is used then.
 _MAX_IDLE_S = 3.0
-"""A folder that is at work leaves no events alone for longer."""
-_MAX_RANGES = 1_000  # ranges whose edition is remembered
+_MAX_RANGES = 1_000  # ranges of months whose cache version is remembered
 
 
 class CacheVersions:
-    """What this worker knows; without rollups, or while the folder is behind, nothing."""
+    """The cache versions that this worker process has read last.
+
+    There are none without rollups, and while the rollup worker is behind.
+    """
 
     def __init__(self, database: Database, identity: Identity) -> None:
-        """`identity` learns which database it is."""
+        """Each refresh also updates `identity`."""
         self._database = database
         self._identity = identity
         self._stored: StoredVersions | None = None
         self._has_polled = False
+        # Identifies the last erasure and the horizon. It starts as a random value, so that no
+        # response is shared with other processes before the first read.
         self.erasure_version = _unknown_erasure()
-        """The last one that this worker knows of, and the horizon; until it does, nobody shares its
-        answers."""
         self._by_months: dict[Months, str | None] = {}
         self._tail_age = _TailAge()
 
     def for_months(self, months: Months) -> str | None:
-        """The edition of these months; None where there is none to rely on."""
+        """The cache version of these months; None if there is none that can be relied on."""
         if months not in self._by_months:
             if len(self._by_months) >= _MAX_RANGES:
                 self._by_months.clear()
@@ -54,18 +58,19 @@ class CacheVersions:
 
     @property
     def confirmed_erasure_version(self) -> str:
-        """The same; empty before the first one, and as long as this worker knows of none."""
+        """The erasure version as PostgreSQL has it; empty before the first read, and before the
+        first erasure."""
         return self.erasure_version if self._has_polled else ""
 
     async def poll_forever(self) -> NoReturn:
-        """Look again and again. While PostgreSQL is away nothing changes."""
+        """Refresh every 0.3 s. While PostgreSQL is unavailable the last versions stay in use."""
         while True:
             with suppress(DatabaseError):
                 await self.refresh()
             await asyncio.sleep(_POLL_EVERY_S)
 
     async def refresh(self) -> None:
-        """Raises: DatabaseError."""
+        """Read the versions from PostgreSQL. Raises: DatabaseError."""
         connection = get_connection(self._database, time.monotonic() + _TIMEOUT_S)
         repo = CacheVersionsRepo(connection)
         with track_reachability("postgresql", "questions"):
@@ -83,7 +88,7 @@ class CacheVersions:
             self._stored, self._by_months = stored, {}
 
     def _reset(self) -> None:
-        """The database is another one, without a schema."""
+        """Forget all versions: the database has no schema, so it is another one than before."""
         if self._has_polled:
             self.erasure_version, self._has_polled = _unknown_erasure(), False
             self._stored, self._by_months = None, {}
@@ -94,14 +99,18 @@ def _unknown_erasure() -> str:
 
 
 class _TailAge:
-    """For how long the folder has left events alone, as far as this worker has seen."""
+    """How long the tail has waited without a fold, as this process observes it.
+
+    The local monotonic clock measures it, so it does not depend on the clock of PostgreSQL.
+    """
 
     def __init__(self) -> None:
         self._last_fold: datetime | None = None
         self._seen_at = 0.0
 
     def age_s(self, fold: datetime | None) -> float:
-        """`fold` is the last one, if events wait since."""
+        """Seconds since the last fold, `fold`, was first observed; 0 if it is None, for an empty
+        tail."""
         now = time.monotonic()
         if fold != self._last_fold:
             self._last_fold, self._seen_at = fold, now

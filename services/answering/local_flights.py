@@ -1,4 +1,4 @@
-"""Single flight: what many ask for at once is done once in this process."""
+"""Flights of this process: concurrent requests for one key share one computation."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class Lease:
-    """The right to compute a page, which Redis grants to one request of all processes at a time.
+    """The right to compute a response, which Redis grants to one request of all processes.
 
-    It belongs to the flight, whichever of its requests was granted it; "" is none.
+    It belongs to the flight, whichever of its requests it was granted to. The token "" means none.
     """
 
     def __init__(self, token: str = "") -> None:
@@ -26,26 +26,34 @@ class Lease:
         return self._token
 
     def accept(self, token: str) -> bool:
-        """False after the end of the flight: then the lease is still the request's to return."""
+        """Take over a lease that was granted to a request of the flight.
+
+        Returns false if the flight has ended: the request has to release the lease itself then.
+        """
         if not self._is_closed:
-            self._token = token  # Redis grants no second one before the first is over
+            # No lease is lost here: Redis grants one only after the one before has expired.
+            self._token = token
             self._granted.set()
         return not self._is_closed
 
     async def wait_granted(self, timeout_s: float) -> None:
-        """Wait until a lease is taken over, or for so long."""
+        """Wait until a lease is accepted, at most for `timeout_s`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._granted.wait()
 
     def close(self) -> str:
-        """The lease that is to be returned now; no other is taken over."""
+        """The token to release now, "" if there is none. No lease is accepted afterwards."""
         self._is_closed = True
         return self._token
 
 
 class Flight(Generic[T]):
-    """Work that many wait for; it ends at `ends_at`, a monotonic time, and is done for `caller`."""
+    """A computation that several requests wait for.
+
+    `ends_at` is its deadline in monotonic time, and `caller` is charged with its connection; both
+    are those of the request that started it.
+    """
 
     def __init__(
         self, work: Coroutine[Any, Any, T], lease: Lease, ends_at: float, caller: str
@@ -58,7 +66,7 @@ class Flight(Generic[T]):
 
 
 class Flights(Generic[T]):
-    """Flights by their key, for as long as somebody waits for them."""
+    """The open flights by key. A flight is cancelled once no request waits for it."""
 
     def __init__(self) -> None:
         self._open: dict[str, Flight[T]] = {}
@@ -77,13 +85,11 @@ class Flights(Generic[T]):
         return flight
 
     async def join(self, key: str, flight: Flight[T]) -> T:
-        """What the work returns or raises.
-
-        A caller who gives up does not disturb the others; with the last of them the work ends.
-        """
+        """Wait for a flight, and return or raise what its work does."""
         flight.waiting += 1
         try:
             with trace_span("flight"):
+                # Shielded: the cancellation of one request must not end the work for the others.
                 return await asyncio.shield(flight.task)
         finally:
             flight.waiting -= 1
@@ -96,4 +102,6 @@ class Flights(Generic[T]):
         if not flight.task.done():
             flight.task.cancel()
         elif not flight.task.cancelled():
-            flight.task.exception()  # it was told to those who waited; nobody is no error
+            # The requests that waited have received the exception. If none did, asyncio would log
+            # it as never retrieved.
+            flight.task.exception()

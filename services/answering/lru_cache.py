@@ -1,4 +1,4 @@
-"""Questions that were asked before, by how their requests look."""
+"""LRU cache in memory, used for the prepared queries of recent requests."""
 
 from typing import Generic, TypeVar
 
@@ -7,7 +7,10 @@ V = TypeVar("V")
 
 
 class LruCache(Generic[K, V]):
-    """Keeps the `size` values that were used last."""
+    """A mapping that holds the `size` values that were used last.
+
+    It is not thread-safe: it is for the event loop only.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -19,7 +22,7 @@ class LruCache(Generic[K, V]):
     def get(self, key: K) -> V | None:
         value = self._items.pop(key, None)
         if value is not None:
-            self._items[key] = value  # dictionaries keep the order of insertion
+            self._items[key] = value  # moved to the end: dictionaries keep the insertion order
         return value
 
     def put(self, key: K, value: V) -> None:

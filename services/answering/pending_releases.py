@@ -1,4 +1,4 @@
-"""What requests held in Redis and Redis was not told the end of: it is told later."""
+"""Pending releases: leases and concurrency slots that could not be released while Redis failed."""
 
 from collections import deque
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from services.cache_keys import flight_key, slots_key
 from services.redis_client import Command, MultiplexedRedis, Script
 
-_MAX_PENDING = 1_000  # what is older ends by itself
+_MAX_PENDING = 1_000  # older ones are dropped, since leases and slots also expire in Redis
 
 
 class PendingReleases:
-    """Of questions at a time, and of leases."""
+    """The releases to send once Redis is available again."""
 
     def __init__(self, client: MultiplexedRedis, release: Script) -> None:
         self._client = client
@@ -18,15 +18,15 @@ class PendingReleases:
         self._pending: deque[tuple[Any, ...]] = deque(maxlen=_MAX_PENDING)
 
     def add(self, key: str, caller: str, token: str, lease: str) -> None:
-        """To be released with the next `run`: the question `token` of a caller, and the lease."""
+        """Let the next `run` release the concurrency slot `token` of a caller, and a lease."""
         self._pending.append(_arguments(key, caller, token, lease))
 
     def command(self, key: str, caller: str, token: str) -> Command:
-        """That which releases both at once."""
+        """The Redis command that releases the slot and the lease of one request now."""
         return self._release.command(*_arguments(key, caller, token, token))
 
     async def run(self) -> None:
-        """Release all. Those that fail are tried again. Raises: RedisError, OSError."""
+        """Send all releases; one that fails stays for the next run. Raises: RedisError, OSError."""
         while self._pending:
             first = self._pending.popleft()
             try:
@@ -37,5 +37,5 @@ class PendingReleases:
 
 
 def _arguments(key: str, caller: str, token: str, lease: str) -> tuple[Any, ...]:
-    """What `settle.lua` is told where there is no page to store."""
+    """Arguments of `store_and_release.lua` for a release without a response."""
     return (key, flight_key(key), slots_key(caller), key, token, lease, b"", 0, 0, 0, 0)

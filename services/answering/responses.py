@@ -1,4 +1,4 @@
-"""What of HTTP concerns all answers: how requests look, and the headers of responses."""
+"""HTTP responses: keys of requests, conditional requests, and the headers of responses."""
 
 import time
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from services.cached_response import PreparedQuery
 from services.disconnect import cancel_on_disconnect
 from services.ingest.ingest_service import IngestResult
 
-_MAX_REMEMBERED_BYTES = 2_000  # bytes of a request
+_MAX_REMEMBERED_BYTES = 2_000  # of path, query string and Accept header
 _CACHE_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Accept-Encoding"}
 
 
 class RequestKey(NamedTuple):
-    """All of a request that its question comes from: what looks the same asks the same."""
+    """The parts of a request that determine its query and the form of the response."""
 
     path: bytes
     query: bytes
@@ -30,14 +30,14 @@ class RequestKey(NamedTuple):
 
 
 class RememberedRequest(NamedTuple):
-    """A question that was asked before, and the route that it came by."""
+    """The prepared query of an earlier request, and the route that handled it."""
 
     query: PreparedQuery
     route: object
 
 
 def request_key(scope: Scope, headers: Mapping[str, str]) -> RequestKey | None:
-    """None for a request that is too long to be remembered."""
+    """The key of a request in the LRU cache; None if the request is too long for it."""
     path, query = scope["raw_path"], scope["query_string"]
     accept = headers.get("accept", "")
     if len(path) + len(query) + len(accept) > _MAX_REMEMBERED_BYTES:
@@ -46,7 +46,7 @@ def request_key(scope: Scope, headers: Mapping[str, str]) -> RequestKey | None:
 
 
 def accepts_gzip(headers: Mapping[str, str]) -> bool:
-    """Whether gzip is named and not refused; `*` alone does not ask for it."""
+    """Whether `Accept-Encoding` names gzip, with a weight above 0; `*` alone does not count."""
     for coding in headers.get("accept-encoding", "").lower().split(","):
         name, _, weight = coding.partition(";")
         if name.strip() == "gzip":
@@ -55,6 +55,7 @@ def accepts_gzip(headers: Mapping[str, str]) -> bool:
 
 
 def call_context(headers: Mapping[str, str], limits: Limits, deadline: float) -> CallContext:
+    """The context of a request; `Cache-Control: no-cache` skips the cache."""
     return CallContext(
         limits, deadline, fresh="no-cache" in headers.get("cache-control", "").lower()
     )
@@ -63,10 +64,10 @@ def call_context(headers: Mapping[str, str], limits: Limits, deadline: float) ->
 async def deliver(
     answers: AnswerService, query: PreparedQuery, context: CallContext, receive: Receive
 ) -> ServedResponse:
-    """From the cache, else computed, for as long as the client waits.
+    """The response of a query, cached or computed; cancelled when the client disconnects.
 
-    Raises: TooManyRequests, TooManyAtOnce, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
-    ClientGone.
+    Raises: TooManyRequests, TooManyConcurrent, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
+    ClientDisconnected.
     """
     began = time.perf_counter()
     lookup = await answers.look_up(query, context)
@@ -80,9 +81,10 @@ async def deliver(
 
 
 class BytesResponse(Response):
-    """A response whose headers are bytes already."""
+    """A response with exactly these headers and this body."""
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        # Not Starlette's constructor, which would encode the body and add headers of its own.
         self.status_code = status
         self.background = None
         self.body = body
@@ -95,7 +97,10 @@ class BytesResponse(Response):
 def respond(
     served: ServedResponse, headers: Mapping[str, str], limits: Limits, began: float
 ) -> BytesResponse:
-    """The page, or 304 where the client has it; `began` is the monotonic start of the request."""
+    """The HTTP response: 200, or 304 if the client has this ETag.
+
+    `began` is the start of the request in monotonic time.
+    """
     response = served.response
     response_headers = {
         **_CACHE_HEADERS,
@@ -114,7 +119,7 @@ def respond(
 
 
 def receipt(result: IngestResult, lookup: CacheLookup | None, limits: Limits) -> BytesResponse:
-    """What was stored; `refused` is told where there were any."""
+    """The response to a request that stored events; `refused` is only there if it is not 0."""
     counts = {"accepted": result.accepted, "duplicates": result.duplicates}
     body = msgspec.json.encode(counts | ({"refused": result.refused} if result.refused else {}))
     response_headers = {
@@ -126,7 +131,7 @@ def receipt(result: IngestResult, lookup: CacheLookup | None, limits: Limits) ->
 
 
 def has_etag(if_none_match: str | None, etag: str) -> bool:
-    """Compared weakly, as RFC 9110 wants it for If-None-Match."""
+    """Whether `If-None-Match` lists this ETag, by weak comparison (RFC 9110, section 13.1.2)."""
     if if_none_match is None:
         return False
     tags = [tag.strip() for tag in if_none_match.split(",")]

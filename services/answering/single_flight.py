@@ -1,7 +1,8 @@
-"""A page that many ask for at once is computed once: in this process, and across processes.
+"""Single flight: a response that several requests need at once is computed once.
 
-In a process, requests join the flight of a page. Across processes, Redis grants a lease for it: one
-request has it and brings it to the flight of its process, the flights of others wait for the page.
+Within a process, requests join the open flight of the response. Across processes, Redis grants a
+lease to one request, which hands it to the flight of its process; the flights of the other
+processes poll Redis until the response is stored.
 """
 
 import asyncio
@@ -18,14 +19,16 @@ from utils.delayed_task import run_after_delay
 
 _NO_LIMITS = Limits()
 _POLL_EVERY_S = 0.02
-_MAX_FAILED_LOOKUPS = 2  # in a row, before Redis is not waited for any more
+_MAX_FAILED_LOOKUPS = 2  # in a row; then the response is computed here
 _HEARTBEAT_EVERY_S = 0.3
-_DEADLINE_TOLERANCE_S = 0.005  # a statement may end so long before the deadline that it was given
+# `statement_timeout` is rounded down to milliseconds: PostgreSQL may cancel a statement a little
+# before the deadline.
+_DEADLINE_TOLERANCE_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """Who asks, up to when there is time, and whether only a new answer will do."""
+    """The limits of the caller, the deadline in monotonic time, and whether to skip the cache."""
 
     limits: Limits
     deadline: float
@@ -36,26 +39,26 @@ Compute = Callable[[PreparedQuery, CallContext], Awaitable[CachedResponse]]
 
 
 class SingleFlight:
-    """Computes pages, and stores them."""
+    """Computes responses, and stores them in the cache."""
 
     def __init__(self, cache: CacheService, compute: Compute, *, may_store: bool) -> None:
-        """`stores`: whether there is a cache that pages are kept in."""
+        """`may_store` false: responses are not stored."""
         self._cache = cache
         self._compute = compute
         self._may_store = may_store
         self._flights: Flights[CachedResponse] = Flights()
 
     def is_open(self, key: str) -> bool:
-        """Whether this process computes the page of this key, or waits for it."""
+        """Whether a flight for this key is open in this process."""
         return key in self._flights
 
     async def fetch(
         self, query: PreparedQuery, context: CallContext, lookup: CacheLookup | None
     ) -> CachedResponse:
-        """The page that `found` is not, of the open flight or of a new one.
+        """The response, from the open flight or a new one; `lookup` is the miss that led here.
 
-        A request is told when its time is up, or its caller has no connection left; others of the
-        same flight that still have time go on with the next.
+        A flight has the deadline and the connections of the request that started it. If these run
+        out, its other requests start the next flight, if they have time left.
 
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
@@ -72,7 +75,7 @@ class SingleFlight:
     async def fetch_alone(
         self, query: PreparedQuery, context: CallContext, lookup: CacheLookup | None
     ) -> CachedResponse:
-        """A page that begins to be computed now, whatever flight is open.
+        """A response whose computation starts now, even if a flight is open.
 
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
@@ -90,6 +93,8 @@ class SingleFlight:
         context: CallContext,
         lookup: CacheLookup | None,
     ) -> CachedResponse:
+        # Redis may grant the lease to a request that joins: the flight started while Redis was
+        # unavailable, or the process that the flight waits for has lost its lease.
         lease = lookup.token if lookup and lookup.holds_lease else ""
         if lease and flight.lease.accept(lease):
             lease = ""
@@ -99,6 +104,7 @@ class SingleFlight:
             if not _concerns_others(error, flight, context):
                 raise
             latest = await self._look_up_again(query.key)
+            # Without limits, since this request holds a slot already, which is released below.
             next_context = replace(context, limits=Limits(context.limits.caller))
             return await self.fetch(query, next_context, latest)
         finally:
@@ -117,7 +123,7 @@ class SingleFlight:
     async def _run_flight(
         self, query: PreparedQuery, context: CallContext, lookup: CacheLookup | None, lease: Lease
     ) -> CachedResponse:
-        """Wait for the page that another process computes, or else compute it."""
+        """The response that another process computes, else one that is computed here."""
         response = None
         try:
             if lookup and not lease.token:
@@ -132,7 +138,7 @@ class SingleFlight:
     async def _await_other_process(
         self, key: str, context: CallContext, lookup: CacheLookup, lease: Lease
     ) -> CacheLookup:
-        """What Redis says once the process that computes is done: the page if it was kept.
+        """The last lookup, once the other process is done: a hit if it stored its response.
 
         Raises: DeadlineExceeded.
         """
@@ -143,9 +149,9 @@ class SingleFlight:
             raise DeadlineExceeded from None
 
     async def _poll_until_done(self, key: str, lookup: CacheLookup, lease: Lease) -> CacheLookup:
-        """Others may hold the lease after the first holder; that one's page was not kept then, and
-        theirs would not be either."""
         holder, failures = lookup.holder, 0
+        # Once another process holds the lease, waiting is pointless: the response of the first
+        # holder was not stored, so that of the next one would not be either.
         while lookup.verdict != "hit" and holder == lookup.holder != b"" and not lease.token:
             await lease.wait_granted(_POLL_EVERY_S)
             if lease.token or failures == _MAX_FAILED_LOOKUPS:
@@ -170,7 +176,7 @@ class SingleFlight:
             return await self._compute(query, context)
 
     async def _heartbeat(self, key: str, lease: Lease) -> None:
-        """Tell other processes now and then that the page is being computed."""
+        """Renew the lease again and again, so that other processes keep waiting."""
         while True:
             with suppress(CacheFailed):
                 if lease.token:
@@ -185,7 +191,7 @@ class SingleFlight:
         lease: str,
         response: CachedResponse | None = None,
     ) -> None:
-        """Store the page if there is one, and return what Redis granted."""
+        """Store the response if there is one, and release the slot and the lease."""
         with suppress(CacheFailed):
             if lookup:
                 stored = response if self._may_store else None
@@ -197,8 +203,8 @@ class SingleFlight:
 def _concerns_others(
     error: Exception, flight: Flight[CachedResponse], context: CallContext
 ) -> bool:
-    """Whether the time of the request that began the flight is up, or its caller has no connection
-    left, while this one has time."""
+    """Whether a flight failed for reasons of the request that started it, its deadline or the
+    connections of its caller, and this request has time left."""
     now = time.monotonic()
     is_other_caller = isinstance(error, PoolBusy) and context.limits.caller != flight.caller
     return now < context.deadline and (

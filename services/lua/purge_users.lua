@@ -1,7 +1,9 @@
--- After an erasure: what began to be computed before is not to be stored.
+-- Record the time of an erasure. `store_and_release.lua` stores no response about users whose
+-- computation began before it.
 --
--- KEYS  since when, of this database; the same for older versions, which have one for all databases
--- ARGV  ms that the longest request may take
+-- KEYS  time of the last erasure of this database; time of the last erasure of any database, which
+--       older versions of the service read
+-- ARGV  ms to keep these times: longer than the longest request
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for _, key in ipairs(KEYS) do

@@ -1,7 +1,8 @@
--- A sign of life of whoever computes a page; not of one who was taken for dead and replaced.
+-- Extend the lease of a request that still computes its response.
+-- A lease that expired and was granted to another request is left alone.
 --
 -- KEYS  flight
--- ARGV  token of the request, ms a flight lives without a sign of life
+-- ARGV  token of the request, ms that a lease lasts without renewal
 if redis.pcall('GET', KEYS[1]) == ARGV[1] then
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end

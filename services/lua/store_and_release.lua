@@ -1,11 +1,13 @@
--- After a question: store its page, and give back what the request held.
+-- Release the lease and the concurrency slot of a request, and store the response that it computed.
 --
--- KEYS  page, flight, slots, since when users are forgotten
--- ARGV  token of the request, of the lease ('' for none), the page ('' where there is none),
---       ms it is fresh, ms it is kept, when the request looked it up, in ms, ms that an erasure counts
+-- KEYS  response, flight, slots, time of the last erasure of users
+-- ARGV  token of the request, token of the lease ('' for none), the response ('' for none),
+--       ms that the response is fresh, ms that it is kept, time of the request's lookup in ms,
+--       ms to keep the time of an erasure
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+-- Release first: every return below must leave neither a lease nor a slot behind.
 if redis.pcall('GET', KEYS[2]) == ARGV[2] then
     redis.call('DEL', KEYS[2])
 end
@@ -14,30 +16,34 @@ if ARGV[3] == '' then
     return redis.status_reply('OK')
 end
 
--- When the clock went back meanwhile, nobody can tell what the answer has seen.
-local looked_up = tonumber(ARGV[6])
-if looked_up > now then
+-- If the clock was set back during the request, the order of its lookup and of an erasure is
+-- unknown: store nothing.
+local looked_up_at = tonumber(ARGV[6])
+if looked_up_at > now then
     return redis.status_reply('OK')
 end
 
--- An answer that began to be computed before an erasure may tell of who was erased. Was that at a
--- moment that is yet to come, the clock went back: the erasure is before what is looked up from now on.
-local forgotten = redis.pcall('GET', KEYS[4])
-local until_then = type(forgotten) == 'string' and tonumber(forgotten) or 0
-if until_then > now then
+-- A response whose computation began before an erasure may contain events of the erased user.
+-- An erasure "in the future" means that the clock was set back: move it to now, so that it precedes
+-- every lookup from now on.
+local erasure = redis.pcall('GET', KEYS[4])
+local erased_at = type(erasure) == 'string' and tonumber(erasure) or 0
+if erased_at > now then
     redis.call('SET', KEYS[4], string.format('%.0f', now), 'PX', ARGV[7])
 end
-if looked_up <= until_then then
+if looked_up_at <= erased_at then
     return redis.status_reply('OK')
 end
 
--- Who came later saw more: an answer that took long must not replace what he stored meanwhile.
+-- A slow request must not replace the response of a request that did its lookup later, and thus saw
+-- more events.
 local stored = redis.pcall('GET', KEYS[1])
-local till = type(stored) == 'string' and tonumber(string.sub(stored, 14, 26)) or 0
-local since = type(stored) == 'string' and tonumber(string.sub(stored, 27, 39)) or 0
-if till > now and since > looked_up and since <= now then
+local fresh_until = type(stored) == 'string' and tonumber(string.sub(stored, 14, 26)) or 0
+local stored_lookup_at = type(stored) == 'string' and tonumber(string.sub(stored, 27, 39)) or 0
+if fresh_until > now and stored_lookup_at > looked_up_at and stored_lookup_at <= now then
     return redis.status_reply('OK')
 end
-local moments = string.format('%013.0f%013.0f%013.0f', now, now + ARGV[4], ARGV[6])
-redis.call('SET', KEYS[1], moments .. ARGV[3], 'PX', ARGV[5])
+-- 13 digits hold milliseconds until the year 2286.
+local timestamps = string.format('%013.0f%013.0f%013.0f', now, now + ARGV[4], ARGV[6])
+redis.call('SET', KEYS[1], timestamps .. ARGV[3], 'PX', ARGV[5])
 return redis.status_reply('OK')
