@@ -17,6 +17,15 @@ TEXT = README.read_text()
 SETTINGS = (DOCS / "settings.md").read_text()
 METRICS = (DOCS / "metrics.md").read_text()
 
+# CONTRIBUTING.md tells where a new question would be.
+NEW_FILES = {
+    "repo/queries/lapsed_users.py",
+    "repo/sql/lapsed_users.sql",
+    "tests/api/test_lapsed_users.py",
+}
+GLOSSARY = DOCS / "glossary.md"
+TERMS = re.findall(r"^- \*\*([^*]+)\*\*: ", GLOSSARY.read_text(), re.MULTILINE)
+
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 RELEASES = re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", CHANGELOG, re.MULTILINE | re.DOTALL)
 GROUPS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
@@ -34,6 +43,18 @@ LINKS = [
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())
     if not link.startswith(("http://", "https://"))
 ]
+PATHS = sorted(
+    {
+        (page, path)
+        for page in PAGES
+        if page.name != "CHANGELOG.md" and page.parent.name != "decisions"
+        for path in re.findall(
+            r"`((?:commands|routes|services|repo|common|config|utils|tests|tools|bench|deploy"
+            r"|containers|prometheus|grafana)/[\w./-]*(?:/|\.\w+))`",
+            page.read_text(),
+        )
+    }
+)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +114,28 @@ def test_each_link_leads_somewhere(page: Path, link: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=pages.name_of)
 def test_each_page_is_finished(page: Path) -> None:
     assert re.findall(r"@[A-Z]+@|\b(?:TODO|FIXME|TBD)\b", page.read_text()) == []
+
+
+@pytest.mark.parametrize(("page", "path"), PATHS, ids=[f"{p.stem}: {path}" for p, path in PATHS])
+def test_each_file_that_a_page_names_exists(page: Path, path: str) -> None:
+    if path not in NEW_FILES:
+        assert (ROOT / path).exists(), f"{pages.name_of(page)} names {path}"
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_each_term_of_the_glossary_is_used(term: str) -> None:
+    texts = (page.read_text() for page in PAGES if page != GLOSSARY)
+    assert any(re.search(rf"\b{term}", " ".join(text.split()), re.IGNORECASE) for text in texts)
+
+
+def test_terms_are_defined_once() -> None:
+    assert len(TERMS) >= 20
+    assert len(TERMS) == len(set(TERMS))
+
+
+@pytest.mark.parametrize("page", ["README", "CONTRIBUTING"])
+def test_the_glossary_is_linked(page: str) -> None:
+    assert "](docs/glossary.md)" in (ROOT / f"{page}.md").read_text()
 
 
 def test_the_readme_is_short() -> None:

@@ -179,7 +179,7 @@ def another_server(own: DedicatedServers, *, elsewhere: bool) -> Iterator[str]:
 def test_backup_and_restore_by_dump(
     own: DedicatedServers, shell: Shell, url: str, *, elsewhere: bool
 ) -> None:
-    dump, restore = BLOCKS["By dump"]
+    dump, restore = BLOCKS["With pg_dump"]
     before = answers(url)
     shell.run(dump)
     with another_server(own, elsewhere=elsewhere) as other:
@@ -189,7 +189,7 @@ def test_backup_and_restore_by_dump(
 
 
 def test_backup_and_restore_by_copy(shell: Shell, url: str) -> None:
-    (copy,) = BLOCKS["By copy of the data folder"]
+    (copy,) = BLOCKS["With pg_basebackup"]
     backup = shell.folder / "backup"
     shell.variables.update(SERVER_URL=url, BACKUP=str(backup))
     before = answers(url)
@@ -199,7 +199,7 @@ def test_backup_and_restore_by_copy(shell: Shell, url: str) -> None:
 
 
 def test_upgrade_of_the_service(own: DedicatedServers, shell: Shell) -> None:
-    (upgrade,) = BLOCKS["Of the service"]
+    (upgrade,) = BLOCKS["The service"]
     older = own.cluster.empty_database()
     with closing(psycopg2.connect(older)) as conn:
         migrate(conn, migrations()[:4])
@@ -213,8 +213,8 @@ def test_upgrade_of_the_service(own: DedicatedServers, shell: Shell) -> None:
 
 
 def test_upgrade_of_postgresql(shell: Shell, folder: Path) -> None:
-    (check,) = BLOCKS["Of PostgreSQL, by dump"]
-    upgrade, after = BLOCKS["Of PostgreSQL, by pg_upgrade"]
+    (check,) = BLOCKS["PostgreSQL, with pg_dump"]
+    upgrade, after = BLOCKS["PostgreSQL, with pg_upgrade"]
     old = upgradable(shell, check)
     with embedded_servers(folder / "old", postgres_bin=old) as endpoints:
         with closing(psycopg2.connect(endpoints.database_url)) as conn:
