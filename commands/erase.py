@@ -14,7 +14,7 @@ from commands._help import DATABASE, FAILED, Command
 from commands._migrate_first import migrate_embedded
 from commands._progress import progress
 from commands._report import print_error, print_result
-from common.receipts import Receipt
+from common.answers import Receipt
 from config.database import connect
 from config.settings import Settings, load_settings
 from repo.lifecycle.erasure import EraseRepo

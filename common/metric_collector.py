@@ -10,7 +10,7 @@ from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-import common.build_metrics  # noqa: F401  (it sets its metric when it is imported)
+import common.process_metrics  # noqa: F401  (it sets its metric when it is imported)
 from common.key_metrics import is_shown
 from common.metric_values import LIVE_GAUGES, shared_folder
 from common.metrics import REGISTRY

@@ -1,11 +1,16 @@
 """`process_*` of workers: memory, CPU and files of each."""
 
+import platform
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from prometheus_client import ProcessCollector
+from prometheus_client import Gauge, ProcessCollector
 from prometheus_client.core import Metric
+
+from common.metrics import REGISTRY
+from utils.postgres import libpq_version
+from utils.version import version
 
 
 def process_metrics(pids: dict[int, Any]) -> Iterator[Metric]:
@@ -19,3 +24,13 @@ def process_metrics(pids: dict[int, Any]) -> Iterator[Metric]:
             for sample in metric.samples:
                 merged.add_sample(sample.name, {"worker": str(slot)}, sample.value)
     yield from merged_metrics.values()
+
+
+BUILD_INFO = Gauge(
+    "analytics_build_info",
+    "1, with the versions of the service, of Python and of libpq, PostgreSQL's client library.",
+    ("version", "python", "libpq"),
+    registry=REGISTRY,
+    multiprocess_mode="livemax",
+)
+BUILD_INFO.labels(version(), platform.python_version(), libpq_version()).set(1)

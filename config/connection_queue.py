@@ -3,10 +3,25 @@
 import asyncio
 import time
 from collections import Counter, deque
+from dataclasses import dataclass
 
 from config.database_errors import PoolBusy
-from config.pool_stats import PoolStats
 from utils.tracing import trace_span
+
+
+@dataclass(slots=True)
+class PoolStats:
+    """What a database counts; `size`, `waiting` and `in_use` are of now, the others only grow."""
+
+    size: int
+    acquired: int = 0
+    acquire_seconds: float = 0.0
+    busy: int = 0
+    deadlines: int = 0
+    waiting: int = 0
+    in_use: int = 0
+    opened: int = 0
+    discarded: int = 0
 
 
 def max_per_caller(size: int) -> int:

@@ -17,7 +17,7 @@ from psycopg2 import errors
 from psycopg2.extensions import TransactionRollbackError, connection
 from psycopg2.pool import PoolError
 
-from config.connection_queue import ConnectionQueue
+from config.connection_queue import ConnectionQueue, PoolStats
 from config.database_errors import (
     ConnectionLost,
     DatabaseError,
@@ -28,7 +28,6 @@ from config.database_errors import (
     RightsMissing,
     SerializationFailure,
 )
-from config.pool_stats import PoolStats
 from utils.postgres import (
     GuardedPool,
     PooledConnection,

@@ -23,19 +23,21 @@ from common.parameters import ALL_TIME
 from common.query import Query
 from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents
 from config.database import Connection, Cursor
-from repo import queries
 from repo.engine.explain import CostEstimator
 from repo.engine.raw_source import RawSource
 from repo.engine.rollup_source import RollupSource
 from repo.engine.source import Source
 from repo.engine.watermark import read_horizon, read_watermark
-from repo.queries.user_events import History
+from repo.queries.active_users import active_users
+from repo.queries.event_counts import event_counts
+from repo.queries.top_events import top_events
+from repo.queries.user_events import History, user_events
 from utils.time.calendar import Range
 
 _REDUCTIONS: dict[type[Counting], Callable[[Source, Any, Range, datetime], object]] = {
-    EventCounts: queries.event_counts,
-    TopEvents: queries.top_events,
-    ActiveUsers: queries.active_users,
+    EventCounts: event_counts,
+    TopEvents: top_events,
+    ActiveUsers: active_users,
 }
 
 
@@ -53,7 +55,7 @@ class EventsRepo:
         """
         source = _source(cur, question)
         time_range = question.range_now(cur.as_of)
-        data = queries.event_counts(source, question, time_range, cur.as_of)
+        data = event_counts(source, question, time_range, cur.as_of)
         return Answer(data, _meta(cur, question, time_range, source.kind), source.cache_version)
 
     @with_cursor
@@ -64,7 +66,7 @@ class EventsRepo:
         """
         source = _source(cur, question)
         time_range = question.range_now(cur.as_of)
-        data = queries.top_events(source, question, time_range, cur.as_of)
+        data = top_events(source, question, time_range, cur.as_of)
         return Answer(data, _meta(cur, question, time_range, source.kind), source.cache_version)
 
     @with_cursor
@@ -76,7 +78,7 @@ class EventsRepo:
         source = _source(cur, question)
         time_range = question.range_now(cur.as_of)
         meta = _meta(cur, question, time_range, source.kind)
-        data = queries.active_users(source, question, time_range, cur.as_of)
+        data = active_users(source, question, time_range, cur.as_of)
         windows_meta = ActiveUsersMeta(**_meta_fields(meta), windows=question.windows)
         return ActiveUsersAnswer(data, windows_meta, source.cache_version)
 
@@ -104,13 +106,11 @@ class EventsRepo:
     def _history_of_range(
         self, cur: Cursor, question: UserEvents, time_range: Range
     ) -> UserEventsAnswer:
-        return _history(cur, question, queries.user_events(cur, question, time_range))
+        return _history(cur, question, user_events(cur, question, time_range))
 
     @with_cursor
     def _history_now(self, cur: Cursor, question: UserEvents) -> UserEventsAnswer:
-        return _history(
-            cur, question, queries.user_events(cur, question, question.range_now(cur.as_of))
-        )
+        return _history(cur, question, user_events(cur, question, question.range_now(cur.as_of)))
 
 
 def _history(cur: Cursor, question: UserEvents, history: History) -> UserEventsAnswer:

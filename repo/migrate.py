@@ -5,13 +5,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.resources import files
+from typing import Literal
 
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
-from common.decorators import DISK_FULL_MESSAGE
+from common.decorators import DISK_FULL_MESSAGE, with_cursor
+from config.database import Connection, Cursor
 from config.database_errors import DiskFull
 from config.invocation import invocation
+from repo.engine.watermark import SQL
 from repo.planner_statistics import disable_statistics
 from repo.roles import create_roles, owns_tables
 
@@ -194,3 +197,30 @@ def _apply(cur: cursor, migration: Migration) -> None:
         "insert into schema_migrations (number, name, checksum) values (%s, %s, %s)",
         (migration.number, migration.name, migration.checksum),
     )
+
+
+StateOfRollups = Literal["ok", "none", "foreign"]
+"""Foreign are those of a cluster that this database was restored from."""
+
+
+class SchemaRepo:
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    @with_cursor
+    def get_missing_migrations(self, cur: Cursor) -> int:
+        """How many migrations of this program the database lacks; negative if it is newer."""
+        return missing_migrations(cur, migrations())
+
+    @with_cursor
+    def get_rollups_state(self, cur: Cursor) -> StateOfRollups:
+        return read_state_of_rollups(cur)
+
+
+def read_state_of_rollups(cur: cursor) -> StateOfRollups:
+    """Whether there are rollups that questions ask, of this cluster."""
+    cur.execute(SQL["rollups_generations"])
+    is_there, is_foreign = cur.fetchone() or (False, False)
+    if is_there:
+        return "ok"
+    return "foreign" if is_foreign else "none"

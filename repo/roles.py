@@ -1,12 +1,23 @@
 """Roles belong to the cluster, and have rights in each database: no more than they need."""
 
 from collections.abc import Mapping
+from typing import Literal, get_args
 
 from psycopg2 import sql
 from psycopg2.extensions import connection, cursor, encrypt_password
 
-from common.database_roles import ROLES, Role, role_name
 from repo.statements import statements
+
+Role = Literal["reader", "writer", "folder", "grafana"]
+"""Asks questions; stores events; folds them; reads the numbers of days."""
+
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+def role_name(role: Role) -> str:
+    """What PostgreSQL knows it by."""
+    return f"analytics_{role}"
+
 
 SQL = statements("roles")
 

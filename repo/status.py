@@ -16,11 +16,17 @@ from repo.database_identity import DatabaseState, read_database_state
 from repo.database_size import read_database_size
 from repo.driver_errors import driver_message
 from repo.lifecycle.retention import RetainRepo, Retention
-from repo.migrate import check_ledger, count_applied, migrations, missing_migrations
+from repo.migrate import (
+    StateOfRollups,
+    check_ledger,
+    count_applied,
+    migrations,
+    missing_migrations,
+    read_state_of_rollups,
+)
 from repo.roles import missing_roles
 from repo.rollups import daily_stats
 from repo.rollups.rollup_writer import RollupWriter
-from repo.schema_state import StateOfRollups, read_state_of_rollups
 from repo.statements import statements
 
 SQL = statements("status")

@@ -18,7 +18,7 @@ from common.parameters import UserId
 from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents, UserEventsQuery
 from repo.events import EventsRepo
 from routes.errors import PROBLEMS, refuse_repeated
-from routes.path_convertor import USER
+from routes.users import USER
 from services.dependencies import QueryRunner, get_events_repo, get_query_runner, get_reader
 
 Runner = Annotated[QueryRunner, Depends(get_query_runner)]

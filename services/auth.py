@@ -12,8 +12,7 @@ from typing import NoReturn
 
 from common.errors import Forbidden, InvalidKey, Unauthorized, Unavailable
 from common.key_metrics import OTHER_KEYS, KeyLabels, printable_name
-from common.metrics import key_checks
-from common.server_health import track_reachability
+from common.metrics import key_checks, track_reachability
 from config.database import Database, connect_with_timeout, get_connection
 from config.database_errors import DatabaseError
 from repo.api_keys import ApiKey, ApiKeySet, ApiKeysRepo, KeysRepo, Scope

@@ -14,9 +14,8 @@ from typing import Any, Literal, NoReturn, TypeVar, cast
 
 import msgspec
 
-from common.metrics import CACHE_ERRORS
+from common.metrics import CACHE_ERRORS, track_reachability
 from common.question_registry import questions_about_one_user
-from common.server_health import track_reachability
 from services.answering.pending_releases import PendingReleases
 from services.cache_keys import bucket_key, flight_key, slots_key
 from services.cached_response import CachedResponse

@@ -6,11 +6,10 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from common.database_roles import Role
 from config.database import connect
 from config.invocation import invocation
 from config.settings import Settings, variable
-from repo.roles import enable_logins
+from repo.roles import Role, enable_logins
 from services.embedded import Databases, EmbeddedError, Endpoints, are_running, embedded_servers
 
 

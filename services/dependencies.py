@@ -8,10 +8,9 @@ from typing import Annotated, Any, TypeVar, cast
 from fastapi import Depends, Request, Response
 from fastapi.security import HTTPBearer
 
-from common.answers import Answer
+from common.answers import Answer, Receipt
 from common.base_questions import Question
 from common.errors import Unavailable
-from common.receipts import Receipt
 from config.database import Connection, get_connection
 from repo.api_keys import ApiKey, Scope
 from repo.events import EventsRepo

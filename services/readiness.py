@@ -5,7 +5,7 @@ import time
 
 from config.database import Connection, Database, get_connection
 from config.database_errors import DatabaseError
-from repo.schema_state import SchemaRepo
+from repo.migrate import SchemaRepo
 from services.background.cache_purger import CachePurger
 from services.cache_service import CacheFailed, CacheService
 from services.disk_space import Storage

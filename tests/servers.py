@@ -9,9 +9,9 @@ from uuid import uuid4
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
-from common.database_roles import Role
 from repo.api_keys import KeysRepo
 from repo.migrate import migrate, migrations
+from repo.roles import Role
 from services.auth import digest_of
 from services.embedded import Endpoints, embedded_servers
 from tests.tempdirs import temp_dir

@@ -13,20 +13,22 @@ from psycopg2.extensions import connection, cursor
 from common.base_questions import Counting
 from common.questions import ActiveUsers, EventCounts, TopEvents
 from config.database import Cursor, Database, get_connection
-from repo import queries
 from repo.engine import rollup_reader, span_cache
 from repo.engine.raw_source import RawSource
 from repo.engine.rollup_source import RollupSource
 from repo.engine.source import Source
 from repo.engine.watermark import LONG_TAIL_EVENTS
 from repo.events import _source, query_of
+from repo.queries.active_users import active_users
+from repo.queries.event_counts import event_counts
+from repo.queries.top_events import top_events
 from repo.rollups import seal
 from utils.time.slots import HOUR
 
 ANSWERS: dict[type[Counting], Any] = {
-    EventCounts: queries.event_counts,
-    TopEvents: queries.top_events,
-    ActiveUsers: queries.active_users,
+    EventCounts: event_counts,
+    TopEvents: top_events,
+    ActiveUsers: active_users,
 }
 
 _ROWS_READ = """

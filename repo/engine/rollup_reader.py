@@ -22,7 +22,6 @@ from repo.engine.dimensions import EventNameFilter, Key
 from repo.engine.planner import Kind, Plan, plan
 from repo.engine.span_cache import Row, Rows, SpanCache, SpanKey
 from repo.engine.tail import NO_BACKFILL, split_ranges
-from repo.engine.temporary_ordinals import TemporaryOrdinals
 from repo.engine.watermark import SQL, Watermark, read_user_count
 from utils.copy_binary import decode
 from utils.time.calendar import Range
@@ -274,3 +273,24 @@ def _slots_of(edge: Range) -> range:
 def _statement_for(xid_range: Mapping[str, str]) -> str:
     is_backfilled = xid_range["swept_until"] != NO_BACKFILL.until
     return "rollups_long_tail_rest" if is_backfilled else "rollups_long_tail_part"
+
+
+_FIRST = 2**31  # ordinals are positive integers of 4 bytes
+_CHUNK_BYTES = 2**16
+"""Bytes: nothing else runs in the process while a part is looked up."""
+
+
+class TemporaryOrdinals(dict[bytes, int]):
+    """Their numbers, for this question alone."""
+
+    def __missing__(self, user_id: bytes) -> int:
+        ordinal = self[user_id] = _FIRST + len(self)
+        return ordinal
+
+    def add_to(self, users: "array[int]", user_ids: bytes) -> None:
+        """Add the numbers of these, each with a zero after it and as often as it stands there."""
+        start = 0
+        while start < len(user_ids):
+            end = user_ids.index(b"\0", min(start + _CHUNK_BYTES, len(user_ids) - 1))
+            users.extend(map(self.__getitem__, user_ids[start:end].split(b"\0")))
+            start = end + 1

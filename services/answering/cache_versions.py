@@ -13,8 +13,7 @@ from datetime import datetime
 from secrets import token_hex
 from typing import NoReturn
 
-from common.metrics import REPLAY_AGE, TAIL_SECONDS
-from common.server_health import track_reachability
+from common.metrics import REPLAY_AGE, TAIL_SECONDS, track_reachability
 from config.database import Database, get_connection
 from config.database_errors import DatabaseError
 from repo.cache_versions import CacheVersions as StoredVersions

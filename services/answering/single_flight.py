@@ -15,7 +15,7 @@ from config.database_errors import DeadlineExceeded, PoolBusy
 from services.answering.local_flights import Flight, Flights, Lease
 from services.cache_service import CacheFailed, CacheLookup, CacheService, Limits
 from services.cached_response import CachedResponse, PreparedQuery
-from utils.delayed_task import run_after_delay
+from services.disconnect import run_after_delay
 
 _NO_LIMITS = Limits()
 _POLL_EVERY_S = 0.02

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from common.database_roles import ROLES, Role, role_name
+from repo.roles import ROLES, Role, role_name
 
 ENDPOINTS = "endpoints.json"
 FAILURE = "failure.txt"

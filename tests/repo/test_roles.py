@@ -11,12 +11,12 @@ import pytest
 from psycopg2 import errors
 from psycopg2.extensions import connection
 
-from common.database_roles import ROLES, Role, role_name
 from common.questions import ActiveUsers, EventCounts, TopEvents
 from config.database_errors import RightsMissing
 from repo.api_keys import KeysRepo
 from repo.ingest import Event, IngestRepo, as_rows
 from repo.migrate import migrate, migrations
+from repo.roles import ROLES, Role, role_name
 from repo.rollups.rollup_writer import RollupWriter
 from repo.verify.sample import verify_sample
 from tests.events import insert

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import psycopg2
 import pytest
 
-from common.database_roles import ROLES, Role, role_name
 from config.settings import Settings
 from repo.migrate import migrate, migrations
+from repo.roles import ROLES, Role, role_name
 from services.connections import databases
 from services.embedded import Databases, Endpoints, embedded_servers
 from tests.cli import run_cli

@@ -5,9 +5,8 @@ import time
 
 import pytest
 
-from config.connection_queue import ConnectionQueue, max_per_caller
+from config.connection_queue import ConnectionQueue, PoolStats, max_per_caller
 from config.database_errors import PoolBusy
-from config.pool_stats import PoolStats
 
 SOON_S = 20.0
 

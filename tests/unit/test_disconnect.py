@@ -7,8 +7,7 @@ from contextlib import suppress
 import pytest
 from starlette.types import Message
 
-from services.disconnect import ClientDisconnected, cancel_on_disconnect
-from utils.delayed_task import run_after_delay
+from services.disconnect import ClientDisconnected, cancel_on_disconnect, run_after_delay
 
 
 class Client:
