@@ -38,34 +38,34 @@ class Readiness:
         self._purger = purger
         self._storage = storage
         self._timeout_s = timeout_s
-        self._look: asyncio.Task[dict[str, str]] | None = None
+        self._task: asyncio.Task[dict[str, str]] | None = None
         self._checked_at = -_REUSE_S
 
     async def checks(self) -> dict[str, str]:
         """What there is to tell about each part of the service; "ok" where nothing is wrong."""
-        return await asyncio.shield(self._current_look())
+        return await asyncio.shield(self._current_task())
 
     async def checks_within(self, seconds: float) -> dict[str, str]:
-        """The checks; if they take longer, that the database does not answer in time."""
-        look = self._current_look()
-        await asyncio.wait({look}, timeout=seconds)
-        if look.done():
-            return look.result()
+        """The checks; if they take longer, only that the database does not answer in time."""
+        task = self._current_task()
+        await asyncio.wait({task}, timeout=seconds)
+        if task.done():
+            return task.result()
         return {"database": f"unavailable: no answer within {seconds:g} s"}
 
-    def _current_look(self) -> asyncio.Task[dict[str, str]]:
-        """The look that runs or has just ended, else a new one."""
-        look = self._look
-        if look is None or (look.done() and time.monotonic() - self._checked_at >= _REUSE_S):
-            look = self._look = asyncio.create_task(self._checked())
-        return look
+    def _current_task(self) -> asyncio.Task[dict[str, str]]:
+        """The checks that run or have just ended, else new ones."""
+        task = self._task
+        if task is None or (task.done() and time.monotonic() - self._checked_at >= _REUSE_S):
+            task = self._task = asyncio.create_task(self._run_checks())
+        return task
 
-    async def _checked(self) -> dict[str, str]:
-        checks = await self._look_at_all()
+    async def _run_checks(self) -> dict[str, str]:
+        checks = await self._check_all()
         self._checked_at = time.monotonic()
         return checks
 
-    async def _look_at_all(self) -> dict[str, str]:
+    async def _check_all(self) -> dict[str, str]:
         connection = get_connection(self._database, time.monotonic() + self._timeout_s)
         database = await _database_state(connection)
         return {

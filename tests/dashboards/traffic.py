@@ -12,6 +12,7 @@ from uuid import uuid4
 import httpx
 
 from services.demo_data import NAMES
+from tests.api.test_keys import store_key
 from tests.faults.service_process import Service
 
 _QUESTIONS = (
@@ -25,11 +26,21 @@ _ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata")
 
 @contextmanager
 def background_traffic(service: Service, pause_s: float) -> Iterator[None]:
-    """Callers and senders until the end of the block, who rest as long."""
+    """Requests with several keys until the end of the block, with pauses in between."""
     stop = threading.Event()
+    shop, report, collector = (
+        store_key(service.conn, f"ask_{name:-<40}", scope, name=name)
+        for name, scope in (("shop", "read"), ("report", "read"), ("collector", "write"))
+    )
+    callers = (
+        (_ask, shop),
+        (_ask, report),
+        (_send, collector),
+        (_send_bad_requests, service.headers),
+    )
     workers = [
-        threading.Thread(target=work, args=(service.base, service.headers, stop, pause_s))
-        for work in (_ask, _ask, _send, _send_bad_requests)
+        threading.Thread(target=work, args=(service.base, headers, stop, pause_s))
+        for work, headers in callers
     ]
     for worker in workers:
         worker.start()
