@@ -1,11 +1,12 @@
-"""Processes that share a listening socket take connections in turn, and no more than they may.
+"""Balance new connections between worker processes that share a listening socket, and limit them.
 
-Each of them is woken for a connection, and who comes first takes all that wait: of 16 that come at
-once one process may get every one, and the others idle for as long as these are kept. Here who took
-one lets the others go first for a moment, longer the more connections it has.
+Without it, an event loop accepts every connection in the socket's queue when it wakes up: of 16
+connections that arrive together, one process may get all, and the others idle while those stay
+open. Here a process accepts one connection and then pauses for some milliseconds, longer the more
+connections it has, so that the other processes accept the next ones.
 
-A process that has as many connections as it may have leaves new ones to the others, or in the
-socket's queue, until it could close one that waits for its client.
+A process at its connection limit stops accepting. New connections go to other processes or stay in
+the socket's queue until the process has closed some that wait for their clients.
 """
 
 import asyncio
@@ -21,23 +22,31 @@ from utils.client_connections import Connections
 
 log = logging.getLogger("analytics.connections")
 
-_PAUSE_UNIT_S = 0.001  # what timers of the loop can tell apart
-_MAX_EXTRA_UNITS = 4  # moments more
-_CONNECTIONS_PER_UNIT = 2  # connections for which one waits a moment more
-_FULL_TURNS_LIMIT = 12  # turns in a row with somebody waiting, after which more are taken at once
-_DOUBLE_EVERY_TURNS = 2  # turns
-_MAX_ACCEPTS = 128  # at once
+_PAUSE_UNIT_S = 0.001  # the resolution of the event loop's timers
+_MAX_EXTRA_UNITS = 4  # so a pause lasts 1 to 5 units
+_CONNECTIONS_PER_UNIT = 2  # open connections that lengthen the pause by one unit
+
+# Pauses are meant for bursts, and must not delay a long queue: after 12 turns in a row that used
+# all their accepts, each second turn doubles their number. With one more accept after each 16
+# turns, the last of 128 simultaneous connections waited 250 ms; now it waits about 50 ms.
+_FULL_TURNS_LIMIT = 12
+_DOUBLE_EVERY_TURNS = 2
+_MAX_ACCEPTS = 128
+
 _CHECK_EVERY_S = 1.0
-_FULL_PAUSE_S = 0.02  # until it is tried again to accept one
+_FULL_PAUSE_S = 0.02
+
+# Without a pause the loop would retry at once and for ever: the socket stays readable.
 _OUT_OF_FILES_PAUSE_S = 0.2
 _LOG_EVERY_S = 10.0
 _OUT_OF_FILES_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Loop(uvloop.Loop):
-    """An event loop whose servers, on sockets that are given, accept at most `limit` connections.
+    """An event loop whose servers accept at most `limit` connections at a time.
 
-    `in_turn`: other processes accept from the same socket.
+    This holds for servers on a socket that the caller passes, without TLS; others are uvloop's.
+    With `in_turn`, other processes share the socket, and the loop pauses between accepts.
     """
 
     def __init__(self, limit: int, *, in_turn: bool) -> None:
@@ -53,7 +62,7 @@ class Loop(uvloop.Loop):
 
 
 class AcceptBalancer:
-    """What takes the connections of a socket; it is closed like a server of asyncio."""
+    """A server that accepts the connections of one socket; closed like an `asyncio.Server`."""
 
     def __init__(
         self,
@@ -80,7 +89,7 @@ class AcceptBalancer:
         loop.add_reader(sock, self._accept)
 
     def close(self) -> None:
-        if self._sock.fileno() < 0:  # it is already
+        if self._sock.fileno() < 0:  # closed before
             return
         self._loop.remove_reader(self._sock)
         self._check_timer.cancel()
@@ -89,7 +98,7 @@ class AcceptBalancer:
         self._sock.close()
 
     async def wait_closed(self) -> None:
-        """Connections that were taken just before are opened."""
+        """Wait until the connections accepted before `close` are open."""
         await asyncio.gather(*self._opening, return_exceptions=True)
 
     def _check(self) -> None:
@@ -97,7 +106,7 @@ class AcceptBalancer:
         self._check_timer = self._loop.call_later(_CHECK_EVERY_S, self._check)
 
     def _accept(self) -> None:
-        """More at once the longer others wait: turns are for bursts, and must hold up no crowd."""
+        """Accept one turn of connections, and pause if other processes share the socket."""
         capacity = self._capacity()
         if capacity <= 0:
             self._pause(_FULL_PAUSE_S)
@@ -106,7 +115,7 @@ class AcceptBalancer:
         try:
             accepted = sum(self._accept_one() for _ in range(max_accepts))
         except OSError:
-            self._log_full("no file is left for a connection")
+            self._log_full("no file descriptor is left for a new connection")
             self._connections.make_room(self._loop.time())
             self._pause(_OUT_OF_FILES_PAUSE_S)
             return
@@ -115,20 +124,20 @@ class AcceptBalancer:
             self._pause(self._pause_s())
 
     def _capacity(self) -> int:
-        """How many may be accepted now. Where none may, others are closed."""
+        """Return how many connections may be accepted now; if none, close waiting ones."""
         capacity = self._connections.limit - len(self._connections) - len(self._opening)
         if capacity <= 0:
-            self._log_full("there are as many connections as there may be")
+            self._log_full("the connection limit is reached")
             self._connections.make_room(self._loop.time())
         return capacity
 
     def _log_full(self, reason: str) -> None:
-        """One line now and then."""
+        """Log a warning, at most one every 10 seconds."""
         now = self._loop.time()
         if now >= self._next_log_at:
             self._next_log_at = now + _LOG_EVERY_S
             log.warning(
-                f"{reason}: those that wait for their clients are closed",
+                f"{reason}: closing connections that wait for their clients",
                 extra={"connections": len(self._connections)},
             )
 
@@ -143,13 +152,13 @@ class AcceptBalancer:
         return min(1 << excess // _DOUBLE_EVERY_TURNS, _MAX_ACCEPTS)
 
     def _accept_one(self) -> bool:
-        """Raises: OSError, when there is no file for it."""
+        """Return whether a connection was accepted. Raises: OSError without a free descriptor."""
         try:
             sock, _ = self._sock.accept()
         except OSError as exc:
             if exc.errno in _OUT_OF_FILES_ERRNOS:
                 raise
-            return False  # another one was first, or the client is gone already
+            return False  # another process accepted it first, or the client has gone
         task = self._loop.create_task(self._open_connection(sock))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)

@@ -1,4 +1,4 @@
-"""A breaker: what just failed is not tried again by everybody at once."""
+"""A circuit breaker: after failures, only one caller at a time tries the server again."""
 
 import random
 import threading
@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 
 class CircuitBreaker:
-    """Lets all try until so many have failed in a row; then one each pause, whose luck decides.
+    """Opens after `max_failures` in a row; while open, lets one caller try after each pause.
 
-    Pauses double from `first_s` to `longest_s`, less a random half, so that processes spread.
+    A success closes the breaker. Pauses double from `first_pause_s` to `max_pause_s`.
     """
 
     def __init__(
@@ -33,12 +33,13 @@ class CircuitBreaker:
         return self._failures >= self._max_failures
 
     def allows(self) -> bool:
-        """Whether to try; while the breaker is open, True to one caller for each pause."""
+        """Return whether the caller may try; while open, true for one caller after each pause."""
         if not self.is_open:
             return True
         with self._lock:
             if self._clock() < self._next_attempt_at:
                 return False
+            # Set before the attempt ends, so that other threads do not try meanwhile.
             self._next_attempt_at = self._clock() + self._pause()
             return True
 
@@ -54,4 +55,5 @@ class CircuitBreaker:
     def _pause(self) -> float:
         doublings = min(max(self._failures - self._max_failures, 0), 30)
         full_pause_s = min(self._first_pause_s * 2.0**doublings, self._max_pause_s)
+        # Jitter, so that processes that saw the same failure do not try at the same moment.
         return full_pause_s * random.uniform(0.5, 1)

@@ -1,6 +1,6 @@
-"""PostgreSQL's binary COPY, as far as rollups need it: integers and bytes, none of them null.
+"""Encode and decode PostgreSQL's binary COPY format, for integers and bytes that are not null.
 
-Source: PostgreSQL's documentation of COPY, "Binary Format".
+Source: PostgreSQL's documentation of COPY, section "Binary Format".
 """
 
 import struct
@@ -13,11 +13,13 @@ _SIZES = {"i": 4, "q": 8}
 _LENGTH = struct.Struct("!i")
 
 ColumnFormat = str
-"""A letter for each column: i and q are integers of 4 and 8 bytes, b is bytes."""
+"""One letter for each column: `i` and `q` are integers of 4 and 8 bytes, `b` is bytes."""
 
 
 def encode(rows: Iterable[Sequence[Any]], columns: ColumnFormat) -> bytes:
-    """What COPY ... FROM STDIN (FORMAT binary) takes; bytes must be the last column."""
+    """Return rows as input of `COPY ... FROM STDIN (FORMAT binary)`; the last column is bytes."""
+    # A row is the number of its fields, then the length and the value of each. All integers and the
+    # length of the last column have a fixed size, so that one `pack` writes them.
     head = struct.Struct("!h" + "".join(f"i{kind}" for kind in columns[:-1]) + "i")
     fields = [len(columns), *(size for kind in columns[:-1] for size in (_SIZES[kind], 0)), 0]
     parts = [SIGNATURE]
@@ -29,7 +31,7 @@ def encode(rows: Iterable[Sequence[Any]], columns: ColumnFormat) -> bytes:
 
 
 def decode(data: bytes, columns: ColumnFormat) -> Iterator[tuple[Any, ...]]:
-    """The rows that COPY ... TO STDOUT (FORMAT binary) gave; bytes must be the last columns."""
+    """Yield the rows of `COPY ... TO STDOUT (FORMAT binary)`; bytes must be the last columns."""
     fixed = columns.rstrip("b")
     head = struct.Struct("!h" + "".join(f"i{kind}" for kind in fixed))
     offset, end = len(SIGNATURE), len(data) - len(_END)

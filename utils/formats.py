@@ -1,4 +1,4 @@
-"""Answers as bytes: JSON, CSV (RFC 4180) and NDJSON, and which of them a client wants."""
+"""Response formats: encode answers as JSON, CSV (RFC 4180) or NDJSON, and negotiate the format."""
 
 import csv
 import io
@@ -30,13 +30,14 @@ def as_json(value: Any) -> bytes:
 
 
 def as_ndjson(rows: Sequence[Any]) -> bytes:
-    """One object a line; no rows are no bytes."""
+    """Return one JSON object for each line; empty for no rows."""
     return _encode_lines(rows)
 
 
 def as_csv(row_type: type, rows: Sequence[Any]) -> bytes:
-    """A line of names, then a line for each row; the names stand there without rows too."""
+    """Return a header line with the fields of `row_type`, and a line for each row."""
     names = [field.name for field in fields(row_type)]
+    # A field that the request did not ask for is unset in every row.
     columns = [name for name in names if not rows or getattr(rows[0], name) is not msgspec.UNSET]
     text = io.StringIO()
     writer = csv.writer(text)
@@ -46,7 +47,7 @@ def as_csv(row_type: type, rows: Sequence[Any]) -> bytes:
 
 
 def _cell(value: Any) -> str:
-    """As the value stands in JSON, but text without quotes and null as nothing."""
+    """Return the value as in JSON, but text without quotes and null as an empty cell."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -57,7 +58,7 @@ def _cell(value: Any) -> str:
 
 
 def preferred_format(accept: str) -> Format:
-    """The best of an Accept header; JSON for one that names none of ours."""
+    """Return the format that an `Accept` header prefers; JSON if it names no supported one."""
     ranges = sorted(media_ranges(accept), key=lambda pair: -pair[0])
     formats = {media.split(";")[0]: form for form, media in MEDIA_TYPES.items()} | _WILDCARDS
     return next(

@@ -1,4 +1,4 @@
-"""Opaque cursors: a position in a list, bound to the question whose list it is."""
+"""Keyset pagination: opaque cursors that hold a position in a list, bound to its question."""
 
 import binascii
 import hashlib
@@ -12,11 +12,13 @@ import msgspec
 AwareDatetime = Annotated[datetime, msgspec.Meta(tz=True)]
 Direction = Literal["older", "newer"]
 
+# Enough to refuse damaged cursors and those of other questions. It is no signature: the key is not
+# secret, so the caller still has to check the values of a position.
 _DIGEST_BYTES = 12
 
 
 class Position(msgspec.Struct, frozen=True, array_like=True):
-    """Just below or above one event, within the range that the first page had."""
+    """A place next to one event, and the time range of the first page."""
 
     direction: Direction
     occurred_at: AwareDatetime
@@ -26,18 +28,19 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
 
 
 def encode_cursor(position: Position, question: str) -> str:
-    """The position as text; `question` is the fingerprint of what was asked."""
+    """Return the position as URL-safe text; `question` is the fingerprint of the question."""
     body = msgspec.msgpack.encode(position)
     return _encode_text(_digest(body, question) + body)
 
 
 def decode_cursor(text: str, question: str) -> Position:
-    """Raises: ValueError for text that this question did not give."""
+    """Return the position of a cursor. Raises: ValueError for a cursor of another question."""
     try:
         raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except binascii.Error as exc:
         raise ValueError("not a cursor") from exc
     digest, body = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]
+    # base64 decoders ignore some characters and trailing bits: only the canonical text is valid.
     if _encode_text(raw) != text or digest != _digest(body, question):
         raise ValueError("not a cursor of this question")
     try:

@@ -1,14 +1,14 @@
-"""What this Python lacks, though the program needs it."""
+"""The error message for packages that are missing from this Python."""
 
 import shlex
 import sys
 
 
 def missing_package_message(exc: ImportError) -> str:
-    """What helps: the program was called with another Python than that of its `.venv`."""
+    """Return a message with the command to run, for a Python that is not the one of `.venv`."""
     version = "{}.{}".format(*sys.version_info)
     command = shlex.join([".venv/bin/python", *sys.argv])
     return (
-        f"{sys.executable}, Python {version}, has no {exc.name} as it is needed: "
-        f"run `make install`, and then `{command}`"
+        f"{sys.executable} (Python {version}) lacks the package {exc.name}, or its required "
+        f"version: run `make install`, and then `{command}`"
     )

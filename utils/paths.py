@@ -1,4 +1,4 @@
-"""Where things lie on a machine, and what it calls itself."""
+"""The default data directory, and checks for terminals and loopback addresses."""
 
 import os
 from contextlib import suppress
@@ -10,24 +10,22 @@ APP = "analytics-service"
 
 
 def default_data_dir() -> Path:
-    """The folder for data of this user.
-
-    Root's home is closed to the user that the embedded servers run as, so root's lies elsewhere.
-    """
+    """Return the directory for the data of the current user."""
+    # Root's embedded servers run as another user, who cannot read root's home directory.
     if os.geteuid() == 0:
         return Path("/var/lib") / APP
     return Path.home() / ".local" / "share" / APP
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether people read what is written there, as far as can be told."""
+    """Return whether the stream is open and is a terminal."""
     with suppress(ValueError, OSError):
         return stream is not None and stream.isatty()
     return False
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this name or address always means the machine itself."""
+    """Return whether a host name or address always means this machine."""
     with suppress(ValueError):
         return host == "localhost" or ip_address(host).is_loopback
     return False

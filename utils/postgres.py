@@ -1,4 +1,4 @@
-"""What psycopg2 lacks: a pool for threads, and ways to look at a connection and to hang up."""
+"""PostgreSQL connections: a thread-safe pool, prepared cursors, and snapshots, on psycopg2."""
 
 import logging
 import os
@@ -27,27 +27,25 @@ log = logging.getLogger("analytics.database")
 _PLAN_ERRORS = (
     errors.InvalidSqlStatementName,
     errors.DuplicatePreparedStatement,
-    errors.FeatureNotSupported,  # a migration has changed what it returns
+    errors.FeatureNotSupported,  # a migration has changed the columns of the result
 )
 
 
 def is_alive(conn: connection) -> bool:
-    """Whether an idle connection can still be used, told without a round trip.
-
-    An idle session never has unread bytes: readable means the server hung up or said why.
-    """
+    """Return whether an idle connection can still be used, without a round trip."""
     if conn.closed:
         return False
+    # An idle session has no unread bytes: a readable socket means that the server has closed the
+    # connection or sent the reason why it will.
     poll = select.poll()  # select() cannot watch a descriptor from 1024 on
     poll.register(conn.fileno(), select.POLLIN)
     return not poll.poll(0)
 
 
 def abort_connection(conn: connection) -> None:
-    """End whatever the connection does, from any thread and without waiting.
-
-    `conn.cancel()` would hold the interpreter's lock, and `conn.close()` waits for the query.
-    """
+    """Shut down the socket of a connection, from any thread and without waiting for its query."""
+    # `conn.cancel()` would hold the interpreter's lock, and `conn.close()` waits for the query.
+    # The descriptor is duplicated so that libpq keeps its own.
     with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(conn.fileno())) as sock:
         sock.shutdown(socket.SHUT_RDWR)
 
@@ -57,62 +55,65 @@ def close_quietly(conn: connection) -> None:
         conn.close()
 
 
+# Answers of a connection whose database could not be identified are not cached.
 _UNIDENTIFIED_LIFETIME_S = 10.0
 
 
 class ConnectionStats(Protocol):
-    """What a pool counts."""
+    """The counters of a pool, since the process started."""
 
     opened: int
     discarded: int
 
 
 class ServerUnreachable(psycopg2.OperationalError):
-    """PostgreSQL could not be reached a moment ago, and it is not time to try again."""
+    """PostgreSQL could not be reached a moment ago; the next attempt follows within 2 seconds."""
 
 
 class SessionChanged(psycopg2.OperationalError):
-    """Behind the connection is another session than before: a pooler lends them."""
+    """A connection pooler has put another session behind the connection than before."""
 
 
 class PooledConnection(connection):
-    """A connection that knows until when it is used, and what it is connected to."""
+    """A pool's connection, with the time of its retirement and the identity of its database."""
 
     retire_at: float
+    """Seconds on the monotonic clock."""
     generation: int
-    """Of its pool when it was opened."""
+    """The generation of the pool when the connection was opened."""
     identity: str | None = None
-    """Of the database, as it was read when the connection was opened; None where it has none."""
+    """The identity of the database, read when the connection was opened; None if it has none."""
     is_to_replica: bool | None = None
-    """As its last transaction was told; None before the first."""
+    """Whether the last transaction was on a replica; None before the first transaction."""
     session: Session
 
     def mark_session_changed(self) -> SessionChanged:
-        """From now on no session of the pool is told anything that it should know later."""
+        """Stop preparing statements in this pool, and return the error to raise."""
         if self.session.pool_sessions.is_direct:
             log.warning(
-                "sessions do not keep what they are told, as behind a pooler: plans are not kept"
+                "a connection pooler changes the session for each transaction: "
+                "statements are not prepared"
             )
         self.session.pool_sessions.is_direct = False
         return SessionChanged()
 
 
 class PreparingCursor(cursor):
-    """A cursor for statements whose plans the session keeps, or that are transactions alone."""
+    """A cursor for prepared statements, and for statements that are a transaction by themselves."""
 
     as_of: datetime
-    """The database's clock when the snapshot was taken: all that was committed by then is in it.
+    """The database's clock when the snapshot was taken: it holds all that was committed by then.
 
-    On a replica it is that of the other server, and stands still while nothing comes from there.
+    On a replica, the time of the last replayed commit, which stands still while none arrives.
     """
     prefix = ""
-    """What goes before a statement that is a transaction by itself."""
+    """SQL to send before a statement that is a transaction by itself, in the same message."""
 
     def execute(self, query: Any, vars: Any = None) -> None:
         super().execute(self.prefix + query if self.prefix else query, vars)
 
     def execute_prepared(self, statement: PreparedStatement, params: Mapping[str, Any]) -> None:
-        """The same, with the plan that the session keeps. Raises: StrangeSession."""
+        """Execute a prepared statement, preparing it first if needed. Raises: SessionChanged."""
         conn = self.connection
         if not isinstance(conn, PooledConnection) or not conn.session.pool_sessions.is_direct:
             self.execute(statement.plain_sql, params)
@@ -126,22 +127,22 @@ class PreparingCursor(cursor):
             raise conn.mark_session_changed() from exc
 
     def set_snapshot_time(self, now: datetime, *, is_replica: bool) -> None:
-        """The moment of a statement, which counts where it is a transaction by itself.
+        """Set `as_of` to the time of a statement that is a transaction by itself.
 
-        Raises: StrangeSession, on a replica, whose answers are of another moment.
+        Raises: SessionChanged on a replica, whose data is older than its clock.
         """
         if not self.prefix:
             return
+        # Only connections to a primary send such statements: a pooler has changed the server.
         if is_replica and isinstance(self.connection, PooledConnection):
             raise self.connection.mark_session_changed()
         self.as_of = now
 
 
 def begin_snapshot(conn: PooledConnection, cur: cursor, timeout_ms: int) -> datetime:
-    """Begin a read-only transaction, and tell up to when it sees all that was committed.
-
-    A replica is recognized by its first answer, and asked again in its own way.
-    """
+    """Begin a read-only transaction; return the time up to which it sees every commit."""
+    # Whether the server is a replica is known from the answer only. A replica needs a statement
+    # before the snapshot, so the first transaction of a connection to one begins twice.
     was_replica = bool(conn.is_to_replica)
     cur.execute(BEGIN_ON_REPLICA if was_replica else BEGIN, (timeout_ms,))
     as_of: datetime
@@ -153,7 +154,7 @@ def begin_snapshot(conn: PooledConnection, cur: cursor, timeout_ms: int) -> date
 
 
 def begin_writing(_: PooledConnection, cur: cursor, timeout_ms: int) -> datetime:
-    """Begin a transaction that writes, and tell its moment."""
+    """Begin a read-write transaction; return its time, `now()`."""
     cur.execute(BEGIN_WRITING, (timeout_ms,))
     now: datetime
     (now,) = cur.fetchone() or ()
@@ -161,10 +162,10 @@ def begin_writing(_: PooledConnection, cur: cursor, timeout_ms: int) -> datetime
 
 
 class GuardedPool(SimpleConnectionPool):
-    """psycopg2's pool, made fit for threads and for a server that comes and goes.
+    """A psycopg2 pool that is safe for threads and survives restarts of the server.
 
-    The class alone hands out more than `maxconn` under threads, closes what it should keep, hands
-    out dead connections and loses the place of one that died in a transaction.
+    The base class exceeds `maxconn` under threads, closes connections that it should keep, lends
+    dead ones, and loses the slot of one that died in a transaction.
     """
 
     _pool: list[PooledConnection]
@@ -184,7 +185,7 @@ class GuardedPool(SimpleConnectionPool):
         identify: Callable[[connection], str | None] | None = None,
         **arguments: Any,
     ) -> None:
-        """`identify` reads which database a new connection leads to."""
+        """`identify` reads the identity of the database from a new connection."""
         self._lock = threading.Lock()
         self._generation = 0
         self._identify = identify
@@ -193,11 +194,11 @@ class GuardedPool(SimpleConnectionPool):
         self._lifetime_s = lifetime_s
         self._sessions = PoolSessions()
         self._breaker = CircuitBreaker(max_failures=1, first_pause_s=0.2, max_pause_s=2)
-        # None is opened here: the service starts while PostgreSQL is away.
+        # No connection is opened here, so that the service can start before PostgreSQL.
         super().__init__(0, maxconn, dsn, connection_factory=PooledConnection, **arguments)
 
     def getconn(self, key: Any = None) -> PooledConnection:
-        """A connection that lives. Raises: PoolError when all are in use, psycopg2.Error."""
+        """Return a live connection. Raises: PoolError if all are in use, psycopg2.Error."""
         while (conn := self._claim()) is not None:
             if is_alive(conn):
                 return conn
@@ -205,13 +206,14 @@ class GuardedPool(SimpleConnectionPool):
         return self._open()
 
     def putconn(self, conn: connection, key: Any = None, close: bool = False) -> None:
-        """Take a connection back; it is kept only when it is young and in no transaction."""
+        """Return a connection to the pool, which closes it if it is old or in a transaction."""
         assert isinstance(conn, PooledConnection)
         idle = conn.closed == 0 and conn.info.transaction_status == TRANSACTION_STATUS_IDLE
         is_reusable = idle and not close and not self.closed and time.monotonic() < conn.retire_at
         if not is_reusable:
             close_quietly(conn)
         with self._lock:
+            # Checked under the lock: `retire` may have run since the check above.
             if is_reusable and conn.generation != self._generation:
                 is_reusable = False
                 close_quietly(conn)
@@ -221,9 +223,9 @@ class GuardedPool(SimpleConnectionPool):
                 self._pool.append(conn)
 
     def refresh(self) -> None:
-        """Look after those that are idle, the longest idle first, and open what is missing.
+        """Replace idle connections that are dead or old, and open those that are missing.
 
-        Raises: PoolError when closed, psycopg2.Error.
+        Raises: PoolError if the pool is closed, psycopg2.Error.
         """
         with self._lock:
             idle = len(self._pool)
@@ -233,7 +235,7 @@ class GuardedPool(SimpleConnectionPool):
             self.putconn(conn)
 
     def retire(self) -> None:
-        """Close those that are idle; those that are lent are closed when they come back."""
+        """Close the idle connections now, and those in use when they are returned."""
         with self._lock:
             self._generation += 1
             idle, self._pool = self._pool, []
@@ -242,13 +244,14 @@ class GuardedPool(SimpleConnectionPool):
             close_quietly(conn)
 
     def abort_all(self) -> None:
-        """End whatever those that are lent do; threads must not outlive the service for it."""
+        """Abort the connections in use, so that no thread outlives the service."""
         with self._lock:
             for conn in self._used.values():
                 abort_connection(conn)
 
     def _refresh_one(self) -> None:
         with self._lock:
+            # The one that has been idle longest; `_claim` takes the most recently used one.
             conn = self._lend(self._pool.pop(0)) if self._pool else None
         if conn is not None:
             self.putconn(conn, close=not is_alive(conn))
@@ -261,7 +264,7 @@ class GuardedPool(SimpleConnectionPool):
         return self._open()
 
     def _claim(self) -> PooledConnection | None:
-        """An idle connection, or None and the right to open one."""
+        """Return an idle connection, or None if the caller is to open one (counted already)."""
         with self._lock:
             if self.closed:
                 raise PoolError("connection pool is closed")
@@ -276,7 +279,8 @@ class GuardedPool(SimpleConnectionPool):
         return len(self._used) + self._connecting
 
     def _open(self) -> PooledConnection:
-        """Connect outside the lock: while PostgreSQL is away each attempt may take seconds."""
+        """Open a connection for a caller that has claimed one."""
+        # Connect outside the lock: while PostgreSQL is down each attempt may take seconds.
         conn: PooledConnection | None = None
         try:
             conn = self._connect()
@@ -291,7 +295,7 @@ class GuardedPool(SimpleConnectionPool):
     def _connect(self) -> PooledConnection:
         if not self._breaker.allows():
             raise ServerUnreachable(str(ServerUnreachable.__doc__))
-        generation = self._generation  # what is retired while this connects is old already
+        generation = self._generation  # before connecting: `retire` may run meanwhile
         try:
             conn = cast(PooledConnection, psycopg2.connect(*self._args, **self._kwargs))
         except psycopg2.OperationalError:
@@ -299,18 +303,19 @@ class GuardedPool(SimpleConnectionPool):
             raise
         self._breaker.record_success()
         conn.session = Session(self._sessions)
-        conn.autocommit = True  # transactions are begun by the text that they consist of
-        # Not all at once: those that were opened together would be renewed together.
+        conn.autocommit = True  # transactions begin with an explicit statement
+        # Jitter: connections that were opened together are not replaced together.
         conn.retire_at = time.monotonic() + self._lifetime_s * random.uniform(0.8, 1)
         conn.generation = generation
         if self._identify:
             try:
                 conn.identity = self._identify(conn)
-            except psycopg2.Error:  # without one its answers are not kept: for a while at most
+            except psycopg2.Error:  # usable, but replaced soon
                 conn.retire_at = min(conn.retire_at, time.monotonic() + _UNIDENTIFIED_LIFETIME_S)
         return conn
 
     def _lend(self, conn: PooledConnection) -> PooledConnection:
+        # The bookkeeping of the base class, whose `closeall` reads it.
         key = self._getkey()
         self._used[key] = conn
         self._rused[id(conn)] = key
@@ -318,6 +323,6 @@ class GuardedPool(SimpleConnectionPool):
 
 
 def libpq_version() -> str:
-    """That of PostgreSQL's client library in this process, such as 18.1."""
+    """Return the version of libpq in this process, such as 18.1."""
     major, minor = divmod(_libpq_version(), 10_000)
     return f"{major}.{minor}"

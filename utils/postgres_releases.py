@@ -1,10 +1,10 @@
-"""When PostgreSQL's minor releases came out, and which of two is the more recent one."""
+"""Release dates of PostgreSQL's minor releases, to check whether pg_upgrade can succeed."""
 
 import re
 from datetime import date
 from typing import NamedTuple
 
-# All supported majors have a minor release on the same day; now and then one skips a number.
+# All supported major versions have a minor release on the same day; sometimes one skips a number.
 _DAYS: tuple[tuple[date, dict[int, int]], ...] = (
     (date(2022, 10, 13), {15: 0}),
     (date(2022, 11, 10), {15: 1}),
@@ -33,11 +33,12 @@ _DAYS: tuple[tuple[date, dict[int, int]], ...] = (
 )
 MAJORS = (15, 16, 17, 18)
 
+# Two numbers, and no part of a longer version such as 3.15.2 of another package.
 _VERSION = re.compile(r"(?<![\d.])(\d{1,3})\.(\d{1,3})(?![\d.])")
 
 
 class Release(NamedTuple):
-    """A minor release of a major version."""
+    """A minor release of PostgreSQL, such as 18.1."""
 
     major: int
     minor: int
@@ -47,7 +48,7 @@ class Release(NamedTuple):
 
     @property
     def rank(self) -> int:
-        """Its place in the order of release days. Those that are not listed count on from there."""
+        """The position of its release day in the list; unlisted later releases follow the list."""
         minors = {
             minors[self.major]: n for n, (_, minors) in enumerate(_DAYS) if self.major in minors
         }
@@ -57,32 +58,30 @@ class Release(NamedTuple):
 
     @property
     def described(self) -> str:
-        """With its day, or the last one of its major version that is listed."""
+        """The release and its day; for an unlisted one, the last day of its major version."""
         days = {minors[self.major]: day for day, minors in _DAYS if self.major in minors}
         day = days.get(self.minor)
         return f"{self} (released {f'on {day}' if day else f'after {max(days.values())}'})"
 
 
 def find_release(text: str) -> Release | None:
-    """The first one of a supported major version that stands there, as programs tell it."""
+    """Return the first supported release that the output of a program names; None without one."""
     releases = (Release(int(major), int(minor)) for major, minor in _VERSION.findall(text))
     return next((release for release in releases if release.major in MAJORS), None)
 
 
 def upgrade_fault(old: Release, new: Release) -> str | None:
-    """Why pg_upgrade cannot go from the one to the other; None where nothing is in the way.
-
-    A server writes into its catalogs what older releases do not know, older ones of newer major
-    versions among them.
-    """
+    """Return why pg_upgrade cannot upgrade from `old` to `new`; None if it can."""
+    # A minor release may write into the catalogs what releases of an earlier day do not know, even
+    # if their major version is newer.
     if new.major < old.major:
         return f"PostgreSQL {new.major} is an older version than {old.major}."
     if new.rank >= old.rank:
         return None
     advice = f"Install the newest minor release of PostgreSQL {new.major}"
     return (
-        f"PostgreSQL {new.described} is older than {old.described}, and pg_upgrade would fail on "
-        f"the way. {advice}{_at_least(old, new.major)}."
+        f"PostgreSQL {new.described} is older than {old.described}, and pg_upgrade would fail. "
+        f"{advice}{_at_least(old, new.major)}."
     )
 
 

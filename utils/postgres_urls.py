@@ -1,4 +1,4 @@
-"""What is wrong with the URL of a PostgreSQL server, told without its password."""
+"""Check the URL of a PostgreSQL server without showing its password."""
 
 _UNENCODED = (
     "the user and the password in its URL must be percent-encoded, such as @ as %40 and / as %2F"
@@ -6,7 +6,7 @@ _UNENCODED = (
 
 
 def url_fault(url: str) -> str | None:
-    """What is wrong where libpq takes a part of the password for another part of the URL, and its
-    error message would show it; None for other URLs."""
+    """Return what is wrong with a URL whose password is not percent-encoded; None for others."""
+    # libpq reads a part of such a password as the host, and its error messages would show it.
     login, at, _ = url.partition("://")[2].partition("?")[0].rpartition("@")
     return _UNENCODED if at and ("@" in login or "/" in login) else None

@@ -1,4 +1,4 @@
-"""Statements whose plans sessions keep: planning them takes longer than what they do."""
+"""Prepared statements, for frequent queries whose planning takes longer than their execution."""
 
 import hashlib
 import re
@@ -9,24 +9,25 @@ from typing import NamedTuple
 from utils.session_options import statement_name
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
+# A generic plan is made for the size that tables have at the time, and those of a new database grow
+# fast: a plan for an empty table scans all of it.
 _PLAN_LIFETIME_S = 10.0
-"""A plan was made for tables as large as they were: those of a new database grow fast."""
 
 
 class PreparedStatement(NamedTuple):
-    """Three forms of the same statement."""
+    """A statement as plain SQL, and the SQL to prepare and to execute it."""
 
     name: str
-    """As sessions know it. No other statement has it, not that of another version either."""
+    """The name in the session; unique to the text, so versions of the service do not clash."""
     plain_sql: str
     prepare_sql: str
     execute_sql: str
 
 
 def prepared_statement(text: str) -> PreparedStatement:
-    """PostgreSQL infers the types of the parameters, which `text` must make plain."""
+    """Return the forms of a statement, from whose text PostgreSQL can infer the parameter types."""
     parameters = list(dict.fromkeys(_PARAMETER.findall(text)))
-    numbered = _PARAMETER.sub(lambda found: f"${parameters.index(found[1]) + 1}", text)
+    numbered = _PARAMETER.sub(lambda match: f"${parameters.index(match[1]) + 1}", text)
     name = f"{statement_name(text)}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     arguments = ", ".join(f"%({parameter})s" for parameter in parameters)
     return PreparedStatement(
@@ -39,21 +40,23 @@ def prepared_statement(text: str) -> PreparedStatement:
 
 @dataclass(slots=True)
 class PoolSessions:
-    """Whether those of a pool stay the same. A pooler between lends another one each time: what was
-    said to one is unknown to the next, which may even be of another server."""
+    """What holds for all sessions of a pool."""
 
+    # A pooler such as PgBouncer in transaction mode uses another session for each transaction, even
+    # one of another server: it does not know the statements that were prepared before.
     is_direct: bool = True
+    """Whether each connection keeps its session; false once a connection pooler was noticed."""
 
 
 @dataclass(slots=True)
 class Session:
-    """What is known of one."""
+    """The prepared statements of one session."""
 
     pool_sessions: PoolSessions = field(default_factory=PoolSessions)
     _prepared_at: dict[str, float] = field(default_factory=dict)
 
     def pending_prepare(self, statement: PreparedStatement) -> str | None:
-        """What there is to say before a statement is called; None where it was said."""
+        """Return the SQL to run before executing a statement; None if it is prepared."""
         prepared_at = self._prepared_at.get(statement.name)
         if prepared_at is None:
             return statement.prepare_sql

@@ -1,4 +1,4 @@
-"""How processes hang together."""
+"""Child processes that end with their parent."""
 
 import ctypes
 import os
@@ -11,9 +11,10 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class DieWithParent:
-    """For a child to call: it gets this signal when its parent ends, even by `kill -9`.
+    """A function for a child process that has the kernel signal it when its parent ends.
 
-    Made by the parent; called after the child has changed its user, if it does.
+    Create it in the parent. Call it in the child, after a change of user: that resets the setting.
+    Only Linux has such a setting; elsewhere the call does nothing.
     """
 
     number: signal.Signals
@@ -23,5 +24,5 @@ class DieWithParent:
         if sys.platform != "linux":
             return
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(self.number))
-        if os.getppid() != self.parent:  # it died in between
+        if os.getppid() != self.parent:  # the parent ended before the call
             os.kill(os.getpid(), signal.SIGKILL)

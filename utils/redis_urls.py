@@ -1,4 +1,4 @@
-"""What the address of a Redis may say: what is not understood must not be left out in silence."""
+"""Check the URL of a Redis server: options that are not supported are refused, never ignored."""
 
 from collections.abc import Iterator
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -9,12 +9,12 @@ _CHECKS = ("none", "required")
 
 
 def redis_url_fault(url: str) -> str | None:
-    """What is wrong with an address of Redis, without any value of it; None if nothing is."""
+    """Return what is wrong with a URL, without any of its values; None if it is valid."""
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        return "must be an address: a host, and a port that is a number"
+        return "must be a URL with a host and a numeric port, such as redis://localhost:6379"
     return next(_faults(parts), None)
 
 
@@ -22,9 +22,9 @@ def _faults(parts: SplitResult) -> Iterator[str]:
     if parts.scheme not in ("redis", "rediss", "unix"):
         yield "must start with redis://, rediss:// or unix://"
     if parts.fragment:
-        yield "must not have a #: in a password it is written %23"
+        yield "must not contain #: write it as %23 in a password"
     if parts.username and not parts.password:
-        yield "has a user name, and needs a password then"
+        yield "must have a password if it has a user name"
     yield from _location_faults(parts)
     yield from _option_faults(parts)
 
@@ -32,9 +32,9 @@ def _faults(parts: SplitResult) -> Iterator[str]:
 def _location_faults(parts: SplitResult) -> Iterator[str]:
     if parts.scheme == "unix":
         if parts.hostname or len(parts.path) < 2:
-            yield "must have the path of a socket, as unix:///path"
+            yield "must be unix:///path, with the path of a socket and no host"
     elif not _is_number(parts.path.removeprefix("/") or "0"):
-        yield "must have the number of a database after the host, or nothing"
+        yield "must have the number of a database as its path, or no path"
 
 
 def _option_faults(parts: SplitResult) -> Iterator[str]:
@@ -43,15 +43,15 @@ def _option_faults(parts: SplitResult) -> Iterator[str]:
     for name, value in options:
         if name not in _OPTIONS:
             allowed = ", ".join(sorted(_OPTIONS))
-            yield f"has an option that is not known ({_printable(name)}): {allowed}"
+            yield f"has an unknown option ({_printable(name)}); allowed: {allowed}"
         if name in _TLS and parts.scheme != "rediss":
             yield f"has the option {name}, which needs rediss://"
         if names.count(name) > 1:
             yield f"has the option {name} twice"
         if name == "db" and not _is_number(value):
-            yield "must have a number as its option db"
+            yield "must have a number as the option db"
         if name == "ssl_cert_reqs" and value not in _CHECKS:
-            yield f"must have {' or '.join(_CHECKS)} as its option ssl_cert_reqs"
+            yield f"must have {' or '.join(_CHECKS)} as the option ssl_cert_reqs"
 
 
 def _is_number(text: str) -> bool:
@@ -59,5 +59,6 @@ def _is_number(text: str) -> bool:
 
 
 def _printable(name: str) -> str:
-    """A name of redis-py's kind; whatever else may be a part of a password."""
-    return name if name.isidentifier() and len(name) <= 40 else "its name is none of an option"
+    """Return the name of an option if it looks like one."""
+    # Other text may be a part of a password that is not percent-encoded.
+    return name if name.isidentifier() and len(name) <= 40 else "its name is not an identifier"

@@ -1,4 +1,4 @@
-"""How sessions of PostgreSQL are started, and how statements are called."""
+"""Options of PostgreSQL sessions, the statements that begin transactions, and statement names."""
 
 import re
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 _NAME_COMMENT = re.compile(r"\s*/\* (\w+) \*/")
 
-# Noticed by the server while a query runs, so that nobody's query ends (Linux has the means).
+# The server ends a running query whose client has gone. Only Linux supports the check.
 _CHECK_CLIENT = {"client_connection_check_interval": "500"} if sys.platform == "linux" else {}
 
 QUESTION_OPTIONS: Mapping[str, str] = {
@@ -15,15 +15,16 @@ QUESTION_OPTIONS: Mapping[str, str] = {
     "default_transaction_read_only": "on",
     "lock_timeout": "500",
     "jit": "off",
-    "work_mem": "64MB",  # used where very many events are not folded; others need little
+    "work_mem": "64MB",  # used with a large tail only; other queries need little
     **_CHECK_CLIENT,
 }
 
 WRITER_OPTIONS: Mapping[str, str] = {"timezone": "UTC", **_CHECK_CLIENT}
 
+# Without `jit`: compiling a short statement takes longer than running it.
 INGEST_OPTIONS: Mapping[str, str] = {**WRITER_OPTIONS, "jit": "off"}
 
-# A host that vanished without a word is given up after 15 seconds rather than 15 minutes.
+# A host that has vanished without closing its connections is given up after 15 s, not 15 min.
 _KEEPALIVE = {
     "connect_timeout": 2,
     "keepalives_idle": 10,
@@ -40,8 +41,9 @@ select now(), pg_is_in_recovery()
 
 BEGIN_WRITING = "begin; set local statement_timeout = %s; select now()"
 
-# How far a replica has come is told before its snapshot is taken: it goes on meanwhile. Where that
-# is not known since its start, it has come as far as to the last checkpoint.
+# The replay position is read before the snapshot is taken, since replay goes on meanwhile: a later
+# position would promise commits that the snapshot lacks. A replica that has replayed no commit
+# since its start is at least at its last checkpoint.
 BEGIN_ON_REPLICA = """
 begin read only;
 select set_config(
@@ -61,9 +63,9 @@ select case when pg_is_in_recovery() then current_setting('analytics.replayed'):
 def connect_arguments(
     options: Mapping[str, str], application_name: str, request_s: float | None = None
 ) -> dict[str, Any]:
-    """Keyword arguments of `psycopg2.connect` for a session with these server settings.
+    """Return keyword arguments of `psycopg2.connect` for a session with these server settings.
 
-    `request_s` limits the times of a session whose requests take so many seconds.
+    `request_s` is the deadline of a request in seconds; it limits statements and idle transactions.
     """
     limits = {} if request_s is None else _time_limits(request_s)
     server_options = " ".join(f"-c {name}={value}" for name, value in {**options, **limits}.items())
@@ -71,7 +73,8 @@ def connect_arguments(
 
 
 def _time_limits(request_s: float) -> dict[str, str]:
-    """A request may compute between its statements as long as it has time."""
+    # A request may compute between two statements until its deadline, so the limit of idle
+    # transactions is a safety net above it.
     return {
         "statement_timeout": str(int(request_s * 1000)),
         "idle_in_transaction_session_timeout": str(int((request_s + 5) * 1000)),
@@ -79,6 +82,6 @@ def _time_limits(request_s: float) -> dict[str, str]:
 
 
 def statement_name(text: str) -> str:
-    """The name that stands before a statement as a comment."""
+    """Return the name in the comment before a statement; `sql` without one."""
     match = _NAME_COMMENT.match(text)
     return match[1] if match else "sql"

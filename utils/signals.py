@@ -1,4 +1,4 @@
-"""Signals that end a command, but never between a commit and the count of what it stored."""
+"""Handle the signals that end a command, and defer them in blocks that must not be interrupted."""
 
 import os
 import signal
@@ -11,37 +11,35 @@ _ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 class CommandInterrupted(SystemExit):
-    """A signal ended the command; the exit code is the one that shells give for it."""
+    """A signal has ended the command; the exit code is 128 plus its number, as in shells."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
 
 
 def handle_sigterm_as_init() -> None:
-    """End on SIGTERM also as process 1 of a container, for which the kernel ignores a signal that
-    has no handler."""
+    """Exit on SIGTERM as process 1 of a container; do nothing in other processes."""
+    # The kernel does not deliver signals without a handler to process 1.
     if os.getpid() == 1:
         signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
 
 
 class _State:
     depth = 0
-    """Of the blocks of `uninterrupted` that the main thread is in."""
+    """How many nested `uninterrupted` blocks the main thread is in."""
     received: int | None = None
+    """The signal that arrived in them; the last one if there were several."""
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """In this block SIGHUP, SIGINT and SIGTERM raise Stopped, in the main thread.
-
-    A signal that is ignored stays so, as `nohup` wants it.
-    """
+    """Raise CommandInterrupted in the main thread on SIGHUP, SIGINT or SIGTERM in this block."""
     if not _is_main():
         yield
         return
     before = {number: signal.getsignal(number) for number in _ENDING}
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
+        if handler is not signal.SIG_IGN:  # `nohup` ignores SIGHUP, and it stays ignored
             signal.signal(number, _receive)
     try:
         yield
@@ -52,7 +50,10 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """A signal that arrives in this block raises at its end. Raises: Stopped."""
+    """Defer signals to the end of this block, such as a commit and the count of what it stored.
+
+    Raises: CommandInterrupted at the end, if one arrived.
+    """
     if not _is_main():
         yield
         return

@@ -1,4 +1,4 @@
-"""Standard input, output and error, where whoever starts a program has closed or filled them."""
+"""Standard streams that are closed when the program starts, or that can no longer be written."""
 
 import os
 import sys
@@ -6,23 +6,20 @@ from contextlib import suppress
 
 
 def open_closed_streams() -> None:
-    """Let nothing else that is opened later be taken for one of the three.
-
-    What is read from a closed one is empty, and what is written to it is an error.
-    """
+    """Open each standard stream that is closed: reading gives no data, writing is an error."""
+    # Else the next file or socket that is opened gets its descriptor, and output would go there.
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         with suppress(OSError):
             os.fstat(number)
             continue
-        os.open(os.devnull, os.O_RDONLY)  # it gets the lowest number that is free
+        os.open(os.devnull, os.O_RDONLY)  # gets the lowest free descriptor, which is `number`
         setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def flush_output() -> str | None:
-    """Write what is left of standard output; why that cannot be done, if so.
-
-    Python would do it in the end, and show a traceback.
-    """
+    """Flush standard output; return the reason if that fails, else None."""
+    # Python flushes at exit as well, and would show a traceback: after a failure the descriptor
+    # leads to /dev/null.
     try:
         sys.stdout.flush()
     except OSError as exc:

@@ -1,4 +1,4 @@
-"""Traces: where the time of a request goes. Names are fixed, and no value of a user is in them."""
+"""Tracing with OpenTelemetry; span names are fixed, and no span holds values of a request."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,22 +12,20 @@ _tracer: Tracer | None = None
 
 
 def trace_to(provider: TracerProvider | None) -> None:
-    """From now on spans go to this provider; without one there are none, and they cost nothing.
-
-    The provider is ours alone: what libraries do by themselves stays out of the traces.
-    """
+    """Send spans to this provider from now on; None turns tracing off."""
+    # The provider is not installed globally, so that spans of libraries stay out of the traces.
     global _tracer
     _tracer = provider.get_tracer("analytics") if provider else None
 
 
 def trace_span(name: str) -> AbstractContextManager[Span | None]:
-    """A part of what the request is doing."""
+    """Return a context manager that records a span; it does nothing if tracing is off."""
     return _start_span(_tracer, name) if _tracer else _NO_SPAN
 
 
 @contextmanager
 def _start_span(tracer: Tracer, name: str) -> Iterator[Span]:
-    """Of an error the kind alone is told: its message may hold values, and SQL with them."""
+    # Of an exception only the type is recorded: its message may hold SQL with values of a request.
     span_manager = tracer.start_as_current_span(
         name, record_exception=False, set_status_on_exception=False
     )
@@ -43,7 +41,8 @@ def _start_span(tracer: Tracer, name: str) -> Iterator[Span]:
 def server_span(
     method: str, headers: Iterable[tuple[bytes, bytes]]
 ) -> AbstractContextManager[Span | None]:
-    """A request. Whoever sends one cannot choose what is traced: its own trace is only linked."""
+    """Return a context manager that records the span of a request, linked to the client's trace."""
+    # A link instead of a parent: clients must not decide which requests are sampled.
     if _tracer is None:
         return _NO_SPAN
     carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
@@ -59,7 +58,7 @@ def server_span(
 
 
 def finish_server_span(span: Span | None, method: str, route: str, status: int) -> None:
-    """Name it by its route, in the terms of OpenTelemetry's conventions for HTTP."""
+    """Name the span by its route and set attributes by OpenTelemetry's HTTP conventions."""
     if span:
         span.update_name(f"{method} {route}")
         span.set_attributes(
@@ -74,7 +73,7 @@ def finish_server_span(span: Span | None, method: str, route: str, status: int) 
 
 
 def trace_ids() -> dict[str, str]:
-    """The present trace and span, for log lines."""
+    """Return the ids of the current trace and span for log lines; empty outside a span."""
     context = trace.get_current_span().get_span_context() if _tracer else None
     if context is None or not context.is_valid:
         return {}

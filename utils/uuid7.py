@@ -1,4 +1,4 @@
-"""Ids for what came without one."""
+"""UUIDs of version 7 (RFC 9562), for events that are sent without an id."""
 
 from datetime import datetime
 from secrets import randbits
@@ -8,7 +8,8 @@ _VARIANT = 0b10 << 62
 
 
 def time_ordered_uuid(instant: datetime) -> str:
-    """A UUID of version 7 (RFC 9562): those made later stand later in the index, side by side."""
+    """Return a UUID of version 7 whose first 48 bits are the milliseconds of `instant`."""
+    # New ids are adjacent in the index, so that inserts touch few of its pages.
     milliseconds = int(instant.timestamp() * 1000)
     number = milliseconds << 80 | _VERSION | randbits(12) << 64 | _VARIANT | randbits(62)
     text = f"{number:032x}"

@@ -1,4 +1,4 @@
-"""The version of this program."""
+"""The version of the service."""
 
 import tomllib
 from functools import cache
@@ -9,6 +9,6 @@ _PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 @cache
 def version() -> str:
-    """As pyproject.toml has it, which is also a part of the container image."""
+    """Return the version in pyproject.toml, which the container image holds as well."""
     project = tomllib.loads(_PROJECT.read_text(encoding="utf-8"))["project"]
     return str(project["version"])

@@ -508,10 +508,10 @@ LOCAL = {
 }
 ADJUSTED = {
     "Europe/Berlin": (
-        "  2 with a local time in a repeated hour: the first one was taken\n"
+        "  2 with a local time in a repeated hour: the first one was used\n"
         "  2 with a local time in a skipped hour: moved forward\n"
     ),
-    "Africa/Casablanca": "  1 with a local time in a repeated hour: the first one was taken\n",
+    "Africa/Casablanca": "  1 with a local time in a repeated hour: the first one was used\n",
     "UTC": "",
 }
 HAPPENINGS = "create table happenings (id serial primary key, event_name text, at timestamp)"

@@ -118,7 +118,7 @@ def test_a_strange_session_is_no_error(
         spoil(conn)
     assert (ask(database), ask(database)) == expected
     assert caplog.messages == [
-        "sessions do not keep what they are told, as behind a pooler: plans are not kept"
+        "a connection pooler changes the session for each transaction: statements are not prepared"
     ]
     assert not database.pool._sessions.is_direct
 

@@ -387,7 +387,7 @@ def test_local_times_are_the_first_of_two_and_moved_forward(load: Load, conn: co
     assert done.stdout.splitlines() == [
         "a.ndjson: read 8, inserted 8, already there 0, rejected 0",
         "  2 with a local time in a skipped hour: moved forward",
-        "  2 with a local time in a repeated hour: the first one was taken",
+        "  2 with a local time in a repeated hour: the first one was used",
     ]
     result_rows = run_sql(
         conn, "select (occurred_at at time zone 'UTC')::text || '+00' from events order by event_id"

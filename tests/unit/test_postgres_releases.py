@@ -39,7 +39,7 @@ def test_as_recent_a_release_takes_over(old: str, new: str, said: str) -> None:
             OF_DEBIAN,
             "postgres (PostgreSQL) 18.6",
             "Error: PostgreSQL 18.6 (released on 2026-08-13) is older than 15.20 (released on "
-            "2026-11-12), and pg_upgrade would fail on the way. Install the newest minor release "
+            "2026-11-12), and pg_upgrade would fail. Install the newest minor release "
             "of PostgreSQL 18.\n",
         ),
         ("15.19", "18.4", "at least 18.6."),  # there never was an 18.5

@@ -26,8 +26,8 @@ def test_what_is_understood_is_allowed(url: str) -> None:
     assert redis_url_fault(url) is None
 
 
-ADDRESS = "must be an address: a host, and a port that is a number"
-UNKNOWN = "has an option that is not known ({}): db, ssl_ca_certs, ssl_cert_reqs"
+ADDRESS = "must be a URL with a host and a numeric port, such as redis://localhost:6379"
+UNKNOWN = "has an unknown option ({}); allowed: db, ssl_ca_certs, ssl_cert_reqs"
 
 
 @pytest.mark.parametrize(
@@ -35,25 +35,25 @@ UNKNOWN = "has an option that is not known ({}): db, ssl_ca_certs, ssl_cert_reqs
     [
         ("http://cache", "must start with redis://, rediss:// or unix://"),
         ("redis://cache:port", ADDRESS),
-        ("redis://cache/x", "must have the number of a database after the host, or nothing"),
-        ("redis://cache/0/1", "must have the number of a database after the host, or nothing"),
-        ("redis://user@cache", "has a user name, and needs a password then"),
+        ("redis://cache/x", "must have the number of a database as its path, or no path"),
+        ("redis://cache/0/1", "must have the number of a database as its path, or no path"),
+        ("redis://user@cache", "must have a password if it has a user name"),
         (f"redis://:{SECRET}#{SECRET}@cache", ADDRESS),
-        ("redis://cache#0", "must not have a #: in a password it is written %23"),
-        ("unix://run/valkey.sock", "must have the path of a socket, as unix:///path"),
-        ("unix://", "must have the path of a socket, as unix:///path"),
-        ("redis://cache?db=x", "must have a number as its option db"),
+        ("redis://cache#0", "must not contain #: write it as %23 in a password"),
+        ("unix://run/valkey.sock", "must be unix:///path, with the path of a socket and no host"),
+        ("unix://", "must be unix:///path, with the path of a socket and no host"),
+        ("redis://cache?db=x", "must have a number as the option db"),
         ("redis://cache?db=1&db=2", "has the option db twice"),
         ("redis://cache?ssl_ca_certs=x", "has the option ssl_ca_certs, which needs rediss://"),
         ("redis://cache?client_name=x", UNKNOWN.format("client_name")),
         ("redis://cache?protocol", UNKNOWN.format("protocol")),
         (
             "rediss://cache?ssl_cert_reqs=optional",
-            "must have none or required as its option ssl_cert_reqs",
+            "must have none or required as the option ssl_cert_reqs",
         ),
         (
             f"redis://cache?x{SECRET}@y=1",
-            UNKNOWN.format("its name is none of an option"),
+            UNKNOWN.format("its name is not an identifier"),
         ),
     ],
 )  # fmt: skip

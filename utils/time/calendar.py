@@ -1,7 +1,7 @@
-"""Where hours, days, weeks, months, quarters and years begin in a time zone.
+"""Calendar units in a time zone: where hours, days, weeks, months, quarters and years begin.
 
-Ranges are half-open and moments are aware datetimes in UTC. Days have 23, 24 or 25 hours as the
-zone has them, or none at all: Apia had no 2011-12-30, so that day begins where the next does.
+Ranges are half-open, and instants are aware datetimes in UTC. A local day has 23, 24 or 25 hours,
+or none at all: Apia skipped 2011-12-30, so that day begins where the next one does.
 """
 
 from collections.abc import Iterator
@@ -27,6 +27,7 @@ WEEKDAYS: tuple[Weekday, ...] = (
 
 MAX_BUCKETS = 10_000
 
+# About the shortest length of each unit, for an upper bound of the number of buckets.
 _NOMINAL: dict[Interval, timedelta] = {
     "hour": timedelta(hours=1),
     "day": timedelta(days=1),
@@ -42,34 +43,34 @@ _MONTHS: dict[Interval, int] = {"month": 1, "quarter": 3, "year": 12}
 
 
 class Range(NamedTuple):
-    """start <= t < end, both in UTC."""
+    """A half-open range of time, start <= t < end, both in UTC."""
 
     start: datetime
     end: datetime
 
     def until(self, instant: datetime) -> "Range":
-        """The part of the range that is over at this moment; it may be empty."""
+        """Return the part of the range before `instant`, which may be empty."""
         return Range(self.start, max(self.start, min(self.end, instant)))
 
 
 def day_start(day: date, tz: ZoneInfo) -> datetime:
-    """The moment from which the zone's clocks show this day, or a later one if it was left out.
+    """Return the instant at which a local day begins; for a skipped day, that of the next one.
 
-    Clocks put back across midnight show the day twice; it begins the second time.
+    Clocks that are set back across midnight show the day twice; it begins the second time.
     """
     midnight = datetime.combine(day, time(), tz)
     early = midnight.astimezone(UTC)
     late = midnight.replace(fold=1).astimezone(UTC)
     if early == late:
         return early
-    if late < early:
+    if late < early:  # midnight was skipped: the day begins at the change of clocks
         return _transition(late, early, tz)
     before = (late - _SECOND).astimezone(tz).date()
     return early if before == day else late
 
 
 def _transition(low: datetime, high: datetime, tz: ZoneInfo) -> datetime:
-    """The first moment in (low, high] with another offset than that at `low`."""
+    """Return the first second in (low, high] with another offset than `low`; `high` without one."""
     before = offset(low, tz)
     if offset(high, tz) == before:
         return high
@@ -80,13 +81,13 @@ def _transition(low: datetime, high: datetime, tz: ZoneInfo) -> datetime:
 
 
 def local_day(instant: datetime, tz: ZoneInfo) -> date:
-    """The day that `moment` is part of, as `day_start` bounds days."""
+    """Return the local day that contains `instant`, with days that begin at `day_start`."""
     day = instant.astimezone(tz).date()
     return day if day_start(day, tz) <= instant else day - timedelta(days=1)
 
 
 def first_day(day: date, interval: Interval, week_start: Weekday) -> date:
-    """The first day of the week, month, quarter or year that holds `day`."""
+    """Return the first day of the week, month, quarter or year that contains `day`."""
     if interval == "week":
         return day - timedelta(days=(day.weekday() - WEEKDAYS.index(week_start)) % 7)
     if months := _MONTHS.get(interval):
@@ -95,23 +96,23 @@ def first_day(day: date, interval: Interval, week_start: Weekday) -> date:
 
 
 def next_first_day(day: date, interval: Interval) -> date:
-    """The first day of the unit after the one that begins on `day`."""
+    """Return the first day of the next unit after the one that begins on `day`."""
     if months := _MONTHS.get(interval):
         return add_months(day, months)
     return day + timedelta(days=7 if interval == "week" else 1)
 
 
 def add_months(day: date, months: int) -> date:
-    """The same day of a later or, with negative months, an earlier month.
+    """Return the same day of a later month, or of an earlier one for a negative number.
 
-    Raises: ValueError where that month has no such day.
+    Raises: ValueError if that month has no such day.
     """
     year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
     return day.replace(year=year, month=month + 1)
 
 
 def days_of(time_range: Range, tz: ZoneInfo) -> list[date]:
-    """The days of the zone that the range touches; an empty one is made of days left out there."""
+    """Return the local days that the range touches; for an empty range, those that were skipped."""
     day, last = (
         local_day(time_range.start, tz),
         local_day(time_range.end - timedelta.resolution, tz),
@@ -124,7 +125,7 @@ def days_of(time_range: Range, tz: ZoneInfo) -> list[date]:
 def buckets(
     time_range: Range, interval: Interval, tz: ZoneInfo, *, week_start: Weekday = "monday"
 ) -> list[Range]:
-    """The range cut at the starts of its hours, days, ...; the first and last are cut to fit."""
+    """Return the range cut at each start of a unit; the first and last bucket may be partial."""
     starts = (
         _hours(time_range, tz)
         if interval == "hour"
@@ -144,7 +145,8 @@ def _units(
 
 
 def _hours(time_range: Range, tz: ZoneInfo) -> Iterator[datetime]:
-    """Where the clocks' hour or their offset changes: Lord Howe's half hours are hours too."""
+    """Yield the instants at which the local hour or the zone's offset changes."""
+    # A change of the offset begins a new hour even within one: Lord Howe's clocks move by 30 min.
     instant = time_range.start
     while instant < time_range.end:
         local = instant.astimezone(tz)
@@ -156,5 +158,5 @@ def _hours(time_range: Range, tz: ZoneInfo) -> Iterator[datetime]:
 
 
 def too_many_buckets(time_range: Range, interval: Interval) -> bool:
-    """Whether `buckets` could give more than MAX_BUCKETS; two are for the cut ends."""
+    """Return whether `buckets` may return more than `MAX_BUCKETS`; the two ends may be partial."""
     return (time_range.end - time_range.start) > (MAX_BUCKETS - 2) * _NOMINAL[interval]

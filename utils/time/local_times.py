@@ -1,5 +1,6 @@
-"""Local times as instants, by one rule everywhere: the first of a repeated hour, and a skipped hour
-moved forward. By the pinned tzdata: PostgreSQL's own rules may be others.
+"""Convert local times to instants: a repeated hour is its first, a skipped hour is moved forward.
+
+The rules are those of the pinned tzdata package; PostgreSQL's own may be of another version.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,17 +14,16 @@ from utils.time.zones import offset
 Adjustment = Literal["repeated", "skipped"]
 
 ADJUSTMENT_TEXTS: Mapping[Adjustment, str] = {
-    "repeated": "with a local time in a repeated hour: the first one was taken",
+    "repeated": "with a local time in a repeated hour: the first one was used",
     "skipped": "with a local time in a skipped hour: moved forward",
 }
 
 _FROM, _UNTIL = datetime(1999, 12, 1, tzinfo=UTC), datetime(2100, 2, 1, tzinfo=UTC)
-_STEP = timedelta(days=1)
-"""No zone changes its clocks twice within it."""
+_STEP = timedelta(days=1)  # no zone changes its clocks twice within a day
 
 
 def read_local(instant: datetime, tz: ZoneInfo) -> tuple[datetime, Adjustment | None]:
-    """A time without an offset as one of the zone, and how it was adjusted."""
+    """Return a naive time as an aware time of the zone, and the adjustment if one was needed."""
     first, second = instant.replace(tzinfo=tz, fold=0), instant.replace(tzinfo=tz, fold=1)
     before, after = first.utcoffset(), second.utcoffset()
     if before == after or before is None or after is None:
@@ -32,31 +32,31 @@ def read_local(instant: datetime, tz: ZoneInfo) -> tuple[datetime, Adjustment | 
 
 
 class LocalRules(NamedTuple):
-    """How local times of a zone become instants: from each of the times on the offset of the same
-    place applies, and before the first of them `first`.
-    """
+    """The offsets of a zone by local time: `offsets[i]` applies from `times[i]` on."""
 
     first: timedelta
+    """The offset before `times[0]`."""
     times: tuple[datetime, ...]
-    """Without a zone, in their order."""
+    """Naive local times, ascending."""
     offsets: tuple[timedelta, ...]
 
 
 @cache
 def local_rules(tz: ZoneInfo) -> LocalRules:
-    """Those of the years in which events can be."""
+    """Return the rules of a zone for the years that events may have, 2000 to 2099."""
     times, offsets = [], []
     for instant in _offset_changes(tz):
         before, after = offset(instant - timedelta.resolution, tz), offset(instant, tz)
-        # Where clocks go back, and where they go forward: the offset of before is kept up to the
-        # later of the two times that they show at this moment.
+        # The old offset applies up to the later of the two local times of the change: where clocks
+        # go back, to the end of the first of the repeated hours; where they go forward, to the end
+        # of the skipped hour.
         times.append(instant.replace(tzinfo=None) + max(before, after))
         offsets.append(after)
     return LocalRules(offset(_FROM, tz), tuple(times), tuple(offsets))
 
 
 def _offset_changes(tz: ZoneInfo) -> Iterator[datetime]:
-    """The moments from which on another offset applies."""
+    """Yield the instants at which the zone's offset changes."""
     instant = _FROM
     while instant < _UNTIL:
         following = instant + _STEP
@@ -66,7 +66,7 @@ def _offset_changes(tz: ZoneInfo) -> Iterator[datetime]:
 
 
 def _change_between(start: datetime, end: datetime, tz: ZoneInfo) -> datetime:
-    """To the second: rules know nothing finer."""
+    """Return the instant of the change of offset, exact to the second, as tzdata is."""
     before = offset(start, tz)
     while end - start > timedelta(seconds=1):
         middle = start + timedelta(seconds=(end - start) // timedelta(seconds=2))

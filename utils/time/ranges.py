@@ -1,4 +1,4 @@
-"""Ranges that are told in words: the last 30 days, and the one before this."""
+"""Relative ranges of time: the last 30 days, an age such as 13 months, the previous range."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -26,21 +26,21 @@ _MONTHS: dict[Interval, int] = {"year": 12, "quarter": 3, "month": 1}
 
 
 class RelativeRange(NamedTuple):
-    """So many units back from now, the unit that now is in among them."""
+    """A number of units up to now, including the current unit."""
 
     units: int
     unit: Interval
 
 
 def parse_last(text: str) -> RelativeRange:
-    """Raises: ValueError."""
+    """Return the range that a text such as `30d` means. Raises: ValueError."""
     if not (match := _LAST.fullmatch(text)):
-        raise ValueError("must be 1 to 9999 and h, d, w or mo, such as 24h, 30d, 12w, 6mo")
+        raise ValueError("must be 1 to 9999 followed by h, d, w or mo, such as 24h, 30d, 12w, 6mo")
     return RelativeRange(int(match[1]), _UNITS[match[2]])
 
 
 def parse_age(text: str) -> RelativeRange:
-    """Raises: ValueError."""
+    """Return the age that a text such as `90d` or `13months` means. Raises: ValueError."""
     match = _AGE.fullmatch(text)
     if not match or match[2] not in _AGES:
         raise ValueError("must be a number of days, weeks, months or years, such as 90d, 13months")
@@ -48,9 +48,9 @@ def parse_age(text: str) -> RelativeRange:
 
 
 def days_ago(age: RelativeRange, day: date) -> date:
-    """The day so long before this; where its month has no such day, the last that it has.
+    """Return the day that is `age` before `day`; the last of its month if it has no such day.
 
-    Raises: ValueError, OverflowError for one before year 1.
+    Raises: ValueError or OverflowError for a day before year 1.
     """
     try:
         return _shift(day, age.unit, -age.units)
@@ -60,9 +60,9 @@ def days_ago(age: RelativeRange, day: date) -> date:
 
 
 def last_range(last: RelativeRange, now: datetime, tz: ZoneInfo, week_start: Weekday) -> Range:
-    """Whole local days, weeks or months, the present one included; hours count back from now.
+    """Return whole local days, weeks or months up to the current one; hours count back from now.
 
-    Raises: ValueError, OverflowError for a range that begins before year 1.
+    Raises: ValueError or OverflowError for a range that begins before year 1.
     """
     if last.unit == "hour":
         return Range(now - timedelta(hours=last.units), now)
@@ -78,10 +78,10 @@ def _shift(day: date, unit: Interval, count: int) -> date:
 
 
 def previous_range(time_range: Range, now: datetime, tz: ZoneInfo, week_start: Weekday) -> Range:
-    """The range before this one, as much of it as is over of this one now.
+    """Return the range before this one, cut to the part that has elapsed of this one.
 
-    A range that begins and ends with a year, quarter, month, week or day of the zone is shifted
-    by as many of the coarsest of these as it has; any other by its length.
+    A range of whole local years, quarters, months, weeks or days is shifted by as many of the
+    coarsest unit as it has; any other range by its length.
     """
     elapsed = time_range.until(now)
     for unit in _COARSEST_FIRST:
@@ -94,7 +94,7 @@ def previous_range(time_range: Range, now: datetime, tz: ZoneInfo, week_start: W
 
 
 def _count_units(time_range: Range, unit: Interval, tz: ZoneInfo, week_start: Weekday) -> int:
-    """How many whole units the range is; 0 where it does not begin and end with one."""
+    """Return the number of units in the range; 0 if it does not begin and end with a unit."""
     start, end = (local_day(edge, tz) for edge in time_range)
     if any(
         day_start(first_day(day, unit, week_start), tz) != edge
@@ -109,11 +109,11 @@ def _count_units(time_range: Range, unit: Interval, tz: ZoneInfo, week_start: We
 def _shift_instant(
     instant: datetime, unit: Interval, count: int, tz: ZoneInfo, latest: datetime
 ) -> datetime:
-    """The same time of the local clock, so many units away, and never after `latest`."""
+    """Return the instant of the same local time `count` units away, at most `latest`."""
     day = local_day(instant, tz)
     try:
         shifted = _shift(day, unit, count)
-    except ValueError:  # that month is over before such a day comes
+    except ValueError:  # that month has no such day
         next_month = add_months(day.replace(day=1), _MONTHS[unit] * count + 1)
         return min(latest, day_start(next_month, tz))
     if instant == day_start(day, tz):

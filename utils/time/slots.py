@@ -1,4 +1,4 @@
-"""Slots are quarters of an hour, counted from 1970; spans are runs of them that can be sealed."""
+"""Slots (15 minutes UTC, counted from 1970) and spans, the runs of slots that can be sealed."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -10,12 +10,12 @@ from zoneinfo import ZoneInfo
 from utils.time.calendar import add_months, day_start, local_day
 
 SLOT = timedelta(minutes=15)
+# Lengths in slots.
 HOUR = 4
-"""An hour, in slots."""
 SEALED_HOURS = 100 * 24 * HOUR
-"""How far back hours are sealed, in slots; days take over before."""
+"""How far back hours are sealed; before that, days are the finest spans."""
 LEAD = 32 * 24 * HOUR
-"""Slots before the first event: the month, and in each zone the day, that it is in begin there."""
+"""Longer than a month: the month and, in any zone, the day of the first event begin within it."""
 _SHORTEST_DAY = 20 * HOUR
 _SHORTEST_MONTH = 28 * 24 * HOUR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,14 +24,14 @@ _DAY = timedelta(days=1)
 
 
 class Span(NamedTuple):
-    """start <= slot < end."""
+    """A run of slots, start <= slot < end."""
 
     start: int
     end: int
 
 
 def slot_of(instant: datetime) -> int:
-    """The slot that holds the moment."""
+    """Return the number of the slot that contains `instant`."""
     return (instant - _EPOCH) // SLOT
 
 
@@ -40,13 +40,13 @@ def slot_start(slot: int) -> datetime:
 
 
 def hours_in(outer: Span) -> Iterator[Span]:
-    """The hours of UTC within a span, in order."""
+    """Yield the UTC hours within a span, in order."""
     for start in range(-(-outer.start // HOUR) * HOUR, outer.end - HOUR + 1, HOUR):
         yield Span(start, start + HOUR)
 
 
 def days_in(outer: Span, tz: ZoneInfo) -> Iterator[Span]:
-    """The zone's days within a span, in order; those that begin within a slot are left out."""
+    """Yield the local days within a span, in order, that begin and end at the limits of slots."""
     if outer.end - outer.start < _SHORTEST_DAY:
         return
     day = local_day(slot_start(outer.start), tz).replace(day=1)
@@ -58,7 +58,7 @@ def days_in(outer: Span, tz: ZoneInfo) -> Iterator[Span]:
 
 
 def months_in(outer: Span) -> Iterator[Span]:
-    """The months of UTC within a span, in order."""
+    """Yield the UTC months within a span, in order."""
     if outer.end - outer.start < _SHORTEST_MONTH:
         return
     day = slot_start(outer.start).date().replace(day=1)
@@ -69,7 +69,7 @@ def months_in(outer: Span) -> Iterator[Span]:
 
 
 def month_number(instant: datetime) -> int:
-    """The months of UTC, counted from year 0."""
+    """Return the number of the UTC month, counted from year 0."""
     utc = instant.astimezone(UTC)
     return utc.year * 12 + utc.month - 1
 
@@ -81,7 +81,7 @@ def _month(first: date) -> Span:
 
 @lru_cache(maxsize=4096)
 def _days(tz: ZoneInfo, first: date) -> tuple[Span, ...]:
-    """The days of a month."""
+    """Return the local days of a month that begin and end with a slot."""
     days = [first + n * _DAY for n in range((add_months(first, 1) - first).days + 1)]
     edges = [day_start(day, tz) for day in days]
     return tuple(

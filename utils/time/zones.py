@@ -1,4 +1,4 @@
-"""IANA time zones, from the pinned `tzdata` package, so that every machine answers alike."""
+"""IANA time zones of the pinned `tzdata` package, so that answers do not depend on the machine."""
 
 from datetime import datetime, timedelta
 from functools import cache
@@ -6,19 +6,20 @@ from importlib.metadata import version
 from importlib.resources import files
 from zoneinfo import ZoneInfo
 
+# Another version may move the limits of local days, so cached responses and triggers name theirs.
 TZDATA_VERSION = version("tzdata")
-"""Which rules these are: other ones move the edges of days."""
 
 
 @cache
 def zone_names() -> frozenset[str]:
-    """The names that are allowed; a name is looked up here and never tried."""
+    """Return the allowed names."""
+    # Names come from requests, and become paths of files: only these are ever opened.
     return frozenset(files("tzdata").joinpath("zones").read_text().split())
 
 
 @cache
 def zone(name: str) -> ZoneInfo:
-    """Raises: KeyError for a name outside `zone_names()`."""
+    """Return the zone of this name. Raises: KeyError for a name outside `zone_names()`."""
     if name not in zone_names():
         raise KeyError(name)
     with files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as file:
@@ -26,7 +27,7 @@ def zone(name: str) -> ZoneInfo:
 
 
 def offset(instant: datetime, tz: ZoneInfo) -> timedelta:
-    """How far the clocks of the zone are ahead of UTC at this moment."""
+    """Return how far the zone is ahead of UTC at `instant`."""
     utc_offset = instant.astimezone(tz).utcoffset()
-    assert utc_offset is not None, "a ZoneInfo knows every offset"
+    assert utc_offset is not None, "a ZoneInfo has an offset at every instant"
     return utc_offset
