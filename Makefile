@@ -5,7 +5,7 @@ EVENTS ?= 10000000
 MINUTES ?= 15
 BENCH_DIR ?= build/bench-$(EVENTS)
 
-.PHONY: help install run test test-rules test-dashboards test-deployment test-faults test-long dashboards pictures bench lint format requirements licences sbom pages clean
+.PHONY: trip help install run test test-rules test-dashboards test-deployment test-faults test-long dashboards pictures bench lint format requirements licences sbom pages clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,9 @@ pictures: install  ## draw docs/pictures/*.png anew, of a service at work; 6 min
 bench: install  ## this service beside others, over EVENTS events kept in BENCH_DIR; needs wrk
 	@$(INSTALL) requirements-bench.txt
 	$(BIN)/python -m bench --events $(EVENTS) --folder $(BENCH_DIR) $(BENCH_OPTIONS)
+
+trip: install  ## print how many files a request walks through
+	$(BIN)/python -m tools.trip
 
 pages: install  ## write the answers that the pages show anew, from a running service
 	TEST_WRITE_PAGES=1 $(BIN)/python -m pytest -q -p no:randomly tests/contract/test_answers.py
