@@ -1,7 +1,7 @@
-"""What `/metrics` shows. Labels come from bounded sets: never a path or a user.
+"""The Prometheus metrics of `/metrics`.
 
-In a service with workers all of them count in files of one folder, once `share_metrics` named it,
-and any of them shows the sum.
+Label values come from bounded sets, so they never contain a path or a user id. Worker processes
+count in files of a shared directory, named by `share_metrics`, and each of them can show the sum.
 """
 
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ from prometheus_client import (
 
 from common.metric_values import Value
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each of ours
+disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each child
 values.ValueClass = Value
 
 REGISTRY = CollectorRegistry()
 
-# The bounds that OpenTelemetry advises for HTTP, so that both can be drawn in one picture.
+# The buckets that OpenTelemetry's HTTP conventions advise, so that both can share a graph.
 _BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
 
@@ -46,154 +46,155 @@ def _histogram(name: str, text: str, *labels: str, bounds: tuple[float, ...]) ->
     return Histogram(name, text, labels, buckets=bounds, registry=REGISTRY)
 
 
-REQUESTS = _counter("http_requests", "Requests that were answered.", "method", "route", "status")
+REQUESTS = _counter("http_requests", "Answered requests.", "method", "route", "status")
 REQUEST_SECONDS = _histogram(
     "http_request_duration_seconds",
-    "Seconds from the request's head to the answer's last byte.",
+    "Seconds from the headers of the request to the last byte of the response.",
     "method",
     "route",
     bounds=_BOUNDS,
 )
-IN_FLIGHT = _gauge("http_requests_in_flight", "Requests that are being answered now.")
-CONNECTIONS = _gauge("http_connections", "Connections of clients that are open now.")
+IN_FLIGHT = _gauge("http_requests_in_flight", "Requests in progress.")
+CONNECTIONS = _gauge("http_connections", "Open client connections.")
 QUESTION_SECONDS = _histogram(
     "analytics_question_duration_seconds",
-    "Seconds a question took that was computed, waiting for a connection included, by what it was "
-    "answered from: rollups, events, or none where there was no answer.",
+    "Seconds to compute a question, with the wait for a connection, by source of the answer: "
+    "rollups, events, or none if it failed.",
     "question",
     "source",
     bounds=(0.001, 0.0025, *_BOUNDS),
 )
 CACHE_REQUESTS = _counter(
     "analytics_cache_requests",
-    "Questions by what became of them: hit, miss, joined (computed for another one), stale, "
-    "refresh (computed anew before its end), bypass (told not to look), error (no Redis).",
+    "Questions by cache result: hit, miss, joined (computed for another request), stale, refresh "
+    "(recomputed before expiry), bypass (Cache-Control: no-cache), error (Redis failed).",
     "result",
 )
 CACHE_ERRORS = _counter(
     "analytics_cache_errors",
-    "Redis commands that failed or took too long; skipped: not tried, since others just failed.",
+    "Redis commands that failed or timed out; skipped: not sent while the circuit breaker is open.",
     "operation",
 )
 CACHE_CLEARING_PENDING = _gauge(
     "analytics_cache_clearing_pending",
-    "Whether Redis may hold answers about erased users: 1 until it is known that they are dropped.",
+    "1 while Redis may still hold cached responses about erased users, else 0.",
     aggregation="livemax",
 )
 LIMITED = _counter(
     "analytics_limited_requests",
-    "Requests over a limit of their key: rate, at_once; unknown: let through, Redis being away.",
+    "Requests over a limit of their key: rate, at_once; unknown: admitted while Redis is away.",
     "limit",
 )
 KEY_CHECKS = _counter(
     "analytics_key_checks",
-    "Requests by what their key was: ok, none, unknown, or forbidden without the scope.",
+    "Requests by result of the API key check: ok, none, unknown, or forbidden (lacks the scope).",
     "result",
 )
 
 INGESTED = _counter(
     "analytics_ingested_events",
-    "Events that were sent to POST /events: accepted, duplicate (their event_id was there), or "
-    "refused, and with them the others of their request, or of suppressed users, and these alone.",
+    "Events sent to POST /events: accepted, duplicate (event_id is stored already), or refused "
+    "(invalid, so that no event of the request was stored, or of a suppressed user).",
     "result",
 )
 INGEST_SECONDS = _histogram(
     "analytics_ingest_duration_seconds",
-    "Seconds from the last byte of a batch to its commit, waiting for a connection included.",
+    "Seconds from the last byte of a batch to its commit, with the wait for a connection.",
     bounds=(0.001, 0.0025, *_BOUNDS),
 )
 
 PLANS = _counter(
     "analytics_plans",
-    "Questions that were computed, by what from: rollups, or the events where there are none.",
+    "Computed questions by source: rollups, or events where there are no rollups.",
     "question",
     "source",
 )
-ROLLUP_ROWS = _counter("analytics_rollup_rows_read", "Rows of rollups that were read.", "question")
-ROLLUP_BYTES = _counter(
-    "analytics_rollup_bytes_read", "Bytes of rollups that were read.", "question"
-)
+ROLLUP_ROWS = _counter("analytics_rollup_rows_read", "Rows read from rollups.", "question")
+ROLLUP_BYTES = _counter("analytics_rollup_bytes_read", "Bytes read from rollups.", "question")
 EVENTS_READ = _counter(
     "analytics_events_read",
-    "Events that were read beside rollups: of edges and the tail.",
+    "Events read in addition to rollups: at edges finer than a slot, and in the tail.",
     "question",
 )
-TAIL_EVENTS = _gauge("analytics_tail_events", "Events that are not folded, up to a million.")
-# The folder tells how long it has had some of them; workers, how long it has not been heard of.
+TAIL_EVENTS = _gauge(
+    "analytics_tail_events", "Events in the tail: not folded yet, counted up to a million."
+)
+# The rollup worker sets how long it has had a tail; workers set how long there was no fold although
+# there is one, so that the metric also rises when no rollup worker runs.
 TAIL_SECONDS = _gauge(
     "analytics_tail_seconds",
-    "Seconds that events have waited to be folded, at most.",
+    "Age of the tail: seconds that events have waited to be folded, at most.",
     aggregation="livemax",
 )
 FOLD_SECONDS = _histogram(
     "analytics_fold_duration_seconds",
-    "Seconds of one fold, with the sealing of spans that are over.",
+    "Seconds of one fold, including the sealing of spans.",
     bounds=(*_BOUNDS, 30, 60),
 )
-FOLDED_EVENTS = _counter("analytics_folded_events", "Events that were folded.")
-SEALED_SPANS = _counter("analytics_sealed_spans", "Spans that were sealed.")
+FOLDED_EVENTS = _counter("analytics_folded_events", "Folded events.")
+SEALED_SPANS = _counter("analytics_sealed_spans", "Sealed spans (hours, days and months).")
 REFUSED = _counter(
     "analytics_refused_events",
-    "Events that were left out of the table they were put into: expired, being older than what "
-    "is kept; suppressed, of a user who was erased.",
+    "Inserted events that a trigger rejected: expired (older than what is kept), suppressed (of a "
+    "suppressed user).",
     "reason",
 )
 HORIZON = _gauge(
     "analytics_horizon_timestamp_seconds",
-    "The moment before which events are dropped; 0: none is.",
+    "Unix time of the horizon, before which events were dropped; 0 if none were.",
 )
 REJECTED_ROWS = _gauge(
     "analytics_rejected_rows",
-    "Rows of adopted tables that cannot be events, as far as they are remembered.",
+    "Rows of adopted tables that could not become events, as stored in rejected_rows.",
     aggregation="livemax",
 )
 FAILED_DAYS = _gauge(
     "analytics_daily_statistics_failing",
-    "Days of the daily statistics that failed, and are tried again.",
+    "Days whose daily statistics could not be counted and will be retried.",
 )
 VERIFIED_ROWS = _counter(
-    "analytics_verified_rows", "Rows of rollups that were compared with the events, in samples."
+    "analytics_verified_rows", "Rows of rollups that were compared with the events, by sampling."
 )
-DRIFT = _counter("analytics_drift", "Rows of rollups that were not what the events say.")
+DRIFT = _counter("analytics_drift", "Verified rows of rollups that differed from the events.")
 
 EVENTS = _counter(
     "analytics_events",
-    "Events that came in, counted when they are folded: by name those of ANALYTICS_METRIC_EVENTS, "
-    "and the others as other.",
+    "Events by name, counted when they are folded: names in ANALYTICS_METRIC_EVENTS, and all "
+    "others as other.",
     "event_name",
 )
 ACTIVE_USERS = _gauge(
     "analytics_active_users",
-    "Users who are active today, and within the 7 and the 30 days that end today.",
+    "Users active today, and in the 7 and the 30 days that end today.",
     "period",
     aggregation="livemax",
 )
 
 UP = _gauge(
     "analytics_up",
-    "Whether all workers reach the server, and may ask it what they need.",
+    "1 if all workers reach the server and have the rights they need, else 0.",
     "server",
     aggregation="livemin",
 )
 STORAGE_HEADROOM = _gauge(
     "analytics_storage_headroom_bytes",
-    "Bytes until events are refused.",
+    "Bytes that remain until events are rejected with 507.",
     "limit",
     aggregation="livemin",
 )
 REPLAY_AGE = _gauge(
     "analytics_replay_age_seconds",
-    "How old what questions see is at least: how far a replica is behind.",
+    "Seconds that the read replica of questions is behind, at least; 0 without one.",
     aggregation="livemax",
 )
 
-# A counter that begins with its first event looks as if there was none.
+# Prometheus' increase() misses the first event of a series that does not begin at 0.
 for _label in ("accepted", "duplicate", "refused"):
     INGESTED.labels(_label)
 for _label in ("expired", "suppressed"):
     REFUSED.labels(_label)
 
-# Children are kept: to find one by its labels takes longer than to count.
+# labels() takes longer than inc(), so the children of hot metrics are cached.
 requests = cache(REQUESTS.labels)
 request_seconds = cache(REQUEST_SECONDS.labels)
 cache_requests = cache(CACHE_REQUESTS.labels)
@@ -202,27 +203,27 @@ key_checks = cache(KEY_CHECKS.labels)
 POOL_COUNTERS = {
     name: _counter(f"analytics_pool_{name}", text, "pool")
     for name, text in {
-        "acquired": "Connections that were lent.",
+        "acquired": "Connections acquired from the pool.",
         "acquire_seconds": "Seconds spent waiting for a connection.",
-        "busy": "Requests that no connection became free for in time.",
-        "deadlines": "Requests whose deadline passed while PostgreSQL worked.",
-        "opened": "Connections that were opened.",
-        "discarded": "Connections that were closed since they were dead, broken or old.",
+        "busy": "Requests that got no connection in time.",
+        "deadlines": "Requests whose deadline passed during a query.",
+        "opened": "Connections opened.",
+        "discarded": "Connections closed because they were dead, broken or too old.",
     }.items()
 }
 POOL_GAUGES = {
     name: _gauge(f"analytics_pool_{name}", text, "pool")
     for name, text in {
-        "size": "Connections that the pools may hold.",
-        "in_use": "Connections that are lent now.",
-        "waiting": "Requests that wait for a connection now.",
+        "size": "Maximum number of connections.",
+        "in_use": "Connections in use.",
+        "waiting": "Requests that wait for a connection.",
     }.items()
 }
 GC_COUNTERS = {
     name: _counter(f"python_gc_{series}", text, "generation")
     for name, series, text in (
         ("collections", "collections", "Runs of the garbage collector."),
-        ("collected", "objects_collected", "Objects that garbage collection freed."),
+        ("collected", "objects_collected", "Objects freed by garbage collection."),
         (
             "uncollectable",
             "objects_uncollectable",

@@ -24,7 +24,7 @@ from utils.time.zones import zone
 
 # Where another service is meant than one over the real events, which nobody changes.
 SERVICES = {
-    "Your events": "service",
+    "Over HTTP": "service",
     "Sending events": "service",
     "Erasing a user": "with_keys",
     "Without the right key": "with_keys",
