@@ -1,4 +1,4 @@
-"""Who asks: keys, known to each worker and checked without asking anybody."""
+"""Authentication by API key, checked against a copy of the keys in each worker process."""
 
 import asyncio
 import hashlib
@@ -28,13 +28,13 @@ _MIN_READ_INTERVAL_S = 0.5
 _RECORD_EVERY_S = 15.0
 _TIMEOUT_S = 5.0
 _GUESS_TIMEOUT_S = 1.0
-_MAX_GUESSES = 4  # that wait at a time
-_TRUSTED_S = 2 * _READ_EVERY_S
+_MAX_GUESSES = 4  # requests with an unknown key that may wait for the next read at a time
+_TRUSTED_S = 2 * _READ_EVERY_S  # how long the last read may reject an unknown key by itself
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A new key: `text` is for its owner alone, the rest is kept."""
+    """The secret of a new key: `text` is shown to its owner once, only the rest is stored."""
 
     text: str
     digest: bytes
@@ -42,27 +42,30 @@ class Secret:
 
 
 def new_secret() -> Secret:
+    """A random secret of 256 bits."""
     text = _PREFIX + secrets.token_urlsafe(32)
     return Secret(text, digest_of(text), text[:_HINT])
 
 
 def parse_secret(text: str) -> Secret | None:
-    """One that was made elsewhere; None where it could be guessed by its form."""
+    """The secret of a key that was generated elsewhere; None if it lacks the form of a key, or is
+    so short that it could be guessed."""
     if not _SECRET_PATTERN.fullmatch(text):
         return None
     return Secret(text, digest_of(text), text[:_HINT])
 
 
 def digest_of(text: str) -> bytes:
-    """What is kept of a secret."""
+    """The SHA-256 digest of a secret, which is stored in its place."""
+    # No slow password hash is needed: secrets are random and too long to be guessed.
     return hashlib.sha256(text.encode()).digest()
 
 
 class ApiKeyCache:
-    """The keys that work, read again and again.
+    """The active keys, read from PostgreSQL every 2 s.
 
-    Looking a digest up in a dictionary tells nothing by its time: who does not know the secret
-    cannot choose its digest.
+    The dictionary lookup by digest is safe against timing attacks: without the secret nobody can
+    choose the digest that is looked up.
     """
 
     def __init__(
@@ -73,10 +76,10 @@ class ApiKeyCache:
         fallback: Database | None = None,
         may_be_open: bool,
     ) -> None:
-        """`instead` is read while the database is away and no keys are known at all: what a replica
-        knows may be older than what is known here.
+        """`fallback`, which may be a replica, is read only if the database is unavailable before
+        the first read: later the keys in memory may be newer than those of a replica.
 
-        `may_be_open`: as long as there never was a key, none is asked for.
+        `may_be_open`: no key is required until the first one is created.
         """
         self._database = database
         self._fallback = fallback
@@ -90,17 +93,19 @@ class ApiKeyCache:
         self._as_of = self._read_at
         self._reading = asyncio.Lock()
         self._guesses = 0
-        self._is_silent = False
-        """Whether a request waited for the keys in vain, and they were not read since."""
+        # A request waited for the keys in vain, and they have not been read since. Later requests
+        # with unknown keys fail at once then.
+        self._is_stalled = False
 
     @property
     def is_open(self) -> bool:
+        """Whether requests need no key."""
         return self._may_be_open and self._never_had_keys
 
     async def check(
         self, authorization: str | None, scope: Scope, deadline: float
     ) -> ApiKey | None:
-        """The key of a request; None where none is needed.
+        """The key of a request; None if none is required.
 
         Raises: Unauthorized, InvalidKey, Forbidden, Unavailable.
         """
@@ -114,11 +119,11 @@ class ApiKeyCache:
         return self._recheck(authorization, scope)
 
     def find(self, authorization: str) -> ApiKey | None:
-        """The key of a request, whatever its scopes, if this worker has it."""
+        """The key of a request, whatever its scopes; None if it is not in memory."""
         return self._find(authorization)
 
     def check_cached(self, authorization: str | None, scope: Scope) -> ApiKey | None:
-        """The key if this worker has it, without a wait. Raises: Forbidden."""
+        """The key of a request, without waiting; None if it is not in memory. Raises: Forbidden."""
         with trace_span("key check"):
             key = self._find(authorization)
         if key is None:
@@ -131,34 +136,40 @@ class ApiKeyCache:
         return key
 
     async def poll_forever(self) -> NoReturn:
-        """Read the keys again and again, whatever happens: else revoked ones would work on."""
+        """Read the keys every 2 s."""
         while True:
+            # No exception may end the loop: revoked keys would stay valid.
             try:
                 await self._read()
             except DatabaseError:
                 pass
             except Exception as exc:
-                log.error("keys cannot be read", extra={"failure": type(exc).__name__})
+                log.error("API keys could not be read", extra={"failure": type(exc).__name__})
             await asyncio.sleep(_READ_EVERY_S)
 
     async def record_use_forever(self) -> NoReturn:
-        """Tell which keys were used; apart from reading, which must not wait for it."""
+        """Store the times of last use every 15 s."""
+        # Not in the loop that reads the keys: a slow write must not delay the next read.
         while True:
             await asyncio.sleep(_RECORD_EVERY_S)
             await self.record_last_used()
 
     async def record_last_used(self) -> None:
-        """Write down when keys were used last; what cannot be written now is written later."""
+        """Store when each key was used last; times that could not be stored stay for later."""
         last_used, self._last_used = self._last_used, {}
         if last_used:
             try:
                 await asyncio.to_thread(self._record, last_used)
             except asyncio.CancelledError:
-                self._last_used = last_used | self._last_used  # at the end it is told once more
+                # Kept for the last call, which is made when the service stops.
+                self._last_used = last_used | self._last_used
                 raise
             except Exception as exc:
                 self._last_used = last_used | self._last_used
-                log.warning("keys' last use is not told", extra={"failure": type(exc).__name__})
+                log.warning(
+                    "the last use of API keys could not be stored",
+                    extra={"failure": type(exc).__name__},
+                )
 
     def _record(self, last_used: dict[int, float]) -> None:
         with connect_with_timeout(self._writer_url, "analytics-keys", _TIMEOUT_S) as conn:
@@ -178,13 +189,15 @@ class ApiKeyCache:
         return self._keys.get(digest_of(secret.strip())) if kind.lower() == "bearer" else None
 
     async def _await_new_key(self, deadline: float) -> None:
-        """A key may be newer than what was read, so it waits for the next reading; but few do at a
-        time, and none while the database is silent.
+        """Wait for the next read of the keys, since an unknown key may have been created since the
+        last one.
 
-        Raises: Unavailable, when it cannot be told whether the key is one.
+        Raises: Unavailable, if the keys in memory are too old to reject the key.
         """
+        # Only a few requests wait at a time, and none while PostgreSQL does not reply: requests
+        # with invalid keys must not pile up.
         now = time.monotonic()
-        if self._is_silent:
+        if self._is_stalled:
             raise Unavailable
         if self._guesses >= _MAX_GUESSES:
             if now - self._as_of > _TRUSTED_S:
@@ -197,19 +210,19 @@ class ApiKeyCache:
             self._guesses -= 1
 
     async def _read_by(self, deadline: float) -> None:
-        """Raises: Unavailable."""
+        """Wait for a read that starts after now. Raises: Unavailable."""
         requested_at = time.monotonic()
         with suppress(TimeoutError):
             async with asyncio.timeout(deadline - requested_at):
                 await self._read_soon(requested_at)
         if self._as_of < requested_at:
-            self._is_silent = True
+            self._is_stalled = True
             raise Unavailable
 
     async def _read_soon(self, requested_at: float) -> None:
-        """Not at once for each: guesses must not become a load."""
+        """Read the keys, at most every 0.5 s: invalid keys must not cause a load on PostgreSQL."""
         async with self._reading:
-            if self._read_at > requested_at:  # for another one who waited here
+            if self._read_at > requested_at:  # another request has read them meanwhile
                 return
             await asyncio.sleep(self._read_at + _MIN_READ_INTERVAL_S - requested_at)
             with suppress(DatabaseError):
@@ -224,24 +237,24 @@ class ApiKeyCache:
             if self._fallback and self._keys is None:
                 self._replace_keys(await _read_keys(self._fallback))
             raise
-        if began >= self._as_of:  # else another reading overtook this one
+        if began >= self._as_of:  # else a read that started later has finished before this one
             self._replace_keys(known_keys)
             self._as_of = began
 
     def _replace_keys(self, known_keys: ApiKeySet) -> None:
-        self._is_silent = False
+        self._is_stalled = False
         self._keys = {key.digest: key for key in self._labelled(known_keys.active)}
         self._never_had_keys = not known_keys.has_existed
 
     def _labelled(self, keys: list[ApiKey]) -> list[ApiKey]:
-        """The keys with printable names, and the labels that their requests are counted under."""
+        """The keys, with printable names and with the label of their metrics."""
         named = [key._replace(name=printable_name(key.name)) for key in keys]
         labels = self._labels.update(key.name for key in named)
         return [key._replace(label=labels.get(key.name, OTHER_KEYS)) for key in named]
 
 
 def _is_bearer_key(authorization: str | None) -> bool:
-    """Whether it has the form of one that may have been made since keys were read."""
+    """Whether the header has the form of a key of this service."""
     kind, _, secret = (authorization or "").partition(" ")
     return kind.lower() == "bearer" and bool(_SECRET_PATTERN.fullmatch(secret.strip()))
 

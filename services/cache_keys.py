@@ -1,16 +1,16 @@
-"""What stands in Redis beside pages."""
+"""Keys in Redis other than those of cached responses."""
 
 
 def flight_key(response_key: str) -> str:
-    """Of the lease to compute a page, by the page's key."""
+    """The key of the lease to compute a response, from the key of the response."""
     return f"{response_key}:flight"
 
 
 def bucket_key(caller: str) -> str:
-    """Of the rate of a caller."""
+    """The key of the rate limit of a caller."""
     return f"analytics:limit:{caller}:rate"
 
 
 def slots_key(caller: str) -> str:
-    """Of the questions of a caller that are computed."""
+    """The key of the concurrency slots of a caller."""
     return f"analytics:limit:{caller}:slots"

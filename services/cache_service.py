@@ -1,6 +1,7 @@
-"""What Redis keeps: pages, who computes them, and what callers have used of their limits.
+"""The cache in Redis: cached responses, leases to compute them, and the limits of callers.
 
-It helps and is never needed: whatever fails here, answers are computed.
+The service also works without it: if Redis fails, responses are computed, and limits are not
+enforced.
 """
 
 import asyncio
@@ -28,20 +29,21 @@ T = TypeVar("T")
 
 Verdict = Literal["hit", "miss", "rate", "slots"]
 
-_FLIGHT_MS = 3_000  # without a sign of life whoever computes a page is taken for dead
-_HEADER_BYTES = 39  # bytes that settle.lua puts before a page
+_FLIGHT_MS = 3_000  # a lease that is not renewed for this long expires
+_HEADER_BYTES = 39  # the three timestamps that store_and_release.lua puts before a response
 _MAX_RESPONSE_BYTES = 8 * 2**20
-_SCAN_COUNT = 1_000  # keys that are looked at
+_SCAN_COUNT = 1_000  # keys that one SCAN visits
 _PURGE_PREFIX = "analytics:forgotten"
+# Until version 4, keys did not contain the identity of the database: several databases that share
+# a Redis may have stored such responses.
 _SHARED_VERSIONS = tuple(b"%d" % version for version in range(5))
-"""Versions of pages whose keys may be shared by several databases."""
-_CLEARED_TTL_S = 30 * 86_400  # after which it is cleared once more, for nothing
+_CLEARED_TTL_S = 30 * 86_400  # after it expires, the cache is purged once more, which is harmless
 _PING_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a caller may do; 0 is no limit."""
+    """The limits of a caller: requests per second, and concurrent questions; 0: unlimited."""
 
     caller: str = ""
     per_second: int = 0
@@ -56,40 +58,46 @@ _NO_LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class CacheLookup:
-    """What Redis said to a question."""
+    """The result of a lookup in Redis."""
 
     verdict: Verdict
     token: str
     remaining: int
-    """Requests that the caller has left in this second; -1 without a limit."""
+    """Requests that the caller has left in the current second; -1 if unlimited."""
     wait_ms: int
+    """Milliseconds until all requests are available again; with verdict `rate`, until the next."""
     holds_lease: bool
-    """Whether this request is the one to compute the page."""
+    """Whether this request was granted the lease to compute the response."""
     holder: bytes
-    """The token of the request that holds the lease; empty where nobody does."""
+    """The token of the request that holds the lease; empty if there is none."""
     age_ms: int
     fresh_ms: int
     now_ms: int
-    """When that was, by the clock of Redis."""
+    """The time of the lookup, by the clock of Redis."""
     response: CachedResponse | None
-    """The page, also one that is no longer fresh."""
+    """The stored response, also if it is no longer fresh."""
 
 
 class CacheFailed(Exception):
-    """Redis gave no answer in time."""
+    """Redis did not reply in time, or replied with an error."""
 
 
 class CacheService:
-    """Each call is one round trip, within `timeout_s`; while Redis is away most are none."""
+    """Client of the cache. Most calls are one round trip, which takes at most `timeout_s`.
+
+    A circuit breaker makes calls fail without a round trip while Redis is unavailable.
+    """
 
     def __init__(
         self, url: str, timeout_s: float, *, request_s: float, stale_s: int, identity: Identity
     ) -> None:
-        """`identity` is that of the database whose erasures are told here."""
-        # Large pages that are stored must not hold up the look-ups.
+        """`identity` is that of the database; the times of erasures are stored under it."""
+        # Two connections, so that storing a large response does not delay lookups.
         self._reader = MultiplexedRedis(url, timeout_s)
         self._writer = MultiplexedRedis(url, timeout_s)
         self._request_ms = int(request_s * 1000)
+        # Longer than any request: no response that was computed before an erasure can be stored
+        # after its time has expired.
         self._purge_mark_ms = 2 * self._request_ms
         self._stale_ms = stale_s * 1000
         self._identity = identity
@@ -105,10 +113,11 @@ class CacheService:
     async def look_up(
         self, key: str, limits: Limits, *, bypass: bool = False, may_lease: bool = True
     ) -> CacheLookup:
-        """The page of this key, and the lease to compute it.
+        """Check the limits, and look up the response of a key or get the lease to compute it.
 
-        `overlook` does not read the page; without `leases` nobody is to wait for it. Raises:
-        CacheFailed.
+        `bypass` skips the stored response; without `may_lease` no lease is granted.
+
+        Raises: CacheFailed.
         """
         token = f"{self._process}{next(self._tokens):x}"
         keys = (key, flight_key(key), bucket_key(limits.caller), slots_key(limits.caller))
@@ -120,8 +129,8 @@ class CacheService:
             return _parse_lookup(key, token, *reply)
 
         def undo(reply: Any) -> Command | None:
-            """What Redis granted after nobody waited any more, or perhaps granted."""
-            if reply is None:
+            """Release what Redis granted, if the request has been cancelled meanwhile."""
+            if reply is None:  # the reply was lost, so it is unknown what was granted
                 self._releases.add(key, limits.caller, token, token)
             elif reply[0] == b"miss":
                 return self._releases.command(key, limits.caller, token)
@@ -130,8 +139,9 @@ class CacheService:
         return await self._guarded("look_up", request)
 
     async def count(self, limits: Limits) -> CacheLookup:
-        """Count a request that asks for no page against its caller's rate. Raises: CacheFailed."""
+        """Count a request that is not a question against the rate limit. Raises: CacheFailed."""
         bucket = bucket_key(limits.caller)
+        # With "rate" the script reads the bucket alone; the other three keys are placeholders.
         arguments = (*[bucket] * 4, "", 0, limits.per_second, 0, 0, "rate")
         run = partial(self._reader.run, self._lookup_script, *arguments)
         return _parse_lookup("", "", *await self._guarded("count", run))
@@ -145,9 +155,11 @@ class CacheService:
         *,
         lease: str | None = None,
     ) -> None:
-        """Store the page if there is one, and return the place of this `look_up` and its lease.
+        """Store the response if there is one, and release the slot and the lease of a lookup.
 
-        `lease` is the token of another one, or "" for none. Raises: CacheFailed.
+        `lease` is the token of another lease to release instead, or "" for none.
+
+        Raises: CacheFailed.
         """
         payload = msgspec.msgpack.encode(response) if response else b""
         fresh_ms = (
@@ -172,37 +184,41 @@ class CacheService:
             raise
 
     async def return_lease(self, key: str, lease: str) -> None:
-        """Return a lease; nothing is stored. Raises: CacheFailed."""
+        """Release a lease without storing a response. Raises: CacheFailed."""
         self._releases.add(key, "", lease, lease)
         await self.ping()
 
     async def renew_lease(self, key: str, token: str) -> None:
-        """A sign of life of whoever computes the page. Raises: CacheFailed."""
+        """Extend the lease while the response is being computed. Raises: CacheFailed."""
         arguments = (flight_key(key), token, _FLIGHT_MS)
         await self._guarded("renew", lambda: self._writer.run(self._renew_script, *arguments))
 
     async def get(self, key: str) -> CachedResponse | None:
-        """The page of this key, fresh or not. Raises: CacheFailed."""
+        """The stored response of a key, fresh or not. Raises: CacheFailed."""
         payload = await self._guarded("look_up", lambda: self._reader.call("GET", key))
         return _decode(key, payload) if payload else None
 
     async def purge_users(self) -> None:
-        """Drop all answers about users of this database, and those that are computed now.
+        """Delete all responses about single users of this database.
 
-        Those of older versions are dropped whatever database they are of. Raises: CacheFailed.
+        Responses of versions whose keys do not name the database are deleted for all databases.
+
+        Raises: CacheFailed.
         """
+        # First record the time, so that responses which are being computed now are not stored after
+        # the deletion.
         arguments = (self._purge_key, _PURGE_PREFIX, self._purge_mark_ms)
         await self._guarded("forget", lambda: self._writer.run(self._purge_script, *arguments))
         for name in questions_about_one_user():
             await self._guarded("forget", partial(self._delete_matching, f"analytics:*:{name}:*"))
 
     async def is_cleared(self, erasure: str) -> bool:
-        """Whether answers about users were dropped since this erasure. Raises: CacheFailed."""
+        """Whether the cache was purged after this erasure. Raises: CacheFailed."""
         key = self._cleared_key(erasure)
         return bool(await self._guarded("look_up", lambda: self._writer.call("EXISTS", key)))
 
     async def mark_cleared(self, erasure: str) -> None:
-        """Raises: CacheFailed."""
+        """Record that the cache was purged after this erasure. Raises: CacheFailed."""
         arguments = ("SET", self._cleared_key(erasure), "1", "EX", _CLEARED_TTL_S)
         await self._guarded("forget", lambda: self._writer.call(*arguments))
 
@@ -229,27 +245,30 @@ class CacheService:
         return f"analytics:cleared:{self._identity.value}:{erasure}"
 
     async def ping(self) -> None:
-        """Connect where that is to be done, so that no request has to. Raises: CacheFailed."""
+        """Check that Redis replies, and connect if needed. Raises: CacheFailed."""
         await self._guarded("ping", self._ping)
 
     async def _ping(self) -> None:
         await self._reader.load(self._lookup_script)
         for script in (self._release_script, self._renew_script, self._purge_script):
             await self._writer.load(script)
-        # Redis answers a new connection after it has done what came over a lost one.
+        # Redis has executed all commands of a lost connection before it replies on a new one, so
+        # the releases below come after what they undo.
         await self._reader.call("PING")
         await self._writer.call("PING")
         await self._releases.run()
 
     async def ping_forever(self) -> NoReturn:
-        """Tell whether Redis is there, also while nobody asks anything."""
+        """Check every second whether Redis is reachable, so that the metrics show it without
+        traffic, and so that requests find an open connection."""
         while True:
             with suppress(CacheFailed), track_reachability("redis", "pages"):
                 await self.ping()
             await asyncio.sleep(_PING_EVERY_S)
 
     async def close(self) -> None:
-        """Also release what is held, if Redis is there."""
+        """Close the connections. Leases and slots that are still held are released if possible."""
+        # Closing the reader turns pending lookups into pending releases, which `ping` sends.
         await self._reader.close()
         with suppress(CacheFailed):
             await self.ping()
@@ -263,7 +282,7 @@ class CacheService:
         try:
             with trace_span(f"cache {operation}"):
                 answer = await command()
-        except Exception as exc:  # whatever it is: what Redis says must not stop an answer
+        except Exception as exc:  # any error: no failure of Redis may make a request fail
             self._breaker.record_failure()
             CACHE_ERRORS.labels(operation).inc()
             raise CacheFailed(operation) from exc
@@ -284,7 +303,9 @@ def _parse_lookup(
     payload: bytes | None,
 ) -> CacheLookup:
     response = _decode(key, payload) if payload else None
-    is_broken = verdict == b"hit" and response is None  # nobody else will replace it
+    # A response that cannot be decoded counts as a miss with the lease: the script saw a hit, and
+    # granted the lease to nobody.
+    is_broken = verdict == b"hit" and response is None
     effective_verdict = cast(Verdict, "miss" if is_broken else verdict.decode())
     holds_lease = is_broken or holder == token.encode()
     return CacheLookup(
@@ -302,7 +323,7 @@ def _parse_lookup(
 
 
 def _decode(key: str, payload: bytes) -> CachedResponse | None:
-    """None for what is no page of this key: it is never served, and replaced."""
+    """The response in a stored value; None if it cannot be decoded, or belongs to another key."""
     with suppress(msgspec.DecodeError, RecursionError):
         response = msgspec.msgpack.decode(payload[_HEADER_BYTES:], type=CachedResponse)
         if response.key == key:

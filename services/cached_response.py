@@ -1,4 +1,4 @@
-"""Pages: answers as they are sent, and how they are written down."""
+"""Cached responses: how answers are rendered, and the keys that they are stored under."""
 
 import gzip
 import math
@@ -16,14 +16,16 @@ from repo.engine.watermark import Months
 from utils.formats import MEDIA_TYPES, Format, as_csv, as_json, as_ndjson
 from utils.time.zones import TZDATA_VERSION
 
-_MIN_COMPRESSED_BYTES = 1_000  # bytes; below, headers weigh more
+_MIN_COMPRESSED_BYTES = 1_000  # smaller bodies are not compressed: headers outweigh the gain
 _GZIP_LEVEL = 5
-_VERSION = 5  # of the form of pages and answers; a new one leaves the old pages to expire
+# The version of the stored form. Increment it when responses or answers change: responses of older
+# versions are no longer found, and expire.
+_VERSION = 5
 _VOLATILE_FIELDS = ("computed_at", "complete_until", "source")
 
 
 class CachedResponse(msgspec.Struct, frozen=True, array_like=True):
-    """An answer as it is sent."""
+    """A rendered answer: the body and the headers to send, and what the cache needs."""
 
     key: str
     media_type: str
@@ -31,43 +33,47 @@ class CachedResponse(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
     etag: str
     compute_s: float
-    """How long it took to compute."""
+    """Seconds that the computation took."""
     fresh_s: int
-    """How long it will do."""
+    """Seconds for which the response is fresh."""
 
     def is_due(self, remaining_s: float) -> bool:
-        """Whether to compute it anew already, `left_s` before its end.
+        """Whether to refresh the response now, `remaining_s` seconds before it expires.
 
-        The more ask and the longer it takes, the earlier one of them is told so; see "Optimal
-        Probabilistic Cache Stampede Prevention" (Vattani, Chierichetti, Lowenstein; VLDB 2015).
+        The decision is random, and more likely the closer the expiry and the longer the
+        computation. Method: "Optimal Probabilistic Cache Stampede Prevention" (Vattani,
+        Chierichetti, Lowenstein; VLDB 2015).
         """
         return remaining_s < -self.compute_s * math.log(1 - random.random())
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedQuery:
-    """A question in the form that its answer is to have, and how it is answered."""
+    """A question, the form of its response, and the function that answers it."""
 
     name: str
     base_key: str
-    """Of the answer, whatever its edition and in whichever database."""
+    """The part of the key that depends on the question and the form alone."""
     months: Months | None
-    """The months that the answer depends on; None where they move with time."""
+    """The months that the answer depends on; None if they change with time."""
     cache_version: str | None
-    """Of these months, as far as this worker knows; None where late events are not watched."""
+    """The cache version of these months, as last read; None if there is none."""
     erasure_version: str
-    """The last one that this worker knows of: what it changed is kept under no edition."""
+    """The last erasure, as last read. It is part of keys without a cache version."""
     form: Format
     compressed: bool
     answer: Callable[[Connection], Answer[Any]]
     identity: str = ""
-    """Of the database that answers, as far as this worker knows."""
+    """The identity of the database, as last read."""
 
     @property
     def key(self) -> str:
+        """The key to look up."""
         return self.key_for(self.cache_version)
 
     def key_for(self, cache_version: str | None) -> str:
+        """The key of a response that was computed from this cache version."""
+        # The version of the time zone data is included, since it changes where days begin.
         database = f"analytics:{_VERSION}.{TZDATA_VERSION}:{self.identity}"
         return f"{database}:{self.base_key}:{cache_version or self.erasure_version}"
 
@@ -75,12 +81,12 @@ class PreparedQuery:
 def render(
     query: PreparedQuery, answer: Answer[Any], *, compute_s: float, fresh_s: int
 ) -> CachedResponse:
-    """Large answers take a while: for threads.
+    """The response of an answer. Rendering a large answer takes long: call it in a thread.
 
-    The page is kept for the edition that its answer was computed from, which may be newer than the
-    one that it was looked for.
+    The key contains the cache version that the answer was computed from, which may be newer than
+    the one in the key of the query.
     """
-    data = msgspec.Raw(as_json(answer.data))  # once, for the body and for its digest
+    data = msgspec.Raw(as_json(answer.data))  # encoded once, for the body and for the ETag
     body = _body(answer, data, query.form)
     headers = _row_headers(answer)
     if query.compressed and len(body) >= _MIN_COMPRESSED_BYTES:
@@ -99,7 +105,7 @@ def _body(answer: Answer[Any], data: msgspec.Raw, form: Format) -> bytes:
 
 
 def _row_headers(answer: Answer[Any]) -> dict[str, str]:
-    """What CSV and NDJSON have no other place for."""
+    """Headers for cursors and totals, for which CSV and NDJSON have no other place."""
     previous = getattr(answer.data, "previous", None)
     values = {
         "X-Next-Cursor": getattr(answer.meta, "next_cursor", None),
@@ -111,7 +117,8 @@ def _row_headers(answer: Answer[Any]) -> dict[str, str]:
 
 
 def _etag(answer: Answer[Any], data: msgspec.Raw, form: Format) -> str:
-    """Of all but what each computation has anew; weak, since those are in the body."""
+    """An ETag of all but the fields that differ between computations, such as `computed_at`."""
+    # Weak (RFC 9110, section 8.8.1), since the body does contain these fields.
     meta = {
         field.name: getattr(answer.meta, field.name)
         for field in fields(answer.meta)

@@ -1,4 +1,4 @@
-"""Which PostgreSQL and Redis are used: those that are set, else the embedded ones."""
+"""Connection URLs of PostgreSQL and Redis: those of the settings, else of the embedded servers."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -15,7 +15,7 @@ from services.embedded import Databases, EmbeddedError, Endpoints, are_running, 
 
 @contextmanager
 def database_server(settings: Settings) -> Iterator[str]:
-    """Where PostgreSQL is for its owner, for commands that need no Redis. Raises: EmbeddedError."""
+    """The URL of PostgreSQL as the owner, for commands without Redis. Raises: EmbeddedError."""
     if url := settings.database_url:
         yield url.get_secret_value()
         return
@@ -26,7 +26,7 @@ def database_server(settings: Settings) -> Iterator[str]:
 
 @contextmanager
 def databases(settings: Settings) -> Iterator[Databases]:
-    """The same, for each role. Raises: EmbeddedError, DatabaseUnavailable."""
+    """The URLs of PostgreSQL for each role. Raises: EmbeddedError, DatabaseUnavailable."""
     if url := settings.database_url:
         yield Databases(url.get_secret_value(), _by_role(settings))
         return
@@ -36,7 +36,7 @@ def databases(settings: Settings) -> Iterator[Databases]:
 
 @contextmanager
 def servers(settings: Settings) -> Iterator[Endpoints]:
-    """Where the servers are, for as long as they are needed.
+    """The URLs of PostgreSQL and Redis. Embedded servers run until the end of the block.
 
     Raises: EmbeddedError, DatabaseUnavailable.
     """
@@ -53,8 +53,8 @@ def servers(settings: Settings) -> Iterator[Endpoints]:
 
 @contextmanager
 def running_servers(settings: Settings) -> Iterator[Endpoints]:
-    """The same, for what only looks: embedded servers that do not run are not started. The URL of
-    Redis is "" where none is known.
+    """The URLs of servers that run already: embedded servers are not started. The URL of Redis is
+    "" if none is known.
 
     Raises: EmbeddedError.
     """
@@ -62,7 +62,7 @@ def running_servers(settings: Settings) -> Iterator[Endpoints]:
     is_embedded = not (database and redis) and are_running(settings.data_dir)
     if not database and not is_embedded:
         raise EmbeddedError(
-            f"{variable('database_url')} is not set, and no embedded servers run: start "
+            f"{variable('database_url')} is not set, and no embedded servers run: set it, or start "
             f"`{invocation('serve')}`"
         )
     with embedded_servers(settings.data_dir) if is_embedded else nullcontext() as joined:
@@ -79,7 +79,7 @@ def _databases(settings: Settings, embedded: Endpoints) -> Databases:
 
 
 def _by_role(settings: Settings) -> dict[Role, str]:
-    """Those that are set."""
+    """The URLs of roles that are set."""
     urls: dict[Role, SecretStr | None] = {
         "reader": settings.query_database_url,
         "writer": settings.ingest_database_url,
@@ -89,7 +89,7 @@ def _by_role(settings: Settings) -> dict[Role, str]:
 
 
 def _create_logins(embedded: Endpoints) -> None:
-    """Each role has a login of its own."""
+    """Let each role log in to the embedded PostgreSQL with its own password."""
     passwords = {role: urlsplit(url).password or "" for role, url in embedded.by_role.items()}
     with closing(connect(embedded.database_url, "analytics-roles")) as conn:
         enable_logins(conn, passwords)

@@ -1,4 +1,4 @@
-"""What the application opens when it starts and closes when it stops."""
+"""The container of the application's resources: opened at startup, closed at shutdown."""
 
 import asyncio
 import logging
@@ -35,14 +35,13 @@ from utils.session_options import INGEST_OPTIONS, QUESTION_OPTIONS
 log = logging.getLogger("analytics.resources")
 
 _MAX_REMEMBERED = 5_000  # requests
-_SINGLE_USE_LIFETIME_S = 0.001
-"""The lifetime of a connection that is closed after each use."""
+_SINGLE_USE_LIFETIME_S = 0.001  # so short that the pool closes a connection after each use
 _NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What lives as long as the application."""
+    """The resources that live as long as the application."""
 
     database: Database
     cache: CacheService
@@ -60,7 +59,7 @@ class Resources:
     metrics_token: SecretStr | None
 
     def limits_of(self, key: ApiKey | None) -> Limits:
-        """Without a key there is no limit."""
+        """The limits of a key; none without a key."""
         if key is None:
             return _NO_LIMITS
         return Limits(f"{self.identity.value}:{key.key_id}", self.per_second, self.concurrency)
@@ -68,7 +67,7 @@ class Resources:
 
 @asynccontextmanager
 async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
-    """Opened in this order and closed in the other. Raises: EmbeddedError."""
+    """Open all resources, and close them in reverse order. Raises: EmbeddedError."""
     async with AsyncExitStack() as stack:
         stack.enter_context(trace_requests(settings))
         endpoints = stack.enter_context(servers(settings))
@@ -108,7 +107,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
 
 @asynccontextmanager
 async def _pool(settings: Settings, url: str, identity: Identity) -> AsyncIterator[Database]:
-    """The connections of questions, kept warm and shown in the metrics; each knows its database."""
+    """The pool for questions, with connections opened in advance and statistics in the metrics."""
     size = settings.pool_size
     database = open_database(settings, url, size, "analytics", identity, identify=identity_of)
     try:
@@ -123,7 +122,7 @@ async def _pool(settings: Settings, url: str, identity: Identity) -> AsyncIterat
 
 @asynccontextmanager
 async def _cache(settings: Settings, url: str, identity: Identity) -> AsyncIterator[CacheService]:
-    """Connected, unless Redis is away: then it is later."""
+    """The cache, connected unless Redis is unavailable; it connects later then."""
     cache = open_cache(settings, url, identity)
     try:
         with suppress(CacheFailed):
@@ -137,8 +136,9 @@ async def _cache(settings: Settings, url: str, identity: Identity) -> AsyncItera
 async def _cache_versions(
     settings: Settings, url: str, identity: Identity
 ) -> AsyncIterator[CacheVersions]:
-    """With a connection of its own: neither may a busy pool hide a late event, nor the watch
-    take what questions wait for."""
+    """The cache versions, polled in the background."""
+    # A connection of its own: a busy pool must not delay the notice of a late event, and polling
+    # must not take connections from questions.
     database = open_database(settings, url, 1, "analytics-editions", identity, identify=identity_of)
     versions = CacheVersions(database, identity)
     try:
@@ -152,8 +152,9 @@ async def _cache_versions(
 
 @asynccontextmanager
 async def _identity_check(settings: Settings, url: str, identity: Identity) -> AsyncIterator[None]:
-    """With a connection for each check, beside those that live on: while none can be opened, for
-    want of a slot, these have to go on."""
+    """Regular checks whether the URL still leads to the same database."""
+    # A new connection for each check, beside the pool: if PostgreSQL has no slot left for it, the
+    # pool must keep its connections.
     database = open_database(
         settings,
         url,
@@ -174,7 +175,8 @@ async def _identity_check(settings: Settings, url: str, identity: Identity) -> A
 async def _ingest(
     settings: Settings, url: str, identity: Identity
 ) -> AsyncIterator[tuple[IngestService, Storage]]:
-    """With connections of its own: events and questions must not wait for each other."""
+    """The ingest service, and the storage limits that it checks."""
+    # Connections of its own: events and questions must not wait for each other.
     size = settings.ingest_pool_size
     database = open_database(settings, url, size, "analytics-ingest", identity, INGEST_OPTIONS)
     try:
@@ -187,6 +189,7 @@ async def _ingest(
 
 
 def open_cache(settings: Settings, url: str, identity: Identity) -> CacheService:
+    """A client of the cache, which connects at its first call."""
     return CacheService(
         url,
         settings.cache_timeout_s,
@@ -200,10 +203,9 @@ def open_cache(settings: Settings, url: str, identity: Identity) -> CacheService
 async def _api_key_cache(
     settings: Settings, url: str, writer_url: str, identity: Identity
 ) -> AsyncIterator[ApiKeyCache]:
-    """With a connection of its own: whoever takes all others must not keep a revoked key alive.
-
-    Keys are read where they are written: a replica may lag behind.
-    """
+    """The API keys, polled in the background."""
+    # A connection of its own: a revoked key that occupies the whole pool must not stay valid. Keys
+    # are read from the primary, since a replica may lag behind.
     urls = [writer_url] if url == writer_url else [writer_url, url]
     database, *others = (
         open_database(settings, database_url, 1, "analytics-keys", identity)
@@ -222,7 +224,7 @@ async def _api_key_cache(
 
 
 def may_be_open(settings: Settings) -> bool:
-    """Whether keys are needed only once there are some: on one's own machine and database."""
+    """Whether no key is required until one is created: only on loopback with embedded servers."""
     return settings.database_url is None and settings.is_loopback
 
 
@@ -237,7 +239,7 @@ def open_database(
     lifetime_s: float | None = None,
     identify: Identify | None = None,
 ) -> Database:
-    """A pool whose connections are renewed as soon as the URL leads to another database."""
+    """A pool of connections, which are replaced once the URL leads to another database."""
     database = Database(
         url,
         size=size,
@@ -270,7 +272,7 @@ async def _published_stats(database: Database, pool: Pool) -> AsyncIterator[None
 
 
 async def _publish_forever(publish: Callable[[], None]) -> NoReturn:
-    """So that the worker that is asked for metrics can show those of the others."""
+    """Publish statistics every second, since any worker process may serve the metrics of all."""
     while True:
         await asyncio.sleep(1)
         publish()
@@ -278,7 +280,7 @@ async def _publish_forever(publish: Callable[[], None]) -> NoReturn:
 
 @asynccontextmanager
 async def _in_background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[None]:
-    """Work in the background that never ends by itself."""
+    """Run a coroutine that never returns, and cancel it at the end of the block."""
     task = asyncio.create_task(work)
     task.add_done_callback(_log_failure)
     try:
@@ -290,4 +292,4 @@ async def _in_background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[None]:
 
 def _log_failure(task: "asyncio.Task[Any]") -> None:
     if not task.cancelled() and (error := task.exception()):
-        log.critical("work in the background ended", exc_info=error)
+        log.critical("a background task failed", exc_info=error)

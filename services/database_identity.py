@@ -1,4 +1,4 @@
-"""Which database stands behind this process: a part of all keys that it has in Redis."""
+"""The identity of the database that this process uses, a part of all its keys in Redis."""
 
 import asyncio
 import logging
@@ -20,34 +20,38 @@ _TIMEOUT_S = 2.0
 
 
 class Identity:
-    """As far as this process knows; until it does, it shares its keys with nobody."""
+    """The identity as last read.
+
+    It starts as a random value, so that no keys are shared before the first read.
+    """
 
     def __init__(self, value: str | None = None) -> None:
         self.value = value or _unknown_identity()
         self._callbacks: list[Callable[[], None]] = []
 
     def on_change(self, callback: Callable[[], None]) -> None:
-        """Have `changed` called whenever another value is learnt."""
+        """Call `callback` whenever the identity changes."""
         self._callbacks.append(callback)
 
     @property
     def is_known(self) -> bool:
+        """Whether the identity has been read from the database."""
         return not self.value.startswith(_UNKNOWN)
 
     def update(self, value: str | None) -> None:
-        """None where the database has none: it is another one than before, and not migrated."""
+        """Set the identity as read. None, for a database without a schema, counts as unknown."""
         if value == self.value or not (value or self.is_known):
             return
         if self.is_known:
             log.warning(
-                "another database is reached now: what was kept of the last one is not used"
+                "the URL leads to another database: cached responses of the last one are not used"
             )
         self.value = value or _unknown_identity()
         self._notify()
 
     def compare(self, value: str | None) -> None:
-        """A new connection leads to this database: if it is another one, those of before are
-        replaced, and with them it is learnt."""
+        """Compare the identity of a new connection. If it differs, all connections are replaced,
+        and the new ones update the identity."""
         if value and self.is_known and value != self.value:
             self._notify()
 
@@ -57,9 +61,10 @@ class Identity:
 
 
 async def check_forever(identity: Identity, database: Database) -> NoReturn:
-    """See now and then where a new connection leads: those that live on may lead elsewhere.
+    """Compare the identity of a new connection every 10 s.
 
-    `database` closes its connection after each use. One that cannot be opened tells nothing.
+    After a failover or a change of DNS, open connections may lead to another server than new ones.
+    `database` must close its connection after each use. Failed connections are ignored.
     """
     while True:
         await asyncio.sleep(_CHECK_EVERY_S)
@@ -70,7 +75,7 @@ async def check_forever(identity: Identity, database: Database) -> NoReturn:
 
 
 def _use(connection: Connection) -> None:
-    """Any statement has a connection opened, which reads its identity by then."""
+    # An empty transaction opens a connection, and the pool reads the identity of each new one.
     with connection.snapshot():
         pass
 

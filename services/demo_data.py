@@ -1,4 +1,4 @@
-"""Events of a platform that never was: believable, and the same for the same seed and end."""
+"""Demo data: plausible events of an invented platform, reproducible by seed and end."""
 
 import json
 import math
@@ -28,10 +28,8 @@ _PLANS = ("free", "free", "free", "pro", "team")
 
 _HOUR = timedelta(hours=1)
 _ANONYMOUS_SHARE = 0.04
-_EXISTING_SHARE = 0.6
-"""The part of users who are there when the period begins."""
-_GROWTH = 0.8
-"""How much busier the last day is than the first."""
+_EXISTING_SHARE = 0.6  # of the users, who joined before the period begins
+_GROWTH = 0.8  # the last hour has 1.8 times the events of the first
 _WEEKEND_FACTOR = 0.55
 
 
@@ -39,7 +37,7 @@ _WEEKEND_FACTOR = 0.55
 class _User:
     user_id: str
     joined: float
-    """In hours since the period began; below 0: before it."""
+    """Hours since the start of the period; negative for users who joined before it."""
     traits: dict[str, str]
 
 
@@ -54,7 +52,7 @@ def demo_events(
 ) -> list[Event]:
     """`count` events of the `days` before `end`, oldest first.
 
-    `done` is called with 1 for each that is made.
+    `progress` is called with the number of events generated since its last call.
     """
     random = Random(seed)
     start = end - timedelta(days=days)
@@ -69,7 +67,7 @@ def demo_events(
 
 
 def _population(random: Random, count: int, hours: int) -> list[_User]:
-    """In the order in which they joined."""
+    """The users, in the order in which they joined."""
     joined = sorted(
         -1.0 if random.random() < _EXISTING_SHARE else random.random() * hours for _ in range(count)
     )
@@ -94,6 +92,8 @@ def _activity(
     reach = list(accumulate(_zipf(random, len(population))))
     for hour, name in zip(busy, names, strict=True):
         hour_offset = hour + random.random()
+        # Draw only from users who have joined by then. Both lists are sorted by time of joining, so
+        # the candidates are a prefix of `reach`, the cumulative weights.
         joined_count = max(bisect_right(joined, hour_offset), 1)
         user = population[
             bisect_right(reach, random.random() * reach[joined_count - 1], hi=joined_count - 1)
@@ -102,7 +102,7 @@ def _activity(
 
 
 def _weight(instant: datetime, elapsed: float) -> float:
-    """How busy an hour is: nights and weekends are quiet, and the platform grows."""
+    """The relative number of events of an hour: nights and weekends are quiet, growth is linear."""
     day = 1 + 0.85 * math.sin((instant.hour - 8) / 24 * 2 * math.pi)
     week = _WEEKEND_FACTOR if instant.weekday() >= 5 else 1.0
     return day * week * (1 + _GROWTH * elapsed)
@@ -113,7 +113,7 @@ def _zipf_weights(count: int) -> list[float]:
 
 
 def _zipf(random: Random, count: int) -> list[float]:
-    """A few users do most, and these are not always those who joined first."""
+    """Zipf weights in random order: a few users cause most events, whenever they joined."""
     weights = _zipf_weights(count)
     random.shuffle(weights)
     return weights
@@ -131,7 +131,7 @@ def _event(random: Random, start: datetime, hour: float, user: _User, name: str)
 
 
 def _details(random: Random, name: str) -> dict[str, Any]:
-    """What events of some names tell besides."""
+    """Properties that depend on the event name."""
     if name in {"purchase", "refund_requested"}:
         return {"amount": round(random.lognormvariate(3.4, 0.8), 2), "currency": "EUR"}
     if name == "search":

@@ -1,4 +1,7 @@
-"""What handlers ask for. All of it is async: a sync dependency would take a thread."""
+"""FastAPI dependencies of the handlers.
+
+All are async: FastAPI runs sync dependencies in a thread pool, which costs more than their work.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -31,7 +34,8 @@ from services.rate_limit import count_request
 from utils.formats import preferred_format
 
 _STOPS = (
-    "The service stops. Unless the erasure ended at this very moment nothing was erased: repeat it."
+    "The service is shutting down. Nothing was erased, unless the erasure was committed at this "
+    "moment: repeat the request."
 )
 
 Q = TypeVar("Q", bound=Question)
@@ -44,6 +48,7 @@ async def get_resources(request: Request) -> Resources:
 async def get_request_connection(
     request: Request, resources: Annotated[Resources, Depends(get_resources)]
 ) -> Connection:
+    """A connection with the deadline of the request; none is taken from the pool yet."""
     return get_connection(resources.database, request.state.began + resources.request_s)
 
 
@@ -54,12 +59,13 @@ async def get_events_repo(
 
 
 def _require_scope(scope: Scope) -> Callable[..., Coroutine[Any, Any, ApiKey | None]]:
-    """The key of a request, which must have this scope."""
+    """A dependency that returns the API key of a request, which must have this scope."""
 
     async def get_key(
         request: Request,
         resources: Annotated[Resources, Depends(get_resources)],
-        _: Annotated[object, Depends(HTTPBearer(auto_error=False))],  # describes, checks nothing
+        # Only for the OpenAPI description: it checks nothing.
+        _: Annotated[object, Depends(HTTPBearer(auto_error=False))],
     ) -> ApiKey | None:
         """Raises: Unauthorized, InvalidKey, Forbidden, Unavailable."""
         deadline = request.state.began + resources.request_s
@@ -78,7 +84,7 @@ get_admin = _require_scope("admin")
 
 
 class QueryRunner:
-    """Answers a question in the form that the request wants."""
+    """Answers the question of a request, and renders the response in the form that it accepts."""
 
     def __init__(self, request: Request, resources: Resources, key: ApiKey | None) -> None:
         self._request = request
@@ -88,10 +94,10 @@ class QueryRunner:
         self._context = call_context(request.headers, self._limits, deadline)
 
     async def __call__(self, method: Callable[[Q], Answer[Any]], question: Q) -> Response:
-        """`method` is one of a repo, which is made anew with the connection that answers.
+        """The response to a question. `method` is a bound method of a repo.
 
-        Raises: TooManyRequests, TooManyAtOnce, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
-        ClientGone.
+        Raises: TooManyRequests, TooManyConcurrent, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
+        ClientDisconnected.
         """
         request = self._request
         request.state.counted = True
@@ -108,6 +114,8 @@ class QueryRunner:
         form = question.format or preferred_format(headers.get("accept", ""))
         compressed = accepts_gzip(headers)
         coding = "gzip" if compressed else "plain"
+        # Only the type of the repo is kept: a prepared query outlives the request, and gets the
+        # connection that runs it.
         repo_type = type(cast(Any, method).__self__)
         query = PreparedQuery(
             question.name,
@@ -132,7 +140,7 @@ def _answer(
 
 
 async def _count(request: Request, resources: Resources, limits: Limits) -> CacheLookup | None:
-    """Count a request that asks no question. Raises: TooManyRequests."""
+    """Count a request that is not a question against the rate limit. Raises: TooManyRequests."""
     request.state.counted = True
     return await count_request(resources.cache, limits)
 
@@ -146,8 +154,11 @@ class Ingest:
         self._limits = resources.limits_of(key)
 
     async def __call__(self) -> Response:
-        """Raises: UnsupportedMedia, UnreadableBody, SlowBody, TooLarge, InvalidEvents,
-        TooManyRequests, Busy, TooSlow, Unavailable, ClientGone."""
+        """The response with the counts of stored events.
+
+        Raises: UnsupportedMedia, UnreadableBody, SlowBody, TooLarge, InvalidEvents,
+        TooManyRequests, Busy, TooSlow, Unavailable, ClientDisconnected.
+        """
         request, ingest = self._request, self._resources.ingest
         lookup = await _count(request, self._resources, self._limits)
         deadline = request.state.began + self._resources.request_s
@@ -165,7 +176,7 @@ async def get_ingest(
 
 
 class Erase:
-    """Erases a user: that is no question, and has more time than those."""
+    """Erases a user. The deadline is that of erasures, which is longer than that of questions."""
 
     def __init__(self, request: Request, resources: Resources, key: ApiKey | None) -> None:
         self._request = request
@@ -174,13 +185,16 @@ class Erase:
         self._deadline = request.state.began + resources.erase_s
 
     async def __call__(self, user_id: str, *, suppressed: bool) -> Receipt:
-        """Raises: TooManyRequests, TooSlow, Busy, Unavailable, DatabaseUnavailable."""
+        """The receipt of the erasure.
+
+        Raises: TooManyRequests, TooSlow, Busy, Unavailable, DatabaseUnavailable.
+        """
         await _count(self._request, self._resources, self._limits)
         try:
             return await self._resources.erasure.erase(
                 user_id, suppressed=suppressed, deadline=self._deadline
             )
-        except asyncio.CancelledError:  # by a server that stops: it still sends an answer
+        except asyncio.CancelledError:  # by uvicorn at shutdown, which still sends the response
             raise Unavailable(_STOPS) from None
 
 

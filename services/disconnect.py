@@ -1,4 +1,4 @@
-"""Work that ends when the client hangs up: nobody else tells it."""
+"""Cancellation of work when the client disconnects."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -12,10 +12,9 @@ from starlette.types import Receive
 def run_after_delay(
     delay_s: float, work: Callable[[], Coroutine[Any, Any, None]]
 ) -> Iterator[None]:
-    """Begin the work when the block has taken so long, and end it with the block.
-
-    A task costs as much as a tenth of a short answer; a timer that is cancelled next to nothing.
-    """
+    """Start the work in a task once the block has run for `delay_s`; cancel it after the block."""
+    # A timer first: a task costs a tenth of the time of a short answer, and a timer that is
+    # cancelled next to nothing.
     loop = asyncio.get_running_loop()
     tasks: list[asyncio.Task[None]] = []
     timer = loop.call_later(delay_s, lambda: tasks.append(loop.create_task(work())))
@@ -29,27 +28,33 @@ def run_after_delay(
 
 T = TypeVar("T")
 
-_WATCH_AFTER_S = 0.05  # what is answered by then is not worth watching for
+# Most requests are answered sooner, and spared the cost of a task that watches the connection.
+_WATCH_AFTER_S = 0.05
 
 
 class ClientDisconnected(Exception):
-    """The client hung up; there is nobody to answer."""
+    """The client has closed the connection, so no response can be sent."""
 
 
 async def cancel_on_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """What the work returns or raises. Raises: ClientGone, when the work was ended."""
+    """Await the work, and return or raise what it does.
+
+    Raises: ClientDisconnected, if the client disconnected and the work was cancelled.
+    """
     watch = _DisconnectWatch(receive)
     try:
         with run_after_delay(_WATCH_AFTER_S, watch):
             return await work
     except asyncio.CancelledError:
-        if not watch.has_disconnected or watch.task.uncancel():  # somebody else ends it as well
+        # `uncancel` counts: above 0, the task is also being cancelled by another party, such as a
+        # timeout or the shutdown of the server.
+        if not watch.has_disconnected or watch.task.uncancel():
             raise
         raise ClientDisconnected from None
 
 
 class _DisconnectWatch:
-    """Cancels the task that asks when the client has hung up."""
+    """Waits for the disconnection of the client, and then cancels the task that created it."""
 
     def __init__(self, receive: Receive) -> None:
         task = asyncio.current_task()

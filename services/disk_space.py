@@ -1,4 +1,7 @@
-"""Whether there is room for more events: PostgreSQL stops altogether where it has none at all."""
+"""Limits of disk space and database size, checked before events are stored.
+
+PostgreSQL shuts down when the disk of its write-ahead log is full, so writes are refused earlier.
+"""
 
 import asyncio
 import math
@@ -19,59 +22,62 @@ from repo.database_size import StorageRepo
 MB, GB = 10**6, 10**9
 
 _POLL_EVERY_S = 1.0
-_MEASURE_EVERY_S = 5.0
-"""PostgreSQL looks at each of its files for it."""
+_MEASURE_EVERY_S = 5.0  # `pg_database_size` calls stat on each file of the database
 _TIMEOUT_S = 2.0
 _REPORTED_FOR_S = 30.0
 
-_QUESTIONS_GO_ON = "Questions are answered as before."
-_NO_ROOM = f"PostgreSQL has no room left on its disk: free some there. {_QUESTIONS_GO_ON}"
+_QUESTIONS_WORK = "Questions are still answered."
+_DISK_FULL = f"PostgreSQL has no room left on its disk: free some space there. {_QUESTIONS_WORK}"
 
 
 @dataclass(frozen=True, slots=True)
 class StorageLimits:
-    """What must stay free on the disk, and what the database may take, in bytes."""
+    """The bytes that must stay free on the disk, and the bytes that the database may occupy."""
 
     data_dir: Path | None
-    """That of the embedded servers; None where others run PostgreSQL."""
+    """The folder of the embedded servers; None if PostgreSQL is not embedded."""
     min_free: int
+    """0: not checked."""
     max_database: int
-    """0: any size."""
+    """0: unlimited."""
 
     def free(self) -> int | None:
-        """What programs without privileges may still write there; None where nobody knows."""
+        """Bytes that are free for unprivileged programs; None if unknown or not checked."""
         if self.data_dir is None or not self.min_free:
             return None
         stats = os.statvfs(self.data_dir)
         return stats.f_bavail * stats.f_frsize
 
     def check_free(self) -> None:
-        """Whether events may be stored. Raises: DiskFull."""
+        """Check that events may be stored. Raises: DiskFull."""
         free = self.free()
         if free is not None and free < self.min_free:
             raise DiskFull(
                 f"The disk of the data folder has {free // MB:,} MB left, and no events are stored "
                 f"below {self.min_free // MB:,} MB (ANALYTICS_MIN_FREE_MB): free some space there. "
-                f"{_QUESTIONS_GO_ON}"
+                f"{_QUESTIONS_WORK}"
             )
 
     def check_reserve(self) -> None:
-        """Whether what is there may be changed, which writes less. Raises: DiskFull."""
+        """Check that stored data may be changed: this writes less, so the limit is half.
+
+        Raises: DiskFull.
+        """
         free = self.free()
         if free is not None and free < self.min_free / 2:
             raise DiskFull(
                 f"The disk of the data folder has {free // MB:,} MB left, and nothing is written "
                 f"below {self.min_free // 2 // MB:,} MB, half of ANALYTICS_MIN_FREE_MB: free some "
-                f"space there. {_QUESTIONS_GO_ON}"
+                f"space there. {_QUESTIONS_WORK}"
             )
 
     def check_size(self, size: int) -> None:
-        """Whether a database of so many bytes may grow. Raises: DiskFull."""
+        """Check that a database of `size` bytes may grow. Raises: DiskFull."""
         if self.max_database and size >= self.max_database:
             raise DiskFull(
                 f"The database takes {size / GB:.3g} GB, and no events are stored from "
-                f"{self.max_database / GB:.3g} GB on (ANALYTICS_MAX_DATABASE_GB): raise that, or "
-                f"make the database smaller. {_QUESTIONS_GO_ON}"
+                f"{self.max_database / GB:.3g} GB on (ANALYTICS_MAX_DATABASE_GB): raise this "
+                f"limit, or make the database smaller. {_QUESTIONS_WORK}"
             )
 
 
@@ -84,7 +90,7 @@ def storage_limits(settings: Settings) -> StorageLimits:
 
 
 class StorageGate:
-    """For a command that stores events, batch by batch."""
+    """The check of a command that stores events, to be called before each batch."""
 
     def __init__(self, limits: StorageLimits, read_size: Callable[[], int]) -> None:
         self._limits = limits
@@ -100,7 +106,7 @@ class StorageGate:
 
 
 class Storage:
-    """What a worker knows of it, looked at again and again, so that no request has to."""
+    """The state of the storage in a worker process, measured in the background."""
 
     def __init__(self, limits: StorageLimits, database: Database) -> None:
         self._limits = limits
@@ -111,12 +117,13 @@ class Storage:
         self._fault: DiskFull | None = None
 
     async def poll_forever(self) -> NoReturn:
+        """Refresh every second, so that no request has to wait for a measurement."""
         while True:
             await self.refresh()
             await asyncio.sleep(_POLL_EVERY_S)
 
     async def refresh(self) -> None:
-        """While PostgreSQL is away its size is the last one."""
+        """Measure again. While PostgreSQL is unavailable the last size of the database is used."""
         if self._limits.max_database and time.monotonic() - self._measured_at >= _MEASURE_EVERY_S:
             self._measured_at = time.monotonic()
             with suppress(DatabaseError):
@@ -125,25 +132,25 @@ class Storage:
         self._fault = await asyncio.to_thread(self._check_disk)
 
     def check(self) -> None:
-        """Whether events may be stored. Raises: DiskFull."""
+        """Check that events may be stored, as last measured. Raises: DiskFull."""
         if self._fault is not None:
             raise DiskFull(str(self._fault))
 
     def check_reserve(self) -> None:
-        """Whether users may be erased. Raises: DiskFull."""
+        """Check that users may be erased. Raises: DiskFull."""
         self._limits.check_reserve()
 
     def report(self, *, is_full: bool) -> None:
-        """What PostgreSQL said of a write."""
+        """Record whether PostgreSQL failed a write because its disk is full."""
         self._reported_at = time.monotonic() if is_full else -math.inf
 
     @property
     def state(self) -> str:
-        """For people: "ok", or what is wrong."""
+        """The state for the readiness checks: "ok", or "full: " and the reason."""
         if self._fault is not None:
             return f"full: {self._fault}"
         is_reported = time.monotonic() - self._reported_at < _REPORTED_FOR_S
-        return f"full: {_NO_ROOM}" if is_reported else "ok"
+        return f"full: {_DISK_FULL}" if is_reported else "ok"
 
     def _check_disk(self) -> DiskFull | None:
         try:
@@ -154,7 +161,7 @@ class Storage:
             self._limits.check_size(self._size)
         except DiskFull as exc:
             return exc
-        except OSError:  # PostgreSQL, whose folder it is, has more to tell
+        except OSError:  # the folder is not readable: PostgreSQL fails by itself, with the reason
             return None
         return None
 

@@ -1,4 +1,4 @@
-"""The limits of keys: what happens beyond them, and how requests count that ask no question."""
+"""Enforcement of the rate limit and the concurrency limit of API keys."""
 
 from common.errors import TooManyConcurrent, TooManyRequests
 from common.metrics import LIMITED
@@ -6,7 +6,9 @@ from services.cache_service import CacheFailed, CacheLookup, CacheService, Limit
 
 
 async def count_request(cache: CacheService, limits: Limits) -> CacheLookup | None:
-    """What the key has left; None without a limit, and while Redis is away.
+    """Count a request that is not a question against the rate limit of its key.
+
+    Returns what the key has left; None without a limit, and while Redis is unavailable.
 
     Raises: TooManyRequests.
     """
@@ -22,7 +24,7 @@ async def count_request(cache: CacheService, limits: Limits) -> CacheLookup | No
 
 
 def refuse_over_limit(lookup: CacheLookup, limits: Limits) -> None:
-    """Raises: TooManyRequests, TooManyAtOnce."""
+    """Raise if the lookup hit a limit. Raises: TooManyRequests, TooManyConcurrent."""
     if lookup.verdict == "rate":
         LIMITED.labels("rate").inc()
         raise TooManyRequests(limits.per_second, lookup.wait_ms)

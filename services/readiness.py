@@ -1,4 +1,4 @@
-"""Whether questions can be answered, and by what."""
+"""Readiness checks: whether questions can be answered, and from where."""
 
 import asyncio
 import time
@@ -14,15 +14,19 @@ _REUSE_S = 0.5
 
 _ROLLUPS = {
     "ok": "ok",
-    "none": "not built yet: questions are answered from the events, as exactly and slower",
-    "foreign": "of the database that this one was restored from, and being built anew: "
-    "questions are answered from the events, as exactly and slower",
+    "none": "not built yet: questions are answered from the events, exactly but more slowly",
+    "foreign": "belong to the database that this one was restored from, and are being rebuilt: "
+    "questions are answered from the events, exactly but more slowly",
 }
-_PURGING = "holds answers about erased users, which nobody is given: they are being dropped"
+_PURGING = "holds responses about erased users, which are not served and are being deleted"
 
 
 class Readiness:
-    """Looks for all who ask at a time: anybody may, and must not take connections from others."""
+    """Runs the readiness checks.
+
+    Concurrent calls share one run, since the endpoint needs no key: clients must not be able to
+    occupy connections with it.
+    """
 
     def __init__(
         self,
@@ -42,11 +46,12 @@ class Readiness:
         self._checked_at = -_REUSE_S
 
     async def checks(self) -> dict[str, str]:
-        """What there is to tell about each part of the service; "ok" where nothing is wrong."""
+        """The state of each part of the service, by name; "ok" if nothing is wrong."""
+        # Shielded: a client that disconnects must not cancel the checks for the others.
         return await asyncio.shield(self._current_task())
 
     async def checks_within(self, seconds: float) -> dict[str, str]:
-        """The checks; if they take longer, only that the database does not answer in time."""
+        """The checks; if they take longer, only that the database does not reply in time."""
         task = self._current_task()
         await asyncio.wait({task}, timeout=seconds)
         if task.done():
@@ -54,7 +59,7 @@ class Readiness:
         return {"database": f"unavailable: no answer within {seconds:g} s"}
 
     def _current_task(self) -> asyncio.Task[dict[str, str]]:
-        """The checks that run or have just ended, else new ones."""
+        """The run in progress, or one that ended within 0.5 s, else a new one."""
         task = self._task
         if task is None or (task.done() and time.monotonic() - self._checked_at >= _REUSE_S):
             task = self._task = asyncio.create_task(self._run_checks())
@@ -89,7 +94,7 @@ async def _database_state(connection: Connection) -> str:
         missing = await connection.run(repo.get_missing_migrations)
     except DatabaseError as error:
         return f"unavailable: {type(error).__name__}"
-    # While a new version takes over, the schema is newer for a while, and the old one answers on.
+    # During a rolling upgrade the schema may be newer than this version, which still works with it.
     return "ok" if missing <= 0 else f"{missing} migrations missing: run the command migrate"
 
 

@@ -1,10 +1,10 @@
-"""A connection to Redis that many requests share, so that each costs little.
+"""Redis client that multiplexes the commands of many requests over one connection.
 
-Commands go out as they come and answers come back in their order (pipelining), without a task, a
-timer or a connection for each. Whoever gives up waiting leaves its place, so an answer never
-reaches another one than who asked. An answer that comes too late tells what Redis did all the same,
-and may be followed by a command that undoes it; so may the loss of a connection, after which nobody
-can tell whether Redis did it.
+Commands are pipelined: they are sent at once, and Redis replies in their order. This needs no task,
+timer or connection per command. A command that is cancelled or times out stays in the queue, so
+that later replies are matched correctly. Its late reply still tells what Redis did, and can be
+undone with another command. If the connection is lost, it is unknown whether Redis executed the
+pending commands.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError, TimeoutError
 
 _NO_SCRIPT = "NOSCRIPT"
-_LATE_S = 10.0  # after that, nobody waits for what a connection still owes
+_LATE_S = 10.0  # how long a retired connection may wait for late replies
 
 Command = tuple[Any, ...]
+# Takes a late reply, and returns the command that undoes what Redis did. The reply is None if the
+# connection was lost; the returned command is not sent then.
 Undo = Callable[[Any], Command | None]
-"""From an answer that came too late to the command that undoes what Redis did. The answer is None
-where it is lost, as is the connection: nothing can be sent then."""
 
 
 class Script:
-    """A Lua script: sent once, then named by its digest."""
+    """A Lua script, which is sent once and then executed by its digest."""
 
     def __init__(self, text: str, keys: int) -> None:
         self.text = text
@@ -38,19 +38,19 @@ class Script:
         self.digest = ""
 
     def command(self, *arguments: Any) -> Command:
-        """As it is sent, whether Redis knows the script or not."""
+        """The command that executes the script, with its text if it was not loaded yet."""
         if self.digest:
             return ("EVALSHA", self.digest, self.keys, *arguments)
         return ("EVAL", self.text, self.keys, *arguments)
 
 
 def lua_script(name: str, keys: int) -> Script:
-    """One of those in the folder `lua`."""
+    """A script of the folder `services/lua`."""
     return Script(files("services").joinpath("lua", f"{name}.lua").read_text(), keys)
 
 
 class _PendingReply(NamedTuple):
-    """An answer to come."""
+    """A command whose reply has not arrived; `due` is the time of its timeout."""
 
     due: float
     future: "asyncio.Future[Any]"
@@ -58,10 +58,11 @@ class _PendingReply(NamedTuple):
 
 
 class _Connection(asyncio.Protocol):
-    """One open connection. One that was too slow is retired: it only takes the answers to come."""
+    """One connection. After a timeout it is retired: it sends no new commands, and is only read
+    for late replies."""
 
     def __init__(self, timeout_s: float, connections: "set[_Connection]") -> None:
-        """It stands among `lines` for as long as it is open."""
+        """The connection is in the set `connections` while it is open."""
         self._timeout_s = timeout_s
         self._connections = connections
         self._is_retired = False
@@ -74,12 +75,13 @@ class _Connection(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
+        """Whether commands can be sent."""
         return self._transport is not None and not self._is_retired
 
     def send(self, *command: Any, undo: Undo | None = None) -> "asyncio.Future[Any]":
-        """The answer to come. Raises: ConnectionError."""
+        """Send a command, and return a future of its reply. Raises: ConnectionError."""
         if self._transport is None:
-            raise RedisConnectionError("Redis hung up")
+            raise RedisConnectionError("Redis closed the connection")
         future: asyncio.Future[Any] = self._loop.create_future()
         due = self._loop.time() + self._timeout_s
         self._pending.append(_PendingReply(due, future, undo))
@@ -89,7 +91,7 @@ class _Connection(asyncio.Protocol):
         return future
 
     def undo_reply(self, undo: Undo, answer: Any) -> None:
-        """Undo what Redis did for nobody."""
+        """Undo what Redis did for a command whose caller has given up."""
         if self._transport is None:
             undo(None)
         elif command := undo(answer):
@@ -100,7 +102,8 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not one by its class
+        # A cast, since the transports of uvloop do not inherit from asyncio.Transport.
+        self._transport = cast(asyncio.Transport, transport)
         self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -108,14 +111,14 @@ class _Connection(asyncio.Protocol):
             self._reader.feed(data)
             while (answer := self._reader.gets()) is not False:
                 self._resolve(answer)
-        except (hiredis.HiredisError, IndexError):  # no answer, or one that nobody asked for
-            self._fail(RedisConnectionError("this is not Redis"))
+        except (hiredis.HiredisError, IndexError):  # a malformed reply, or one without a command
+            self._fail(RedisConnectionError("the server is not Redis: it sent an invalid reply"))
             self.close()
 
     def _resolve(self, answer: Any) -> None:
         _, future, undo = self._pending.popleft()
         is_error = isinstance(answer, ResponseError)
-        if future.done():  # nobody waits any more
+        if future.done():  # the caller was cancelled, or has timed out
             if undo and not is_error:
                 self.undo_reply(undo, answer)
         elif is_error:
@@ -131,10 +134,11 @@ class _Connection(asyncio.Protocol):
         self.closed.set()
         if self._timer:
             self._timer.cancel()
-        self._fail(RedisConnectionError("Redis hung up"))
+        self._fail(RedisConnectionError("Redis closed the connection"))
 
     def _check_timeout(self) -> None:
-        """One timer for all who wait: the first of them has waited longest."""
+        # One timer is enough for all commands: they have the same timeout, so the first is due
+        # first.
         self._timer = None
         if not self._pending:
             return
@@ -145,7 +149,7 @@ class _Connection(asyncio.Protocol):
             self._timer = self._loop.call_at(due, self._check_timeout)
 
     def _retire(self) -> None:
-        """Nobody waits any more, but what Redis has done becomes known."""
+        """Fail all pending commands, but keep reading their late replies for 10 s."""
         self._is_retired = True
         for reply in self._pending:
             if not reply.future.done():
@@ -167,19 +171,19 @@ def _on_undo_done(undo: Undo, future: "asyncio.Future[Any]") -> None:
 
 
 class MultiplexedRedis:
-    """Connects when it is needed, and again when the connection was lost."""
+    """A client that connects at the first command, and again after the connection was lost."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        """`url` is one of redis-py's: redis://, rediss:// or unix://."""
+        """`url` has the form that redis-py takes: redis://, rediss:// or unix://."""
         self._parts: dict[str, Any] = dict(parse_url(url))
         self._timeout_s = timeout_s
         self._connection: _Connection | None = None
-        self._connections: set[_Connection] = set()
-        """All that are open, retired ones as well."""
+        self._connections: set[_Connection] = set()  # all that are open, including retired ones
         self._connecting = asyncio.Lock()
 
     async def call(self, *command: Any, undo: Undo | None = None) -> Any:
-        """The answer to a command; where nobody waits for it any more, it is undone.
+        """The reply to a command. If this call is cancelled or times out, a command that Redis has
+        executed is undone with `undo`.
 
         Raises: RedisError, OSError.
         """
@@ -189,28 +193,31 @@ class MultiplexedRedis:
         future = connection.send(*command, undo=undo)
         try:
             return await future
-        except asyncio.CancelledError:  # perhaps after the answer came
+        except asyncio.CancelledError:
+            # The reply may have arrived just before the cancellation: nothing else would undo it.
             if undo and not future.cancelled() and not future.exception():
                 connection.undo_reply(undo, future.result())
             raise
 
     async def run(self, script: Script, *arguments: Any, undo: Undo | None = None) -> Any:
-        """What a script returns. Raises: RedisError, OSError."""
+        """The result of a script. Raises: RedisError, OSError."""
         await self.load(script)
         try:
             return await self.call("EVALSHA", script.digest, script.keys, *arguments, undo=undo)
         except ResponseError as exc:
+            # A Redis that was restarted, or replaced by its replica, has lost the script.
             if not str(exc).startswith(_NO_SCRIPT):
                 raise
         return await self.call("EVAL", script.text, script.keys, *arguments, undo=undo)
 
     async def load(self, script: Script) -> None:
-        """Send a script that was not sent yet. Raises: RedisError, OSError."""
+        """Load a script into Redis, unless that was done. Raises: RedisError, OSError."""
         if not script.digest:
             script.digest = (await self.call("SCRIPT", "LOAD", script.text)).decode()
 
     async def close(self) -> None:
-        """Wait until it is closed: a loop must not end before."""
+        """Close all connections, and wait until they are closed: the event loop must not end
+        before."""
         self._connection = None
         for connection in list(self._connections):
             connection.close()

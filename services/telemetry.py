@@ -1,4 +1,4 @@
-"""Sending traces to an OpenTelemetry collector, which may be away."""
+"""Export of traces to an OpenTelemetry collector, which may be unavailable."""
 
 import logging
 import threading
@@ -20,7 +20,7 @@ _LOG_EVERY_S = 10
 
 @contextmanager
 def trace_requests(settings: TraceSettings) -> Iterator[None]:
-    """Trace requests, if they are to be sent; the exporter reads `OTEL_*` variables as well."""
+    """Trace requests, if an endpoint is set. The exporter also reads `OTEL_*` variables itself."""
     if not settings.sends_traces:
         yield
         return
@@ -36,21 +36,21 @@ def trace_requests(settings: TraceSettings) -> Iterator[None]:
         yield
     finally:
         trace_to(None)
-        # It would wait for a collector that is away.
+        # In a thread with a time limit: `shutdown` waits for a collector that does not reply.
         thread = threading.Thread(target=provider.shutdown, daemon=True)
         thread.start()
         thread.join(_STOP_TIMEOUT_S)
 
 
 def _resource() -> Resource:
-    """As the `OTEL_*` variables have it; only a service without a name gets ours."""
+    """The resource of the `OTEL_*` variables, with our service name if they set none."""
     resource = Resource.create()
     is_unnamed = str(resource.attributes.get(SERVICE_NAME)).startswith("unknown_service")
     return resource.merge(Resource({SERVICE_NAME: "analytics-service"})) if is_unnamed else resource
 
 
 class _RateLimitFilter(logging.Filter):
-    """Of what the exporter complains about, one line now and then."""
+    """Lets through one log line of the exporter every 10 s, without its traceback."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Answer service: serves a query from the cache, or computes its response once and stores it."""
+"""Answer service: answers a question from the cache, or computes the response and stores it."""
 
 import asyncio
 import time
@@ -56,7 +56,7 @@ class ServedResponse:
 
 
 class AnswerService:
-    """Answers queries.
+    """Answers questions.
 
     Responses about closed ranges are cached for long: a late event changes the cache version of
     its month, and with it their keys.

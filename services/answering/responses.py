@@ -21,7 +21,7 @@ _CACHE_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Accept-
 
 
 class RequestKey(NamedTuple):
-    """The parts of a request that determine its query and the form of the response."""
+    """The parts of a request that determine its question and the form of the response."""
 
     path: bytes
     query: bytes
@@ -64,7 +64,7 @@ def call_context(headers: Mapping[str, str], limits: Limits, deadline: float) ->
 async def deliver(
     answers: AnswerService, query: PreparedQuery, context: CallContext, receive: Receive
 ) -> ServedResponse:
-    """The response of a query, cached or computed; cancelled when the client disconnects.
+    """The response to a question, cached or computed; cancelled when the client disconnects.
 
     Raises: TooManyRequests, TooManyConcurrent, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
     ClientDisconnected.

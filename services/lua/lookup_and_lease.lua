@@ -11,7 +11,7 @@
 -- KEYS  response, flight, bucket, slots
 -- ARGV  token of the request,
 --       ms that a lease lasts without renewal (0: grant no lease),
---       requests per second (0: unlimited), concurrent queries (0: unlimited),
+--       requests per second (0: unlimited), concurrent questions (0: unlimited),
 --       ms that a request may take,
 --       '1' to skip the cached response, 'rate' to check the rate alone
 -- Returns {verdict, remaining, wait_ms, holder, age_ms, fresh_ms, now_ms, response}:

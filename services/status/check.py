@@ -1,11 +1,11 @@
-"""One line of the status, and how its numbers are written."""
+"""A check of the status, and the format of its numbers."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+# `action`: an operator has to do something. `unknown`: the role may not read the data.
 State = Literal["ok", "action", "unknown"]
-"""`action`: somebody has to do something. `unknown`: this role has no right to read it."""
 
 Values = dict[str, Any]
 
@@ -15,27 +15,27 @@ _SIZES = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6))
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was found about one part of the service."""
+    """The result of checking one part of the service."""
 
     name: str
     state: State
     summary: str
-    """For people, on one line."""
+    """One line of text."""
     action: str = ""
-    """What to do, where the state is `action`."""
+    """What to do, if the state is `action`."""
     values: Values = field(default_factory=dict)
-    """For programs: numbers, and times in UTC."""
+    """The result for programs: numbers, and times in UTC."""
     subject: str = ""
-    """Which one, where there are several of the name: a table, or a setting."""
+    """The table or setting that was checked, if several checks have the same name."""
 
     @property
     def label(self) -> str:
-        """For people."""
+        """The name and the subject as text."""
         return f"{self.name.replace('_', ' ')} {self.subject}".rstrip()
 
 
 def duration(seconds: float) -> str:
-    """Such as 4 min; a clock that was put back is not told as negative."""
+    """A duration such as `4 min`; a negative one, after a clock was set back, is `0 s`."""
     for unit, size in _UNITS:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}{'s' if unit == 'day' else ''}"
@@ -43,7 +43,7 @@ def duration(seconds: float) -> str:
 
 
 def size(number: int) -> str:
-    """Bytes, such as 1.2 GB."""
+    """A number of bytes such as `1.2 GB`."""
     for unit, factor in _SIZES:
         if number >= factor:
             return f"{number / factor:.1f} {unit}"
@@ -51,10 +51,10 @@ def size(number: int) -> str:
 
 
 def day(moment: datetime) -> str:
-    """Such as 2026-01-31, of UTC."""
+    """The UTC day of a time, such as `2026-01-31`."""
     return f"{moment.astimezone(UTC):%Y-%m-%d}"
 
 
 def count(number: int, noun: str) -> str:
-    """Such as 1 event and 2,000 events."""
+    """A number and its noun, such as `1 event` or `2,000 events`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

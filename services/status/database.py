@@ -1,4 +1,4 @@
-"""Checks of what PostgreSQL holds."""
+"""Status checks of the data in PostgreSQL: schema, rollups, keys, retention, adopted tables."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,20 +9,17 @@ from repo.status import LastFold, StatusRepo, Unreadable
 from services.container import may_be_open
 from services.status.check import Check, State, Values, count, day, duration
 
-_MOST = 1_000_000
-"""Events that are counted of those that are not folded."""
-_SILENT_S = 60.0
-"""A rollup worker folds at least every 30 s, also where there is nothing to fold."""
-_STUCK_S = 3600.0
-"""Today's statistics are counted every 15 minutes at least."""
+_MAX_COUNTED = 1_000_000  # events of the tail; a larger tail is reported as "at least"
+_MAX_FOLD_AGE_S = 60.0  # a rollup worker folds at least every 30 s, even an empty tail
+_MAX_COUNT_AGE_S = 3600.0  # the statistics of today are recomputed at least every 15 minutes
+# The values of `application_name` in the sessions of these commands.
 _ROLLUP, _ADOPT, _RETAIN = "analytics-rollup", "analytics-adopt", "analytics-retain"
-"""How the sessions of these commands are called."""
-_FROM_EVENTS = "questions are answered from the events, as exactly and slower"
+_FROM_EVENTS = "questions are answered from the events, exactly but more slowly"
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the checks look at."""
+    """The input of the checks; `sessions` counts the sessions by `application_name`."""
 
     repo: StatusRepo
     settings: Settings
@@ -30,14 +27,17 @@ class Context:
 
 
 def schema(context: Context) -> Iterator[Check]:
-    """Raises: MigrationError where there is none, or it is not this one's."""
+    """The check of the schema.
+
+    Raises: MigrationError, if there is none, or if its migrations are not those of this program.
+    """
     applied, missing = context.repo.pending_migrations()
     values = {"applied": applied, "pending": max(missing, 0)}
     summary = f"{applied} migrations applied, {max(missing, 0)} pending"
     if missing > 0:
         yield Check("schema", "action", summary, f"run `{invocation('migrate')}`", values)
     elif missing < 0:
-        newer = f"{summary}; {-missing} of them are of a newer version of this program"
+        newer = f"{summary}; {-missing} of them belong to a newer version of this program"
         yield Check("schema", "ok", newer, values=values)
     else:
         yield Check("schema", "ok", summary, values=values)
@@ -45,7 +45,7 @@ def schema(context: Context) -> Iterator[Check]:
 
 def rollups(context: Context) -> Iterator[Check]:
     state, fold = context.repo.state_of_rollups(), context.repo.last_fold()
-    events = context.repo.unfolded_events(_MOST)
+    events = context.repo.unfolded_events(_MAX_COUNTED)
     workers = context.sessions.get(_ROLLUP, 0)
     values: Values = {
         "answers_from": "rollups" if state == "ok" else "events",
@@ -66,14 +66,14 @@ def rollups(context: Context) -> Iterator[Check]:
 
 def _fold_check(fold: LastFold, events: int, workers: int, values: Values) -> Check:
     age_s = fold.age_s or 0
-    some = f"{'at least ' if events >= _MOST else ''}{count(events, 'event')}"
+    some = f"{'at least ' if events >= _MAX_COUNTED else ''}{count(events, 'event')}"
     lag = f"{some} not folded yet, for up to {duration(age_s)}" if events else "all events folded"
     building = "; being rebuilt" if fold.building else ""
     summary = f"{lag}; last fold {duration(age_s)} ago{building}"
-    if age_s <= _SILENT_S:
+    if age_s <= _MAX_FOLD_AGE_S:
         return Check("rollups", "ok", summary, values=values)
     if workers:
-        action = "a rollup worker is connected and does not fold: its log says why"
+        action = "a rollup worker is connected but does not fold: see its log"
     else:
         action = f"no rollup worker is connected: start `{invocation('serve')}`, or `{_rollup()}`"
     return Check("rollups", "action", summary, action, values)
@@ -82,7 +82,7 @@ def _fold_check(fold: LastFold, events: int, workers: int, values: Values) -> Ch
 def _missing_check(is_foreign: bool, workers: int, values: Values) -> Check:
     why = "of the database that this one was restored from" if is_foreign else "not built yet"
     if workers:
-        summary = f"{why}, and being built: {_FROM_EVENTS}"
+        summary = f"{why}; being built: {_FROM_EVENTS}"
         return Check("rollups", "ok", summary, values=values)
     action = f"start `{invocation('serve')}`, or run `{invocation('rollup --once')}`"
     return Check("rollups", "action", f"{why}: {_FROM_EVENTS}", action, values)
@@ -97,16 +97,16 @@ def statistics(context: Context) -> Iterator[Check]:
     values = {"due_days": due, "last_count_age_s": round(age_s, 1) if age_s is not None else None}
     name, days = "daily_statistics", count(due, "day")
     if not due:
-        yield Check(name, "ok", "no day is waiting to be counted", values=values)
+        yield Check(name, "ok", "all days are up to date", values=values)
     elif not context.sessions.get(_ROLLUP):
         action = f"run `{invocation('rollup --once')}`"
-        yield Check(name, "action", f"{days} waiting to be counted", action, values)
-    elif age_s is not None and age_s > _STUCK_S:
-        summary = f"{days} waiting, and none was counted for {duration(age_s)}"
-        action = "the log of the rollup worker names the days that fail"
+        yield Check(name, "action", f"{days} to be recomputed", action, values)
+    elif age_s is not None and age_s > _MAX_COUNT_AGE_S:
+        summary = f"{days} to be recomputed, and none was for {duration(age_s)}"
+        action = "see the log of the rollup worker: it names the days that fail"
         yield Check(name, "action", summary, action, values)
     else:
-        yield Check(name, "ok", f"{days} waiting to be counted", values=values)
+        yield Check(name, "ok", f"{days} to be recomputed", values=values)
 
 
 def future_events(context: Context) -> Iterator[Check]:
@@ -114,7 +114,7 @@ def future_events(context: Context) -> Iterator[Check]:
     summary = "none"
     if found.first and found.last:
         range_ = f"from {day(found.first)} to {day(found.last)}"
-        summary = f"{count(found.events, 'event')} {range_}, counted when the time comes"
+        summary = f"{count(found.events, 'event')} {range_}, which count from their time on"
     yield Check("future_events", "ok", summary, values=found._asdict())
 
 
@@ -129,11 +129,11 @@ def keys(context: Context) -> Iterator[Check]:
         summary += f"; last used on {day(used_at)}" if used_at else "; never used"
         values["last_used_at"] = used_at
     except Unreadable as exc:
-        summary += f"; when they were used is not known: {exc}"
+        summary += f"; their last use is unknown: {exc}"
     if found.active:
         yield Check("keys", "ok", summary, values=values)
     elif may_be_open(context.settings) and not found.revoked + found.expired:
-        open_ = f"{summary}; none is needed on this machine until there is one"
+        open_ = f"{summary}; on this machine none is needed until one is created"
         yield Check("keys", "ok", open_, values=values)
     else:
         action = f"create one: `{invocation('keys create NAME --scope read')}`"
@@ -149,28 +149,28 @@ def retention(context: Context) -> Iterator[Check]:
     is_published = found.horizon == found.accepted_from
     is_dropped = is_published and not context.repo.has_expired_events()
     values["is_complete"] = is_dropped
-    summary = f"events of before {day(found.accepted_from)} are refused"
+    summary = f"events before {day(found.accepted_from)} are refused"
     if is_dropped:
-        yield Check("retention", "ok", f"{summary} and dropped", values=values)
+        yield Check("retention", "ok", f"{summary} and were dropped", values=values)
     elif context.sessions.get(_RETAIN):
-        yield Check("retention", "ok", f"{summary} and being dropped", values=values)
+        yield Check("retention", "ok", f"{summary} and are being dropped", values=values)
     else:
         action = f"run `{invocation('retain --raw AGE')}` again, with the AGE of that run"
-        yield Check("retention", "action", f"{summary}, and not all dropped", action, values)
+        yield Check("retention", "action", f"{summary}, but not all were dropped", action, values)
 
 
 def adopted_tables(context: Context) -> Iterator[Check]:
-    """One for each."""
+    """One check per adopted table."""
     is_copying = bool(context.sessions.get(_ADOPT))
     for table in context.repo.adopted_tables():
-        summary, action = "rows that come in are events", ""
+        summary, action = "new rows become events", ""
         adopt = invocation(f"adopt --table {table.name}")
         if table.is_released:
             summary = "released"
             if table.trigger_fires is not None:
-                summary, action = "released, and its trigger is left", f"run `{adopt} --release`"
+                summary, action = "released, but its trigger exists", f"run `{adopt} --release`"
         elif table.trigger_fires is None and not table.exists:
-            summary = "the table is gone, its events stay"
+            summary = "the table does not exist any more; its events are kept"
         elif table.trigger_fires is None:
             summary, action = "the trigger is missing", f"run `{adopt}` with its options again"
         elif not table.trigger_fires:
@@ -194,4 +194,4 @@ CHECKS: dict[str, Callable[[Context], Iterator[Check]]] = {
     "retention": retention,
     "adopted_table": adopted_tables,
 }
-"""All but that of the schema, which comes first."""
+"""All checks but that of the schema, by name."""

@@ -1,4 +1,4 @@
-"""All checks, in the order in which they are shown."""
+"""The report of the command `status`: all checks, in the order in which they are printed."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +21,7 @@ _WITHIN_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What was found at a moment, by the clock of PostgreSQL."""
+    """The results of all checks; `checked_at` is a time of PostgreSQL's clock."""
 
     version: str
     postgresql: str
@@ -32,14 +32,14 @@ class Status:
 
     @property
     def needs_action(self) -> int:
-        """How many checks say that there is something to do."""
+        """The number of checks with the state `action`."""
         return sum(check.state == "action" for check in self.checks)
 
 
 def read_status(settings: Settings, endpoints: Endpoints) -> Status:
-    """Changes nothing, and takes at most some seconds for each server.
+    """The status of the service. Nothing is changed, and each server has some seconds to reply.
 
-    Raises: DatabaseUnavailable, MigrationError where there is no schema.
+    Raises: DatabaseUnavailable, MigrationError if there is no schema.
     """
     with status_snapshot(endpoints.database_url, _WITHIN_S) as repo:
         server = repo.server()
@@ -63,14 +63,14 @@ def _database_checks(repo: StatusRepo, settings: Settings) -> Iterator[Check]:
 
 
 def _readable(name: str, check: Callable[[], Iterable[Check]]) -> list[Check]:
-    """The check, or why there is none."""
+    """The checks; if their data cannot be read, a check that says why."""
     try:
         return list(check())
     except Unreadable as exc:
         if exc.is_forbidden:
             return [Check(name, "unknown", f"this role may not read it: {exc}")]
         action = (
-            f"run `{invocation('migrate')}` where migrations are pending; else the database is "
+            f"if migrations are pending, run `{invocation('migrate')}`; otherwise the database is "
             "overloaded, or was changed by another program"
         )
         return [Check(name, "action", f"cannot be read: {exc}", action)]

@@ -1,4 +1,4 @@
-"""Checks of the servers themselves: Redis, the disk, and the URLs of other roles."""
+"""Status checks of the servers: Redis, the disk, and the connections of the other roles."""
 
 import os
 from collections.abc import Iterator
@@ -15,20 +15,21 @@ from services.disk_space import storage_limits
 from services.status.check import Check, Values, duration, size
 
 _CLEARING = "cache_of_erased_users"
-_TRIES = 3
-"""A connection may take longer than a command, and is there at the next try."""
+_TRIES = 3  # connecting may take longer than the timeout of a command
 _WITHIN_S = 10.0
-_BEHIND_S = 60.0
-"""Seconds that a replica may be behind."""
+_MAX_REPLICA_AGE_S = 60.0
 _ROLES = ("query_database_url", "ingest_database_url", "fold_database_url")
 
 
 async def cache(settings: Settings, url: str | None, state: DatabaseState | None) -> list[Check]:
-    """Of Redis, and of answers about erased users that it may hold; `state` None: not known."""
+    """Checks of Redis, and of responses about erased users in it.
+
+    `url` and `state` are None if unknown.
+    """
     if url is None:
         action = f"set {variable('redis_url')}, or start the service"
         redis = Check("redis", "action", "no server is known", action, {"reachable": False})
-        return [redis, Check(_CLEARING, "unknown", "not known without Redis")]
+        return [redis, Check(_CLEARING, "unknown", "unknown without Redis")]
     client = open_cache(settings, url, Identity(state.identity if state else None))
     try:
         reached = await _reaches(client)
@@ -48,8 +49,8 @@ async def _reaches(client: CacheService) -> bool:
 def _redis_check(*, is_reached: bool) -> Check:
     values = {"reachable": is_reached}
     if is_reached:
-        return Check("redis", "ok", "reached", values=values)
-    summary = "not reached: questions are answered without a cache, and nobody is limited"
+        return Check("redis", "ok", "reachable", values=values)
+    summary = "unreachable: questions are answered without a cache, and limits are not enforced"
     return Check("redis", "action", summary, f"start it, or check {variable('redis_url')}", values)
 
 
@@ -62,21 +63,21 @@ async def _clearing(
     if not state.erasure_version:
         return [Check(name, "ok", "no user was erased", values={"pending": False})]
     if not reached:
-        summary = "not known while Redis is not reached; a service drops them when it can"
+        summary = "unknown while Redis is unreachable; the service deletes them when it is back"
         return [Check(name, "unknown", summary, values=values)]
     try:
         is_cleared = await client.is_cleared(state.erasure_version)
     except CacheFailed:
-        return [Check(name, "unknown", "not known: Redis did not answer in time", values=values)]
+        return [Check(name, "unknown", "unknown: Redis did not reply in time", values=values)]
     if is_cleared:
-        return [Check(name, "ok", "dropped since the last erasure", values={"pending": False})]
-    summary = "no service has confirmed since the last erasure that they are dropped"
-    action = "start the service, which does so within seconds; its log says why if it does not"
+        return [Check(name, "ok", "deleted since the last erasure", values={"pending": False})]
+    summary = "not confirmed as deleted since the last erasure"
+    action = "start the service, which deletes them within seconds; if it does not, see its log"
     return [Check(name, "action", summary, action, {"pending": True})]
 
 
 def disk(repo: StatusRepo, settings: Settings) -> Iterator[Check]:
-    """What the database takes, and what is left where that is known."""
+    """The check of the database size and, for the embedded servers, of the free disk space."""
     total, free = repo.database_size(), _free(settings)
     values: Values = {"database_bytes": total, "free_bytes": free}
     summary = f"database {size(total)}"
@@ -85,8 +86,8 @@ def disk(repo: StatusRepo, settings: Settings) -> Iterator[Check]:
         summary += " (" + ", ".join(f"{name} {size(part)}" for name, part in parts.items()) + ")"
         values["table_bytes"] = parts
     except Unreadable as exc:
-        summary += f"; sizes of tables are not known: {exc}"
-    summary += f", {size(free)} free" if free is not None else ", free space not known here"
+        summary += f"; sizes of tables are unknown: {exc}"
+    summary += f", {size(free)} free" if free is not None else ", free space unknown"
     try:
         limits = storage_limits(settings)
         limits.check_free()
@@ -98,7 +99,8 @@ def disk(repo: StatusRepo, settings: Settings) -> Iterator[Check]:
 
 
 def _free(settings: Settings) -> int | None:
-    """Bytes on the disk of the embedded servers; another PostgreSQL does not tell."""
+    """Free bytes on the disk of the embedded servers; None for another PostgreSQL, which has no
+    function for it."""
     if settings.database_url:
         return None
     found = os.statvfs(settings.data_dir)
@@ -106,7 +108,7 @@ def _free(settings: Settings) -> int | None:
 
 
 def connections(settings: Settings, state: DatabaseState | None) -> Iterator[Check]:
-    """Of the other URLs that are set: whether they lead to the same database."""
+    """Checks of the other URLs that are set: that they lead to the same database."""
     for field in _ROLES:
         if url := getattr(settings, field):
             yield _connection(variable(field), url.get_secret_value(), state)
@@ -125,17 +127,18 @@ def _connection(setting: str, url: str, state: DatabaseState | None) -> Check:
         action = f"correct {setting}, or {variable('database_url')}"
         return Check(name, "action", "leads to another database", action, values, setting)
     if age_s is None:
-        return Check(name, "ok", "reached", "", values, setting)
+        return Check(name, "ok", "reachable", "", values, setting)
     values["replica_age_s"] = round(age_s, 1)
-    summary = f"reached, a replica that is {duration(age_s)} behind"
-    if age_s > _BEHIND_S:
-        action = "see pg_stat_replication on the primary: questions are answered as of then"
+    summary = f"reachable, a replica that is {duration(age_s)} behind"
+    if age_s > _MAX_REPLICA_AGE_S:
+        action = "see pg_stat_replication on the primary: questions do not see newer events"
         return Check(name, "action", summary, action, values, setting)
     return Check(name, "ok", summary, "", values, setting)
 
 
 def _identity(repo: StatusRepo) -> str | None:
-    """None where the role may not read it: it stores events, or folds them."""
+    """The identity of the database; None if the role may not read it, as those for ingest and
+    folding."""
     try:
         return repo.database_state().identity
     except Unreadable:

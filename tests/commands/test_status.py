@@ -125,7 +125,7 @@ def test_events_without_rollups_need_a_worker(status: Status, conn: connection) 
     needs(
         status("--json"),
         "rollups",
-        "not built yet: questions are answered from the events, as exactly and slower",
+        "not built yet: questions are answered from the events, exactly but more slowly",
         "start `ours serve`, or run `ours rollup --once`",
     )
     assert "-> start `ours serve`, or run `ours rollup --once`" in status().stdout
@@ -141,7 +141,7 @@ def test_rollups_of_another_cluster_need_a_worker(
     done = status("--json")
     summary = (
         "of the database that this one was restored from: "
-        "questions are answered from the events, as exactly and slower"
+        "questions are answered from the events, exactly but more slowly"
     )
     needs(done, "rollups", summary, "start `ours serve`, or run `ours rollup --once`")
     assert check_of(done, "rollups")["values"]["answers_from"] == "events"
@@ -163,7 +163,7 @@ def test_a_worker_that_does_not_fold_is_told(
     values = check_of(done, "rollups")["values"]
     assert (values["unfolded_events"], round(values["lag_s"], -2)) == (3, 7200)
     with closing(psycopg2.connect(database_url, application_name="analytics-rollup")):
-        stuck = "a rollup worker is connected and does not fold: its log says why"
+        stuck = "a rollup worker is connected but does not fold: see its log"
         needs(status("--json"), "rollups", summary, stuck)
 
 
@@ -174,14 +174,14 @@ def test_days_that_wait_are_told(status: Status, conn: connection, database_url:
     needs(
         status("--json"),
         "daily_statistics",
-        "2 days waiting to be counted",
+        "2 days to be recomputed",
         "run `ours rollup --once`",
     )
     with closing(psycopg2.connect(database_url, application_name="analytics-rollup")):
-        is_fine(status("--json"), "daily_statistics", "2 days waiting to be counted")
+        is_fine(status("--json"), "daily_statistics", "2 days to be recomputed")
         run_sql(conn, "update day_users set counted_at = now() - interval '3 hours'")
-        summary = "2 days waiting, and none was counted for 3 h"
-        log = "the log of the rollup worker names the days that fail"
+        summary = "2 days to be recomputed, and none was for 3 h"
+        log = "see the log of the rollup worker: it names the days that fail"
         needs(status("--json"), "daily_statistics", summary, log)
 
 
@@ -190,7 +190,7 @@ def test_events_of_the_future_are_told(status: Status, conn: connection, databas
     insert(conn, ("u", "view", NOW), ("u", "view", later), ("u", "view", later))
     fold(database_url)
     day = f"{later:%Y-%m-%d}"
-    summary = f"2 events from {day} to {day}, counted when the time comes"
+    summary = f"2 events from {day} to {day}, which count from their time on"
     is_fine(status("--json"), "future_events", summary)
 
 
@@ -206,7 +206,9 @@ def test_migrations_that_are_missing_are_told(status: Status, conn: connection) 
 
 def test_a_newer_schema_is_fine(status: Status, conn: connection) -> None:
     run_sql(conn, "insert into schema_migrations values (9999, 'later', 'x')")
-    summary = "19 migrations applied, 0 pending; 1 of them are of a newer version of this program"
+    summary = (
+        "19 migrations applied, 0 pending; 1 of them belong to a newer version of this program"
+    )
     is_fine(status("--json"), "schema", summary)
 
 
@@ -250,17 +252,17 @@ def test_old_events_that_are_not_all_dropped_are_told(
     insert(conn, ("u", "view", datetime(2025, 1, 1, tzinfo=UTC)))
     fold(database_url)
     run_sql(conn, "insert into retention (takes_from) values ('2025-06-01Z')")
-    summary = "events of before 2025-06-01 are refused, and not all dropped"
+    summary = "events before 2025-06-01 are refused, but not all were dropped"
     action = "run `ours retain --raw AGE` again, with the AGE of that run"
     needs(status("--json"), "retention", summary, action)
     run_sql(conn, "update retention set horizon = takes_from")
     needs(status("--json"), "retention", summary, action)
     with closing(psycopg2.connect(database_url, application_name="analytics-retain")):
-        running = "events of before 2025-06-01 are refused and being dropped"
+        running = "events before 2025-06-01 are refused and are being dropped"
         is_fine(status("--json"), "retention", running)
     run_sql(conn, "begin; set local analytics.reason = 'retain'; delete from events; commit")
     done = status("--json")
-    is_fine(done, "retention", "events of before 2025-06-01 are refused and dropped")
+    is_fine(done, "retention", "events before 2025-06-01 are refused and were dropped")
     assert check_of(done, "retention")["values"] == {
         "horizon": "2025-06-01T00:00:00Z",
         "refused_before": "2025-06-01T00:00:00Z",
@@ -271,7 +273,7 @@ def test_old_events_that_are_not_all_dropped_are_told(
 @pytest.mark.parametrize(
     ("harm", "summary", "action"),
     [
-        ("", "rows that come in are events; 1 row rejected", None),
+        ("", "new rows become events; 1 row rejected", None),
         (
             "alter table app_events disable trigger analytics_adopt",
             "the trigger is disabled; 1 row rejected",
@@ -290,10 +292,14 @@ def test_old_events_that_are_not_all_dropped_are_told(
         ),
         (
             "update adopted_tables set released_at = now()",
-            "released, and its trigger is left; 1 row rejected",
+            "released, but its trigger exists; 1 row rejected",
             "run `ours adopt --table public.app_events --release`",
         ),
-        ("drop table app_events", "the table is gone, its events stay; 1 row rejected", None),
+        (
+            "drop table app_events",
+            "the table does not exist any more; its events are kept; 1 row rejected",
+            None,
+        ),
     ],
     ids=["adopted", "disabled", "missing", "cut off", "half released", "gone"],
 )
@@ -335,10 +341,10 @@ def test_answers_about_erased_users_are_told_until_a_service_has_dropped_them(
     needs(
         status("--json"),
         "cache_of_erased_users",
-        "no service has confirmed since the last erasure that they are dropped",
-        "start the service, which does so within seconds; its log says why if it does not",
+        "not confirmed as deleted since the last erasure",
+        "start the service, which deletes them within seconds; if it does not, see its log",
     )
-    name, is_dropped = "cache_of_erased_users", "dropped since the last erasure"
+    name, is_dropped = "cache_of_erased_users", "deleted since the last erasure"
     with running(database_url, redis_url):
         wait_until(lambda: check_of(status("--json"), name)["state"] == "ok", timeout_s=10)
     is_fine(status("--json"), name, is_dropped)
@@ -352,7 +358,7 @@ def silent_server() -> Iterator[str]:
 
 
 def test_redis_that_is_away_or_silent_is_told(status: Status, silent_server: str) -> None:
-    summary = "not reached: questions are answered without a cache, and nobody is limited"
+    summary = "unreachable: questions are answered without a cache, and limits are not enforced"
     for url in ("redis://127.0.0.1:1/0", silent_server):
         needs(status("--json", REDIS_URL=url), "redis", summary, "start it, or check REDIS_URL")
 
@@ -372,7 +378,7 @@ def test_other_urls_are_tried(status: Status, cluster: Cluster, database_url: st
         "ANALYTICS_FOLD_DATABASE_URL": "postgresql://x:secret-of-nobody@127.0.0.1:1/y",
     }
     done = status("--json", **urls)
-    is_fine(done, "connection", "reached", "ANALYTICS_INGEST_DATABASE_URL")
+    is_fine(done, "connection", "reachable", "ANALYTICS_INGEST_DATABASE_URL")
     needs(
         done,
         "connection",
@@ -430,7 +436,7 @@ def test_a_database_that_somebody_has_changed_is_told(status: Status, conn: conn
     done = status("--json")
     found = check_of(done, "retention")
     assert found["summary"] == 'cannot be read: relation "retention" does not exist'
-    assert found["action"].startswith("run `ours migrate` where migrations are pending; ")
+    assert found["action"].startswith("if migrations are pending, run `ours migrate`; ")
     assert done.exit_code == 1
     assert check_of(done, "keys")["state"] == "ok"
 
@@ -478,7 +484,8 @@ def test_embedded_servers_that_do_not_run_are_not_started(tmp_path: Path) -> Non
     done = run_cli("status", ANALYTICS_DATA_DIR=str(folder), ANALYTICS_COMMAND="ours")
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr == (
-        "Error: DATABASE_URL is not set, and no embedded servers run: start `ours serve`\n"
+        "Error: DATABASE_URL is not set, and no embedded servers run: set it, or start "
+        "`ours serve`\n"
     )
     assert not folder.exists()
 
@@ -493,10 +500,10 @@ def test_embedded_servers_that_run_are_joined() -> None:
         assert check_of(done, "disk")["values"]["free_bytes"] > 0
         summary = (
             "0 active (0 read, 0 write, 0 admin), 0 revoked, 0 expired; never used; "
-            "none is needed on this machine until there is one"
+            "on this machine none is needed until one is created"
         )
         is_fine(done, "keys", summary)
-        is_fine(done, "redis", "reached")
+        is_fine(done, "redis", "reachable")
         assert done.exit_code == 0
         away = run_cli("status", "--json", **data_dir, ANALYTICS_HOST="0.0.0.0")
         assert check_of(away, "keys")["state"] == "action"
