@@ -1,4 +1,7 @@
-"""`make bench`: each question asked of everybody, then rates; docs/benchmarks.md tells more."""
+"""The command of `make bench`: compares all systems by query, then measures rates.
+
+docs/benchmarks.md explains the parts and the figures.
+"""
 
 import signal
 import sys
@@ -35,7 +38,7 @@ RATES = (
     "fold_per_s",
     "ingest_per_s",
 )
-"""Those that are always told; 0: not measured."""
+"""The rates that every report contains; 0 if they were not measured."""
 
 _TUNED = ("timezone = 'UTC'", "jit = off", "work_mem = '256MB'")
 
@@ -44,7 +47,7 @@ Measured = tuple[list[Row], dict[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """How much of the benchmark runs."""
+    """Which parts of the benchmark run, and over how many events."""
 
     events: int
     parts: tuple[str, ...]
@@ -54,15 +57,16 @@ class Selection:
 
 @click.command()
 @click.option("--events", default=10_000_000, show_default=True)
-@click.option("--folder", type=click.Path(path_type=Path), help="Where the event set is kept.")
-@click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="All unless given.")
-@click.option("--case", "names", multiple=True, type=click.Choice(CASES), help="All unless given.")
-@click.option("--use-up", is_flag=True, help="Ask the set itself, not a copy: half the disk.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where the event set is stored.")
+@click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Default: all.")
+@click.option("--case", "names", multiple=True, type=click.Choice(CASES), help="Default: all.")
+@click.option("--use-up", is_flag=True, help="Query the set itself, not a copy: half the disk.")
 def main(
     events: int, folder: Path | None, parts: tuple[str, ...], names: tuple[str, ...], use_up: bool
 ) -> None:
     """Print the table, and write build/bench.json."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ending all that was started
+    # Exiting runs the `finally` blocks, which stop all servers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     selection = Selection(events, parts or PARTS, names or tuple(CASES), use_up)
     rows, measured = _measure_stored_set(folder or ROOT / "build" / f"bench-{events}", selection)
     measured |= fast_path() if "hot-path" in selection.parts else {}
@@ -75,7 +79,7 @@ def main(
 
 
 def _measure_stored_set(folder: Path, selection: Selection) -> Measured:
-    """What needs the event set."""
+    """Run the parts that need the event set."""
     if selection.parts == ("hot-path",):
         return [], {}
     with open_stores(folder, selection.events, say) as stores:
@@ -89,7 +93,7 @@ def _measure_stored_set(folder: Path, selection: Selection) -> Measured:
 
 
 def _measure_service(stores: Stores, selection: Selection) -> Measured:
-    """What is measured on a running service, over a set that was folded just before."""
+    """Run the parts that need a service, after folding the set into rollups."""
     rows: list[Row] = []
     with working_copy(stores, "asked", use_up=selection.use_up) as url:
         make_key(url)

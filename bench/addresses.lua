@@ -1,4 +1,4 @@
--- For wrk: asks the addresses of the file ADDRESSES one after the other, each answer computed anew.
+-- For wrk: requests the URLs of the file ADDRESSES one after another, with no-cache.
 local addresses = {}
 local at = 0
 

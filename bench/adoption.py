@@ -1,6 +1,7 @@
-"""What adopting costs: `python -m bench.adoption`, figures of docs/decisions/0027.
+"""Measure what `adopt` costs the writers of a table: `python -m bench.adoption`.
 
-One table of 1 M rows is adopted with writers running; then writers are timed under each candidate.
+Adopts a table of 1 M rows while writers run, then times writers with each candidate trigger. The
+figures are in docs/decisions/0027-adopt-tables-by-trigger-and-copy.md.
 """
 
 import itertools
@@ -35,7 +36,7 @@ from tests.servers import url_of
 _OPTIONS = {"shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
 _CLIENTS = 8
 _ARRIVING = 1000
-"""Rows a second that come in while the table is adopted."""
+"""Rows inserted per second while the table is adopted."""
 _MAP = {
     "event_name": "type",
     "user_id": "account_id",
@@ -62,7 +63,7 @@ _ROW = (
 )
 _SEEN = "update app_events set seen = true where id = (random() * 1000000)::int"
 _COPY = "copy app_events (account_id, type, created_at, payload) from stdin"
-# Without ids: what the rows are as events, by hand, must be what the events are.
+# Compares rows and events without ids, since `adopt` derives these: the mapping is written by hand.
 _DIFFERENCES = """
 with given as (
     select account_id::text, type, created_at at time zone 'UTC', payload from app_events
@@ -96,7 +97,7 @@ def _make_database(server: str, rows: int) -> str:
 
 
 def _measure_adoption(url: str) -> None:
-    """With writers before, meanwhile and after; then all is compared by hand."""
+    """Print the latency of writes before, during and after an adoption, and compare all rows."""
     latencies: list[tuple[float, float]] = []
     with _running_writers(url, latencies):
         time.sleep(10)
@@ -110,7 +111,7 @@ def _measure_adoption(url: str) -> None:
     print("\n".join(done.stdout.decode().splitlines()[-4:]), flush=True)
     with connected(url) as conn, conn.cursor() as cur:
         cur.execute(_DIFFERENCES)
-        print("rows that are no event, events that are no row, rows:", cur.fetchone())
+        print("rows without an event, events without a row, rows:", cur.fetchone())
     for name, first, last in (
         ("before", began - 10, began),
         ("meanwhile", began, ended),
@@ -138,7 +139,7 @@ def _print_latencies(name: str, latencies: list[float], seconds: float) -> None:
 
 @contextmanager
 def _running_writers(url: str, latencies: list[tuple[float, float]]) -> Iterator[None]:
-    """Single rows, now and then a row that is updated, at a steady rate."""
+    """Insert single rows at a steady rate, and update a row now and then."""
     is_over = threading.Event()
 
     def work(number: int) -> None:
@@ -203,13 +204,13 @@ def _without_session_check(cur: cursor, adoption: Adoption) -> None:
 
 
 def _guarded(cur: cursor, adoption: Adoption) -> None:
-    """All in a subtransaction with an id."""
+    """The trigger body in a subtransaction, which takes a transaction id."""
     body = trigger_body(cur, adoption).as_string(cur)
     _create(cur, adoption, f"begin\n{body};\nexception when others then return null;\nend")
 
 
 def _bare(cur: cursor, adoption: Adoption) -> None:
-    """The same events, and nothing is checked."""
+    """A trigger that makes the same events without any validation."""
     body = """
 begin
     insert into public.events (event_id, user_id, event_name, occurred_at, properties)
@@ -224,7 +225,7 @@ end
 
 
 def _queue(cur: cursor, adoption: Adoption) -> None:
-    """The least that a trigger can do: rows wait without an index, for who makes them events."""
+    """The cheapest trigger: it copies rows to a queue without an index, for another process."""
     cur.execute("create table queue as select * from app_events limit 0")
     _create(
         cur, adoption, "begin insert into public.queue select * from arriving; return null; end"
@@ -261,7 +262,7 @@ def _compare(
             with _candidate_database(server, _CANDIDATES[name]) as url:
                 rates.setdefault((way, name), []).append(_WAYS[way](url, seconds))
         say(f"round {turn + 1} of {rounds}: {way}")
-    print("\nrows/s, and how long a row takes beside the first candidate")
+    print("\nrows/s, and the time per row compared with the first candidate")
     for way in ways:
         base = median(rates[way, names[0]])
         for name in names:
@@ -271,7 +272,7 @@ def _compare(
 
 @contextmanager
 def _candidate_database(server: str, candidate: Candidate) -> Iterator[str]:
-    """A copy of the adopted table and its million events."""
+    """A copy of the database with the adopted table and its million events."""
     drop = "drop database if exists tried with (force)"
     execute(server, drop, "create database tried template platform strategy file_copy")
     url = url_of(server, "tried")
@@ -332,13 +333,13 @@ def _copying(url: str, seconds: float) -> float:
 @click.command()
 @click.option("--rows", default=1_000_000, show_default=True)
 @click.option("--seconds", default=4.0, show_default=True, help="For each candidate and round.")
-@click.option("--rounds", default=3, show_default=True, help="0: only the adoption.")
-@click.option("--way", "ways", multiple=True, type=click.Choice(_WAYS), help="All unless given.")
+@click.option("--rounds", default=3, show_default=True, help="0: only adopt.")
+@click.option("--way", "ways", multiple=True, type=click.Choice(_WAYS), help="Default: all.")
 @click.option("--candidate", "names", multiple=True, type=click.Choice(_CANDIDATES))
 def main(
     rows: int, seconds: float, rounds: int, ways: tuple[str, ...], names: tuple[str, ...]
 ) -> None:
-    """Print how the adoption went, and what each candidate costs beside the first."""
+    """Print how the adoption went, and what each candidate costs compared with the first."""
     with tempfile.TemporaryDirectory(prefix="analytics-adopting-") as folder:
         Path(folder).chmod(0o711)
         with embedded_servers(Path(folder) / "servers", postgres_options=_OPTIONS) as endpoints:

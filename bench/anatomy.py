@@ -1,4 +1,4 @@
-"""Where the time of an uncached answer goes, as differences of calls that do more and more."""
+"""Break down the time of an uncached answer, by calls that each do one step more."""
 
 import asyncio
 import io
@@ -33,7 +33,7 @@ Parts = dict[str, float]
 
 
 def anatomy(database_url: str, endpoints: Endpoints, say: Callable[[str], None]) -> None:
-    """A column for each question, in microseconds; medians of calls that take turns."""
+    """Print a table with a column per query: medians of alternating calls, in microseconds."""
     asyncio.run(_anatomy(database_url, endpoints.redis_url, say))
 
 
@@ -59,7 +59,7 @@ def _parts(durations: Parts) -> Parts:
     return {
         "middleware, key, tasks, headers": durations["whole"] - inner,
         "two round trips to Redis": durations["redis"],
-        "a place in the queue, a thread and back": durations["thread"],
+        "connection queue, a thread and back": durations["thread"],
         "pool, begin and commit": durations["snapshot"] - durations["thread"],
         "SQL and its transfer": durations["sql"],
         "plan, decoding, unions": durations["method"] - durations["snapshot"] - durations["sql"],
@@ -69,7 +69,7 @@ def _parts(durations: Parts) -> Parts:
 
 
 class _PartialCalls:
-    """Calls that do a part of what a request does."""
+    """Calls that each do a part of what a request does."""
 
     def __init__(self, resources: Resources, question: str, case: Case) -> None:
         self._resources = resources
@@ -130,9 +130,9 @@ class _PartialCalls:
         return call
 
     def _statements(self) -> Iterator[Callable[[cursor], None]]:
-        """What the method sends, but for the first and the last: begin and commit."""
+        """Yield the statements of the repo method, without begin and commit."""
         connection = get_connection(self._resources.database, time.monotonic() + 60)
-        for _ in range(2):  # what is remembered is not read again
+        for _ in range(2):  # the first call fills the caches, so the second one reads less
             with _recorded_statements() as recorded:
                 self._answer(EventsRepo(connection))
         yield from recorded[1:-1]

@@ -1,4 +1,4 @@
-"""A platform at work: so many events a second, of now, in small batches, until it is stopped."""
+"""Insert events of the current time in small batches, EVENTS_PER_SECOND, until it is stopped."""
 
 import io
 import os
@@ -22,14 +22,17 @@ _COPY = "copy events (event_id, user_id, event_name, occurred_at, properties) fr
 
 @contextmanager
 def event_stream(database_url: str) -> Iterator[None]:
-    """Events arrive until the end of the block, and as many as they should."""
+    """Insert events until the end of the block.
+
+    Raises: AssertionError if fewer than 80 % of the intended rate were inserted.
+    """
     arguments = [sys.executable, "-m", "bench.arriving_events", database_url]
     with running(arguments, dict(os.environ), sys.stderr.fileno()):
-        time.sleep(3)
+        time.sleep(3)  # the process generates its sample before it inserts
         began, before = time.monotonic(), _count(database_url)
         yield
         arrival_rate = (_count(database_url) - before) / (time.monotonic() - began)
-        assert arrival_rate > EVENTS_PER_SECOND * 0.8, f"only {arrival_rate:,.0f} events/s came in"
+        assert arrival_rate > EVENTS_PER_SECOND * 0.8, f"only {arrival_rate:,.0f} events/s arrived"
 
 
 def _count(database_url: str) -> int:
@@ -40,7 +43,7 @@ def _count(database_url: str) -> int:
 
 
 def main(database_url: str) -> None:
-    """Batches have their time; one that is late is followed by the next at once."""
+    """Insert batches on schedule; after a late batch the next one follows at once."""
     rows = cycle(_rows())
     size = int(EVENTS_PER_SECOND * _INTERVAL_S)
     with connected(database_url) as conn, conn.cursor() as cur:

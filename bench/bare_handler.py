@@ -1,4 +1,4 @@
-"""What a cached answer is compared with: a bare Starlette handler that asks Redis once."""
+"""The yardstick for cached answers: a bare Starlette handler with one GET from Redis."""
 
 import os
 

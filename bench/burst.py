@@ -1,8 +1,8 @@
-"""What a very large COPY does to those who ask: `python -m bench.burst --rows 10000000`.
+"""Measure queries during and after a very large COPY: `python -m bench.burst --rows 10000000`.
 
-All rows come in one transaction. While they come, and from its commit until the last of them is
-folded, questions about all of them are asked over HTTP, one after the other, with the timeouts that
-the service has unless told otherwise.
+All rows are written in one transaction. From its start until the last row is folded, queries about
+all events are sent over HTTP, one after another, with the default timeouts of the service. The
+figures are in docs/decisions/0033-find-the-tail-by-transaction-id.md.
 """
 
 import shutil
@@ -26,7 +26,7 @@ from tests.live_server import AUTHORIZED, METRICS_TOKEN
 from tests.servers import url_of
 
 _ROWS_BEFORE = 300_000
-"""Events that are there and folded when the others come."""
+"""Events that exist and are folded before the COPY."""
 _LAST_DAY = END.date().isoformat()
 _QUESTIONS = {
     "events per day": "event-counts?interval=day&",
@@ -40,7 +40,7 @@ _FOLD_TIMEOUT_S = 300
 @click.command()
 @click.option("--rows", default=10_000_000, show_default=True)
 def main(rows: int) -> None:
-    """Tell how long answers took, and how many there were of each status."""
+    """Print the number of responses by status, and the slowest of them."""
     folder = Path(tempfile.mkdtemp(prefix="analytics-burst-"))
     folder.chmod(0o711)
     try:
@@ -68,17 +68,17 @@ def _burst(url: str, port: int, rows: int) -> None:
             time.sleep(1)
             max_bytes = _wait_until_folded(client)
             folded = time.monotonic()
-    click.echo(f"copied {rows:,} rows in {committed - began:.0f} s; asked until then:")
+    click.echo(f"copied {rows:,} rows in {committed - began:.0f} s; queries until then:")
     _print_statuses(measurements, began, committed)
     click.echo(
         f"folded {folded - committed:.0f} s after that, "
-        f"with at most {max_bytes / 2**20:,.0f} MB in one process; asked until then:"
+        f"with at most {max_bytes / 2**20:,.0f} MB in one process; queries until then:"
     )
     _print_statuses(measurements, committed, folded)
 
 
 def _fill(url: str, rows: int, seed: int) -> None:
-    """In one transaction."""
+    """Insert the event set in one transaction."""
     with connected(url) as conn:
         conn.autocommit = False
         migrate(conn, migrations())
@@ -88,7 +88,7 @@ def _fill(url: str, rows: int, seed: int) -> None:
 
 
 Measurements = dict[str, list[tuple[float, int, float]]]
-"""By question: when it was asked, the status, and milliseconds."""
+"""For each query: when it was sent (monotonic time), its status, and milliseconds."""
 
 
 @contextmanager
@@ -132,7 +132,10 @@ def _print_statuses(measurements: Measurements, since: float, until: float) -> N
 
 
 def _wait_until_folded(client: httpx.Client) -> float:
-    """The most bytes that a process of the service had in the meantime. Raises: TimeoutError."""
+    """Wait, and return the peak memory of a process of the service in bytes.
+
+    Raises: TimeoutError.
+    """
     end, max_bytes = time.monotonic() + _FOLD_TIMEOUT_S, 0.0
     while time.monotonic() < end:
         metrics = _metrics(client)
@@ -144,7 +147,7 @@ def _wait_until_folded(client: httpx.Client) -> float:
 
 
 def _metrics(client: httpx.Client) -> dict[str, list[float]]:
-    """By name; those of processes are of the workers and of the folder."""
+    """The values of each metric; process metrics have one per worker and for the rollup worker."""
     headers = {"Authorization": f"Bearer {METRICS_TOKEN}"}
     values = defaultdict(list)
     for line in client.get("/metrics", headers=headers).text.splitlines():

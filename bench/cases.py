@@ -1,4 +1,4 @@
-"""What is asked, and how each system is asked it: 30 of the 90 days, cut in this or that way."""
+"""The queries of the benchmark, and their form for each system: ranges within the 90 days."""
 
 import re
 from collections.abc import Callable
@@ -21,15 +21,15 @@ QUESTIONS = {
     "user_events": "last 50 of a user",
 }
 EVENTS_PER_SECOND = 5_000
-"""Events per second that come in meanwhile, in one of the cases."""
+"""Events per second that arrive in one of the cases."""
 TIME_ZONES = ("UTC", "Europe/Berlin")
-"""The time zones that the service is told of."""
+"""The declared time zones of the service."""
 
 _DAY = timedelta(days=1)
 _MONTH = 30 * _DAY
 _REACH = 29
-"""The days before a day that its longest window reaches back."""
-_MAX_DAYS = 34  # with those reached back to, they have room in the 63 bits of a number
+"""How many days before a day its longest window begins."""
+_MAX_DAYS = 34  # with the 29 days before them, they fit into a bit set of 63 bits
 _RANK = 2_000  # a user with some hundred events in ten million
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _WINDOWS = {"dau": (29, 1), "wau": (23, 127), "mau": (0, 1073741823)}
@@ -44,7 +44,7 @@ _PATHS = {
 
 @dataclass(frozen=True)
 class Case:
-    """A range in a time zone; `start` and `end` are dates of it, or moments."""
+    """A range in a time zone; `start` and `end` are local dates or instants."""
 
     name: str
     tz: str
@@ -59,13 +59,13 @@ class Case:
 
     @cached_property
     def days(self) -> list[date]:
-        """The days of the zone that are touched."""
+        """The local days that the range overlaps."""
         first, last = (edge.astimezone(zone(self.tz)).date() for edge in self._touched)
         return _dates(first, last)
 
     @property
     def reached(self) -> list[date]:
-        """Those days and the ones that their windows reach back to."""
+        """Those days and the ones that their windows contain."""
         return _dates(self.days[0] - _REACH * _DAY, self.days[-1])
 
     @property
@@ -74,7 +74,7 @@ class Case:
         return start, end - timedelta(microseconds=1)
 
     def starts_of(self, days: list[date]) -> list[datetime]:
-        """And, as the last one, where the last day ends."""
+        """The start of each day, and the end of the last one."""
         return [day_start(day, zone(self.tz)) for day in [*days, days[-1] + _DAY]]
 
     def _edge_instant(self, edge: date | datetime) -> datetime:
@@ -82,7 +82,7 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """The same on every day, but for the one in which events arrive now."""
+    """All cases; only the one with arriving events depends on the current date."""
     start, end = (END - _MONTH).date(), END.date()
     odd = timedelta(minutes=7, seconds=13)
     tomorrow = datetime.now(UTC).date() + _DAY
@@ -99,7 +99,7 @@ def cases() -> list[Case]:
 
 
 def address(question: str, case: Case) -> str:
-    """How the service is asked over HTTP."""
+    """The URL path and query string of a query to the service."""
     parameters = {"start": _format_edge(case.start), "end": _format_edge(case.end), "tz": case.tz}
     if question.endswith("_per_day"):
         parameters["interval"] = "day"
@@ -112,7 +112,7 @@ def example_user() -> str:
 
 
 def query_texts(file: str) -> Callable[[str, Case], str | None]:
-    """The questions as a file of SQL spells them; None for those that it does not have."""
+    """A function that returns the SQL of a query from a file, or None if the file lacks it."""
     text = (Path(__file__).parent / "sql" / f"{file}.sql").read_text()
     _, *parts = _NAME.split(text)
     named = dict(zip(parts[::2], parts[1::2], strict=True))
@@ -146,7 +146,7 @@ def _values(case: Case) -> dict[str, str]:
 
 
 def _day_number(case: Case) -> str:
-    """The local day of an event in DuckDB: the offset of the zone, whichever holds at its time."""
+    """SQL of DuckDB for the local day of an event, with the offset of the zone at its time."""
     starts = case.starts_of(case.reached)
     hours = [starts[0] + n * timedelta(hours=1) for n in range(24 * len(starts))]
     offsets = [_offset(hour, case.tz) for hour in hours]
@@ -160,7 +160,7 @@ def _day_number(case: Case) -> str:
 
 
 def _offset(instant: datetime, tz: str) -> int:
-    """In microseconds."""
+    """The UTC offset of the zone at this instant, in microseconds."""
     offset = instant.astimezone(zone(tz)).utcoffset() or timedelta()
     return int(offset.total_seconds()) * 1_000_000
 

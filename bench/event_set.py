@@ -1,7 +1,8 @@
-"""The events that are asked about: the same for the same number, made a day at a time.
+"""The event set of the benchmark, generated day by day: the same for the same number of events.
 
-500,000 users of whom a few do most, 40 names, 90 days with quiet nights and weekends, 3 % of the
-events nobody's, small properties. The last day is fixed, so that the set is the same every day.
+500,000 users of whom a few cause most events, 40 names, 90 days with quiet nights and weekends, 3 %
+of the events without a user, small properties. The last day is fixed, so the set is the same on
+every day.
 """
 
 from collections.abc import Iterator
@@ -24,10 +25,10 @@ USERS = 500_000
 _HOURS = 24
 _NOBODY = 0.03
 _GROWTH = 0.5
-"""How much busier the last day is than the first."""
+"""By what share the last day is busier than the first."""
 _WEEKEND = 0.6
 _SKEW = 0.6
-"""0: all users do as much; 1: the busiest one alone does a fourteenth of it all."""
+"""Exponent of Zipf's law. 0: all users are equal; 1: the most active causes 1/14 of all events."""
 _COUNTRIES = ("DE", "US", "FR", "GB", "IN", "BR", "JP", "NL", "PL", "ES")
 _PLATFORMS = ("web", "ios", "android")
 _PLANS = ("free", "pro", "team")
@@ -40,7 +41,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """Who is there, and what they do how often."""
+    """Users, names and properties, with the cumulative probabilities of users and names."""
 
     users: pa.Array
     user_reach: Floats
@@ -51,7 +52,7 @@ class Platform:
 
 @cache
 def platform() -> Platform:
-    """The first text of `users` is nobody."""
+    """The first of `users` is the empty user id of events without a user."""
     people = np.random.default_rng(0).permutation(USERS) + 1
     traits = [
         f'{{"country": "{country}", "platform": "{kind}", "plan": "{plan}"}}'
@@ -69,7 +70,7 @@ def platform() -> Platform:
 
 
 def days_of_events(count: int, seed: int = 1) -> Iterator[pa.Table]:
-    """All events of each day, in the order of time."""
+    """Yield the events of each day as a table, in order of time."""
     random = np.random.default_rng(seed)
     population = platform()
     hours = random.multinomial(count, _rhythm()).reshape(DAYS, _HOURS)
@@ -78,12 +79,12 @@ def days_of_events(count: int, seed: int = 1) -> Iterator[pa.Table]:
 
 
 def sample(count: int, seed: int) -> pa.Table:
-    """Other events of the same kind, as one table."""
+    """Events of the same distribution as one table; another seed gives other events."""
     return pa.concat_tables(days_of_events(count, seed))
 
 
 def user_at(rank: int) -> str:
-    """The user who does the most but for `rank` others."""
+    """The id of the user at this rank by activity, from 0."""
     return str(platform().users[rank + 1])
 
 
@@ -112,7 +113,7 @@ def _timestamps(random: np.random.Generator, day: datetime, counts: Integers) ->
 
 
 def _ids(random: np.random.Generator, count: int) -> Any:
-    """UUIDs of version 4, as text."""
+    """UUIDs of version 4 as text."""
     raw = np.frombuffer(random.bytes(count * 16), np.uint8).reshape(count, 16).copy()
     raw[:, 6] = raw[:, 6] & 0x0F | 0x40
     raw[:, 8] = raw[:, 8] & 0x3F | 0x80
@@ -125,7 +126,7 @@ def _ids(random: np.random.Generator, count: int) -> Any:
 
 
 def _rhythm() -> Floats:
-    """What part of all events each hour has."""
+    """The share of all events in each hour of the 90 days; they sum to 1."""
     hour = np.arange(DAYS * _HOURS)
     daily = 1 + 0.85 * np.sin((hour % _HOURS - 8) / _HOURS * 2 * np.pi)
     weekday = (START.weekday() + hour // _HOURS) % 7
@@ -139,6 +140,6 @@ def _zipf(count: int, skew: float) -> Floats:
 
 
 def _reach(weights: Floats) -> Floats:
-    """The upper edge of each one's part of 0 to 1."""
+    """The cumulative distribution of the weights, from 0 to 1."""
     edges = np.cumsum(weights)
     return np.asarray(edges / edges[-1])

@@ -1,7 +1,7 @@
-"""What every request passes through: cached answers, and what each layer costs.
+"""Measure the rate of cached answers and the cost of each layer of a request.
 
-All in one run on one machine: ratios hold, absolute times depend on the machine. Needs Debian's
-`wrk`.
+All figures come from one run on one machine: ratios are comparable, absolute times depend on the
+machine. Needs `wrk`, from the Debian package of this name.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ PATH = "/analytics/event-counts?start=2025-01-01&end=2026-01-01"
 SECONDS = 6
 ROUNDS = 3
 CONNECTIONS = 16
-PACED_CONNECTIONS = 128  # connections that pause between their requests
+PACED_CONNECTIONS = 128  # connections that pause between requests
 PACED_SCRIPT = "bench/steady.lua"
 SCRAPER = {"Authorization": f"Bearer {METRICS_TOKEN}"}
 
@@ -43,7 +43,10 @@ def main() -> None:
 
 
 def fast_path() -> dict[str, float]:
-    """Print what a hit costs; of two workers the rates of cached answers and of the yardstick."""
+    """Print what a hit costs.
+
+    Returns the requests/s of two workers: cached answers, and the bare handler.
+    """
     folder = Path(tempfile.mkdtemp(prefix="analytics-bench-"))
     folder.chmod(0o711)
     with embedded_servers(folder) as endpoints:
@@ -66,7 +69,7 @@ def say(line: str = "") -> None:
 
 
 def throughput(endpoints: Endpoints, url: str, folder: Path, workers: int) -> tuple[float, float]:
-    """Cached answers beside the bare handler, turn by turn, the load on the same cores."""
+    """The rates of cached answers and of the bare handler, measured in turn on the same cores."""
     with (
         bare_server(endpoints, workers) as bare_port,
         serving(url, endpoints.redis_url, folder / "service.log", workers) as port,
@@ -89,7 +92,7 @@ def throughput(endpoints: Endpoints, url: str, folder: Path, workers: int) -> tu
 
 
 def rate(url: str) -> float:
-    """Requests per second, each of them 200."""
+    """Requests per second, all of which must be answered with 200."""
     return rate_of(wrk(url, CONNECTIONS))
 
 
@@ -108,8 +111,9 @@ def wrk(url: str, connections: int, *more: str, **environment: str) -> str:
 
 
 def latency(base_url: str, target_rate: float, workers: int) -> None:
-    """How long answers take below the capacity, and what memory the workers hold after it."""
-    pause_ms = int(PACED_CONNECTIONS / target_rate * 1000 - 2)  # an answer takes about 2 ms as well
+    """Print percentiles of the latency below capacity, and the memory of a worker afterwards."""
+    # An answer itself takes about 2 ms.
+    pause_ms = int(PACED_CONNECTIONS / target_rate * 1000 - 2)
     output = wrk(
         base_url + PATH,
         PACED_CONNECTIONS,
@@ -131,7 +135,7 @@ def latency(base_url: str, target_rate: float, workers: int) -> None:
 
 
 def memory(base_url: str) -> float:
-    """In bytes, of the worker that holds the most."""
+    """The resident memory of the largest worker, in bytes."""
     page = httpx.get(f"{base_url}/metrics", headers=SCRAPER, timeout=10).text
     return max(map(float, re.findall(r"^process_resident_memory_bytes\S* (\S+)$", page, re.M)))
 
@@ -153,7 +157,7 @@ def bare_server(endpoints: Endpoints, workers: int) -> Iterator[int]:
     )
     try:
         wait_until(lambda: is_up(f"http://127.0.0.1:{port}/"), timeout_s=20)
-        time.sleep(1)
+        time.sleep(1)  # the first worker answers, the others may still start
         yield port
     finally:
         process.terminate()

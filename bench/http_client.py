@@ -1,4 +1,4 @@
-"""A client of HTTP that costs next to nothing: one socket, one text out, one answer in."""
+"""A minimal HTTP client, so that its own time hardly counts: one socket, one request at a time."""
 
 import re
 import socket
@@ -9,7 +9,7 @@ _TIMEOUT_S = 900
 
 
 class HttpConnection:
-    """A connection that is kept; a request of it is made before it is timed."""
+    """A persistent connection; requests are built before they are timed."""
 
     def __init__(self, port: int, headers: Mapping[str, str]) -> None:
         self._port = port
@@ -20,7 +20,10 @@ class HttpConnection:
         return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{self._headers}\r\n".encode()
 
     def ask(self, request: bytes) -> tuple[bytes, bytes]:
-        """The head of the answer, and its body."""
+        """Send a request; return the head and the body of the response.
+
+        Raises: AssertionError if its status is not 200.
+        """
         self._socket.sendall(request)
         received = b""
         while b"\r\n\r\n" not in received:
@@ -36,7 +39,7 @@ class HttpConnection:
         return head, b"".join(blocks)
 
     def reopen(self, path: str) -> None:
-        """After a pause, in which the other side may have hung up; `path` tells that it listens."""
+        """Connect again, as the server may have closed an idle connection, and request `path`."""
         self._socket.close()
         self._socket = self._connect()
         self.ask(self.request(path))
@@ -48,5 +51,5 @@ class HttpConnection:
 
     def _receive(self) -> bytes:
         block = self._socket.recv(1 << 18)
-        assert block, "the server hung up"
+        assert block, "the server closed the connection"
         return block

@@ -1,4 +1,4 @@
-"""The service without HTTP: a method of EventsRepo in a thread of the pool."""
+"""The service without HTTP and cache: a method of EventsRepo in a thread of the pool."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ _METHODS = {name: name for name in ("top_events", "active_users", "user_events")
 
 
 class InProcess:
-    """From the question object to the answer object."""
+    """Answers a question object with an answer object."""
 
     name = "service in process"
 

@@ -1,4 +1,4 @@
-"""How many events a second two workers take over HTTP, while questions are asked of them."""
+"""Measure how many events per second two workers store over HTTP while they answer queries."""
 
 import http.client
 import statistics
@@ -22,10 +22,10 @@ _NDJSON = {**AUTHORIZED, "Content-Type": "application/x-ndjson"}
 
 
 def ingest_rates(port: int, say: Callable[[str], None]) -> dict[str, float]:
-    """Events a second that are stored when they are answered, in NDJSON of 1,000 events.
+    """The rate of stored events, in requests of 1,000 as NDJSON, in events per second.
 
-    Beside it, how many questions a second were answered anew meanwhile over one connection, and
-    how many ms half of them took at most.
+    Also the rate of uncached queries over one connection at the same time, in queries per second,
+    and their median in ms.
     """
     bodies = iter(list(_bodies()))
     durations: list[float] = []
@@ -48,7 +48,7 @@ def ingest_rates(port: int, say: Callable[[str], None]) -> dict[str, float]:
 
 
 def _send(port: int, bodies: Iterator[bytes]) -> int:
-    """How many events were stored; each batch is sent when the one before was answered."""
+    """Send batches one after another; return how many events were stored."""
     stored = 0
     connection = http.client.HTTPConnection("127.0.0.1", port)
     for body in bodies:
@@ -62,7 +62,7 @@ def _send(port: int, bodies: Iterator[bytes]) -> int:
 
 
 def _ask(port: int, is_over: threading.Event, durations: list[float]) -> None:
-    """All questions in turn, one after the other."""
+    """Send all queries in turn, one after another, until `is_over`."""
     connection = HttpConnection(port, {**AUTHORIZED, "Cache-Control": "no-cache"})
     requests = [
         connection.request(address(question, next(iter(cases())))) for question in QUESTIONS
@@ -75,7 +75,7 @@ def _ask(port: int, is_over: threading.Event, durations: list[float]) -> None:
 
 
 def _bodies() -> Iterator[bytes]:
-    """Batches of events of now."""
+    """Yield batches of events of the current time as NDJSON."""
     rows = sample(_BATCH * _BATCHES, seed=4).to_pylist()
     now = datetime.now(UTC)
     for first in range(0, len(rows), _BATCH):
@@ -85,5 +85,5 @@ def _bodies() -> Iterator[bytes]:
 
 
 def _fresh(row: dict[str, str], now: datetime) -> dict[str, object]:
-    """Properties are JSON already."""
+    """The fields to replace; properties are JSON text already."""
     return {"occurred_at": now, "properties": msgspec.Raw(row["properties"].encode())}

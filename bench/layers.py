@@ -1,4 +1,4 @@
-"""What each layer costs: requests in this process, without sockets, with and without the layer."""
+"""Measure what each layer costs, by in-process requests with and without it."""
 
 import asyncio
 import statistics
@@ -32,7 +32,7 @@ Call = Callable[[], Awaitable[None]]
 
 
 async def layers(database_url: str, redis_url: str, say: Callable[[str], None]) -> None:
-    """Medians of rounds that take turns, in microseconds of one request."""
+    """Print the median time of a request over alternating rounds, in microseconds."""
     async with AsyncExitStack() as stack:
         apps = {
             name: await open_app(stack, database_url, redis_url, **settings)
@@ -112,7 +112,7 @@ def request_call(app: ASGIApp, address: str, *, fresh: bool = False) -> Call:
 
 
 async def _never() -> Message:
-    """The client sends nothing more, and stays."""
+    """Wait forever, like a client that stays connected and sends nothing more."""
     await asyncio.Event().wait()
     raise AssertionError
 

@@ -1,4 +1,4 @@
-"""How fast events come in: the loader beside psql, the same rows into the same empty table."""
+"""Compare `load` with psql: the same rows into the same empty table."""
 
 import subprocess
 import time
@@ -22,7 +22,7 @@ _COLUMNS = "event_id, user_id, event_name, occurred_at, properties"
 
 
 def load_rates(stores: Stores, events: int, say: Callable[[str], None]) -> dict[str, float]:
-    """Rows a second, of the loader from NDJSON and from Parquet, and of psql from CSV."""
+    """Rows per second of `load` from NDJSON and Parquet, and of psql's `\\copy` from CSV."""
     rows = min(events, _ROWS)
     files = {suffix: stores.folder / f"sample.{suffix}" for suffix in ("csv", "ndjson", "parquet")}
     _write(sample(rows, seed=3), files)
@@ -42,7 +42,7 @@ def load_rates(stores: Stores, events: int, say: Callable[[str], None]) -> dict[
 
 
 def fold_rate(database_url: str, events: int) -> float:
-    """Events a second that `rollup --once` folds, none of them folded before; 0 without it."""
+    """Events per second that `rollup --once` folds from scratch; 0 without this command."""
     if "rollup" not in COMMANDS:
         return 0.0
     began = time.perf_counter()
@@ -51,7 +51,7 @@ def fold_rate(database_url: str, events: int) -> float:
 
 
 def _timed(stores: Stores, way: Callable[[str], None], rows: int) -> float:
-    """In seconds, the start of the command included."""
+    """The time of loading in seconds, including the start of the command."""
     with fresh_database(stores, "loaded") as url, connected(url) as conn:
         conn.autocommit = False
         migrate(conn, migrations())
@@ -84,7 +84,7 @@ def _write(table: pa.Table, files: dict[str, Path]) -> None:
 
 
 def _ndjson_line(row: dict[str, str]) -> str:
-    """Properties are JSON already."""
+    """A line of NDJSON; properties are JSON text already."""
     ids = f'"event_id":"{row["event_id"]}","user_id":"{row["user_id"]}"'
     rest = f'"event_name":"{row["event_name"]}","properties":{row["properties"]}'
     occurred_at = row["occurred_at"].isoformat()  # type: ignore[attr-defined]

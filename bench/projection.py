@@ -1,7 +1,7 @@
-"""What questions would cost over events that are too many to store: only their rollups are made.
+"""Measure queries over more events than can be stored, by generating only their rollups.
 
-Slots are folded and spans are sealed as the folder does it, of batches that are made up here; the
-table of events stays empty. `python -m bench.projection --events 1000000000`
+The rollup writer folds slots and seals spans of generated batches; the table `events` stays empty.
+`python -m bench.projection --events 1000000000`
 """
 
 import shutil
@@ -40,11 +40,11 @@ TURNS = 7
 
 _EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 _EXPONENT = 3
-"""Of a power of a uniform number: a few users do most."""
+"""Users are a power of a uniform number, so a few of them cause most events."""
 
 
 def batches(events: int, users: int) -> Iterator[tuple[datetime, Batch]]:
-    """Batches in the order of time, each with the moment that it reaches to."""
+    """Yield batches in order of time, each with the instant at which it ends."""
     random = np.random.default_rng(1)
     count = -(-events // BATCH_SIZE)
     width = (END - START) / count
@@ -63,13 +63,13 @@ def _rows(random: np.random.Generator, users: int, start: datetime, width: timed
 
 
 class SyntheticBatches:
-    """Takes the place of what a fold reads from the events."""
+    """Generated batches in place of the events that a fold reads."""
 
     def __init__(self, source: Iterator[tuple[datetime, Batch]]) -> None:
         self._source = source
 
     def fold(self, cur: cursor, progress: Progress, _: Sequence[Rows]) -> int:
-        """A sweep that has come as far as the batches have."""
+        """Fold the next batch, as a backfill that has come as far as the batches."""
         until, batch = next(self._source, (None, None))
         progress.version = max(progress.version + 1, int(progress.now.timestamp() * 1_000_000))
         progress.backfill_to = progress.visible_snapshot
@@ -89,6 +89,7 @@ def fold_all(conn: connection, events: int, users: int) -> tuple[int, float]:
         )
         cur.execute(text, (list(NAMES),))
     rollup_writer = RollupWriter(conn, ZONES)
+    # RollupWriter calls the function by the name that its module imported.
     setattr(rollup_writer_module, "fold", SyntheticBatches(batches(events, users)).fold)  # noqa: B010
     began = time.monotonic()
     folded, reported_at, is_more = 0, began, True
@@ -113,7 +114,7 @@ def questions() -> Iterator[tuple[str, Any]]:
 
 
 def measure_questions(url: str) -> Iterator[tuple[str, float, float]]:
-    """The first time in ms, when nothing is remembered, and the median after it."""
+    """Yield each query with its first time in ms, with empty caches, and the median after it."""
     for name, question in questions():
         with closing(Database(url, size=1, waiters=0, acquire_timeout_s=1, name="asker")) as pool:
             durations = []
@@ -129,7 +130,7 @@ def measure_questions(url: str) -> Iterator[tuple[str, float, float]]:
 @click.option("--events", default=1_000_000_000, show_default=True)
 @click.option("--users", default=5_000_000, show_default=True)
 def main(events: int, users: int) -> None:
-    """Fold them, and ask."""
+    """Generate and fold the events, then time the queries."""
     folder = Path(tempfile.mkdtemp(prefix="analytics-projection-"))
     folder.chmod(0o711)
     try:

@@ -1,4 +1,4 @@
-"""QueryAPIGate, which makes saved SQL an API: the hand-tuned SQL, served as its image serves it."""
+"""QueryAPIGate, which serves saved SQL as an API: here the tuned SQL, configured as its image."""
 
 import json
 import os
@@ -24,7 +24,7 @@ _QUERY_TEXTS = query_texts("postgresql_tuned")
 
 
 class Gate:
-    """Over HTTP; one saved query for each question and case."""
+    """The server over HTTP, with one saved query per question and case."""
 
     def __init__(self, port: int, *, cached: bool) -> None:
         self.name = f"queryapigate http {'cached' if cached else 'uncached'}"
@@ -50,7 +50,7 @@ class Gate:
 
 @contextmanager
 def gates(database_url: str, folder: Path) -> Iterator[list[Gate]]:
-    """One server, asked for what it computes and for what it keeps."""
+    """One server with two sets of saved queries: uncached, and with its cache."""
     home = folder / "queryapigate"
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir()

@@ -1,4 +1,4 @@
-"""How many questions a second two workers answer anew, the load on the same cores."""
+"""Measure how many uncached queries per second two workers answer, with wrk on the same cores."""
 
 import statistics
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ _USERS = 2_000
 
 
 def question_rate(port: int, folder: Path) -> float:
-    """Totals, days and top lists of all the ranges of 30 days that there are."""
+    """The rate of totals, daily counts and top lists of each range of 30 days."""
     return _rate(port, folder, list(_ranges()))
 
 
 def history_rate(port: int, folder: Path) -> float:
-    """The last 50 events of users of all kinds."""
+    """The rate of first history pages, of active and inactive users."""
     step = 7
     users = [user_at(rank * step) for rank in range(_USERS)]
     return _rate(port, folder, [f"/analytics/users/{user}/events" for user in users])

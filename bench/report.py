@@ -1,4 +1,4 @@
-"""What came out: a table to read, and build/bench.json for programs."""
+"""The results: a table for people, and build/bench.json for programs."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ from bench.cases import QUESTIONS
 from bench.rounds import Row
 
 BASELINE = "service http uncached"
-"""The system that all others are compared with."""
+"""The system with which all others are compared."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ def machine() -> str:
 
 
 def show(report: Report) -> None:
-    """Each figure with how many times the service's uncached answer over HTTP it is."""
+    """Print all figures in ms, each with its ratio to BASELINE."""
     console = Console(file=sys.stdout, width=200, color_system=None)
     console.print(f"{report.events:,} events, {report.machine}; ms, and times `{BASELINE}`")
     console.print(_table(report.rows))

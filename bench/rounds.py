@@ -1,4 +1,4 @@
-"""Everybody is asked everything, in turns, and medians are taken."""
+"""Time each query on each system, in alternating rounds, and compare their answers."""
 
 import statistics
 import time
@@ -14,11 +14,11 @@ from bench.systems import Answer, System
 ROUNDS = 7
 _TURN_MS = 100
 _MAX_PER_TURN = 5
-"""What is fast is asked a few times in its turn."""
+"""A fast query runs several times per round, up to _TURN_MS in all."""
 
 
 class Row(msgspec.Struct, frozen=True):
-    """What one system takes for one question in one case."""
+    """The median time of one query on one system in one case, in ms."""
 
     question: str
     system: str
@@ -28,7 +28,10 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def measure_case(systems: Sequence[System], case: Case, say: Callable[[str], None]) -> list[Row]:
-    """Before the clock runs each one is asked once, and all must say the same."""
+    """Time all queries of a case, after checking that all systems return the same answers.
+
+    Raises: AssertionError if two answers differ.
+    """
     pairs = [
         (question, system)
         for question in QUESTIONS
@@ -55,7 +58,7 @@ def measure_case(systems: Sequence[System], case: Case, say: Callable[[str], Non
 
 
 def _turn(question: str, system: System, case: Case) -> list[float]:
-    """In milliseconds."""
+    """The times of one round, in milliseconds."""
     call = system.prepare(question, case)
     durations = [_timed(call)]
     while len(durations) < _MAX_PER_TURN and sum(durations) < _TURN_MS:
@@ -80,7 +83,7 @@ def _compare(question: str, systems: list[System], case: Case) -> None:
     answers: dict[str, Answer] = {
         system.name: system.read(question, system.prepare(question, case)()) for system in systems
     }
-    if case.arriving:  # they are asked one after the other, and there are more events each time
+    if case.arriving:  # events arrive between the systems, so their answers differ
         return
     first, *others = answers
     for other in others:

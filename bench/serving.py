@@ -1,4 +1,4 @@
-"""The service as it runs for its users: `python main.py serve`, but without limits."""
+"""Run the service as in production, with `python main.py serve`, but without limits."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ from tests.wait_until import wait_until
 
 ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 300
-"""No question of the benchmark is refused for being slow."""
+"""So long that no query of the benchmark is rejected for being slow."""
 
 _SETTINGS = {
     "ANALYTICS_REQUEST_TIMEOUT_S": str(TIMEOUT_S),
@@ -35,18 +35,18 @@ _SETTINGS = {
 
 
 def zones(name: str) -> dict[str, str]:
-    """The time zones that are declared, where they can be."""
+    """The setting that declares time zones, if this version of the service has it."""
     return {name: ",".join(TIME_ZONES)} if "time_zones" in Settings.model_fields else {}
 
 
 def command(database_url: str, *words: str) -> tuple[list[str], dict[str, str]]:
-    """A command of the service, and its environment."""
+    """The arguments and the environment of a command of the service."""
     environment = {"DATABASE_URL": database_url, **zones("ANALYTICS_TIME_ZONES")}
     return [sys.executable, str(ROOT / "main.py"), *words], {**os.environ, **environment}
 
 
 def run(database_url: str, *words: str) -> None:
-    """Run a command of the service to its end."""
+    """Run a command of the service, and wait for its end."""
     arguments, environment = command(database_url, *words)
     subprocess.run(arguments, env=environment, check=True, stdout=subprocess.DEVNULL)
 
@@ -59,7 +59,7 @@ def serving(
     workers: int = 2,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[int]:
-    """The port of a service, until the end of the block."""
+    """Run a service until the end of the block; yields its port once it is ready."""
     port = free_port()
     arguments, environment = command(database_url, "serve")
     process_settings = {"ANALYTICS_PORT": str(port), "ANALYTICS_WORKERS": str(workers)}
@@ -76,7 +76,7 @@ def serving(
 def running(
     arguments: list[str], environment: dict[str, str], log: int
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that is told to stop at the end of the block."""
+    """Run a process, and stop it at the end of the block."""
     process = subprocess.Popen(
         arguments, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=ROOT
     )
@@ -110,7 +110,7 @@ def _is_ready(process: "subprocess.Popen[bytes]", url: str) -> bool:
 
 
 def make_key(database_url: str) -> None:
-    """Let KEY ask, and send events."""
+    """Store KEY with the scopes to query and to send events."""
     conn = psycopg2.connect(database_url)
     KeysRepo(conn).create("bench", digest_of(KEY), KEY[:8], ["read", "write"])
     conn.close()

@@ -1,4 +1,4 @@
--- For wrk: each connection pauses PAUSE_MS before each request; percentiles in us at the end.
+-- For wrk: each connection pauses PAUSE_MS before each request; prints percentiles in us at the end.
 local pause = tonumber(os.getenv('PAUSE_MS'))
 
 function delay()

@@ -1,4 +1,4 @@
-"""The event set in its three stores, built once and kept: PostgreSQL, DuckDB and chDB."""
+"""The event set in PostgreSQL, DuckDB and chDB, built once and reused."""
 
 import io
 import shutil
@@ -23,7 +23,7 @@ from services.embedded import Endpoints, embedded_servers
 from tests.servers import url_of
 
 SET = "event_set"
-"""The database that only ever holds the set; what is asked is a copy of it."""
+"""The database that holds nothing but the set; queries run on a copy."""
 
 _DESCRIPTION = "set.json"
 _OPTIONS = {
@@ -57,7 +57,7 @@ create table events (
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where the set is."""
+    """Where the three stores are."""
 
     folder: Path
     endpoints: Endpoints
@@ -76,14 +76,14 @@ class Stores:
 
 
 class Description(msgspec.Struct, frozen=True):
-    """What was built; a folder without it is one that a crash left half done."""
+    """What was built. Written last: without it, a crash left the directory incomplete."""
 
     events: int
 
 
 @contextmanager
 def open_stores(folder: Path, events: int, say: Callable[[str], None]) -> Iterator[Stores]:
-    """The kept set, built if it is not there."""
+    """Open the stored set; build it if it is missing."""
     file = folder / _DESCRIPTION
     with embedded_servers(folder / "servers", postgres_options=_OPTIONS) as endpoints:
         stores = Stores(folder, endpoints)
@@ -99,9 +99,9 @@ def open_stores(folder: Path, events: int, say: Callable[[str], None]) -> Iterat
 
 @contextmanager
 def working_copy(stores: Stores, name: str, *, use_up: bool) -> Iterator[str]:
-    """The set in a database of its own with the schema of today, dropped in the end.
+    """A copy of the set with the current schema, dropped at the end of the block.
 
-    `use_up` takes the set itself, which is built anew next time.
+    `use_up` uses the set itself, which the next run builds again.
     """
     database = _renamed(stores, name) if use_up else fresh_database(stores, name, SET)
     with database as url:
@@ -154,7 +154,7 @@ def execute(url: str, *statements: str) -> None:
 
 
 def as_csv(table: pa.Table) -> io.BytesIO:
-    """Every text is quoted: an empty one that is not would be null."""
+    """The table as CSV. All texts are quoted, since COPY reads an unquoted empty one as null."""
     text = io.BytesIO()
     pa.csv.write_csv(table, text, _CSV)
     text.seek(0)
@@ -166,7 +166,7 @@ def copy(conn: connection, table: pa.Table) -> None:
 
 
 def _build(stores: Stores, events: int, say: Callable[[str], None]) -> None:
-    """Day by day into all three; the indexes of PostgreSQL are made once its rows are there."""
+    """Fill all three stores day by day; create PostgreSQL's indexes after all rows."""
     began = time.monotonic()
     server = stores.endpoints.database_url
     execute(server, f"drop database if exists {SET} with (force)", f"create database {SET}")
@@ -204,7 +204,7 @@ def _fill(stores: Stores, conn: connection, events: int, say: Callable[[str], No
 
 
 def _drop_indexes(conn: connection) -> list[str]:
-    """Drop all indexes of events, and tell how each is made again."""
+    """Drop all indexes of events; return the statements that create them again."""
     statements = []
     with conn.cursor() as cur:
         cur.execute(_INDEXES)

@@ -1,4 +1,4 @@
-"""Those who are asked. Each answers in its own way, and says what it answered in one way."""
+"""The systems that are compared. Each converts its results to the same form of answer."""
 
 import csv
 import io
@@ -16,28 +16,28 @@ from bench.cases import Case, address, query_texts
 from bench.http_client import HttpConnection
 
 Answer = list[Any]
-"""The numbers, in order; of a history the ids."""
+"""The numbers of a result in order; for a history, the ids."""
 QueryText = Callable[[str, Case], str | None]
 
 _COUNT_COLUMNS = {"events_per_day": "events", "unique_users_per_day": "users"}
 
 
 class System(Protocol):
-    """Who is asked; `name` heads its figures."""
+    """A system; `name` is its row in the table."""
 
     name: str
 
     def query_text(self, question: str, case: Case) -> str | None:
-        """What it runs; None: it is not asked this."""
+        """The SQL or URL of a query; None if the system cannot answer it."""
 
     def prepare(self, question: str, case: Case) -> Callable[[], Any]:
-        """Everything that is not measured is done; what comes back is measured."""
+        """Prepare a query outside of the measurement; return the call that is timed."""
 
     def read(self, question: str, answer: Any) -> Answer: ...
 
 
 class Postgres:
-    """SQL through psycopg2."""
+    """PostgreSQL: SQL through psycopg2."""
 
     def __init__(self, name: str, conn: connection, *settings: str) -> None:
         self.name = name
@@ -60,7 +60,7 @@ class Postgres:
 
 
 class DuckDb:
-    """In this process; moments are kept in UTC without a zone, which it computes with faster."""
+    """DuckDB in this process. Times are stored as UTC without a zone, which is faster."""
 
     name = "duckdb"
 
@@ -80,7 +80,7 @@ class DuckDb:
 
 
 class ChDb:
-    """In this process; the table is sorted by time."""
+    """chDB in this process; the table is sorted by time."""
 
     name = "chdb"
 
@@ -100,7 +100,7 @@ class ChDb:
 
 
 class Uncached:
-    """The service over HTTP, told to compute each answer anew."""
+    """The service over HTTP with `Cache-Control: no-cache`, so that it computes each answer."""
 
     name = "service http uncached"
 
@@ -120,7 +120,7 @@ class Uncached:
 
 
 class Cached(Uncached):
-    """The service over HTTP; the answer was asked for a moment ago."""
+    """The service over HTTP, with the answer in its cache."""
 
     name = "service http cached"
 

@@ -30,7 +30,7 @@ group by day
 order by day
 
 -- name: active_users
--- A bit for each day that a user was active on; then each window of each day is a mask.
+-- A bit per active day of a user; each window of each day is then a mask.
 with people as (
     select   groupBitOr(bitShiftLeft(
                  toUInt64(1), toUInt32(toDate(occurred_at, '{tz}')) - {first_reached})) as days

@@ -29,7 +29,7 @@ group by day
 order by day
 
 -- name: active_users
--- A bit for each day that a user was active on; then each window of each day is a mask.
+-- A bit per active day of a user; each window of each day is then a mask.
 with people as (
     select   bit_or(1::bigint << ({day} - {first_reached})::int) as days
     from     events

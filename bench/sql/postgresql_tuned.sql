@@ -1,5 +1,5 @@
 -- name: events_per_day
--- An index-only scan of each day; nothing is computed from a moment.
+-- An index-only scan per day, without a computation per row.
 select day, (select count(*) from events where occurred_at >= day and occurred_at < next) as events
 from   unnest(cast(array[{day_starts}] as timestamptz[]), cast(array[{day_ends}] as timestamptz[]))
        as days (day, next)
@@ -13,7 +13,7 @@ order by events desc, event_name
 limit    10
 
 -- name: unique_users
--- Without an expression the users come in the order of an index, and nothing is sorted.
+-- Without an expression, users are read in the order of an index and need no sort.
 select count(distinct user_id) as users
 from   events
 where  occurred_at >= '{start}Z' and occurred_at < '{end}Z' and user_id <> ''
@@ -28,7 +28,7 @@ from   unnest(cast(array[{day_starts}] as timestamptz[]), cast(array[{day_ends}]
        as days (day, next)
 
 -- name: active_users
--- A bit for each day that a user was active on; then each window of each day is a mask.
+-- A bit per active day of a user; each window of each day is then a mask.
 with people as (
     select   bit_or(cast(1 as bigint) << (width_bucket(
                  occurred_at, cast(array[{reached_starts}] as timestamptz[])) - 1)) as days
