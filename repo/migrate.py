@@ -20,7 +20,9 @@ from repo.roles import create_roles, owns_tables
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _LOCK = 7_034_127_519_202_611  # any number, the same in all processes
-_OWN_NAME = re.compile(r"^create (?:table|view) (\w+)", re.MULTILINE)
+_OWN_NAME = re.compile(
+    r"^(?:create table|create view|alter table \w+ rename to) (\w+)", re.MULTILINE
+)
 _NAME_CONFLICTS = (
     errors.DuplicateTable,
     errors.DuplicateObject,

@@ -1,6 +1,6 @@
 -- name: daily_stats_enqueue
 -- These days are to be counted.
-insert into numbers_due (zone, day)
+insert into daily_stats_queue (zone, day)
 select %(zone)s, unnest(%(days)s::date[])
 on conflict do nothing;
 
@@ -8,7 +8,7 @@ on conflict do nothing;
 -- Days whose numbers change by events alone, and those that are due anyway.
 select day from day_users where zone = %(zone)s and counted_at >= ends_at
 union  all
-select day from numbers_due where zone = %(zone)s;
+select day from daily_stats_queue where zone = %(zone)s;
 
 -- name: daily_stats_edges
 -- From where to where days were counted.
@@ -18,13 +18,13 @@ select day, starts_at, ends_at from day_users where zone = %(zone)s;
 -- Zones that are not declared any more.
 delete from day_events where zone <> all(%(zones)s);
 delete from day_users where zone <> all(%(zones)s);
-delete from numbers_due where zone <> all(%(zones)s);
+delete from daily_stats_queue where zone <> all(%(zones)s);
 
 -- name: daily_stats_prune
 -- Days of a zone that no event can be of yet, or could be of before the first one.
 delete from day_events where zone = %(zone)s and (day < %(first)s or day > %(today)s);
 delete from day_users where zone = %(zone)s and (day < %(first)s or day > %(today)s);
-delete from numbers_due where zone = %(zone)s and (day < %(first)s or day > %(today)s);
+delete from daily_stats_queue where zone = %(zone)s and (day < %(first)s or day > %(today)s);
 
 -- name: daily_stats_dequeue
 -- The days of one zone that wait, from the first one on, without those that are postponed.
@@ -32,7 +32,7 @@ with postponed as (
     select * from unnest(%(zones)s::text[], %(days)s::date[]) as postponed (zone, day)
 ),
 due as (
-    select zone, day from numbers_due
+    select zone, day from daily_stats_queue
     except
     select zone, day from postponed
 ),
@@ -42,17 +42,17 @@ first as (
     order by zone in (select zone from postponed), zone, day
     limit    1
 )
-delete from numbers_due
+delete from daily_stats_queue
 using  first, due
-where  numbers_due.zone = first.zone
-and    numbers_due.day < first.day + %(most)s
-and    due.zone = numbers_due.zone
-and    due.day = numbers_due.day
-returning numbers_due.zone, numbers_due.day;
+where  daily_stats_queue.zone = first.zone
+and    daily_stats_queue.day < first.day + %(most)s
+and    due.zone = daily_stats_queue.zone
+and    due.day = daily_stats_queue.day
+returning daily_stats_queue.zone, daily_stats_queue.day;
 
 -- name: daily_stats_count_due
 select count(*)
-from   numbers_due
+from   daily_stats_queue
 where  (zone, day) not in (select * from unnest(%(zones)s::text[], %(days)s::date[]));
 
 -- name: daily_stats_zones
@@ -67,7 +67,7 @@ and      day = any(%(days)s::date[])
 order    by day;
 
 -- name: daily_stats_written
-delete from numbers_due where zone = %(zone)s and day = any(%(days)s::date[]);
+delete from daily_stats_queue where zone = %(zone)s and day = any(%(days)s::date[]);
 
 -- name: daily_stats_clear_users
 delete from day_users where zone = %(zone)s and day = any(%(days)s::date[]);

@@ -14,7 +14,7 @@ spans_of_gone as (
 sealed_of_gone as (
     delete from sealed_spans where generation in (select generation from gone)
 )
-delete from ahead where generation in (select generation from gone);
+delete from future_events where generation in (select generation from gone);
 
 -- name: erase_has_others
 select exists (select
@@ -114,7 +114,7 @@ order    by 1;
 
 -- name: erase_future_events
 -- Of all generations.
-delete from ahead where user_id = %(user_id)s;
+delete from future_events where user_id = %(user_id)s;
 
 -- name: erase_user
 with gone as (

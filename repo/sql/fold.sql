@@ -196,7 +196,7 @@ limit    %(most)s
 
 -- name: fold_claim_ripe
 -- Those whose time has come since they were folded.
-delete from ahead
+delete from future_events
 where  generation = %(generation)s
 and    occurred_at < %(until)s
 returning '00000000-0000-0000-0000-000000000000'::uuid as event_id, occurred_at, event_name, user_id
@@ -212,7 +212,7 @@ left   join users using (user_id)
 -- name: fold_ripe_until
 -- A moment that is not further than the time of so many events that wait.
 select   occurred_at + interval '1 microsecond'
-from     ahead
+from     future_events
 where    generation = %(generation)s
 and      occurred_at < %(until)s
 order    by occurred_at
@@ -237,7 +237,7 @@ copy (
         {users}
     ),
     early as (
-        insert into ahead (generation, occurred_at, event_name, user_id)
+        insert into future_events (generation, occurred_at, event_name, user_id)
         select %(generation)s, occurred_at, event_name, user_id
         from   taken
         where  occurred_at >= %(until)s
@@ -399,7 +399,7 @@ delete from month_versions;
 delete from slots where generation <> %(generation)s;
 delete from spans where generation <> %(generation)s;
 delete from sealed_spans where generation <> %(generation)s;
-delete from ahead where generation <> %(generation)s;
+delete from future_events where generation <> %(generation)s;
 delete from fold_state where generation <> %(generation)s;
 
 -- name: fold_adopt

@@ -1,10 +1,10 @@
 -- name: metrics_outbox_add
 -- Events that a fold took.
-insert into untold_events (name_id, events)
+insert into metrics_outbox (name_id, events)
 select name_id, events
 from   unnest(%(name_ids)s::int[], %(events)s::bigint[]) as counted (name_id, events)
 on conflict (name_id)
-do update set events = untold_events.events + excluded.events;
+do update set events = metrics_outbox.events + excluded.events;
 
 -- name: metrics_outbox_add_missed
 -- Events that this generation folded and the one that questions asked so far did not; after a restore,
@@ -34,22 +34,22 @@ missed as (
     and    occurred_at >= coalesce((select horizon from retention), '-infinity')
     union  all
     select event_name
-    from   ahead
+    from   future_events
     join   fold_state using (generation)
     where  is_current
     and    occurred_at < %(until)s
 )
-insert into untold_events (name_id, events)
+insert into metrics_outbox (name_id, events)
 select name_id, count(*)
 from   missed
 join   event_names using (event_name)
 group  by name_id
 on conflict (name_id)
-do update set events = untold_events.events + excluded.events;
+do update set events = metrics_outbox.events + excluded.events;
 
 -- name: metrics_outbox_delete_foreign
 -- What was not told in the cluster that this one was restored from.
-delete from untold_events
+delete from metrics_outbox
 where  exists (select
                from   fold_state
                where  is_current
@@ -58,7 +58,7 @@ where  exists (select
 -- name: metrics_outbox_pop
 -- By name, as far as it is one of these; each event is told once.
 with told as (
-    delete from untold_events
+    delete from metrics_outbox
     returning name_id, events
 )
 select   case when event_name = any(%(names)s) then event_name else %(other)s end as label,

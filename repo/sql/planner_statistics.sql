@@ -20,7 +20,7 @@ begin
                       ) as has_samples
         from   (values ('events', '{event_id, user_id, properties}'),
                        ('users', '{user_id}'),
-                       ('ahead', '{user_id}'),
+                       ('future_events', '{user_id}'),
                        ('slots', '{users}'),
                        ('spans', '{users}'),
                        ('suppressed_users', '{digest}'),

@@ -73,7 +73,7 @@ select (select count(*) from fold_state) = 1
                            limit  1
                        ) as recent)
        and not exists (select
-                       from   ahead
+                       from   future_events
                        where  generation = %(generation)s
                        and    occurred_at < %(until)s);
 

@@ -33,7 +33,7 @@ select pg_has_role(relowner, 'usage') from pg_class where oid = to_regclass('eve
 with on_tables (role, rights, tables) as (
     values
         ('analytics_reader', '{select}',
-         '{events, users, event_names, fold_state, slots, sealed_spans, spans, ahead,
+         '{events, users, event_names, fold_state, slots, sealed_spans, spans, future_events,
            month_versions, retention, installation, schema_migrations}'),
         -- On the whole table: the right to lock it comes with that alone.
         ('analytics_writer', '{insert}', '{events}'),
@@ -42,8 +42,12 @@ with on_tables (role, rights, tables) as (
         ('analytics_folder', '{select}',
          '{events, erased_ordinals, retention, schema_migrations}'),
         ('analytics_folder', '{select, insert, update, delete}',
-         '{users, event_names, fold_state, slots, sealed_spans, spans, ahead, month_versions,
-           day_events, day_users, numbers_due, refused_events, untold_events}'),
+         '{users, event_names, fold_state, slots, sealed_spans, spans, future_events, month_versions,
+           day_events, day_users, daily_stats_queue, refused_events, metrics_outbox}'),
+        -- Deprecated names, for processes of the version before this one.
+        ('analytics_reader', '{select}', '{ahead}'),
+        ('analytics_folder', '{select, insert, update, delete}',
+         '{ahead, numbers_due, untold_events}'),
         ('analytics_grafana', '{select}', '{daily_events, daily_users, storage}')
 ),
 on_columns (role, "right", "table", columns) as (

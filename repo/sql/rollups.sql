@@ -63,8 +63,8 @@ select generation,
                  limit  {many})
                 limit  {many}) as waiting),
        exists (select
-               from   ahead
-               where  ahead.generation = fold_state.generation
+               from   future_events
+               where  future_events.generation = fold_state.generation
                and    occurred_at >= folded_at),
        (select coalesce(max(name_id), 0) from event_names),
        (select coalesce(max(version), 0)
@@ -222,7 +222,7 @@ copy (
         where  occurred_at >= %(horizon)s
         union  all
         select occurred_at, event_name, user_id
-        from   ahead
+        from   future_events
         where  generation = %(generation)s
         and    occurred_at >= %(folded_at)s
     ),
@@ -267,7 +267,7 @@ copy (
         select width_bucket(occurred_at, %(edges)s::timestamptz[]) - 1,
                case when %(by_name)s then event_name else '' end,
                user_id
-        from   ahead
+        from   future_events
         where  generation = %(generation)s
         and    occurred_at >= %(folded_at)s
         and    occurred_at >= %(start)s

@@ -33,7 +33,7 @@ where  cluster = (select system_identifier from pg_control_system());
 -- name: status_future
 -- Events that are counted when their time comes, and when the first and the last one does.
 select count(*), min(occurred_at), max(occurred_at)
-from   ahead
+from   future_events
 join   fold_state using (generation)
 where  is_current
 and    occurred_at >= folded_at;

@@ -128,7 +128,7 @@ order    by 1, 2;
 -- Events that were folded before their time, and those that wait: where they are not the same.
 select   occurred_at::text, event_name, sum(stored)::bigint, sum(recounted)::bigint
 from     (select occurred_at, event_name, user_id, 1 as stored, 0 as recounted
-          from   ahead
+          from   future_events
           where  generation = %(generation)s
           union  all
           select occurred_at, event_name, user_id, 0, 1
@@ -142,7 +142,7 @@ having   sum(stored) <> sum(recounted)
 order    by occurred_at, event_name, user_id;
 
 -- name: verify_future_event_rows
-select count(*) from ahead where generation = %(generation)s;
+select count(*) from future_events where generation = %(generation)s;
 
 -- name: verify_users
 -- Each id has one ordinal of its own; the indexes that say so are not asked.
@@ -223,7 +223,7 @@ from     (select zone, day from day_users
           union  all
           select zone, day from day_events
           union  all
-          select zone, day from numbers_due
+          select zone, day from daily_stats_queue
           union  all
           select unnest(%(declared)s::text[]), null) as days
 group    by zone
@@ -233,7 +233,7 @@ order    by zone;
 -- Days that may be behind: those that are due, and those that events change which are not folded. Of
 -- these the day of UTC is known: that of the zone is at most one day away.
 select day
-from   numbers_due
+from   daily_stats_queue
 where  zone = %(zone)s
 union
 select day + reach

@@ -35,7 +35,7 @@ def _verify_future_events(cur: cursor, state: FoldState, findings: Findings) -> 
     cur.execute(SQL["verify_future_events"], state.params())
     for instant, name, stored, true in cur:
         counts = (f"{count} events of one user" for count in (stored, true))
-        findings.add(Difference("ahead", f"{instant} {name!r}", *counts))
+        findings.add(Difference("future_events", f"{instant} {name!r}", *counts))
 
 
 def _check_state(cur: cursor, state: FoldState) -> Iterator[Difference]:

@@ -1,4 +1,4 @@
-"""The data folder of the embedded servers: its files, and their permissions."""
+"""What lies in the folder of the embedded servers, and who may read it."""
 
 import os
 import secrets
@@ -12,15 +12,14 @@ from repo.roles import ROLES, Role, role_name
 ENDPOINTS = "endpoints.json"
 FAILURE = "failure.txt"
 USERS = "users.lock"
-# The name must not change: a client has to find the running supervisor of an older version.
 SUPERVISOR_LOCK = "keeper.lock"
 
 DATABASE_NAME = "analytics"
-"""The name of the database, and of its owner."""
+"""The database, and its owner."""
 
 
 class SupervisorConfig(msgspec.Struct, frozen=True):
-    """The configuration that a client passes to the supervisor it starts."""
+    """What a keeper is told by whoever starts it."""
 
     folder: str
     postgres_bin: str | None
@@ -32,18 +31,18 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
 
 
 class Databases(msgspec.Struct, frozen=True):
-    """The URLs of PostgreSQL, as the owner and by role."""
+    """PostgreSQL, as whoever it is asked by."""
 
     owner: str
     by_role: dict[Role, str] = {}
 
     def url(self, role: Role) -> str:
-        """The URL of a role; that of the owner if the role has none."""
+        """That of the owner where the role has none of its own."""
         return self.by_role.get(role, self.owner)
 
 
 class Endpoints(msgspec.Struct, frozen=True):
-    """The URLs of the servers, including passwords."""
+    """Where the servers are, passwords included."""
 
     database_url: str
     redis_url: str
@@ -55,7 +54,7 @@ class Endpoints(msgspec.Struct, frozen=True):
 
 
 class ServerAccess(msgspec.Struct, frozen=True):
-    """Passwords and ports, which are kept from start to start."""
+    """What stays the same from start to start."""
 
     postgres_password: str
     postgres_port: int
@@ -65,7 +64,7 @@ class ServerAccess(msgspec.Struct, frozen=True):
 
 
 def load_access(data_dir: Path) -> ServerAccess:
-    """The saved passwords and ports; a port that is taken by now is replaced by a free one."""
+    """Passwords made once, and ports that are kept while they are free."""
     file = data_dir / "places.json"
     saved = msgspec.json.decode(file.read_bytes(), type=ServerAccess) if file.exists() else None
     access = ServerAccess(
@@ -80,7 +79,7 @@ def load_access(data_dir: Path) -> ServerAccess:
 
 
 def write_private(file: Path, content: bytes) -> None:
-    """Write a file atomically, readable by its owner only."""
+    """All of it or nothing, readable by its owner alone."""
     partial = file.with_name(f"{file.name}.{os.getpid()}")
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
         stream.write(content)
@@ -88,8 +87,6 @@ def write_private(file: Path, content: bytes) -> None:
 
 
 def endpoints(access: ServerAccess) -> Endpoints:
-    """The URLs that these passwords and ports make."""
-
     def url(user: str, password: str) -> str:
         return f"postgresql://{user}:{password}@127.0.0.1:{access.postgres_port}/{DATABASE_NAME}"
 
@@ -101,9 +98,8 @@ def endpoints(access: ServerAccess) -> Endpoints:
 
 
 def _free_port(preferred: int) -> int:
-    """The preferred port if it is free, else any free port."""
+    """The wanted port if nobody listens there, else any that is free."""
     with socket.socket() as probe:
-        # Else a port in TIME_WAIT, after a restart of the server, would count as taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", preferred))

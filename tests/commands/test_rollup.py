@@ -100,14 +100,14 @@ def test_what_waits_at_the_end_is_told(
     assert match is not None, output
     events, due = (
         one(conn, "select count(*) from events"),
-        one(conn, "select count(*) from numbers_due"),
+        one(conn, "select count(*) from daily_stats_queue"),
     )
     assert match.groups() == (str(folded(conn)), str(events - folded(conn)), str(due))
     assert (match[2], due > 100) == ("26", True)
     conn.cursor().execute("drop trigger write_events on day_users")
     output = rollup(environment, "--once").stdout
     assert re.fullmatch(r"Folded 26 events in \d+\.\d s; none waits\.\n", output)
-    assert one(conn, "select count(*) from numbers_due") == 0
+    assert one(conn, "select count(*) from daily_stats_queue") == 0
 
 
 def waiting_sessions(conn: connection) -> int:

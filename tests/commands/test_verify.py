@@ -74,7 +74,15 @@ def test_the_command_is_quiet_about_what_is_true(folded: connection, folded_url:
     match = re.fullmatch(pattern, done.stdout)
     assert match is not None, done.stdout
     with folded.cursor() as cur:
-        tables = ("slots", "spans", "ahead", "users", "event_names", "day_users", "day_events")
+        tables = (
+            "slots",
+            "spans",
+            "future_events",
+            "users",
+            "event_names",
+            "day_users",
+            "day_events",
+        )
         cur.execute("select " + " + ".join(f"(select count(*) from {name})" for name in tables))
         assert int(match[1].replace(",", "")) == (cur.fetchone() or (0,))[0]
 
@@ -148,8 +156,11 @@ PLANTED = {
         "update event_names set event_name = case event_name when 'buy' then 'x' else 'buy' end",
         "'x': stored",
     ),
-    "an event that waits": ("delete from ahead", "ahead "),
-    "an event that waits twice": ("insert into ahead select * from ahead", "ahead "),
+    "an event that waits": ("delete from future_events", "future_events "),
+    "an event that waits twice": (
+        "insert into future_events select * from future_events",
+        "future_events ",
+    ),
     "where slots begin": ("update fold_state set first_slot = first_slot + 1", "first_slot"),
     "when spans changed": ("update fold_state set sealed = 0", "fold_state sealed: stored 0"),
     "a generation nobody asks": (

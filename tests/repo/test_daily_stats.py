@@ -164,7 +164,7 @@ def test_days_are_counted_anew_after_an_upgrade(cluster: Cluster) -> None:
         with closing(psycopg2.connect(older)) as other:
             migrate(other, migrations())
         assert rows(conn, "select new_users from daily_users") == [(None,)]
-        assert rows(conn, "select day from numbers_due") == [(NOW.date() - 40 * DAY,)]
+        assert rows(conn, "select day from daily_stats_queue") == [(NOW.date() - 40 * DAY,)]
         folder(conn, "UTC").catch_up()
         assert rows(conn, "select sum(new_users), count(*) from daily_users") == [(1, 41)]
     cluster.drop(older)
@@ -271,7 +271,7 @@ def test_what_is_too_much_for_a_question_is_counted(
     insert(conn, *(("u", f"name{n}", NOW - day * DAY) for n in range(30) for day in range(5)))
     folder(conn, "UTC").catch_up()
     assert rows(conn, "select count(*) from day_events") == [(150,)]
-    assert rows(conn, "select from numbers_due") == []
+    assert rows(conn, "select from daily_stats_queue") == []
 
 
 def test_they_wait_while_very_many_events_do(
@@ -369,7 +369,7 @@ def test_days_that_have_not_begun_go_when_the_clock_goes_back(
         assert days_of(conn, tz) == (first, last)
         assert users(conn, tz)[last] == (0, 1, 1)
     assert rows(conn, "select event_name from day_events where zone = 'UTC'") == [("view",)]
-    assert rows(conn, "select user_id from ahead") == [("b",)]
+    assert rows(conn, "select user_id from future_events") == [("b",)]
     text = "select from sealed_spans where end_slot > extract(epoch from now()) / 900"
     assert rows(conn, text) == []
     assert verify_all(database_url, [zone(name) for name in ZONES]).listed == []
@@ -381,7 +381,7 @@ select zone, day + %(days)s, starts_at, ends_at, 0, 0, 0, 0, counted_at, 0
 from   day_users
 where  day = %(day)s;
 insert into day_events select distinct zone, %(day)s::date + %(days)s, 'sold', 1, 1 from day_users;
-insert into numbers_due select distinct zone, %(day)s::date + %(days)s from day_users;
+insert into daily_stats_queue select distinct zone, %(day)s::date + %(days)s from day_users;
 """
 
 
@@ -397,7 +397,7 @@ def test_days_that_no_event_can_be_of_are_deleted(
         cur.execute(_PLANTED, {"days": days, "day": NOW.date()})
     assert verify_all(database_url, []).differences >= 2
     getattr(folder(conn, "UTC"), cure)()
-    for table in ("day_users", "day_events", "numbers_due"):
+    for table in ("day_users", "day_events", "daily_stats_queue"):
         text = f"select from {table} where not day between %s and %s"
         assert rows(conn, text, NOW.date() - 5 * DAY, NOW.date()) == []
     assert verify_all(database_url, []).listed == []

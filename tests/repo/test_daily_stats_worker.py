@@ -39,7 +39,7 @@ def counted(conn: connection) -> dict[str, int]:
 
 def missing(conn: connection) -> list[tuple[str, date]]:
     with conn.cursor() as cur:
-        cur.execute("select zone, day from numbers_due order by 1, 2")
+        cur.execute("select zone, day from daily_stats_queue order by 1, 2")
         return cur.fetchall()
 
 
@@ -97,8 +97,8 @@ def test_days_of_a_zone_that_nobody_knows_are_forgotten(
 ) -> None:
     folder.catch_up()
     with conn.cursor() as cur:
-        cur.execute("insert into numbers_due values ('Atlantis/Capital', '2026-01-01')")
-        cur.execute("insert into numbers_due values ('UTC', '2026-01-01')")
+        cur.execute("insert into daily_stats_queue values ('Atlantis/Capital', '2026-01-01')")
+        cur.execute("insert into daily_stats_queue values ('UTC', '2026-01-01')")
     assert folder.count_daily_stats() == 1
     assert folder.count_daily_stats() == 1
     assert (folder.failed_days, missing(conn)) == ([], [])

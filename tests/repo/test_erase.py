@@ -21,7 +21,7 @@ from repo.rollups import daily_stats, user_removal
 from repo.rollups.rollup_writer import SQL as FOLD
 from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
-from tests.repo.test_state_machine import ZONES, FoldRules, run, terminate
+from tests.repo.test_fold_machine import ZONES, Folding, end, run
 from tests.servers import Cluster
 from tests.source_comparison import Asker, connected
 from utils.time.slots import slot_of
@@ -30,6 +30,14 @@ NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
 MARCH = datetime(2026, 3, 20, 12, tzinfo=UTC)
 FULL_RANGE = EventCounts(last="500d", interval="month", tz="America/New_York")
+SECONDS_AGO = st.one_of(
+    st.integers(-2, 20), st.integers(0, 7200), st.integers(0, 40).map(lambda days: days * 86_400)
+)
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(["", "u1", "u2", "u3"]), st.sampled_from("abc"), SECONDS_AGO),
+    min_size=1,
+    max_size=6,
+)
 
 
 def rows(conn: connection, text: str, *values: object) -> list[tuple[Any, ...]]:
@@ -61,73 +69,84 @@ def traces(conn: connection, user: str) -> list[tuple[Any, ...]]:
     return [row for text in texts for row in rows(conn, text, f"%{user}%")]
 
 
-class EraseRules(FoldRules):
-    """Erasures at any point of what the rollup writer does."""
+class Erasing(Folding):
+    """At any point of what folders do; `stored` is what there is, in plain Python."""
+
+    def __init__(self) -> None:
+        self.stored: list[tuple[str, str, datetime]] = []
+        super().__init__()
+
+    @rule(events=EVENTS)
+    def written(self, events: list[tuple[str, str, int]]) -> None:
+        now = datetime.now(UTC)
+        records = [(user, name, now - timedelta(seconds=ago)) for user, name, ago in events]
+        insert(self.conn, *records)
+        self.stored += records
 
     @rule()
-    def begin_rebuild(self) -> None:
-        """Another generation, which the next steps make beside the current one."""
+    def begun(self) -> None:
+        """Another generation, which the next steps make beside the present one."""
         self.conn.cursor().execute(FOLD["fold_begin"])
 
     @invariant()
-    def metrics_count_each_event_once(self) -> None:
-        """Events that were counted stay counted when they are erased."""
-        assert all(events <= self.counts[name] for name, events in self.unpublished().items())
+    def each_event_is_published_once(self) -> None:
+        """What was told stays told, though it is erased."""
+        assert all(events <= self.counts[name] for name, events in self.in_slots().items())
 
     @rule(user=st.sampled_from(["u1", "u2", "u3"]))
-    def erase(self, user: str) -> None:
+    def erased(self, user: str) -> None:
         with connected(self.url) as conn:
             receipt = EraseRepo(conn).erase(user)
-        remaining = [event for event in self.accepted if event.user_id != user]
-        assert receipt.events == len(self.accepted) - len(remaining)
-        self.accepted = remaining
+        gone = [event for event in self.stored if event[0] == user]
+        assert receipt.events == len(gone)
+        self.stored = [event for event in self.stored if event not in gone]
         assert traces(self.conn, user) == []
-        self.verify()
+        self.is_verified()
 
     @rule(user=st.sampled_from(["u1", "u2"]))
-    def kill_erasure(self, user: str) -> None:
+    def killed_erasing(self, user: str) -> None:
         with (
             pytest.MonkeyPatch.context() as patch,
             connected(self.url) as conn,
             suppress(DatabaseUnavailable),
         ):
-            affected_days = daily_stats.affected_days
+            counted = daily_stats.affected_days
 
-            def kill_first(*arguments: Any) -> Any:
-                terminate(self.conn, conn)
-                return affected_days(*arguments)
+            def ending(*arguments: Any) -> Any:
+                end(self.conn, conn)
+                return counted(*arguments)
 
-            patch.setattr(daily_stats, "affected_days", kill_first)
+            patch.setattr(daily_stats, "affected_days", ending)
             EraseRepo(conn).erase(user)
 
     @invariant()
-    def bitmaps_hold_known_users_alone(self) -> None:
+    def sets_hold_known_users_alone(self) -> None:
         assert in_sets(self.conn) <= ordinals(self.conn)
 
     @invariant()
     def remaining_events_are_counted(self) -> None:
         answer = self.asker.compare(EventCounts(last="500d"))
-        now = datetime.now(UTC)
-        past = [event for event in self.accepted if event.occurred_at <= now]
-        # The clock went on between the answer and this line.
-        early = [event for event in past if event.occurred_at <= now - timedelta(seconds=2)]
-        assert len(early) <= answer.events <= len(past)
-        assert answer.users <= len({event.user_id for event in past} - {""})
+        remaining = [event for event in self.stored if event[2] <= datetime.now(UTC)]
+        early = [
+            event for event in remaining if event[2] <= datetime.now(UTC) - timedelta(seconds=2)
+        ]
+        assert len(early) <= answer.events <= len(remaining)
+        assert answer.users <= len({user for user, _, _ in remaining} - {""})
 
-    def verify(self) -> None:
+    def is_verified(self) -> None:
         if rows(self.conn, "select from fold_state where is_current"):
             assert verify_all(self.url, ZONES).listed == []
 
     def teardown(self) -> None:
-        self.writer.catch_up()
-        self.verify()
+        self.folder.catch_up()
+        self.is_verified()
         super().teardown()
 
 
 @pytest.mark.thorough
 def test_no_order_of_what_happens_leaves_a_trace(cluster: Cluster) -> None:
-    machine = type("Machine", (EraseRules,), {"cluster": cluster})
-    run(machine, max_examples=6, steps=15)
+    machine = type("Erasing", (Erasing,), {"cluster": cluster})
+    run(machine, max_count=6, steps=15)
 
 
 def test_a_receipt_tells_what_was_erased_and_of_whom_to_those_who_know(conn: connection) -> None:
@@ -175,7 +194,7 @@ def test_numbers_are_exact_at_once(conn: connection, database_url: str) -> None:
     insert(conn, ("u", "view", NOW - 29 * DAY), ("v", "view", NOW - 20 * DAY))
     RollupWriter(conn, ZONES).catch_up()
     EraseRepo(conn).erase("u")
-    assert rows(conn, "select from numbers_due") == []
+    assert rows(conn, "select from daily_stats_queue") == []
     result_rows = rows(conn, "select mau from day_users where zone = 'UTC' order by day")
     assert [mau for (mau,) in result_rows] == [0] * 9 + [1] * 21
     assert verify_all(database_url, ZONES).listed == []
@@ -197,7 +216,12 @@ def test_events_that_wait_for_their_time_go_as_well(conn: connection, asker: Ask
     insert(conn, *((user, "view", instant) for user in "uvw" for instant in (now, soon, soon)))
     RollupWriter(conn, ZONES).catch_up()
     assert EraseRepo(conn).erase("u").events == 3
-    assert rows(conn, "select user_id from ahead order by 1") == [("v",), ("v",), ("w",), ("w",)]
+    assert rows(conn, "select user_id from future_events order by 1") == [
+        ("v",),
+        ("v",),
+        ("w",),
+        ("w",),
+    ]
     assert asker.compare(FULL_RANGE).events == 2
 
 
@@ -396,7 +420,7 @@ def test_an_erase_that_is_cut_off_leaves_no_trace(
 
     def ending(*arguments: Any, **more: Any) -> Any:
         result = original(*arguments, **more)
-        terminate(conn, other)
+        end(conn, other)
         return result
 
     monkeypatch.setattr(erasure_module._Erasure, part, ending)
@@ -406,6 +430,8 @@ def test_an_erase_that_is_cut_off_leaves_no_trace(
 
 
 def everything(conn: connection) -> list[list[tuple[Any, ...]]]:
-    tables = "events users fold_state slots sealed_spans spans ahead month_versions day_events "
-    tables += "day_users numbers_due erasures erased_ordinals"
+    tables = (
+        "events users fold_state slots sealed_spans spans future_events month_versions day_events "
+    )
+    tables += "day_users daily_stats_queue erasures erased_ordinals"
     return [rows(conn, f"select t::text from {table} as t order by 1") for table in tables.split()]

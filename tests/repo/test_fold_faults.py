@@ -78,7 +78,7 @@ def test_a_clock_that_is_put_back_changes_no_answer(conn: connection, asker: Ask
     folder = RollupWriter(conn, ZONES)
     folder.catch_up()
     with conn.cursor() as cur:  # it was an hour later when the last fold took place
-        cur.execute("delete from ahead returning occurred_at, event_name, user_id")
+        cur.execute("delete from future_events returning occurred_at, event_name, user_id")
         cur.execute("update fold_state set folded_at = now() + interval '1 hour'")
         cur.execute("update fold_state set snapshot = '3:3:', first_slot = null")
         cur.execute("truncate slots, spans, sealed_spans")
@@ -95,7 +95,7 @@ def test_a_clock_that_was_days_ahead_does_no_lasting_harm(conn: connection, aske
     insert(conn, ("u1", "view", NOW), ("u2", "view", NOW + DAY))
     RollupWriter(conn, ZONES).catch_up()
     with conn.cursor() as cur:
-        cur.execute("delete from ahead")
+        cur.execute("delete from future_events")
         cur.execute("update fold_state set folded_at = now() + interval '3 days'")
         cur.execute("update fold_state set snapshot = '3:3:', first_slot = null")
         cur.execute("delete from slots; delete from spans; delete from sealed_spans")

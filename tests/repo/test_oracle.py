@@ -191,7 +191,7 @@ def insert(owner: connection, stored: list[Event]) -> None:
 EMPTY = """
 set session_replication_role = replica;
 delete from events;
-truncate fold_state, slots, sealed_spans, spans, ahead, month_versions;
+truncate fold_state, slots, sealed_spans, spans, future_events, month_versions;
 reset session_replication_role
 """
 INSERT = """
