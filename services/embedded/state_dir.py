@@ -1,4 +1,4 @@
-"""What lies in the folder of the embedded servers, and who may read it."""
+"""The data folder of the embedded servers: its files, and their permissions."""
 
 import os
 import secrets
@@ -12,14 +12,15 @@ from repo.roles import ROLES, Role, role_name
 ENDPOINTS = "endpoints.json"
 FAILURE = "failure.txt"
 USERS = "users.lock"
+# The name must not change: a client has to find the running supervisor of an older version.
 SUPERVISOR_LOCK = "keeper.lock"
 
 DATABASE_NAME = "analytics"
-"""The database, and its owner."""
+"""The name of the database, and of its owner."""
 
 
 class SupervisorConfig(msgspec.Struct, frozen=True):
-    """What a keeper is told by whoever starts it."""
+    """The configuration that a client passes to the supervisor it starts."""
 
     folder: str
     postgres_bin: str | None
@@ -31,18 +32,18 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
 
 
 class Databases(msgspec.Struct, frozen=True):
-    """PostgreSQL, as whoever it is asked by."""
+    """The URLs of PostgreSQL, as the owner and by role."""
 
     owner: str
     by_role: dict[Role, str] = {}
 
     def url(self, role: Role) -> str:
-        """That of the owner where the role has none of its own."""
+        """The URL of a role; that of the owner if the role has none."""
         return self.by_role.get(role, self.owner)
 
 
 class Endpoints(msgspec.Struct, frozen=True):
-    """Where the servers are, passwords included."""
+    """The URLs of the servers, including passwords."""
 
     database_url: str
     redis_url: str
@@ -54,7 +55,7 @@ class Endpoints(msgspec.Struct, frozen=True):
 
 
 class ServerAccess(msgspec.Struct, frozen=True):
-    """What stays the same from start to start."""
+    """Passwords and ports, which are kept from start to start."""
 
     postgres_password: str
     postgres_port: int
@@ -64,7 +65,7 @@ class ServerAccess(msgspec.Struct, frozen=True):
 
 
 def load_access(data_dir: Path) -> ServerAccess:
-    """Passwords made once, and ports that are kept while they are free."""
+    """The saved passwords and ports; a port that is taken by now is replaced by a free one."""
     file = data_dir / "places.json"
     saved = msgspec.json.decode(file.read_bytes(), type=ServerAccess) if file.exists() else None
     access = ServerAccess(
@@ -79,7 +80,7 @@ def load_access(data_dir: Path) -> ServerAccess:
 
 
 def write_private(file: Path, content: bytes) -> None:
-    """All of it or nothing, readable by its owner alone."""
+    """Write a file atomically, readable by its owner only."""
     partial = file.with_name(f"{file.name}.{os.getpid()}")
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
         stream.write(content)
@@ -87,6 +88,8 @@ def write_private(file: Path, content: bytes) -> None:
 
 
 def endpoints(access: ServerAccess) -> Endpoints:
+    """The URLs that these passwords and ports make."""
+
     def url(user: str, password: str) -> str:
         return f"postgresql://{user}:{password}@127.0.0.1:{access.postgres_port}/{DATABASE_NAME}"
 
@@ -98,8 +101,9 @@ def endpoints(access: ServerAccess) -> Endpoints:
 
 
 def _free_port(preferred: int) -> int:
-    """The wanted port if nobody listens there, else any that is free."""
+    """The preferred port if it is free, else any free port."""
     with socket.socket() as probe:
+        # Else a port in TIME_WAIT, after a restart of the server, would count as taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", preferred))

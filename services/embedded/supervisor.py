@@ -1,4 +1,4 @@
-"""The process that runs the servers of one data folder, until nobody uses them any more."""
+"""The supervisor process, which runs the servers of one data folder while clients use them."""
 
 import fcntl
 import os
@@ -28,7 +28,7 @@ _CHECK_EVERY_S = 0.5
 
 
 def supervise(config: SupervisorConfig, users: int) -> None:
-    """Run the servers until nobody holds the users' lock. Raises: EmbeddedError."""
+    """Run the servers until no client holds the lock `users`. Raises: EmbeddedError."""
     data_dir = config.data_dir
     access = load_access(data_dir)
     other = Path(config.postgres_bin) if config.postgres_bin else None
@@ -58,7 +58,8 @@ def _run_servers(servers: list[Server]) -> Iterator[list["subprocess.Popen[bytes
 
 
 def _watch_users(users: int) -> Event:
-    """Users hold the lock shared: it is ours alone once the last one is gone."""
+    """An event that is set when the last client has gone."""
+    # Clients hold the lock shared, so an exclusive lock is granted when none is left.
     unused = Event()
 
     def wait() -> None:
@@ -74,13 +75,14 @@ def _restart_dead(
 ) -> None:
     for index, process in enumerate(processes):
         if process.poll() is not None:
-            # It is tried again, and the other one stays: files may be short for a moment.
+            # A failed restart is tried again, and the other server keeps running: the reason may be
+            # temporary, such as too many open files.
             with suppress(EmbeddedError, OSError):
                 processes[index] = servers[index].start(lambda: not unused.is_set())
 
 
 def main() -> None:
-    """Both locks are held to the very end: whoever waits for them can start a keeper then."""
+    """Entry point of the process; the configuration is its argument, as JSON."""
     config = msgspec.json.decode(sys.argv[1], type=SupervisorConfig)
     supervisor_lock, users = (
         os.open(config.data_dir / name, os.O_RDWR) for name in (SUPERVISOR_LOCK, USERS)
@@ -92,8 +94,9 @@ def main() -> None:
         (config.data_dir / FAILURE).write_text(str(exc))
     except msgspec.MsgspecError:
         (config.data_dir / FAILURE).write_text("places.json, which holds the passwords, is damaged")
-    # In this order: a newcomer holds the users' lock when no keeper is left. At an exit
-    # the kernel may drop the last one first.
+    # Both locks are held to the end, and released in this order: a client that gets the lock
+    # `users` must not find a supervisor that is about to end. At exit the kernel might release
+    # them in the other order.
     os.close(supervisor_lock)
     os.close(users)
     os._exit(0)

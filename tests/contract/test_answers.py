@@ -27,9 +27,9 @@ SERVICES = {
     "Over HTTP": "service",
     "Sending events": "service",
     "Erasing a user": "with_keys",
-    "Without the right key": "with_keys",
-    "About events that are no longer kept": "dropped",
-    "Too often": "limited",
+    "Missing or invalid key": "with_keys",
+    "Dropped events": "dropped",
+    "Rate limit": "limited",
     "Metrics": "with_token",
 }
 HORIZON = datetime(2025, 10, 1, tzinfo=UTC)

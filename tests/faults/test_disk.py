@@ -210,7 +210,7 @@ def test_a_start_on_a_full_disk_says_so(disk: Path, check: Check) -> None:
     assert done.returncode == 1
     said = done.stderr.strip()
     assert said.startswith("Error: the embedded servers did not start: ")
-    assert said.endswith(f"there is no room left on the disk of {disk}: free some there")
+    assert said.endswith(f"there is no room left on the disk of {disk}: free some space there")
     assert len(said.splitlines()) == 1
     check.record(said)
 

@@ -21,7 +21,7 @@ from repo.rollups import daily_stats, user_removal
 from repo.rollups.rollup_writer import SQL as FOLD
 from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
-from tests.repo.test_fold_machine import ZONES, Folding, end, run
+from tests.repo.test_state_machine import ZONES, FoldRules, run, terminate
 from tests.servers import Cluster
 from tests.source_comparison import Asker, connected
 from utils.time.slots import slot_of
@@ -30,14 +30,6 @@ NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
 MARCH = datetime(2026, 3, 20, 12, tzinfo=UTC)
 FULL_RANGE = EventCounts(last="500d", interval="month", tz="America/New_York")
-SECONDS_AGO = st.one_of(
-    st.integers(-2, 20), st.integers(0, 7200), st.integers(0, 40).map(lambda days: days * 86_400)
-)
-EVENTS = st.lists(
-    st.tuples(st.sampled_from(["", "u1", "u2", "u3"]), st.sampled_from("abc"), SECONDS_AGO),
-    min_size=1,
-    max_size=6,
-)
 
 
 def rows(conn: connection, text: str, *values: object) -> list[tuple[Any, ...]]:
@@ -69,84 +61,73 @@ def traces(conn: connection, user: str) -> list[tuple[Any, ...]]:
     return [row for text in texts for row in rows(conn, text, f"%{user}%")]
 
 
-class Erasing(Folding):
-    """At any point of what folders do; `stored` is what there is, in plain Python."""
-
-    def __init__(self) -> None:
-        self.stored: list[tuple[str, str, datetime]] = []
-        super().__init__()
-
-    @rule(events=EVENTS)
-    def written(self, events: list[tuple[str, str, int]]) -> None:
-        now = datetime.now(UTC)
-        records = [(user, name, now - timedelta(seconds=ago)) for user, name, ago in events]
-        insert(self.conn, *records)
-        self.stored += records
+class EraseRules(FoldRules):
+    """Erasures at any point of what the rollup writer does."""
 
     @rule()
-    def begun(self) -> None:
-        """Another generation, which the next steps make beside the present one."""
+    def begin_rebuild(self) -> None:
+        """Another generation, which the next steps make beside the current one."""
         self.conn.cursor().execute(FOLD["fold_begin"])
 
     @invariant()
-    def each_event_is_published_once(self) -> None:
-        """What was told stays told, though it is erased."""
-        assert all(events <= self.counts[name] for name, events in self.in_slots().items())
+    def metrics_count_each_event_once(self) -> None:
+        """Events that were counted stay counted when they are erased."""
+        assert all(events <= self.counts[name] for name, events in self.unpublished().items())
 
     @rule(user=st.sampled_from(["u1", "u2", "u3"]))
-    def erased(self, user: str) -> None:
+    def erase(self, user: str) -> None:
         with connected(self.url) as conn:
             receipt = EraseRepo(conn).erase(user)
-        gone = [event for event in self.stored if event[0] == user]
-        assert receipt.events == len(gone)
-        self.stored = [event for event in self.stored if event not in gone]
+        remaining = [event for event in self.accepted if event.user_id != user]
+        assert receipt.events == len(self.accepted) - len(remaining)
+        self.accepted = remaining
         assert traces(self.conn, user) == []
-        self.is_verified()
+        self.verify()
 
     @rule(user=st.sampled_from(["u1", "u2"]))
-    def killed_erasing(self, user: str) -> None:
+    def kill_erasure(self, user: str) -> None:
         with (
             pytest.MonkeyPatch.context() as patch,
             connected(self.url) as conn,
             suppress(DatabaseUnavailable),
         ):
-            counted = daily_stats.affected_days
+            affected_days = daily_stats.affected_days
 
-            def ending(*arguments: Any) -> Any:
-                end(self.conn, conn)
-                return counted(*arguments)
+            def kill_first(*arguments: Any) -> Any:
+                terminate(self.conn, conn)
+                return affected_days(*arguments)
 
-            patch.setattr(daily_stats, "affected_days", ending)
+            patch.setattr(daily_stats, "affected_days", kill_first)
             EraseRepo(conn).erase(user)
 
     @invariant()
-    def sets_hold_known_users_alone(self) -> None:
+    def bitmaps_hold_known_users_alone(self) -> None:
         assert in_sets(self.conn) <= ordinals(self.conn)
 
     @invariant()
     def remaining_events_are_counted(self) -> None:
         answer = self.asker.compare(EventCounts(last="500d"))
-        remaining = [event for event in self.stored if event[2] <= datetime.now(UTC)]
-        early = [
-            event for event in remaining if event[2] <= datetime.now(UTC) - timedelta(seconds=2)
-        ]
-        assert len(early) <= answer.events <= len(remaining)
-        assert answer.users <= len({user for user, _, _ in remaining} - {""})
+        now = datetime.now(UTC)
+        past = [event for event in self.accepted if event.occurred_at <= now]
+        # The clock went on between the answer and this line.
+        early = [event for event in past if event.occurred_at <= now - timedelta(seconds=2)]
+        assert len(early) <= answer.events <= len(past)
+        assert answer.users <= len({event.user_id for event in past} - {""})
 
-    def is_verified(self) -> None:
+    def verify(self) -> None:
         if rows(self.conn, "select from fold_state where is_current"):
             assert verify_all(self.url, ZONES).listed == []
 
     def teardown(self) -> None:
-        self.folder.catch_up()
-        self.is_verified()
+        self.writer.catch_up()
+        self.verify()
         super().teardown()
 
 
 @pytest.mark.thorough
 def test_no_order_of_what_happens_leaves_a_trace(cluster: Cluster) -> None:
-    machine = type("Erasing", (Erasing,), {"cluster": cluster})
-    run(machine, max_count=6, steps=15)
+    machine = type("Machine", (EraseRules,), {"cluster": cluster})
+    run(machine, max_examples=6, steps=15)
 
 
 def test_a_receipt_tells_what_was_erased_and_of_whom_to_those_who_know(conn: connection) -> None:
@@ -420,7 +401,7 @@ def test_an_erase_that_is_cut_off_leaves_no_trace(
 
     def ending(*arguments: Any, **more: Any) -> Any:
         result = original(*arguments, **more)
-        end(conn, other)
+        terminate(conn, other)
         return result
 
     monkeypatch.setattr(erasure_module._Erasure, part, ending)
