@@ -1,4 +1,4 @@
-"""The answers: `data` of each question, and `meta`, which all have."""
+"""Answers: the `data` of each question, the `meta` that all have, and receipts of erasures."""
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
@@ -10,21 +10,22 @@ from pydantic import Field, WithJsonSchema
 
 D = TypeVar("D")
 
+# An event is late if it is stored more than this after it occurred.
 SETTLED_AFTER = timedelta(minutes=15)
-"""Events that are stored later than so after they occurred are late."""
 
 Table = tuple[type, Sequence[Any]]
-"""What kind of rows, and the rows: their kind names the columns where there are none."""
+"""The dataclass of the rows, whose fields name the columns if there are no rows, and the rows."""
 
 
 class Tabular(Protocol):
-    """Data that can be shown as rows."""
+    """Data with a form as rows, for CSV and NDJSON."""
 
     def table(self) -> Table: ...
 
 
 def _absent_field() -> Any:
-    """A field that is left out of the answer unless it was asked for."""
+    """Return the default of a field that is left out of the answer unless requested."""
+    # msgspec leaves UNSET out of JSON; None would be written as null.
     return msgspec.UNSET
 
 
@@ -41,12 +42,12 @@ class Bucket:
     events: int
     users: int
     partial: bool
-    """Whether time has not finished the bucket."""
+    """Whether the bucket had not ended when the answer was computed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """A range without a series, as a row."""
+    """The counts of a range without a series, as a row."""
 
     events: int
     users: int
@@ -54,7 +55,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Previous:
-    """The counts of the range before."""
+    """The counts of the previous range."""
 
     start: datetime
     end: datetime
@@ -81,12 +82,12 @@ class TopEvent:
     events: int
     users: int
     share: float
-    """The part of all events asked about, 0 to 1."""
+    """The share of all events in the range and filter, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """All event names that are not in the rows."""
+    """The totals of all event names beyond the limit."""
 
     event_names: int
     events: int
@@ -96,7 +97,7 @@ class Other:
 
 @dataclass(frozen=True, slots=True)
 class TopEventRow:
-    """A line of CSV or NDJSON."""
+    """A row of CSV or NDJSON; the one without a name holds all other event names."""
 
     event_name: str | None
     events: int
@@ -112,7 +113,7 @@ class TopEventsData:
     other: Other
 
     def table(self) -> Table:
-        """The last row, without a name, is all the others, so that the rows add up."""
+        """Return the rows, the last of which holds the other names, so that the events add up."""
         rows: list[TopEventRow] = [TopEventRow(*astuple(row)) for row in self.rows]
         if self.other.event_names:
             other = self.other
@@ -122,24 +123,24 @@ class TopEventsData:
 
 @dataclass(frozen=True, slots=True)
 class ActiveDay:
-    """Active users of one day: different users with an event in each window that ends with it."""
+    """Active users of one day: distinct users with an event in each window that ends with it."""
 
     date: date
     dau: int
     wau: int
-    """Rolling 7 days."""
+    """Users of the rolling 7 days."""
     mau: int
-    """Rolling 30 days."""
+    """Users of the rolling 30 days."""
     stickiness: float | None
-    """dau / mau; null where mau is 0."""
+    """dau / mau; null if mau is 0."""
     calendar_week: int
-    """The week that holds the day, up to the day."""
+    """Users of the calendar week, up to the day."""
     calendar_month: int
-    """The month that holds the day, up to the day."""
+    """Users of the calendar month, up to the day."""
     partial: bool
-    """Whether the day is not over."""
+    """Whether the day had not ended when the answer was computed."""
     active: int = field(default_factory=_absent_field)
-    """The rolling days that were asked for as `window`."""
+    """Users of the rolling days of the parameter `window`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,34 +153,34 @@ class ActiveUsersData:
 
 @dataclass(frozen=True, slots=True)
 class PlanData:
-    """What a question would read."""
+    """The plan of a question: what it would read, and the limits."""
 
     source: str
-    """`rollups`, or `events` where there are none for this database."""
+    """`rollups`, or `events` if this database has no rollups."""
     rows: int
-    """Of rollups, those that the process remembers included, and sets of users that are joined for
-    the windows of active users: eight for each day and 64 kB of its users."""
+    """Rows of rollups, also those in the memory of the process, and set operations for the windows
+    of active users: eight for each day and 64 kB of its users."""
     bytes: int
-    """Of these rows, and of the sets of the longest window."""
+    """Bytes of these rows, and of the sets of the longest window."""
     events: int
-    """Events at most, of edges that are finer than a quarter of an hour; an estimate of all that
-    are read where there are no rollups; for active users each is counted twelve times, once for
-    entering and once for leaving each of six windows."""
+    """Events of edges that are finer than a slot, at most; without rollups, an estimate of all
+    events read. For active users each counts twelve times, for entering and leaving six windows."""
     tail: int
-    """Events that are not folded yet, up to 10,000; they are read besides, and do not count."""
+    """Events in the tail, up to 10,000; they are read in addition, and do not count."""
     allowed_rows: int
     allowed_bytes: int
     allowed_events: int
     horizon: datetime | None
-    """Before it events are dropped; null where none is."""
+    """Events before it are dropped; null if none are."""
     needs_dropped: bool
-    """Whether the question needs some of these, and is refused with 409."""
+    """Whether the question needs dropped events, and would be refused with 409."""
 
     def table(self) -> Table:
         return PlanData, [self]
 
 
-@dataclass(slots=True)  # frozen ones take three times as long to make, and there are up to 1,000
+# Not frozen: creating a frozen instance takes three times as long, and a page has up to 1,000.
+@dataclass(slots=True)
 class UserEvent:
     event_id: Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
     event_name: str
@@ -189,18 +190,18 @@ class UserEvent:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What was answered."""
+    """What an answer is about, and when and from what it was computed."""
 
     start: datetime | None
-    """Of a whole history null, or the moment before which events are dropped."""
+    """For a full history, the horizon, or null if there is none."""
     end: datetime | None
     tz: str
     computed_at: datetime
-    """The database's clock when the answer's snapshot was taken; up to where a replica has come."""
+    """The database's clock when the snapshot was taken; on a replica, the time of its replay."""
     complete_until: datetime
-    """All events before this moment that were committed by `computed_at` are counted."""
+    """All events before this instant that were committed by `computed_at` are counted."""
     source: str
-    """`rollups`, or `events`: histories, and all where there are no rollups for this database."""
+    """`rollups`, or `events` for histories and for databases without rollups."""
 
     @property
     def is_settled(self) -> bool:
@@ -211,15 +212,15 @@ class Meta:
 @dataclass(frozen=True, slots=True)
 class PageMeta(Meta):
     next_cursor: str | None
-    """For the events before these; null at the end of the history."""
+    """The cursor for older events; null at the end of the history."""
     previous_cursor: str | None
-    """For the events after these; null at its beginning."""
+    """The cursor for newer events; null at the beginning of the history."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveUsersMeta(Meta):
     windows: dict[str, str]
-    """What the numbers of `series` count over: rolling days, or calendar units."""
+    """The window of each count in `series`: rolling days or a calendar unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,10 +228,13 @@ class Answer(Generic[D]):
     data: D
     meta: Meta
     cache_version: Annotated[str | None, Field(exclude=True)] = None
-    """Of the months that it depends on; None where late events are not watched. Never shown."""
+    """The cache version of the months that the answer depends on, never part of the response.
+
+    None if late events are not tracked.
+    """
 
     def table(self) -> Table:
-        """The rows of the answer, for the formats that are rows."""
+        """Return the rows of the answer, for CSV and NDJSON."""
         return cast(Tabular, self.data).table()
 
 
@@ -249,30 +253,30 @@ class ActiveUsersAnswer(Answer[ActiveUsersData]):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was erased. It names nobody: with the user's id, its salt proves for whom it is."""
+    """The result of an erasure. It names no user, but its salt proves whom it is for."""
 
     erasure_id: str
     erased_at: datetime
     salt: str
-    """SHA-256 of it and the user's id is the `proof` that the table `erasures` keeps."""
+    """SHA-256 of the salt and the user's id is the `proof` in the table `erasures`."""
     events: int
     slots: int
-    """Quarters of an hour whose counts were changed."""
+    """Slots whose counts were changed."""
     spans: int
-    """Sealed hours, days and months that were."""
+    """Sealed hours, days and months that were changed."""
     days: int
-    """Days whose numbers for SQL readers were counted anew."""
+    """Days whose daily statistics were recomputed."""
     first_month: date | None
-    """The first day of the month of UTC of the first event; null where there was none."""
+    """The first day of the UTC month of the first event; null if there was no event."""
     last_month: date | None
-    """The same of the last event."""
+    """The first day of the UTC month of the last event; null if there was no event."""
     suppressed: bool
-    """Whether events of the user that come in from now on are left out."""
+    """Whether events of the user that arrive from now on are left out."""
     unknown_before: datetime | None
-    """Events before this moment were dropped already: nobody knows how many were of the user, so
-    counts of events keep them; counts of users do not."""
+    """The horizon: earlier events were dropped before the erasure, so counts of events still
+    include those of the user. Counts of users do not."""
     may_return_from: tuple[str, ...] = ()
-    """Adopted tables, whose rows are the platform's own: those of the user that are still there
-    are events again when `adopt` is run the next time, unless the user is suppressed."""
+    """Adopted tables with rows of the user, which belong to the platform: the next run of `adopt`
+    makes events of them again, unless the user is suppressed."""
     cache_cleared: bool = False
-    """Whether no answer about the user is left in Redis."""
+    """Whether Redis holds no answer about the user any more."""

@@ -1,4 +1,4 @@
-"""What questions share: ranges of time, plans and buckets."""
+"""Base classes of questions: ranges of time, plans and buckets."""
 
 import hashlib
 import re
@@ -45,48 +45,50 @@ def _now() -> datetime:
 
 
 class Question(Parameters):
-    """What every question shares."""
+    """The base class of every question."""
 
     name: ClassVar[str]
     concerns_one_user: ClassVar[bool] = False
-    """Whether an answer tells of one user: an erasure drops it from the cache."""
+    """Whether answers are about one user, so that an erasure drops them from the cache."""
 
     format: Format | None = Field(
-        None, description="The form of the answer; the `Accept` header does the same."
+        None, description="The format of the answer, in place of the `Accept` header."
     )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # EventCounts becomes event_counts: the name in SQL files, metrics and cache keys.
         cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
     @property
     def months(self) -> tuple[int, int] | None:
-        """The first and last month of UTC that the answer depends on; None where they move."""
+        """The first and last UTC month that the answer depends on; None if they move with time."""
         return None
 
     def fingerprint(self, *, without: Collection[str] = ("format",)) -> str:
-        """The same for questions that have the same answer, in every process."""
+        """Return a digest that is equal for questions with the same answer, in every process."""
+        # A digest of the validated values rather than `hash()`, which differs between processes.
         parameters = self.model_dump_json(exclude=set(without))
         return hashlib.sha256(f"{self.name} {parameters}".encode()).hexdigest()
 
 
 class Ranged(Question):
-    """A question about a range of time: start <= t < end."""
+    """A question about a range of time, start <= t < end."""
 
-    start: DateOrInstant | None = Field(None, description="The first moment asked about.")
+    start: DateOrInstant | None = Field(None, description="The beginning of the range.")
     end: DateOrInstant | None = Field(
-        None, description="The first moment after the range; without it, the end of today."
+        None, description="The end of the range, exclusive. Default: the end of today."
     )
     last: LastText | None = Field(
         None,
-        description="Instead of `start` and `end`: `30d`, `12w` and `6mo` are whole days, weeks "
-        "and months of `tz`, the present one included; `24h` counts back from now. "
-        "Default: `30d`.",
+        description="A range that ends now, in place of `start` and `end`: `30d`, `12w` and `6mo` "
+        "are whole days, weeks and months in `tz`, including the current one; `24h` counts back "
+        "from now. Default: `30d`.",
         examples=["30d"],
     )
     tz: Zone = Field("UTC", description="The IANA time zone of dates, days, weeks and months.")
-    week_start: Weekday = Field("monday", description="The day that weeks begin on.")
-    event: EventNames = Field((), description="Only events of this name; may be repeated.")
+    week_start: Weekday = Field("monday", description="The first day of the week.")
+    event: EventNames = Field((), description="Count events of this name only; may be repeated.")
 
     @property
     def zone(self) -> ZoneInfo:
@@ -94,7 +96,7 @@ class Ranged(Question):
 
     @property
     def names(self) -> list[str] | None:
-        """The event names asked about; None for all."""
+        """The event names of the filter; None for all."""
         return list(self.event) or None
 
     @property
@@ -102,30 +104,30 @@ class Ranged(Question):
         if self.start is None or self.end is None:
             return None
         time_range = Range(self._edge_instant(self.start), self._edge_instant(self.end))
+        # The end is exclusive, but one month too many does no harm: late events in it only cause a
+        # cached answer to be computed again.
         return month_number(time_range.start - self._look_back(time_range)), month_number(
             time_range.end
         )
 
     def _look_back(self, time_range: Range) -> timedelta:
-        """How long before the range events matter, at most."""
+        """Return how long before the range events matter, at most."""
         return timedelta(0)
 
     def range(self, now: datetime) -> Range:
-        """What is asked about when it is asked at this moment. Raises: PydanticCustomError."""
+        """Return the range of the question if it is asked at `now`. Raises: PydanticCustomError."""
         if self.start is None:
             return self._last_range(parse_last(self.last or DEFAULT_LAST), now)
         start = self._edge_instant(self.start)
         if self.end is not None:
             return Range(start, self._edge_instant(self.end))
-        # A replica may have come no further than a day before the range.
+        # `now` may be before the range: the clock of a replica that is a day behind.
         return Range(start, max(start, self._edge_instant(local_day(now, self.zone) + _DAY)))
 
     def range_now(self, now: datetime) -> Range:
-        """The same for an answer of this moment.
-
-        What was allowed when the question was put may have grown since, and PostgreSQL's clock may
-        be another one. Raises: InvalidParameter.
-        """
+        """Return the range at `now`, PostgreSQL's clock. Raises: InvalidParameter."""
+        # The limits were checked when the request was parsed, but by the service's clock, and the
+        # range may have grown since.
         try:
             time_range = self.range(now)
             self._check_limits(time_range)
@@ -135,7 +137,7 @@ class Ranged(Question):
         return time_range
 
     def _check_limits(self, time_range: Range) -> None:
-        """Whether the range is within the limits of the question. Raises: PydanticCustomError."""
+        """Check the range against the limits of the question. Raises: PydanticCustomError."""
 
     def _last_range(self, last: RelativeRange, now: datetime) -> Range:
         try:
@@ -155,15 +157,17 @@ class Ranged(Question):
             raise refuse("last", "must not be given together with start or end")
         if self.end is not None and self.start is None:
             raise refuse("start", "must be given together with end")
+        # A first check by the service's clock, so that most errors need no connection to the
+        # database; `range_now` checks again.
         time_range = self.range(_now())
         self._check_limits(time_range)
         if time_range.start >= time_range.end and not self._is_skipped_day:
-            raise refuse("start", "must be before end, which is the end of today unless given")
+            raise refuse("start", "must be before end, which is the end of today by default")
         return self
 
     @property
     def _is_skipped_day(self) -> bool:
-        """Whether it is about whole days that the zone has not: they are there, and empty."""
+        """Whether the range is whole days that the zone skipped: it is valid, and empty."""
         start, end = self.start, self.end
         if isinstance(start, datetime) or isinstance(end, datetime):
             return False
@@ -171,26 +175,26 @@ class Ranged(Question):
 
 
 class Counting(Ranged):
-    """A question whose answer is counted, which costs more or less."""
+    """A question whose answer is counted, at a cost that is limited."""
 
     explain: Boolean = Field(
         False,
-        description="Tell the plan instead of the answer: what the question would read, and what "
-        "it may. What would read more is refused.",
+        description="Return the plan instead of the answer: what the question would read, and the "
+        "limits. A question that exceeds them is refused.",
     )
 
     @property
     def months(self) -> tuple[int, int] | None:
-        """A plan depends on what is not folded yet, whatever the range."""
+        """The months of the answer; None for a plan, which depends on the tail as well."""
         return None if self.explain else super().months
 
 
 class Bucketed(Counting):
-    """A question whose answer is cut at the hours, days, ... of a zone."""
+    """A question whose answer is cut into hours, days or longer units of a time zone."""
 
     @property
     def series_interval(self) -> Interval | None:
-        """The interval of the series; None where there is none."""
+        """The interval of the series; None without a series."""
         raise NotImplementedError
 
     def _check_limits(self, time_range: Range) -> None:

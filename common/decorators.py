@@ -1,4 +1,4 @@
-"""Decorators for the methods of repos, and what PostgreSQL's errors mean to their callers."""
+"""Decorators that give methods of repositories a cursor, and translate PostgreSQL's errors."""
 
 import random
 import time
@@ -22,7 +22,7 @@ from config.database_errors import (
 from config.invocation import invocation
 
 DISK_FULL_MESSAGE = (
-    "PostgreSQL has no room left on its disk: free some there, and run the command again"
+    "PostgreSQL has no room left on its disk: free some space and run the command again"
 )
 
 
@@ -39,9 +39,9 @@ R = TypeVar("R")
 def with_cursor(
     method: Callable[Concatenate[S, Cursor, P], R],
 ) -> Callable[Concatenate[S, P], R]:
-    """Lend the method a cursor: one call is one read-only snapshot.
+    """Pass the method a cursor; each call is one read-only snapshot.
 
-    If its connection dies at work, the method is called once more with another one.
+    If the connection is lost, the method is called once more with another one.
 
     Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
     """
@@ -51,7 +51,7 @@ def with_cursor(
 def with_statement(
     method: Callable[Concatenate[S, Cursor, P], R],
 ) -> Callable[Concatenate[S, P], R]:
-    """The same for a method that sends a single statement, which is a snapshot by itself.
+    """Pass a method that executes a single statement a cursor; the statement is its snapshot.
 
     Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
     """
@@ -61,14 +61,15 @@ def with_statement(
 def in_transaction(
     method: Callable[Concatenate[S, Cursor, P], R],
 ) -> Callable[Concatenate[S, P], R]:
-    """Lend the method a cursor: one call is one transaction, committed when the method returns.
+    """Pass the method a cursor; each call is one transaction, committed when the method returns.
 
-    If its connection dies at work, at the commit too, or PostgreSQL undoes it for the sake of
-    another one, the method is called again, twice at most: it must find what it has done already.
-    It rests before, or it would get in the way of the same one again.
+    If the connection is lost, or PostgreSQL rolls the transaction back because of another one, the
+    method is called again, at most twice. The connection may be lost during the commit, so the
+    method must detect what an earlier call has stored.
 
     Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
     """
+    # Pauses, or the transaction would conflict with the same one again.
     return _with_lent_cursor(
         method, Connection.transaction, ConnectionLost, SerializationFailure, pauses_s=(0.05, 0.2)
     )
@@ -80,7 +81,7 @@ def _with_lent_cursor(
     *retryable: type[DatabaseError],
     pauses_s: Sequence[float] = (0,),
 ) -> Callable[Concatenate[S, P], R]:
-    """The method is called again after each of the rests, which are up to so long."""
+    """Call the method again after each pause, which lasts a random time up to `pauses_s`."""
 
     def once(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with open_cursor(self.connection) as cur:
@@ -92,6 +93,7 @@ def _with_lent_cursor(
             try:
                 return once(self, *args, **kwargs)
             except retryable:
+                # Random, so that two transactions that collided do not do so again.
                 time.sleep(random.uniform(0, pause_s))
         return once(self, *args, **kwargs)
 
@@ -100,9 +102,10 @@ def _with_lent_cursor(
 
 @contextmanager
 def translate_errors(rights_message: str) -> Iterator[None]:
-    """For work on a connection of its own; `rights` says what a role without them may not do.
+    """Translate psycopg2's errors in a block that uses its own connection.
 
-    Raises: RightsMissing, DiskFull, DatabaseUnavailable.
+    `rights_message` says what the role may not do. Raises: RightsMissing, DiskFull,
+    DatabaseUnavailable.
     """
     try:
         yield
@@ -111,8 +114,10 @@ def translate_errors(rights_message: str) -> Iterator[None]:
     except errors.InsufficientPrivilege as exc:
         raise RightsMissing(f"{rights_message}: {exc}".strip()) from exc
     except errors.ReadOnlySqlTransaction as exc:
-        raise DatabaseUnavailable("the database is read-only, as a replica is") from exc
+        raise DatabaseUnavailable(
+            "the database is read-only, as a replica is: connect to the primary"
+        ) from exc
     except errors.DiskFull as exc:
         raise DiskFull(DISK_FULL_MESSAGE) from exc
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
-        raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
+        raise DatabaseUnavailable(f"the connection to PostgreSQL was lost: {exc}".strip()) from exc

@@ -1,4 +1,4 @@
-"""The errors that callers see. The default text of each is its docstring."""
+"""Errors that clients see as problem details (RFC 9457); the docstring is the default text."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ from config.database_errors import (
     PoolBusy,
 )
 
+# Pydantic's custom errors carry a type and a message; the type holds the name of the parameter.
 _REFUSED_PREFIX = "refused:"
 
 
@@ -32,7 +33,7 @@ class EventFault(Fault):
     """What is wrong with one event of a request."""
 
     index: int
-    """Its place among them, from 0."""
+    """Its position in the request, from 0."""
 
 
 class AnalyticsError(Exception):
@@ -43,7 +44,7 @@ class AnalyticsError(Exception):
     title: ClassVar[str] = "Internal error"
     default_headers: ClassVar[Mapping[str, str]] = {}
     extra_members: Mapping[str, str] = {}
-    """Members of the problem besides those that all have."""
+    """Members of the problem details besides those that all problems have."""
 
     def __init__(self, detail: str | None = None, *, faults: Sequence[Fault] = ()) -> None:
         super().__init__(detail or self.__doc__)
@@ -52,7 +53,7 @@ class AnalyticsError(Exception):
 
 
 class InvalidParameter(AnalyticsError):
-    """A parameter is missing, unknown or out of bounds; `errors` tells which."""
+    """A parameter is missing, unknown or out of range; `errors` says which."""
 
     status = 422
     kind = "invalid-parameter"
@@ -60,19 +61,19 @@ class InvalidParameter(AnalyticsError):
 
 
 class InvalidCursor(AnalyticsError):
-    """The cursor is not one that this question, with these parameters, gave."""
+    """The cursor does not belong to this question with these parameters."""
 
     status = 400
     kind = "invalid-cursor"
     title = "Invalid cursor"
 
     def __init__(self) -> None:
-        message = "use next_cursor or previous_cursor of an answer, with the same parameters"
+        message = "must be next_cursor or previous_cursor of an answer with the same parameters"
         super().__init__(faults=[Fault("cursor", message)])
 
 
 class UnreadableBody(AnalyticsError):
-    """The body is not what its headers say; nothing was stored."""
+    """The body does not match its headers; nothing was stored."""
 
     status = 400
     kind = "unreadable-body"
@@ -83,7 +84,7 @@ class UnreadableBody(AnalyticsError):
 
 
 class SlowBody(AnalyticsError):
-    """The body was not there in time; nothing was stored."""
+    """The body was not received in time; nothing was stored."""
 
     status = 408
     kind = "request-timeout"
@@ -91,7 +92,7 @@ class SlowBody(AnalyticsError):
 
 
 class TooLarge(AnalyticsError):
-    """The body is larger than one request may be; nothing was stored, send less at a time."""
+    """The body exceeds a limit of one request; nothing was stored. Send fewer events at a time."""
 
     status = 413
     kind = "too-large"
@@ -101,21 +102,22 @@ class TooLarge(AnalyticsError):
         super().__init__(faults=[Fault("(body)", message)])
 
 
+# RFC 9110, section 15.5.16: the response names what is allowed in `Accept` or `Accept-Encoding`.
 class UnsupportedMedia(AnalyticsError):
-    """The body comes in a form that is not read; `errors` tells which are."""
+    """The media type or the encoding of the body is not supported; `errors` lists what is."""
 
     status = 415
     kind = "unsupported-media-type"
     title = "Unsupported media type"
 
     def __init__(self, header: str, allowed: Sequence[str], response_header: str) -> None:
-        """`answer` is the header that tells programs what is allowed."""
+        """`response_header` is the header of the response that lists the allowed values."""
         super().__init__(faults=[Fault(header, f"must be {' or '.join(allowed)}")])
         self.headers = {response_header: ", ".join(allowed)}
 
 
 class InvalidEvents(AnalyticsError):
-    """Some events cannot be stored, so none was; `errors` tells which, and why."""
+    """Some events are invalid, so none was stored; `errors` says which and why."""
 
     status = 422
     kind = "invalid-events"
@@ -124,16 +126,17 @@ class InvalidEvents(AnalyticsError):
     def __init__(
         self, refused: int, events: int, faults: Sequence[Fault], *, is_complete: bool = True
     ) -> None:
-        """`are_all`: nothing else is wrong."""
+        """`is_complete` is false if more events than `refused` may be invalid."""
         prefix = "" if is_complete else "At least "
-        note = f"; `errors` tells the first {len(faults)}" if len(faults) < refused else ""
-        detail = f"{prefix}{refused:,} of {events:,} events cannot be stored, so none was{note}."
+        note = f"; `errors` lists the first {len(faults)}" if len(faults) < refused else ""
+        detail = f"{prefix}{refused:,} of {events:,} events are invalid, so none was stored{note}."
         super().__init__(detail, faults=faults)
         self.refused = refused
 
 
+# RFC 6750: the challenge has an error code only if the request had credentials.
 class Unauthorized(AnalyticsError):
-    """A key is needed: send it as `Authorization: Bearer KEY`."""
+    """An API key is required: send it as `Authorization: Bearer KEY`."""
 
     status = 401
     kind = "unauthorized"
@@ -142,7 +145,7 @@ class Unauthorized(AnalyticsError):
 
 
 class InvalidKey(Unauthorized):
-    """The key is not known, or its time is over."""
+    """The API key is unknown, expired or revoked."""
 
     default_headers: ClassVar[Mapping[str, str]] = {
         "WWW-Authenticate": 'Bearer realm="analytics", error="invalid_token"'
@@ -150,20 +153,20 @@ class InvalidKey(Unauthorized):
 
 
 class Forbidden(AnalyticsError):
-    """The key lacks the scope that this needs."""
+    """The API key lacks the scope that this request needs."""
 
     status = 403
     kind = "forbidden"
     title = "Forbidden"
 
     def __init__(self, scope: str, detail: str | None = None) -> None:
-        super().__init__(detail or f"The key lacks the scope `{scope}`.")
+        super().__init__(detail or f"The API key lacks the scope `{scope}`.")
         challenge = f'Bearer realm="analytics", error="insufficient_scope", scope="{scope}"'
         self.headers = {"WWW-Authenticate": challenge}
 
 
 class HostNotAllowed(AnalyticsError):
-    """Without keys only 127.0.0.1 and localhost are answered; ask these, or create a key."""
+    """Without API keys, only 127.0.0.1 and localhost are served: use these, or create a key."""
 
     status = 403
     kind = "forbidden"
@@ -171,33 +174,36 @@ class HostNotAllowed(AnalyticsError):
 
 
 class TooManyRequests(AnalyticsError):
-    """The key has used up its requests for now."""
+    """The API key has exceeded its request rate; try again later."""
 
     status = 429
     kind = "too-many-requests"
     title = "Too many requests"
 
     def __init__(self, per_second: int, wait_ms: int) -> None:
-        super().__init__(f"This key may ask {per_second} times a second.")
+        super().__init__(f"This API key may make {per_second} requests per second.")
+        # `Retry-After` is in whole seconds. Rounded up: a client that waits less is refused again.
         wait_s = math.ceil(wait_ms / 1000)
         limits = rate_limit_headers(per_second, 0, wait_ms)
         self.headers = {"Retry-After": str(wait_s), **limits}
 
 
 class TooManyConcurrent(AnalyticsError):
-    """The key has too many questions under way."""
+    """The API key has too many questions in progress; try again shortly."""
 
     status = 429
     kind = "too-many-at-once"
     title = "Too many requests at once"
 
     def __init__(self, concurrency_limit: int) -> None:
-        super().__init__(f"This key may have {concurrency_limit} questions computed at a time.")
+        super().__init__(
+            f"This API key may have {concurrency_limit} questions in progress at a time."
+        )
         self.headers = {"Retry-After": "1"}
 
 
 class TooExpensive(AnalyticsError):
-    """The question would read more than one question may."""
+    """The question would read more data than one question may."""
 
     status = 422
     kind = "too-expensive"
@@ -205,13 +211,13 @@ class TooExpensive(AnalyticsError):
 
     def __init__(self, resource: str, reads: int, allowed: int, alternative: str) -> None:
         super().__init__(
-            f"This question would read {reads:,} {resource}, and may read {allowed:,}. Cheaper: "
-            f"{alternative}. With explain=true its plan is told and nothing is read."
+            f"This question would read {reads:,} {resource}; the limit is {allowed:,}. Cheaper: "
+            f"{alternative}. With explain=true the answer is its plan, and nothing is read."
         )
 
 
 class EventsDropped(AnalyticsError):
-    """The question needs events one by one that are no longer kept."""
+    """The question needs individual events that were dropped."""
 
     status = 409
     kind = "events-dropped"
@@ -220,14 +226,14 @@ class EventsDropped(AnalyticsError):
     def __init__(self, horizon: datetime, alternatives: str) -> None:
         since = format_instant(horizon)
         super().__init__(
-            f"This question needs events of before {since} one by one, and these are no longer "
-            f"kept. It can still be asked about {alternatives}."
+            f"This question needs individual events from before {since}, which were dropped. "
+            f"It can still be asked about {alternatives}."
         )
         self.extra_members = {"horizon": since}
 
 
 class Busy(AnalyticsError):
-    """Too many questions at once; try again shortly."""
+    """Too many requests are waiting for the database; try again shortly."""
 
     status = 503
     kind = "busy"
@@ -236,7 +242,7 @@ class Busy(AnalyticsError):
 
 
 class Unavailable(AnalyticsError):
-    """The database cannot be reached at the moment; try again shortly."""
+    """The database cannot be reached; try again shortly."""
 
     status = 503
     kind = "unavailable"
@@ -245,7 +251,7 @@ class Unavailable(AnalyticsError):
 
 
 class TooSlow(AnalyticsError):
-    """The answer was not ready in time; ask about a shorter range."""
+    """The answer was not ready before the deadline; ask about a shorter range."""
 
     status = 504
     kind = "too-slow"
@@ -253,7 +259,7 @@ class TooSlow(AnalyticsError):
 
 
 class InsufficientStorage(AnalyticsError):
-    """PostgreSQL has no room left on its disk for this; free some there, and try again."""
+    """PostgreSQL has no room left on its disk for this request; free some space and try again."""
 
     status = 507
     kind = "insufficient-storage"
@@ -262,7 +268,7 @@ class InsufficientStorage(AnalyticsError):
 
 
 def rate_limit_headers(per_second: int, remaining: int, reset_ms: int) -> dict[str, str]:
-    """As in the IETF's draft "RateLimit header fields for HTTP": a quota for a window of 1 s."""
+    """Return headers of the IETF draft "RateLimit header fields for HTTP", for a window of 1 s."""
     return {
         "RateLimit-Policy": f'"second";q={per_second};w=1',
         "RateLimit": f'"second";r={remaining};t={math.ceil(reset_ms / 1000)}',
@@ -278,25 +284,26 @@ _TRANSLATED: dict[type[DatabaseError], type[AnalyticsError]] = {
 
 
 def translate_database_error(error: DatabaseError) -> AnalyticsError:
-    """The error of ours for one of the pool's."""
+    """Return the error for clients that corresponds to an error of the database."""
     (translation,) = (
         service_error
         for database_error, service_error in _TRANSLATED.items()
         if isinstance(error, database_error)
     )
+    # Only messages about the disk are written for clients: others may hold details of the server.
     return translation(str(error)) if isinstance(error, DiskFull) else translation()
 
 
 def format_instant(instant: datetime) -> str:
-    """As parameters take it."""
+    """Return the instant in UTC, in the form that parameters accept."""
     return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def refuse(parameter: str, message: str) -> PydanticCustomError:
-    """An error for a validator to raise that stands by the named parameter."""
+    """Return an error for a validator to raise, reported for this parameter."""
     return PydanticCustomError(_REFUSED_PREFIX + parameter, message)
 
 
 def refused_parameter(kind: str) -> str | None:
-    """The parameter that `refuse` named, from the type of the error."""
+    """Return the parameter in the type of an error that `refuse` made; None for other errors."""
     return kind.removeprefix(_REFUSED_PREFIX) if kind.startswith(_REFUSED_PREFIX) else None

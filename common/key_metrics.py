@@ -1,8 +1,8 @@
-"""Requests by the name of their API key: at most 50 names, which are the same ones in all workers.
+"""Metrics of requests by the name of their API key, for at most 50 names.
 
-The names are those of keys that work, oldest name first. When a key ends its name leaves the page
-of metrics, and the next name takes its place; what other workers counted for it stays in their
-files and is not shown.
+All workers use the same names: those of the active keys, oldest first. When a key ends, its series
+disappears from `/metrics` and the next name takes its place. Counts of other workers stay in their
+files, and are not shown.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,11 +14,11 @@ from prometheus_client import Counter
 
 from common.metrics import REGISTRY
 
+# Bounds the number of series, which is that of names times that of statuses, for each worker.
 MOST_NAMES = 50
 NO_KEY = "(none)"
 OTHER_KEYS = "(other)"
-_RESERVED = {NO_KEY, OTHER_KEYS, "-"}
-"""Words that mean something else in labels and log lines."""
+_RESERVED = {NO_KEY, OTHER_KEYS, "-"}  # have another meaning in labels and log lines
 _SERIES = "analytics_key_requests_total"
 
 KEY_REQUESTS = Counter(
@@ -33,22 +33,22 @@ key_requests = cache(KEY_REQUESTS.labels)
 
 
 def printable_name(name: str) -> str:
-    """The name for log lines and labels: one line, and no word that is used for other things."""
+    """Return the name for log lines and labels: printable, and different from reserved words."""
     if name in _RESERVED:
         return f"key {name}"
     return "".join(char if char.isprintable() else "?" for char in name)
 
 
 class KeyLabels:
-    """The labels of one set of keys. The page shows those of all sets in this process."""
+    """The labels of one set of keys; `/metrics` shows those of all sets in this process."""
 
     def __init__(self) -> None:
         self.shown: frozenset[str] | None = None
-        """None until the keys are known."""
+        """None until the keys have been read."""
         _all.add(self)
 
     def update(self, names: Iterable[str]) -> Mapping[str, str]:
-        """The label of each printable name that has one of its own; `names` are in order."""
+        """Return the label of each of the first 50 printable names; others share one label."""
         labels = {name: name for name in islice(dict.fromkeys(names), MOST_NAMES)}
         self.shown = frozenset(labels)
         return labels
@@ -58,7 +58,7 @@ _all: WeakSet[KeyLabels] = WeakSet()
 
 
 def is_shown(series: str, labels: Mapping[str, str]) -> bool:
-    """Whether the page has this series: all but those of keys that have ended."""
+    """Return whether `/metrics` shows this series: all but those of keys that have ended."""
     if series != _SERIES or labels["key"] in (NO_KEY, OTHER_KEYS):
         return True
     known = [each.shown for each in list(_all) if each.shown is not None]

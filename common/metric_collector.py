@@ -1,4 +1,4 @@
-"""All metrics as they are now: of this process, or the sums of all workers."""
+"""Collect the current metrics of this process, or the totals of all worker processes."""
 
 import math
 from collections.abc import Callable, Container, Iterator
@@ -22,7 +22,7 @@ _PUBLISHERS: set[Callable[[], None]] = set()
 
 @contextmanager
 def publishing(publish: Callable[[], None]) -> Iterator[None]:
-    """Call this whenever somebody looks, and once more at the end of the block."""
+    """Call `publish` before each collection, and once more at the end of the block."""
     _PUBLISHERS.add(publish)
     try:
         yield
@@ -32,7 +32,8 @@ def publishing(publish: Callable[[], None]) -> Iterator[None]:
 
 
 def collect_registry() -> CollectorRegistry:
-    """All metrics of all workers, as they are now."""
+    """Return a registry with the current metrics of all workers."""
+    # A copy, since other threads may add or remove publishers meanwhile.
     for publish in list(_PUBLISHERS):
         publish()
     registry = CollectorRegistry()
@@ -46,13 +47,14 @@ class _AllMetrics(Collector):
             metric.samples = [
                 sample
                 for sample in metric.samples
+                # NaN marks a value that is not known.
                 if not math.isnan(sample.value) and is_shown(sample.name, sample.labels)
             ]
             yield metric
 
     def _all_metrics(self) -> Iterator[Metric]:
         folder = shared_folder()
-        if folder is None:
+        if folder is None:  # a single process without files, such as a command
             yield from REGISTRY.collect()
             yield from process_metrics({0: "self"})
             return
@@ -63,6 +65,6 @@ class _AllMetrics(Collector):
 
 
 def _is_live(file: Path, alive: Container[int]) -> bool:
-    """What was so while another worker lived is so no more."""
+    """Return whether a file still counts: a live gauge does only as long as its worker runs."""
     slot = int(file.stem.rsplit("_", 1)[1])
     return slot in alive or not file.match(LIVE_GAUGES.format(slot))

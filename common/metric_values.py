@@ -1,4 +1,4 @@
-"""Where what is counted is kept: in memory, and in files of a shared folder once there is one."""
+"""Storage of metric values: in memory, and in files of a directory that all workers share."""
 
 from pathlib import Path
 from threading import Lock
@@ -8,12 +8,12 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from config.worker_slots import acquire_slot
 
+# The files of live gauges of a worker slot, as prometheus_client names them.
 LIVE_GAUGES = "gauge_live*_{}.db"
-"""Files of what is so as long as a worker lives, by its slot, as prometheus_client names them."""
 
 
 class Value:
-    """A number of a metric, as prometheus_client's values are."""
+    """A value of a metric, with the interface of prometheus_client's value classes."""
 
     _multiprocess = False
 
@@ -28,17 +28,21 @@ class Value:
         multiprocess_mode: str = "",
         **_: Any,
     ) -> None:
+        # File names and keys are those of prometheus_client, whose `merge` reads the files.
         self._stem = f"{kind}_{multiprocess_mode}" if kind == "gauge" else kind
         self._key = mmap_key(metric, name, list(label_names), list(labels), text)
         self._number = 0.0
         self._file: Any = None
+        # Metrics are created at import, before the worker has files: `share_metrics` opens the
+        # files of all values that exist by then.
         with _lock:
             _values.append(self)
             if _files:
                 self.open(_files)
 
     def open(self, files: "_Files") -> None:
-        """Go on from what the worker before has counted in this slot."""
+        """Write to a file from now on, adding to the value that it holds."""
+        # A worker continues the counts of the previous one in its slot: counters never fall.
         self._file = files.of(self._stem)
         stored, _ = self._file.read_value(self._key)
         self._write(stored + self._number)
@@ -64,7 +68,7 @@ class Value:
 
 
 class _Files:
-    """Those of one slot of a folder, opened when they are needed."""
+    """The metric files of one worker slot, opened on first use."""
 
     def __init__(self, folder: Path, slot: int) -> None:
         self.folder = folder
@@ -84,14 +88,14 @@ _files: _Files | None = None
 
 
 def share_metrics(folder: Path) -> None:
-    """From now on this process counts in files of this folder, which other workers share.
+    """Store the metrics of this process in files of a directory that all workers share.
 
-    Called once, at the start of a worker; its slot is kept until the process ends.
+    Call it once, at the start of a worker: it acquires a worker slot until the process ends.
     """
     global _files
     slot = acquire_slot(folder)
     for file in folder.glob(LIVE_GAUGES.format(slot)):
-        file.unlink(missing_ok=True)  # of the worker that had the slot before; counters go on
+        file.unlink(missing_ok=True)  # of the slot's previous worker; counters continue
     with _lock:
         _files = _Files(folder, slot)
         for value in _values:
@@ -99,5 +103,5 @@ def share_metrics(folder: Path) -> None:
 
 
 def shared_folder() -> Path | None:
-    """The folder of the workers' metrics; None where this process counts for itself."""
+    """Return the directory of the workers' metrics; None if this process has no files."""
     return _files.folder if _files else None

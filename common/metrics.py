@@ -21,6 +21,8 @@ from prometheus_client import (
 from common.metric_values import Value
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each child
+
+# Before the first metric is created: prometheus_client chooses the class when it creates values.
 values.ValueClass = Value
 
 REGISTRY = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""The types of parameters: what each may be, and the sentence for what it may not."""
+"""Types of request parameters, with their validation and error messages."""
 
 import re
 from contextlib import suppress
@@ -23,8 +23,9 @@ from utils.time.zones import zone_names
 EARLIEST = datetime(1999, 12, 31, tzinfo=UTC)
 LATEST = datetime(2100, 1, 2, tzinfo=UTC)
 ALL_TIME = Range(EARLIEST, LATEST)
-"""A day around 2000 to 2099, the years that events may be of, for zones ahead of UTC or behind."""
+"""The years of events, 2000 to 2099, and a day before and after for zones other than UTC."""
 
+# ASCII: `\d` would match the digits of any script.
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _INSTANT = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
@@ -36,7 +37,7 @@ OUTSIDE_YEARS = "must be within the years 2000 to 2099"
 
 
 def _date_or_instant(value: object) -> date | datetime:
-    """Raises: ValueError, for pydantic to name the parameter."""
+    """Return the date, or the instant in UTC. Raises: ValueError, reported by pydantic."""
     parsed = value if isinstance(value, date) else _parse(value)
     earliest, latest = (EARLIEST, LATEST) if isinstance(parsed, datetime) else _DATES
     if not earliest <= parsed <= latest:
@@ -49,6 +50,7 @@ def _parse(text: object) -> date | datetime:
         if isinstance(text, str) and _DATE.fullmatch(text):
             return date.fromisoformat(text)
         if isinstance(text, str) and _INSTANT.fullmatch(text):
+            # RFC 3339 allows a lower-case z, which Python 3.11 does not read.
             return datetime.fromisoformat(text.upper()).astimezone(UTC)
     raise ValueError(
         "must be a date (2025-01-31) or an instant with its offset "
@@ -57,14 +59,14 @@ def _parse(text: object) -> date | datetime:
 
 
 def _integer(text: object) -> object:
-    """Python's `int` takes underscores, spaces, plus signs and the digits of any script as well."""
+    # Python's `int` also accepts underscores, spaces, plus signs and the digits of any script.
     if isinstance(text, str) and not _INTEGER.fullmatch(text):
         raise ValueError("must be a whole number in digits, such as 50")
     return text
 
 
 def _boolean(text: object) -> object:
-    """pydantic takes `yes`, `on`, `t` and others as well."""
+    # pydantic also accepts `yes`, `on`, `t` and others.
     if isinstance(text, str):
         if text not in _BOOLEANS:
             raise ValueError("must be true or false")
@@ -84,12 +86,12 @@ def _well_formed_last(text: str) -> str:
 
 
 def _sorted_unique(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Questions that differ by order alone are one question."""
+    # Questions that differ in the order of names only share one cache entry.
     return tuple(sorted(set(names)))
 
 
 def _without_nul(text: str) -> str:
-    """What PostgreSQL's text can hold."""
+    # PostgreSQL's type `text` cannot hold it.
     if "\x00" in text:
         raise ValueError("must not contain a NUL character")
     return text
@@ -105,13 +107,15 @@ def _max_bytes(limit: int) -> AfterValidator:
 
 
 class Parameters(BaseModel):
-    """What a request says beside its path: it cannot change, and all of it must be known."""
+    """The base class of query parameters; unknown parameters are refused."""
 
+    # Errors must not repeat input, which may hold ids of users.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown(cls, values: Any) -> Any:
+        # pydantic's own error would repeat the name of the unknown parameter.
         if isinstance(values, dict) and set(values) - set(cls.model_fields):
             raise refuse("(unknown)", f"only these are allowed: {', '.join(cls.model_fields)}")
         return values

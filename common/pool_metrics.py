@@ -1,4 +1,4 @@
-"""What pools of connections and the garbage collector count for themselves, told in the metrics."""
+"""Publish the statistics of connection pools and of the garbage collector as metrics."""
 
 import gc
 import threading
@@ -14,7 +14,7 @@ Pool = Literal["questions", "events"]
 
 
 class DeltaPublisher:
-    """Counts on by what was not told yet of totals."""
+    """Increases counters by the difference from the total that was last published."""
 
     def __init__(self) -> None:
         self._published: dict[object, float] = {}
@@ -26,6 +26,7 @@ class DeltaPublisher:
             self._published[name] = total
 
 
+# One for all pools, since a process has one garbage collector.
 _publish_gc_delta = DeltaPublisher()
 
 
@@ -37,7 +38,7 @@ def publish_gc() -> None:
 
 @contextmanager
 def publish_pool(database: Database, pool: Pool) -> Iterator[Callable[[], None]]:
-    """Show a pool's numbers for as long as it is open; others see them whenever they are told."""
+    """Publish the statistics of a pool while it is open; yield a function that does so at once."""
     stats, publish_delta = database.stats, DeltaPublisher()
 
     def publish() -> None:

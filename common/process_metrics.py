@@ -1,4 +1,4 @@
-"""`process_*` of workers: memory, CPU and files of each."""
+"""Metrics of processes: memory, CPU and files of each worker, and the versions of the service."""
 
 import platform
 from collections.abc import Iterator
@@ -14,8 +14,9 @@ from utils.version import version
 
 
 def process_metrics(pids: dict[int, Any]) -> Iterator[Metric]:
-    """`process_*` of each worker, which counts from nothing with a new process."""
+    """Yield the metrics `process_*` of each worker, labelled by its slot."""
     merged_metrics: dict[str, Metric] = {}
+    # By slot rather than pid, so that restarts of workers do not add series.
     for slot, pid in sorted(pids.items()):
         for metric in ProcessCollector(pid=partial(str, pid), registry=None).collect():
             merged = merged_metrics.setdefault(
@@ -31,6 +32,6 @@ BUILD_INFO = Gauge(
     "1, with the versions of the service, of Python and of libpq, PostgreSQL's client library.",
     ("version", "python", "libpq"),
     registry=REGISTRY,
-    multiprocess_mode="livemax",
+    multiprocess_mode="livemax",  # the value stays 1 with several workers
 )
 BUILD_INFO.labels(version(), platform.python_version(), libpq_version()).set(1)

@@ -1,4 +1,4 @@
-"""Errors of requests that do not get as far as a route."""
+"""Errors of requests that are refused before a route handles them."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -15,7 +15,7 @@ class MalformedRequest(AnalyticsError):
 
 
 class HeadTooLarge(AnalyticsError):
-    """The request line and the headers may have 64 kB and 100 headers."""
+    """The request line and the headers may have at most 64 kB and 100 headers."""
 
     status = 431
     kind = "head-too-large"
@@ -23,7 +23,7 @@ class HeadTooLarge(AnalyticsError):
 
 
 class SlowHead(AnalyticsError):
-    """The request line and the headers did not come in time."""
+    """The request line and the headers were not received in time."""
 
     status = 408
     kind = "request-timeout"
@@ -31,7 +31,7 @@ class SlowHead(AnalyticsError):
 
 
 class Stopping(AnalyticsError):
-    """The service is being stopped; try again shortly."""
+    """The service is stopping; try again shortly."""
 
     status = 503
     kind = "stopping"
@@ -39,8 +39,9 @@ class Stopping(AnalyticsError):
     default_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
 
 
+# Proxies and servers differ in which of two headers they use.
 class AmbiguousKey(AnalyticsError):
-    """`Authorization` must be sent once and hold one key: of two, programs differ which counts."""
+    """`Authorization` must be sent once, with one key."""
 
     status = 400
     kind = "ambiguous-key"

@@ -1,4 +1,4 @@
-"""What the counting code needs to know of a question, whoever asks it."""
+"""The query: what the engine needs to know of a question or of a background task."""
 
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
@@ -8,16 +8,16 @@ from utils.time.calendar import Weekday
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Ranges of time are given with each call: a query says what of them is counted."""
+    """What to count. The time ranges are arguments of each call."""
 
     name: str
-    """The label in metrics."""
+    """The name of the question, a label in metrics."""
     zone: ZoneInfo
-    """Its days are the coarsest that help, besides those of UTC."""
+    """The zone whose local days are read as spans."""
     event_names: list[str] | None = None
-    """None counts all."""
+    """The event names to count; None for all."""
     months: tuple[int, int] | None = None
-    """The first and last month of UTC that the answer depends on; None where they move."""
+    """The first and last UTC month that the answer depends on; None if they move with time."""
     week_start: Weekday = "monday"
     window: int = 1
-    """Days of the rolling window that is counted beside those of 1, 7 and 30."""
+    """Length in days of the rolling window in addition to those of 1, 7 and 30 days."""

@@ -1,4 +1,4 @@
-"""The questions. Each is at once the query string, its checks, its API text and the cache key."""
+"""The questions: each class defines the name, the query string, and its validation and texts."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self
@@ -12,20 +12,22 @@ from utils.keyset import Position, decode_cursor, encode_cursor
 from utils.time.calendar import Interval, Range
 
 _DAY = timedelta(days=1)
-_MONTH_DAYS = 32  # days, with the one that the first day may begin on elsewhere
-_LENGTH_VARIATION = timedelta(days=8)  # than another, a quarter or a year can be
+_MONTH_DAYS = 32  # the longest month, and a day for the difference of zones
+# The previous range may be longer than this one, since months, quarters and years differ in length.
+_LENGTH_VARIATION = timedelta(days=8)
 
 
 class EventCounts(Bucketed):
-    """How many events there were, and of how many users."""
+    """The number of events and of distinct users."""
 
     interval: Interval | None = Field(
-        None, description="Count per hour, day, ... of `tz` as well, zeros included."
+        None, description="Also count per hour, day or longer unit in `tz`, including zeros."
     )
     compare: Literal["previous"] | None = Field(
         None,
-        description="Count the range before this one as well: as much of it as is over of this "
-        "one, shifted by years, quarters, months, weeks or days where the range is made of them.",
+        description="Also count the previous range, cut to the part that has elapsed of this one. "
+        "A range of whole years, quarters, months, weeks or days is shifted by these units, any "
+        "other by its length.",
     )
 
     def _look_back(self, time_range: Range) -> timedelta:
@@ -41,19 +43,19 @@ class EventCounts(Bucketed):
 class TopEvents(Counting):
     """The most frequent event names."""
 
-    limit: Integer = Field(10, ge=1, le=1000, description="How many names.")
+    limit: Integer = Field(10, ge=1, le=1000, description="The maximum number of event names.")
 
 
 class ActiveUsers(Bucketed):
     """Daily, weekly and monthly active users of each day."""
 
     window: Integer | None = Field(
-        None, ge=1, le=366, description="Rolling days to count the active users of as well."
+        None, ge=1, le=366, description="Also count the active users of this many rolling days."
     )
 
     @property
     def windows(self) -> dict[str, str]:
-        """What each number of the series counts over."""
+        """The window of each count in the series."""
         requested = {"active": f"rolling {self.window} days"} if self.window else {}
         return {
             "dau": "rolling 1 day",
@@ -73,33 +75,34 @@ class ActiveUsers(Bucketed):
 
 
 class UserEventsQuery(Ranged):
-    """A user's history, as much of the question as stands in the query string."""
+    """The query string of a user's history, whose user is in the path."""
 
     start: DateOrInstant | None = Field(
-        None, description="The first moment asked about. Without a range: the whole history."
+        None, description="The beginning of the range. Without a range: the full history."
     )
-    limit: Integer = Field(50, ge=1, le=1000, description="How many events a page has at most.")
+    limit: Integer = Field(50, ge=1, le=1000, description="The maximum number of events of a page.")
     cursor: Annotated[str, Field(max_length=500)] | None = Field(
-        None, description="`next_cursor` or `previous_cursor` of an answer to the same question."
+        None,
+        description="`next_cursor` or `previous_cursor` of an answer with the same parameters.",
     )
 
 
 class UserEvents(UserEventsQuery):
-    """What one user did, newest first."""
+    """The events of one user, newest first."""
 
     concerns_one_user = True
     user_id: UserId
 
     @property
     def position(self) -> Position | None:
-        """Where the page begins. Raises: InvalidCursor."""
+        """The position of the cursor; None for the first page. Raises: InvalidCursor."""
         if self.cursor is None:
             return None
         try:
             position = decode_cursor(self.cursor, self._identity)
         except ValueError:
             raise InvalidCursor from None
-        # The digest is no secret: whoever has the source can make one.
+        # The digest has no secret key, so anybody who has the source code can make a valid cursor.
         is_range = EARLIEST <= position.start < position.end <= LATEST
         if not is_range or not EARLIEST <= position.occurred_at <= LATEST:
             raise InvalidCursor
@@ -107,19 +110,19 @@ class UserEvents(UserEventsQuery):
 
     @property
     def is_full_history(self) -> bool:
-        """Whether no range was asked about."""
+        """Whether the request has no range."""
         return self.start is None and self.last is None
 
     def cursor_at(self, position: Position) -> str:
         return encode_cursor(position, self._identity)
 
     def range(self, now: datetime) -> Range:
-        """All later pages keep the range of the first; without one, a history is whole."""
+        """Return the range of the first page, which cursors hold; all time for a full history."""
         return self.fixed_range or super().range(now)
 
     @property
     def fixed_range(self) -> Range | None:
-        """The same where it is known without the moment."""
+        """The range if it does not depend on the current time, else None."""
         if position := self.position:
             return Range(position.start, position.end)
         if self.is_full_history:
@@ -130,14 +133,14 @@ class UserEvents(UserEventsQuery):
 
     @property
     def months(self) -> None:
-        """Histories are read from the events, where nobody counts what changes."""
+        """None: histories are read from the events, for which cache versions are not tracked."""
 
     @property
     def _identity(self) -> str:
-        """What must stay the same from page to page."""
+        """The fingerprint of the parameters that must not change from page to page."""
         return self.fingerprint(without=("cursor", "limit", "format"))
 
     @model_validator(mode="after")
     def _check_cursor(self) -> Self:
-        _ = self.position
+        _ = self.position  # raises InvalidCursor
         return self

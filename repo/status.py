@@ -208,7 +208,7 @@ class StatusRepo:
             yield
         except (psycopg2.Error, DatabaseError) as exc:
             if self._conn.closed:
-                raise DatabaseUnavailable("PostgreSQL went away") from exc
+                raise DatabaseUnavailable("the connection to PostgreSQL was lost") from exc
             self._cur.execute("rollback to savepoint part")
             raise _unreadable(exc) from exc
 

@@ -231,7 +231,9 @@ class AdoptRepo:
         except errors.DiskFull as exc:
             raise DiskFull(DISK_FULL_MESSAGE) from exc
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
-            raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
+            raise DatabaseUnavailable(
+                f"the connection to PostgreSQL was lost: {exc}".strip()
+            ) from exc
 
 
 def _statement_over_rows(name: str, adoption: Adoption) -> Composed:

@@ -17,8 +17,8 @@ from utils.time.calendar import Interval, Range, first_day, next_first_day
 SQL = statements("event_counts") | statements("top_events") | statements("active_users")
 
 _ALTERNATIVES = (
-    "a range that reaches back no further, with all the days that its windows hold; and about any "
-    "as soon as there are rollups, as /readyz tells"
+    "a range from that time on, including the days of its rolling windows; and about any range "
+    "once /readyz reports that there are rollups"
 )
 
 

@@ -29,8 +29,8 @@ from utils.time.slots import SEALED_HOURS, Span, days_in, hours_in, months_in, s
 
 _UTC = ZoneInfo("UTC")
 _ALTERNATIVES = (
-    "a range that is over and begins and ends with a quarter of an hour, or about one that reaches "
-    "back no further"
+    "a range that has ended and begins and ends with a quarter of an hour, or about one from that "
+    "time on"
 )
 COST_CHECK_ROWS = 20_000
 _MAX_TAIL_COUNT = 1_000_000

@@ -55,7 +55,7 @@ def _covered_range(question: UserEvents, time_range: Range, horizon: datetime | 
     if question.is_full_history:
         return Range(horizon, time_range.end)
     alternatives = (
-        f"`start={format_instant(horizon)}` or later, and without a range about all that is kept"
+        f"`start={format_instant(horizon)}` or later, or without a range about all stored events"
     )
     raise EventsDropped(horizon, alternatives)
 

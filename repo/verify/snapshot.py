@@ -77,7 +77,7 @@ def snapshot(conn: connection) -> Iterator[tuple[cursor, FoldState]]:
     except errors.DiskFull as exc:
         raise DiskFull(DISK_FULL_MESSAGE) from exc
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
-        raise DatabaseUnavailable(f"PostgreSQL went away: {exc}".strip()) from exc
+        raise DatabaseUnavailable(f"the connection to PostgreSQL was lost: {exc}".strip()) from exc
 
 
 def copy_out(cur: cursor, statement: str, params: Mapping[str, Any]) -> bytes:

@@ -218,7 +218,7 @@ class TestWhatIsRefused:
             assert_problem(answer, 422, "invalid-events", parameter, payload="canary")
             fault = {"parameter": parameter, "message": message, "index": 1}
             assert answer.json()["errors"] == [fault]
-            assert answer.json()["detail"] == "1 of 3 events cannot be stored, so none was."
+            assert answer.json()["detail"] == "1 of 3 events are invalid, so none was stored."
         assert counted(strict) == 0
 
     @pytest.mark.parametrize("bad", BROKEN, ids=range(len(BROKEN)))
@@ -239,7 +239,7 @@ class TestWhatIsRefused:
         bad = [event(n, event_id="x") for n in range(150)]
         answer = send(strict, ndjson(event(1), *bad))
         assert answer.json()["detail"] == (
-            "150 of 151 events cannot be stored, so none was; `errors` tells the first 100."
+            "150 of 151 events are invalid, so none was stored; `errors` lists the first 100."
         )
         assert [error["index"] for error in answer.json()["errors"]] == list(range(1, 101))
 
@@ -247,13 +247,15 @@ class TestWhatIsRefused:
         """It writes nine bytes for each of these objects, and seven are sent."""
         large = raw(b'{"a":[%s{"":0}]}' % (b'{"":0},' * 8_000))
         answer = send(strict, ndjson(event(1), *[large] * 60))
-        assert answer.json()["detail"] == "60 of 61 events cannot be stored, so none was."
+        assert answer.json()["detail"] == "60 of 61 events are invalid, so none was stored."
         assert [error["index"] for error in answer.json()["errors"]] == list(range(1, 61))
 
     def test_of_what_postgresql_cannot_read_ten_are_told(self, strict: httpx.Client) -> None:
         unreadable = raw(b'{"x": 1e-140000}')
         answer = send(strict, ndjson(*[unreadable] * 11))
-        assert answer.json()["detail"] == "At least 10 of 11 events cannot be stored, so none was."
+        assert (
+            answer.json()["detail"] == "At least 10 of 11 events are invalid, so none was stored."
+        )
         assert [error["index"] for error in answer.json()["errors"]] == list(range(10))
 
     def test_of_large_batches_fewer_are_told(self, strict: httpx.Client) -> None:
@@ -262,7 +264,9 @@ class TestWhatIsRefused:
         body = gzip.compress(ndjson(*[unreadable] * 5, *rest))
         answer = send(strict, body, coding="gzip")
         assert answer.status_code == 422, answer.text
-        assert answer.json()["detail"] == "At least 1 of 205 events cannot be stored, so none was."
+        assert (
+            answer.json()["detail"] == "At least 1 of 205 events are invalid, so none was stored."
+        )
 
     def test_postgresql_is_asked_for_each_that_it_refuses(self, strict: httpx.Client) -> None:
         refused = raw(b'{"x": 1e-140000}')

@@ -25,9 +25,9 @@ MARCH = {"start": "2026-03-01", "end": "2026-04-01"}
 FINER = {"start": "2026-03-10T12:07:00Z", "end": "2026-04-01"}
 COUNTS, TOP, ACTIVE, HISTORY = "event-counts", "top-events", "active-users", "users/u/events"
 ROLLED = (
-    f"This question needs events of before {DROPPED_DETAIL} one by one, and these are no "
-    "longer kept. It can still be asked about a range that is over and begins and ends "
-    "with a quarter of an hour, or about one that reaches back no further."
+    f"This question needs individual events from before {DROPPED_DETAIL}, which were dropped. "
+    "It can still be asked about a range that has ended and begins and ends with a quarter of an "
+    "hour, or about one from that time on."
 )
 
 
@@ -104,9 +104,9 @@ def test_a_history_begins_at_the_horizon(service: httpx.Client) -> None:
     ]
     assert rest["meta"]["next_cursor"] is None
     assert refused(service, HISTORY, **MARCH) == (
-        f"This question needs events of before {DROPPED_DETAIL} one by one, and these are no "
-        f"longer kept. It can still be asked about `start={DROPPED_DETAIL}` or later, and "
-        "without a range about all that is kept."
+        f"This question needs individual events from before {DROPPED_DETAIL}, which were dropped. "
+        f"It can still be asked about `start={DROPPED_DETAIL}` or later, or without a range about "
+        "all stored events."
     )
     assert len(ask(service, HISTORY, start=DROPPED_DETAIL)["data"]) == 2
 
@@ -140,7 +140,7 @@ def test_without_rollups_nothing_of_before_is_told(service: httpx.Client, conn: 
     """As in the first minutes after a restore."""
     conn.cursor().execute("update fold_state set cluster = 1")
     for path in (COUNTS, TOP):
-        assert "as soon as there are rollups" in refused(service, path, **MARCH)
+        assert "once /readyz reports that there are rollups" in refused(service, path, **MARCH)
         assert ask(service, path, start=DROPPED_DETAIL, end="2026-04-01")["data"]["events"] == 2
     refused(service, ACTIVE, start="2026-04-10", end="2026-04-12")
     (day,) = ask(service, ACTIVE, start="2026-04-11", end="2026-04-12")["data"]["series"]

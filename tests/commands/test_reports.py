@@ -224,7 +224,7 @@ def test_status_whose_connection_is_ended_is_an_error_on_one_line(
         run_sql(conn, f"select pg_terminate_backend(pid) from ({STATUS}) as status")
         told, complained = process.communicate(timeout=60)
     assert (process.returncode, told) == (1, "")
-    assert complained == "Error: PostgreSQL went away\n"
+    assert complained == "Error: the connection to PostgreSQL was lost\n"
 
 
 @pytest.mark.parametrize(("output", "code"), [("closed", 141), ("full", 1)])
@@ -329,7 +329,7 @@ def test_a_commit_whose_answer_was_lost_is_looked_up(
 
     code, stdout, complained = lost_at_commit(proxy, conn, environment, path, lose_the_answer)
     assert stdout == f"{path}: read 30, inserted 30, already there 0, rejected 0\n"
-    assert "PostgreSQL went away" in complained
+    assert "the connection to PostgreSQL was lost" in complained
     assert (code, count(conn)) == (1, 30)
 
 
