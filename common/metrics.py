@@ -242,7 +242,10 @@ _IS_REACHABLE: dict[tuple[Server, str], bool] = {}
 
 @contextmanager
 def track_reachability(server: Server, purpose: str) -> Iterator[None]:
-    """A try: what fails with an error did not reach it. All purposes must, for it to be up."""
+    """Record in `analytics_up` whether the block, which uses the server, raised an exception.
+
+    A server is up if the last block of every purpose succeeded.
+    """
     try:
         yield
     except Exception:
