@@ -2,7 +2,9 @@
 
 import hashlib
 import re
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Literal
@@ -29,6 +31,20 @@ _NAME_CONFLICTS = (
     errors.DuplicateFunction,
     errors.WrongObjectType,
 )
+_TABLE_LOCKED = (errors.LockNotAvailable, errors.DeadlockDetected)
+_LOCK_TIMEOUTS_S = (0.2, 0.2, 0.4, 0.8, 1.6, 3.2, *[3.2] * 8)
+"""How long each attempt waits for a lock. Queries of running services wait behind it, and are
+answered in the pause between two attempts, which is as long."""
+_LONGEST_TRANSACTION = """
+select   format('process %s (%s), since %s', pid, coalesce(nullif(application_name, ''), usename),
+                xact_start::timestamptz(0))
+from     pg_stat_activity
+where    datname = current_database()
+and      pid <> pg_backend_pid()
+and      xact_start is not null
+order by xact_start
+limit    1
+"""
 _LEDGER = """
 create table schema_migrations (
     number     integer     primary key,
@@ -69,22 +85,24 @@ def migrate(
 ) -> list[Migration]:
     """Apply what is missing, all or nothing; return it. Processes that do so at once take turns.
 
-    `done` is called with 1 after each.
+    `on_progress` is called with their number. A table in use is waited for, about a minute in all.
 
     Where the owner of the tables does it, roles are made as well and get what rights they lack, and
     the planner's statistics lose what they have of users.
 
-    Raises: MigrationError when one that was applied is changed or unknown, or when tables of others
-    have the names of ours; psycopg2.Error.
+    Raises: MigrationError when one that was applied is changed or unknown, when tables of others
+    have the names of ours, or when a table stays in use; psycopg2.Error.
     """
     try:
-        return _migrate(conn, target, on_progress)
+        applied = _migrate_with_retries(conn, target)
     except errors.InsufficientPrivilege as exc:
         raise MigrationError(f"this role may not change the schema: {exc}".strip()) from exc
     except errors.DiskFull as exc:
         raise DiskFull(DISK_FULL_MESSAGE) from exc
     except errors.ReadOnlySqlTransaction as exc:
         raise MigrationError("the database is read-only, as a replica is") from exc
+    on_progress(len(applied))
+    return applied
 
 
 def check_schema(conn: connection, target: list[Migration]) -> None:
@@ -115,18 +133,34 @@ def refuse_foreign_tables(conn: connection, target: list[Migration]) -> None:
             _refuse_foreign(cur, target)
 
 
-def _migrate(
-    conn: connection, target: list[Migration], on_progress: Callable[[int], object]
-) -> list[Migration]:
+def _migrate_with_retries(conn: connection, target: list[Migration]) -> list[Migration]:
+    for timeout_s in _LOCK_TIMEOUTS_S:
+        with suppress(*_TABLE_LOCKED):
+            return _migrate(conn, target, timeout_s)
+        time.sleep(timeout_s)
+    raise MigrationError(
+        "a table is in use by a long transaction, and nothing was changed. The longest one is that "
+        f"of {_longest_transaction(conn)}. Run this again when it has ended"
+    )
+
+
+def _longest_transaction(conn: connection) -> str:
+    with conn, conn.cursor() as cur:
+        cur.execute(_LONGEST_TRANSACTION)
+        (session,) = cur.fetchone() or ("a session that has ended meanwhile",)
+        return str(session)
+
+
+def _migrate(conn: connection, target: list[Migration], lock_timeout_s: float) -> list[Migration]:
     with conn, conn.cursor() as cur:
         cur.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
+        cur.execute(f"set local lock_timeout = {lock_timeout_s * 1000:.0f}")
         if not _has_ledger(cur):  # whoever need not make it need not be allowed to
             _refuse_foreign(cur, target)
             cur.execute(_LEDGER)
         missing = target[count_applied(cur, target) :]
         for migration in missing:
             _apply(cur, migration)
-            on_progress(1)
         if owns_tables(cur):
             create_roles(cur)
             disable_statistics(cur)

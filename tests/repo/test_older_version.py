@@ -3,6 +3,8 @@
 import io
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,14 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
-from repo.migrate import migrate, migrations
+from repo import migrate as migrate_module
+from repo.migrate import MigrationError, migrate, migrations
 from repo.rollups.aggregate import Rows, decode_rows
 from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
 from tests.servers import Cluster, as_role
 from tests.source_comparison import connected
+from tests.wait_until import wait_until
 from utils.time.zones import zone
 
 LAST_MIGRATION = 18
@@ -182,6 +186,47 @@ def test_a_process_goes_on_while_the_schema_is_migrated(old_url: str) -> None:
         conn.close()
         assert rows(reader, "execute future") == [("ada",), ("bob",)]
         assert rows(reader, "select to_regclass('ahead') is not null") == [(True,)]
+
+
+QUESTION = "select count(*) from ahead"
+
+
+def test_questions_are_answered_while_migrate_waits_for_a_long_transaction(
+    old_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as that of `verify`, which has read a table and goes on."""
+    monkeypatch.setattr(migrate_module, "_LOCK_TIMEOUTS_S", [0.2] * 100)
+    with connected(old_url) as verifier, connected(old_url) as reader:
+        rows(verifier, f"begin; {QUESTION}")
+        with ThreadPoolExecutor() as threads:
+            applied = threads.submit(migrate_all, old_url)
+            wait_until(lambda: rows(verifier, WAITING) == [(1,)], timeout_s=10)
+            assert rows(reader, QUESTION) == [(0,)]
+            assert not applied.done()
+            rows(verifier, "commit")
+            assert applied.result() == len(migrations()) - LAST_MIGRATION
+
+
+def test_a_transaction_that_does_not_end_is_named(
+    old_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate_module, "_LOCK_TIMEOUTS_S", [0.1, 0.1])
+    with connected(old_url) as verifier:
+        rows(verifier, f"set application_name = 'nightly'; begin; {QUESTION}")
+        with pytest.raises(MigrationError, match=r"process \d+ \(nightly\), since 20") as raised:
+            migrate_all(old_url)
+        assert "nothing was changed" in str(raised.value)
+        rows(verifier, "commit; insert into ahead values (1, now(), 'open', 'ada')")
+    assert migrate_all(old_url) == len(migrations()) - LAST_MIGRATION
+
+
+WAITING = "select count(*)::int from pg_locks where not granted and mode = 'AccessExclusiveLock'"
+
+
+def migrate_all(url: str) -> int:
+    """How many migrations were applied."""
+    with closing(psycopg2.connect(url)) as conn:
+        return len(migrate(conn, migrations()))
 
 
 def test_rows_and_names_move_with_the_tables(old_url: str) -> None:
