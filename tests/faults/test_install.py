@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "supply" / "install"
+SCRIPT = Path(__file__).parents[2] / "tools" / "supply" / "install"
 VERSION = "{}.{}".format(*sys.version_info)
 
 Install = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -24,8 +24,9 @@ NO_VENV = "import sys; sys.modules['ensurepip'] = None"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of the project that needs no package."""
-    (tmp_path / "supply").mkdir()
-    shutil.copy(SCRIPT, tmp_path / "supply")
+    scripts = tmp_path / "tools" / "supply"
+    scripts.mkdir(parents=True)
+    shutil.copy(SCRIPT, scripts)
     (tmp_path / "requirements.txt").write_text("")
     return tmp_path
 
@@ -79,7 +80,7 @@ def test_a_python_that_is_too_old_is_told_with_what_helps(folder: Path, install:
 def test_a_python_that_is_not_there_is_told(folder: Path, install: Install) -> None:
     done = install(python="python3.0")
     assert done.returncode == 1
-    assert done.stderr.startswith("Python 3.11 or later is needed, and python3.0 is not there.\n")
+    assert done.stderr.startswith("Python 3.11 or later is needed, and python3.0 is missing.\n")
 
 
 def test_the_package_that_is_missing_is_named(folder: Path, install: Install) -> None:
@@ -103,10 +104,10 @@ def test_what_is_whole_is_left_alone(folder: Path, install: Install) -> None:
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
-        ("rm -r .venv/lib/*/site-packages/pip", ".venv has no pip that works"),
-        ("ln -sf /nowhere/python3 .venv/bin/python", ".venv has no Python that runs"),
-        ("touch .venv/unfinished", ".venv was not finished"),
-        ("rm -r .venv && touch .venv", ".venv has no Python that runs"),
+        ("rm -r .venv/lib/*/site-packages/pip", ".venv has no working pip"),
+        ("ln -sf /nowhere/python3 .venv/bin/python", ".venv has no working Python"),
+        ("touch .venv/unfinished", ".venv is incomplete"),
+        ("rm -r .venv && touch .venv", ".venv has no working Python"),
     ],
 )
 def test_what_is_not_whole_is_made_again(
@@ -128,7 +129,7 @@ def test_one_of_another_python_is_made_again_where_that_is_named(
     assert install().returncode == 0
     other = python_that(folder, OTHER)
     assert install(python=other).stderr == ""
-    message = f".venv is of Python {VERSION}: it is made again.\n"
+    message = f".venv has Python {VERSION}: it is created again.\n"
     assert install("--this-python", python=other).stderr.startswith(message)
 
 
@@ -151,7 +152,7 @@ def test_what_was_cut_off_is_made_again(folder: Path, install: Install) -> None:
             os.killpg(cut.pid, signal.SIGKILL)
             cut.wait(30)
     (folder / "requirements.txt").write_text("")
-    assert install().stderr == ".venv was not finished: it is made again.\n"
+    assert install().stderr == ".venv is incomplete: it is created again.\n"
     assert works(folder)
 
 

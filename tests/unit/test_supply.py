@@ -25,10 +25,13 @@ UNKNOWN = {"name": "c", "skip_reason": "Dependency not found on PyPI and could n
 @pytest.mark.parametrize(
     ("packages", "expected"),
     [
-        ([SOUND], (False, "No known weakness in 1 packages.")),
-        ([SOUND, UNKNOWN], (False, "No known weakness in 1 packages; 1 could not be checked.")),
-        ([WEAK, SOUND, UNKNOWN], (True, "a 1.0: PYSEC-1, mended in 1.1, 2.0")),
-        ([UNKNOWN], (False, "Not checked: what is known of weaknesses cannot be reached.")),
+        ([SOUND], (False, "No known vulnerability in 1 packages.")),
+        (
+            [SOUND, UNKNOWN],
+            (False, "No known vulnerability in 1 packages; 1 could not be checked."),
+        ),
+        ([WEAK, SOUND, UNKNOWN], (True, "a 1.0: PYSEC-1, fixed in 1.1, 2.0")),
+        ([UNKNOWN], (False, "Not checked: the vulnerability database cannot be reached.")),
     ],
 )
 def test_a_weakness_fails_and_what_was_not_checked_is_told(

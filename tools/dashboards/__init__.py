@@ -1,4 +1,4 @@
-"""The dashboards as code. `python -m tools.dashboards` writes `grafana/dashboards/*.json`.
+"""Generates the Grafana dashboards: `python -m tools.dashboards`.
 
-Runs by itself: it imports nothing of the service.
+Imports nothing of the service, so that it can run without it.
 """

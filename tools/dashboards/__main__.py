@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parents[2] / "grafana" / "dashboards"
 
 
 def dashboards() -> dict[str, Json]:
-    """By the name of their file."""
+    """All dashboards, by the name of their file without its suffix."""
     return {
         "service": service.dashboard(),
         "analytics": analytics.dashboard(),

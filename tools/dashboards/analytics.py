@@ -1,4 +1,4 @@
-"""What people do: events and active users of days, from the numbers that the folder keeps."""
+"""The dashboard Analytics: events and active users by day, from the daily statistics."""
 
 from tools.dashboards.dashboard import Section, board, query_variable, top
 from tools.dashboards.panels import EVENTS, QUIET, USERS, bars, lines, stat, table
@@ -15,8 +15,8 @@ def dashboard() -> Json:
     return board(
         "analytics",
         "Analytics",
-        "Events and active users, exact, by days of the chosen zone. The end of the range should "
-        "be today for the numbers of today.",
+        "Exact events and active users by day of the chosen zone. End the range today to see the "
+        "figures of today.",
         [
             top(*_numbers()),
             Section("Users", [_active(), _new(), _moves(), _stickiness()]),
@@ -41,45 +41,45 @@ def _numbers() -> list[Json]:
     return [
         stat(
             "Active today",
-            "Different people with at least one event today, so far. It is behind by seconds.",
+            "Users with at least one event today, so far. A few seconds behind.",
             sql(SQL["analytics_today"], "time_series"),
             unit="short",
             color=USERS,
             spark=False,
-            noValue="not counted yet",
+            noValue="not computed yet",
         ),
         stat(
             "Daily active",
-            "Different people with at least one event on the last whole day.",
+            "Users with at least one event on the last complete day.",
             _whole_days("dau"),
             unit="short",
             color=USERS,
         ),
         stat(
             "Weekly active",
-            "Different people in the 7 days that end with the last whole day.",
+            "Users with an event in the 7 days that end with the last complete day.",
             _whole_days("wau"),
             unit="short",
             color=USERS,
         ),
         stat(
             "Monthly active",
-            "Different people in the 30 days that end with the last whole day.",
+            "Users with an event in the 30 days that end with the last complete day.",
             _whole_days("mau"),
             unit="short",
             color=USERS,
         ),
         stat(
             "New",
-            "Of the active people of the last whole day, those who were not active on any of the "
-            "29 days before: for the first time, or again after a month away.",
+            "Active users of the last complete day who were not active on any of the 29 days "
+            "before: first-time users, and users who return after a month.",
             _whole_days("new_users"),
             unit="short",
             color=_NEW,
         ),
         stat(
             "Events",
-            "On the last whole day.",
+            "Events on the last complete day.",
             _whole_days("events"),
             unit="short",
         ),
@@ -90,8 +90,8 @@ def _active() -> Json:
     columns = 'dau as "day", wau as "7 days", mau as "30 days"'
     return lines(
         "Active users",
-        "Different people on each day, and in the 7 and 30 days that end with it. Days that are "
-        "not over are left out.",
+        "Users with an event on each day, and in the 7 and 30 days that end with it. Incomplete "
+        "days are left out.",
         _whole_days(columns),
         unit="short",
         colors={"day": EVENTS, "7 days": _NEW, "30 days": USERS},
@@ -101,8 +101,8 @@ def _active() -> Json:
 def _new() -> Json:
     return bars(
         "New and returning users",
-        "Both together are the active users of the day. New: not active on any of the 29 days "
-        "before, so for the first time or again after a month away. Returning: all others.",
+        "Together they are the active users of the day. New: not active on any of the 29 days "
+        "before, so first-time users or users who return after a month. Returning: all others.",
         sql(SQL["analytics_new"], "time_series"),
         unit="short",
         colors={"returning": USERS, "new": "yellow"},
@@ -113,8 +113,8 @@ def _new() -> Json:
 def _moves() -> Json:
     return bars(
         "What moves monthly active users",
-        "Came: new users of the day. Left: people whose last active day is now 30 days ago. What "
-        "is above the line less what is below it is by how much monthly active users grow.",
+        "Came: new users of the day. Left: users whose last active day was 30 days ago. The "
+        "difference is the change of monthly active users.",
         sql(SQL["analytics_moves"], "time_series"),
         unit="short",
         colors={"came": "green", "left": "red"},
@@ -126,8 +126,8 @@ def _moves() -> Json:
 def _stickiness() -> Json:
     return lines(
         "Stickiness",
-        "Daily active users as a share of the monthly ones: 50 % means that people come every "
-        "other day. Weekends show.",
+        "Daily active users as a share of monthly active users: at 50 %, users come every other "
+        "day. Weekends are visible.",
         _whole_days("stickiness"),
         unit="percentunit",
         colors={"stickiness": USERS},
@@ -138,7 +138,7 @@ def _stickiness() -> Json:
 def _events() -> Json:
     return bars(
         "Events",
-        "All events of each day, also those of nobody. Today is as far as it has come.",
+        "All events of each day, including events without a user. Today is incomplete.",
         sql(SQL["analytics_events"], "time_series"),
         unit="short",
         colors={"whole days": EVENTS, "today so far": "light-blue"},
@@ -149,7 +149,7 @@ def _events() -> Json:
 def _top_days() -> Json:
     return bars(
         "Events by name",
-        "The eight most frequent names of the range, and all others together.",
+        "The eight most frequent event names of the range, and all others together.",
         sql(SQL["analytics_top_days"], "time_series"),
         unit="short",
         colors={"all others": QUIET},
@@ -160,9 +160,9 @@ def _top_days() -> Json:
 def _top() -> Json:
     return table(
         "Top events",
-        "The most frequent names of the range. Users cannot be added up over days, since the same "
-        "people come again: shown are those of the busiest day. The API counts them over any "
-        "range (`/analytics/top-events`).",
+        "The most frequent event names of the range. Users of several days cannot be added, since "
+        "the same users return, so the users of the busiest day are shown. The API counts users "
+        "over any range (`/analytics/top-events`).",
         sql(SQL["analytics_top"]),
         unit="short",
         units={"Share": "percentunit"},
@@ -173,7 +173,8 @@ def _top() -> Json:
 def _chosen_events() -> Json:
     return lines(
         "Events of the chosen names",
-        "Each day's events of the names that are chosen above; of all, the eight most frequent.",
+        "Events per day of the event names chosen above; if all are chosen, of the eight most "
+        "frequent.",
         sql(SQL["analytics_chosen"].replace("$column", "events"), "time_series"),
         unit="short",
         calcs=("sum",),
@@ -183,7 +184,7 @@ def _chosen_events() -> Json:
 def _chosen_users() -> Json:
     return lines(
         "Users of the chosen names",
-        "Different people who did each of them on a day.",
+        "Users per day of each of these event names.",
         sql(SQL["analytics_chosen"].replace("$column", "users"), "time_series"),
         unit="short",
         calcs=("mean", "max"),
@@ -193,7 +194,7 @@ def _chosen_users() -> Json:
 def _days() -> Json:
     return table(
         "Days",
-        "The numbers of each day, newest first; to take along as CSV from the panel's menu.",
+        "The statistics of each day, newest first. The menu of the panel exports them as CSV.",
         sql(SQL["analytics_days"]),
         unit="short",
         units={"Stickiness": "percentunit"},

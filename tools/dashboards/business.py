@@ -1,4 +1,4 @@
-"""What goes on, for a Grafana that has Prometheus alone."""
+"""The dashboard Analytics Business: events and active users from Prometheus alone."""
 
 from tools.dashboards.dashboard import Section, board, top
 from tools.dashboards.panels import EVENTS, USERS, bars, lines, ranking, stat
@@ -11,13 +11,13 @@ def dashboard() -> Json:
     return board(
         "analytics-business",
         "Analytics Business",
-        "Events and active users from Prometheus alone. Exact days, and new users, are on the "
-        "dashboard Analytics, which reads PostgreSQL.",
+        "Events and active users from Prometheus alone. The dashboard Analytics, which reads "
+        "PostgreSQL, has exact days and new users.",
         [
             top(
-                _active("today", "Active today", "So far, of the day of the first zone."),
-                _active("7d", "Active in 7 days", "With today, as far as it has come."),
-                _active("30d", "Active in 30 days", "With today, as far as it has come."),
+                _active("today", "Active today", "Today so far, in the first declared zone."),
+                _active("7d", "Active in 7 days", "Including today so far."),
+                _active("30d", "Active in 30 days", "Including today so far."),
                 _last_day(),
             ),
             Section("", [_by_name(), _ranked()], widths=(16, 8)),
@@ -35,7 +35,7 @@ def _gauge(period: str) -> str:
 def _active(period: str, title: str, description: str) -> Json:
     return stat(
         title,
-        f"Different people with at least one event. {description} Exact, and behind by seconds.",
+        f"Users with at least one event. {description} Exact, and a few seconds behind.",
         promql(_gauge(period)),
         unit="short",
         color=USERS,
@@ -45,8 +45,8 @@ def _active(period: str, title: str, description: str) -> Json:
 def _last_day() -> Json:
     return stat(
         "Events in 24 hours",
-        "Events that came in, whenever they occurred. Prometheus extrapolates: it is near, not "
-        "exact.",
+        "Events received in the last 24 hours, whenever they occurred. Prometheus extrapolates, so "
+        "the number is approximate.",
         promql(f"sum (increase({_EVENTS}[24h]))", instant=True),
         unit="short",
         spark=False,
@@ -57,8 +57,8 @@ def _by_name() -> Json:
     by_name = f"60 * sum by (event_name) (rate({_EVENTS}[$__rate_interval]))"
     return bars(
         "Events by name",
-        "Events a minute that came in. Names that are not in ANALYTICS_METRIC_EVENTS are `other`. "
-        "A name that is missing where there always was one is worth a look at its sender.",
+        "Events received per minute. Names that are not in ANALYTICS_METRIC_EVENTS are `other`. If "
+        "a name disappears, check its sender.",
         promql(by_name, "{{event_name}}"),
         unit="cpm",
     )
@@ -68,7 +68,7 @@ def _ranked() -> Json:
     top_names = f"sort_desc (sum by (event_name) (increase({_EVENTS}[$__range])))"
     return ranking(
         "Most frequent",
-        "Events of the range by name, as Prometheus extrapolates them.",
+        "Events of the range by name, extrapolated by Prometheus.",
         promql(top_names, "{{event_name}}", instant=True),
         unit="short",
         label="event_name",
@@ -79,7 +79,8 @@ def _ranked() -> Json:
 def _users() -> Json:
     return lines(
         "Active users",
-        "Today begins anew at midnight of the first zone; 7 and 30 days move with it.",
+        "Today restarts at midnight of the first declared zone; the windows of 7 and 30 days move "
+        "with it.",
         promql(_gauge("today"), "today"),
         promql(_gauge("7d"), "7 days"),
         promql(_gauge("30d"), "30 days"),

@@ -1,4 +1,4 @@
-"""Dashboards: sections of panels, laid out from the left to the right in a grid of 24 columns."""
+"""Lays out the sections of a dashboard, panels from left to right in a grid of 24 columns."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ INSTANCE: Json = {
 
 
 def query_variable(name: str, label: str, query: str, *, current: str | None = None) -> Json:
-    """A variable of values that PostgreSQL has; without `current` it takes several, or all."""
+    """A variable with values from PostgreSQL; without `current` several or all can be selected."""
     one = {"selected": True, "text": current, "value": current}
     every = {"selected": True, "text": ["All"], "value": ["$__all"]}
-    # All is no list of names, which may be very long, but a condition that is always true.
+    # "All" is a condition that is always true, since the list of names may be very long.
     many = {"includeAll": True, "allValue": "event_name", "multi": True}
     return {
         "type": "query",
@@ -49,17 +49,17 @@ def query_variable(name: str, label: str, query: str, *, current: str | None = N
 
 @dataclass(frozen=True)
 class Section:
-    """Panels of one height under a title; without one they stand at the top."""
+    """Panels of one height under a title; without a title there is no heading row."""
 
     title: str
     panels: Sequence[Json]
     height: int = _GRAPH
     widths: Sequence[int] = ()
-    """In columns; unless given all are of one width."""
+    """Widths of the panels in columns; by default all have the same width."""
 
 
 def top(*panels: Json, widths: Sequence[int] = ()) -> Section:
-    """The numbers to see first."""
+    """The first section of a dashboard: single numbers without a heading."""
     return Section("", panels, _STAT, widths)
 
 
@@ -112,7 +112,7 @@ def _laid_out(sections: Sequence[Section]) -> Iterator[Json]:
 
 
 def _wrapped(section: Section, y: int) -> Any:
-    """Those of one section; returns where the next begins."""
+    """Yield the panels of a section with their positions; return the y of the next section."""
     x = 0
     widths = section.widths or [_width(section)] * len(section.panels)
     for panel, width in zip(section.panels, widths, strict=True):
@@ -124,7 +124,7 @@ def _wrapped(section: Section, y: int) -> Any:
 
 
 def _width(section: Section) -> int:
-    """Graphs need room: more than three of them stand in lines of three or of two."""
+    """The width of each panel: more than three graphs are wrapped into rows of three or two."""
     count = len(section.panels)
     if count <= 3 or section.height == _STAT:
         return _WIDE // count

@@ -1,4 +1,4 @@
-"""Is the data well? From an event's coming in to the disk that it takes."""
+"""The dashboard Analytics Data: ingestion, folding, verification and storage of events."""
 
 from tools.dashboards import internals
 from tools.dashboards.dashboard import INSTANCE, Section, board, top
@@ -15,10 +15,10 @@ def dashboard() -> Json:
     return board(
         "analytics-data",
         "Analytics Data",
-        "How events come in, are folded, verified, kept and dropped.",
+        "Ingestion, folding, verification, storage and retention of events.",
         [
             top(_rate(), _refused(), _age(), _drift(), _size(), _horizon()),
-            Section("Coming in", [_ingested(), _batches(), _left_out(), _rejected()]),
+            Section("Ingestion", [_ingested(), _batches(), _left_out(), _rejected()]),
             Section(
                 "Folding", [internals.fold_rate(), _waiting(), internals.fold_duration(), _sealed()]
             ),
@@ -34,8 +34,7 @@ def dashboard() -> Json:
 def _rate() -> Json:
     return stat(
         "Events in",
-        "Events a second that became part of the rollups, whichever way they came: HTTP, load, or "
-        "whatever else inserts rows.",
+        "Events per second added to the rollups, from any source: HTTP, load, or other inserts.",
         promql(rate(_FOLDED)),
         unit="cps",
     )
@@ -45,8 +44,8 @@ def _refused() -> Json:
     refused = or_zero(rate(_INGESTED, result="refused"))
     return stat(
         "Refused",
-        "Share of the events sent to POST /events that were refused, with the others of their "
-        "request. The answers tell their senders why.",
+        "Share of events sent to POST /events that were rejected, including valid ones in the same "
+        "request. The responses name the reasons.",
         promql(f"{refused} / ({rate(_INGESTED)} > 0)"),
         unit="percentunit",
         color=GOOD,
@@ -58,8 +57,8 @@ def _refused() -> Json:
 def _age() -> Json:
     return stat(
         "Age of the tail",
-        "How long the oldest event has waited to be folded. The objective is 10 s: beyond it the "
-        "folder stands still (is `serve` or `rollup` running?) or cannot keep up.",
+        "How long the oldest event has waited to be folded. The objective is 10 s: above it, the "
+        "rollup worker is stopped (is `serve` or `rollup` running?) or cannot keep up.",
         promql("analytics:tail_seconds:max"),
         unit="s",
         color=GOOD,
@@ -71,8 +70,8 @@ def _drift() -> Json:
     drift = f"sum ({series('analytics_drift_total')})"
     return stat(
         "Rows that differ",
-        "Rows of rollups that were not what the events say, since the start. Anything but 0: run "
-        "`python main.py verify`, and then `python main.py rollup --rebuild`.",
+        "Rollup rows that differed from the events, since the start. If not 0, run `python main.py "
+        "verify` and then `python main.py rollup --rebuild`.",
         promql(drift),
         unit="none",
         color=GOOD,
@@ -96,7 +95,7 @@ def _horizon() -> Json:
     horizon = f"max ({series('analytics_horizon_timestamp_seconds')})"
     return stat(
         "Events are kept since",
-        "Older events were dropped by `retain`; they stay counted, and their histories are gone.",
+        "Older events were dropped by `retain`. Their counts are kept, their histories are not.",
         promql(f"1000 * ({horizon} > 0)"),
         unit="dateTimeAsIso",
         spark=False,
@@ -107,8 +106,8 @@ def _horizon() -> Json:
 def _ingested() -> Json:
     return bars(
         "Events by HTTP",
-        "What POST /events stored (accepted), had already (duplicate), and could not take "
-        "(refused). Many duplicates: a sender repeats what was answered.",
+        "Events in POST /events: stored (accepted), already present (duplicate) or rejected "
+        "(refused). Many duplicates: a sender repeats requests that were answered.",
         promql(rate(_INGESTED, "result"), "{{result}}"),
         unit="cps",
         colors={"accepted": GOOD, "duplicate": QUIET, "refused": BAD},
@@ -119,8 +118,8 @@ def _batches() -> Json:
     name = "analytics_ingest_duration_seconds"
     return lines(
         "Duration of a batch",
-        "From its last byte to its commit. It grows with the size of batches, and when writers "
-        "wait for each other or for the disk.",
+        "Time from the last byte of a request to its commit. It grows with the size of batches, "
+        "and when writers wait for each other or for the disk.",
         *(promql(quantile(at / 100, name), f"p{at}") for at in (50, 95, 99)),
         unit="s",
         colors={"p50": GOOD, "p95": EVENTS, "p99": WARN},
@@ -130,8 +129,8 @@ def _batches() -> Json:
 def _left_out() -> Json:
     return bars(
         "Left out",
-        "Events that were inserted and left out: expired are older than what is kept, suppressed "
-        "are of users who were erased. Somebody sends what is not wanted any more.",
+        "Inserted events that triggers left out: expired events are older than the horizon, "
+        "suppressed ones belong to erased users. A sender still sends unwanted events.",
         promql(rate("analytics_refused_events_total", "reason"), "{{reason}}"),
         unit="cps",
         colors={"expired": WARN, "suppressed": USERS},
@@ -140,9 +139,9 @@ def _left_out() -> Json:
 
 def _rejected() -> Json:
     return lines(
-        "Rows that are no events",
-        "Rows of adopted tables that cannot be events, as far as they are remembered in "
-        "`rejected_rows`, which tells why. Mend them there, or leave them out.",
+        "Rejected rows",
+        "Rows of adopted tables that cannot be events, as far as `rejected_rows` holds them, with "
+        "the reasons. Correct them there, or ignore them.",
         promql(f"max ({series('analytics_rejected_rows')})", "rejected"),
         unit="short",
         colors={"rejected": WARN},
@@ -152,8 +151,8 @@ def _rejected() -> Json:
 def _waiting() -> Json:
     return lines(
         "Tail",
-        "Events that are not folded, up to a million. Questions read each of them, so many make "
-        "questions slow, and never wrong.",
+        "Events that are not folded, up to a million. Each query reads them, so a large number "
+        "slows queries down; answers stay exact.",
         promql(f"max ({series('analytics_tail_events')})", "events"),
         unit="short",
         colors={"events": WARN},
@@ -164,8 +163,8 @@ def _sealed() -> Json:
     sealed = f"sum (increase({series('analytics_sealed_spans_total')}[$__rate_interval]))"
     return bars(
         "Sealed spans",
-        "Hours, days and months that were over and are now kept as one row for each name: one an "
-        "hour, and some more at midnight.",
+        "Hours, days and months that were sealed, with one row per event name: one per hour, and "
+        "several at midnight.",
         promql(sealed, "sealed"),
         unit="short",
         colors={"sealed": EVENTS},
@@ -175,8 +174,9 @@ def _sealed() -> Json:
 def _verified() -> Json:
     return lines(
         "Verified rows",
-        "Rows of rollups a minute that the folder compares with the events, a random hour every "
-        "15 s. At 0 nothing is watched: the folder stands still, or there are no old events.",
+        "Rollup rows per minute that the rollup worker compares with the events: a random hour "
+        "every 15 s. At 0 nothing is verified: the rollup worker is stopped, or there are no old "
+        "events.",
         promql(f"60 * {rate('analytics_verified_rows_total')}", "verified"),
         unit="cpm",
         colors={"verified": GOOD},
@@ -187,7 +187,7 @@ def _differences() -> Json:
     drift = f"sum (increase({series('analytics_drift_total')}[$__rate_interval]))"
     return bars(
         "Rows that differ",
-        "When differences were found. Each is a line in the log, which tells the row.",
+        "Differences by time. Each is a log line that names the row.",
         promql(drift, "differ"),
         unit="short",
         colors={"differ": BAD},
@@ -196,9 +196,9 @@ def _differences() -> Json:
 
 def _numbers() -> Json:
     return table(
-        "Numbers for SQL readers",
-        "What the dashboard Analytics reads: the days of each declared zone, and when the last of "
-        "them was counted. Today is counted anew within seconds when events come in.",
+        "Daily statistics",
+        "The days of each declared zone that the dashboard Analytics reads, and when the last of "
+        "them was computed. Today is recomputed within seconds of new events.",
         sql(SQL["data_daily_stats"]),
         unit="none",
         units={"Counted": "dateTimeFromNow"},
@@ -208,8 +208,8 @@ def _numbers() -> Json:
 def _tables() -> Json:
     return table(
         "Tables",
-        "Bytes of each table and of its indexes. Events are nearly all, and grow with their "
-        "number; rollups grow with the users and names of each quarter of an hour.",
+        "Bytes of each table and of its indexes. Most are events, which grow with their number; "
+        "rollups grow with the users and event names per slot.",
         sql(SQL["data_tables"]),
         unit="bytes",
         gauges=["Together"],

@@ -1,4 +1,4 @@
-"""What the service is made of: connections, the folder, workers."""
+"""Panels of the internals of the service: connections, rollup worker, worker processes."""
 
 from tools.dashboards.panels import BAD, EVENTS, GOOD, QUIET, USERS, WARN, bars, lines
 from tools.dashboards.queries import Json, or_zero, promql, quantile, rate, series
@@ -12,9 +12,8 @@ def connections() -> Json:
     )
     return lines(
         "Connections in use",
-        "Of those that questions (ANALYTICS_POOL_SIZE in each worker) and events "
-        "(ANALYTICS_INGEST_POOL_SIZE) may have. At the dashed line all are lent, and requests "
-        "wait.",
+        "Connections in use, of those for queries (ANALYTICS_POOL_SIZE per worker) and for events "
+        "(ANALYTICS_INGEST_POOL_SIZE). At the dashed line all are in use, and requests wait.",
         promql(f"{in_use} / {size}", "{{pool}}"),
         unit="percentunit",
         colors=_POOLS,
@@ -28,20 +27,20 @@ def waiting() -> Json:
     lent = rate("analytics_pool_acquired_total", "pool")
     return lines(
         "Waiting for a connection",
-        "How long a request waits on average. After ANALYTICS_ACQUIRE_TIMEOUT_S it is a 503: more "
-        "connections or workers help as long as PostgreSQL has processors to spare.",
+        "The average wait of a request for a connection. After ANALYTICS_ACQUIRE_TIMEOUT_S it is a "
+        "503: more connections or workers help as long as PostgreSQL has free processors.",
         promql(f"{seconds} / ({lent} > 0)", "{{pool}}"),
         unit="s",
         colors=_POOLS,
     )
 
 
-def turned_away() -> Json:
+def rejected() -> Json:
     return bars(
-        "Turned away",
+        "Rejected requests",
         "No connection: none became free in time (503); deadline: PostgreSQL took longer than a "
-        "request may (504); limit: more than ANALYTICS_RATE_LIMIT or ANALYTICS_AT_ONCE_LIMIT allow "
-        "a key (429).",
+        "request may (504); limit: the key exceeded ANALYTICS_RATE_LIMIT or "
+        "ANALYTICS_AT_ONCE_LIMIT (429).",
         promql(rate("analytics_pool_busy_total"), "no connection"),
         promql(rate("analytics_pool_deadlines_total"), "deadline"),
         promql(or_zero(rate("analytics_limited_requests_total", limit="!unknown")), "limit"),
@@ -53,20 +52,20 @@ def turned_away() -> Json:
 def replaced() -> Json:
     return bars(
         "Connections replaced",
-        "Opened and given up a minute. Some are replaced for their age; many at once mean that "
-        "PostgreSQL, or what is before it, ends them.",
+        "Connections opened and closed per minute. Some are replaced because of their age; many at "
+        "once mean that PostgreSQL, or a proxy before it, closes them.",
         promql(f"60 * {rate('analytics_pool_opened_total')}", "opened"),
-        promql(f"60 * {rate('analytics_pool_discarded_total')}", "given up"),
+        promql(f"60 * {rate('analytics_pool_discarded_total')}", "closed"),
         unit="opm",
-        colors={"opened": EVENTS, "given up": WARN},
+        colors={"opened": EVENTS, "closed": WARN},
     )
 
 
 def fold_rate() -> Json:
     return lines(
         "Folded events",
-        "Events a second that are counted into the rollups. It follows what comes in; a plateau "
-        "while the tail grows is as fast as the folder can.",
+        "Events folded into the rollups per second. The rate follows ingestion; a plateau while "
+        "the tail grows is the maximum of the rollup worker.",
         promql(rate("analytics_folded_events_total"), "folded"),
         unit="cps",
         colors={"folded": EVENTS},
@@ -77,7 +76,7 @@ def fold_duration() -> Json:
     name = "analytics_fold_duration_seconds"
     return lines(
         "Duration of a fold",
-        "Of one step of the folder, with the sealing of what is over.",
+        "Duration of one step of the rollup worker, including sealing.",
         *(promql(quantile(at / 100, name), f"p{at}") for at in (50, 95)),
         unit="s",
         colors={"p50": GOOD, "p95": EVENTS},
@@ -87,8 +86,8 @@ def fold_duration() -> Json:
 def replica() -> Json:
     return lines(
         "Replica behind",
-        "How far the replica that questions are asked of is behind; 0 without one. It answers as "
-        "of what it has: if it stays behind, look at its network and at long questions there.",
+        "How far the replica that answers queries lags; 0 without a replica. Its answers are exact "
+        "as of that time. If it keeps lagging, check its network and long-running queries there.",
         promql(f"max ({series('analytics_replay_age_seconds')})", "behind"),
         unit="s",
         colors={"behind": EVENTS},
@@ -98,8 +97,8 @@ def replica() -> Json:
 def memory() -> Json:
     return lines(
         "Memory by worker",
-        "What each worker holds, and the folder, which counts as one of them. It should be flat, "
-        "and under 200 MB.",
+        "Resident memory of each worker process, and of the rollup worker, which has a slot of its "
+        "own. It should be flat, and under 200 MB.",
         promql(series("process_resident_memory_bytes"), "worker {{worker}} of {{instance}}"),
         unit="bytes",
         limit=200e6,
@@ -110,8 +109,8 @@ def cpu() -> Json:
     seconds = series("process_cpu_seconds_total")
     return lines(
         "CPU by worker",
-        "Processors that each worker uses: near 1 it has no more to give, and another worker "
-        "(ANALYTICS_WORKERS) helps if the machine has processors left.",
+        "Processors that each worker process uses. Near 1 it is saturated, and another worker "
+        "(ANALYTICS_WORKERS) helps if the machine has free processors.",
         promql(f"rate({seconds}[$__rate_interval])", "worker {{worker}} of {{instance}}"),
         unit="percentunit",
         limit=1,
@@ -121,8 +120,8 @@ def cpu() -> Json:
 def files() -> Json:
     return lines(
         "Open files by worker",
-        "Sockets for the most part: callers, PostgreSQL, Redis. It must stay far below the limit "
-        "of the process.",
+        "Open files, mostly sockets: clients, PostgreSQL, Redis. The number must stay far below "
+        "the limit of the process.",
         promql(series("process_open_fds"), "worker {{worker}} of {{instance}}"),
         unit="short",
     )

@@ -1,4 +1,4 @@
-"""Panels: each has a title, a description that says what to do about it, and a unit."""
+"""Builders of panels: each has a title, a description that says what to do, and a unit."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from tools.dashboards.queries import Json
 
 Steps = Sequence[tuple[float, str]]
-"""From which value on which colour."""
+"""Thresholds and the colour from each on."""
 
 GOOD, WARN, BAD = "green", "orange", "red"
 EVENTS, USERS, QUIET = "blue", "purple", "#8e8e8e"
@@ -22,7 +22,7 @@ def stat(
     spark: bool = True,
     **defaults: Any,
 ) -> Json:
-    """One number, over a line of how it came to it. `steps` colour it by its value."""
+    """A single number over a sparkline. `steps` colour it by its value."""
     config = {**_thresholds(color, steps), "color": {"mode": "thresholds"}, **defaults}
     return {
         **_panel("stat", title, description, targets, {"unit": unit, **config}),
@@ -53,7 +53,7 @@ def lines(
     calcs: Sequence[str] = ("lastNotNull", "max"),
     **defaults: Any,
 ) -> Json:
-    """A time series. `limit` is drawn as a dashed line; `signed` goes below zero."""
+    """A time series. `limit` is drawn as a dashed line; `signed` allows values below zero."""
     custom: Json = {
         "drawStyle": "bars" if bars else "line",
         "fillOpacity": 70 if bars else 25 if stacked else 8,
@@ -80,14 +80,14 @@ def lines(
 
 
 def bars(title: str, description: str, *targets: Json, unit: str, **more: Any) -> Json:
-    """One stack of bars for each moment, such as a day."""
+    """A stack of bars per point in time, such as a day."""
     return lines(title, description, *targets, unit=unit, bars=True, stacked=True, **more)
 
 
 def ranking(
     title: str, description: str, target: Json, *, unit: str, label: str, color: str = EVENTS
 ) -> Json:
-    """A bar for each row; `label` is the column of their names."""
+    """A bar per row; `label` is the column with their names."""
     field_defaults = {
         "unit": unit,
         "color": {"mode": "fixed", "fixedColor": color},
@@ -121,7 +121,7 @@ def table(
     units: Mapping[str, str] | None = None,
     gauges: Sequence[str] = (),
 ) -> Json:
-    """`units` are those of columns that differ; `gauges` have a bar beside the number."""
+    """A table. `units` override the unit per column; columns in `gauges` have a bar."""
     overrides = [_override(name, unit=of_column) for name, of_column in (units or {}).items()]
     cell = {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}
     gauge = {"custom.cellOptions": cell, "color": {"mode": "fixed", "fixedColor": EVENTS}, "min": 0}

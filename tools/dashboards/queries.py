@@ -1,4 +1,4 @@
-"""What panels ask, of Prometheus and of PostgreSQL."""
+"""Queries of panels, to Prometheus and PostgreSQL."""
 
 import re
 from pathlib import Path
@@ -15,14 +15,14 @@ _COMMENT = re.compile(r"^-- .*\n", re.MULTILINE)
 
 
 def statements(file: str) -> dict[str, str]:
-    """Those of one file by name; each carries its name into PostgreSQL's logs."""
+    """The statements of a file by name; each begins with its name, for PostgreSQL's logs."""
     _, *parts = _NAME.split((_SQL / f"{file}.sql").read_text())
     pairs = zip(parts[::2], parts[1::2], strict=True)
     return {name: f"/* {name} */ {_COMMENT.sub('', body).strip()}" for name, body in pairs}
 
 
 def promql(expr: str, legend: str = "", *, instant: bool = False) -> Json:
-    """A query of Prometheus. `instant`: of the end of the range alone."""
+    """A query to Prometheus. `instant` evaluates it only at the end of the range."""
     return {
         "datasource": PROMETHEUS,
         "editorMode": "code",
@@ -45,7 +45,7 @@ def sql(text: str, form: Literal["table", "time_series"] = "table") -> Json:
 
 
 def series(name: str, **labels: str) -> str:
-    """A metric of the chosen instances. A value that begins with `~` is a pattern, with `!` not."""
+    """A selector of the chosen instances; values may begin with `~` (matches) or `!` (not)."""
     matchers = ['job="analytics"', 'instance=~"$instance"']
     for label, value in labels.items():
         sign = {"~": "=~", "!": "!="}.get(value[0], "=")
@@ -54,19 +54,19 @@ def series(name: str, **labels: str) -> str:
 
 
 def rate(name: str, by: str = "", **labels: str) -> str:
-    """How much a counter grows a second, all instances together."""
+    """The increase of a counter per second, summed over all instances."""
     grouped = f"sum by ({by})" if by else "sum"
     return f"{grouped} (rate({series(name, **labels)}[$__rate_interval]))"
 
 
 def quantile(share: float, name: str, by: str = "") -> str:
-    """Of a histogram."""
+    """A quantile of a histogram; `share` is between 0 and 1."""
     grouped = f"le, {by}" if by else "le"
     return f"histogram_quantile({share}, {rate(f'{name}_bucket', grouped)})"
 
 
 def or_none(expr: str, label: str) -> str:
-    """A line at 0 named `none` until there is something: counters begin with their first event."""
+    """Add a line `none` at 0 while there is no series, since some counters begin with an event."""
     return f'{expr} or on () label_replace(vector(0), "{label}", "none", "", "")'
 
 

@@ -1,4 +1,4 @@
-"""Is the service well? What a caller feels on top, then what it is made of."""
+"""The dashboard Analytics Service: indicators that callers notice, then the internals."""
 
 from tools.dashboards import internals, keys, slis
 from tools.dashboards.dashboard import INSTANCE, Section, board, top
@@ -15,7 +15,7 @@ def dashboard() -> Json:
     return board(
         "analytics-service",
         "Analytics Service",
-        "Rate, errors, duration and saturation of the service, and of what it is made of.",
+        "Rate, errors, duration and saturation of the service and of its components.",
         [
             top(
                 *(slis.reached(), slis.alerts(), slis.available(), slis.requests()),
@@ -39,7 +39,7 @@ def dashboard() -> Json:
                 "Connections",
                 [
                     *(internals.connections(), internals.waiting()),
-                    *(internals.turned_away(), internals.replaced()),
+                    *(internals.rejected(), internals.replaced()),
                 ],
             ),
             Section(
@@ -57,8 +57,8 @@ def dashboard() -> Json:
 def _by_route() -> Json:
     return lines(
         "Requests by route",
-        "Requests a second of each route. A route that nobody should use this much is a caller to "
-        "talk to: Requests by key names it, and so does each line of the log.",
+        "Requests per second by route. If a route has too much traffic, Requests by key and the "
+        "log lines name the caller.",
         promql(rate(_REQUESTS, "route"), "{{route}}"),
         unit="reqps",
         stacked=True,
@@ -69,9 +69,9 @@ def _by_status() -> Json:
     classes = [("2", "2xx", GOOD), ("3", "3xx", EVENTS), ("4", "4xx", WARN), ("5", "5xx", BAD)]
     return bars(
         "Requests by status",
-        "5xx are ours: 503 is a server that is away or too few connections, 504 a question that "
-        "took too long, 500 a bug. 4xx are the callers': 401 and 403 keys, 422 parameters, 429 "
-        "limits.",
+        "5xx are failures of the service: 503 means that a server is away or connections are "
+        "short, 504 that a query took too long, 500 a bug. 4xx are errors of callers: 401 and 403 "
+        "keys, 422 parameters, 429 limits.",
         *(promql(or_zero(rate(_REQUESTS, status=f"~{at}..")), name) for at, name, _ in classes),
         unit="reqps",
         colors={name: color for _, name, color in classes},
@@ -81,9 +81,9 @@ def _by_status() -> Json:
 def _durations() -> Json:
     return lines(
         "Duration",
-        "From a request's head to the last byte of its answer. The dashed line is the objective "
-        "for computed questions. p50 and p99 far apart: some kind of request is slow, see the "
-        "next picture.",
+        "From the head of a request to the last byte of its response. The dashed line is the "
+        "objective for computed queries. If p50 and p99 are far apart, one kind of request is "
+        "slow: see the next panel.",
         *(promql(quantile(at / 100, _SECONDS), f"p{at}") for at in (50, 95, 99)),
         unit="s",
         colors={"p50": GOOD, "p95": EVENTS, "p99": WARN},
@@ -94,7 +94,7 @@ def _durations() -> Json:
 def _duration_by_route() -> Json:
     return lines(
         "Duration by route, p95",
-        "Which routes are slow.",
+        "The 95th percentile by route shows which routes are slow.",
         promql(quantile(0.95, _SECONDS, "route"), "{{route}}"),
         unit="s",
     )
@@ -103,9 +103,9 @@ def _duration_by_route() -> Json:
 def _in_flight() -> Json:
     waiting = f"sum ({series('analytics_pool_waiting')})"
     return lines(
-        "At a time",
-        "Requests that are being answered, and those of them that wait for a connection. Both "
-        "grow when answers become slow, and long before requests are turned away.",
+        "Concurrent requests",
+        "Requests in progress, and those of them that wait for a connection. Both grow when "
+        "answers become slow, long before requests are rejected.",
         promql(f"sum ({series('http_requests_in_flight')})", "in flight"),
         promql(waiting, "waiting"),
         unit="none",
@@ -116,7 +116,7 @@ def _in_flight() -> Json:
 def _questions() -> Json:
     return lines(
         "Computed questions",
-        "Questions a second that no kept answer was there for.",
+        "Queries per second without a cached answer.",
         promql(rate(f"{_QUESTION}_count", "question"), "{{question}}"),
         unit="reqps",
         stacked=True,
@@ -126,7 +126,7 @@ def _questions() -> Json:
 def _question_durations() -> Json:
     return lines(
         "Duration of computed questions, p95",
-        "With the waiting for a connection. The dashed line is the objective.",
+        "Including the wait for a connection. The dashed line is the objective.",
         promql(quantile(0.95, _QUESTION, "question"), "{{question}}"),
         unit="s",
         limit=slis.OBJECTIVE_S,
@@ -136,9 +136,9 @@ def _question_durations() -> Json:
 def _plan_sources() -> Json:
     return bars(
         "Answered from",
-        "Rollups are the rule. Answers from events are as exact and slow: there are no rollups "
-        "(yet, or any more after a restore), or the range is within one quarter of an hour. "
-        "Histories are always events.",
+        "Most answers come from rollups. Answers from events are as exact but slow: there are no "
+        "rollups (not yet, or after a restore), or the range is within one slot of 15 minutes. "
+        "Histories are always read from events.",
         promql(rate("analytics_plans_total", "source"), "{{source}}"),
         unit="reqps",
         colors={"rollups": EVENTS, "events": WARN},
@@ -147,9 +147,9 @@ def _plan_sources() -> Json:
 
 def _rows_read() -> Json:
     return lines(
-        "Read for questions",
-        "Rows of rollups, and events beside them, that are read a second. Many events: the tail "
-        "is long, or ranges have odd edges.",
+        "Rows and events read",
+        "Rollup rows and events read per second. Many events: the tail is long, or the edges of "
+        "ranges are not on quarters of an hour.",
         promql(rate("analytics_rollup_rows_read_total"), "rows of rollups"),
         promql(rate("analytics_events_read_total"), "events"),
         unit="short",
@@ -161,8 +161,8 @@ def _hit_rate() -> Json:
     served = rate(_CACHE, result="~hit|joined|stale")
     return lines(
         "Hit rate",
-        "Share of questions that were answered without computing. It falls when callers ask for "
-        "ever new ranges, or when the memory of Redis is too small.",
+        "Share of queries answered without computing. It falls when callers query ever new ranges, "
+        "or when Redis has too little memory.",
         promql(f"{or_zero(served)} / {rate(_CACHE)}", "hits"),
         unit="percentunit",
         colors={"hits": GOOD},
@@ -183,9 +183,9 @@ def _cache_results() -> Json:
     }
     return bars(
         "Questions by result",
-        "hit: kept; joined: another one computed it; refresh: computed anew before its end; miss: "
-        "computed; bypass: the caller wanted it so; stale: an old answer, since PostgreSQL is "
-        "away; error: Redis is.",
+        "hit: cached; joined: another request computed it; refresh: computed again before it "
+        "expired; miss: computed; bypass: the caller sent no-cache; stale: an old answer while "
+        "PostgreSQL is away; error: Redis is away.",
         promql(rate(_CACHE, "result"), "{{result}}"),
         unit="reqps",
         colors=colors,
@@ -196,8 +196,8 @@ def _cache_errors() -> Json:
     errors = rate("analytics_cache_errors_total", "operation")
     return lines(
         "Redis errors",
-        "Commands that failed or took longer than ANALYTICS_CACHE_TIMEOUT_S. `skipped` were not "
-        "tried, since others just failed. Answers go on without it: look at Redis.",
+        "Commands that failed or took longer than ANALYTICS_CACHE_TIMEOUT_S. `skipped` commands "
+        "were not sent, since others had just failed. Queries are still answered: check Redis.",
         promql(or_none(errors, "operation"), "{{operation}}"),
         unit="ops",
         colors={"none": GOOD},

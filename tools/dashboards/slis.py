@@ -1,4 +1,4 @@
-"""What callers feel of the service, and how that is to be."""
+"""Panels of the service level indicators and their objectives."""
 
 from tools.dashboards.panels import BAD, EVENTS, GOOD, QUIET, WARN, lines, stat
 from tools.dashboards.queries import Json, or_zero, promql, quantile, rate, series
@@ -7,14 +7,14 @@ _REQUESTS = "http_requests_total"
 _QUESTION = "analytics_question_duration_seconds"
 OBJECTIVE_S = 0.25
 _WINDOWS = {"1h": WARN, "6h": EVENTS, "3d": QUIET}
-"""Over which failures are told, and their colours."""
+"""The windows of burn rates, and their colours."""
 
 
 def reached() -> Json:
     return stat(
         "Servers",
-        "Whether the workers reach PostgreSQL and Redis. Without PostgreSQL only kept answers are "
-        "given; without Redis all are computed. Where one is down, look at that server first.",
+        "Whether the workers reach PostgreSQL and Redis. Without PostgreSQL only cached answers "
+        "are served; without Redis all are computed. If one is down, check that server first.",
         promql(f"min by (server) ({series('analytics_up')})", "{{server}}"),
         unit="none",
         color=BAD,
@@ -35,7 +35,8 @@ def reached() -> Json:
 def alerts() -> Json:
     return stat(
         "Alerts",
-        "How many fire now. Prometheus tells which, and docs/operations.md what to do about each.",
+        "The number of firing alerts. Prometheus names them, and docs/operations.md says what to "
+        "do about each.",
         promql(or_zero('count (ALERTS{alertname=~"Analytics.+", alertstate="firing"})')),
         unit="none",
         color=GOOD,
@@ -50,8 +51,8 @@ def available() -> Json:
     total = f"sum (increase({series(_REQUESTS, **labels, status='!499')}[$__range]))"
     return stat(
         "Availability",
-        "Share of the questions and events of the range that were answered, that is not with a "
-        "5xx. The objective is 99.9 %: below it, see Requests by status for what failed.",
+        "Share of requests for queries and events in the range without a 5xx. The objective is "
+        "99.9 %: below it, Requests by status shows what failed.",
         promql(f"1 - {or_zero(failed)} / ({total} > 0)", instant=True),
         unit="percentunit",
         color=BAD,
@@ -64,7 +65,7 @@ def available() -> Json:
 def requests() -> Json:
     return stat(
         "Requests",
-        "Requests a second, all routes together.",
+        "Requests per second, all routes together.",
         promql(rate(_REQUESTS)),
         unit="reqps",
     )
@@ -74,8 +75,8 @@ def errors() -> Json:
     failed = or_zero(rate(_REQUESTS, status="~5.."))
     return stat(
         "Errors",
-        "Share of requests that were answered with a 5xx now. Above 0.1 % the objective is missed "
-        "if it stays so.",
+        "Current share of requests answered with a 5xx. If it stays above 0.1 %, the objective is "
+        "missed.",
         promql(f"{failed} / {rate(_REQUESTS)}"),
         unit="percentunit",
         color=GOOD,
@@ -86,7 +87,7 @@ def errors() -> Json:
 def slowest() -> Json:
     return stat(
         "Duration, p95",
-        "Of 100 requests 95 took no longer, kept answers included.",
+        "95 % of requests took at most this long, cached answers included.",
         promql(quantile(0.95, "http_request_duration_seconds")),
         unit="s",
         color=GOOD,
@@ -98,9 +99,8 @@ def in_time() -> Json:
     in_time_rate = rate(f"{_QUESTION}_bucket", source="rollups", le=str(OBJECTIVE_S))
     return stat(
         "Questions in time",
-        "Share of the questions computed from rollups that took at most 250 ms. The objective is "
-        "99 %: below it, look under Questions for which are slow, and under Connections for who "
-        "waits.",
+        "Share of queries computed from rollups that took at most 250 ms. The objective is 99 %: "
+        "below it, the section Questions shows which are slow, and Connections whether they wait.",
         promql(f"{in_time_rate} / ({rate(f'{_QUESTION}_count', source='rollups')} > 0)"),
         unit="percentunit",
         color=BAD,
@@ -112,8 +112,8 @@ def in_time() -> Json:
 def failed() -> Json:
     return lines(
         "Error budget: failed requests",
-        "How many times faster than the objective, 99.9 %, allows requests fail: at 1 the budget "
-        "lasts just as long as it should. From 14.4 on in an hour somebody is called.",
+        "Burn rate: how many times faster than the objective of 99.9 % allows requests fail. At 1 "
+        "the budget lasts exactly 30 days. From 14.4 within an hour on, the alert pages.",
         *_burn_rates("requests_failed", 0.001),
         unit="none",
         colors=_WINDOWS,
@@ -125,8 +125,8 @@ def failed() -> Json:
 def slow() -> Json:
     return lines(
         "Error budget: slow questions",
-        "How many times faster than the objective, 99 % within 250 ms, allows questions are slow. "
-        "Only those that are computed from rollups count.",
+        "Burn rate: how many times faster than the objective of 99 % within 250 ms allows queries "
+        "are slow. Only queries computed from rollups count.",
         *_burn_rates("questions_slow", 0.01),
         unit="none",
         colors=_WINDOWS,
@@ -136,7 +136,7 @@ def slow() -> Json:
 
 
 def _burn_rates(ratio: str, budget: float) -> list[Json]:
-    """By recording rules, which are of all instances."""
+    """Burn rates by window, from recording rules, which cover all instances."""
     return [
         promql(f"(analytics:{ratio}:ratio_rate{span} or vector(0)) / {budget}", span)
         for span in _WINDOWS
@@ -146,8 +146,9 @@ def _burn_rates(ratio: str, budget: float) -> list[Json]:
 def tail() -> Json:
     return lines(
         "Age of the tail",
-        "How long events have waited to be folded. Answers count them all the same; only the cost "
-        "grows. Above the dashed line, 10 s, the folder stands still or cannot keep up: see Data.",
+        "How long events have waited to be folded. Answers include them anyway; only their cost "
+        "grows. Above the dashed line, 10 s, the rollup worker is stopped or cannot keep up: see "
+        "the dashboard Analytics Data.",
         promql("analytics:tail_seconds:max", "age"),
         unit="s",
         colors={"age": EVENTS},

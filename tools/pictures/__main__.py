@@ -1,4 +1,4 @@
-"""python -m tools.pictures: draws docs/pictures/*.png, of a service that is at work meanwhile."""
+"""Draws docs/pictures/*.png from a service under load: `python -m tools.pictures`."""
 
 import argparse
 import shutil

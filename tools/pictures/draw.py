@@ -1,4 +1,4 @@
-"""A dashboard as a picture: each panel where it stands in the grid, with what its queries give."""
+"""Draws a dashboard as a picture: each panel at its place in the grid, with its query results."""
 
 import io
 import textwrap
@@ -19,7 +19,7 @@ from tests.dashboards.units import format_value
 from tools.dashboards.queries import Json
 
 Answers = Mapping[int, Sequence[Result]]
-"""By the ids of panels, an answer to each query."""
+"""The results of all queries of each panel, by panel id."""
 
 _COLUMN, _ROW, _GAP = 50, 34, 6  # pixels
 _DPI = 100
@@ -45,7 +45,7 @@ mpl.rcParams.update({"font.family": "DejaVu Sans", "font.size": 7.5, "text.color
 
 
 def draw(board: Json, answers: Answers, file: Path) -> None:
-    """Writes a PNG of few colours."""
+    """Write a PNG with a palette of 256 colours, which keeps the file small."""
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
     size = (24 * _COLUMN + _GAP, rows * _ROW + _GAP)
     figure = Figure(figsize=(size[0] / _DPI, size[1] / _DPI), dpi=_DPI, facecolor="#f4f5f5")
@@ -91,7 +91,7 @@ class _Panel:
             self._table(columns)
 
     def _axes(self, x: float, y: float, w: float, h: float) -> Axes:
-        """In pixels from the panel's upper left corner; without frame or ticks."""
+        """Axes without frame and ticks, in pixels from the upper left corner of the panel."""
         width, height = self._size
         rectangle = (
             (self._x + x) / width,
@@ -124,7 +124,7 @@ class _Panel:
                 self._write(middle, self._h - 12, name, ha="center", color=_MUTED)
 
     def _text_and_color(self, value: float | None) -> tuple[str, str]:
-        """What a number is shown as, and in which colour."""
+        """The text of a value, and its colour by the thresholds of the panel."""
         for mapping in self._defaults.get("mappings", ()):
             if value is not None and (display := mapping["options"].get(f"{value:.0f}")):
                 return display["text"], _color(display["color"])
@@ -176,7 +176,7 @@ class _Panel:
                 axes.plot(at, values, color=color, linewidth=1.5)
 
     def _limit(self, axes: Axes) -> None:
-        """A limit that is far away does not make a picture of it alone."""
+        """Draw the limit, unless it is so far away that it would flatten the lines."""
         at = self._defaults["thresholds"]["steps"][1]["value"]
         if at <= axes.get_ylim()[1]:
             axes.axhline(at, color=_COLORS["red"], linewidth=1, linestyle=(0, (6, 4)))
@@ -199,7 +199,7 @@ class _Panel:
             spine.set_visible(False)
 
     def _legend(self, series: Sequence[Series], colors: Sequence[str]) -> float:
-        """Draws it, and tells how high it is."""
+        """Draw the legend; return its height in pixels."""
         calcs = self._panel["options"]["legend"]["calcs"]
         rows = list(zip(series, colors, strict=True))[:6]
         height = 13 * (len(rows) + bool(calcs)) + 4
@@ -264,7 +264,7 @@ class _Panel:
 
 
 def _of_columns(panel: Json) -> tuple[dict[str, str], set[str]]:
-    """The units of columns that have their own, and those with bars."""
+    """The units of columns that override the default, and the names of columns with bars."""
     units, gauges = {}, set()
     for override in panel["fieldConfig"]["overrides"]:
         for prop in override["properties"]:

@@ -1,1 +1,1 @@
-"""What the project is made of: known weaknesses and licences of the packages it needs."""
+"""Supply chain: known vulnerabilities and licences of the packages that the project needs."""

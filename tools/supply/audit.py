@@ -1,4 +1,4 @@
-"""python -m tools.supply.audit: whether a package that the service needs has a known weakness."""
+"""Checks the pinned packages for known vulnerabilities: `python -m tools.supply.audit`."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ _UNREACHABLE = ("ConnectionError", "ServiceError", "Timeout", "Max retries", "re
 
 
 def main() -> int:
-    """What is known cannot always be reached, and that is no failure: it is told."""
+    """Print the result. The exit code is 0 if the vulnerability database cannot be reached."""
     try:
         fails, text = verdict(_report("requirements.txt"))
     except AuditFailed as exc:
@@ -22,11 +22,11 @@ def main() -> int:
 
 
 class AuditFailed(Exception):
-    """The check ended in another way than for want of a network."""
+    """pip-audit failed for another reason than a missing network."""
 
 
 def _report(file: str) -> dict[str, Any] | None:
-    """None where nothing could be asked. Raises: Broken."""
+    """The report of pip-audit; None if its database cannot be reached. Raises: AuditFailed."""
     command = [sys.executable, "-m", "pip_audit", "--requirement", file, "--no-deps"]
     options = ["--disable-pip", "--format=json", "--progress-spinner=off", "--timeout=10"]
     try:
@@ -39,7 +39,7 @@ def _report(file: str) -> dict[str, Any] | None:
 
 
 def parse_report(stdout: bytes, stderr: str) -> dict[str, Any] | None:
-    """What pip-audit said. Raises: Broken."""
+    """The parsed report; None if the database could not be reached. Raises: AuditFailed."""
     if not stdout.strip() and any(word in stderr for word in _UNREACHABLE):
         return None
     try:
@@ -50,24 +50,24 @@ def parse_report(stdout: bytes, stderr: str) -> dict[str, Any] | None:
 
 
 def verdict(report: dict[str, Any] | None) -> tuple[bool, str]:
-    """Whether it fails, and why. A package that nothing is known of was not checked."""
+    """Whether the check fails, and the text to print. Skipped packages count as not checked."""
     packages = report["dependencies"] if report else []
     checked = [package for package in packages if "vulns" in package]
     if not checked:
-        return False, "Not checked: what is known of weaknesses cannot be reached."
-    weak = [line for package in checked for line in _weaknesses(package)]
-    if weak:
-        return True, "\n".join(weak)
+        return False, "Not checked: the vulnerability database cannot be reached."
+    vulnerable = [line for package in checked for line in _vulnerabilities(package)]
+    if vulnerable:
+        return True, "\n".join(vulnerable)
     missing = len(packages) - len(checked)
     suffix = f"; {missing} could not be checked" if missing else ""
-    return False, f"No known weakness in {len(checked)} packages{suffix}."
+    return False, f"No known vulnerability in {len(checked)} packages{suffix}."
 
 
-def _weaknesses(package: dict[str, Any]) -> list[str]:
+def _vulnerabilities(package: dict[str, Any]) -> list[str]:
     return [
-        f"{package['name']} {package['version']}: {weakness['id']}, "
-        f"mended in {', '.join(weakness['fix_versions']) or 'no version yet'}"
-        for weakness in package["vulns"]
+        f"{package['name']} {package['version']}: {vulnerability['id']}, "
+        f"fixed in {', '.join(vulnerability['fix_versions']) or 'no version yet'}"
+        for vulnerability in package["vulns"]
     ]
 
 

@@ -1,4 +1,4 @@
-"""python -m tools.supply.licences: writes docs/licences.md."""
+"""Writes docs/licences.md: `python -m tools.supply.licences`."""
 
 import re
 from importlib.metadata import metadata
@@ -12,14 +12,14 @@ ALLOWED = {
     "BSD-2-Clause",
     "BSD-3-Clause",
     "CC0-1.0",
-    "LGPL-3.0-or-later",  # psycopg2, which is used as it is
+    "LGPL-3.0-or-later",  # psycopg2, which is used without changes
     "MIT",
     "MPL-2.0",
     "PSF-2.0",
     "Zlib",
 }
 
-# Some Pythons or platforms alone have these, or another version; the page must be the same on all.
+# Packages that only some Python versions or platforms need; the page must not depend on these.
 _ELSEWHERE = {
     "async-timeout": "Apache-2.0",
     "backports-zstd": "PSF-2.0",
@@ -52,7 +52,7 @@ and Valkey (BSD-3-Clause). psycopg2 (LGPL) is used without changes.
 
 
 def licence(package: str) -> str:
-    """As an SPDX expression. Raises: PackageNotFoundError."""
+    """The licence of an installed package as an SPDX expression. Raises: PackageNotFoundError."""
     if package in _ELSEWHERE:
         return _ELSEWHERE[package]
     package_metadata = metadata(package)
@@ -62,7 +62,7 @@ def licence(package: str) -> str:
 
 
 def parts(expression: str) -> set[str]:
-    """The licences of an expression."""
+    """The single licences of an SPDX expression."""
     return set(re.findall(r"[\w.-]+", expression)) - {"AND", "OR", "WITH"}
 
 

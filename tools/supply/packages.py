@@ -1,4 +1,4 @@
-"""The packages that are pinned."""
+"""The pinned packages of the requirements files."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ _PINNED = re.compile(r"^([a-z0-9.-]+)==(\S+)", re.MULTILINE)
 
 
 def pinned(file: str) -> dict[str, set[str]]:
-    """Each package of a file of requirements, and its versions: some have one for each Python."""
+    """The versions of each package in a requirements file: some depend on the Python version."""
     versions: dict[str, set[str]] = {}
     for name, version in _PINNED.findall((ROOT / file).read_text()):
         versions.setdefault(name, set()).add(version)

@@ -1,6 +1,6 @@
 -- name: analytics_in_range
--- Dates from that of the beginning to that of the end, as the axis shows them. East of Greenwich today
--- begins before its date does there: it is in each range that ends now.
+-- The dates of the range as the axis of time, in UTC, shows them. East of Greenwich the local day begins
+-- before the UTC date does; it is part of each range that ends now.
 day between $__timeFrom()::date and $__timeTo()::date + 1
 and (day <= $__timeTo()::date or (partial and $__timeTo()::timestamptz > now() - interval '5 minutes'));
 
@@ -17,7 +17,7 @@ order    by sum(events) desc, event_name
 limit    500;
 
 -- name: analytics_today
--- Whatever the range: the day that it is in the zone. While nobody counts, that of the last count is another.
+-- The current day of the zone, whatever the range; no row if its statistics are not computed yet.
 select   day::timestamp as time, dau
 from     daily_users
 where    zone = '$zone'
@@ -25,7 +25,7 @@ and      starts_at <= now()
 and      ends_at > now();
 
 -- name: analytics_whole
--- Days that are over: the present one is no low.
+-- Only complete days: the current one would look like a drop.
 select   day::timestamp as time, $column
 from     daily_users
 where    zone = '$zone'
@@ -50,7 +50,7 @@ and      $days
 order    by day;
 
 -- name: analytics_moves
--- A day's monthly active users are those of the day before, with who is new and without who left.
+-- Monthly active users of a day = those of the day before + new users - users who left.
 with moved as (
     select day, partial, new_users,
            lag(mau) over (order by day) + new_users - mau as left_users
@@ -78,7 +78,7 @@ order    by events desc, event_name
 limit    20;
 
 -- name: analytics_top_days
--- The eight most frequent names of the range, and all others together.
+-- The eight most frequent event names of the range, and all others together.
 with held as (
     select day, event_name, events
     from   daily_events
@@ -100,7 +100,7 @@ group    by 1, 2
 order    by 1, sum(sum(events)) over (partition by coalesce(top.event_name, 'all others')) desc, 2;
 
 -- name: analytics_chosen
--- $column of each of the chosen names; of all, the eight most frequent.
+-- $column of each chosen event name; if all are chosen, of the eight most frequent.
 with held as (
     select day, event_name, events, users
     from   daily_events
