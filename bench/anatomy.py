@@ -41,7 +41,7 @@ async def _anatomy(database_url: str, redis_url: str, say: Callable[[str], None]
     (case, *_) = cases()
     columns: dict[str, Parts] = {}
     async with AsyncExitStack() as stack:
-        shared = {"rate_limit": 0, "at_once_limit": 0, **zones("time_zones")}
+        shared = {"rate_limit": 0, "concurrency_limit": 0, **zones("time_zones")}
         app = await open_app(stack, database_url, redis_url, **shared)
         for question in [name for name in QUESTIONS if name != "user_events"]:
             inner = _PartialCalls(app.state.resources, question, case)

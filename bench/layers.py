@@ -38,8 +38,12 @@ async def layers(database_url: str, redis_url: str, say: Callable[[str], None]) 
             name: await open_app(stack, database_url, redis_url, **settings)
             for name, settings in {
                 "whole": {"rate_limit": 100_000},
-                "without limits": {"rate_limit": 0, "at_once_limit": 0},
-                "without a cache": {"cache_enabled": False, "rate_limit": 0, "at_once_limit": 0},
+                "without limits": {"rate_limit": 0, "concurrency_limit": 0},
+                "without a cache": {
+                    "cache_enabled": False,
+                    "rate_limit": 0,
+                    "concurrency_limit": 0,
+                },
             }.items()
         }
         full_app, unlimited, uncached = apps.values()
@@ -69,7 +73,7 @@ async def open_app(
     stack: AsyncExitStack, database_url: str, redis_url: str, **settings: Any
 ) -> FastAPI:
     urls = {"DATABASE_URL": SecretStr(database_url), "REDIS_URL": SecretStr(redis_url)}
-    app = create_app(Settings(**{"at_once_limit": 1000, **urls, **settings}))
+    app = create_app(Settings(**{"concurrency_limit": 1000, **urls, **settings}))
     await stack.enter_async_context(lifespan(app))
     return app
 

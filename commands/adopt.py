@@ -15,9 +15,10 @@ from commands._migrate_first import apply_migrations
 from commands._options import mapping, time_zone
 from commands._progress import progress
 from commands._report import print_result, report
+from commands._settings import read_settings
 from commands.rollup import fold
 from config.database import connect
-from config.settings import Settings, load_settings
+from config.settings import Settings
 from repo.adopt.adoption import AdoptRepo, MappedRow
 from repo.adopt.mapping import AdoptionNames, TableMapping, make_mapping, stored_mapping
 from repo.adopt.tables import CannotAdopt, Table
@@ -100,7 +101,7 @@ def adopt(
     """
     if check + is_release + bool(names or more or tz or epoch) > 1:
         raise click.UsageError("--check and --release stand alone: the map is known")
-    settings = load_settings()
+    settings = read_settings()
     with database_server(settings) as url, _repo(url) as repo:
         table, adoption_names = repo.find(name)
         if check:

@@ -9,8 +9,8 @@ from commands._help import DATABASE, Command
 from commands._migrate_first import apply_migrations
 from commands._progress import progress
 from commands._report import print_result, report
+from commands._settings import read_settings
 from config.database import connect
-from config.settings import load_settings
 from repo.database_size import database_size
 from repo.ingest import Event, IngestRepo, as_rows
 from repo.rejected_events import EventsExpired
@@ -48,7 +48,7 @@ _EVENTS_PER_USER = 20
 @stoppable()
 def demo(events: int, days: int, users: int | None, seed: int, if_empty: bool) -> None:
     """Fill in made-up events of the days that end now."""
-    settings = load_settings()
+    settings = read_settings()
     with databases(settings) as urls:
         apply_migrations(urls.owner)
         with closing(connect(urls.url("writer"), "analytics-demo")) as conn:

@@ -14,9 +14,10 @@ from commands._help import DATABASE, FAILED, Command
 from commands._migrate_first import migrate_embedded
 from commands._progress import progress
 from commands._report import print_error, print_result
+from commands._settings import read_settings
 from common.answers import Receipt
 from config.database import connect
-from config.settings import Settings, load_settings
+from config.settings import Settings
 from repo.lifecycle.erasure import EraseRepo
 from repo.lifecycle.suppression import SuppressionRepo, WritersActive
 from services.background.cache_purger import purge_cache
@@ -43,7 +44,7 @@ _RETURN = (
         "redis_url",
         "min_free_mb",
         "cache_timeout_s",
-        "cache_open_s",
+        "cache_ttl_open_s",
         "cache_stale_s",
     ),
     exit_codes={0: "All is done.", 1: f"Redis may hold answers about them. {FAILED}"},
@@ -71,7 +72,7 @@ def erase(
 
     One user after another is erased at once or not at all, while the service runs.
     """
-    settings = load_settings()
+    settings = read_settings()
     if suppress + unsuppress + suppressed > 1:
         raise click.UsageError("use one of --suppress, --unsuppress and --suppressed")
     user_ids = [] if suppressed else _parse_users(users, file)
@@ -149,7 +150,7 @@ class _EraseCommand:
         if tables := receipts[-1].may_return_from:
             click.echo(_RETURN.format(tables=", ".join(tables)), err=True)
         if not all(receipt.cache_cleared for receipt in receipts):
-            cache_ttl_s = self._settings.cache_open_s + self._settings.cache_stale_s
+            cache_ttl_s = self._settings.cache_ttl_open_s + self._settings.cache_stale_s
             click.echo(
                 f"Erased; but Redis cannot be reached, and may keep answers for {cache_ttl_s} s, "
                 "which no service gives that has reached PostgreSQL since. A service that runs "

@@ -11,8 +11,8 @@ import click
 from commands._help import DATABASE, Group
 from commands._migrate_first import apply_migrations
 from commands._report import print_result
+from commands._settings import read_settings
 from config.database import connect
-from config.settings import load_settings
 from repo.api_keys import ApiKeyInfo, KeyExists, KeysRepo, NoSuchKey, Scope
 from services.auth import new_secret, parse_secret
 from services.connections import database_server
@@ -125,7 +125,7 @@ def revoke(name: str) -> None:
 
 @contextmanager
 def _repo() -> Iterator[KeysRepo]:
-    with database_server(load_settings()) as url:
+    with database_server(read_settings()) as url:
         apply_migrations(url)
         conn = connect(url, "analytics-keys")
         try:

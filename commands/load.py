@@ -21,8 +21,8 @@ from commands._migrate_first import apply_migrations
 from commands._options import mapping, time_zone
 from commands._progress import progress
 from commands._report import print_error, report
+from commands._settings import read_settings
 from config.database import connect
-from config.settings import load_settings
 from repo.database_size import database_size
 from repo.ingest import IngestRepo
 from services.connections import databases
@@ -74,7 +74,7 @@ def load(
     An interrupted load is simply repeated: each event_id is stored once.
     """
     columns = ColumnMapping(names, _ignored(names, ignore))
-    settings = load_settings()
+    settings = read_settings()
     with databases(settings) as urls:
         apply_migrations(urls.owner)
         validator = Validator(tz, lambda: datetime.now(UTC))

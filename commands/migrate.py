@@ -6,9 +6,9 @@ import click
 
 from commands._help import DATABASE, Command
 from commands._migrate_first import apply_migrations
+from commands._settings import read_settings
 from config.database import connect
 from config.invocation import invocation
-from config.settings import load_settings
 from repo.roles import missing_roles
 from services.connections import database_server
 
@@ -27,7 +27,7 @@ and run `{again}` again.\
 )
 def migrate() -> None:
     """Bring the schema up to date. Processes that do so at once take turns."""
-    with database_server(load_settings()) as url:
+    with database_server(read_settings()) as url:
         if not apply_migrations(url):
             click.echo("The schema is up to date.")
         _print_missing_roles(url)

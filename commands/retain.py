@@ -10,9 +10,9 @@ from commands._help import DATABASE, FAILED, Command
 from commands._migrate_first import migrate_embedded
 from commands._progress import progress
 from commands._report import print_error, print_result, report
+from commands._settings import read_settings
 from common.errors import format_instant
 from config.invocation import invocation
-from config.settings import load_settings
 from repo.verify.report import Findings
 from services.connections import database_server
 from services.disk_space import storage_limits
@@ -50,7 +50,7 @@ def retain(raw: RelativeRange, yes: bool) -> None:
 
     A run that was interrupted is simply repeated.
     """
-    settings = load_settings()
+    settings = read_settings()
     with database_server(settings) as url:
         migrate_embedded(settings, url)
         check_reserve = storage_limits(settings).check_reserve

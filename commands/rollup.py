@@ -11,11 +11,11 @@ from commands._help import DATABASE, Command
 from commands._migrate_first import apply_migrations, check_schema, refuse_foreign_tables
 from commands._progress import progress
 from commands._report import report
+from commands._settings import read_settings_and_log
 from common.metric_values import share_metrics
 from config.database import connect
 from config.invocation import invocation
-from config.logging import configure_logging
-from config.settings import Settings, load_settings
+from config.settings import Settings
 from repo.rollups.rollup_writer import RollupWriter
 from services.background.rollup_worker import fold_forever
 from services.background.verify_worker import verify_forever
@@ -31,7 +31,7 @@ _MAX_COUNTED = 1_000_000
     cls=Command,
     settings=(
         *DATABASE,
-        "fold_database_url",
+        "rollup_database_url",
         "min_free_mb",
         "time_zones",
         "metric_events",
@@ -44,10 +44,9 @@ _MAX_COUNTED = 1_000_000
 @click.option("--metrics", type=click.Path(path_type=Path), hidden=True)
 def rollup(once: bool, rebuild: bool, metrics: Path | None) -> None:
     """Keep the rollups up with the events; `serve` does so by itself."""
-    settings = load_settings()
+    settings = read_settings_and_log(warns=metrics is None)
     if metrics:  # those of the service that started it
         share_metrics(metrics)
-    configure_logging(settings.log_level, settings.log_format)
     with databases(settings) as urls:
         if not settings.database_url:
             apply_migrations(urls.owner)

@@ -17,13 +17,14 @@ from commands._help import Command
 from commands._migrate_first import apply_migrations, refuse_foreign_tables
 from commands._rollup_process import run_rollup_process
 from commands._server import ServerConfig, raise_file_limit
+from commands._settings import read_settings_and_log
 from commands._workers import Workers
 from common.metric_values import share_metrics
 from config.database import connect
 from config.database_errors import DatabaseUnavailable
 from config.invocation import invocation
 from config.logging import configure_logging
-from config.settings import Settings, load_settings, variable
+from config.settings import Settings, variable
 from config.worker_slots import slot_directory
 from repo.api_keys import KeysRepo
 from services.connections import servers
@@ -46,8 +47,7 @@ _EXIT_CODES = {
 def serve() -> None:
     """Answer questions over HTTP."""
     _exit_on_signals()
-    settings = load_settings()
-    configure_logging(settings.log_level, settings.log_format)
+    settings = read_settings_and_log()
     raise_file_limit(settings)
     with servers(settings) as endpoints, _listen(settings) as listener:
         if not settings.database_url:
@@ -60,7 +60,7 @@ def serve() -> None:
         )
         with (
             slot_directory() as slot_dir,
-            run_rollup_process(slot_dir) if settings.folder else nullcontext(),
+            run_rollup_process(slot_dir) if settings.rollup_worker else nullcontext(),
         ):
             _run(Workers(_Config(settings, slot_dir), [listener], banner))
 

@@ -9,8 +9,8 @@ import click
 
 from commands._help import DATABASE, FAILED, Command
 from commands._report import print_result
+from commands._settings import read_settings
 from common.errors import format_instant
-from config.settings import load_settings
 from services.connections import running_servers
 from services.status.check import Check
 from services.status.report import Status, read_status
@@ -26,7 +26,7 @@ _MARKS = {"ok": "ok", "action": "ACTION", "unknown": "unknown"}
         "redis_url",
         "query_database_url",
         "ingest_database_url",
-        "fold_database_url",
+        "rollup_database_url",
         "host",
         "min_free_mb",
         "max_database_gb",
@@ -41,7 +41,7 @@ def status(is_json: bool) -> None:
 
     It changes nothing and starts no server. Exits with 1 if anything needs action.
     """
-    settings = load_settings()
+    settings = read_settings()
     with running_servers(settings) as endpoints:
         found = read_status(settings, endpoints)
     print_result(_as_json(found) if is_json else _as_text(found))

@@ -12,8 +12,8 @@ from commands._help import DATABASE, FAILED, Command
 from commands._migrate_first import migrate_embedded
 from commands._progress import progress
 from commands._report import report
+from commands._settings import read_settings
 from config.database import connect
-from config.settings import load_settings
 from repo.verify.snapshot import Unverifiable
 from services.connections import database_server
 from utils.signals import stoppable
@@ -32,7 +32,7 @@ def verify() -> None:
     """Recount all events, and compare each row of the rollups. Exits with 1 if any differs."""
     from repo.verify.report import Findings
 
-    settings = load_settings()
+    settings = read_settings()
     findings = Findings()
     with database_server(settings) as url:
         migrate_embedded(settings, url)

@@ -7,9 +7,19 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from config.connection_queue import max_per_caller
+from config.deprecated_settings import (
+    DEPRECATED_SETTINGS,
+    deprecated_values,
+    deprecated_variable,
+)
 from config.trace_settings import TraceSettings
 from utils.paths import default_data_dir, is_loopback, is_terminal
 from utils.redis_urls import redis_url_fault
@@ -45,7 +55,7 @@ class Settings(TraceSettings):
     ingest_database_url: SecretStr | None = Field(
         None, description="PostgreSQL for storing events: a role that can do just that"
     )
-    fold_database_url: SecretStr | None = Field(
+    rollup_database_url: SecretStr | None = Field(
         None, description="PostgreSQL for folding: a role that can do just that"
     )
     data_dir: Path = Field(
@@ -71,9 +81,9 @@ class Settings(TraceSettings):
         description="IANA zones whose days are kept ready, separated by commas; questions in any "
         "other zone are answered as exactly, only slower",
     )
-    folder: bool = Field(
+    rollup_worker: bool = Field(
         True,
-        description="false: `serve` folds nothing, since another one does, or `rollup` by itself",
+        description="`serve` runs the rollup worker; false: another `serve` or `rollup` does",
     )
     workers: int = Field(2, ge=1, le=64, description="processes that answer")
     connection_limit: int = Field(
@@ -112,10 +122,10 @@ class Settings(TraceSettings):
     cache_timeout_s: float = Field(
         0.1, gt=0, le=0.12, description="seconds one Redis command may take"
     )
-    cache_open_s: int = Field(
+    cache_ttl_open_s: int = Field(
         2, ge=0, le=3600, description="seconds an answer is kept whose range goes on; 0: not at all"
     )
-    cache_closed_s: int = Field(
+    cache_ttl_closed_s: int = Field(
         3600,
         ge=0,
         le=86400,
@@ -131,7 +141,7 @@ class Settings(TraceSettings):
     rate_limit: int = Field(
         100, ge=0, le=100_000, description="requests of a key per second; 0: any number"
     )
-    at_once_limit: int | None = Field(
+    concurrency_limit: int | None = Field(
         None,
         ge=0,
         le=1000,
@@ -164,7 +174,7 @@ class Settings(TraceSettings):
     )
 
     @field_validator(
-        "database_url", "query_database_url", "ingest_database_url", "fold_database_url"
+        "database_url", "query_database_url", "ingest_database_url", "rollup_database_url"
     )
     @classmethod
     def _is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
@@ -195,6 +205,18 @@ class Settings(TraceSettings):
             raise ValueError(fault)
         return url
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        deprecated = InitSettingsSource(settings_cls, init_kwargs=deprecated_values(os.environ))
+        return init_settings, env_settings, deprecated
+
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can ask."""
@@ -211,9 +233,9 @@ class Settings(TraceSettings):
     @property
     def max_concurrent_queries(self) -> int:
         """How many questions of a key are computed at a time; 0: any number."""
-        if self.at_once_limit is None:
+        if self.concurrency_limit is None:
             return self.workers * max_per_caller(self.pool_size)
-        return self.at_once_limit
+        return self.concurrency_limit
 
     @property
     def zones(self) -> list[ZoneInfo]:
@@ -231,12 +253,23 @@ def variable(field: str) -> str:
 
 
 def load_settings() -> Settings:
-    """Raises: SettingsError."""
+    """The settings in the environment. Raises: SettingsError."""
     _refuse_unknown()
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as exc:
         raise SettingsError("; ".join(map(_sentence, exc.errors()))) from None
+    _refuse_conflicts(settings)
+    return settings
+
+
+def deprecation_warnings() -> list[str]:
+    """A line for each deprecated variable that is set, with the name that replaces it."""
+    return [
+        f"{deprecated_variable(field)} is deprecated and will be refused by the next release: "
+        f"use {variable(field)}"
+        for field in deprecated_values(os.environ)
+    ]
 
 
 def is_debugging() -> bool:
@@ -245,14 +278,39 @@ def is_debugging() -> bool:
 
 
 def _refuse_unknown() -> None:
-    variables = {variable(field) for field in Settings.model_fields}
+    variables = {variable(field) for field in Settings.model_fields} | DEPRECATED_SETTINGS.keys()
     unknown = [name for name in os.environ if name.startswith(ENV_PREFIX) and name not in variables]
     if unknown:
         raise SettingsError(f"unknown setting {', '.join(sorted(unknown))}")
 
 
+def _refuse_conflicts(settings: Settings) -> None:
+    """Raises: SettingsError where a deprecated variable has another value than the new one."""
+    for field, value in deprecated_values(os.environ).items():
+        if not _has_value(settings, field, value):
+            raise SettingsError(
+                f"{deprecated_variable(field)} is the deprecated name of {variable(field)}, and "
+                f"their values differ: remove {deprecated_variable(field)}"
+            )
+
+
+def _has_value(settings: Settings, field: str, text: str) -> bool:
+    """Whether the text stands for the field's value: `0` and `false` are equal."""
+    try:
+        parsed = Settings(**{field: text})  # type: ignore[arg-type]
+    except ValidationError:
+        return False
+    return bool(getattr(parsed, field) == getattr(settings, field))
+
+
 def _sentence(error: object) -> str:
     assert isinstance(error, dict)
     field = str(error["loc"][0])
-    name = variable(field) if field in Settings.model_fields else field
+    name = _variable_in_use(field) if field in Settings.model_fields else field
     return f"{name}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _variable_in_use(field: str) -> str:
+    name = variable(field)
+    is_deprecated = field in deprecated_values(os.environ) and not os.environ.get(name)
+    return deprecated_variable(field) if is_deprecated else name

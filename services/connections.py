@@ -83,7 +83,7 @@ def _by_role(settings: Settings) -> dict[Role, str]:
     urls: dict[Role, SecretStr | None] = {
         "reader": settings.query_database_url,
         "writer": settings.ingest_database_url,
-        "folder": settings.fold_database_url,
+        "folder": settings.rollup_database_url,
     }
     return {role: url.get_secret_value() for role, url in urls.items() if url}
 

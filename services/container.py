@@ -258,8 +258,8 @@ def open_database(
 def _policy(settings: Settings) -> Policy:
     return Policy(
         enabled=settings.cache_enabled,
-        open_s=settings.cache_open_s,
-        closed_s=settings.cache_closed_s,
+        open_s=settings.cache_ttl_open_s,
+        closed_s=settings.cache_ttl_closed_s,
         request_s=settings.request_timeout_s,
     )
 

@@ -25,7 +25,7 @@ METRICS_TOKEN = "the-token-of-the-tests"
 _DEFAULTS: dict[str, Any] = {
     "metrics_token": SecretStr(METRICS_TOKEN),
     "rate_limit": 0,
-    "at_once_limit": 0,
+    "concurrency_limit": 0,
 }
 _URLS: WeakKeyDictionary[httpx.Client, str] = WeakKeyDictionary()
 

@@ -18,7 +18,7 @@ _CLEARING = "cache_of_erased_users"
 _TRIES = 3  # connecting may take longer than the timeout of a command
 _WITHIN_S = 10.0
 _MAX_REPLICA_AGE_S = 60.0
-_ROLES = ("query_database_url", "ingest_database_url", "fold_database_url")
+_ROLES = ("query_database_url", "ingest_database_url", "rollup_database_url")
 
 
 async def cache(settings: Settings, url: str | None, state: DatabaseState | None) -> list[Check]:

@@ -55,7 +55,9 @@ def busy_slots(client: redis.Redis, service: httpx.Client) -> int:
 def test_questions_while_redis_is_busy_hold_nothing_afterwards(
     database_url: str, redis_url: str, client: redis.Redis
 ) -> None:
-    with running(database_url, redis_url, at_once_limit=AT_ONCE, request_timeout_s=300) as service:
+    with running(
+        database_url, redis_url, concurrency_limit=AT_ONCE, request_timeout_s=300
+    ) as service:
         assert ask(service) == [200] * AT_ONCE
         with busy(client):
             assert ask(service, 10) == [200] * AT_ONCE
@@ -72,7 +74,7 @@ def test_questions_whose_connection_to_redis_is_cut_hold_nothing_afterwards(
         running(
             database_url,
             redis_url.replace(f":{port}", f":{proxy.port}"),
-            at_once_limit=AT_ONCE,
+            concurrency_limit=AT_ONCE,
             request_timeout_s=300,
         ) as service,
     ):

@@ -95,7 +95,7 @@ def test_whoever_ends_between_commit_and_cache_leaves_it_to_others(
 def test_a_service_that_starts_clears_what_was_left(
     database_url: str, redis_url: str, conn: connection, store: "redis.Redis"
 ) -> None:
-    with running(database_url, redis_url, cache_open_s=600) as service:
+    with running(database_url, redis_url, cache_ttl_open_s=600) as service:
         cache_history(service, conn, store)
     EraseRepo(conn).erase("u")
     with running(database_url, redis_url) as service:

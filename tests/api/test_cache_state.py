@@ -107,7 +107,7 @@ def test_a_page_of_great_depth_is_replaced(service: httpx.Client, client: redis.
 def test_garbage_is_no_limit_and_lifts_none(
     database_url: str, redis_url: str, client: redis.Redis, part: str, fill: Fill
 ) -> None:
-    with running(database_url, redis_url, rate_limit=5, at_once_limit=2) as service:
+    with running(database_url, redis_url, rate_limit=5, concurrency_limit=2) as service:
         fill(client, f"analytics:limit:{identity_of(service)}:1:{part}")
         answers = [service.get(COUNTS, params=CLOSED, headers=FRESH) for _ in range(20)]
     assert [answer.status_code for answer in answers[:4]] == [200] * 4
@@ -131,7 +131,7 @@ def test_no_lease_is_taken_for_what_is_not_kept(
             assert slow.result().status_code == 200
         return len(seen)
 
-    with running(database_url, redis_url, cache_open_s=0) as service:
+    with running(database_url, redis_url, cache_ttl_open_s=0) as service:
         assert leases_while_asked(start="2025-03-10") == 0
         assert leases_while_asked(**CLOSED, explain="true") == 0
     with running(database_url, redis_url) as service:

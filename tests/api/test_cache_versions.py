@@ -37,7 +37,7 @@ def workers(
     insert(conn, ("u", "view", IN_JANUARY), ("u", "view", IN_MARCH))
     folder.catch_up()
     with ExitStack() as stack:
-        open_ = (running(database_url, redis_url, cache_open_s=0) for _ in range(2))
+        open_ = (running(database_url, redis_url, cache_ttl_open_s=0) for _ in range(2))
         clients = [stack.enter_context(one) for one in open_]
         for client in clients:
             wait_until(partial(_is_cached, client, JANUARY), timeout_s=5)
@@ -168,9 +168,9 @@ def test_a_plan_is_kept_as_answers_about_open_ranges_are(
     insert(conn, ("u", "view", IN_JANUARY))
     folder.catch_up()
     params = {**JANUARY, "explain": "true"}
-    with running(database_url, redis_url, cache_open_s=60) as service:
+    with running(database_url, redis_url, cache_ttl_open_s=60) as service:
         answers = [service.get(COUNTS, params=params).headers["x-cache"] for _ in range(2)]
     assert answers == ["miss", "hit"]
-    with running(database_url, redis_url, cache_open_s=0) as service:
+    with running(database_url, redis_url, cache_ttl_open_s=0) as service:
         assert not _is_cached(service, {**params, "event": "view"})
         assert not _is_cached(service, {**params, "event": "view"})

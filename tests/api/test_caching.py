@@ -126,7 +126,7 @@ class TestFreshness:
     def test_open_ranges_are_kept_for_a_moment(
         self, database_url: str, redis_url: str, conn: connection
     ) -> None:
-        with running(database_url, redis_url, cache_open_s=1) as service:
+        with running(database_url, redis_url, cache_ttl_open_s=1) as service:
             params = {"start": "2025-03-10"}
             assert data(service.get(COUNTS, params=params))["events"] == 0
             insert(conn, ("u", "view", NOON))
@@ -207,7 +207,7 @@ class TestOneFlight:
     ) -> None:
         """It is kept for a second and takes a tenth: it is computed anew before its end."""
         slow_down(conn, 0.1)
-        with running(database_url, redis_url, cache_open_s=1) as service:
+        with running(database_url, redis_url, cache_ttl_open_s=1) as service:
             params = {"start": "2025-03-10"}
             assert service.get(COUNTS, params=params).headers["x-cache"] == "miss"
             end = time.monotonic() + 3.5
@@ -234,7 +234,7 @@ class TestStale:
         self, database_url: str, redis_url: str, conn: connection
     ) -> None:
         insert(conn, ("u", "view", NOON))
-        with running(database_url, redis_url, cache_open_s=1) as service:
+        with running(database_url, redis_url, cache_ttl_open_s=1) as service:
             fresh = service.get(COUNTS, params=CLOSED)
             time.sleep(1.2)
             conn.cursor().execute("alter table events rename to hidden")

@@ -60,10 +60,10 @@ def cache_history(service: httpx.Client, url: str) -> None:
 def test_answers_of_the_database_that_had_this_url_before_are_not_given(
     cluster: Cluster, database_url: str, migrated: str, redis_url: str
 ) -> None:
-    with running(database_url, redis_url, cache_open_s=600) as service:
+    with running(database_url, redis_url, cache_ttl_open_s=600) as service:
         cache_history(service, database_url)
     recreate_database(cluster, database_url, template=migrated)
-    with running(database_url, redis_url, cache_open_s=600) as service:
+    with running(database_url, redis_url, cache_ttl_open_s=600) as service:
         answer = service.get(HISTORY)
         assert (answer.headers["x-cache"], answer.json()["data"]) == ("miss", [])
 
@@ -78,7 +78,7 @@ def test_workers_notice_that_their_database_is_another_one(
     *,
     is_migrated_later: bool,
 ) -> None:
-    with running(database_url, redis_url, cache_open_s=600) as service:
+    with running(database_url, redis_url, cache_ttl_open_s=600) as service:
         cache_history(service, database_url)
         if is_migrated_later:
             recreate_database(cluster, database_url, template="template0")
@@ -106,8 +106,8 @@ def test_an_erasure_drops_what_is_kept_of_its_own_database(
     other_url = cluster.migrated_database()
     older = "analytics:4.2026.1:0123456789ab:user_events:json:plain:0:"
     with (
-        running(database_url, redis_url, cache_open_s=600) as service,
-        running(other_url, redis_url, cache_open_s=600) as other,
+        running(database_url, redis_url, cache_ttl_open_s=600) as service,
+        running(other_url, redis_url, cache_ttl_open_s=600) as other,
     ):
         cache_history(service, database_url)
         cache_history(other, other_url)
@@ -134,7 +134,7 @@ def test_a_worker_that_starts_without_postgresql_learns_later_which_one_it_is(
     with proxy_to(urlsplit(database_url).port or 5432) as proxy:
         proxy.refuse()
         url = proxied_url(database_url, proxy)
-        with running(url, redis_url, cache_open_s=600) as service:
+        with running(url, redis_url, cache_ttl_open_s=600) as service:
             assert service.get(HISTORY).status_code == 503
             proxy.mode = "pass"
             wait_until(lambda: service.get(HISTORY).status_code == 200, timeout_s=20)
@@ -168,9 +168,9 @@ def test_answers_are_kept_for_the_database_that_gave_them(
         insert(other, ("u", "elsewhere", NOON))
     with (
         proxy_to(int(parse_dsn(database_url)["port"])) as proxy,
-        running(proxied_url(database_url, proxy), redis_url, cache_open_s=600) as service,
-        running(database_url, redis_url, cache_open_s=600) as last,
-        running(elsewhere, redis_url, cache_open_s=600) as present,
+        running(proxied_url(database_url, proxy), redis_url, cache_ttl_open_s=600) as service,
+        running(database_url, redis_url, cache_ttl_open_s=600) as last,
+        running(elsewhere, redis_url, cache_ttl_open_s=600) as present,
     ):
         assert names(service) == ["here"]
         proxy.target = int(parse_dsn(elsewhere)["port"])

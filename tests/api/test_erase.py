@@ -224,7 +224,7 @@ def workers(database_url: str, redis_url: str, conn: connection) -> Iterator[Wor
     RollupWriter(conn, [zone("UTC")]).catch_up()
     with ExitStack() as stack:
         first, second = (
-            stack.enter_context(running(database_url, redis_url, cache_open_s=600))
+            stack.enter_context(running(database_url, redis_url, cache_ttl_open_s=600))
             for _ in range(2)
         )
         yield first, second
@@ -262,7 +262,7 @@ def test_nor_is_it_given_when_postgresql_goes_away(
 ) -> None:
     """At that very moment, before any worker has heard of it."""
     insert(conn, ("u", "view", NOON), ("v", "view", NOON))
-    with running(database_url, redis_url, cache_open_s=1) as service:
+    with running(database_url, redis_url, cache_ttl_open_s=1) as service:
         for user in ("u", "v"):
             assert len(service.get(f"/analytics/users/{user}/events").json()["data"]) == 1
         service.get(COUNTS, params=MARCH)
@@ -299,7 +299,7 @@ def test_a_stale_page_is_looked_for_once_more_before_it_is_given(
 ) -> None:
     """It may have been found before the erasure, and PostgreSQL be away only since."""
     insert(conn, ("u", "view", NOON))
-    with running(database_url, redis_url, cache_open_s=1) as service:
+    with running(database_url, redis_url, cache_ttl_open_s=1) as service:
         service.get(HISTORY)
         time.sleep(1.1)
         look_up = CacheService.look_up

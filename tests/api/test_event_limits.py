@@ -217,7 +217,7 @@ class TestKeys:
     def test_requests_are_counted_with_the_questions(
         self, database_url: str, redis_url: str
     ) -> None:
-        with running(database_url, redis_url, rate_limit=5, at_once_limit=1) as service:
+        with running(database_url, redis_url, rate_limit=5, concurrency_limit=1) as service:
             answers = [send(service, ndjson(event(n))) for n in range(12)]
             refused = [answer for answer in answers if answer.status_code == 429]
             assert 4 <= len(refused) <= 7

@@ -213,7 +213,7 @@ def test_metrics_without_a_token_are_closed(database_url: str, redis_url: str) -
 class TestLimits:
     @pytest.fixture
     def limited(self, database_url: str, redis_url: str) -> Iterator[httpx.Client]:
-        with running(database_url, redis_url, rate_limit=5, at_once_limit=2) as service:
+        with running(database_url, redis_url, rate_limit=5, concurrency_limit=2) as service:
             yield service
 
     def test_a_burst_over_the_limit_is_refused(self, limited: httpx.Client) -> None:

@@ -25,10 +25,17 @@ ROWS = re.findall(
     r"^\| `(\w+)` \| .* \| (.*) \|$", (DOCS / "settings.md").read_text(), re.MULTILINE
 )
 EVENT = '{"event_id": "%s", "event_name": "e", "occurred_at": "2025-01-31T09:00:00Z"}\n'
-URLS = {f"{name}_database_url" for name in ("query", "ingest", "fold")}
+URLS = {f"{name}_database_url" for name in ("query", "ingest", "rollup")}
 READ_FOR_NOTHING = {"max_database_gb", "request_timeout_s", "cache_stale_s", *URLS}
 """Together with what is used: objects hold limits, times and URLs for others as well."""
-READ_ELSEWHERE = {"data_dir", "host", "cache_open_s", "metric_events", "log_format", *EVERYWHERE}
+READ_ELSEWHERE = {
+    "data_dir",
+    "host",
+    "cache_ttl_open_s",
+    "metric_events",
+    "log_format",
+    *EVERYWHERE,
+}
 """With embedded servers, without Redis, by `rollup` without an option, and after errors."""
 
 
@@ -205,7 +212,11 @@ def test_an_error_of_the_program_ends_with_70(
     file = tmp_path / "events.ndjson"
     file.write_text("")
     module = f"commands.{name.split()[0].replace('-', '_')}"
-    does = "upgrade_fault" if name == "check-upgrade" else "load_settings"
+    does = {
+        "check-upgrade": "upgrade_fault",
+        "serve": "read_settings_and_log",
+        "rollup": "read_settings_and_log",
+    }.get(name, "read_settings")
     monkeypatch.setattr(f"{module}.{does}", broken)
     words = [str(file) if word == "FILE" else word for word in one_call(name)]
     assert run_cli(*words, stdin="ask_" + "x" * 40).exit_code == 70

@@ -82,7 +82,7 @@ def banner(process: subprocess.Popen[str]) -> str:
 
 def test_it_tells_so_last_when_it_answers(serve: Serve) -> None:
     """What is in the pipe of errors when the banner is there was written before it."""
-    process = serve(ANALYTICS_LOG_FORMAT="text", ANALYTICS_FOLDER="false")
+    process = serve(ANALYTICS_LOG_FORMAT="text", ANALYTICS_ROLLUP_WORKER="false")
     output = banner(process)
     assert process.stderr is not None
     os.set_blocking(process.stderr.fileno(), False)
@@ -93,7 +93,7 @@ def test_it_tells_so_last_when_it_answers(serve: Serve) -> None:
 
 def test_what_it_tells_to_paste_works(serve: Serve) -> None:
     """A key is needed: how to make one, and how to ask with it."""
-    process = serve(ANALYTICS_FOLDER="false")
+    process = serve(ANALYTICS_ROLLUP_WORKER="false")
     output = banner(process)
     assert KEY not in output
     assert METRICS_TOKEN not in output
@@ -112,7 +112,9 @@ def test_what_it_tells_to_paste_works(serve: Serve) -> None:
 
 
 def test_it_starts_while_postgresql_is_away_and_says_so(serve: Serve) -> None:
-    process = serve(DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", ANALYTICS_FOLDER="false")
+    process = serve(
+        DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", ANALYTICS_ROLLUP_WORKER="false"
+    )
     output = banner(process)
     assert process.stdout is not None
     assert "not ready: PostgreSQL is away" in process.stdout.readline()
@@ -144,11 +146,39 @@ def rollup_sessions(conn: connection) -> int:
 def test_it_folds_unless_told_not_to(
     serve: Serve, conn: connection, setting: str, expected: int
 ) -> None:
-    process = serve(ANALYTICS_FOLDER=setting)
+    process = serve(ANALYTICS_ROLLUP_WORKER=setting)
     *_, metrics = where_to_look(process)
     wait_until(lambda: answers(metrics), timeout_s=10)
     wait_until(lambda: rollup_sessions(conn) == expected, timeout_s=10)
     assert ("rollup" in children(process)) == bool(expected)
+
+
+def test_deprecated_names_work_and_are_logged_once(serve: Serve, conn: connection) -> None:
+    process = serve(
+        ANALYTICS_FOLDER="true", ANALYTICS_CACHE_OPEN_S="5", ANALYTICS_LOG_FORMAT="text"
+    )
+    *_, metrics = where_to_look(process)
+    wait_until(lambda: answers(metrics), timeout_s=10)
+    wait_until(lambda: rollup_sessions(conn) == 1, timeout_s=10)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=20)
+    warnings = [line for line in stderr.splitlines() if "deprecated" in line]
+    assert [line.partition(" WARNING ")[2] for line in warnings] == [
+        "settings: ANALYTICS_FOLDER is deprecated and will be refused by the next release: "
+        "use ANALYTICS_ROLLUP_WORKER",
+        "settings: ANALYTICS_CACHE_OPEN_S is deprecated and will be refused by the next release: "
+        "use ANALYTICS_CACHE_TTL_OPEN_S",
+    ]
+
+
+def test_a_deprecated_name_with_another_value_is_refused_in_one_line(serve: Serve) -> None:
+    process = serve(ANALYTICS_FOLDER="true", ANALYTICS_ROLLUP_WORKER="false")
+    _, stderr = process.communicate(timeout=adjusted_for_load(10))
+    assert process.returncode == 1
+    assert stderr == (
+        "Error: ANALYTICS_FOLDER is the deprecated name of ANALYTICS_ROLLUP_WORKER, and their "
+        "values differ: remove ANALYTICS_FOLDER\n"
+    )
 
 
 def children(process: subprocess.Popen[str]) -> str:

@@ -380,7 +380,7 @@ def test_other_urls_are_tried(status: Status, cluster: Cluster, database_url: st
     urls = {
         "ANALYTICS_INGEST_DATABASE_URL": as_role(database_url, "writer"),
         "ANALYTICS_QUERY_DATABASE_URL": as_role(other, "reader"),
-        "ANALYTICS_FOLD_DATABASE_URL": "postgresql://x:secret-of-nobody@127.0.0.1:1/y",
+        "ANALYTICS_ROLLUP_DATABASE_URL": "postgresql://x:secret-of-nobody@127.0.0.1:1/y",
     }
     done = status("--json", **urls)
     is_fine(done, "connection", "reachable", "ANALYTICS_INGEST_DATABASE_URL")
@@ -391,7 +391,7 @@ def test_other_urls_are_tried(status: Status, cluster: Cluster, database_url: st
         "correct ANALYTICS_QUERY_DATABASE_URL, or DATABASE_URL",
         "ANALYTICS_QUERY_DATABASE_URL",
     )
-    away = check_of(done, "connection", "ANALYTICS_FOLD_DATABASE_URL")
+    away = check_of(done, "connection", "ANALYTICS_ROLLUP_DATABASE_URL")
     assert away["state"] == "action"
     assert away["summary"].startswith("PostgreSQL cannot be reached")
     cluster.drop(other)
@@ -464,7 +464,7 @@ def test_it_tells_no_secret_and_no_user(
     urls = {
         "DATABASE_URL": as_role(database_url, "reader"),
         "ANALYTICS_QUERY_DATABASE_URL": as_role(database_url, "reader"),
-        "ANALYTICS_FOLD_DATABASE_URL": "postgresql://x:secret-of-nobody@127.0.0.1:1/y",
+        "ANALYTICS_ROLLUP_DATABASE_URL": "postgresql://x:secret-of-nobody@127.0.0.1:1/y",
         "ANALYTICS_METRICS_TOKEN": "secret-of-metrics",
     }
     for form in ((), ("--json",)):

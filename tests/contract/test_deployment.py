@@ -272,7 +272,7 @@ class TestKubernetes:
     def test_only_the_service_and_the_job_know_the_owner(self) -> None:
         (url,) = container(WORKLOADS["analytics-rollup"])["env"]
         assert url["name"] == "DATABASE_URL"
-        assert url["valueFrom"]["secretKeyRef"]["key"] == "ANALYTICS_FOLD_DATABASE_URL"
+        assert url["valueFrom"]["secretKeyRef"]["key"] == "ANALYTICS_ROLLUP_DATABASE_URL"
 
     def test_the_port_is_that_of_the_service(self) -> None:
         (port,) = SERVING["ports"]

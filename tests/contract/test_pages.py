@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from config.deprecated_settings import DEPRECATED_SETTINGS
 from config.settings import Settings, variable
 from main import COMMANDS, create_app
 from tests import doc_commands, pages
@@ -214,7 +215,16 @@ def test_no_setting_is_told_that_is_none(page: Path) -> None:
     names = set(re.findall(r"\b(ANALYTICS_[A-Z_]+[A-Z])\b", page.read_text()))
     example = ROOT / ".env.example"
     of_compose = set(re.findall(r"\w+", example.read_text())) if example.exists() else set()
-    assert names <= {variable(field) for field in Settings.model_fields} | of_compose
+    known = {variable(field) for field in Settings.model_fields} | of_compose
+    if page.name in ("CHANGELOG.md", "settings.md", "upgrading.md"):
+        known |= DEPRECATED_SETTINGS.keys()
+    assert names <= known
+
+
+@pytest.mark.parametrize(("name", "field"), DEPRECATED_SETTINGS.items())
+def test_each_deprecated_setting_is_described(name: str, field: str) -> None:
+    assert f"| `{name}` | `{variable(field)}` |" in SETTINGS.splitlines()
+    assert f"`{name}`" in CHANGELOG.partition("### Deprecated")[2].partition("### Added")[0]
 
 
 def test_each_endpoint_is_told() -> None:

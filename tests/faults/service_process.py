@@ -41,7 +41,7 @@ _SETTINGS = {
     "ANALYTICS_REQUEST_TIMEOUT_S": str(DEADLINE_S),
     "ANALYTICS_ACQUIRE_TIMEOUT_S": str(ACQUIRE_S),
     "ANALYTICS_RATE_LIMIT": "0",
-    "ANALYTICS_AT_ONCE_LIMIT": "0",
+    "ANALYTICS_CONCURRENCY_LIMIT": "0",
     "ANALYTICS_METRICS_TOKEN": METRICS_TOKEN,
 }
 
@@ -158,7 +158,7 @@ def service(
             "DATABASE_URL": proxied,
             "ANALYTICS_QUERY_DATABASE_URL": as_role(proxied, "reader"),
             "ANALYTICS_INGEST_DATABASE_URL": as_role(proxied, "writer"),
-            "ANALYTICS_FOLD_DATABASE_URL": as_role(proxied, "folder"),
+            "ANALYTICS_ROLLUP_DATABASE_URL": as_role(proxied, "folder"),
             "REDIS_URL": proxied_url(redis_url, cache),
         }
         with log.open("wb") as stderr:

@@ -188,7 +188,7 @@ def test_one_key_and_others(
     with service(
         fault_url,
         own.endpoints.redis_url,
-        ANALYTICS_AT_ONCE_LIMIT=limit,
+        ANALYTICS_CONCURRENCY_LIMIT=limit,
         ANALYTICS_POOL_SIZE="4",
     ) as running:
         slow_on_one_day(running)
@@ -333,7 +333,7 @@ def test_the_description(running: Service, check: Check) -> None:
 @pytest.mark.check(67)
 def test_late_commands(own: DedicatedServers, fault_url: str, check: Check) -> None:
     """Redis answers too late for a second, and a key may have one question at a time"""
-    with service(fault_url, own.endpoints.redis_url, ANALYTICS_AT_ONCE_LIMIT="1") as running:
+    with service(fault_url, own.endpoints.redis_url, ANALYTICS_CONCURRENCY_LIMIT="1") as running:
         running.cache.delay_s = 0.3
         meanwhile = running.ask_fresh(6, at_once=1, mark="late")
         running.cache.delay_s = 0

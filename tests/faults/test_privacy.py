@@ -44,7 +44,7 @@ HISTORIES = "analytics:*:user_events:*"
 
 
 def long_cached_service(own: DedicatedServers, url: str) -> AbstractContextManager[Service]:
-    return service(url, own.endpoints.redis_url, ANALYTICS_CACHE_OPEN_S="600")
+    return service(url, own.endpoints.redis_url, ANALYTICS_CACHE_TTL_OPEN_S="600")
 
 
 def cache_history(running: Service) -> dict[str, str]:

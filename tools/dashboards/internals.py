@@ -40,7 +40,7 @@ def rejected() -> Json:
         "Rejected requests",
         "No connection: none became free in time (503); deadline: PostgreSQL took longer than a "
         "request may (504); limit: the key exceeded ANALYTICS_RATE_LIMIT or "
-        "ANALYTICS_AT_ONCE_LIMIT (429).",
+        "ANALYTICS_CONCURRENCY_LIMIT (429).",
         promql(rate("analytics_pool_busy_total"), "no connection"),
         promql(rate("analytics_pool_deadlines_total"), "deadline"),
         promql(or_zero(rate("analytics_limited_requests_total", limit="!unknown")), "limit"),
