@@ -4,15 +4,15 @@ ARG PYTHON_IMAGE=python:3.11.15-slim-trixie
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /app
 RUN python3 -m venv /opt/venv
-COPY requirements-image.txt ./
+COPY requirements/image.txt requirements/
 # What nothing here loads goes: headers, tests, and two libraries of Arrow.
-RUN /opt/venv/bin/pip install --no-cache-dir --only-binary :all: --require-hashes -r requirements-image.txt \
+RUN /opt/venv/bin/pip install --no-cache-dir --only-binary :all: --require-hashes -r requirements/image.txt \
     && /opt/venv/bin/pip uninstall --yes pip setuptools \
     && find /opt/venv \( -path '*/pyarrow/include' -o -path '*/pyarrow/*flight*' \
         -o -path '*/pyarrow/*s3*' -o -path '*/pyarrow/tests' -o -path '*/numpy/tests' -o -path '*/numpy/*/tests' \) \
         -prune -exec rm -r {} +
 COPY . ./
-RUN rm requirements-image.txt \
+RUN rm -r requirements \
     && /opt/venv/bin/python -m compileall -q . \
     && /opt/venv/bin/python main.py --version \
     && /opt/venv/bin/python main.py --help \

@@ -14,10 +14,10 @@ help:  ## list these targets
 INSTALL := PYTHON="$(PYTHON)" GOALS="$(MAKECMDGOALS)" sh tools/supply/install $(if $(filter file,$(origin PYTHON)),,--this-python)
 
 install:  ## make .venv with all that run and test need
-	@$(INSTALL) requirements.txt requirements-dev.txt
+	@$(INSTALL) requirements/run.txt requirements/dev.txt
 
 run:  ## serve on 127.0.0.1:8000, with embedded servers and demo events
-	@$(INSTALL) requirements.txt
+	@$(INSTALL) requirements/run.txt
 	$(BIN)/python main.py demo --if-empty
 	$(BIN)/python main.py serve
 
@@ -46,7 +46,7 @@ pictures: install  ## draw docs/pictures/*.png anew, of a service at work; 6 min
 	$(BIN)/python -m tools.pictures
 
 bench: install  ## this service beside others, over EVENTS events kept in BENCH_DIR; needs wrk
-	@$(INSTALL) requirements-bench.txt
+	@$(INSTALL) requirements/bench.txt
 	$(BIN)/python -m bench --events $(EVENTS) --folder $(BENCH_DIR) $(BENCH_OPTIONS)
 
 trip: install  ## print how many files a request walks through
@@ -66,17 +66,17 @@ format: install  ## ruff's fixes and layout
 	$(BIN)/ruff format .
 
 requirements: install  ## pin the dependencies of pyproject.toml anew, with hashes
-	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group embedded -o requirements.txt
-	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -c requirements.txt -o requirements-image.txt
-	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group embedded --group dev -c requirements.txt -o requirements-dev.txt
-	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group bench -c requirements-dev.txt -o requirements-bench.txt
+	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group embedded -o requirements/run.txt
+	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -c requirements/run.txt -o requirements/image.txt
+	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group embedded --group dev -c requirements/run.txt -o requirements/dev.txt
+	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group bench -c requirements/dev.txt -o requirements/bench.txt
 
 licences: install  ## write docs/licences.md: what the packages that are needed say
 	$(BIN)/python -m tools.supply.licences
 
 sbom: install  ## write build/sbom.json: what the image is made of, as CycloneDX
 	mkdir -p build
-	$(BIN)/python -m cyclonedx_py requirements requirements-image.txt --pyproject pyproject.toml --output-reproducible --validate -o build/sbom.json
+	$(BIN)/python -m cyclonedx_py requirements requirements/image.txt --pyproject pyproject.toml --output-reproducible --validate -o build/sbom.json
 
 clean:  ## remove .venv and caches
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis

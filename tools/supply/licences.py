@@ -67,10 +67,10 @@ def parts(expression: str) -> set[str]:
 
 
 def page() -> str:
-    image = pinned("requirements-image.txt")
+    image = pinned("requirements/image.txt")
     rows = (
         f"| {name if name in image else f'*{name}*'} | {licence(name)} |"
-        for name in sorted(pinned("requirements.txt"))
+        for name in sorted(pinned("requirements/run.txt"))
     )
     return _TEXT.format(rows="\n".join(rows))
 
