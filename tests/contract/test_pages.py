@@ -123,6 +123,18 @@ def test_each_file_that_a_page_names_exists(page: Path, path: str) -> None:
         assert (ROOT / path).exists(), f"{pages.name_of(page)} names {path}"
 
 
+def test_log_messages_on_the_pages_are_in_the_code() -> None:
+    """The runbooks say which lines of the log to look for."""
+    quoted = re.compile(r"\blog messages? `([^`]+)`(?: and `([^`]+)`)?")
+    text = " ".join((DOCS / "operations.md").read_text().split())
+    messages = {message for found in quoted.findall(text) for message in found if message}
+    starts = {message.partition(" ... ")[0] for message in messages}
+    floors = ("commands", "routes", "services", "repo")
+    code = "".join(file.read_text() for floor in floors for file in (ROOT / floor).rglob("*.py"))
+    assert len(messages) >= 6
+    assert [start for start in starts if f'"{start}' not in code] == []
+
+
 @pytest.mark.parametrize("term", TERMS)
 def test_each_term_of_the_glossary_is_used(term: str) -> None:
     texts = (page.read_text() for page in PAGES if page != GLOSSARY)

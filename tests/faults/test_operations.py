@@ -278,9 +278,9 @@ def variables_of_upgrade(
 
 
 def test_disk_and_autovacuum(shell: Shell) -> None:
-    sizes, locks = BLOCKS["Disk and autovacuum"]
+    (sizes,), (snapshots,) = BLOCKS["Sizes"], BLOCKS["Autovacuum"]
     assert " events " in shell.run(sizes)
-    assert "holds_back" in shell.run(locks)
+    assert "holds_back" in shell.run(snapshots)
 
 
 @pytest.mark.usefixtures("logins")
