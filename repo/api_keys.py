@@ -1,4 +1,4 @@
-"""Keys of callers: what is kept of them, which is never the secret."""
+"""API keys: their digests, scopes and dates in the database, which never holds the secrets."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,29 +20,29 @@ Scope = Literal["read", "write", "admin"]
 
 
 class ApiKey(NamedTuple):
-    """A key that works."""
+    """An active API key."""
 
     key_id: int
     name: str
     digest: bytes
     scopes: frozenset[str]
     label: str = ""
-    """The name that its requests are counted under."""
+    """The name of the key in the labels of metrics."""
 
     def may(self, scope: Scope) -> bool:
-        """`admin` may do all."""
+        """Return whether the key has the scope; `admin` includes all scopes."""
         return scope in self.scopes or "admin" in self.scopes
 
 
 class ApiKeySet(NamedTuple):
-    """The keys that work, and whether there ever was one."""
+    """The active keys, and whether any key has ever existed."""
 
     active: list[ApiKey]
     has_existed: bool
 
 
 class ApiKeyInfo(NamedTuple):
-    """What there is to tell about a key."""
+    """A key as commands list it."""
 
     name: str
     hint: str
@@ -53,22 +53,22 @@ class ApiKeyInfo(NamedTuple):
 
 
 class NoSuchKey(Exception):
-    """No key of this name works."""
+    """No active key has this name."""
 
 
 class KeyExists(Exception):
-    """A key of this name works already."""
+    """An active key has this name already."""
 
 
 class ApiKeysRepo:
-    """The keys that questions are asked with."""
+    """Reads the keys that requests are authenticated by."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
     @with_cursor
     def get_keys(self, cur: Cursor) -> ApiKeySet:
-        """Those that work now, in the order in which their names were first created."""
+        """Return the active keys, ordered by the time at which their names were first created."""
         cur.execute(SQL["api_keys_active"])
         active = [
             ApiKey(key_id, name, bytes(digest), frozenset(scopes))
@@ -84,9 +84,9 @@ def _has_rows(cur: cursor) -> bool:
 
 
 class KeysRepo:
-    """The keys as their keeper sees them; each method is one transaction.
+    """Manages keys for commands; each method is one transaction.
 
-    All of them raise RightsMissing where this role may not, and DatabaseUnavailable.
+    All methods raise RightsMissing if the role lacks privileges, and DatabaseUnavailable.
     """
 
     def __init__(self, conn: connection) -> None:
@@ -94,9 +94,9 @@ class KeysRepo:
 
     @contextmanager
     def _transaction(self) -> Iterator[cursor]:
-        at_stake = f"`{invocation('keys list')}` shows it"
+        at_stake = f"check it with `{invocation('keys list')}`"
         with (
-            translate_errors("this role may not do that with keys"),
+            translate_errors("this role may not manage API keys"),
             transaction(self._conn, at_stake) as cur,
         ):
             yield cur
@@ -107,18 +107,18 @@ class KeysRepo:
             return [ApiKeyInfo(*row) for row in cur]
 
     def has_any(self) -> bool:
-        """Whether any key works. Raises: DatabaseUnavailable where there is no schema."""
+        """Return whether any key is active. Raises: DatabaseUnavailable without a schema."""
         with self._transaction() as cur:
             cur.execute(SQL["api_keys_active"])
             return cur.rowcount > 0
 
     def has_existed(self) -> bool:
-        """Whether there ever was a key: it may have been revoked."""
+        """Return whether any key has ever existed, such as one that was revoked."""
         with self._transaction() as cur:
             return _has_rows(cur)
 
     def create_first(self, name: str, digest: bytes, hint: str, scopes: Sequence[Scope]) -> bool:
-        """Whether it was made: not where there ever was a key."""
+        """Create a key unless one has ever existed; return whether it was created."""
         with self._transaction() as cur:
             cur.execute(
                 SQL["api_keys_insert_first"],
@@ -127,7 +127,7 @@ class KeysRepo:
             return cur.rowcount > 0
 
     def create(self, name: str, digest: bytes, hint: str, scopes: Sequence[Scope]) -> None:
-        """Raises: KeyExists."""
+        """Create a key. Raises: KeyExists."""
         try:
             with self._transaction() as cur:
                 cur.execute(
@@ -138,7 +138,7 @@ class KeysRepo:
             raise KeyExists(name) from exc
 
     def rotate(self, name: str, digest: bytes, hint: str, grace: timedelta) -> None:
-        """The name's key is another one now; the old one works for `grace`. Raises: NoSuchKey."""
+        """Replace the key of a name; the old one stays valid for `grace`. Raises: NoSuchKey."""
         with self._transaction() as cur:
             cur.execute(SQL["api_keys_end"], {"name": name, "grace": grace})
             row = cur.fetchone()
@@ -150,14 +150,15 @@ class KeysRepo:
             )
 
     def revoke(self, name: str) -> None:
-        """For good, whatever the clock of the server shows later. Raises: NoSuchKey."""
+        """Revoke the keys of a name for good. Raises: NoSuchKey."""
+        # A flag rather than a date, which would be undone if the server's clock were put back.
         with self._transaction() as cur:
             cur.execute(SQL["api_keys_revoke"], {"name": name})
             if cur.fetchone() != (True,):
                 raise NoSuchKey(name)
 
     def record_last_used(self, last_used: Mapping[int, float]) -> None:
-        """When keys were used last, in seconds since 1970."""
+        """Store when keys were last used: seconds since 1970, by key id."""
         with self._transaction() as cur:
             cur.execute(
                 SQL["api_keys_used"],

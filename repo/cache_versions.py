@@ -1,4 +1,4 @@
-"""What has changed the past: late events, month by month, and erasures."""
+"""Cache versions: which months late events have changed, and the version of the last erasure."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,13 +13,13 @@ SQL = statements("cache_versions")
 
 
 def format_cache_version(lineage: str, version: int) -> str:
-    """What is part of the keys of answers."""
+    """Return a cache version as text, a part of the keys of cached responses."""
     return f"{lineage}.{version}"
 
 
 @dataclass(frozen=True, slots=True)
 class CacheVersions:
-    """The months that late events have changed."""
+    """The versions of the months that late events have changed, within one lineage."""
 
     lineage: str
     memory_key: str
@@ -27,6 +27,7 @@ class CacheVersions:
     versions: dict[int, int]
 
     def for_months(self, months: Months) -> str:
+        """Return the cache version of an answer that depends on these months."""
         first, last = months
         changed = (version for month, version in self.versions.items() if first <= month <= last)
         return format_cache_version(self.lineage, max(changed, default=0))
@@ -34,30 +35,30 @@ class CacheVersions:
 
 @dataclass(frozen=True, slots=True)
 class CacheState:
-    """What is to be known of it."""
+    """What decides which cached responses are valid."""
 
     identity: str
-    """Of the database: the same for its replicas alone."""
+    """The identity of the database, which its replicas share."""
     age_s: float
-    """How old it is at least: how far a replica is behind."""
+    """Minimum age of the data in seconds: how far a replica is behind; 0 on a primary."""
     erasure_version: str
-    """The last one, and the horizon: whatever takes events away; before the first, nothing."""
+    """The last erasure and the horizon, both of which remove events; empty before the first."""
     cache_versions: CacheVersions | None = None
-    """None where late events are not counted: without rollups, and while very many are folded."""
+    """None while late events are not tracked: without rollups, and during a backfill."""
     tail_since: datetime | None = None
-    """The last fold, if events have come in that it did not take."""
+    """The time of the last fold if there is a tail, else None."""
 
 
 class CacheVersionsRepo:
-    """Asked again and again by each worker."""
+    """Reads the state of the cache, which each worker process polls."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
     @with_cursor
     def get_state(self, cur: Cursor, previous: CacheVersions | None) -> CacheState | None:
-        """What is so now, None without a schema; `known` is what was known before."""
-        # It is asked very often: a connection that was identified when it was opened has a schema.
+        """Return the current state, given the previous versions; None without a schema."""
+        # This is polled, so the query for a schema is skipped where the connection has shown one.
         if self.connection.identity is None and not has_identity(cur):
             return None
         identity, erasure_version, now = read_database_state(cur)
@@ -66,6 +67,7 @@ class CacheVersionsRepo:
         if watermark is None:
             return CacheState(identity, age_s, erasure_version)
         tail_since = watermark.folded_range.end if watermark.tail_events else None
+        # Versions are raised when late events are folded, which may take minutes in a backfill.
         if watermark.is_backfilling:
             return CacheState(identity, age_s, erasure_version, None, tail_since)
         if previous is None or previous.memory_key != watermark.memory_key:

@@ -1,4 +1,4 @@
-"""How large the database is."""
+"""The size of the database on disk."""
 
 from psycopg2.extensions import connection, cursor
 
@@ -15,12 +15,12 @@ class StorageRepo:
 
     @with_cursor
     def get_database_size(self, cur: Cursor) -> int:
-        """In bytes, with all tables and indexes; its write-ahead log is not part of it."""
+        """Return the size in bytes of all tables and indexes, without the write-ahead log."""
         return read_database_size(cur)
 
 
 def database_size(conn: connection) -> int:
-    """The same over a connection of its own. Raises: DatabaseUnavailable."""
+    """Return the size in bytes, read over this connection. Raises: DatabaseUnavailable."""
     with translate_errors("this role may not connect"), conn, conn.cursor() as cur:
         return read_database_size(cur)
 

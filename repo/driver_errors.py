@@ -1,4 +1,4 @@
-"""Errors of the driver that nobody has given a name of ours."""
+"""Errors of the PostgreSQL driver, for modules that must not import it."""
 
 import psycopg2
 
@@ -6,5 +6,5 @@ DriverError = psycopg2.Error
 
 
 def driver_message(exc: DriverError) -> str:
-    """What PostgreSQL says of an error, without its details, which may hold values."""
+    """Return PostgreSQL's message without its details, which may hold values."""
     return exc.diag.message_primary or str(exc)

@@ -1,4 +1,4 @@
-"""The questions about events. Each method is one read-only snapshot."""
+"""The repository of questions about events; each method reads one snapshot."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -42,14 +42,14 @@ _REDUCTIONS: dict[type[Counting], Callable[[Source, Any, Range, datetime], objec
 
 
 class EventsRepo:
-    """The questions of one request; it takes no connection before the first."""
+    """Answers the questions of one request, which gets a connection with the first question."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
     @with_cursor
     def get_event_counts(self, cur: Cursor, question: EventCounts) -> Answer[EventCountsData]:
-        """How many events there were, and of how many users.
+        """Return the number of events and of distinct users, as a total or a series.
 
         Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
@@ -60,7 +60,7 @@ class EventsRepo:
 
     @with_cursor
     def get_top_events(self, cur: Cursor, question: TopEvents) -> Answer[TopEventsData]:
-        """The most frequent event names; those that tie stand in the order of their names.
+        """Return the most frequent event names; ties are ordered by name.
 
         Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
@@ -71,7 +71,7 @@ class EventsRepo:
 
     @with_cursor
     def get_active_users(self, cur: Cursor, question: ActiveUsers) -> ActiveUsersAnswer:
-        """Daily, weekly and monthly active users of each day that has begun.
+        """Return the daily, weekly and monthly active users of each day that has begun.
 
         Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
@@ -84,17 +84,19 @@ class EventsRepo:
 
     @with_cursor
     def get_plan(self, cur: Cursor, question: Counting) -> Answer[PlanData]:
-        """What a question would read."""
+        """Return what a question would read, without reading it."""
         estimator = CostEstimator(_source(cur, question))
         time_range = question.range_now(cur.as_of)
         _REDUCTIONS[type(question)](estimator, question, time_range, cur.as_of)
         return Answer(estimator.plan(), _meta(cur, question, time_range, estimator.kind))
 
     def get_user_events(self, question: UserEvents) -> UserEventsAnswer:
-        """A page of what one user did, newest first; empty for a user nobody knows.
+        """Return a page of a user's events, newest first; empty for an unknown user.
 
         Raises: InvalidParameter, EventsDropped.
         """
+        # A range that does not depend on the database's clock needs one round trip: the first page
+        # is a single statement, which is its own snapshot.
         time_range = question.fixed_range
         return (
             self._history_of_range(question, time_range)
@@ -122,19 +124,19 @@ def _history(cur: Cursor, question: UserEvents, history: History) -> UserEventsA
 
 
 def query_of(question: Ranged) -> Query:
-    """What is counted for a question."""
+    """Return the query that counts a question."""
     window = (isinstance(question, ActiveUsers) and question.window) or 1
     names, months = question.names, question.months
     return Query(question.name, question.zone, names, months, question.week_start, window)
 
 
 def _source(cur: Cursor, question: Counting) -> Source:
-    """Rollups where there are some for this cluster, else the events."""
+    """Return the rollups as source if there are some of this cluster, else the events."""
     watermark = read_watermark(cur, question.months)
     if watermark is None:
         source: Source = RawSource(cur, query_of(question), read_horizon(cur))
     else:
-        # A replica's clock may be behind that of the server whose folder came so far.
+        # The clock may be behind the watermark: on a replica, or because it was put back.
         cur.as_of = max(cur.as_of, watermark.folded_range.end)
         source = RollupSource(cur, query_of(question), watermark)
     PLANS.labels(question.name, source.kind).inc()
@@ -149,7 +151,7 @@ def _meta(
     *,
     is_full_history: bool = False,
 ) -> Meta:
-    """A whole history has no end, and a start only where events were dropped."""
+    """Return the meta of an answer; a full history has a start only if events were dropped."""
     start, end, as_of = (instant.astimezone(question.zone) for instant in (*time_range, cur.as_of))
     return Meta(
         start=None if is_full_history and time_range.start == ALL_TIME.start else start,

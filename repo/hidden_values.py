@@ -1,8 +1,8 @@
-"""Values that `pg_stat_activity` does not show.
+"""Hide values of statements from `pg_stat_activity`.
 
-It shows the beginning of a session's last statement, also long after it is over, and psycopg2
-writes values into statements. Behind enough blanks a value is beyond what is shown, for as long as
-the statement runs and after.
+That view shows the first `track_activity_query_size` bytes of a session's last statement, long
+after it has ended, and psycopg2 writes values into the text of statements. Enough blanks before a
+value move it beyond the part that is shown.
 """
 
 from typing import Any
@@ -10,21 +10,20 @@ from weakref import WeakKeyDictionary
 
 from psycopg2.extensions import adapt, connection
 
-_MAX_BLANKS = 65_536
-"""Blanks; a server that shows more shows these values."""
+_MAX_BLANKS = 65_536  # a server that is set to show more does show the values
 
 _visible_sizes: WeakKeyDictionary[connection, int] = WeakKeyDictionary()
 
 
 class Hidden:
-    """A value of a statement. Others that stand after it are not shown either."""
+    """A value of a statement that is hidden, together with all text after it."""
 
     def __init__(self, value: Any) -> None:
         self._value = adapt(value)
         self._blanks = b""
 
     def __conform__(self, _: object) -> "Hidden":
-        """How psycopg2 asks for what writes a value."""
+        """Return the adapter of the value, in psycopg2's protocol."""
         return self
 
     def prepare(self, conn: connection) -> None:
@@ -38,7 +37,7 @@ class Hidden:
 
 
 def _visible_bytes(conn: connection) -> int:
-    """How much of a statement this server shows, which is asked once for each connection."""
+    """Return how many bytes of a statement the server shows, read once for each connection."""
     if conn not in _visible_sizes:
         with conn.cursor() as cur:
             cur.execute("select pg_size_bytes(current_setting('track_activity_query_size'))")

@@ -1,4 +1,4 @@
-"""How events come into the table."""
+"""Store events: batches of `load`, and the events of HTTP requests."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -23,16 +23,14 @@ from utils.postgres import abort_connection
 
 SQL = statements("ingest")
 
-# What COPY's text form reads as something else.
+# Characters with another meaning in COPY's text format. The backslash must be first.
 _ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
-_COPY_CHUNK_BYTES = 65_536  # bytes that are handed to COPY
-_MAX_CHECKED_CHARS = (
-    2**23
-)  # characters of a batch that is refused, until nothing else is looked for
+_COPY_CHUNK_BYTES = 65_536
+_MAX_CHECKED_CHARS = 2**23  # of a refused batch that is searched for more errors
 
 
 class Event(NamedTuple):
-    """One row, as text: what PostgreSQL reads is what was given, long numbers included."""
+    """An event as text, which PostgreSQL parses, so that long numbers keep their digits."""
 
     event_id: str
     user_id: str
@@ -42,23 +40,24 @@ class Event(NamedTuple):
 
 
 class Inserted(NamedTuple):
-    """What became of a batch; the other events were there already."""
+    """How many events of a batch were stored or suppressed; the others are duplicates."""
 
     inserted: int
     suppressed: int
-    """Of users who were erased, and whose events are not to come back."""
+    """Events of suppressed users, which are not stored."""
 
 
 class IngestRepo:
-    """Writes batches; each is one transaction."""
+    """Stores batches of events for commands; each batch is one transaction."""
 
     def __init__(self, conn: connection) -> None:
         self._conn = conn
+        # If all events of the last batch were new, those of the next one probably are too, and a
+        # COPY into the table itself is the fastest way.
         self._is_all_new = True
-        """Whether all of the last batch were: so may be those of the next."""
 
     def insert(self, rows: Sequence[str]) -> Inserted:
-        """Store those whose event_id is new, and tell how many; `rows` are of `as_rows`.
+        """Store the events whose `event_id` is new; `rows` are those of `as_rows`.
 
         Raises: EventsExpired, EventsRefused, OutcomeUnknown, DatabaseUnavailable.
         """
@@ -76,8 +75,9 @@ class IngestRepo:
         return stored
 
     def hang_up(self) -> None:
-        """End what `insert` does in another thread; nothing of its batch is stored then, unless it
-        was just being committed.
+        """Abort the `insert` that runs in another thread; its batch is rolled back.
+
+        If the commit has been sent already, the batch may be stored.
         """
         abort_connection(self._conn)
 
@@ -88,20 +88,20 @@ class IngestRepo:
 
 
 class HttpEventsRepo:
-    """Writes what one request sent: all of it in one transaction, or nothing."""
+    """Stores the events of one request in one transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._attempt_ids: list[str] = []
+        self._attempt_ids: list[str] = []  # transaction ids of earlier attempts
 
     @in_transaction
     def insert(self, cur: Cursor, rows: Sequence[str]) -> Inserted:
-        """Store the events whose event_id is new; `rows` are of `as_rows`.
-
-        A commit whose answer was lost may have stored them: what that try did counts as well.
+        """Store the events whose `event_id` is new; `rows` are those of `as_rows`.
 
         Raises: EventsExpired, EventsRefused.
         """
+        # The decorator calls this again after a lost connection. If the earlier commit succeeded,
+        # its events look like duplicates now, so they are counted here.
         with translate_refusals():
             stored = _write(cur, rows)
         if self._attempt_ids:
@@ -111,9 +111,9 @@ class HttpEventsRepo:
         return stored
 
     def get_refused(self, rows: Sequence[str], limit: int) -> Refusals:
-        """Which of them PostgreSQL does not take; nothing is stored.
+        """Return which events PostgreSQL refuses, without storing any.
 
-        All are told that it can read. Else it tells one at a time, and `most` at most.
+        If all can be parsed, every refused event is found; otherwise one at a time, up to `limit`.
         """
         try:
             violations = self._constraint_violations(rows)
@@ -123,14 +123,14 @@ class HttpEventsRepo:
 
     @in_transaction
     def _constraint_violations(self, cur: Cursor, rows: Sequence[str]) -> list[RefusedEvent]:
-        """Raises: EventsRefused."""
+        """Return the events that violate a constraint. Raises: EventsRefused."""
         with translate_refusals():
             _stage(cur, rows)
         cur.execute(SQL["ingest_broken"])
         return [RefusedEvent(index, REASONS[name]) for index, name in cur.fetchall()]
 
     def _refused_one_by_one(self, rows: Sequence[str], limit: int) -> Refusals:
-        """Each look takes all rows after the one that was found: few are for large batches."""
+        """Return refused events, each found by sending all rows after the previous one again."""
         refused_events: list[RefusedEvent] = []
         first = checked_chars = 0
         while first < len(rows):
@@ -164,10 +164,8 @@ class HttpEventsRepo:
 
 
 def _try_copy(cur: cursor, rows: Sequence[str]) -> bool:
-    """Store them if all are new and none is left out by a trigger, and tell whether they are.
-
-    In the order of ids, so that two writers never wait for each other.
-    """
+    """Store the rows if all are new and no trigger rejects any; return whether they were stored."""
+    # `rows` are in the order of ids, so that two writers do not deadlock on the unique index.
     cur.execute("savepoint before")
     try:
         _copy(cur, "ingest_copy", rows)
@@ -180,7 +178,7 @@ def _try_copy(cur: cursor, rows: Sequence[str]) -> bool:
 
 
 def _write(cur: cursor, rows: Sequence[str]) -> Inserted:
-    """Raises: EventsExpired."""
+    """Store new events by way of a staging table. Raises: EventsExpired."""
     _stage(cur, rows)
     _refuse_expired(cur)
     cur.execute(SQL["ingest_insert"])
@@ -197,7 +195,7 @@ def _stage(cur: cursor, rows: Sequence[str]) -> None:
 
 
 def _has_long_list(cur: cursor) -> bool:
-    """Then looking up a staged batch costs less than the trigger does."""
+    """Return whether the denylist is so long that staging a batch costs less than the trigger."""
     cur.execute(SQL["ingest_has_long_list"])
     return cur.fetchone() == (True,)
 
@@ -207,17 +205,17 @@ def _copy(cur: cursor, name: str, rows: Sequence[str]) -> None:
 
 
 def as_rows(events: Iterable[Event]) -> list[str]:
-    """Events as COPY reads them."""
+    """Return events as lines of COPY's text format."""
     return rows_of(zip(*events, strict=True))
 
 
 def rows_of(columns: Iterable[Sequence[str]]) -> list[str]:
-    """Events as COPY reads them, of their columns, in the order of the fields of Event."""
+    """Return lines of COPY's text format from columns, in the order of the fields of Event."""
     return list(map("\t".join, zip(*map(_escaped, columns), strict=True)))
 
 
 def _refuse_expired(cur: cursor) -> None:
-    """Raises: EventsExpired."""
+    """Raises: EventsExpired if an event of the staged batch is too old."""
     cur.execute(SQL["ingest_expired"])
     expired = cur.fetchall()
     if expired:
@@ -225,13 +223,14 @@ def _refuse_expired(cur: cursor) -> None:
 
 
 def _count_suppressed(cur: cursor) -> int:
-    """How many of the staged batch."""
+    """Return how many events of the staged batch belong to suppressed users."""
     cur.execute(SQL["ingest_suppressed"])
     (count,) = cur.fetchone() or (0,)
     return int(count)
 
 
 def _escaped(texts: Sequence[str]) -> Sequence[str]:
+    # One check of a whole column is much faster than a replacement in each text.
     joined = "".join(texts)
     if joined.isprintable() and "\\" not in joined:
         return texts
@@ -239,7 +238,7 @@ def _escaped(texts: Sequence[str]) -> Sequence[str]:
 
 
 def _escape(text: str) -> str:
-    """`str.translate` takes ten times as long."""
+    # `str.translate` takes ten times as long.
     for character, escape in _ESCAPES:
         text = text.replace(character, escape)
     return text

@@ -1,4 +1,4 @@
-"""The schema: plain SQL files, applied once each, in order and forward only."""
+"""Migrations of the schema: SQL files that are applied once, in order and forward only."""
 
 import hashlib
 import re
@@ -21,7 +21,7 @@ from repo.planner_statistics import disable_statistics
 from repo.roles import create_roles, owns_tables
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
-_LOCK = 7_034_127_519_202_611  # any number, the same in all processes
+_LOCK = 7_034_127_519_202_611  # key of the advisory lock: arbitrary, equal in all processes
 _OWN_NAME = re.compile(
     r"^(?:create table|create view|alter table \w+ rename to) (\w+)", re.MULTILINE
 )
@@ -32,9 +32,9 @@ _NAME_CONFLICTS = (
     errors.WrongObjectType,
 )
 _TABLE_LOCKED = (errors.LockNotAvailable, errors.DeadlockDetected)
+# How long each attempt waits for a lock. Queries of running services queue behind it, and are
+# answered in the pause between two attempts, which is as long.
 _LOCK_TIMEOUTS_S = (0.2, 0.2, 0.4, 0.8, 1.6, 3.2, *[3.2] * 8)
-"""How long each attempt waits for a lock. Queries of running services wait behind it, and are
-answered in the pause between two attempts, which is as long."""
 _LONGEST_TRANSACTION = """
 select   format('process %s (%s), since %s', pid, coalesce(nullif(application_name, ''), usename),
                 xact_start::timestamptz(0))
@@ -56,7 +56,7 @@ create table schema_migrations (
 
 
 class MigrationError(Exception):
-    """The database's schema and these migrations do not belong together."""
+    """The schema of the database does not match the migrations of this program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Migration:
 
 
 def migrations() -> list[Migration]:
-    """All migrations, in order."""
+    """Return all migrations of this program, in order."""
     directory = files("repo").joinpath("migrations")
     named_files = ((_FILE.fullmatch(file.name), file) for file in directory.iterdir())
     parsed = [
@@ -83,15 +83,14 @@ def migrations() -> list[Migration]:
 def migrate(
     conn: connection, target: list[Migration], on_progress: Callable[[int], object] = lambda _: None
 ) -> list[Migration]:
-    """Apply what is missing, all or nothing; return it. Processes that do so at once take turns.
+    """Apply the missing migrations in one transaction, and return them.
 
-    `on_progress` is called with their number. A table in use is waited for, about a minute in all.
+    Waits up to a minute for tables in use. `on_progress` is called with the number of migrations.
+    If the session's role owns the tables, this also creates missing roles and privileges, and
+    removes user data from the planner's statistics.
 
-    Where the owner of the tables does it, roles are made as well and get what rights they lack, and
-    the planner's statistics lose what they have of users.
-
-    Raises: MigrationError when one that was applied is changed or unknown, when tables of others
-    have the names of ours, or when a table stays in use; psycopg2.Error.
+    Raises: MigrationError if an applied migration was changed or is unknown, if tables of another
+    program have names that the schema needs, or if a table stays in use; DiskFull; psycopg2.Error.
     """
     try:
         applied = _migrate_with_retries(conn, target)
@@ -100,16 +99,19 @@ def migrate(
     except errors.DiskFull as exc:
         raise DiskFull(DISK_FULL_MESSAGE) from exc
     except errors.ReadOnlySqlTransaction as exc:
-        raise MigrationError("the database is read-only, as a replica is") from exc
+        raise MigrationError(
+            "the database is read-only, as a replica is: connect to the primary"
+        ) from exc
     on_progress(len(applied))
     return applied
 
 
 def check_schema(conn: connection, target: list[Migration]) -> None:
-    """That of a newer version is as good, since migrations only add.
+    """Check that the schema has at least the migrations of this program.
 
-    Raises: MigrationError where it is missing, or older, or the tables are those of others.
+    Raises: MigrationError if it is missing or older, or if the tables belong to another program.
     """
+    # A newer schema is fine, since migrations only add.
     with conn, conn.cursor() as cur:
         check_ledger(cur, target)
         if (missing := missing_migrations(cur, target)) > 0:
@@ -120,14 +122,14 @@ def check_schema(conn: connection, target: list[Migration]) -> None:
 
 
 def check_ledger(cur: cursor, wanted: list[Migration]) -> None:
-    """Raises: MigrationError where the schema is missing, or the tables are those of others."""
+    """Raises: MigrationError if the schema is missing or belongs to another program."""
     if not _has_ledger(cur):
         _refuse_foreign(cur, wanted)
         raise MigrationError(f"the schema is missing: run `{invocation('migrate')}`")
 
 
 def refuse_foreign_tables(conn: connection, target: list[Migration]) -> None:
-    """Raises: MigrationError where tables of another program have names that the schema needs."""
+    """Raises: MigrationError if tables of another program have names that the schema needs."""
     with conn, conn.cursor() as cur:
         if not _has_ledger(cur):
             _refuse_foreign(cur, target)
@@ -155,7 +157,8 @@ def _migrate(conn: connection, target: list[Migration], lock_timeout_s: float) -
     with conn, conn.cursor() as cur:
         cur.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
         cur.execute(f"set local lock_timeout = {lock_timeout_s * 1000:.0f}")
-        if not _has_ledger(cur):  # whoever need not make it need not be allowed to
+        # Not `create table if not exists`: it needs the privilege even if the table exists.
+        if not _has_ledger(cur):
             _refuse_foreign(cur, target)
             cur.execute(_LEDGER)
         missing = target[count_applied(cur, target) :]
@@ -168,7 +171,7 @@ def _migrate(conn: connection, target: list[Migration], lock_timeout_s: float) -
 
 
 def missing_migrations(cur: cursor, target: list[Migration]) -> int:
-    """How many are not applied yet."""
+    """Return how many migrations are missing; negative if the schema is newer."""
     if not _has_ledger(cur):
         return len(target)
     cur.execute("select count(*) from schema_migrations")
@@ -177,7 +180,7 @@ def missing_migrations(cur: cursor, target: list[Migration]) -> int:
 
 
 def _has_ledger(cur: cursor) -> bool:
-    """Other programs have tables of this name, too, with other columns."""
+    """Return whether the ledger of migrations exists (other programs may have one of its name)."""
     cur.execute(
         "select count(*) = 3 from pg_attribute "
         "where attrelid = to_regclass('schema_migrations') "
@@ -201,13 +204,15 @@ def _refuse_foreign(cur: cursor, target: list[Migration]) -> None:
         listed_names = ", ".join(name for name, _ in conflicts)
         raise MigrationError(
             f"this database has tables of another program, owned by {conflicts[0][1]}: "
-            f"{listed_names}. This service needs these names: "
-            "set DATABASE_URL to another database, such as a new one"
+            f"{listed_names}. This service needs these names: set DATABASE_URL to another database"
         )
 
 
 def count_applied(cur: cursor, wanted: list[Migration]) -> int:
-    """Raises: MigrationError where one of them is changed, or unknown here."""
+    """Return how many migrations are applied.
+
+    Raises: MigrationError if an applied migration was changed, or is unknown to this program.
+    """
     cur.execute("select number, name, checksum from schema_migrations order by number")
     applied = cur.fetchall()
     if len(applied) > len(wanted):
@@ -215,8 +220,8 @@ def count_applied(cur: cursor, wanted: list[Migration]) -> int:
     for (number, name, checksum), migration in zip(applied, wanted, strict=False):
         if (number, checksum) != (migration.number, migration.checksum):
             raise MigrationError(
-                f"migration {number:04} {name} is not what was applied: "
-                "migrations are never changed, only added"
+                f"migration {number:04} {name} differs from the one that was applied: migrations "
+                "must not be changed, only added"
             )
     return len(applied)
 
@@ -226,8 +231,8 @@ def _apply(cur: cursor, migration: Migration) -> None:
         cur.execute(migration.text)
     except _NAME_CONFLICTS as exc:
         raise MigrationError(
-            f"migration {migration.number:04} {migration.name}: {exc.diag.message_primary}. It is "
-            "none of this service: rename it, or use another database"
+            f"migration {migration.number:04} {migration.name}: {exc.diag.message_primary}. "
+            "It does not belong to this service: rename it, or use another database"
         ) from exc
     cur.execute(
         "insert into schema_migrations (number, name, checksum) values (%s, %s, %s)",
@@ -236,7 +241,7 @@ def _apply(cur: cursor, migration: Migration) -> None:
 
 
 StateOfRollups = Literal["ok", "none", "foreign"]
-"""Foreign are those of a cluster that this database was restored from."""
+"""`foreign` are rollups of the cluster that this database was restored from."""
 
 
 class SchemaRepo:
@@ -245,7 +250,7 @@ class SchemaRepo:
 
     @with_cursor
     def get_missing_migrations(self, cur: Cursor) -> int:
-        """How many migrations of this program the database lacks; negative if it is newer."""
+        """Return how many migrations the database lacks; negative if its schema is newer."""
         return missing_migrations(cur, migrations())
 
     @with_cursor
@@ -254,7 +259,7 @@ class SchemaRepo:
 
 
 def read_state_of_rollups(cur: cursor) -> StateOfRollups:
-    """Whether there are rollups that questions ask, of this cluster."""
+    """Return whether there are rollups that can answer questions, made in this cluster."""
     cur.execute(SQL["rollups_generations"])
     is_there, is_foreign = cur.fetchone() or (False, False)
     if is_there:

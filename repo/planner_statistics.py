@@ -1,4 +1,4 @@
-"""What the planner's statistics keep of users: samples of values, which outlast the rows."""
+"""Keep user data out of the planner's statistics, whose samples of values outlast the rows."""
 
 from psycopg2.extensions import cursor
 
@@ -8,14 +8,14 @@ SQL = statements("planner_statistics")
 
 
 def disable_statistics(cur: cursor) -> None:
-    """Keep none of columns that hold ids or properties, and drop what is there. As the owner."""
+    """Turn statistics off for columns with user data and drop existing samples. Needs the owner."""
     cur.execute(SQL["planner_statistics_disable"])
 
 
 def refresh_time_statistics(cur: cursor) -> None:
-    """Take new samples of times where an old one holds a time at which nothing happens any more.
+    """Sample times again if a sample holds a time without an event. Needs the owner.
 
-    As the owner, in the transaction that deletes.
+    Call it in the transaction that deletes events.
     """
     cur.execute(SQL["planner_statistics_has_old_times"])
     if cur.fetchone() == (True,):

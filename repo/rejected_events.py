@@ -1,4 +1,4 @@
-"""Why PostgreSQL does not take events, in words of ours: its own may repeat what was given."""
+"""Reasons why PostgreSQL refuses events, without the values that its own messages may hold."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -12,6 +12,7 @@ from psycopg2 import errors
 from common.errors import format_instant
 from config.database_errors import DatabaseUnavailable
 
+# By constraint of the table `events`.
 REASONS = {
     "events_user_id_is_short": "user_id must be at most 256 bytes long",
     "events_event_name_is_short": "event_name must be 1 to 200 bytes long",
@@ -24,42 +25,42 @@ _REFUSAL_ERRORS = (
     errors.RaiseException,
     errors.StatementTooComplex,
 )
-_LINE_NUMBER = re.compile(r"COPY\D+(\d+)")  # in any of PostgreSQL's languages
+_LINE_NUMBER = re.compile(r"COPY\D+(\d+)")  # whatever language the server's messages have
 
 
 class EventsRefused(Exception):
-    """PostgreSQL takes none of the batch, since one event of it cannot be stored."""
+    """PostgreSQL has refused a batch because of one event."""
 
     reason: str | None = None
-    """The reason in words of ours; PostgreSQL's may repeat what was given."""
+    """The reason without values; None if only PostgreSQL's own message has one."""
     index: int | None = None
-    """Of the event in the batch, where it was found while the batch was read."""
+    """The position of the event in the batch, from 0; None if it is unknown."""
 
 
 class RefusedEvent(NamedTuple):
-    """An event that PostgreSQL does not take: its place in the batch, and why."""
+    """An event that PostgreSQL refuses: its position in the batch, from 0, and the reason."""
 
     row: int
     reason: str | None
 
 
 class Refusals(NamedTuple):
-    """What is known of a batch that was refused; `are_all` where there are no others."""
+    """Refused events of a batch; `is_complete` is false if there may be more."""
 
     events: list[RefusedEvent]
     is_complete: bool
 
 
 class EventsExpired(EventsRefused):
-    """Some of the batch occurred before what is still kept, and none of it is stored.
+    """Some events are older than what is accepted, and none of the batch was stored.
 
-    `places` tell which, counted from 0.
+    `indexes` are their positions in the batch, from 0.
     """
 
     def __init__(self, accepted_from: datetime, indexes: Collection[int]) -> None:
         super().__init__(
-            f"occurred_at must not be before {format_instant(accepted_from)}, "
-            "up to where events are no longer kept"
+            f"occurred_at must not be before {format_instant(accepted_from)}: older events are no "
+            "longer accepted"
         )
         self.indexes = frozenset(indexes)
 
@@ -75,9 +76,10 @@ def _refusal(error: psycopg2.Error) -> EventsRefused:
 
 @contextmanager
 def translate_refusals() -> Iterator[None]:
+    """Translate errors about values. Raises: EventsRefused, DatabaseUnavailable."""
     try:
         yield
     except _REFUSAL_ERRORS as exc:
         raise _refusal(exc) from exc
-    except errors.ReadOnlySqlTransaction as exc:  # a standby, or one that was made read-only
+    except errors.ReadOnlySqlTransaction as exc:  # a replica, or a read-only primary
         raise DatabaseUnavailable from exc

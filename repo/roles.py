@@ -1,4 +1,4 @@
-"""Roles belong to the cluster, and have rights in each database: no more than they need."""
+"""The PostgreSQL roles of the service, each with only the privileges that it needs."""
 
 from collections.abc import Mapping
 from typing import Literal, get_args
@@ -9,32 +9,32 @@ from psycopg2.extensions import connection, cursor, encrypt_password
 from repo.statements import statements
 
 Role = Literal["reader", "writer", "folder", "grafana"]
-"""Asks questions; stores events; folds them; reads the numbers of days."""
+"""Answers questions; stores events; runs the rollup worker; reads the daily statistics."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
 def role_name(role: Role) -> str:
-    """What PostgreSQL knows it by."""
+    """Return the name of the role in PostgreSQL."""
     return f"analytics_{role}"
 
 
 SQL = statements("roles")
 
 _NAMES = {"names": [role_name(role) for role in ROLES]}
-_LOCK = 7_034_127_519_202_612  # any number, the same in all processes
+_LOCK = 7_034_127_519_202_612  # key of the advisory lock: arbitrary, equal in all processes
 
 
 def owns_tables(cur: cursor) -> bool:
-    """Whether this is a session of their owner, if there are any."""
+    """Return whether the session's role owns the tables, if there are any."""
     cur.execute(SQL["roles_owns"])
     return bool(cur.fetchone() == (True,))
 
 
 def create_roles(cur: cursor) -> None:
-    """Make the roles that are missing and give all what they lack, in the owner's session.
+    """Create missing roles and grant missing privileges, in a session of the tables' owner.
 
-    One without the right to make roles leaves them out.
+    An owner who may not create roles creates none.
     """
     if missing_roles(cur):
         cur.execute(SQL["roles_make"])
@@ -49,14 +49,15 @@ def missing_roles(cur: cursor) -> list[str]:
 
 
 def enable_logins(conn: connection, passwords: Mapping[Role, str]) -> None:
-    """Let each role in by its password, and nobody else but the owner.
+    """Set the passwords of the roles, and let nobody else connect but the owner.
 
-    For a cluster that is this program's alone: elsewhere logins are made by who runs it. Processes
-    that do so at once take turns. Raises: psycopg2.Error.
+    For a cluster that only this service uses, such as the embedded one: elsewhere its administrator
+    sets passwords. Raises: psycopg2.Error.
     """
     with conn, conn.cursor() as cur:
         if not _roles_without_login(cur):
             return
+        # Checked again under the lock: another process may have set the passwords meanwhile.
         cur.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
         cur.execute(SQL["roles_make"])
         without_login = _roles_without_login(cur)
@@ -67,13 +68,13 @@ def enable_logins(conn: connection, passwords: Mapping[Role, str]) -> None:
 
 
 def _roles_without_login(cur: cursor) -> set[str]:
-    """The roles that nobody can come in as."""
+    """Return the roles that cannot log in."""
     cur.execute(SQL["roles_with_login"], _NAMES)
     return {*_NAMES["names"]} - {name for (name,) in cur}
 
 
 def _set_password(cur: cursor, name: str, password: str) -> None:
-    """Its password is never part of a statement, which logs may show."""
+    # Only the verifier is part of the statement, which logs of the server may show.
     verifier = encrypt_password(password, name, cur.connection, "scram-sha-256")
     statement = sql.SQL("alter role {} login password {}")
     cur.execute(statement.format(sql.Identifier(name), sql.Literal(verifier)))

@@ -1,4 +1,4 @@
-"""SQL lives in `repo/sql/`, one file per question; Python only names it."""
+"""Load the named SQL statements of the files in `repo/sql/`."""
 
 import re
 from importlib.resources import files
@@ -7,7 +7,7 @@ _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
 def statements(file: str) -> dict[str, str]:
-    """The statements of one file by name; each carries its name into PostgreSQL's logs."""
+    """Return the statements of a file by name; each begins with its name as a comment."""
     text = files("repo").joinpath("sql", f"{file}.sql").read_text()
     _, *parts = _NAME.split(text)
     named = zip(parts[::2], parts[1::2], strict=True)

@@ -1,4 +1,4 @@
-"""What operators want to know of a database, read in one snapshot that writes nothing."""
+"""Read the state of a database for `status`, in one read-only snapshot."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,37 +36,37 @@ _TOO_SLOW = (errors.QueryCanceled, errors.LockNotAvailable)
 
 
 class Unreadable(Exception):
-    """A part of the database could not be read; the text says why."""
+    """A part of the database could not be read; the message says why."""
 
     def __init__(self, reason: str, *, is_forbidden: bool) -> None:
-        """`is_forbidden`: the role of this session has no right to read it."""
+        """`is_forbidden`: the role of this session lacks the privilege to read it."""
         super().__init__(reason)
         self.is_forbidden = is_forbidden
 
 
 class Server(NamedTuple):
-    """The server and the session."""
+    """The server, its database and the role of the session."""
 
     version: str
     database: str
     role: str
     now: datetime
     replica_age_s: float | None
-    """Seconds that a replica is behind; None on a primary."""
+    """How many seconds a replica is behind; None on a primary."""
 
 
 class LastFold(NamedTuple):
-    """How far the rollups have come."""
+    """The time of the last fold, and generations in progress."""
 
     at: datetime | None
     """None before the first fold."""
     age_s: float | None
     building: int
-    """Generations that are being built beside the one that answers questions."""
+    """The number of generations being built beside the current one."""
 
 
 class FutureEvents(NamedTuple):
-    """Events that are dated ahead of the last fold."""
+    """Events that are dated after the last fold, and the first and last of their times."""
 
     events: int
     first: datetime | None
@@ -74,7 +74,7 @@ class FutureEvents(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """API keys; one with several scopes counts in each of them."""
+    """Numbers of API keys; a key with several scopes counts for each of them."""
 
     active: int
     read: int
@@ -90,17 +90,17 @@ class AdoptedTable(NamedTuple):
     name: str
     is_released: bool
     exists: bool
-    """False where no table has this name any more: it may have been renamed."""
+    """False if no table has this name any more; it may have been renamed."""
     trigger_fires: bool | None
-    """None where the trigger is missing."""
+    """None if the trigger is missing."""
     pages_left: int
     rejected_rows: int
 
 
 class StatusRepo:
-    """All methods read one snapshot, which `status_snapshot` opens.
+    """Reads parts of one snapshot, which `status_snapshot` opens.
 
-    Raises: Unreadable where one part cannot be read, after which the others still can;
+    All methods raise Unreadable if their part cannot be read, after which others still can, and
     DatabaseUnavailable.
     """
 
@@ -112,9 +112,9 @@ class StatusRepo:
         return Server(*self._row("status_server"))
 
     def pending_migrations(self) -> tuple[int, int]:
-        """How many migrations are applied, and how many are missing; negative: it is newer.
+        """Return how many migrations are applied and missing; negative if the schema is newer.
 
-        Raises: MigrationError where there is no schema, or what was applied is not this one.
+        Raises: MigrationError without a schema, or if it is not that of this program.
         """
         wanted = migrations()
         check_ledger(self._cur, wanted)
@@ -128,7 +128,7 @@ class StatusRepo:
             return missing_roles(self._cur)
 
     def sessions(self) -> dict[str, int]:
-        """Connections of this program's commands to the database, by name."""
+        """Return the number of connections of each command to the database."""
         with self._part():
             self._cur.execute(SQL["status_sessions"])
             return dict(self._cur.fetchall())
@@ -141,7 +141,7 @@ class StatusRepo:
         return LastFold(*self._row("status_fold"))
 
     def unfolded_events(self, most: int) -> int:
-        """How many events are not folded, up to a limit."""
+        """Return the number of events in the tail, up to a limit."""
         with self._part():
             return RollupWriter(self._conn, ()).count_pending(most)
 
@@ -149,12 +149,12 @@ class StatusRepo:
         return FutureEvents(*self._row("status_future"))
 
     def due_days(self) -> int:
-        """How many days of the daily statistics are in the queue."""
+        """Return how many days of the daily statistics are queued."""
         with self._part():
             return daily_stats.count_due(self._cur)
 
     def statistics_age_s(self) -> float | None:
-        """Seconds since daily statistics were last written; None: never."""
+        """Return the seconds since daily statistics were last written; None if they never were."""
         (age_s,) = self._row("status_counted")
         return cast("float | None", age_s)
 
@@ -162,7 +162,7 @@ class StatusRepo:
         return Keys(*self._row("status_keys"))
 
     def keys_used_at(self) -> datetime | None:
-        """When any key was last used; None: never."""
+        """Return when any key was last used; None if none ever was."""
         (moment,) = self._row("status_keys_used")
         return cast("datetime | None", moment)
 
@@ -171,7 +171,7 @@ class StatusRepo:
             return RetainRepo(self._conn).get()
 
     def has_expired_events(self) -> bool:
-        """Whether events older than the horizon are still stored."""
+        """Return whether events older than the horizon are still stored."""
         (is_so,) = self._row("status_not_dropped")
         return bool(is_so)
 
@@ -180,12 +180,12 @@ class StatusRepo:
             return read_database_state(self._cur)
 
     def database_size(self) -> int:
-        """In bytes."""
+        """Return the size in bytes."""
         with self._part():
             return read_database_size(self._cur)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of the tables with their indexes, by what they are for."""
+        """Return the bytes of tables and their indexes, by purpose."""
         with self._part():
             self._cur.execute(SQL["status_sizes"])
             return dict(self._cur.fetchall())
@@ -202,7 +202,7 @@ class StatusRepo:
 
     @contextmanager
     def _part(self) -> Iterator[None]:
-        """What fails in it leaves the transaction as it was."""
+        """Run a block in a savepoint, so that an error leaves the transaction usable."""
         self._cur.execute("savepoint part")
         try:
             yield
@@ -215,7 +215,7 @@ class StatusRepo:
 
 @contextmanager
 def status_snapshot(url: str, seconds: float) -> Iterator[StatusRepo]:
-    """One snapshot of a connection that is closed after so many seconds.
+    """Open a snapshot on a connection of its own, which is closed after `seconds`.
 
     Raises: RightsMissing, DatabaseUnavailable.
     """
@@ -229,7 +229,7 @@ def status_snapshot(url: str, seconds: float) -> Iterator[StatusRepo]:
 def _unreadable(exc: Exception) -> Unreadable:
     error = exc if isinstance(exc, psycopg2.Error) else exc.__cause__
     if isinstance(error, _TOO_SLOW):
-        return Unreadable("PostgreSQL takes too long to read it", is_forbidden=False)
+        return Unreadable("the query timed out", is_forbidden=False)
     reason = driver_message(error) if isinstance(error, psycopg2.Error) else str(exc)
     is_forbidden = isinstance(error, errors.InsufficientPrivilege)
     return Unreadable(" ".join(reason.split()), is_forbidden=is_forbidden)

@@ -1,4 +1,4 @@
-"""Transactions of commands, whose reports must say what is stored even if a connection is lost."""
+"""Transactions of commands, which find out whether a commit succeeded if its connection is lost."""
 
 import time
 from collections.abc import Iterator
@@ -13,26 +13,27 @@ from repo.statements import statements
 
 SQL = statements("transactions")
 
+# Enough for a server that restarts after a crash.
 _STATUS_TIMEOUT_S = 10.0
 _PAUSE_S = 0.2
 
 
 class OutcomeUnknown(DatabaseUnavailable):
-    """The connection was lost during a commit, and PostgreSQL cannot be asked what became of it."""
+    """The connection was lost during a commit, and its outcome cannot be determined."""
 
     def __init__(self, at_stake: str) -> None:
-        """`at_stake` is what the transaction did, if it was committed."""
+        """`at_stake` says what the transaction has done if it was committed."""
         super().__init__(
-            "PostgreSQL went away while a transaction was committed, and does not tell its "
-            f"outcome: {at_stake}"
+            "the connection to PostgreSQL was lost during a commit, whose outcome is unknown: "
+            f"{at_stake}"
         )
 
 
 @contextmanager
 def transaction(conn: connection, at_stake: str) -> Iterator[cursor]:
-    """A transaction that is committed at the end of the block, or rolled back.
+    """Run the block in a transaction, which is committed at its end or rolled back by an exception.
 
-    Raises: OutcomeUnknown, and psycopg2.Error where it is certain that nothing was committed.
+    Raises: OutcomeUnknown; psycopg2.Error if it is certain that nothing was committed.
     """
     with conn.cursor() as cur:
         try:
@@ -46,11 +47,11 @@ def transaction(conn: connection, at_stake: str) -> Iterator[cursor]:
 
 
 def commit(cur: cursor, at_stake: str) -> None:
-    """Commit the transaction that the cursor is in. If its connection is lost meanwhile another one
-    is asked: this returns where the commit has happened.
+    """Commit the cursor's transaction; if the connection is lost, look up the outcome on another.
 
-    Raises: OutcomeUnknown, and psycopg2.Error where it is certain that nothing was committed.
+    Raises: OutcomeUnknown; psycopg2.Error if it is certain that nothing was committed.
     """
+    # The id of the transaction must be read before the commit. It is null if nothing was written.
     cur.execute(SQL["transactions_own_id"])
     (xid,) = cur.fetchone() or (None,)
     try:
@@ -83,12 +84,13 @@ def _roll_back(cur: cursor) -> None:
 
 
 def _was_committed(conn: connection, xid: str) -> bool | None:
-    """None where nobody can tell in time."""
+    """Return whether the transaction was committed; None if that cannot be determined in time."""
     if not isinstance(conn, CommandConnection):
         return None
     deadline = time.monotonic() + _STATUS_TIMEOUT_S
     while time.monotonic() < deadline:
         with suppress(DatabaseUnavailable, psycopg2.Error):
+            # The server may not have noticed yet that the old connection is gone.
             status = _status(conn, xid)
             if status != "in progress":
                 return None if status is None else status == "committed"
@@ -97,7 +99,7 @@ def _was_committed(conn: connection, xid: str) -> bool | None:
 
 
 def _status(conn: CommandConnection, xid: str) -> str | None:
-    """Raises: DatabaseUnavailable, psycopg2.Error."""
+    """Return the status of a transaction; None if it is too old. Raises: psycopg2.Error."""
     with closing(conn.reopen()) as new_conn, new_conn.cursor() as cur:
         cur.execute(SQL["transactions_status"], {"xid": xid})
         (status,) = cur.fetchone() or (None,)

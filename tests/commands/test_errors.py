@@ -164,7 +164,9 @@ def newer(cluster: Cluster, _: Endpoints) -> BrokenDatabase:
 
 def changed(cluster: Cluster, _: Endpoints) -> BrokenDatabase:
     other = "update schema_migrations set checksum = 'x' where number = 1"
-    return BrokenDatabase(_run_sql(cluster.migrated_database(), other), "is not what was applied")
+    return BrokenDatabase(
+        _run_sql(cluster.migrated_database(), other), "differs from the one that was applied"
+    )
 
 
 def damaged(cluster: Cluster, _: Endpoints) -> BrokenDatabase:

@@ -360,5 +360,5 @@ def test_a_commit_that_nobody_can_ask_about_is_told_as_such(
         proxy, conn, environment, path, lambda _: proxy.refuse()
     )
     assert stdout == f"{path}: read 20, inserted 20, already there 0, rejected 0\n"
-    assert "does not tell its outcome: up to 10 more events may be stored" in complained
+    assert "whose outcome is unknown: up to 10 more events may be stored" in complained
     assert code == 1

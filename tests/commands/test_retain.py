@@ -274,7 +274,7 @@ def test_the_loader_tells_which_events_are_too_old(
     moments = [YOUNG, OLD, HORIZON, HORIZON - timedelta.resolution, NOW - DAY]
     file.write_text("".join(_ndjson_line(n, instant) for n, instant in enumerate(moments, 1)))
     done = CliRunner().invoke(cli, ["load", str(file)], env=environment)
-    reason = f"occurred_at must not be before {HORIZON_TEXT}, up to where events are no longer kept"
+    reason = f"occurred_at must not be before {HORIZON_TEXT}: older events are no longer accepted"
     assert f"2 rejected: {reason}" in done.stdout
     assert "inserted 3, already there 0, rejected 2" in done.stdout
     rejected = map(json.loads, Path(f"{file}.rejected.ndjson").read_text().splitlines())

@@ -74,7 +74,9 @@ def test_a_table_of_others_that_is_in_the_way_is_told(empty: connection) -> None
     migrate(empty, [ONE])
     with empty, empty.cursor() as cur:
         cur.execute("create table two (mine text)")
-    message = 'migration 0002 two: relation "two" already exists. It is none of this service'
+    message = (
+        'migration 0002 two: relation "two" already exists. It does not belong to this service'
+    )
     with pytest.raises(MigrationError, match=message):
         migrate(empty, [ONE, TWO])
     assert tables(empty) == {"schema_migrations", "one", "two"}
@@ -91,7 +93,7 @@ def test_tables_of_another_program_are_left_alone(empty: connection) -> None:
 def test_one_that_was_applied_is_never_changed(empty: connection) -> None:
     migrate(empty, [ONE])
     changed = Migration(1, "one", "create table one (x bigint)")
-    with pytest.raises(MigrationError, match="0001 one is not what was applied"):
+    with pytest.raises(MigrationError, match="0001 one differs from the one that was applied"):
         migrate(empty, [changed, TWO])
     assert tables(empty) == {"schema_migrations", "one"}
 
