@@ -1,4 +1,4 @@
-"""A platform with a table of its own, who writes to it, and what its rows should be as events."""
+"""A platform table for tests of `adopt`: its rows, its writers, and the events expected of it."""
 
 import hashlib
 import random
@@ -54,7 +54,7 @@ Expected = tuple[str, str, datetime, Any]
 
 
 def make_table(conn: connection, rows: int = 0) -> None:
-    """One row in a hundred cannot be an event."""
+    """Create app_events with rows of which one in a hundred cannot be an event."""
     run_sql(conn, _TABLE)
     fill_table(conn, rows)
 
@@ -64,7 +64,7 @@ def fill_table(conn: connection, rows: int) -> None:
 
 
 def adopt_command(url: str) -> Adopt:
-    """The command, in this process; it does not ask unless it is told to."""
+    """The command `adopt` in this process, without confirmation unless requested."""
     runner = CliRunner(env={"DATABASE_URL": url})
 
     def call(*arguments: str, asked: str | None = None) -> Result:
@@ -76,7 +76,7 @@ def adopt_command(url: str) -> Adopt:
 
 @contextmanager
 def platform_role(conn: connection, url: str) -> Iterator[str]:
-    """Where a role connects that has rights on its own tables and on none of ours."""
+    """The URL of a role that has rights on its own tables and on none of the service."""
     name, parts = f"platform_{uuid4().hex}", parse_dsn(url)
     with conn.cursor() as cur:
         cur.execute(f"create role {name} login password 'secret'")
@@ -95,7 +95,7 @@ def random_row(rng: random.Random) -> tuple[Any, ...]:
 
 
 def write_transaction(cur: cursor, rng: random.Random) -> None:
-    """One transaction of a platform, in one of the ways in which rows come in."""
+    """Write rows in one transaction, with a random one of the ways that platforms use."""
     rows = [random_row(rng) for _ in range(rng.randrange(1, 20))]
     placeholders = ", ".join(["(%s, %s, %s, %s)"] * len(rows))
     cur.execute("begin")
@@ -117,7 +117,7 @@ def _copy_line(values: tuple[Any, ...]) -> str:
 
 @contextmanager
 def writers(url: str, count: int) -> Iterator[list[Exception]]:
-    """They write until the end of the block; what failed."""
+    """Run writers until the end of the block; yields their exceptions."""
     is_over, failures = threading.Event(), list[Exception]()
 
     def work(seed: int) -> None:
@@ -146,7 +146,7 @@ def event_id_of(key: str, table: str = "public.app_events") -> str:
 
 
 def expected_events(conn: connection) -> dict[str, Expected]:
-    """What the rows of app_events are as events, by their ids."""
+    """The events that the rows of app_events should become, by event id."""
     with conn.cursor() as cur:
         cur.execute("select id, account_id, type, created_at, payload from app_events")
         events = {event_id_of(str(key)): _event(*values) for key, *values in cur}
@@ -164,7 +164,7 @@ def _event(
 
 
 def _berlin_to_utc(local_time: datetime) -> datetime:
-    """The first time of an hour that comes twice; one that clocks leave out moves forward."""
+    """The instant of a local time: the first in a repeated hour; a skipped time moves forward."""
     return local_time.replace(tzinfo=BERLIN).astimezone(UTC)
 
 

@@ -1,4 +1,4 @@
-"""Commands as they are called, but in this process: to start Python takes longer than most take."""
+"""Runs commands in this process, because starting Python takes longer than most commands."""
 
 from click.testing import CliRunner, Result
 
@@ -6,5 +6,5 @@ from main import cli
 
 
 def run_cli(*arguments: object, stdin: str | bytes = "", **environment: str) -> Result:
-    """What `python main.py` tells; these names are set besides what the environment has."""
+    """The result of `python main.py` with these arguments and additional environment variables."""
     return CliRunner().invoke(cli, [*map(str, arguments)], stdin, environment)

@@ -1,4 +1,4 @@
-"""docker-compose.yml with secrets of its own, as compose itself understands it."""
+"""docker-compose.yml with generated secrets, as `docker compose` interprets it."""
 
 import json
 import os
@@ -16,7 +16,7 @@ SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
 
 
 def make_env_file(folder: Path) -> Path:
-    """A .env as `containers/fill-env` makes it."""
+    """Create a .env with `containers/fill-env`."""
     folder.mkdir(exist_ok=True)
     shutil.copy(ROOT / ".env.example", folder)
     shutil.copytree(ROOT / "containers", folder / "containers", dirs_exist_ok=True)
@@ -29,13 +29,13 @@ def fill(folder: Path) -> None:
 
 
 def values(file: Path) -> dict[str, str]:
-    """What a .env sets."""
+    """The variables of a .env file."""
     lines = [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
     return dict(line.split("=", 1) for line in lines)
 
 
 def compose(file: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    """`config` with this .env. The program that pip installs exits with 0 whatever it says."""
+    """Run `config` with this .env. The program installed by pip always exits with 0."""
     program = str(Path(sys.executable).with_name("docker-compose"))
     files = ["--project-directory", str(ROOT), "--file", str(ROOT / "docker-compose.yml")]
     return subprocess.run(
@@ -48,7 +48,7 @@ def compose(file: Path, *options: str) -> "subprocess.CompletedProcess[str]":
 
 
 def rendered_services(file: Path) -> dict[str, dict[str, Any]]:
-    """The services with this .env."""
+    """The services of the rendered file, with this .env."""
     result = compose(file, "--format", "json")
     assert result.stderr == ""
     services: dict[str, dict[str, Any]] = json.loads(result.stdout)["services"]

@@ -1,4 +1,4 @@
-"""Servers, databases and the running service, for all tests."""
+"""Fixtures for all tests: servers, databases and the running service."""
 
 import os
 import time
@@ -15,11 +15,11 @@ from tests.events import fold, insert_git_history
 from tests.live_server import running
 from tests.servers import Cluster, open_servers
 
-# An odd zone of the process must change no answer.
+# An unusual zone of the process, which must not change any answer.
 os.environ["TZ"] = "Pacific/Chatham"
 time.tzset()
 
-# Databases are shared by the examples of one test, and machines are slow now and then.
+# The examples of a test share a database, and machines are slow now and then.
 settings.register_profile(
     "real", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -28,7 +28,7 @@ settings.load_profile("real")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Each worker has servers of its own, unless they are given: then some tests would collide."""
+    """The number of workers: 0 (none) if servers are given, on which some tests would collide."""
     return 0 if "TEST_DATABASE_URL" in os.environ else min(4, os.cpu_count() or 1)
 
 
@@ -58,7 +58,7 @@ def database_url(cluster: Cluster) -> Iterator[str]:
 
 @pytest.fixture
 def conn(database_url: str) -> Iterator[connection]:
-    """A connection of the owner; what it does is committed at once."""
+    """A connection of the owner in autocommit."""
     opened = psycopg2.connect(database_url)
     opened.autocommit = True
     yield opened
@@ -67,7 +67,7 @@ def conn(database_url: str) -> Iterator[connection]:
 
 @pytest.fixture(scope="session")
 def history_url(cluster: Cluster) -> str:
-    """A database with the real events alone, all of them folded; nobody writes to it."""
+    """A database with only the git history, completely folded; tests must not write to it."""
     url = cluster.migrated_database()
     insert_git_history(url)
     fold(url)
@@ -76,7 +76,7 @@ def history_url(cluster: Cluster) -> str:
 
 @pytest.fixture(scope="session")
 def history(history_url: str, redis_url: str) -> Iterator[httpx.Client]:
-    """The service over the real events."""
+    """The service over the git history."""
     with running(history_url, redis_url) as client:
         yield client
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL whose clock shows another time: now() is shadowed in one database."""
+"""Changes the clock of one database, by shadowing now()."""
 
 from datetime import datetime
 
@@ -13,7 +13,7 @@ set search_path = public, pg_catalog;
 
 
 def set_clock(conn: connection, instant: datetime) -> None:
-    """It goes on from this moment, for this session and for those that begin later."""
+    """Set the clock, which then runs on, for this session and all later ones."""
     with conn.cursor() as cur:
         cur.execute("select clock_timestamp()")
         (server_time,) = cur.fetchone() or ()

@@ -1,4 +1,4 @@
-"""Whether a command that a page shows can be what it says: who checks it, and what that finds."""
+"""Checks the commands in the documentation: programs, options, paths and settings must exist."""
 
 import ast
 import importlib.util
@@ -21,7 +21,7 @@ _ASSIGNED = re.compile(r"([A-Z_]+)=.*")
 
 
 def faults(block: Block) -> Iterator[str]:
-    """What is wrong with its commands: one of a kind that nobody checks is wrong as well."""
+    """Yield the faults of a block; a command that nothing here can check is a fault as well."""
     aliases: dict[str, list[str]] = {}
     for line in re.sub(r"\\\n\s*", "", block.text).splitlines():
         for words in _commands(re.sub(r"(^|\s+)# .*$", "", line)):
@@ -33,7 +33,7 @@ def faults(block: Block) -> Iterator[str]:
 
 
 def _commands(line: str) -> Iterator[list[str]]:
-    """Those of a line, without what they read and write."""
+    """The commands of a line, without redirections."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     words: list[str] = []
@@ -50,15 +50,15 @@ def _commands(line: str) -> Iterator[list[str]]:
 
 
 def fault_of(words: list[str]) -> str | None:
-    """What is wrong with one command."""
+    """The fault of one command; None if there is none."""
     for start, check in _CHECKS.items():
         if words[: start.count(" ") + 1] == start.split():
             return check(words)
-    return "nobody checks this: run it in a test, or teach tests/doc_commands.py to check it"
+    return "nothing checks this command: run it in a test, or add a check to tests/doc_commands.py"
 
 
 def is_a_test(name: str) -> bool:
-    """Whether there is this one, such as `tests/unit/test_x.py::TestY::test_z`."""
+    """Whether a test exists, such as `tests/unit/test_x.py::TestY::test_z`."""
     file, *names = name.split("::")
     path = ROOT / file
     nodes: list[ast.stmt] = ast.parse(path.read_text()).body if path.exists() else []
@@ -72,7 +72,7 @@ def is_a_test(name: str) -> bool:
 
 
 def _make(words: list[str]) -> str | None:
-    """Targets and variables of the Makefile."""
+    """Targets and variables must exist in the Makefile."""
     for word in words[1:]:
         name = _ASSIGNED.fullmatch(word)
         if name and f"$({name[1]})" not in _MAKEFILE:
@@ -83,7 +83,7 @@ def _make(words: list[str]) -> str | None:
 
 
 def _main(words: list[str]) -> str | None:
-    """A command of the service with its options, as click reads them; nothing is done."""
+    """Parse a command of the service with click, without running it."""
     command: click.Command = cli
     context, rest = click.Context(cli), words[2:]
     try:
@@ -98,7 +98,7 @@ def _main(words: list[str]) -> str | None:
 
 
 def _compose(words: list[str]) -> str | None:
-    """Services are those of the file, and what is run in ours is a command of it."""
+    """Services must exist in the compose file, and commands run in ours must be valid."""
     file = ROOT / "docker-compose.yml"
     if not file.exists():
         return "there is no docker-compose.yml"
@@ -117,7 +117,7 @@ def _services(text: str) -> Iterable[str]:
 
 
 def _without_options(words: list[str]) -> list[str]:
-    """Up to what is run in a container, whose options stay; `--scale` names services."""
+    """The words without the options before a command in a container; `--scale` has services."""
     remaining, arguments = iter(words), list[str]()
     for word in remaining:
         if word in ("--workdir", "--volume", "--env", "--file"):
@@ -130,36 +130,36 @@ def _without_options(words: list[str]) -> list[str]:
 
 
 def _docker(words: list[str]) -> str | None:
-    """Built of the Dockerfile; variables that are passed on are settings."""
+    """The Dockerfile must exist, and variables passed to a container must be settings."""
     if not (ROOT / "Dockerfile").exists():
         return "there is no Dockerfile"
     return _exported(["", *(name for option, name in pairwise(words) if option == "--env")])
 
 
 def _curl(words: list[str]) -> str | None:
-    """One whose answer nobody compares: there is such a path at least."""
+    """A request whose answer is not compared: its path must exist."""
     path = parse_curl(shlex.join(words)).path.partition("?")[0]
     return None if path in create_app(Settings()).openapi()["paths"] else f"there is no {path}"
 
 
 def _sourced(words: list[str]) -> str | None:
-    """What the reader has made of its example."""
+    """A file that the reader copied: its example must exist."""
     exists = (ROOT / f"{words[1]}.example").exists()
     return None if exists else f"there is no {words[1]}.example"
 
 
 def _unchecked(words: list[str]) -> None:
-    """Nothing of ours is in it."""
+    """Nothing in this command belongs to the project."""
 
 
 def _files(words: list[str]) -> str | None:
-    """All are there; a name without a folder is one of the reader's."""
+    """All files must exist; a name without a directory is a file of the reader."""
     missing = [word for word in words if "/" in word and not [*ROOT.glob(word)]]
     return f"there is no {missing[0]}" if missing else None
 
 
 def _as_in_operations(words: list[str]) -> str | None:
-    """A test runs all commands of that page."""
+    """A command of docs/operations.md, where a test runs all of them."""
     lines = "\n".join(chain.from_iterable(runbooks.blocks().values())).splitlines()
     run = [shlex.split(line) for line in lines if line.startswith(f"{words[0]} ")]
     return None if words in run else "docs/operations.md has another one"
@@ -180,7 +180,7 @@ def _module(words: list[str]) -> str | None:
 
 
 def _installed(words: list[str]) -> str | None:
-    """What is copied to where systemd or the shell finds it."""
+    """Files that are installed for systemd or the shell must exist."""
     source, _ = (word for word in words[1:] if not word.startswith("-"))
     return None if (ROOT / source).is_file() else f"there is no {source}"
 
@@ -196,12 +196,12 @@ def _systemctl(words: list[str]) -> str | None:
 
 
 def _analytics(words: list[str]) -> str | None:
-    """The command that docs/deployment.md installs."""
+    """The command `analytics`, which docs/deployment.md installs."""
     return _main(["python", "main.py", *words[1:]])
 
 
 def _kubectl(words: list[str]) -> str | None:
-    """Files and resources are those of deploy/kubernetes; what runs in a pod is a command."""
+    """Files and resources must exist in deploy/kubernetes, and commands in a pod must be valid."""
     if "--" in words:
         return _main(words[words.index("--") + 1 :])
     files = {after for option, after in pairwise(words) if option == "--filename"}

@@ -1,4 +1,4 @@
-"""Embedded servers of tests that start and end them, and the processes of these."""
+"""Embedded servers for tests that start, stop and kill them."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from tests.wait_until import wait_until
 
 ROOT = Path(__file__).parents[1]
 
-# Joins the servers of a folder, says so, and stays until its standard input ends.
+# Uses the servers of a directory, prints a line, and runs until its standard input ends.
 JOIN_SCRIPT = """
 import sys
 from pathlib import Path
@@ -32,7 +32,7 @@ Join = Callable[[], subprocess.Popen[bytes]]
 
 @contextmanager
 def server_dir() -> Iterator[Path]:
-    """In which no server must be left in the end."""
+    """A data directory; fails if a server still runs in it at the end."""
     with temp_dir("embedded") as path:
         yield path
         wait_until(lambda: not processes(path), timeout_s=20)
@@ -40,7 +40,7 @@ def server_dir() -> Iterator[Path]:
 
 @contextmanager
 def joining(folder: Path) -> Iterator[Join]:
-    """Other programs that use the servers."""
+    """Starts other programs that use the servers."""
     joined: list[subprocess.Popen[bytes]] = []
 
     def start() -> subprocess.Popen[bytes]:
@@ -59,7 +59,7 @@ def joining(folder: Path) -> Iterator[Join]:
 
 
 def processes(folder: Path) -> dict[int, str]:
-    """The command lines of what runs in the folder: the supervisor, and the servers."""
+    """The command lines of the supervisor and servers of a data directory, by process id."""
     command_lines = {int(entry.name): command_line(entry) for entry in Path("/proc").glob("[0-9]*")}
     return {
         pid: line

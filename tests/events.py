@@ -1,4 +1,4 @@
-"""Events for tests, put in by SQL and not by the loader, which is under test itself."""
+"""Inserts events by SQL, because the loader is under test itself."""
 
 import gzip
 from datetime import datetime
@@ -21,7 +21,7 @@ insert into events (event_id, user_id, event_name, occurred_at)
 select gen_random_uuid(), 'w', 'view', %s from generate_series(1, %s)
 """
 
-# A line is one value, whatever it holds.
+# Delimiters that no line contains: each line is one value.
 _COPY_LINES = r"copy lines from stdin (format csv, quote e'\x01', delimiter e'\x02')"
 _INSERT_LINES = """
 insert into events (event_id, user_id, event_name, occurred_at, properties)
@@ -32,14 +32,14 @@ from   lines
 
 
 def insert(conn: connection, *rows: tuple[Any, ...]) -> None:
-    """(user_id, event_name, occurred_at) or that and properties, each under an id of its own."""
+    """Insert rows of (user_id, event_name, occurred_at[, properties]) with generated ids."""
     with conn.cursor() as cur:
         records = [(str(uuid4()), *row[:3], Json(row[3] if len(row) > 3 else {})) for row in rows]
         execute_values(cur, _INSERT, records)
 
 
 def insert_many(conn: connection, count: int, instant: datetime) -> None:
-    """Events of one user at one moment."""
+    """Insert `count` events of one user at one instant."""
     with conn.cursor() as cur:
         cur.execute(_INSERT_MANY, (instant, count))
 

@@ -1,4 +1,4 @@
-"""How much is tried of what is random: some of it in the suite, all of it by `make test-faults`."""
+"""How many examples random tests try: a third in the suite, all with `make test-faults`."""
 
 import os
 
@@ -6,10 +6,10 @@ IS_LONG = os.environ.get("EXAMPLES") == "all"
 
 
 def examples(max_count: int) -> int:
-    """In the suite a third of them."""
+    """The number of examples to try: a third of `max_count` in the suite, at least 3."""
     return max_count if IS_LONG else max(3, max_count // 3)
 
 
 def seconds(max_seconds: float) -> float:
-    """In the suite a third of them."""
+    """How long a random test runs: a third of `max_seconds` in the suite."""
     return max_seconds if IS_LONG else max_seconds / 3

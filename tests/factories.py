@@ -1,4 +1,4 @@
-"""Events as files and requests hold them."""
+"""Builds events as in files and requests."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ ID = "00000000-0000-4000-8000-{:012}"
 
 
 def event(n: int, **other: Any) -> dict[str, Any]:
-    """Of a time long gone; a field that is `...` is left out."""
+    """An event with a fixed time in the past; a field that is `...` is left out."""
     fields = {
         "event_id": ID.format(n),
         "user_id": f"u{n}",

@@ -1,4 +1,4 @@
-"""The service as it runs for its users: uvicorn on a socket."""
+"""Runs the service with uvicorn on a socket, in a thread of this process."""
 
 import socket
 import threading
@@ -32,7 +32,7 @@ _URLS: WeakKeyDictionary[httpx.Client, str] = WeakKeyDictionary()
 
 @contextmanager
 def running(database_url: str, redis_url: str, **more: Any) -> Iterator[httpx.Client]:
-    """A client of a service of its own, with these settings, as the roles that it needs."""
+    """Run a service with these settings and its database roles; yields a client."""
     roles = {
         "query_database_url": SecretStr(as_role(database_url, "reader")),
         "ingest_database_url": SecretStr(as_role(database_url, "writer")),
@@ -66,24 +66,24 @@ def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> Non
 
 
 def identity_in(database_url: str) -> str:
-    """The identity of a database that is migrated; "" of others."""
+    """The identity of a migrated database; "" if it is not migrated."""
     with closing(psycopg2.connect(database_url)) as conn, conn.cursor() as cur:
         return read_identity(cur) or ""
 
 
 def identity_of(service: httpx.Client) -> str:
-    """What tells the pages of this service apart from those of others."""
+    """The identity that this service uses in its cache keys."""
     return identity_in(_URLS[service])
 
 
 def scrape(service: httpx.Client) -> str:
-    """The page of metrics."""
+    """The text of /metrics."""
     page = service.get("/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"})
     assert page.status_code == 200, page.text
     return page.text
 
 
 def value(page: str, series: str) -> float:
-    """The value of one series; 0 where it is not there yet."""
+    """The value of a series; 0 if it does not exist yet."""
     lines = [line for line in page.splitlines() if line.startswith(series + " ")]
     return float(lines[0].rsplit(" ", 1)[1]) if lines else 0.0

@@ -1,8 +1,8 @@
-"""The answers in plain Python, from what the words mean and not from how the service does it.
+"""A test oracle: the answers in plain Python, independent of how the service computes them.
 
-It labels each event with what the clock and the calendar of the zone show at that moment, and
-counts labels; it knows no bucket edges. (Zones whose clocks are put back across midnight are left
-out: there a label does not tell the day.)
+It labels each event with the local date and hour at its time, and counts labels; it computes no
+edges of buckets. (Zones whose clocks are put back across midnight are left out, because a label is
+ambiguous there.)
 """
 
 from collections import Counter
@@ -29,8 +29,8 @@ def users(events: list[Event]) -> int:
 def events_between(
     events: list[Event], start: datetime | None, end: datetime | None, names: tuple[str, ...]
 ) -> list[Event]:
-    """Each event once; None is no bound."""
-    by_id = {event.event_id: event for event in reversed(events)}  # the first of an id counts
+    """The distinct events of a range and of these names; None is no bound."""
+    by_id = {event.event_id: event for event in reversed(events)}  # the first event of an id counts
     return [
         event
         for event in by_id.values()
@@ -68,5 +68,5 @@ def top(events: list[Event], limit: int) -> list[tuple[str, int, int]]:
 
 
 def active(events: list[Event], tz: str, first: date, last: date) -> int:
-    """Users with an event on one of these days of the zone."""
+    """The number of users with an event on one of these local days."""
     return users([e for e in events if first <= label(e.occurred_at, "day", tz) <= last])

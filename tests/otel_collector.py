@@ -1,4 +1,4 @@
-"""A small OpenTelemetry collector that keeps what it is sent."""
+"""A minimal OpenTelemetry collector that stores the spans it receives."""
 
 import threading
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 
 class ReceivedSpan(NamedTuple):
-    """A span as it came in."""
+    """A received span."""
 
     name: str
     parent: str | None
@@ -24,7 +24,7 @@ class Collector:
         self.requests: list[ExportTraceServiceRequest] = []
         self.paths: set[str] = set()
         self.headers: dict[str, str] = {}
-        """Of the last request, by their names in lower case."""
+        """The headers of the last request, by lower-case names."""
 
     def spans(self) -> list[ReceivedSpan]:
         exported = [

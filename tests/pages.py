@@ -1,6 +1,6 @@
-"""The pages of the project: the commands that they show, and what is printed below these.
+"""Reads the commands in the documentation and the answers shown below them.
 
-`python -m tests.pages URL` asks what a newcomer asks: each curl line of the README.
+`python -m tests.pages URL` checks each curl command of the README against a running service.
 """
 
 import json
@@ -26,7 +26,7 @@ _PART = re.compile(r"^#+ (.+)$")
 _FENCE = re.compile(r"^```(\w*)$")
 _CURL = re.compile(r"(?:(?P<given>.*) \| )?(?P<curl>curl .*?)(?: \| (?P<shown>(?:grep|head) .*))?")
 
-# What is another with every request, or with every service.
+# Fields that differ between requests, or between services.
 _VARYING = {"computed_at", "request_id", "source", "erasure_id", "erased_at", "salt"}
 _VARYING_HEADERS = {
     "age",
@@ -41,19 +41,19 @@ _VARYING_HEADERS = {
 
 
 class Block(NamedTuple):
-    """A fenced block of a page, and the heading that it stands under."""
+    """A fenced block of a page, and the heading above it."""
 
     heading: str
     language: str
     text: str
     first: int
-    """Its first line, from 0."""
+    """The number of its first line, from 0."""
     end: int
-    """The line of its closing fence."""
+    """The number of the line with its closing fence."""
 
 
 class Example(NamedTuple):
-    """A curl line, and the answer that stands right below it."""
+    """A curl command, and the answer shown directly below it."""
 
     request: Block
     answer: Block
@@ -64,7 +64,7 @@ class Example(NamedTuple):
 
 
 class Curl(NamedTuple):
-    """A request, as curl's options say it."""
+    """A request, parsed from the options of curl."""
 
     method: str
     path: str
@@ -93,7 +93,7 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Of its headings, as GitHub names them."""
+    """The anchors of all headings of a page, as GitHub generates them."""
     fenced = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", fenced, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -110,7 +110,7 @@ def is_request(block: Block) -> bool:
 
 
 def ask(client: httpx.Client, command: str) -> str:
-    """What it prints. What is piped into curl, and out of it, the shell itself does."""
+    """The output of a curl command; pipes before and after it are run by the shell."""
     match = _CURL.fullmatch(_on_one_line(command))
     assert match, command
     stdin = _piped(match["given"], b"") if match["given"] else b""
@@ -128,7 +128,7 @@ def _piped(command: str, stdin: bytes) -> bytes:
 
 
 def parse_curl(line: str, stdin: bytes = b"") -> Curl:
-    """Raises: AssertionError for an option that is not known here."""
+    """Parse a curl command. Raises: AssertionError for an unknown option."""
     words = iter(shlex.split(line)[1:])
     method, url, body, shows_headers = "", "", None, False
     headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
@@ -144,7 +144,7 @@ def parse_curl(line: str, stdin: bytes = b"") -> Curl:
             text = next(words)
             body = stdin if text == "@-" else text.encode()
         else:
-            assert word.startswith(BASE), f"{word} is no option that is known here"
+            assert word.startswith(BASE), f"{word} is not an option that is known here"
             url = word
     method = method or ("GET" if body is None else "POST")
     return Curl(method, url.removeprefix(BASE), headers, body, shows_headers)
@@ -161,7 +161,7 @@ def _perform(client: httpx.Client, curl: Curl) -> bytes:
 
 
 def normalized(text: str) -> Any:
-    """An answer without what varies."""
+    """An answer without the fields and headers that vary."""
     if text.startswith("HTTP/1.1 "):
         head, _, body = text.partition("\n\n")
         status, *headers = head.splitlines()
@@ -183,7 +183,7 @@ def _without_varying(line: str) -> Any:
 
 
 def check(client: httpx.Client, example: Example) -> None:
-    """Raises: AssertionError."""
+    """Compare the answer with the page. Raises: AssertionError if they differ."""
     printed = ask(client, example.request.text)
     assert normalized(printed) == normalized(example.answer.text), (
         f"{example.request.text}\n{printed}"
@@ -191,7 +191,7 @@ def check(client: httpx.Client, example: Example) -> None:
 
 
 def write(page: Path, printed: dict[Block, str]) -> None:
-    """Put what was printed in the place of answers that are others now; blocks may have moved."""
+    """Replace the answers that have changed; the blocks may have moved since they were read."""
     lines = page.read_text().splitlines()
     printed_by_request = {(asked.heading, asked.text): text for asked, text in printed.items()}
     for request, answer in reversed(list(examples(page))):
@@ -206,4 +206,4 @@ if __name__ == "__main__":
         asked = list(examples(README))
         for each in asked:
             check(newcomer, each)
-        sys.stdout.write(f"{len(asked)} answers are as the README says\n")
+        sys.stdout.write(f"{len(asked)} answers match the README\n")

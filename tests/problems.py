@@ -1,4 +1,4 @@
-"""What every refusal looks like."""
+"""Assertions on problem responses (RFC 9457)."""
 
 import httpx
 
@@ -6,7 +6,10 @@ import httpx
 def assert_problem(
     response: httpx.Response, status: int, kind: str, *parameters: str, payload: str | None = None
 ) -> None:
-    """One shape, the parameters by name, the request's id, and nothing of what was sent."""
+    """Check the form of a problem, its request id and the parameters that it names.
+
+    `payload` is text that the problem must not echo.
+    """
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     body = response.json()

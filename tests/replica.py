@@ -1,4 +1,4 @@
-"""A replica of a server that tests started, on loopback."""
+"""Creates and runs replicas of a test server, on loopback."""
 
 import shutil
 import socket
@@ -20,7 +20,7 @@ from utils.processes import DieWithParent
 _OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    # No fewer than the server that it follows has.
+    # A replica needs at least as many as its primary.
     "max_connections": "60",
     "max_prepared_transactions": "4",
     "fsync": "off",
@@ -31,21 +31,21 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A server over a data folder, which its tests start and stop by themselves."""
+    """A server over a data directory, which tests start and stop."""
 
     binaries: Path
     folder: Path
     port: int
 
     def url(self, like: str) -> str:
-        """The same user and database, here."""
+        """The URL of the same user and database on this server."""
         parts = parse_dsn(like)
         login = f"{parts['user']}:{parts['password']}"
         return f"postgresql://{login}@127.0.0.1:{self.port}/{parts['dbname']}"
 
     @contextmanager
     def running(self, like: str, **options: str) -> Iterator[str]:
-        """Its url, once it answers."""
+        """Run the server; yields its URL once it answers."""
         settings = {**_OPTIONS, "port": str(self.port), **options}
         with (self.folder.parent / f"{self.folder.name}.log").open("wb") as log:
             process = subprocess.Popen(
@@ -73,12 +73,12 @@ class PostgresServer:
 
 
 def postgres_programs(folder: Path) -> Path:
-    """The folder of programs that servers of this folder run."""
+    """The directory of the PostgreSQL programs that this data directory uses."""
     return find_binaries(folder, None).postgres
 
 
 def copy_of(url: str, folder: Path, name: str, binaries: Path) -> PostgresServer:
-    """A replica of the server, made but not started."""
+    """Create a replica of a server, without starting it."""
     replica_dir = folder / name
     replica_dir.mkdir()
     chown_to_child(replica_dir)
@@ -96,7 +96,7 @@ def copy_of(url: str, folder: Path, name: str, binaries: Path) -> PostgresServer
 
 @contextmanager
 def replica_of(url: str, folder: Path, name: str = "replica", **options: str) -> Iterator[str]:
-    """The url of one that runs, until the end of the block."""
+    """Run a replica until the end of the block; yields its URL."""
     server = copy_of(url, folder, name, postgres_programs(folder))
     try:
         with server.running(url, **options) as running:
@@ -121,7 +121,7 @@ def _answers(url: str) -> bool:
 
 @contextmanager
 def postgres_owned_dir(name: str) -> Iterator[Path]:
-    """One that PostgreSQL's user can use; what is in it goes in the end."""
+    """A temporary directory that the user of PostgreSQL can use."""
     path = Path(tempfile.mkdtemp(prefix=f"analytics-{name}-"))
     path.chmod(0o711)
     chown_to_child(path)

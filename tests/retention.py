@@ -1,4 +1,4 @@
-"""Dropping events in tests, without the wait for those who still read them."""
+"""Drops events in tests, without the wait for running queries."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ from services.lifecycle.retention import RetentionRun, open_retention_run
 
 
 def drop(url: str, zones: Sequence[ZoneInfo], until: datetime) -> int:
-    """All events of before, as the command does it; tells how many."""
+    """Drop all events before this time, as the command does; returns how many."""
     with open_retention_run(url, zones, print) as work:
         publish(work, until)
         return sum(work.drop(until))

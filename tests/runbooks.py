@@ -1,4 +1,4 @@
-"""The commands of docs/operations.md, as a shell runs them."""
+"""Runs the commands of docs/operations.md in a shell."""
 
 import os
 import re
@@ -18,12 +18,12 @@ PAGE = ROOT / "docs" / "operations.md"
 _PART = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-# `python main.py` is the program of these tests, wherever the shell stands.
+# `python main.py` means this checkout and its Python, in any working directory.
 _PYTHON = 'python() { script=$1; shift; "$PYTHON" "$ROOT/$script" "$@"; }\n'
 
 
 def blocks() -> dict[str, list[str]]:
-    """The commands under each heading that has some."""
+    """The command blocks by heading."""
     _, *parts = _PART.split(PAGE.read_text())
     texts_by_heading = {
         name: _BLOCK.findall(text) for name, text in zip(parts[::2], parts[1::2], strict=True)
@@ -33,14 +33,14 @@ def blocks() -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class Shell:
-    """Where commands run, with these programs of PostgreSQL and variables."""
+    """A shell with these PostgreSQL programs and environment variables."""
 
     folder: Path
     programs: Path
     variables: dict[str, str]
 
     def run(self, block: str, *, as_server: bool = False, fails: bool = False) -> str:
-        """What it printed. `as_server`: as the user that PostgreSQL runs as."""
+        """Run a block; returns its output. `as_server` runs it as the user of PostgreSQL."""
         result = subprocess.run(
             self._command(block),
             env=self._environment(),
@@ -57,7 +57,7 @@ class Shell:
 
     @contextmanager
     def serving(self, block: str) -> Iterator[str]:
-        """What ends with `serve`; where the service is, until the end of the block."""
+        """Run a block that ends with `serve`; yields the URL of the service."""
         process = subprocess.Popen(
             self._command(block),
             env=self._environment() | {"ANALYTICS_PORT": "0"},

@@ -1,4 +1,4 @@
-"""Where the servers of the tests come from. Without servers nothing passes, and nothing skips."""
+"""Provides the servers of the tests. Without servers tests fail; none is skipped."""
 
 import os
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ OLDER_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 KEY = "ask_the-key-of-the-tests-of-this-service"
 PASSWORD = "the-password-of-the-tests"
 
-# The cluster may have roles of its own: these are members of them, for tests alone.
+# Logins for tests, as members of the roles, which the cluster may use for other databases too.
 _LOGINS = """
 do $$
 declare
@@ -38,7 +38,7 @@ end
 $$
 """
 
-# An odd zone of the server must change no answer; nothing here has to survive a power cut.
+# An unusual zone of the server must not change any answer. Durability is not needed here.
 OPTIONS = {
     "timezone": "Pacific/Auckland",
     "fsync": "off",
@@ -50,7 +50,7 @@ OPTIONS = {
 
 @contextmanager
 def open_servers() -> Iterator[Endpoints]:
-    """Those that are set, else containers when asked for, else the embedded ones."""
+    """The servers of the environment, else containers if requested, else embedded servers."""
     database, redis = (os.environ.get(f"TEST_{name}_URL") for name in ("DATABASE", "REDIS"))
     if database and redis:
         yield Endpoints(database, redis)
@@ -70,7 +70,7 @@ def older_postgres() -> Iterator[Endpoints]:
 
 @contextmanager
 def another_postgres() -> Iterator[Endpoints]:
-    """A second server of the present version."""
+    """A second PostgreSQL server of the same version."""
     with _embedded(None) as endpoints:
         yield endpoints
 
@@ -97,7 +97,7 @@ def _containers() -> Iterator[Endpoints]:
 
 
 class Cluster:
-    """A PostgreSQL server and the databases that tests make on it; their key is KEY."""
+    """A PostgreSQL server, and the databases that tests create on it; their API key is KEY."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -112,11 +112,11 @@ class Cluster:
         return self._create("template0")
 
     def migrated_database(self) -> str:
-        """A fresh database with the schema and no events."""
+        """A new database with the schema and no events."""
         return self._create(parse_dsn(self._template)["dbname"])
 
     def copy_of(self, url: str) -> str:
-        """Another database with all that is in this one, which nobody may be connected to."""
+        """A copy of a database, to which nobody may be connected."""
         return self._create(parse_dsn(url)["dbname"])
 
     def drop(self, url: str) -> None:
@@ -137,14 +137,14 @@ class Cluster:
 
 
 def url_of(url: str, database: str) -> str:
-    """The same server and user, another database."""
+    """The URL of another database on the same server, with the same user."""
     parts = parse_dsn(url)
     login = f"{parts['user']}:{parts.get('password', '')}"
     return f"postgresql://{login}@{_host_and_port(parts)}/{database}"
 
 
 def as_role(url: str, role: Role) -> str:
-    """The same database, as one of the logins of the tests."""
+    """The URL of the same database with the login of a role."""
     parts = parse_dsn(url)
     return (
         f"postgresql://analytics_test_{role}:{PASSWORD}@{_host_and_port(parts)}/{parts['dbname']}"

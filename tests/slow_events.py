@@ -1,10 +1,10 @@
-"""Questions that take as long as a test wants them to."""
+"""Slows down queries for tests."""
 
 from psycopg2.extensions import connection
 
 
 def slow_down(conn: connection, seconds: float) -> None:
-    """Make each statement on events take so long from now on."""
+    """Make each later statement on events take at least so many seconds."""
     cur = conn.cursor()
     cur.execute("select to_regclass('stored_events')")
     if cur.fetchone() == (None,):

@@ -1,4 +1,4 @@
-"""Small disks, in memory: what fills them is real, and so is what becomes of it. Needs root."""
+"""Small disks in memory (tmpfs), which tests really fill. Needs root."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ MB = 10**6
 
 @contextmanager
 def small_disk(size_mb: int) -> Iterator[Path]:
-    """A folder on a disk of its own that the servers' user can reach."""
+    """A directory on a disk of its own that the user of the servers can access."""
     assert os.geteuid() == 0, "only root can mount a small disk: run this as root"
     folder = Path(tempfile.mkdtemp(prefix="analytics-disk-"))
     options = f"size={size_mb}m,mode=0711"
@@ -30,12 +30,12 @@ def enlarge(folder: Path, size_mb: int) -> None:
 
 
 def free(folder: Path) -> int:
-    """Bytes."""
+    """The free bytes of a disk."""
     return shutil.disk_usage(folder).free
 
 
 def fill(folder: Path) -> Path:
-    """Another program's file, which takes all that is free at this moment."""
+    """Create a file that takes all free space, as another program might."""
     file = folder / "of-another-program"
     with suppress(OSError), file.open("wb", buffering=0) as stream:
         while True:

@@ -1,4 +1,4 @@
-"""The same question, asked of rollups and of the events in one snapshot."""
+"""Compares the answers of rollups and of raw events in one snapshot."""
 
 import time
 from collections.abc import Iterator
@@ -40,12 +40,12 @@ select pg_stat_get_xact_tuples_returned('events'::regclass)
 
 
 class Asker:
-    """Asks on one connection."""
+    """Runs queries on one connection."""
 
     def __init__(self, database: Database) -> None:
         self._connection = get_connection(database, time.monotonic() + 600)
         self.rollup_answers = 0
-        """Answers that came from rollups."""
+        """The number of answers from rollups."""
 
     @contextmanager
     def snapshot(self) -> Iterator[Cursor]:
@@ -53,12 +53,12 @@ class Asker:
             yield cur
 
     def answer(self, question: Counting) -> Any:
-        """As those who ask get it."""
+        """The answer that callers get."""
         with self.snapshot() as cur:
             return compute_answer(_source(cur, question), question, cur)
 
     def compare(self, question: Counting) -> Any:
-        """The answer, which both must give; so must what reads very many that are not folded."""
+        """The answer, after checking that both sources and the path for a long tail agree on it."""
         with self.snapshot() as cur:
             source = _source(cur, question)
             expected = compute_answer(RawSource(cur, query_of(question)), question, cur)
@@ -70,7 +70,7 @@ class Asker:
                     replace(source._watermark, tail_events=LONG_TAIL_EVENTS),
                 )
                 assert compute_answer(long_tail, question, cur) == expected, (
-                    f"{question!r}, as if many waited"
+                    f"{question!r}, with a long tail"
                 )
             answer = compute_answer(source, question, cur)
             assert answer == expected, f"{question!r} as of {cur.as_of}"
@@ -93,7 +93,7 @@ def open_asker(url: str) -> Iterator[Asker]:
 
 @contextmanager
 def limited_hour_spans(days: int) -> Iterator[None]:
-    """Hours are sealed for so many days and not for 100, which takes as much longer."""
+    """Seal hours for fewer days than 100, which saves time in tests."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (span_cache, rollup_reader, seal):
             patch.setattr(module, "SEALED_HOURS", days * 24 * HOUR)
@@ -102,7 +102,7 @@ def limited_hour_spans(days: int) -> Iterator[None]:
 
 @contextmanager
 def connected(url: str) -> Iterator[connection]:
-    """What it does is committed at once."""
+    """A connection in autocommit."""
     conn = psycopg2.connect(url)
     conn.autocommit = True
     try:
@@ -112,7 +112,7 @@ def connected(url: str) -> Iterator[connection]:
 
 
 def rows_read(cur: cursor) -> int:
-    """Entries of the indexes of events, and events that are seen, in this transaction."""
+    """The index entries and rows of events that this transaction has read."""
     cur.execute(_ROWS_READ)
     (count,) = cur.fetchone() or (0,)
     return int(count)

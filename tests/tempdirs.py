@@ -1,4 +1,4 @@
-"""Folders for the servers of tests."""
+"""Temporary directories for the servers of tests."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ _DAY_S = 86_400
 
 @contextmanager
 def temp_dir(name: str) -> Iterator[Path]:
-    """One that is gone in the end; as root the servers run as nobody, who has to get through."""
+    """A temporary directory. As root, servers run as nobody, so it is accessible to others."""
     path = Path(tempfile.mkdtemp(prefix=f"analytics-{name}-", dir=_parent_dir(name)))
     path.chmod(0o711)
     try:
@@ -25,12 +25,12 @@ def temp_dir(name: str) -> Iterator[Path]:
 
 
 def _parent_dir(name: str) -> Path | None:
-    """In memory, where there is enough: hundreds of databases are made, and none is to last."""
+    """/dev/shm if it is large enough, since tests create hundreds of short-lived databases."""
     with suppress(OSError):
         if os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC or not os.access(_MEMORY, os.W_OK):
             return None
         for stale in _MEMORY.glob(f"analytics-{name}-*"):
-            if time.time() - stale.stat().st_mtime > _DAY_S:  # by a run that was killed
+            if time.time() - stale.stat().st_mtime > _DAY_S:  # left behind by a killed run
                 shutil.rmtree(stale, ignore_errors=True)
         return _MEMORY if shutil.disk_usage(_MEMORY).free > _NEEDED else None
     return None

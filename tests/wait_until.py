@@ -1,4 +1,4 @@
-"""Waiting for what happens soon, on machines that have other work as well."""
+"""Waits for conditions, with timeouts that grow with the load of the machine."""
 
 import os
 import time
@@ -8,8 +8,7 @@ from pathlib import Path
 
 
 def load_factor() -> float:
-    """How many times as long things may take as on a machine at rest: 1 while there are no more
-    processes that want to run than processors."""
+    """The factor for timeouts on this machine: 1 while it has a core for each running process."""
     with suppress(OSError):
         minute, _, _, running, *_ = Path("/proc/loadavg").read_text().replace("/", " ").split()
         return _factor_of(max(float(minute), float(running)))
@@ -21,13 +20,12 @@ def _factor_of(load: float) -> float:
 
 
 def adjusted_for_load(seconds: float) -> float:
-    """The seconds that something may have taken which takes no more than these on a machine at
-    rest: a bound that is tight there and that a busy one keeps."""
+    """A limit in seconds for an idle machine, extended by the current load."""
     return seconds * load_factor()
 
 
 def wait_until(has_happened: Callable[[], bool], *, timeout_s: float) -> None:
-    """Fails when it does not happen in time; on a busy machine there is more of it."""
+    """Wait for a condition; the timeout grows with the load. Raises: AssertionError."""
     began, longest = time.monotonic(), 1.0
     while not has_happened():
         longest = max(longest, load_factor())

@@ -1,4 +1,4 @@
-"""A tzdata with other rules for some zones, for commands in a process of their own."""
+"""Creates a tzdata package with other rules for some zones, for commands in a subprocess."""
 
 import struct
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ VERSION = "2000.1"
 
 
 def make_tzdata(folder: Path, fixed: Mapping[str, int]) -> None:
-    """A package `tzdata` in the folder; the `fixed` zones are always so many hours ahead of UTC."""
+    """Write a package `tzdata` in which the `fixed` zones are always so many hours ahead of UTC."""
     package = folder / "tzdata"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -30,7 +30,7 @@ def _write(package: Path, name: str, rules: bytes) -> None:
 
 
 def _fixed_offset_rules(hours: int) -> bytes:
-    """As RFC 8536 has it: a block of one type without transitions, twice, and a rule for later."""
+    """A TZif file (RFC 8536): two blocks with one type and no transitions, and a footer rule."""
     name = b"OLD\0"
     head = struct.pack(">4sc15x6l", b"TZif", b"2", 0, 0, 0, 0, 1, len(name))
     block = head + struct.pack(">lbb", hours * 3600, 0, 0) + name

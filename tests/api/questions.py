@@ -1,4 +1,4 @@
-"""A question over HTTP, whose answer must be there."""
+"""Queries to the service under test."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import httpx
 
 
 def ask(client: httpx.Client, path: str, **parameters: Any) -> Any:
-    """The whole answer: data and meta."""
+    """The answer to a query, with data and meta. Raises: AssertionError if it is not a 200."""
     response = client.get(f"/analytics/{path}", params=parameters)
     assert response.status_code == 200, response.text
     return response.json()

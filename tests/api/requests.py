@@ -1,4 +1,4 @@
-"""Events over HTTP, as a platform sends them."""
+"""Requests of `POST /events`, as a platform sends them."""
 
 import gzip
 import json
@@ -36,7 +36,7 @@ def send(
     coding: str | None = None,
     **headers: str,
 ) -> httpx.Response:
-    """`body` is sent as it is."""
+    """Send a body unchanged, which must match the coding."""
     all_headers = {"Content-Type": media_type, **headers}
     if coding:
         all_headers["Content-Encoding"] = coding

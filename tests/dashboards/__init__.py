@@ -1,1 +1,1 @@
-"""Dashboards on a running Prometheus and PostgreSQL."""
+"""Tests of the dashboards on a running Prometheus and PostgreSQL."""

@@ -1,4 +1,7 @@
-"""python -m tests.dashboards.large_set: how long SQL takes over the set of `make bench`."""
+"""Times the SQL of the dashboards on the event set of `make bench`.
+
+`python -m tests.dashboards.large_set --folder build/bench-10000000`
+"""
 
 import argparse
 import time
@@ -31,7 +34,7 @@ def main() -> None:
         open_stores(options.folder, options.events, print) as stores,
         working_copy(stores, "dashboards", use_up=False) as url,
     ):
-        Cluster(stores.endpoints.database_url)  # makes the logins
+        Cluster(stores.endpoints.database_url)  # enables the logins of the roles
         fold(url)
         with connected(as_role(url, "grafana")) as conn:
             for days in (30, 90):
@@ -55,7 +58,7 @@ def fold(url: str) -> None:
 
 
 def ask(sources: Sources, days: int) -> None:
-    """Each query that dashboards ask of PostgreSQL, about the days that end with the set."""
+    """Run each SQL query of the dashboards on the last days of the set, and print its time."""
     with sources.conn.cursor() as cur:
         cur.execute("select max(starts_at) from daily_users where events > 0")
         (last,) = cur.fetchone() or (datetime.now(UTC),)

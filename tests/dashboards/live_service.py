@@ -1,4 +1,4 @@
-"""A service at work, with a Prometheus and Grafana's role, for those who look at it."""
+"""A service under load with Prometheus and Grafana's role, for tests of dashboards and pictures."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ _NAMES = "page_view,search,product_view,login,add_to_cart,purchase"
 
 
 def make_demo_data(url: str, events: int) -> None:
-    """Demo events of 90 days, and all of them folded."""
+    """Insert demo events of 90 days and fold them."""
     _run(url, "demo", "--events", str(events))
     _run(url, "rollup", "--once")
 
@@ -36,7 +36,7 @@ def make_demo_data(url: str, events: int) -> None:
 def live_sources(
     url: str, redis_url: str, seconds: float, *, scrape_s: int = 1, pause_s: float = 0.02
 ) -> Iterator[Sources]:
-    """After so many seconds in which all happened that dashboards tell of."""
+    """The data sources after so many seconds of traffic that fills all panels."""
     with (
         service(
             url, redis_url, ANALYTICS_TIME_ZONES=_ZONES, ANALYTICS_METRIC_EVENTS=_NAMES
@@ -52,7 +52,7 @@ def live_sources(
 
 
 def view_of(board: Json, seconds: float, zone: str = ZONE, scrape_s: int = 1) -> DashboardView:
-    """The range that was watched; of days, the month."""
+    """The range of the traffic; for dashboards by day, the last month."""
     now = datetime.now(UTC)
     variables = {"zone": zone, "event": "event_name", "instance": ".+"}
     if board["uid"] == "analytics":

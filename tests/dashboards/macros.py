@@ -1,4 +1,4 @@
-"""What Grafana makes of a query before it sends it: variables, macros, intervals.
+"""Expands a query as Grafana does before it sends it: variables, macros, intervals.
 
 Sources: grafana's `pkg/tsdb/grafana-postgresql-datasource/macros.go`,
 `packages/grafana-prometheus/src/datasource.ts` and `public/app/features/templating`.
@@ -12,19 +12,19 @@ from datetime import UTC, datetime, timedelta
 from tools.dashboards.queries import Json
 
 SCRAPE = timedelta(seconds=15)
-"""`timeInterval` of the data source."""
+"""The `timeInterval` of the data source."""
 
 
 @dataclass(frozen=True)
 class DashboardView:
-    """What a dashboard shows: its range, and what is chosen above it."""
+    """The state of a dashboard: its time range and the selected variables."""
 
     start: datetime
     end: datetime
     variables: Mapping[str, str] = field(default_factory=dict)
-    """As they stand in a query."""
+    """The text that replaces each variable in a query."""
     points: int = 600
-    """How wide a panel is, in pixels."""
+    """The width of a panel in pixels."""
     scrape: timedelta = SCRAPE
 
     @staticmethod
@@ -35,7 +35,7 @@ class DashboardView:
 
     @property
     def step(self) -> timedelta:
-        """`$__interval`: as many points as there is room for, never finer than scrapes."""
+        """The value of `$__interval`: one point per pixel, but never finer than scrapes."""
         seconds = (self.end - self.start).total_seconds() / self.points
         return max(timedelta(seconds=round(seconds)), self.scrape)
 

@@ -1,4 +1,4 @@
-"""What a panel's query gives, in the form in which Grafana hands it to the panel."""
+"""Runs the queries of panels, and converts the results to what Grafana passes to a panel."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -18,20 +18,20 @@ Point = tuple[datetime, float | None]
 
 @dataclass(frozen=True)
 class Series:
-    """A named line of time."""
+    """A named time series."""
 
     name: str
     points: Sequence[Point]
 
     @property
     def last(self) -> float | None:
-        """As `lastNotNull`."""
+        """The last value, as Grafana's `lastNotNull`."""
         return next((value for _, value in reversed(self.points) if value is not None), None)
 
 
 @dataclass(frozen=True)
 class Result:
-    """Lines of time, or the columns of a table; and how long it took."""
+    """Time series or the columns of a table, and the time of the query in seconds."""
 
     series: Sequence[Series]
     columns: dict[str, list[Any]]
@@ -45,13 +45,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Sources:
-    """The two data sources; the database as the role of Grafana."""
+    """The two data sources; PostgreSQL with the role of Grafana."""
 
     prometheus: str
     conn: connection
 
     def ask(self, target: Json, view: DashboardView) -> Result:
-        """Raises: AssertionError where a source refuses the query."""
+        """Run a query of a panel. Raises: AssertionError if the data source rejects it."""
         began = time.monotonic()
         text = expand_macros(target, view)
         run_query = self._promql if "expr" in target else self._sql
@@ -59,7 +59,7 @@ class Sources:
         return Result(series, columns, time.monotonic() - began)
 
     def names(self) -> set[str]:
-        """Of all metrics that Prometheus has."""
+        """The names of all metrics in Prometheus."""
         values = httpx.get(f"{self.prometheus}/api/v1/label/__name__/values").json()["data"]
         return set(values)
 
@@ -120,13 +120,13 @@ def _columns(results: list[Json]) -> dict[str, list[Any]]:
 
 
 def _number(text: str) -> float | None:
-    """What cannot be drawn is nothing, as on a panel."""
+    """A number; None for values that a panel cannot draw, such as NaN."""
     value = float(text)
     return value if value == value and abs(value) != float("inf") else None
 
 
 def _sql_series(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[Series]:
-    """A column is a line; with a column `metric` each of its values is."""
+    """Each column is a series; with a column `metric`, each of its values is one."""
     if names[1:2] == ["metric"]:
         assert len(names) == 3
         for metric in dict.fromkeys(row[1] for row in rows):

@@ -1,4 +1,4 @@
-"""A Prometheus of the tests: Debian's, on a free port, with a folder of its own."""
+"""Runs Debian's Prometheus for tests, on a free port with a temporary directory."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ RULES = Path(__file__).parents[2] / "prometheus" / "rules"
 
 @contextmanager
 def prometheus(ports: Sequence[int], interval: str = "1s") -> Iterator[str]:
-    """Its address, once it scrapes the service on these ports."""
+    """The URL of a Prometheus that scrapes the service on these ports."""
     folder = Path(tempfile.mkdtemp(prefix="analytics-prometheus-"))
     port = free_port()
     file = folder / "prometheus.yml"
@@ -52,14 +52,14 @@ def prometheus(ports: Sequence[int], interval: str = "1s") -> Iterator[str]:
 
 
 def _rules(interval: str) -> str:
-    """All of them, looked at as often as everything else."""
+    """All rules of the project, evaluated at this interval."""
     texts = [file.read_text() for file in sorted(RULES.glob("*.yml"))]
     groups = [group for text in texts for group in yaml.safe_load(text)["groups"]]
     return json.dumps({"groups": [{**group, "interval": interval} for group in groups]})
 
 
 def _configuration(ports: Sequence[int], rules: Path, interval: str) -> dict[str, object]:
-    """JSON is YAML."""
+    """The configuration of Prometheus; it is written as JSON, which is valid YAML."""
     return {
         "global": {"scrape_interval": interval, "evaluation_interval": interval},
         "rule_files": [str(rules)],

@@ -1,4 +1,4 @@
-"""What goes on while dashboards are looked at: all that a panel tells of happens."""
+"""Traffic for dashboards: causes everything that a panel can show."""
 
 import random
 import threading
@@ -26,7 +26,7 @@ _ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata")
 
 @contextmanager
 def background_traffic(service: Service, pause_s: float) -> Iterator[None]:
-    """Requests with several keys until the end of the block, with pauses in between."""
+    """Send requests with several keys until the end of the block, with pauses in between."""
     stop = threading.Event()
     shop, report, collector = (
         store_key(service.conn, f"ask_{name:-<40}", scope, name=name)
@@ -87,7 +87,7 @@ def _event(chance: random.Random) -> dict[str, Any]:
 def _send_bad_requests(
     base: str, headers: dict[str, str], stop: threading.Event, pause_s: float
 ) -> None:
-    """Those who ask for what is not there, with keys that are none, and send what is no event."""
+    """Send requests with unknown paths, invalid keys and invalid events."""
     with httpx.Client(base_url=base, timeout=30) as client:
         while not stop.is_set():
             client.get("/analytics/event-counts?last=never", headers=headers)

@@ -1,4 +1,4 @@
-"""Values as Grafana writes them."""
+"""Formats values as Grafana does."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -58,7 +58,7 @@ def _date_time(value: float, decimals: int | None) -> str:
 
 
 def _digits(value: float, decimals: int | None) -> str:
-    """Three digits that mean something, unless told otherwise."""
+    """How many decimals to show: three significant digits unless `decimals` is given."""
     if decimals is not None:
         return f"{value:.{decimals}f}"
     size = abs(value)

@@ -1,4 +1,4 @@
-"""Faults are made outside of the service, on servers of their own, and one table tells of all."""
+"""Fixtures for fault tests, which have servers of their own and print a table of all checks."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ _FAILED: set[int] = set()
 
 @dataclass(frozen=True)
 class DedicatedServers:
-    """Servers that only these tests use, and may end."""
+    """Servers that only these tests use, and that they may kill."""
 
     folder: Path
     endpoints: Endpoints
@@ -31,7 +31,7 @@ class DedicatedServers:
         return int((self.folder / "postgres" / "postmaster.pid").read_text().split()[0])
 
     def valkey(self) -> int:
-        """The process whose folder is that of the cache."""
+        """The process id of Valkey, found by its working directory. Raises: AssertionError."""
         cache_dir = str(self.folder / "valkey")
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -73,18 +73,18 @@ def fault_url(own: DedicatedServers) -> Iterator[str]:
 
 @pytest.fixture
 def running(own: DedicatedServers, fault_url: str) -> Iterator[Service]:
-    """A service over a database of its own."""
+    """A service over a database of its own; checks that no session is left in a transaction."""
     with service(fault_url, own.endpoints.redis_url) as started:
         yield started
         stuck = started.query(
             "select count(*) from pg_stat_activity where state like 'idle in transaction%' "
             "and now() - state_change > interval '1 second'"
         )
-        assert stuck == [(0,)], "check 12: nobody is idle in a transaction"
+        assert stuck == [(0,)], "check 12: no session is idle in a transaction"
 
 
 class Check:
-    """The line of one check in the table."""
+    """A line in the table of checks."""
 
     def __init__(self, number: int, title: str) -> None:
         self._number = number
@@ -98,7 +98,7 @@ class Check:
 
 @pytest.fixture
 def check(request: pytest.FixtureRequest) -> Check:
-    """`@pytest.mark.check(number)` names the check; the docstring of the test is its title."""
+    """The line of `@pytest.mark.check(number)`; its title is the docstring of the test."""
     number = request.node.get_closest_marker("check").args[0]
     title = (request.function.__doc__ or "").strip().splitlines()[0]
     return Check(number, title)

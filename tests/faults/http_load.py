@@ -1,4 +1,4 @@
-"""Many requests at once over plain sockets: a client that is not what is measured."""
+"""A client for many concurrent requests over plain sockets, which is not the bottleneck."""
 
 import asyncio
 import gc
@@ -11,7 +11,7 @@ BROKEN = 0
 
 
 class Reply(NamedTuple):
-    """What came back; the status is BROKEN when the connection ended before it was whole."""
+    """A response; its status is BROKEN if the connection ended before it was complete."""
 
     status: int
     headers: dict[str, str]
@@ -21,7 +21,7 @@ class Reply(NamedTuple):
 
 
 class Client:
-    """One connection that is kept."""
+    """A persistent connection."""
 
     def __init__(self, port: int, headers: dict[str, str]) -> None:
         self._port = port
@@ -86,7 +86,7 @@ def ask_all(
     at_once: int,
     until: Callable[[], bool] = lambda: False,
 ) -> list[Reply]:
-    """Ask for all paths, or as many as there is time for, over so many connections."""
+    """Request all paths over `at_once` connections, or as many as there is time for."""
 
     async def run() -> list[Reply]:
         shared = iter(paths)
@@ -96,8 +96,8 @@ def ask_all(
         await asyncio.gather(*turns)
         return replies
 
-    # The proxies are in this process: a run of the collector over all replies would hold up for
-    # longer than Redis may take what they pass on.
+    # The proxies run in this process. Garbage collection over all replies would delay them for
+    # longer than the timeout of Redis commands.
     gc.disable()
     try:
         return asyncio.run(run())
@@ -106,7 +106,7 @@ def ask_all(
 
 
 def hang_up_after(port: int, path: str, headers: dict[str, str], seconds: float) -> None:
-    """Ask, and close the connection before the answer."""
+    """Send a request, and close the connection before its response."""
 
     async def run() -> None:
         client = Client(port, headers)
@@ -118,6 +118,6 @@ def hang_up_after(port: int, path: str, headers: dict[str, str], seconds: float)
 
 
 def percentile(replies: list[Reply], percent: float) -> float:
-    """Seconds that so many percent of the replies took at most."""
+    """The percentile of the response times, in seconds."""
     ordered = sorted(reply.seconds for reply in replies)
     return ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)]

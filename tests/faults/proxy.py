@@ -1,4 +1,4 @@
-"""A TCP proxy that fails as networks fail: it refuses, swallows, or takes its time."""
+"""A TCP proxy with the faults of networks: it refuses, drops or delays data."""
 
 import asyncio
 import threading
@@ -12,9 +12,9 @@ _BLOCK = 65_536
 
 
 class Proxy:
-    """Passes bytes on to a port of this machine, in a thread of its own, as `mode` says.
+    """Forwards bytes to a port of this machine in a thread of its own, according to `mode`.
 
-    Where it is `mute`, what is asked gets there, and no answer comes back.
+    In the mode `mute`, requests are forwarded and replies are dropped.
     """
 
     def __init__(self, target: int) -> None:
@@ -22,7 +22,7 @@ class Proxy:
         self.delay_s = 0.0
         self.port = 0
         self.target = target
-        """Where new connections lead; those that are open stay where they are."""
+        """The port for new connections; open ones stay connected to theirs."""
         self._loop = asyncio.new_event_loop()
         self._open: set[asyncio.StreamWriter] = set()
         self._started = threading.Event()
@@ -38,12 +38,12 @@ class Proxy:
         self._thread.join()
 
     def refuse(self) -> None:
-        """From now on nobody is let in, and those inside are thrown out."""
+        """Refuse new connections, and close all open ones."""
         self.mode = "refuse"
         self.cut()
 
     def cut(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         self._loop.call_soon_threadsafe(self._cut)
 
     def _cut(self) -> None:

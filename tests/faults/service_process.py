@@ -1,4 +1,4 @@
-"""The service as operators run it, two workers, with a proxy before each of its servers."""
+"""Runs the service as in production, with two workers and a proxy before each of its servers."""
 
 import json
 import os
@@ -48,7 +48,7 @@ _SETTINGS = {
 
 @dataclass
 class Service:
-    """A running service, its servers' proxies, and what is seen of it from outside."""
+    """A running service, the proxies of its servers, and what can be observed from outside."""
 
     process: "subprocess.Popen[bytes]"
     database: Proxy
@@ -63,20 +63,20 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
     def get(self, path: str, **more: Any) -> httpx.Response:
-        """Over a connection of its own, so that any worker may answer."""
+        """Send a request over a new connection, so that any worker may answer."""
         return httpx.get(self.base + path, headers={**self.headers, **more}, timeout=30)
 
     def ask_fresh(self, count: int, *, at_once: int, mark: str) -> list[Reply]:
-        """So many questions that were never asked before."""
+        """Send `count` distinct queries, none of which is cached; `mark` makes them unique."""
         paths = [f"{COUNTS}&event={mark}{n}" for n in range(count)]
         return ask_all(self.port, paths, self.headers, at_once=at_once)
 
     def ask_repeatedly(self, count: int, *, at_once: int) -> list[Reply]:
-        """One question, again and again."""
+        """Send the same query `count` times."""
         return ask_all(self.port, [COUNTS] * count, self.headers, at_once=at_once)
 
     def metrics(self) -> dict[str, float]:
-        """Each series and its value."""
+        """The value of each series of /metrics."""
         page = httpx.get(f"{self.base}/metrics", headers=SCRAPER, timeout=10)
         assert page.status_code == 200, page.text
         lines = [line for line in page.text.splitlines() if line and not line.startswith("#")]
@@ -88,7 +88,7 @@ class Service:
             return cur.fetchall() if cur.description is not None else []
 
     def backends(self, more: str = "") -> list[int]:
-        """The sessions of the workers, as the server sees them."""
+        """The backend process ids of the sessions of the workers."""
         rows = self.query(
             "select pid from pg_stat_activity where datname = current_database() "
             "and application_name ~ '^analytics-[0-9]+$' " + more
@@ -99,11 +99,11 @@ class Service:
         self.query("select pg_terminate_backend(pid) from unnest(%s::int[]) as p(pid)", list(pids))
 
     def worker_pids(self) -> list[int]:
-        """The processes that answer."""
+        """The process ids of the workers."""
         return [pid for pid in self._children() if b"spawn_main" in _command(pid)]
 
     def rollup_worker_pids(self) -> list[int]:
-        """The process that folds; none for as long as it takes to start it again."""
+        """The process id of the rollup worker; empty while it is restarted."""
         return [pid for pid in self._children() if b"rollup" in _command(pid).split(b"\0")]
 
     def _children(self) -> list[int]:
@@ -115,7 +115,7 @@ class Service:
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def wait_until_folded(self) -> None:
-        """Until what was inserted is folded, and every worker knows of it."""
+        """Wait until all inserted events are folded, and every worker knows it."""
         is_folded = (
             "select 1 from fold_state where is_current and not exists ("
             "select from events where not pg_visible_in_snapshot(ingested_xid, snapshot))"
@@ -146,7 +146,7 @@ def service(
     files: int | None = None,
     **settings: str,
 ) -> Iterator[Service]:
-    """Runs until the end of the block. Each of its processes may open so many `files`."""
+    """Run a service until the end of the block. `files` limits the open files of each process."""
     with (
         proxy_to(urlsplit(database_url).port or 5432) as database,
         proxy_to(urlsplit(redis_url).port or 6379) as cache,

@@ -1,4 +1,4 @@
-"""Every place where something of a user may be left."""
+"""Searches every place where data of a user may remain."""
 
 import gzip
 import zlib
@@ -25,7 +25,7 @@ _GZIP = b"\x1f\x8b\x08"
 
 
 class TraceSearch:
-    """What holds one of these texts, in the servers, files and answers of a service."""
+    """Searches the servers, files and answers of a service for texts."""
 
     def __init__(
         self, own: DedicatedServers, running: Service, url: str, texts: tuple[str, ...]
@@ -47,7 +47,7 @@ class TraceSearch:
         return any(text in content for text in self._texts)
 
     def _relations(self) -> Iterator[str]:
-        """Tables of ours, and all that PostgreSQL shows of itself; seen by a superuser."""
+        """The tables of the service and all system views, as a superuser sees them."""
         with psycopg2.connect(self._url) as conn, conn.cursor() as cur:
             cur.execute(_RELATIONS)
             for (name,) in cur.fetchall():
@@ -64,7 +64,7 @@ class TraceSearch:
                     yield f"redis {key.decode().split(':')[3]}"
 
     def _files(self) -> Iterator[str]:
-        """Logs, and whatever else lies in the folder, but for what PostgreSQL writes of its own."""
+        """Logs and other files of the directory, except for the data files of PostgreSQL."""
         others = [path for path in self._own.folder.rglob("*") if "postgres" not in path.parts]
         for path in (self._running.log, *others):
             if path.is_file() and self._holds_text(path.read_bytes()):
@@ -75,7 +75,7 @@ class TraceSearch:
 
 
 def _value(store: "redis.Redis", key: bytes) -> bytes:
-    """As it is, and what is compressed in it."""
+    """The value of a key, followed by its decompressed parts."""
     with suppress(redis.ResponseError):
         raw: bytes = store.get(key) or b""  # type: ignore[assignment]
         return raw + b"".join(_inflated(raw, at) for at in _gzip_offsets(raw))

@@ -1,4 +1,4 @@
-"""Connections of others, and those who ask beside what is tested."""
+"""Fixtures for repository tests: more connections, and clients beside the tested code."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Unit tests reach nothing outside of their process."""
+"""Unit tests may not open connections."""
 
 import socket
 from typing import NoReturn

@@ -1,4 +1,4 @@
-"""The long run: everything at once for many minutes, while servers and processes are killed.
+"""The long run: queries and writes for many minutes, while servers and processes are killed.
 
-`python -m tests.faults.long --minutes 15` tells what came of it; `make test-faults` runs a minute.
+`python -m tests.faults.long --minutes 15` prints a report; `make test-faults` runs one minute.
 """

@@ -1,4 +1,4 @@
-"""What is done to the service and its servers while it answers, each at its part of the time."""
+"""The faults of the long run, each at a fixed part of its duration."""
 
 import asyncio
 import os
@@ -20,18 +20,18 @@ from tests.wait_until import wait_until
 
 @dataclass(frozen=True)
 class Harm:
-    """Something that was done, from its beginning until what was away was back."""
+    """A fault, from its start until the killed process or server is back."""
 
     name: str
     began: float
     ended: float
     ends_connections: bool = False
-    """A process that answers was killed: answers that were on their way are lost."""
+    """Whether a worker process was killed, so that responses in progress are lost."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where it takes place, and the headers of who may erase."""
+    """The service and its servers, and the headers of a key that may erase."""
 
     own: DedicatedServers
     running: Service
@@ -41,13 +41,13 @@ class Target:
 
 @dataclass(frozen=True)
 class FaultPlan:
-    """All that may be done."""
+    """All faults of a run."""
 
     target: Target
     model: Model
 
     def steps(self) -> list[tuple[float, str, Callable[[], None]]]:
-        """(part of the time, name, what is done)"""
+        """The faults in order: (part of the duration, name, function)."""
         return [
             (0.08, "Redis killed", lambda: self._end_redis(signal.SIGKILL)),
             (0.16, "PostgreSQL killed", lambda: self._end_postgresql(signal.SIGKILL)),
@@ -57,7 +57,7 @@ class FaultPlan:
             (0.46, "PostgreSQL restarted", lambda: self._end_postgresql(signal.SIGINT)),
             (0.54, "Redis restarted", lambda: self._end_redis(signal.SIGTERM)),
             (0.62, "old events dropped", self._retain),
-            (0.72, "worker and folder killed", self._kill_worker_and_rollup_writer),
+            (0.72, "worker and rollup worker killed", self._kill_worker_and_rollup_writer),
             (0.80, "user erased over HTTP", lambda: self._erase_over_http(self.model.victims[1])),
             (0.88, "PostgreSQL killed again", lambda: self._end_postgresql(signal.SIGKILL)),
         ]
@@ -111,7 +111,7 @@ class FaultPlan:
 
 
 def _kill(pids: Callable[[], list[int]]) -> None:
-    """The first of them, and wait for the one that takes its place."""
+    """Kill the first process, and wait for its replacement."""
     before = pids()
     os.kill(before[0], signal.SIGKILL)
     wait_until(

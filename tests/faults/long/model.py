@@ -1,7 +1,7 @@
-"""What may be answered, from what was acknowledged: plain counting, and no SQL.
+"""The model of the long run: which answers are right, by plain counting without SQL.
 
-An answer is of the moment `computed_at`. What was acknowledged before it must be counted, and
-nothing may be that was not sent before the answer came; of somebody who was erased, nothing.
+An answer is as of `computed_at`. It must count all events that were acknowledged before, no event
+that was not sent before the answer arrived, and none of an erased user.
 """
 
 import time
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 
 class GrowingTotal:
-    """A number that only grows, and what it was at any moment before."""
+    """A number that only grows, with its value at any earlier time."""
 
     def __init__(self) -> None:
         self._times: list[float] = []
@@ -31,7 +31,7 @@ class GrowingTotal:
 
 @dataclass
 class Victim:
-    """Somebody whose events are all there when erasing begins."""
+    """A user to erase, whose events are all stored before the erasure begins."""
 
     user: str
     events: int
@@ -50,7 +50,7 @@ class Bounds:
 
 @dataclass
 class Model:
-    """Events of the run itself, all of them of now."""
+    """The events sent by the run, all with the current time."""
 
     sent: GrowingTotal = field(default_factory=GrowingTotal)
     acknowledged: GrowingTotal = field(default_factory=GrowingTotal)
@@ -62,12 +62,12 @@ class Model:
     ids: dict[str, tuple[set[str], dict[str, float]]] = field(
         default_factory=lambda: defaultdict(lambda: (set(), {}))
     )
-    """Of a user: what was sent, and when each was acknowledged."""
+    """For each user, the ids sent, and when each was acknowledged."""
     users_sent: list[str] = field(default_factory=list)
     victims: list[Victim] = field(default_factory=list)
 
     def send(self, user: str, name: str, ids: list[str]) -> None:
-        """Before the first byte of it is sent. A user's events are all sent at once."""
+        """Record events before their first byte is sent. All events of a user are sent at once."""
         self.sent.add(len(ids))
         self.sent_users.add(1)
         self.of_name[name][0].add(len(ids))
@@ -81,7 +81,7 @@ class Model:
         self.ids[user][1].update(dict.fromkeys(ids, time.time()))
 
     def events(self, asked_at: float, computed_at: float) -> Bounds:
-        """All events: of an answer as of `computed` that was asked for at `asked`."""
+        """The bounds of all events, for an answer with these times of request and computation."""
         certain, possible = self._erased_counts(asked_at)
         return Bounds(
             self.acknowledged.before(computed_at) - possible[0], self.sent.now - certain[0]
@@ -95,7 +95,7 @@ class Model:
         )
 
     def named(self, name: str, computed_at: float) -> Bounds:
-        """Events of a name that no victim has."""
+        """The bounds of the events with a name that no victim has."""
         sent, acknowledged = self.of_name[name]
         return Bounds(acknowledged.before(computed_at), sent.now)
 
@@ -116,7 +116,7 @@ class Model:
         return required <= event_ids <= sent
 
     def _erased_counts(self, asked_at: float) -> tuple[tuple[int, int], tuple[int, int]]:
-        """(events, users) that are gone for certain, and that may be."""
+        """(events, users) that are certainly erased, and that may be."""
         now = time.time()
         gone = [victim.events for victim in self.victims if victim.ended < asked_at]
         going = [victim.events for victim in self.victims if victim.began < now]

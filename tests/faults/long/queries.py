@@ -1,4 +1,4 @@
-"""Questions whose answers are compared with the model, cached and not."""
+"""The queries of the long run, whose answers are compared with the model, cached or not."""
 
 import itertools
 import json
@@ -13,7 +13,7 @@ from tests.faults.http_load import Client, Reply
 from tests.faults.long.model import Bounds, Model
 
 Check = Callable[[dict[str, Any], float, float], str | None]
-"""Of an answer, when it was asked for and the moment that it is of: what is wrong with it."""
+"""Returns what is wrong with an answer, given when it was requested and its `computed_at`."""
 
 NAMES = tuple(f"name{n}" for n in range(8))
 
@@ -27,13 +27,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One answer, or what came instead."""
+    """One response, or the failure in its place."""
 
     kind: str
     status: int
     seconds: float
     at: float
-    """When it came, by the clock."""
+    """When it arrived, by the clock."""
     is_stale: bool
     error: str | None
 
@@ -44,7 +44,7 @@ class Outcome:
 
 
 def questions(model: Model, fixed_answers: dict[str, Any], span: str) -> Iterator[Question]:
-    """Without end, of all kinds in turn; `known` are answers that nothing may change."""
+    """Yield queries of all kinds in turn, without end. `fixed_answers` must never change."""
     fixed = itertools.cycle([_fixed(path, data) for path, data in fixed_answers.items()])
     for turn in itertools.count():
         yield _counted(model, f"/analytics/event-counts?{span}")
@@ -106,7 +106,7 @@ def _active(model: Model, span: str) -> Question:
 
 
 def _history(model: Model) -> Iterator[Question]:
-    """Of somebody who was there, or who was erased."""
+    """Yield the history of an existing or an erased user."""
     if not model.users_sent:
         return
     user = random.choice((random.choice(model.users_sent), model.victims[0].user))

@@ -1,4 +1,4 @@
-"""What the long run tells, and what must be true of it."""
+"""The report of the long run, and its assertions."""
 
 import statistics
 from collections import Counter
@@ -11,11 +11,11 @@ from tests.faults.long.run import Run
 
 BACK_S = 5.0
 _LOST_S = 2.0
-"""So long after a worker was killed its answers may be seen to be lost."""
+"""How long after a worker was killed its lost responses may still be noticed."""
 
 
 def faults_of(run: Run) -> list[str]:
-    """All that is not as it must be."""
+    """All violated assertions."""
     errors = [f"{o.kind} {o.status}: {o.error}" for o in run.outcomes if o.error]
     lost = [o for o in run.outcomes if o.status == BROKEN and not _may_be_lost(run, o)]
     late = [
@@ -27,7 +27,7 @@ def faults_of(run: Run) -> list[str]:
 
 
 def _may_be_lost(run: Run, outcome: Outcome) -> bool:
-    """The worker that had it was killed."""
+    """Whether the worker that computed it was killed."""
     return any(
         harm.ends_connections and harm.began <= outcome.at <= harm.ended + _LOST_S
         for harm in run.harms
@@ -35,9 +35,9 @@ def _may_be_lost(run: Run, outcome: Outcome) -> bool:
 
 
 def recoveries(run: Run) -> Iterator[tuple[Harm, float, str]]:
-    """Of each harm the seconds from its end to the last answer that was none, or an old one.
+    """For each fault, the seconds from its end to the last failed or stale response.
 
-    With what came instead of answers after its end.
+    The text lists these failures.
     """
     ends = [harm.began for harm in run.harms[1:]] + [float("inf")]
     for harm, end in zip(run.harms, ends, strict=True):
@@ -52,7 +52,7 @@ def _is_normal(outcome: Outcome) -> bool:
 
 
 def _grown(run: Run) -> Iterator[str]:
-    """Memory and sessions of the last third beside those of the second: the first one warms."""
+    """Compare memory and sessions of the last third with the second; the first is warm-up."""
     third = len(run.samples) // 3
     measures: list[tuple[str, Callable[..., float], float]] = [
         ("MB of a process", lambda sample: sample.largest_mb, 1.10),
@@ -68,7 +68,7 @@ def _grown(run: Run) -> Iterator[str]:
 
 
 def summary(run: Run) -> str:
-    """For people."""
+    """The report as text."""
     statuses = Counter(outcome.status for outcome in run.outcomes)
     stale = sum(o.is_stale for o in run.outcomes)
     lines = [

@@ -1,4 +1,4 @@
-"""The run itself: how much there is to do at most, and then 70 % of it while harm is done."""
+"""The long run: measures the capacity, then causes faults at 70 % of it."""
 
 import asyncio
 import gc
@@ -24,12 +24,12 @@ from tests.faults.service_process import Service
 ASKERS = 12
 SENDERS = 2
 PART_OF_CAPACITY = 0.7
-_BATCHES_PER_QUESTION = 1 / 80  # batches of 200 events that a sender sends beside questions
+_BATCHES_PER_QUESTION = 1 / 80  # batches of 200 events per sender, beside the queries
 
 
 @dataclass
 class Sample:
-    """What the service holds at a moment: of its processes MB, of PostgreSQL sessions."""
+    """The memory of the service in MB, and its PostgreSQL sessions, at one time."""
 
     at: float
     largest_mb: float
@@ -38,19 +38,19 @@ class Sample:
 
 @dataclass
 class Run:
-    """What came of it."""
+    """The results of a run."""
 
     seconds: float
     model: Model
     capacity: float
-    """Requests a second that the same mix came to without any pause."""
+    """Requests per second of the same mix without pauses."""
     outcomes: list[Outcome] = field(default_factory=list)
     harms: list[Harm] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
 
 
 class Load:
-    """Askers and senders over connections that they keep, at a pace."""
+    """Clients that query and send events at a given rate, over persistent connections."""
 
     def __init__(self, running: Service, model: Model, fixed_answers: dict[str, Any]) -> None:
         today = datetime.now(UTC).date()
@@ -60,8 +60,8 @@ class Load:
         self._fixed_answers = fixed_answers
 
     def go(self, seconds: float, per_second: float | None) -> list[Outcome]:
-        """Ask and send for so long; as fast as it goes unless a pace is given."""
-        gc.disable()  # a run of it over all that is kept would look like a slow service
+        """Query and send for so many seconds, at full speed unless a rate is given."""
+        gc.disable()  # collecting all kept responses would look like a slow service
         try:
             return asyncio.run(self._go(time.monotonic() + seconds, per_second))
         finally:
@@ -109,7 +109,7 @@ class Load:
 
 
 class Pace:
-    """Turns at so many a second; what came late is not made up for."""
+    """Limits the rate of turns; missed turns are not made up for."""
 
     def __init__(self, per_second: float | None) -> None:
         self._gap = 1 / per_second if per_second else 0.0
@@ -127,7 +127,7 @@ def long_run(target: Target, fixed_answers: dict[str, Any], seconds: float) -> R
     model = Model()
     load = Load(target.running, model, fixed_answers)
     asyncio.run(load.victims(2))
-    load.go(min(seconds / 10, 10), None)  # whatever there is to warm
+    load.go(min(seconds / 10, 10), None)  # warm-up
     measured = min(seconds / 10, 20)
     capacity = len(load.go(measured, None)) / measured
     run = Run(seconds, model, capacity)
@@ -167,7 +167,7 @@ def _resident_mb(pid: int) -> float:
 
 
 def _sessions(own: DedicatedServers) -> int:
-    """Of all processes of the service; 0 while PostgreSQL is away."""
+    """The sessions of all processes of the service; 0 while PostgreSQL is away."""
     try:
         conn = psycopg2.connect(own.endpoints.database_url)
     except psycopg2.OperationalError:

@@ -1,4 +1,4 @@
-"""Events of now, sent until they are acknowledged, and told to the model before and after."""
+"""Sends events of the current time until they are acknowledged, and records them in the model."""
 
 import asyncio
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from tests.faults.http_load import Client
 from tests.faults.long.model import Model, Victim
 from tests.faults.long.queries import NAMES, Outcome
 
-_USERS = 50  # in a batch; each is there once
+_USERS = 50  # in a batch; each is sent once
 _EACH = 4
 _NDJSON = {"Content-Type": "application/x-ndjson"}
 _numbers = count()
 
 Part = tuple[str, str, list[str]]
-"""A user, a name and the ids of their events."""
+"""A user, an event name and the ids of the events."""
 
 
 def batch() -> list[Part]:
@@ -45,7 +45,7 @@ def _lines(parts: list[Part], now: datetime) -> Iterator[bytes]:
 
 
 async def send(client: Client, model: Model, parts: list[Part]) -> list[Outcome]:
-    """The same bytes again and again, until they are acknowledged."""
+    """Send the same bytes repeatedly, until they are acknowledged."""
     for part in parts:
         model.send(*part)
     body, outcomes = _body(parts), list[Outcome]()
