@@ -22,7 +22,11 @@ def dashboard() -> Json:
             Section(
                 "Folding", [internals.fold_rate(), _waiting(), internals.fold_duration(), _sealed()]
             ),
-            Section("Verification", [_verified(), _differences(), _numbers()], widths=(6, 6, 12)),
+            Section(
+                "Verification",
+                [_verified(), _differences(), _daily_statistics()],
+                widths=(6, 6, 12),
+            ),
             Section("Disk", [_tables()]),
         ],
         last="now-6h",
@@ -83,8 +87,8 @@ def _drift() -> Json:
 def _size() -> Json:
     return stat(
         "On disk",
-        "Events, rollups and numbers with their indexes; other tables are small. Drop old events "
-        "with `retain` before the disk is full.",
+        "Events, rollups and daily statistics with their indexes; other tables are small. Drop old "
+        "events with `retain` before the disk is full.",
         sql(SQL["data_size"]),
         unit="bytes",
         spark=False,
@@ -151,8 +155,8 @@ def _rejected() -> Json:
 def _waiting() -> Json:
     return lines(
         "Tail",
-        "Events that are not folded, up to a million. Each query reads them, so a large number "
-        "slows queries down; answers stay exact.",
+        "Events that are not folded, up to a million. Each question reads them, so a large number "
+        "slows answers down; they stay exact.",
         promql(f"max ({series('analytics_tail_events')})", "events"),
         unit="short",
         colors={"events": WARN},
@@ -194,7 +198,7 @@ def _differences() -> Json:
     )
 
 
-def _numbers() -> Json:
+def _daily_statistics() -> Json:
     return table(
         "Daily statistics",
         "The days of each declared zone that the dashboard Analytics reads, and when the last of "

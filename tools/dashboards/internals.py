@@ -12,8 +12,9 @@ def connections() -> Json:
     )
     return lines(
         "Connections in use",
-        "Connections in use, of those for queries (ANALYTICS_POOL_SIZE per worker) and for events "
-        "(ANALYTICS_INGEST_POOL_SIZE). At the dashed line all are in use, and requests wait.",
+        "Connections in use, of those for questions (ANALYTICS_POOL_SIZE per worker) and for "
+        "events (ANALYTICS_INGEST_POOL_SIZE). At the dashed line all are in use, and requests "
+        "wait.",
         promql(f"{in_use} / {size}", "{{pool}}"),
         unit="percentunit",
         colors=_POOLS,
@@ -86,8 +87,9 @@ def fold_duration() -> Json:
 def replica() -> Json:
     return lines(
         "Replica behind",
-        "How far the replica that answers queries lags; 0 without a replica. Its answers are exact "
-        "as of that time. If it keeps lagging, check its network and long-running queries there.",
+        "How far the replica that answers questions lags; 0 without a replica. Its answers are "
+        "exact as of that time. If it keeps lagging, check its network and long-running queries "
+        "there.",
         promql(f"max ({series('analytics_replay_age_seconds')})", "behind"),
         unit="s",
         colors={"behind": EVENTS},

@@ -70,8 +70,8 @@ def _by_status() -> Json:
     return bars(
         "Requests by status",
         "5xx are failures of the service: 503 means that a server is away or connections are "
-        "short, 504 that a query took too long, 500 a bug. 4xx are errors of callers: 401 and 403 "
-        "keys, 422 parameters, 429 limits.",
+        "short, 504 that a question took too long, 500 a bug. 4xx are errors of callers: 401 and "
+        "403 keys, 422 parameters, 429 limits.",
         *(promql(or_zero(rate(_REQUESTS, status=f"~{at}..")), name) for at, name, _ in classes),
         unit="reqps",
         colors={name: color for _, name, color in classes},
@@ -82,7 +82,7 @@ def _durations() -> Json:
     return lines(
         "Duration",
         "From the head of a request to the last byte of its response. The dashed line is the "
-        "objective for computed queries. If p50 and p99 are far apart, one kind of request is "
+        "objective for computed questions. If p50 and p99 are far apart, one kind of request is "
         "slow: see the next panel.",
         *(promql(quantile(at / 100, _SECONDS), f"p{at}") for at in (50, 95, 99)),
         unit="s",
@@ -116,7 +116,7 @@ def _in_flight() -> Json:
 def _questions() -> Json:
     return lines(
         "Computed questions",
-        "Queries per second without a cached answer.",
+        "Questions per second without a cached answer.",
         promql(rate(f"{_QUESTION}_count", "question"), "{{question}}"),
         unit="reqps",
         stacked=True,
@@ -161,7 +161,7 @@ def _hit_rate() -> Json:
     served = rate(_CACHE, result="~hit|joined|stale")
     return lines(
         "Hit rate",
-        "Share of queries answered without computing. It falls when callers query ever new ranges, "
+        "Share of questions answered without computing. It falls when callers use ever new ranges, "
         "or when Redis has too little memory.",
         promql(f"{or_zero(served)} / {rate(_CACHE)}", "hits"),
         unit="percentunit",
@@ -197,7 +197,7 @@ def _cache_errors() -> Json:
     return lines(
         "Redis errors",
         "Commands that failed or took longer than ANALYTICS_CACHE_TIMEOUT_S. `skipped` commands "
-        "were not sent, since others had just failed. Queries are still answered: check Redis.",
+        "were not sent, since others had just failed. Questions are still answered: check Redis.",
         promql(or_none(errors, "operation"), "{{operation}}"),
         unit="ops",
         colors={"none": GOOD},

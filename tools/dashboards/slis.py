@@ -51,7 +51,7 @@ def available() -> Json:
     total = f"sum (increase({series(_REQUESTS, **labels, status='!499')}[$__range]))"
     return stat(
         "Availability",
-        "Share of requests for queries and events in the range without a 5xx. The objective is "
+        "Share of questions and event requests in the range without a 5xx. The objective is "
         "99.9 %: below it, Requests by status shows what failed.",
         promql(f"1 - {or_zero(failed)} / ({total} > 0)", instant=True),
         unit="percentunit",
@@ -99,7 +99,7 @@ def in_time() -> Json:
     in_time_rate = rate(f"{_QUESTION}_bucket", source="rollups", le=str(OBJECTIVE_S))
     return stat(
         "Questions in time",
-        "Share of queries computed from rollups that took at most 250 ms. The objective is 99 %: "
+        "Share of questions computed from rollups that took at most 250 ms. The objective is 99 %: "
         "below it, the section Questions shows which are slow, and Connections whether they wait.",
         promql(f"{in_time_rate} / ({rate(f'{_QUESTION}_count', source='rollups')} > 0)"),
         unit="percentunit",
@@ -125,8 +125,8 @@ def failed() -> Json:
 def slow() -> Json:
     return lines(
         "Error budget: slow questions",
-        "Burn rate: how many times faster than the objective of 99 % within 250 ms allows queries "
-        "are slow. Only queries computed from rollups count.",
+        "Burn rate: how many times faster than the objective of 99 % within 250 ms allows "
+        "questions are slow. Only questions computed from rollups count.",
         *_burn_rates("questions_slow", 0.01),
         unit="none",
         colors=_WINDOWS,
