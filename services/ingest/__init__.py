@@ -1,1 +1,1 @@
-"""Events from files and requests into the table: nothing is lost, and nothing is counted twice."""
+"""Ingestion of events from files and HTTP requests; an event_id is stored only once."""

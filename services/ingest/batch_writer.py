@@ -1,4 +1,4 @@
-"""Batches into the table while the next one is read; what is committed is always known."""
+"""Writer of batches of a file: one batch is stored while the next one is read and validated."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,13 +11,13 @@ from repo.rejected_events import EventsExpired, EventsRefused
 from services.ingest.rows import RowOrigin
 
 _BATCH_BYTES = 16 * 1024 * 1024
+# How long to wait for the current batch when a load is interrupted, so that its result is known.
 DRAIN_TIMEOUT_S = 10.0
-"""So long a batch that is being stored is waited for when the load ends early."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """What PostgreSQL is given at once."""
+    """Rows that are stored in one transaction, in the text format of COPY, and their origins."""
 
     rows: list[str] = field(default_factory=list)
     origins: list[RowOrigin] = field(default_factory=list)
@@ -33,10 +33,11 @@ class Batch:
 
 
 class BatchResult(NamedTuple):
-    """What became of rows that PostgreSQL was given."""
+    """What happened to the rows of a batch."""
 
     inserted: int
     present: int
+    """Rows whose event_id was stored before."""
     suppressed: int
     refused: list[tuple[RowOrigin, str]]
 
@@ -50,7 +51,7 @@ class BatchWriter:
         drain_timeout_s: float = DRAIN_TIMEOUT_S,
         check_space: Callable[[], None] = lambda: None,
     ) -> None:
-        """`check_room` is called before each batch, and raises where there is none."""
+        """`check_space` is called before each batch, and raises DiskFull to stop the load."""
         self._check_space = check_space
         self._repo = repo
         self._drain_timeout_s = drain_timeout_s
@@ -59,28 +60,28 @@ class BatchWriter:
         self._results: deque[BatchResult] = deque()
 
     def store(self, batch: Batch) -> None:
-        """Begin to store it; the one before must be done."""
+        """Start to store a batch. The one before must have been waited for."""
         self._pending = self._threads.submit(self._store, batch.rows, batch.origins)
 
     def wait(self) -> None:
-        """Until the batch is done. Raises: DiskFull, DatabaseUnavailable."""
+        """Wait until the batch is stored. Raises: DiskFull, DatabaseUnavailable."""
         if self._pending is not None:
             self._pending.result()
             self._pending = None
 
     def results(self) -> Iterator[BatchResult]:
-        """What is committed and was not taken before."""
+        """The results of committed batches since the last call."""
         while self._results:
             yield self._results.popleft()
 
     def close(self) -> None:
-        """Let the batch come to its end; one that takes long is broken off."""
+        """Wait for the current batch; its connection is closed if that takes too long."""
         if self._pending is not None and not wait([self._pending], self._drain_timeout_s).done:
             self._repo.hang_up()
         self._threads.shutdown(wait=True)
 
     def _store(self, rows: list[str], origins: list[RowOrigin]) -> None:
-        """PostgreSQL has the last word: a batch that it refuses is halved to find the row."""
+        """Store rows. If PostgreSQL refuses them, bisect them until only refused rows are left."""
         if not rows:
             return
         self._check_space()

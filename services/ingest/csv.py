@@ -1,4 +1,4 @@
-"""CSV, by the block where nothing is unusual, and else row by row."""
+"""CSV reader: parses blocks of lines at once, and falls back to single rows on any problem."""
 
 import csv
 import io
@@ -24,12 +24,16 @@ from services.ingest.validation import Invalid, RawEvent
 _LINE_ENDS = ("\n", "\r")
 _NULL = "\\N"
 _QUOTED_NULL, _MARKED_NULL = f'"{_NULL}"', f'"{_NULL}{_NULL}"'
-_MAX_ROW_LINES = 1_000  # a quote that is open for longer was never closed
+_MAX_ROW_LINES = 1_000  # a quoted field that spans more lines was never closed
 
 
 def csv_blocks(file: Input, columns: ColumnMapping, max_lines: int) -> Iterator["CsvBlock"]:
-    """So many lines at a time, or fewer where they are long. Raises: Unreadable, any of DAMAGED."""
+    """Blocks of at most `max_lines` lines, fewer if they are long.
+
+    Raises: UnreadableInput, any of DAMAGED.
+    """
     csv.field_size_limit(MAX_LINE_BYTES)
+    # Invalid UTF-8 becomes surrogates here, so that only the rows that contain it are rejected.
     text = io.TextIOWrapper(cast(IO[bytes], file), "utf-8-sig", "surrogateescape", newline="")
     try:
         lines = _Lines(_bounded(text))
@@ -38,11 +42,11 @@ def csv_blocks(file: Input, columns: ColumnMapping, max_lines: int) -> Iterator[
             while raw := lines.peek(max_lines):
                 yield CsvBlock(lines, raw, positions, len(header))
     finally:
-        text.detach()  # the file is another's to close
+        text.detach()  # the caller closes the file
 
 
 def _header(lines: "_Lines") -> list[str] | None:
-    """Raises: Unreadable."""
+    """The fields of the header; None for an empty file. Raises: UnreadableInput."""
     try:
         return lines.row()
     except csv.Error as exc:
@@ -50,7 +54,7 @@ def _header(lines: "_Lines") -> list[str] | None:
 
 
 def _bounded(text: io.TextIOWrapper) -> Iterator[str]:
-    """The lines of a file. One that is too long is cut, and the rest of it is passed over."""
+    """The lines of a file. A line that is too long is cut, and its rest is skipped."""
     while line := text.readline(MAX_LINE_BYTES):
         yield line
         if _is_cut(line):
@@ -63,9 +67,10 @@ def _is_cut(line: str) -> bool:
 
 
 class _Lines:
-    """The lines of a file for `csv.reader`; those of a row that is broken can be read again.
+    """The lines of a file as input of `csv.reader`, with pushback.
 
-    A quote that is never closed would swallow all that follows: only its line is lost.
+    An unclosed quote makes the reader consume all lines that follow. They are pushed back, so that
+    only the line with the quote is lost.
     """
 
     def __init__(self, text: Iterable[str]) -> None:
@@ -75,7 +80,7 @@ class _Lines:
         self._row_size = 0
         self._damage: Exception | None = None
         self.number = 0
-        """Of the line that the row begins with."""
+        """The number of the line on which the current row begins."""
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -93,24 +98,24 @@ class _Lines:
         return line
 
     def row(self) -> list[str] | None:
-        """The fields of the next row; None at the end. Raises: csv.Error."""
+        """The fields of the next row; None at the end of the file. Raises: csv.Error."""
         self.number += len(self._row) or 1
         self._row, self._row_size = [], 0
         return next(csv.reader(self, strict=True), None)
 
     def values(self, row: list[str]) -> list[str]:
-        """The fields of the row that was read, without those that stand for nothing."""
+        """The fields of the current row, with the empty string for an unquoted `\\N`."""
         return _values(row, self._row)
 
     def unread(self) -> str:
-        """Read all but the first line of this row again; return that one."""
+        """Push back all lines of the current row but the first, and return the first."""
         first, *others = self._row
         self._pushed_back.extendleft(reversed(others))
         self._row = [first]
         return first
 
     def peek(self, max_lines: int) -> list[str]:
-        """The lines that come next; what was not taken of those before comes first."""
+        """The next lines, at most `max_lines`, without consuming them."""
         size = 0
         while (
             len(self._pushed_back) < max_lines and size < MAX_PART_BYTES and (line := self._next())
@@ -120,18 +125,17 @@ class _Lines:
         return list(islice(self._pushed_back, max_lines))
 
     def _next_of_row(self) -> str | None:
-        """Damage within a row is its end: its lines are looked at one by one, and the damage is met
-        again after them.
-        """
         try:
             return self._next()
+        # Damaged compression within a row ends the row here. Its lines are pushed back and read one
+        # by one, and the damage is raised again after them.
         except DAMAGED:
             if not self._row:
                 raise
             return None
 
     def _next(self) -> str | None:
-        """What came before the damage is given first."""
+        # Lines that were pushed back come before the damage, so it is only raised after them.
         try:
             if self._damage is None:
                 return next(self._text, None)
@@ -142,7 +146,7 @@ class _Lines:
         raise self._damage
 
     def skip(self, count: int) -> int:
-        """Pass over so many lines, and tell the number of the first."""
+        """Consume `count` lines that were peeked, and return the number of the first."""
         first = self.number + (len(self._row) or 1)
         for _ in range(count):
             self._row = [self._pushed_back.popleft()]
@@ -150,13 +154,13 @@ class _Lines:
         return first
 
     def __len__(self) -> int:
-        """How many of those that were looked at are not taken."""
+        """The number of lines that were peeked or pushed back."""
         return len(self._pushed_back)
 
 
 @dataclass(frozen=True, slots=True)
 class CsvBlock:
-    """Lines that come next. Either of both takes them."""
+    """A block of lines. They are consumed by either `rows` or `lines`."""
 
     all_lines: _Lines
     raw: list[str]
@@ -164,7 +168,7 @@ class CsvBlock:
     width: int
 
     def rows(self, until: str) -> ValidRows | None:
-        """As COPY reads them; None if one of them may not be as most are."""
+        """All rows in the text format of COPY; None if any of them needs a closer look."""
         if any(map(_is_cut, self.raw)):
             return None
         text = "".join(self.raw)
@@ -173,6 +177,7 @@ class CsvBlock:
             parsed = list(csv.reader(self.raw, strict=True))
         except (UnicodeEncodeError, csv.Error):
             return None
+        # Fewer rows than lines: a quoted field contains a line break.
         if len(parsed) != len(self.raw) or {len(row) for row in parsed} != {self.width}:
             return None
         values = parsed
@@ -184,7 +189,7 @@ class CsvBlock:
         return rows, list(enumerate(parsed, self.all_lines.skip(len(parsed))))
 
     def _columns(self, parsed: list[list[str]]) -> list[Sequence[str]]:
-        """What the file does not have is nobody, and without properties."""
+        """The columns in the order of FIELDS, with defaults for those that the file lacks."""
         columns = list(zip(*parsed, strict=True))
         defaults = ("", "", "", "", "{}")
         return [
@@ -193,7 +198,7 @@ class CsvBlock:
         ]
 
     def lines(self) -> Iterator[InputRow]:
-        """Row by row, until all of them are taken; the last one may go on after them."""
+        """The rows one by one. The last row may extend beyond the block."""
         lines = self.all_lines
         while len(lines):
             try:
@@ -210,9 +215,11 @@ class CsvBlock:
 
 
 def _values(row: list[str], raw: Iterable[str]) -> list[str]:
-    """The fields of a row, where an unquoted `\\N` is nothing and a quoted one is a text."""
+    """The fields of a row, with the empty string for an unquoted `\\N`; a quoted one is text."""
     if _NULL not in row:
         return row
+    # `csv.reader` does not tell whether a field was quoted. Parse the row once more with quoted
+    # values changed: fields that stay equal were not quoted.
     marked = (line.replace(_QUOTED_NULL, _MARKED_NULL) for line in raw)
     reparsed = next(csv.reader(marked, strict=True))
     return [

@@ -1,7 +1,7 @@
-"""Most events have nothing wrong, and are checked hundreds at a time, in C.
+"""Fast validation: checks hundreds of events at once, with regular expressions and string methods.
 
-What this takes, the Validator takes as well, and both come to the same rows for PostgreSQL. Of what
-it does not take it says nothing: each event is looked at by itself then.
+It accepts a subset of what `Validator` accepts, and produces identical rows. If it does not accept
+a block, the events are validated one by one, which also finds the reasons.
 """
 
 import re
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from repo.ingest import rows_of
 from services.ingest.strict_json import are_strict
 
-_MAX_LETTERS = 50  # of a name or a user: at most 200 bytes, whatever they are
+_MAX_LETTERS = 50  # of an event name or a user id: at most 200 bytes in UTF-8
 _MAX_PROPERTIES_CHARS = 10_000
-_FIRST_DATE = "2000-01-02"  # somewhere it is the day before
-# Of years from 2000 to 2099, in which each fourth one is a leap year.
+_FIRST_DATE = "2000-01-02"  # with a positive offset, 2000-01-01 may be a day of 1999 in UTC
+# Valid for the years 2000 to 2099, in which every fourth year is a leap year.
 _DATE = (
     r"(?:\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)"
     r"|(?:0[13578]|1[02])-31)|\d\d(?:[02468][048]|[13579][26])-02-29)"
@@ -24,11 +24,12 @@ _IDS = re.compile(r"(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\n)+")
 
 
 def validate_block(columns: Sequence[Sequence[str]], until: str) -> list[str] | None:
-    """Rows as COPY reads them, of columns in the order of FIELDS; None if anything is unusual.
+    """The rows in the text format of COPY; None if any event needs a closer look.
 
-    No time may be written as `until` or later, whatever its offset.
+    `columns` are in the order of FIELDS. Times must be less than `until` as text, which ignores
+    their offsets; see `Validator.until`.
 
-    Raises: TypeError where a value is missing or no text.
+    Raises: TypeError if a value is missing or not a string.
     """
     ids, users, names, times, objects = columns
     if not (
@@ -43,13 +44,13 @@ def validate_block(columns: Sequence[Sequence[str]], until: str) -> list[str] | 
 
 
 def _all_match(pattern: re.Pattern[str], values: Sequence[str]) -> bool:
-    """One line for each, so that one match looks at all of them."""
+    # Join the values with line breaks, so that one match checks all of them.
     text = "\n".join((*values, ""))
     return text.count("\n") == len(values) and bool(pattern.fullmatch(text))
 
 
 def _are_between(start: str, times: Sequence[str], until: str) -> bool:
-    """A space stands before all letters, and would make a time of the same day an earlier one."""
+    # ISO times compare as strings, but a space sorts before `T`.
     normalized = "\n".join(times).replace(" ", "T").split("\n")
     return start <= min(normalized) and max(normalized) < until
 
@@ -59,9 +60,9 @@ def _are_short(values: Sequence[str]) -> bool:
 
 
 def _are_objects(values: Sequence[str]) -> bool:
-    """An escape may be a NUL or half of a character, which only a closer look tells."""
     text = "\n".join(("", *values))
     are_one_per_line = text.count("\n{") == len(values) == text.count("\n")
+    # `\u` may escape a NUL or a lone surrogate, which PostgreSQL does not store.
     is_usual = (
         are_one_per_line and max(map(len, values)) <= _MAX_PROPERTIES_CHARS and "\\u" not in text
     )

@@ -1,6 +1,6 @@
-"""The body of a request: how it is taken in, and what is inside. Nothing of it is believed.
+"""Request bodies: receiving and decompressing them, within limits of time and memory.
 
-What is larger than allowed is given up as soon as that is known, so nobody can fill the memory.
+A body that exceeds a limit is rejected as soon as the limit is reached, whatever its headers say.
 """
 
 import asyncio
@@ -24,28 +24,30 @@ else:
 
 MAX_BODY_BYTES = 8 * 2**20
 MAX_INFLATED_BYTES = 16 * 2**20
-_MAX_BUFFERED_BYTES = 32 * 2**20  # of all requests at a time, in one worker
-_MAX_CALLER_BYTES = 24 * 2**20  # of those of one caller
-_MAX_PARTS = 100  # gzip and zstd may come as several files one after another
-_WINDOW_LOG = 23  # what a client may want of our memory for zstd: 8 MB (RFC 9659)
+_MAX_BUFFERED_BYTES = 32 * 2**20  # of all concurrent requests of a worker process
+_MAX_CALLER_BYTES = 24 * 2**20  # of the concurrent requests of one caller
+_MAX_PARTS = 100  # gzip members or zstd frames, which may be concatenated
+_WINDOW_LOG = 23  # zstd window of at most 8 MB (RFC 9659), which bounds the memory of a decoder
 
 _TYPES = {"application/json": "json", "application/x-ndjson": "ndjson"}
 _CODINGS = ("gzip", "zstd", "identity")
-_GZIP = 31  # zlib's number for it
+_GZIP = 31  # `wbits` of zlib for a gzip header and the largest window
+
+_BUFFER_FULL = "Too many requests are sending events; nothing was stored, try again shortly."
 
 Form = Literal["json", "ndjson"]
 Coding = Literal["gzip", "zstd", "identity"]
 
 
 class BodyHeaders(NamedTuple):
-    """What the headers say of the body."""
+    """The format of a body and its compression, from the headers."""
 
     form: Form
     coding: Coding
 
 
 def parse_body_headers(headers: Mapping[str, str]) -> BodyHeaders:
-    """Raises: UnsupportedMedia, TooLarge."""
+    """The format and the compression of a body. Raises: UnsupportedMedia, TooLarge."""
     media_type, _, parameters = headers.get("content-type", "").lower().partition(";")
     charset = parameters.replace('"', "").strip().removeprefix("charset=")
     form = _TYPES.get(media_type.strip())
@@ -61,7 +63,7 @@ def parse_body_headers(headers: Mapping[str, str]) -> BodyHeaders:
 
 
 class BodyReader:
-    """Takes bodies in, and knows how much of them is held."""
+    """Receives bodies, and limits the bytes of all bodies that are in memory."""
 
     def __init__(self) -> None:
         self._buffered = 0
@@ -71,12 +73,11 @@ class BodyReader:
     async def receive(
         self, chunks: AsyncIterator[bytes], deadline: float, caller: str = ""
     ) -> AsyncIterator[bytes]:
-        """A whole body, which is held until the end of the block.
+        """The complete body, which counts as buffered until the end of the block.
 
-        One caller may not hold all that there is room for, unless it is `""`: anybody where no key
-        is needed.
+        One caller may not use the whole buffer; the caller "", where no key is required, may.
 
-        Raises: TooLarge, SlowBody, Busy, ClientGone.
+        Raises: TooLarge, SlowBody, Busy, ClientDisconnected.
         """
         parts: list[bytes] = []
         try:
@@ -98,7 +99,7 @@ class BodyReader:
                     if size > MAX_BODY_BYTES:
                         raise _too_large()
                     if self._is_full_for(caller):
-                        raise Busy("Too much is sent at once; nothing was stored, try again.")
+                        raise Busy(_BUFFER_FULL)
         except TimeoutError:
             raise SlowBody from None
         except ClientDisconnect:
@@ -116,7 +117,7 @@ class BodyReader:
 
 
 class _Inflater(Protocol):
-    """What zlib and zstd have in common."""
+    """The common interface of the decompressors of zlib and zstd."""
 
     @property
     def eof(self) -> bool: ...
@@ -128,21 +129,28 @@ class _Inflater(Protocol):
 
 
 def inflate(body: bytes, coding: Coding) -> bytes:
-    """What is inside. Takes a while: for threads. Raises: TooLarge, UnreadableBody."""
+    """The decompressed body. This may take long: call it in a thread.
+
+    Raises: TooLarge, UnreadableBody.
+    """
     if coding == "identity":
         return body
     try:
         return _inflate(body, _gzip if coding == "gzip" else _zstd)
     except (zlib.error, zstd.ZstdError, EOFError):
-        raise UnreadableBody(f"must be {coding}, and whole") from None
+        raise UnreadableBody(f"must be complete {coding} data") from None
 
 
 def _inflate(body: bytes, inflater: Callable[[], _Inflater]) -> bytes:
-    """Raises: TooLarge, EOFError where it is cut off, and what the inflater raises."""
+    """The concatenated parts of a body.
+
+    Raises: TooLarge, EOFError if the body is incomplete, and the errors of the decompressor.
+    """
     parts: list[bytes] = []
     remaining = MAX_INFLATED_BYTES
     for _ in range(_MAX_PARTS):
         part = inflater()
+        # One byte more than allowed shows that the limit is exceeded, without inflating the rest.
         parts.append(part.decompress(body, remaining + 1))
         remaining -= len(parts[-1])
         if remaining < 0:
@@ -165,6 +173,4 @@ def _zstd() -> _Inflater:
 
 def _too_large() -> TooLarge:
     max_mb, max_inflated_mb = MAX_BODY_BYTES // 2**20, MAX_INFLATED_BYTES // 2**20
-    return TooLarge(
-        f"must be at most {max_mb} MB as it is sent, and {max_inflated_mb} MB decompressed"
-    )
+    return TooLarge(f"must be at most {max_mb} MB as sent, and {max_inflated_mb} MB decompressed")

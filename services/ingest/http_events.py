@@ -1,4 +1,4 @@
-"""From the text of a request to its events, or to what is wrong with each of them."""
+"""Parsing and validation of the events in an HTTP body."""
 
 import io
 import re
@@ -17,8 +17,7 @@ from services.ingest.validation import FIELDS, REQUESTS, Invalid, RawEvent, Vali
 from utils.uuid7 import time_ordered_uuid
 
 MAX_EVENTS = 10_000
-MAX_FAULTS = 100
-"""Of the faults of a request so many are told."""
+MAX_FAULTS = 100  # of a request that are reported; the others are only counted
 
 EVENT = "(event)"
 _UNKNOWN = f"(unknown) only these are allowed: {', '.join(FIELDS)}"
@@ -31,11 +30,12 @@ _TYPES = {
 _FIELD = re.compile(rf"at `\$\.({'|'.join(_TYPES)})`$")
 _BOM = b"\xef\xbb\xbf"
 _NULL = msgspec.Raw(b"null")
-_MAX_COMMAS = 500_000  # an array has one element more, at most
+# More commas may be an array of too many elements, which are counted first without keeping them.
+_MAX_COMMAS = 500_000
 
 
 class EventBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """One event as it is sent."""
+    """One event as sent by the client."""
 
     event_id: str | None = None
     user_id: str | None = None
@@ -45,7 +45,7 @@ class EventBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 class _Counted(msgspec.Struct, gc=False):
-    """An element of an array that is only counted: an array of millions is given up early."""
+    """An element of an array that is only counted; decoding stops after MAX_EVENTS of them."""
 
     def __post_init__(self) -> None:
         _counter.count += 1
@@ -53,7 +53,7 @@ class _Counted(msgspec.Struct, gc=False):
             raise ValueError
 
 
-_counter = threading.local()
+_counter = threading.local()  # msgspec passes no context to `__post_init__`
 _decode = msgspec.json.Decoder(EventBody).decode
 _count = msgspec.json.Decoder(list[_Counted]).decode
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -61,7 +61,7 @@ _skip = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def read_events(text: bytes, form: Form, now: datetime) -> list[Event]:
-    """All events of a request. Takes a while: for threads.
+    """All events of a body. This may take long: call it in a thread.
 
     Raises: UnreadableBody, TooLarge, InvalidEvents.
     """
@@ -81,39 +81,40 @@ def read_events(text: bytes, form: Form, now: datetime) -> list[Event]:
 
 
 class Faults:
-    """What is wrong with the events of a request; of many the first are told."""
+    """The faults of the events of a request, of which the first 100 are reported."""
 
     def __init__(self) -> None:
         self.count = 0
         self._reported: list[EventFault] = []
 
     def add(self, index: int, reason: str) -> None:
-        """The first word of the reason is what it is about."""
+        """Add a fault. The first word of `reason` is the field at fault."""
         self.count += 1
         if len(self._reported) < MAX_FAULTS:
             parameter, _, message = reason.partition(" ")
             self._reported.append(EventFault(parameter, message, index))
 
     def error(self, events: int, *, are_all: bool = True) -> InvalidEvents:
-        """What to raise about so many events."""
+        """The error about `events` events in all; `are_all` false: there may be more faults."""
         return InvalidEvents(self.count, events, self._reported, is_complete=are_all)
 
 
 class _Reader:
-    """Reads events of one request, which all came in at one moment."""
+    """Reads the events of one request, which have the same time of receipt."""
 
     def __init__(self, now: datetime) -> None:
         self._now = now
         self._validator = Validator(None, lambda: now, REQUESTS)
 
     def event(self, piece: bytes) -> Event:
-        """What the client leaves out is made here, once: a try that is repeated finds it again.
+        """The valid event in a JSON text. A missing event_id or occurred_at is generated.
 
         Raises: Invalid.
         """
         body = _decode_event(piece)
         if body.event_id is not None and body.occurred_at is None:
-            raise Invalid("occurred_at must be given where event_id is")
+            # Otherwise a retry with the same event_id would have another time.
+            raise Invalid("occurred_at must be given if event_id is")
         return self._validator(
             RawEvent(
                 time_ordered_uuid(self._now) if body.event_id is None else body.event_id,
@@ -126,7 +127,7 @@ class _Reader:
 
 
 def _pieces(text: bytes, form: Form) -> Iterable[bytes]:
-    """Raises: UnreadableBody, TooLarge."""
+    """The JSON text of each event. Raises: UnreadableBody, TooLarge."""
     if form == "ndjson":
         return _lines(text)
     try:
@@ -139,7 +140,7 @@ def _pieces(text: bytes, form: Form) -> Iterable[bytes]:
 
 
 def _lines(text: bytes) -> Iterator[bytes]:
-    """Those that are not blank. Raises: TooLarge."""
+    """The lines that are not blank. Raises: TooLarge."""
     if text.count(b"\n") > 2 * MAX_EVENTS:
         raise _too_many()
     count = 0
@@ -152,7 +153,7 @@ def _lines(text: bytes) -> Iterator[bytes]:
 
 
 def _elements(text: bytes) -> Iterable[bytes]:
-    """Raises: UnreadableBody, TooLarge, and what the decoder raises."""
+    """The elements of an array. Raises: UnreadableBody, TooLarge, and errors of the decoder."""
     if text.count(b",") > _MAX_COMMAS:
         _count_elements(text)
     elements = _split(text)
@@ -162,7 +163,10 @@ def _elements(text: bytes) -> Iterable[bytes]:
 
 
 def _count_elements(text: bytes) -> None:
-    """Without holding them. Raises: UnreadableBody, TooLarge, and what the decoder raises."""
+    """Check the number of elements without keeping them.
+
+    Raises: UnreadableBody, TooLarge, and errors of the decoder.
+    """
     _counter.count = 0
     try:
         _count(text)
@@ -173,8 +177,9 @@ def _count_elements(text: bytes) -> None:
 
 
 def _decode_event(piece: bytes) -> EventBody:
-    """The decoder passes over the inside of properties, so that is looked at first."""
+    """The event in a JSON text. Raises: Invalid."""
     try:
+        # The decoder skips the contents of `properties`, so these are checked first.
         _check(piece.decode())
         return _decode(piece)
     except UnicodeDecodeError:
@@ -186,7 +191,7 @@ def _decode_event(piece: bytes) -> EventBody:
 
 
 def _reason(decoder_message: str) -> str:
-    """In words of ours: the decoder's repeat what was given."""
+    """The reason for a message of the decoder, which may repeat personal data of the event."""
     if decoder_message.startswith("Object contains unknown field"):
         return _UNKNOWN
     field = _FIELD.search(decoder_message)
@@ -194,7 +199,7 @@ def _reason(decoder_message: str) -> str:
 
 
 def _check(text: str) -> None:
-    """Raises: Invalid."""
+    """Check that no key is repeated and no number too large. Raises: Invalid."""
     try:
         check_strict(text)
     except HugeNumber as exc:

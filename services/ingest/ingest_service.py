@@ -1,4 +1,4 @@
-"""From what a request sends to events that are stored: all of them or none, and then the answer."""
+"""Ingest service: stores the events of a request in one transaction, all of them or none."""
 
 import threading
 import time
@@ -25,30 +25,30 @@ from services.ingest.http_body import BodyHeaders, BodyReader, Form, inflate
 from services.ingest.http_events import EVENT, Faults, read_events
 from utils.tracing import trace_span
 
-_MAX_CHECKED = 10  # of what PostgreSQL cannot read it tells one event at a time
-_BUSY = "Too many batches at once; nothing was stored, try again shortly."
+_MAX_CHECKED = 10  # refused events that are searched for: each one takes another statement
+_BUSY = "Too many requests are storing events; nothing was stored, try again shortly."
 _FULL = (
-    "PostgreSQL has no room left on its disk, so nothing of these was stored: free some there. "
-    "The request may be repeated then."
+    "PostgreSQL has no room left on its disk, so no event was stored: free some space there, then "
+    "repeat the request."
 )
-_UNKNOWN = "send them again: what has an event_id counts once, whether it is stored or not."
+_UNKNOWN = "send them again: an event with an event_id is stored only once."
 
-# Threads that read at the same time are no faster, and the event loop waits for all of them.
+# One thread parses at a time: with the GIL several are no faster, and they delay the event loop.
 _read_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """What became of the events of a request."""
+    """The number of events of a request that were stored, were stored before, or were refused."""
 
     accepted: int
     duplicates: int
     refused: int = 0
-    """Of users who were erased, and whose events are not to come back."""
+    """Events of suppressed users."""
 
 
 class IngestService:
-    """Stores events; each request is one transaction."""
+    """Stores the events of requests, each request in one transaction."""
 
     def __init__(self, database: Database, storage: Storage, request_s: float) -> None:
         self._database = database
@@ -63,13 +63,12 @@ class IngestService:
         deadline: float,
         caller: str = "",
     ) -> IngestResult:
-        """Store the events of a body, which must be there by `deadline`, a monotonic time.
+        """Store the events of a body, which must be received by `deadline`, a monotonic time.
 
-        What PostgreSQL does has a deadline of its own: a client may have a slow line. `caller` is
-        whose request it is: connections are shared fairly by callers.
+        `caller` owns the request: callers share connections and buffers fairly.
 
         Raises: DiskFull, UnreadableBody, SlowBody, TooLarge, InvalidEvents, Busy, TooSlow,
-        Unavailable, InsufficientStorage, ClientGone.
+        Unavailable, InsufficientStorage, ClientDisconnected.
         """
         self._storage.check()
         async with self._bodies.receive(chunks, deadline, caller) as body:
@@ -83,6 +82,7 @@ class IngestService:
     async def _store_body(
         self, body_headers: BodyHeaders, body: bytes, caller: str
     ) -> IngestResult:
+        # A new deadline: the time that a slow client took to send its body does not count.
         deadline = time.monotonic() + self._request_s
         connection = get_connection(self._database, deadline, caller)
         try:
@@ -98,13 +98,13 @@ class IngestService:
         except PoolBusy:
             raise Busy(_BUSY) from None
         except DeadlineExceeded:
-            raise TooSlow(f"The events were not stored in time; {_UNKNOWN}") from None
+            raise TooSlow(f"The events may not have been stored in time; {_UNKNOWN}") from None
         except DatabaseUnavailable:
-            raise Unavailable(f"The database cannot be reached at the moment; {_UNKNOWN}") from None
+            raise Unavailable(f"The database is unavailable at the moment; {_UNKNOWN}") from None
 
 
 def _store(body_headers: BodyHeaders, body: bytes, connection: Connection) -> IngestResult:
-    """Runs in a thread: all but the waiting is work."""
+    """Decompress, parse, validate and store the events of a body. Runs in a thread."""
     with trace_span("read events"):
         events, rows = _read(inflate(body, body_headers.coding), body_headers.form)
     if not events:
@@ -134,14 +134,14 @@ def _expired(error: EventsExpired, events: int) -> InvalidEvents:
 
 
 def _refusal(repo: HttpEventsRepo, rows: list[str]) -> InvalidEvents:
-    """PostgreSQL has the last word, and is asked which events it was about."""
+    """The error about events that are valid here, but that PostgreSQL has refused."""
     faults = Faults()
     refusals = repo.get_refused(rows, _MAX_CHECKED)
     for index, reason in refusals.events:
-        faults.add(index, reason or "properties must be what PostgreSQL stores as jsonb")
+        faults.add(index, reason or "properties must be a value that PostgreSQL can store as jsonb")
     if faults.count:
         return faults.error(len(rows), are_all=refusals.is_complete)
     unknown_fault = Fault(
-        EVENT, "must be what `events` takes; PostgreSQL does not tell which is not"
+        EVENT, "must be a row that the table `events` accepts; which event is not one is unknown"
     )
     return InvalidEvents(1, len(rows), [unknown_fault], is_complete=False)

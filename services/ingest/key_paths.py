@@ -1,4 +1,4 @@
-"""Where in an object a value stands: `user.id` is the key `id` of the object under `user`."""
+"""Paths of keys in JSON objects: `user.id` is the key `id` of the object under the key `user`."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,18 +14,22 @@ _MAX_SUGGESTED = 20
 
 
 def path_of(source: str) -> Path:
-    """A key that has a dot in it stands in quotes: `"a.b"`. Raises: ValueError."""
+    """The path that a text denotes; a key with a dot is quoted, as `"a.b"`. Raises: ValueError."""
     if not _PATH.fullmatch(source):
-        raise ValueError(f"{source} is no path of keys: use user.id, or quotes for one key")
+        raise ValueError(
+            f'{source} is not a path of keys: use user.id for a key in an object, and "user.id" '
+            "for a key with a dot"
+        )
     return tuple(map(_key, re.findall(_PART, source)))
 
 
 def source_of(path: Path) -> str:
-    """How the path is written."""
+    """The text of a path, with quotes where they are needed."""
     return ".".join(f'"{_doubled(key)}"' if re.search(r'[."]', key) else key for key in path)
 
 
 def has_path(value: Any, path: Path) -> bool:
+    """Whether there is a value at the path, which may be null."""
     for key in path:
         if not isinstance(value, Mapping) or key not in value:
             return False
@@ -34,7 +38,7 @@ def has_path(value: Any, path: Path) -> bool:
 
 
 def paths_in(value: Any, path: Path = ()) -> Iterator[Path]:
-    """Of each value in an object, inner ones after what they are in."""
+    """The paths of all values in an object, each object before its own values."""
     if path:
         yield path
     if isinstance(value, Mapping) and len(path) < _MAX_DEPTH:
@@ -43,7 +47,7 @@ def paths_in(value: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def suggest(source: str, others: list[str]) -> str:
-    """A hint to what may have been meant, and what there is."""
+    """A suffix for a message about an unknown name: the closest name, and all known names."""
     close = get_close_matches(source, others, n=1)
     hint = f"; did you mean {close[0]}?" if close else ";"
     more = ", ..." if len(others) > _MAX_SUGGESTED else ""

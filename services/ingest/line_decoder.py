@@ -1,4 +1,4 @@
-"""What a line of NDJSON may hold, under the names that the file uses."""
+"""Decoder type for lines of NDJSON, generated from the column mapping of a file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,7 @@ from services.ingest.key_paths import Path, path_of, source_of
 from services.ingest.rows import ColumnMapping, UnreadableInput
 from services.ingest.validation import FIELDS
 
-ABSENT = msgspec.Raw(b"{}")
-"""What stands for an object that is not there."""
+ABSENT = msgspec.Raw(b"{}")  # the default of `properties`; compare with `is`
 
 _TYPES: Mapping[str, Any] = {
     "event_id": str | None,
@@ -22,25 +21,25 @@ _TYPES: Mapping[str, Any] = {
 
 
 class LineShape:
-    """The struct of a line, and where in it each field stands."""
+    """The msgspec struct of a line, and the attribute path of each field in it."""
 
     def __init__(self, columns: ColumnMapping) -> None:
-        """Raises: Unreadable."""
+        """Raises: UnreadableInput, if the mapping is contradictory."""
         fields = {field: _path(columns.of(field), field in columns.names) for field in FIELDS}
         ignored = [_path(source, True) for source in columns.ignored]
         self.mapped = {field: fields[field] for field in columns.names}
-        """Where `--map` says that fields are."""
+        """The paths of the fields that `--map` names."""
         leaves: dict[Path, tuple[Any, Any]] = dict.fromkeys(ignored, (msgspec.Raw, ABSENT))
         for field, path in fields.items():
             leaves[path] = _leaf(field, field in columns.names)
         self._attribute_paths: dict[Path, str] = {}
         self.keys = len(FIELDS) - 1
-        """Of a line that has all texts; properties and what is ignored are not among them."""
+        """The number of keys in a line with all text fields, but without properties."""
         self.type = self._struct(leaves, (), "")
         self.attributes = [self._attribute_paths[path] for path in (*fields.values(), *ignored)]
 
     def values_of(self, line: Any) -> list[Any]:
-        """The fields; UNSET where there are none."""
+        """The values of the fields in a decoded line; UNSET for those that it lacks."""
         return [_value(line, attribute) for attribute in self.attributes[: len(FIELDS)]]
 
     def _struct(self, leaves: Mapping[Path, tuple[Any, Any]], above: Path, prefix: str) -> Any:
@@ -57,24 +56,24 @@ class LineShape:
                 "Line", fields, rename=names, forbid_unknown_fields=True, gc=False
             )
         except ValueError:
-            message = "keys with quotes, backslashes or control characters cannot be named"
+            message = "keys with quotes, backslashes or control characters cannot be mapped"
             raise UnreadableInput(message) from None
 
     def _node(
         self, below: Mapping[Path, tuple[Any, Any]], path: Path, attribute_path: str
     ) -> tuple[Any, Any]:
-        """Type and default."""
+        """The type and the default of a struct field."""
         if () not in below:
             self.keys += 1
             return self._struct(below, path, attribute_path + ".") | None | UnsetType, UNSET
         if len(below) > 1:
-            raise UnreadableInput(f"{source_of(path)} is used as a whole, and so are parts of it")
+            raise UnreadableInput(f"{source_of(path)} is mapped as a whole, and so are keys in it")
         self._attribute_paths[path] = attribute_path
         return below[()]
 
 
 def _path(source: str, is_mapped: bool) -> Path:
-    """Raises: Unreadable."""
+    """The path of a field; the name of an unmapped field is one key. Raises: UnreadableInput."""
     if not is_mapped:
         return (source,)
     try:
@@ -84,7 +83,9 @@ def _path(source: str, is_mapped: bool) -> Path:
 
 
 def _leaf(field: str, is_mapped: bool) -> tuple[Any, Any]:
-    """What is mapped must be there."""
+    """The type and the default of a field."""
+    # Mapped fields default to UNSET, which tells a missing key from null: it is counted and
+    # reported.
     if field == "properties":
         return (msgspec.Raw | UnsetType, UNSET) if is_mapped else (msgspec.Raw, ABSENT)
     return (_TYPES[field] | UnsetType, UNSET) if is_mapped else (_TYPES[field], None)

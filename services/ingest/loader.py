@@ -1,4 +1,4 @@
-"""One input into the table, and the report of what became of each of its rows."""
+"""Loader of files: stores the valid rows of an input, and reports what happened to each row."""
 
 import io
 import json
@@ -26,31 +26,33 @@ from utils.signals import uninterrupted
 from utils.time.local_times import Adjustment
 
 BATCH = 10_000
-_PART = 500  # lines that are looked at one by one if one of them is not as most are
+# Rows that are validated at once. If fast validation fails for one, all are validated one by one.
+_PART = 500
 _MAX_EXCERPT_CHARS = 2_000
 
 
 @dataclass(slots=True)
 class LoadReport:
-    """What became of the rows. A row counts when that is certain."""
+    """What happened to the rows of an input. A row is counted once that is certain."""
 
     inserted: int = 0
     present: int = 0
-    """Rows whose event_id was there already."""
+    """Rows whose event_id was stored before."""
     suppressed: int = 0
-    """Rows of users who were erased, and whose events are not to come back."""
+    """Rows of suppressed users."""
     rejected: Counter[str] = field(default_factory=Counter)
     missing_sources: Counter[str] = field(default_factory=Counter)
-    """Rows without the source of a field that was named, by field."""
+    """Rows that lack the column of a mapped field, by field."""
     adjusted: Counter[Adjustment] = field(default_factory=Counter)
-    """Rows whose local times clocks show twice, or never."""
+    """Rows with local times that occur twice or never, at a change of the clocks."""
     truncation: str | None = None
-    """Why the input ended early, if it did."""
+    """The reason why the input ended early, if it did."""
     failure: str | None = None
-    """Why the input could not be read, if it could not."""
+    """The reason why the input could not be read, if it could not."""
 
     @property
     def read(self) -> int:
+        """The number of rows that were read."""
         return self.inserted + self.present + self.suppressed + self.rejected.total()
 
     @property
@@ -59,12 +61,12 @@ class LoadReport:
 
 
 class RejectedFile:
-    """`NAME.rejected.ndjson`; it exists only where rows were rejected."""
+    """The file `NAME.rejected.ndjson` with rejected rows; it is created with the first one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.failure: str | None = None
-        """Why rows could not be written to it; they are counted all the same."""
+        """The reason why rows could not be written to the file; they are still counted."""
         self._file: io.TextIOWrapper | None = None
         try:
             path.unlink(missing_ok=True)
@@ -72,6 +74,7 @@ class RejectedFile:
             self.failure = str(exc)
 
     def write(self, origin: RowOrigin, reason: str) -> None:
+        """Append a row, with its line number and the reason; see `failure` for errors."""
         number, raw = origin
         row = {"line": number, "reason": reason, "input": _excerpt(raw)}
         try:
@@ -90,7 +93,7 @@ class RejectedFile:
 
 
 class Loader:
-    """Loads inputs, one after another. Reading goes on while PostgreSQL takes the batch before."""
+    """Loads inputs one after another. The next batch is read while PostgreSQL stores the last."""
 
     def __init__(
         self,
@@ -99,7 +102,7 @@ class Loader:
         batch: int = BATCH,
         check_space: Callable[[], None] = lambda: None,
     ) -> None:
-        """`check_room` is called before each batch, and raises where there is none."""
+        """`check_space` is called before each batch, and raises DiskFull to stop the load."""
         self._check_space = check_space
         self._repo = repo
         self._validator = validator
@@ -115,9 +118,11 @@ class Loader:
         rejected: RejectedFile,
         progress: Callable[[int], None],
     ) -> None:
-        """What becomes of the rows is counted in the report, also where this raises.
+        """Load one input, and count its rows in `report`, which is also complete after an error.
 
-        `progress` is told how many rows were taken. Raises: Unreadable, DatabaseUnavailable.
+        `progress` is called with the number of rows of each batch.
+
+        Raises: UnreadableInput, DiskFull, DatabaseUnavailable.
         """
         self._validator.adjusted = report.adjusted
         writer = BatchWriter(self._repo, check_space=self._check_space)
@@ -125,6 +130,7 @@ class Loader:
             for batch in self._batches(form, file, columns, report, rejected):
                 writer.wait()
                 _count_results(writer, report, rejected)
+                # Interrupted between start and assignment, `close` would not wait for the batch.
                 with uninterrupted():
                     writer.store(batch)
                 progress(len(batch.rows))
@@ -142,7 +148,7 @@ class Loader:
         report: LoadReport,
         rejected: RejectedFile,
     ) -> Iterator[Batch]:
-        """So many rows, or fewer where they are large."""
+        """The valid rows in batches of the configured size, smaller if the rows are large."""
         batch = Batch()
         try:
             for part in read(form, file, columns, min(_PART, self._batch)):
@@ -157,7 +163,7 @@ class Loader:
     def _validate_part(
         self, part: Block | list[InputRow], report: LoadReport, rejected: RejectedFile
     ) -> ValidRows:
-        """A block in which all is as usual is taken as a whole, and else line by line."""
+        """The valid rows of a part: of the whole block at once if possible, else row by row."""
         if isinstance(part, list):
             return self._validate_rows(part, report, rejected)
         if valid_rows := part.rows(self._validator.until()):
@@ -182,7 +188,7 @@ class Loader:
 
 
 def _count_results(writer: BatchWriter, report: LoadReport, rejected: RejectedFile) -> None:
-    """Count what became of the batches that are done."""
+    """Count the rows of the batches that are committed."""
     with uninterrupted():
         for result in writer.results():
             report.inserted += result.inserted

@@ -1,4 +1,4 @@
-"""NDJSON by the block: all of its lines at once, or each by itself."""
+"""NDJSON reader: decodes blocks of lines at once, and falls back to single lines on any problem."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from services.ingest.strict_json import (
 )
 from services.ingest.validation import FIELDS, Invalid, RawEvent
 
-_TEXTS = len(FIELDS) - 1  # the last one is properties
+_TEXTS = len(FIELDS) - 1  # all fields but the last one, properties, are text
 _LOOK_AHEAD_LINES = 10_000
 _LOOK_AHEAD_BYTES = 16 * 1024 * 1024
 
@@ -40,7 +40,7 @@ _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Decoders:
-    """Of lines that hold an event each, with fields as the file calls them."""
+    """Decoders of the lines of a file, for its column mapping."""
 
     def __init__(self, columns: ColumnMapping) -> None:
         self.shape = LineShape(columns)
@@ -52,14 +52,14 @@ class Decoders:
 
 @dataclass(frozen=True, slots=True)
 class NdjsonBlock:
-    """Lines as they were read; the first of them has this number."""
+    """A block of raw lines; `number` is the line number of the first."""
 
     number: int
     raw: list[bytes]
     decoders: Decoders
 
     def rows(self, until: str) -> ValidRows | None:
-        """As COPY reads them; None if one of them may not be as most are."""
+        """All rows in the text format of COPY; None if any of them needs a closer look."""
         text = b"".join(self.raw)
         if not _has_one_object_per_line(text, len(self.raw)):
             return None
@@ -82,21 +82,23 @@ class NdjsonBlock:
     def _has_each_key_once(
         self, text: bytes, texts: Sequence[Sequence[str]], raws: Sequence[Sequence[Any]]
     ) -> bool:
-        """Of the lines themselves; properties are looked at by themselves. A line has a colon after
-        each key and inside of values. False also where that is not certain.
+        """Whether no line certainly repeats a key outside of its properties.
+
+        The decoder ignores a repeated key, but its colon is in the text: there must be one colon
+        per key, and those inside values.
         """
         properties, *ignored = raws
         if ignored:
             return are_strict(text)
         present = [raw for raw in properties if raw is not ABSENT]
         keys = len(self.raw) * self.decoders.shape.keys + len(present)
-        colons_in_values = sum(
-            "".join(column).count(":") for column in texts[1:]
-        )  # in ids there is none
+        # The first column, event_id, has no colons.
+        colons_in_values = sum("".join(column).count(":") for column in texts[1:])
         colons_in_values += b"".join(present).count(b":")
         return text.count(b":") == keys + colons_in_values and not may_escape_colon(text)
 
     def lines(self) -> Iterator[InputRow]:
+        """The rows one by one, without blank lines."""
         for number, line in enumerate(self.raw, self.number):
             if not line.isspace():
                 yield self._line(number, line)
@@ -116,13 +118,11 @@ class NdjsonBlock:
         return InputRow(number, line, event, missing_sources)
 
     def _decode(self, line: bytes) -> Any:
-        """The decoder passes over the inside of properties, so UTF-8 is looked at first.
-
-        Raises: Invalid.
-        """
+        """The decoded struct of a line. Raises: Invalid."""
         if _is_cut(line):
             raise Invalid("the line is over 4 MB long")
         try:
+            # The decoder skips the contents of `properties`, so UTF-8 is checked here.
             text = line.removeprefix(b"\xef\xbb\xbf").decode()
             decoded = self.decoders.one(text)
             check_strict(text)
@@ -140,7 +140,10 @@ class NdjsonBlock:
 
 
 def ndjson_blocks(file: Input, columns: ColumnMapping, max_lines: int) -> Iterator[NdjsonBlock]:
-    """So many lines at a time, or fewer where they are long. Raises: Unreadable, any of DAMAGED."""
+    """Blocks of at most `max_lines` lines, fewer if they are long.
+
+    Raises: UnreadableInput, any of DAMAGED.
+    """
     decoders, number = Decoders(columns), 1
     for raw in _check_mapped(parts(_lines(file), max_lines, len), decoders.shape.mapped):
         yield NdjsonBlock(number, raw, decoders)
@@ -150,7 +153,10 @@ def ndjson_blocks(file: Input, columns: ColumnMapping, max_lines: int) -> Iterat
 def _check_mapped(
     blocks: Iterator[list[bytes]], mapped: Mapping[str, Path]
 ) -> Iterator[list[bytes]]:
-    """The same, after a look whether lines have what `--map` names. Raises: Unreadable."""
+    """The blocks unchanged, after a check that the first lines have the keys that `--map` names.
+
+    Raises: UnreadableInput.
+    """
     lookahead: list[list[bytes]] = []
     damage = None
     try:
@@ -158,7 +164,7 @@ def _check_mapped(
             lookahead.append(block)
             if not _missing_fields(mapped, lookahead) or _is_enough(lookahead):
                 break
-    except DAMAGED as exc:
+    except DAMAGED as exc:  # raised after the lines that could be read
         damage = exc
     if missing := _missing_fields(mapped, lookahead):
         _refuse(missing, lookahead)
@@ -174,7 +180,7 @@ def _is_enough(lookahead: list[list[bytes]]) -> bool:
 
 
 def _missing_fields(mapped: Mapping[str, Path], lookahead: list[list[bytes]]) -> dict[str, Path]:
-    """What none of these lines has."""
+    """The mapped fields that none of these lines has."""
     missing = dict(mapped)
     for block in lookahead:
         for value in _objects(block) if missing else ():
@@ -183,7 +189,10 @@ def _missing_fields(mapped: Mapping[str, Path], lookahead: list[list[bytes]]) ->
 
 
 def _refuse(missing: Mapping[str, Path], lookahead: list[list[bytes]]) -> None:
-    """Raises: Unreadable, unless no line can be read: then each is told by itself."""
+    """Raise UnreadableInput about a missing key.
+
+    If no line can be decoded, nothing is raised: each line is rejected with its own reason.
+    """
     values = [value for block in lookahead for value in _objects(block)]
     known_paths = list(
         dict.fromkeys(source_of(path) for value in values for path in paths_in(value))
@@ -192,13 +201,13 @@ def _refuse(missing: Mapping[str, Path], lookahead: list[list[bytes]]) -> None:
     lines = sum(map(len, lookahead))
     if values:
         raise UnreadableInput(
-            f"none of the first {lines:,} lines has {source_of(path)}, which is to be {field}"
+            f"none of the first {lines:,} lines has {source_of(path)}, which is mapped to {field}"
             + suggest(source_of(path), known_paths)
         )
 
 
 def _objects(block: list[bytes]) -> Iterator[dict[str, Any]]:
-    """Lines that can be read."""
+    """The objects in those lines that can be decoded."""
     for line in block:
         try:
             yield _decode_object(line.removeprefix(b"\xef\xbb\xbf"))
@@ -207,7 +216,7 @@ def _objects(block: list[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _lines(file: Input) -> Iterator[bytes]:
-    """With their ends. One that is too long is cut."""
+    """The lines of a file with their line breaks. A line that is too long is cut."""
     while line := file.readline(MAX_LINE_BYTES):
         if _is_cut(line):
             _skip_line(file)
@@ -224,7 +233,6 @@ def _skip_line(file: Input) -> None:
 
 
 def _has_one_object_per_line(text: bytes, lines: int) -> bool:
-    """If there are so many objects in the text: none goes on after a line, for `}` and `{` are not
-    neighbours inside of one.
-    """
+    """Whether each line is one object, provided that the text decodes as that many objects."""
+    # Then none continues on the next line: `}` is never followed by `{` within an object.
     return text.startswith(b"{") and text.count(b"}\n{") == lines - 1

@@ -1,4 +1,4 @@
-"""Parquet by the row: what it holds as the values that JSON has."""
+"""Parquet reader: converts rows, with nested columns as JSON values."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
@@ -8,26 +8,25 @@ from services.ingest.validation import FIELDS, Invalid, RawEvent
 
 _ROWS = 1_000
 _PAIR = {"key", "value"}
-_ONE_OF = "_value"
-"""How the fields of a struct are called of which one holds the value."""
+_ONE_OF = "_value"  # suffix of the fields of a union, such as `int_value` in Google Analytics
 
 _Plain = Callable[[Any], Any]
 
 
 class _Unstorable(ValueError):
-    """A map that has a key twice, or one that is null."""
+    """A map with a duplicate key, or with a key that is null."""
 
 
 def parquet_rows(file: Input, columns: ColumnMapping) -> Iterator[InputRow]:
-    """Raises: Unreadable, Ended."""
-    import pyarrow  # large, and only needed here
+    """The rows of a file. Raises: UnreadableInput, TruncatedInput."""
+    import pyarrow  # imported here, since it is large and other formats do not need it
     from pyarrow import parquet
 
     try:
         source = parquet.ParquetFile(file)
         positions = columns.positions(source.schema_arrow.names)
     except pyarrow.ArrowException as exc:
-        raise UnreadableInput(f"this is no Parquet file: {exc}") from exc
+        raise UnreadableInput(f"this is not a Parquet file: {exc}") from exc
     number = 0
     try:
         for batch in source.iter_batches(batch_size=_ROWS):
@@ -47,7 +46,8 @@ def _cells(row: tuple[Any, ...], positions: list[int | None]) -> RawEvent | Inva
 
 
 def _values(column: Any) -> list[Any]:
-    """Nanoseconds are cut to the microseconds that PostgreSQL and Python have."""
+    """The values of a column in Python types; an invalid value becomes `Invalid`."""
+    # Nanoseconds are truncated: PostgreSQL and Python only have microseconds.
     import pyarrow
 
     if (kind := _in_microseconds(column.type)) != column.type:
@@ -55,13 +55,14 @@ def _values(column: Any) -> list[Any]:
     plain = _plain(column.type)
     try:
         values = column.to_pylist()
+    # One invalid value fails the whole column: convert each by itself to reject only its row.
     except (OverflowError, ValueError, pyarrow.ArrowException):
         values = [_value(cell) for cell in column]
     return values if plain is None else [_convert(plain, value) for value in values]
 
 
 def _in_microseconds(kind: Any) -> Any:
-    """The type with timestamps of microseconds in place of those of nanoseconds, at any depth."""
+    """The type with timestamps in microseconds instead of nanoseconds, at any depth."""
     import pyarrow
     from pyarrow import types
 
@@ -81,13 +82,13 @@ def _in_microseconds(kind: Any) -> Any:
 
 
 def _value(cell: Any) -> Any:
-    """One cell, where another one of its column cannot be read."""
+    """The Python value of one cell, or `Invalid`."""
     import pyarrow
 
     try:
         return cell.as_py()
     except (OverflowError, ValueError, pyarrow.ArrowException):
-        return Invalid("cannot be read: it is no valid text, time or zone")
+        return Invalid("cannot be read: it is not a valid text, time or time zone")
 
 
 def _convert(plain: _Plain, value: Any) -> Any:
@@ -98,9 +99,9 @@ def _convert(plain: _Plain, value: Any) -> Any:
 
 
 def _plain(kind: Any) -> _Plain | None:
-    """How a value of this type becomes one of JSON; None where it is one.
+    """A function that converts values of this type for JSON; None if none is needed.
 
-    Maps and lists of key-value structs are objects.
+    Maps, and lists of structs with `key` and `value`, become objects.
     """
     from pyarrow import types
 
@@ -127,7 +128,8 @@ def _is_pair(kind: Any) -> bool:
 
 
 def _one_of(kind: Any) -> _Plain | None:
-    """Of a struct such as {string_value, int_value, double_value}, the value that is not null."""
+    """A converter for a union, a struct such as {string_value, int_value, double_value}: it takes
+    the value that is not null."""
     from pyarrow import types
 
     inner = _plain(kind)

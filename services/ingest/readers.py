@@ -1,4 +1,4 @@
-"""Readers of NDJSON, CSV and Parquet: they give what each line says, or why it cannot be read."""
+"""Readers of NDJSON, CSV and Parquet, plain or compressed with gzip."""
 
 import gzip
 import io
@@ -22,7 +22,7 @@ from services.ingest.rows import (
 
 
 def sniff(start: bytes) -> Form:
-    """The form of an input by its first bytes. Raises: Unreadable."""
+    """The format of an input, by its first bytes. Raises: UnreadableInput."""
     if start.startswith(b"PAR1"):
         return "parquet"
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -30,33 +30,31 @@ def sniff(start: bytes) -> Form:
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"["):
         raise UnreadableInput(
-            "this is one JSON array: put each event on a line of its own (NDJSON)"
+            "this is a JSON array: put each event on a line of its own (NDJSON)"
         )
     return "ndjson" if text.startswith(b"{") else "csv"
 
 
 def open_input(raw: io.BufferedReader) -> Input:
-    """What is inside, where the input is compressed.
-
-    Not through one more buffer: all that it held would be lost where the input is cut off.
-    """
+    """The decompressed input, if it is compressed with gzip."""
+    # No BufferedReader around the GzipFile: its contents would be lost if the input is truncated.
     return gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
 
 
 def form_of(file: Input) -> Form:
-    """Raises: Unreadable."""
+    """The format of an opened input. Raises: UnreadableInput."""
     try:
         return sniff(file.peek(64))
     except DAMAGED as exc:
         raise UnreadableInput(
-            "the compressed input is cut off or damaged at its beginning"
+            "the compressed input is truncated or damaged at its beginning"
         ) from exc
 
 
 def read(
     form: Form, file: Input, columns: ColumnMapping, max_rows: int
 ) -> Iterator[Block | list[InputRow]]:
-    """The rows of a file, at most so many at a time. Raises: Unreadable, Ended."""
+    """The rows of a file, at most `max_rows` at a time. Raises: UnreadableInput, TruncatedInput."""
     try:
         if form == "parquet":
             yield from parts(parquet_rows(file, columns), max_rows, size_of_row)
@@ -65,4 +63,4 @@ def read(
         else:
             yield from ndjson_blocks(file, columns, max_rows)
     except DAMAGED as exc:
-        raise TruncatedInput("the compressed input is cut off or damaged") from exc
+        raise TruncatedInput("the compressed input is truncated or damaged") from exc

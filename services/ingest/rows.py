@@ -1,4 +1,4 @@
-"""What a row of an input is, whatever the form of the input."""
+"""Rows of an input and its column mapping, for all formats."""
 
 import gzip
 import io
@@ -18,62 +18,64 @@ Row = TypeVar("Row")
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
 MAX_PART_BYTES = 1024 * 1024
-DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
+DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)  # raised by truncated or damaged gzip data
 
 
 class UnreadableInput(Exception):
-    """Nothing of the input can be loaded; the text says why and what helps."""
+    """No row of the input can be loaded; the message says why, and what to do."""
 
 
 class TruncatedInput(Exception):
-    """The input stopped before its end; what came before it is good."""
+    """The input ends early; the rows before that are valid."""
 
 
 class InputRow(NamedTuple):
-    """One row of a file."""
+    """One row of an input."""
 
     number: int
     raw: Any
-    """The row as it was, for whoever has to mend it."""
+    """The row as read, for the file of rejected rows."""
     event: RawEvent | Invalid
     missing_sources: tuple[str, ...] = ()
-    """Fields whose source was named, and is not in this row."""
+    """Mapped fields whose column is missing in this row."""
 
 
+# The number of a row, and the row as read, for the file of rejected rows.
 RowOrigin = tuple[int, Any]
-"""The number of a row, and the row as it was, for whoever has to mend it."""
 
+# Rows in the text format of COPY, and the origin of each.
 ValidRows = tuple[list[str], list[RowOrigin]]
-"""Rows as COPY reads them, and where each of them stood."""
 
 
 class Block(Protocol):
-    """Rows that are taken as a whole, or line by line."""
+    """Consecutive rows of an input, which are validated at once or one by one."""
 
     def rows(self, until: str) -> ValidRows | None:
-        """None if one of them may not be as most are.
+        """All rows; None if any of them needs a closer look.
 
-        No time may be written as `until` or later, whatever its offset.
+        Times must be less than `until` as text; see `Validator.until`.
         """
 
-    def lines(self) -> Iterator[InputRow]: ...
+    def lines(self) -> Iterator[InputRow]:
+        """The rows one by one, each with its event or the reason why it is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnMapping:
-    """What the file calls the fields of an event, and what it has besides."""
+    """The columns of the fields of an event (`--map`), and the ignored columns (`--ignore`)."""
 
     names: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
 
     def of(self, name: str) -> str:
+        """The column of a field."""
         return self.names.get(name, name)
 
     def positions(self, header: list[str]) -> list[int | None]:
-        """Where each field stands. Raises: Unreadable."""
+        """The index of each field's column; None if it is absent. Raises: UnreadableInput."""
         field_columns = [_column(self.of(name), header) for name in FIELDS]
         if len(set(header)) < len(header):
-            raise UnreadableInput(f"two columns have one name: {', '.join(header)}")
+            raise UnreadableInput(f"two columns have the same name: {', '.join(header)}")
         for name in self.names.values():
             if _column(name, header) not in header:
                 raise UnreadableInput(f"there is no column {name}{suggest(name, header)}")
@@ -81,20 +83,20 @@ class ColumnMapping:
             if name not in self.names and name not in header:
                 raise UnreadableInput(
                     f"there is no column {name}; there are {', '.join(header)}; "
-                    f"name the one that holds {name} with --map {name}=COLUMN"
+                    f"name the column of {name} with --map {name}=COLUMN"
                 )
         ignored = {_column(name, header) for name in self.ignored}
         unknown = [name for name in header if name not in field_columns and name not in ignored]
         if unknown:
             raise UnreadableInput(
-                f"what is column {', '.join(unknown)}? Name the field that it holds with "
-                "--map FIELD=COLUMN, or leave it out with --ignore COLUMN"
+                f"unknown column {', '.join(unknown)}: name its field with --map FIELD=COLUMN, or "
+                "leave it out with --ignore COLUMN"
             )
         return [header.index(name) if name in header else None for name in field_columns]
 
 
 def _column(source: str, header: Collection[str]) -> str:
-    """Its name, which may be written as a path of one key: in quotes where it has a dot."""
+    """The name of a column, which may be written as a path of one key, quoted if it has a dot."""
     if source in header:
         return source
     with suppress(ValueError):
@@ -104,14 +106,17 @@ def _column(source: str, header: Collection[str]) -> str:
 
 
 def size_of_row(row: InputRow) -> int:
-    """About how many bytes it holds in memory."""
+    """The approximate size of a row in memory, in bytes."""
     if isinstance(row.raw, bytes | str):
         return len(row.raw)
     return sum(len(cell) if isinstance(cell, bytes | str) else 100 for cell in row.raw)
 
 
 def parts(rows: Iterator[Row], max_rows: int, size_of: Callable[[Row], int]) -> Iterator[list[Row]]:
-    """So many at a time, or fewer where they are large; those before an error come before it."""
+    """The rows in lists of at most `max_rows`, shorter if the rows are large.
+
+    If the input is damaged, the rows before the damage are yielded before its error is raised.
+    """
     part, size = list[Row](), 0
     try:
         for row in rows:

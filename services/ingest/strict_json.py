@@ -1,6 +1,7 @@
-"""JSON that is stored as it was written: no key comes twice, and no number is beyond 1.8e308.
+"""Strict JSON: no duplicate keys, and no numbers beyond 1.8e308, the range of a double.
 
-Of a key that comes twice PostgreSQL keeps the last one, without a word.
+jsonb keeps only the last of duplicate keys, and parsers of clients turn larger numbers into
+infinity: such events would not be stored, or read, as they were sent.
 """
 
 import json
@@ -9,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-# All digits as zeros, and all else as spaces: so many zeros are a whole number that is too large.
+# Translates digits to zeros and all other bytes to spaces: 309 zeros in a row are an integer beyond
+# the range of a double.
 _AS_ZEROS = bytes(48 if 48 <= byte < 58 else 32 for byte in range(256))
 _HUGE = b"0" * 309
 
@@ -18,21 +20,20 @@ _encode = msgspec.json.Encoder().encode
 
 
 class NotStrict(ValueError):
-    """Why it is not; the text goes on after what it is about."""
+    """The reason why a text is not strict JSON, to follow a subject such as "properties"."""
 
 
 class HugeNumber(NotStrict):
-    """It holds a number that no float can hold."""
+    """The text contains a number beyond the range of a double."""
 
     def __init__(self) -> None:
         super().__init__("must not hold numbers beyond 1.8e308")
 
 
 def are_strict(objects: bytes) -> bool:
-    """Whether objects, each on a line of its own, certainly are. False: each needs a closer look.
-
-    Written again they have as many colons, unless a key is gone: a colon in a string stays one.
-    """
+    """Whether objects, one per line, are certainly strict. If false, each needs a closer look."""
+    # Decoding drops duplicate keys. Encoded again, the text has fewer colons then: there is one per
+    # key, and those in strings are kept.
     if may_escape_colon(objects) or _HUGE in objects.translate(_AS_ZEROS):
         return False
     try:
@@ -42,12 +43,12 @@ def are_strict(objects: bytes) -> bool:
 
 
 def may_escape_colon(text: bytes) -> bool:
-    """Whether a colon may stand in it that is not written as one."""
+    """Whether the text may contain an escaped colon, which makes counting colons unreliable."""
     return b"\\" in text and b"\\u003" in text
 
 
 def check_strict(text: str) -> None:
-    """Raises: NotStrict."""
+    """Check one text. Raises: NotStrict."""
     if are_strict(text.encode(errors="replace")):
         return
     try:
@@ -69,7 +70,7 @@ def _refuse_huge(number: str) -> None:
 
 
 def _refuse_constant(name: str) -> None:
-    """NaN and Infinity, which Python takes and JSON does not have."""
+    # NaN and Infinity, which are not JSON, but which Python's decoder accepts.
     raise NotStrict("must be valid JSON")
 
 

@@ -1,4 +1,4 @@
-"""From what was given to an event that can be stored, or the reason why it cannot."""
+"""Validation of events from files and requests."""
 
 import json
 import re
@@ -23,7 +23,7 @@ _TIME = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?: ?([Zz]|[+-]\d\d(?::?\d\d)?))?", re.ASCII
 )
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-# Whatever the text, it is looked at once: the possessive parts never go back.
+# Linear time for any text: possessive quantifiers do not backtrack.
 _STORABLE = re.compile(
     r"(?:[^\\]++|\\(?:[^u]|u(?!0000|[dD][89a-fA-F])"
     r"|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}))*+\\?",
@@ -31,21 +31,19 @@ _STORABLE = re.compile(
 )
 _FIRST_INSTANT = datetime(2000, 1, 1, tzinfo=UTC)
 _END_INSTANT = datetime(2100, 1, 1, tzinfo=UTC)
-_MAX_OFFSET = timedelta(hours=16)  # that PostgreSQL takes
-_STORED_LIMIT = 65_536  # as PostgreSQL writes them, of which this is the first that is too much
-# From its first digit on, else each digit of a long number would be tried.
+_MAX_OFFSET = timedelta(hours=16)  # PostgreSQL accepts offsets below this
+_STORED_LIMIT = 65_536  # properties must be shorter than this, as PostgreSQL writes them
+# Matches only from the first digit of a number on: starting at each digit takes quadratic time.
 _WITH_EXPONENT = re.compile(r"[0-9](?<![0-9.].)[0-9.]*+[eE][+-]?[0-9]++")
-_MAX_PROPERTIES_CHARS = (
-    262_144  # of JSON as it was given; what counts is its size as PostgreSQL shows it
-)
+_MAX_PROPERTIES_CHARS = 262_144  # as sent; whitespace and escapes can make it longer than stored
 
 
 class Invalid(ValueError):
-    """The reason why an event cannot be stored; the field at fault is its first word."""
+    """The reason why an event cannot be stored; its first word is the field at fault."""
 
 
 class RawEvent(NamedTuple):
-    """The fields as they were given."""
+    """The fields of an event before validation."""
 
     event_id: Any
     user_id: Any
@@ -55,10 +53,10 @@ class RawEvent(NamedTuple):
 
 
 class IngestPolicy(NamedTuple):
-    """What differs by the way that events come in."""
+    """The rules that differ between files and requests."""
 
     max_ahead: timedelta
-    """How far beyond now an event may have occurred."""
+    """How far in the future an event may have occurred."""
     too_far_message: str
     no_offset_message: str
 
@@ -76,19 +74,19 @@ REQUESTS = IngestPolicy(
 
 
 class Validator:
-    """Turns what was given into events. Times without an offset are of `tz`, if there is one."""
+    """Validates events. Times without an offset are local times of `tz`; invalid if it is None."""
 
     def __init__(
         self, tz: ZoneInfo | None, now: Callable[[], datetime], policy: IngestPolicy = FILES
     ) -> None:
         self._tz = tz
         self.adjusted: Counter[Adjustment] = Counter()
-        """Local times that clocks show twice, or never."""
+        """The number of local times that occur twice or never, at a change of the clocks."""
         self._now = now
         self._policy = policy
 
     def __call__(self, raw: RawEvent) -> Event:
-        """Raises: Invalid."""
+        """The event as stored, in normal form. Raises: Invalid."""
         return Event(
             _event_id(raw.event_id),
             _user_id(raw.user_id),
@@ -98,9 +96,8 @@ class Validator:
         )
 
     def until(self) -> str:
-        """A time that is written with a smaller clock than this is not too far ahead, whatever its
-        offset.
-        """
+        """An upper bound for `validate_block`: a time that is less as text is not too far in the
+        future, whatever its offset."""
         return (self._now() + self._policy.max_ahead - _MAX_OFFSET).isoformat()[:19]
 
     def _occurred_at(self, value: Any) -> str:
@@ -131,7 +128,7 @@ def _event_id(value: Any) -> str:
         raise Invalid("event_id is missing")
     if not isinstance(value, str) or not _UUID.fullmatch(value):
         raise Invalid("event_id must be a UUID")
-    # One spelling, so that the order of texts is that of ids.
+    # One spelling, so that ids sort the same way as text and as UUID.
     return value.lower() if "-" in value else str(UUID(value))
 
 
@@ -154,13 +151,14 @@ def _text(field: str, value: Any, limit: int) -> str:
         raise Invalid(f"{field} must be text")
     if "\x00" in value:
         raise Invalid(f"{field} must not contain a NUL character")
+    # UTF-8 takes at most 4 bytes per character, so short texts need not be encoded.
     if len(value) * 4 > limit and len(value.encode()) > limit:
         raise Invalid(f"{field} must be at most {limit} bytes long")
     return value
 
 
 def _parse_time(value: Any) -> datetime:
-    """Fractions finer than microseconds are cut."""
+    """The time of an RFC 3339 text, truncated to microseconds. Raises: Invalid."""
     if value is None or value == "":
         raise Invalid("occurred_at is missing")
     if isinstance(value, str) and _TIME.fullmatch(value):
@@ -172,7 +170,8 @@ def _parse_time(value: Any) -> datetime:
 
 
 def _properties(value: Any) -> str:
-    """JSON stays the text that it is: a float would change long numbers."""
+    """The JSON text of properties. Raises: Invalid."""
+    # The text of the client is kept: decoding and encoding would round long numbers.
     if value is None or value == "":
         return "{}"
     text = value if isinstance(value, str) else _as_json(value)
@@ -194,16 +193,17 @@ def _is_too_large(text: str) -> bool:
 
 
 def min_stored_size(text: str) -> int:
-    """Of JSON, so many characters at least are written by PostgreSQL.
+    """A lower bound of the characters that PostgreSQL writes for a JSON text as jsonb.
 
-    Spaces, escapes and signs of zeros may be gone, and numbers with an exponent are of any length.
+    jsonb drops whitespace, escapes and the sign of -0, and writes numbers with an exponent in full,
+    so these are not counted.
     """
     removable = sum(map(text.count, " \t\r\n-")) + 5 * text.count("\\u") + text.count("\\/")
     return len(text) - removable - sum(map(len, _WITH_EXPONENT.findall(text)))
 
 
 def _as_json(value: Any) -> str:
-    """Structs and maps of Parquet."""
+    """The JSON text of a struct or map of Parquet. Raises: Invalid."""
     if not isinstance(value, dict):
         raise Invalid("properties must be an object")
     try:
@@ -213,14 +213,14 @@ def _as_json(value: Any) -> str:
 
 
 def _json_default(value: Any) -> str:
-    """Times, decimals and ids of Parquet; bytes have no text."""
+    """The text of a time, decimal or UUID of Parquet. Raises: TypeError for bytes."""
     if isinstance(value, bytes):
         raise TypeError
     return str(value)
 
 
 def _check_escapes(text: str) -> None:
-    """PostgreSQL stores no NUL and no half of a character."""
+    """Check for escapes that jsonb cannot store: NUL and lone surrogates. Raises: Invalid."""
     if _STORABLE.fullmatch(text):
         return
     if _NUL.search(text):

@@ -26,7 +26,7 @@ JSON = "application/json"
 MAX_EVENTS = 10_000
 LINE = b'{"event_name":"view"}'
 TOO_MANY = "must hold at most 10,000 events"
-TOO_LARGE = "must be at most 8 MB as it is sent, and 16 MB decompressed"
+TOO_LARGE = "must be at most 8 MB as sent, and 16 MB decompressed"
 
 
 def assert_too_large(answer: httpx.Response, message: str) -> None:

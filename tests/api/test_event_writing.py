@@ -182,7 +182,9 @@ def test_events_wait_in_a_queue_of_their_own(
         answer = send(service, ndjson(event(2)))
         assert_problem(answer, 503, "busy")
         assert answer.headers["retry-after"] == "1"
-        assert answer.json()["detail"].startswith("Too many batches at once; nothing was stored")
+        assert answer.json()["detail"].startswith(
+            "Too many requests are storing events; nothing was stored"
+        )
         assert service.get("/analytics/event-counts").status_code == 200
         execute(other, "commit")
         assert first.result(10).json() == {"accepted": 1, "duplicates": 0}
@@ -220,7 +222,7 @@ def test_what_takes_too_long_is_given_up_on_the_server_too(
     ):
         answer = send(service, ndjson(event(1)))
         assert_problem(answer, 504, "too-slow")
-        assert "what has an event_id counts once" in answer.json()["detail"]
+        assert "an event with an event_id is stored only once" in answer.json()["detail"]
         wait_until(lambda: writing(conn) == [], timeout_s=5)
         execute(other, "commit")
         assert stored_rows(conn) == []

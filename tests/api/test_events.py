@@ -115,7 +115,7 @@ BAD: list[tuple[dict[str, Any] | bytes, str, str]] = [
     (event(1, event_id="nonsense"), "event_id", "must be a UUID"),
     (event(1, event_id=7), "event_id", "must be a UUID"),
     (event(1, event_id=""), "event_id", "is missing"),
-    (event(1, occurred_at=...), "occurred_at", "must be given where event_id is"),
+    (event(1, occurred_at=...), "occurred_at", "must be given if event_id is"),
     (event(1, occurred_at=""), "occurred_at", "is missing"),
     (
         event(1, occurred_at=1738314000),
@@ -159,7 +159,7 @@ BAD: list[tuple[dict[str, Any] | bytes, str, str]] = [
     ),
     (raw(b'{"x": 1e400}'), "properties", "must not hold numbers beyond 1.8e308"),
     (raw(b'{"x": [-%s]}' % (b"9" * 400)), "properties", "must not hold numbers beyond 1.8e308"),
-    (raw(b'{"x": 1e-140000}'), "properties", "must be what PostgreSQL stores as jsonb"),
+    (raw(b'{"x": 1e-140000}'), "properties", "must be a value that PostgreSQL can store as jsonb"),
     (
         raw(b'{"x": [%s1e300]}' % (b"1e300," * 300)),  # in the digits that PostgreSQL shows
         "properties",
@@ -299,7 +299,7 @@ class TestWhatIsRefused:
         for body in (complete[:cut], b"canary" + complete, complete + b"canary"):
             answer = send(strict, body, NDJSON, coding)
             assert_problem(answer, 400, "unreadable-body", "(body)", payload="canary")
-            assert answer.json()["errors"][0]["message"] == f"must be {coding}, and whole"
+            assert answer.json()["errors"][0]["message"] == f"must be complete {coding} data"
 
     def test_parameters(self, strict: httpx.Client) -> None:
         answer = strict.post("/events?canary=1", content=b"[]", headers={"Content-Type": JSON})

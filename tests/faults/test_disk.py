@@ -236,7 +236,7 @@ def test_postgresql_says_that_its_disk_is_full(
         acknowledged += answer.json()["accepted"]
     assert acknowledged
     assert_problem(answer, 507, "insufficient-storage")
-    assert "nothing of these was stored" in answer.json()["detail"]
+    assert "no event was stored" in answer.json()["detail"]
     assert running.query("select count(*) from events") == [(acknowledged,)]
     path = COUNTS + "&event=view"
     response = running.get(path, **{"Cache-Control": "no-cache"})

@@ -209,7 +209,7 @@ def test_a_cut_off_input_gives_what_came_before(
     (tmp_path / "cut.gz").write_bytes(complete[: len(complete) // 2])
     done = load("cut.gz")
     assert done.exit_code == 1
-    assert "the compressed input is cut off or damaged" in done.stderr
+    assert "the compressed input is truncated or damaged" in done.stderr
     loaded = stored(conn)
     assert 1000 < len(loaded) < 3000
     assert loaded == [ID.format(n) for n in range(len(loaded))]
@@ -376,7 +376,7 @@ def test_an_input_that_is_cut_off_at_once_does_not_stop_the_others(
     assert done.exit_code == 1
     assert "Traceback" not in done.stderr
     if length > 1:  # else nobody can tell that it was compressed
-        assert "the compressed input is cut off or damaged" in done.stderr
+        assert "the compressed input is truncated or damaged" in done.stderr
     assert stored(conn) == [ID.format(2)]
 
 
@@ -461,7 +461,7 @@ def test_what_postgresql_writes_as_csv_is_read(
     [
         (b'[{"event_id": 1}]', "put each event on a line of its own"),
         ("event_id".encode("utf-16"), "this is UTF-16"),
-        (b"event_id,event_id,event_name,occurred_at\n", "two columns have one name"),
+        (b"event_id,event_id,event_name,occurred_at\n", "two columns have the same name"),
     ],
 )
 def test_inputs_of_another_kind_are_told(

@@ -89,7 +89,7 @@ def test_a_source_that_no_line_has_is_refused_before_the_first_insert(
     done = load("a.ndjson", "--map", f"user_id={source}")
     assert done.exit_code == 1
     assert done.stdout == ""
-    expected = f"a.ndjson: none of the first 10,000 lines has {source}, which is to be user_id"
+    expected = f"a.ndjson: none of the first 10,000 lines has {source}, which is mapped to user_id"
     assert done.stderr.startswith(expected)
     assert hint in done.stderr
     assert done.stderr.count("\n") == 1
@@ -121,11 +121,11 @@ def test_sources_that_overlap_are_refused(load: Load) -> None:
     write("a.ndjson", nested(1))
     done = load("a.ndjson", "--map", "user_id=user.id", "--map", "properties=user")
     assert done.exit_code == 1
-    assert "user is used as a whole, and so are parts of it" in done.stderr
+    assert "user is mapped as a whole, and so are keys in it" in done.stderr
     broken = load("a.ndjson", "--map", "user_id=user..id")
-    assert "user..id is no path of keys" in broken.stderr
+    assert "user..id is not a path of keys" in broken.stderr
     odd = load("a.ndjson", "--map", r"user_id=a\b")
-    assert "keys with quotes, backslashes or control characters cannot be named" in odd.stderr
+    assert "keys with quotes, backslashes or control characters cannot be mapped" in odd.stderr
 
 
 GOOD = json.dumps(event(1))

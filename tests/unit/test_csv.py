@@ -145,7 +145,7 @@ def test_damage_within_a_row_loses_no_row_before_it(tmp_path: Path) -> None:
                 "csv", file, ColumnMapping(), report, rejected=rejected, progress=lambda _: None
             )
         rejected.close()
-        assert report.truncation == "the compressed input is cut off or damaged"
+        assert report.truncation == "the compressed input is truncated or damaged"
         assert report.inserted > 100
         assert report.read - report.inserted == report.rejected.total() <= 1
         broken += report.rejected
