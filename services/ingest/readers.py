@@ -29,9 +29,7 @@ def sniff(start: bytes) -> Form:
         raise UnreadableInput("this is UTF-16: convert it to UTF-8")
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"["):
-        raise UnreadableInput(
-            "this is a JSON array: put each event on a line of its own (NDJSON)"
-        )
+        raise UnreadableInput("this is a JSON array: put each event on a line of its own (NDJSON)")
     return "ndjson" if text.startswith(b"{") else "csv"
 
 
