@@ -1,8 +1,8 @@
-"""Dropping answers about erased users from Redis, again and again until it has worked.
+"""Purge of cached responses about erased users, repeated until it succeeds.
 
-PostgreSQL knows the last erasure, and Redis since which one it was cleared. Each worker compares
-them for as long as it runs, so whatever fails during an erasure leaves nothing behind: Redis
-was away, came back with what it held before, or the process ended in between.
+PostgreSQL stores the last erasure, and Redis the last one after which it was purged. Each worker
+process compares them every second. A purge that failed is thus made up for, whether Redis was
+unavailable, was restored with older data, or the process ended between erasure and purge.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _PAUSE_S = 0.1
 
 
 class CachePurger:
-    """What one worker does for it."""
+    """Purges the cache for one worker process."""
 
     def __init__(self, cache: CacheService, versions: CacheVersions, identity: Identity) -> None:
         self._cache = cache
@@ -37,11 +37,12 @@ class CachePurger:
         return bool(erasure) and erasure != self._cleared
 
     async def purge(self) -> bool:
-        """After an erasure of this process; whether it worked."""
+        """Purge the cache after an erasure by this process. Returns whether that succeeded."""
         with suppress(DatabaseError):
             await self._versions.refresh()
         if not self._identity.is_known or not await purge_cache(self._cache):
             return False
+        # The purge has succeeded: if recording it fails, a later check purges once more.
         with suppress(DatabaseError, CacheFailed):
             await self._versions.refresh()
             if erasure := self._versions.confirmed_erasure_version:
@@ -50,7 +51,7 @@ class CachePurger:
         return True
 
     async def poll_forever(self) -> NoReturn:
-        """Check again and again."""
+        """Check every second, and publish whether a purge is pending."""
         while True:
             with suppress(CacheFailed):
                 await self.check()
@@ -58,14 +59,12 @@ class CachePurger:
             await asyncio.sleep(_CHECK_EVERY_S)
 
     async def check(self) -> None:
-        """Clear the cache, unless that has been done since the last erasure. Raises: CacheFailed.
-
-        A worker that sees another erasure than before clears it in any case: whoever did so
-        already may have seen it earlier, since this one may ask a replica.
-        """
+        """Purge the cache, unless that was done after the last erasure. Raises: CacheFailed."""
         erasure = self._versions.confirmed_erasure_version
         if not erasure:
             return
+        # A worker that sees a new erasure purges in any case. It may read from a replica that lags
+        # behind, and may have stored responses after another worker has purged.
         is_new = self._last_seen is not None and self._last_seen != erasure
         if is_new or not await self._cache.is_cleared(erasure):
             self._cleared = None
@@ -75,7 +74,7 @@ class CachePurger:
 
 
 async def purge_cache(cache: CacheService) -> bool:
-    """Drop what the cache may tell of users; whether it could be reached."""
+    """Delete all responses about single users. Returns whether Redis could be reached."""
     for attempt in range(_TRIES):
         if attempt:
             await asyncio.sleep(_PAUSE_S)

@@ -1,4 +1,4 @@
-"""Folding for as long as the service runs."""
+"""Rollup worker: folds events into the rollups as long as the service runs."""
 
 import logging
 import math
@@ -32,20 +32,19 @@ from repo.rollups.rollup_writer import RollupWriter, Step
 log = logging.getLogger("analytics.rollup")
 
 _POLL_EVERY_S = 0.2
+# Events wait this long to be folded together: the more there are, the less each costs.
 _FOLD_AFTER_S = 0.5
-"""Events wait so long: the more are folded at once, the less each costs."""
+# This many events are folded at once: every question has to read the tail.
 _FOLD_AT_EVENTS = 5_000
-"""So many do not wait: until they are folded every question reads them."""
 _SEAL_EVERY_S = 30.0
 _RETRY_EVERY_S = 1.0
+# The statistics of today change with each event, so they are not updated after each fold.
 _COUNT_EVERY_S = 5.0
-"""Today changes with each event: its numbers need not."""
 _DAILY_STATS_BUDGET_S = 0.5
 _PUBLISH_EVERY_S = 3.0
+# While nothing is written, only the heartbeat shows a replica that it is up to date.
 _HEARTBEAT_EVERY_S = 1.0
-"""So old may answers of a replica be while nothing happens."""
-_MAX_COUNTED = 1_000_000
-"""Events of the tail that are counted."""
+_MAX_COUNTED = 1_000_000  # events of the tail; counting more would take too long
 
 
 def fold_forever(
@@ -54,20 +53,20 @@ def fold_forever(
     names: Sequence[str] = (),
     check_reserve: Callable[[], None] = lambda: None,
 ) -> NoReturn:
-    """Keep the rollups up with the events, whatever happens to PostgreSQL.
+    """Fold events until the process ends; after an error, connect again and continue.
 
-    `names` are those whose events are counted by themselves in the metrics. `check_reserve` raises
-    DiskFull where nothing should be written: questions read what waits meanwhile.
+    `names` are the event names with metrics of their own. `check_reserve` raises DiskFull to
+    suspend folding, during which questions read the tail from the events.
     """
     schedule = _FoldSchedule()
     for name in (*names, OTHER):
-        EVENTS.labels(name)  # from 0 on
+        EVENTS.labels(name)  # creates the series at 0, so that the first increase is not lost
     while True:
         try:
             _fold(database_url, zones, names, schedule, check_reserve)
         except DatabaseError as exc:
             log.warning("folding waits for PostgreSQL", extra={"failure": str(exc)})
-        except Exception:  # questions stay right without it: it must come back, not stop
+        except Exception:  # retry: without folding answers stay correct, but get slower and slower
             log.exception("a fold failed")
         _publish_active_users({})
         time.sleep(_RETRY_EVERY_S)
@@ -88,20 +87,23 @@ def _fold(
         retention = RetainRepo(conn)
         tasks = [
             _PeriodicTask(
-                "count the numbers of days", _COUNT_EVERY_S, lambda: _update_daily_stats(writer)
+                "update daily statistics", _COUNT_EVERY_S, lambda: _update_daily_stats(writer)
             ),
-            _PeriodicTask("tell replicas the time", _HEARTBEAT_EVERY_S, writer.heartbeat),
-            _PeriodicTask("count what waits", _COUNT_EVERY_S, lambda: _publish_tail(writer)),
+            _PeriodicTask("write the heartbeat", _HEARTBEAT_EVERY_S, writer.heartbeat),
+            _PeriodicTask("count the tail", _COUNT_EVERY_S, lambda: _publish_tail(writer)),
             _PeriodicTask(
-                "tell what is refused", _PUBLISH_EVERY_S, lambda: _publish_refused_events(retention)
+                "count refused events",
+                _PUBLISH_EVERY_S,
+                lambda: _publish_refused_events(retention),
             ),
             _PeriodicTask(
-                "tell of adopted tables", _COUNT_EVERY_S, lambda: _publish_rejected_rows(writer)
+                "count rejected rows", _COUNT_EVERY_S, lambda: _publish_rejected_rows(writer)
             ),
         ]
-        if shared_folder():  # else it is left to a folder whose metrics somebody sees
+        # Reading the outbox empties it. Leave it to a rollup worker whose metrics are scraped.
+        if shared_folder():
             publish = partial(_publish_business_metrics, writer, names)
-            tasks.append(_PeriodicTask("tell of the business", _PUBLISH_EVERY_S, publish))
+            tasks.append(_PeriodicTask("publish business metrics", _PUBLISH_EVERY_S, publish))
         while True:
             _wait_for_disk_space(check_reserve)
             if schedule.is_due(writer.count_pending(_FOLD_AT_EVENTS)):
@@ -112,14 +114,14 @@ def _fold(
 
 
 def _wait_for_disk_space(check_reserve: Callable[[], None]) -> None:
-    """Logged once: the log may be on the same disk."""
-    is_logged = False
+    """Wait until `check_reserve` passes."""
+    is_logged = False  # log once only: the log may be on the same disk
     while True:
         try:
             return check_reserve()
         except DiskFull as exc:
             if not is_logged:
-                log.error("folding waits for room on the disk", extra={"failure": str(exc)})
+                log.error("folding waits for free disk space", extra={"failure": str(exc)})
             is_logged = True
         _publish_active_users({})
         time.sleep(_RETRY_EVERY_S)
@@ -134,7 +136,7 @@ def _step(writer: RollupWriter) -> Step:
 
 
 def _update_daily_stats(writer: RollupWriter) -> None:
-    """For a while: what waits longer is counted later, since folding must go on."""
+    """Update daily statistics for at most 0.5 s, so that folding is not delayed for long."""
     end = time.monotonic() + _DAILY_STATS_BUDGET_S
     while writer.count_daily_stats() and time.monotonic() < end:
         pass
@@ -152,7 +154,7 @@ def _publish_business_metrics(writer: RollupWriter, names: Sequence[str]) -> Non
 
 
 def _publish_active_users(users: Mapping[str, int]) -> None:
-    """What nobody knows is not shown: an old number would look like a new one."""
+    """Set the gauges of active users; NaN for unknown ones, which else would keep an old value."""
     for period in PERIODS:
         ACTIVE_USERS.labels(period).set(users.get(period, math.nan))
 
@@ -169,7 +171,7 @@ def _publish_refused_events(retention: RetainRepo) -> None:
 
 
 class _PeriodicTask:
-    """Work that is done now and then, and stops nothing if it fails."""
+    """Work that is repeated at an interval. Errors are logged, except those of the database."""
 
     def __init__(self, name: str, every_s: float, work: Callable[[], None]) -> None:
         self._name = name
@@ -183,25 +185,27 @@ class _PeriodicTask:
         self._last_run_at = time.monotonic()
         try:
             self._work()
-        except DatabaseError:
+        except DatabaseError:  # handled by `fold_forever`, which connects again
             raise
         except Exception:
-            log.exception("the folder could not %s", self._name)
+            log.exception("the rollup worker could not %s", self._name)
 
 
 class _FoldSchedule:
-    """When to fold: soon after events come in, and now and then for what is over."""
+    """Decides when to fold: soon after new events, and every 30 s to seal spans that are over."""
 
     pause_s = 0.0
 
     def __init__(self) -> None:
         self._last_step_at = -_SEAL_EVERY_S
         self._tail_since: float | None = None
-        """Since when there have been events that are not folded, all this time."""
+        """The monotonic time since when the tail has not been empty."""
 
     def is_due(self, pending: int) -> bool:
+        """Whether to fold now; `pending` is the number of events in the tail. Updates metrics."""
         now = time.monotonic()
         since = self._tail_since = (self._tail_since or now) if pending else None
+        # `pending` is counted up to this limit only; above, `_publish_tail` sets the metric.
         if pending < _FOLD_AT_EVENTS:
             TAIL_EVENTS.set(pending)
         TAIL_SECONDS.set(now - since if since else 0)
@@ -210,6 +214,7 @@ class _FoldSchedule:
         return pending >= _FOLD_AT_EVENTS or has_waited or now - self._last_step_at >= _SEAL_EVERY_S
 
     def record_step(self, step: Step) -> None:
+        """Record a step; if it has left work, the next one is due at once."""
         if step.has_more:
             self._last_step_at, self.pause_s = -_SEAL_EVERY_S, 0
         else:

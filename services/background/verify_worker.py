@@ -1,4 +1,4 @@
-"""Verifying samples of the rollups for as long as the service runs."""
+"""Verify worker: verifies samples of the rollups as long as the service runs."""
 
 import logging
 import time
@@ -14,15 +14,16 @@ from repo.verify.sample import verify_sample
 log = logging.getLogger("analytics.verify")
 
 _EVERY_S = 15.0
+# Rest 30 times as long as the last sample took. A slot with millions of events takes seconds to
+# verify, and this limits the load on PostgreSQL to about 3 %.
 _REST_FACTOR = 30
-"""After a sample there is none for so many times as long as it took: where a quarter of an hour
-holds millions of events each takes seconds, of which others must notice little."""
 _MAX_REST_S = 900.0
 _MAX_LOGGED = 10
 
 
 def verify_forever(database_url: str) -> NoReturn:
-    """Beside the folder and not between two folds, which must not wait for it."""
+    """Verify a sample every 15 s or less often, until the process ends."""
+    # In a thread and with a connection of its own, so that folding does not wait for it.
     while True:
         time.sleep(_EVERY_S)
         began = time.monotonic()
@@ -42,7 +43,7 @@ def _verify_once(database_url: str) -> Findings:
 
 
 def _publish(findings: Findings) -> None:
-    """What differs stays so until somebody has all made anew."""
+    """Count and log the result of a sample. Differences stay until a rebuild of the rollups."""
     VERIFIED_ROWS.inc(findings.rows)
     DRIFT.inc(findings.differences)
     for difference in findings.listed[:_MAX_LOGGED]:

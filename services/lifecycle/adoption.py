@@ -1,4 +1,4 @@
-"""Adopting a table step by step: each can be cut off, and is gone on with by the same command."""
+"""Adoption of an existing table, in steps: after an interruption the same command continues."""
 
 import random
 import time
@@ -17,44 +17,46 @@ from utils.signals import uninterrupted
 R = TypeVar("R")
 
 BATCH = 10_000
-WAIT_S = 60.0
-"""How long is tried to get the table for a moment."""
+WAIT_S = 60.0  # how long to retry to lock the table
 
-# Writers wait behind the one who waits for the table, so that it is given up soon.
+# Other sessions queue behind a waiting lock request, so each attempt is short.
 _LOCK_MS = 200
 _PAUSES_S = (0.1, 1.0)
 _FIRST_PAGES = 32
 _MAX_PAGES = 10_000
 
 
+# States of rows that are inconsistencies. A `taken` row has the id of another row, or became a
+# different event when it was inserted. Rows that are `expired` or `suppressed` are rightly missing.
 WRONG = ("missing", "taken")
-"""What rows should not be. To be `taken` is to have the id of another row, or to have been another
-event on coming in; rows that are `expired` or `suppressed` are left out as they should be."""
 
 
 @dataclass(slots=True)
 class Day:
-    """What became of the rows of a day."""
+    """The number of rows of a day, and of the events among them."""
 
     rows: int = 0
     events: int = 0
     others: Counter[str] = field(default_factory=Counter)
-    """Rows that are no events though they could be, by what they are instead."""
+    """Valid rows that are not events, by their state."""
 
     @property
     def is_consistent(self) -> bool:
+        """Whether all rows are events, or are rightly missing."""
         return not any(self.others[state] for state in WRONG)
 
 
 @dataclass(slots=True)
 class Comparison:
-    """What became of all rows of a table, as one snapshot sees them."""
+    """The rows of a table compared with the events, in one snapshot."""
 
     days: dict[date, Day] = field(default_factory=dict)
     rejected: Counter[str] = field(default_factory=Counter)
+    """Invalid rows, by reason."""
 
     @property
     def total(self) -> Day:
+        """The sum of all days; the rejected rows are included in its rows."""
         days = self.days.values()
         return Day(
             sum(day.rows for day in days) + self.rejected.total(),
@@ -64,6 +66,7 @@ class Comparison:
 
 
 def compare_rows(rows: Iterable[ReportRow]) -> Comparison:
+    """The comparison that the rows of a report add up to."""
     comparison = Comparison()
     for row in rows:
         if row.day is None:
@@ -82,14 +85,17 @@ def compare_rows(rows: Iterable[ReportRow]) -> Comparison:
 def install(
     repo: AdoptRepo, table: Table, field_map: TableMapping, adoption_names: AdoptionNames
 ) -> Adoption:
-    """Raises: CannotAdopt, also where writers hold the table for too long."""
+    """Install the trigger on the table.
+
+    Raises: CannotAdopt, also if the table stays locked for a minute.
+    """
     return _retry_while_locked(
         repo, table, lambda: repo.install(table, field_map, adoption_names, _LOCK_MS)
     )
 
 
 def release(repo: AdoptRepo, table: Table, adoption_names: AdoptionNames, adoption_id: int) -> None:
-    """The trigger does nothing at once, and goes as soon as nobody holds the table.
+    """Disable the trigger at once, and drop it once the table can be locked.
 
     Raises: CannotAdopt.
     """
@@ -110,12 +116,12 @@ def _retry_while_locked(repo: AdoptRepo, table: Table, work: Callable[[], R]) ->
 
 def _lock_message(repo: AdoptRepo, table: Table) -> str:
     holder = repo.lock_holder(table)
-    whose = f": process {holder[0]} has done so for {holder[1]} s" if holder else ""
-    return f"transactions hold {table.name} all the time{whose}. Run the same command again"
+    whose = f", such as that of process {holder[0]} for {holder[1]} s" if holder else ""
+    return f"transactions keep {table.name} locked{whose}: run the same command again"
 
 
 class Copier:
-    """Copies pages in batches of about so many rows, and at most so many rows a second."""
+    """Copies the pages of a table in batches of about `batch` rows, at a limited rate."""
 
     def __init__(
         self,
@@ -127,8 +133,9 @@ class Copier:
         progress: Callable[[int], object],
         check_space: Callable[[], None] = lambda: None,
     ) -> None:
-        """`progress` is told how many pages; `pace` 0: as fast as it goes. `check_room` is called
-        before each batch, and raises where there is none."""
+        """`progress` is called with the number of pages of each batch. `pace` is a limit in rows
+        per second; 0 means unlimited. `check_space` is called before each batch, and raises
+        DiskFull to stop."""
         self._check_space = check_space
         self._repo = repo
         self._adoption = adoption
@@ -137,15 +144,15 @@ class Copier:
         self._progress = progress
         self._pages = _FIRST_PAGES
         self.inserted = 0
-        """Events that are new, and committed."""
+        """New events that are committed."""
 
     def copy(self) -> None:
-        """Copy what was there when the trigger came."""
+        """Copy the rows that existed before the trigger was installed."""
         for part in self._repo.parts(self._adoption):
             self._copy_part(part)
 
     def copy_missing(self) -> None:
-        """Copy what is no event and should be, wherever in the table it is."""
+        """Copy all rows that should be events but are not, wherever in the table they are."""
         with uninterrupted():
             self.inserted += self._repo.copy_missing(self._adoption)
 
@@ -163,7 +170,8 @@ class Copier:
             self._rest(began, result.rows)
 
     def _adapt(self, pages: int, rows: int) -> None:
-        """Rows are of any length: as many pages as hold one batch, coming there step by step."""
+        """Adapt the number of pages to the length of rows, so that they contain about one batch."""
+        # It grows at most fourfold at a time, since the next pages may contain more rows.
         wanted_pages = pages * self._batch // max(rows, 1)
         self._pages = max(1, min(wanted_pages, pages * 4, _MAX_PAGES))
 

@@ -1,4 +1,4 @@
-"""Erasing users: in PostgreSQL first, and then in the cache, so that nothing old is kept again."""
+"""Erasure of users: first in PostgreSQL, then in the cache."""
 
 import asyncio
 import time
@@ -19,20 +19,20 @@ from utils.postgres import abort_connection
 _WRITERS_TIMEOUT_S = 10.0
 
 _TOO_SLOW = (
-    "The user could not be erased in time. Unless it ended at this very moment nothing was erased: "
-    "repeat it, or use the command `erase`, which may take as long as it needs."
+    "The user could not be erased in time. Nothing was erased, unless the erasure was committed at "
+    "this moment: repeat the request, or use the command `erase`, which has no time limit."
 )
 _WRITERS = (
-    "A transaction that writes events goes on and on, and nobody can be suppressed before it ends: "
-    "nothing was erased."
+    "A long transaction is writing events, and users can only be suppressed after it ends: nothing "
+    "was erased, try again later."
 )
-_RIGHTS = "This service may not erase: only the owner of the tables can, by the command `erase`."
+_RIGHTS = "This service may not erase users: only the owner of the tables can, with `erase`."
 
 
 class ErasureService:
-    """Erases for those who ask over HTTP, one user at a time.
+    """Erases users on request over HTTP, one at a time.
 
-    What has begun is brought to its end, whether its caller still waits or not.
+    An erasure that has begun is completed, even if its client disconnects.
     """
 
     def __init__(self, writer_url: str, purger: CachePurger, storage: Storage) -> None:
@@ -45,7 +45,7 @@ class ErasureService:
         self._hang_up: Callable[[], None] = lambda: None
 
     async def erase(self, user_id: str, *, suppressed: bool, deadline: float) -> Receipt:
-        """What was erased. `deadline` is a monotonic time.
+        """Erase a user, and return what was erased. `deadline` is a monotonic time.
 
         Raises: TooSlow, Busy, Unavailable, DiskFull, DatabaseUnavailable.
         """
@@ -61,10 +61,7 @@ class ErasureService:
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """End what is not committed, so that nobody is erased: a service that stops must not wait.
-
-        Where it is committed the cache is cleared as well.
-        """
+        """Abort the erasure that runs, unless it is committed: then the cache is still purged."""
         self._is_closed = True
         self._hang_up()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -77,17 +74,19 @@ class ErasureService:
         self._tasks.discard(task)
         self._lock.release()
         if not task.cancelled():
-            task.exception()  # it is told to whoever still waits; nobody is no error
+            # Marks the exception as retrieved, since the client may have disconnected.
+            task.exception()
 
     def _erase(self, user_id: str, suppressed: bool, deadline: float) -> Receipt:
-        """Runs in a thread, and ends with the deadline."""
+        """Erase a user in PostgreSQL. Runs in a thread, and is aborted at the deadline."""
         remaining_s = deadline - time.monotonic()
         try:
             with connect_with_timeout(self._writer_url, "analytics-erase", remaining_s) as conn:
                 conn.autocommit = True
                 self._hang_up = partial(abort_connection, conn)
+                # Checked after the assignment: `close` either sees this connection or was earlier.
                 if self._is_closed:
-                    raise DatabaseUnavailable("the service stops")
+                    raise DatabaseUnavailable("the service is shutting down")
                 if suppressed:
                     SuppressionRepo(conn).add([user_id], min(remaining_s, _WRITERS_TIMEOUT_S))
                 return EraseRepo(conn).erase(user_id, is_suppressed=suppressed)

@@ -1,4 +1,4 @@
-"""Dropping what is old: the horizon is told first, and rows go when nobody reads them any more."""
+"""Retention: drops old events, after the new horizon is published and no question reads them."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +21,10 @@ _MIN_REST_S = 0.01
 
 
 def horizon_of(age: RelativeRange, now: datetime) -> datetime:
-    """Where the day of UTC begins that was so long ago: no slot and no sealed day is half dropped.
+    """The start of the UTC day that was `age` ago.
 
-    Raises: ValueError, OverflowError for one before 2000.
+    A whole day, so that no slot is dropped in part. Raises: ValueError, OverflowError if it is
+    before the year 2000.
     """
     day = days_ago(age, now.astimezone(UTC).date())
     horizon = datetime.combine(day, clock(), UTC)
@@ -39,14 +40,14 @@ def open_retention_run(
     notify: Callable[[str], None],
     check_reserve: Callable[[], None] = lambda: None,
 ) -> "Iterator[RetentionRun]":
-    """Over a connection of its own. Raises: DatabaseUnavailable."""
+    """A retention run with a connection of its own. Raises: DatabaseUnavailable."""
     with closing(connect(url, "analytics-retain")) as conn:
         conn.autocommit = True
         yield RetentionRun(RetainRepo(conn), RollupWriter(conn, zones), notify, check_reserve)
 
 
 class RetentionRun:
-    """One run; the steps in the order in which they are to be done, each of them again at will."""
+    """One retention run. Its methods are the steps, in this order; each may be repeated."""
 
     def __init__(
         self,
@@ -55,23 +56,23 @@ class RetentionRun:
         notify: Callable[[str], None],
         check_reserve: Callable[[], None] = lambda: None,
     ) -> None:
-        """`say` is told what is waited for. `check_reserve` is called before each step, and raises
-        where there is no room on the disk for it."""
+        """`notify` is called with a message about what the run waits for. `check_reserve` is called
+        before each step, and raises DiskFull to stop."""
         self._check_reserve = check_reserve
         self.repo = repo
         self._writer = writer
         self._notify = notify
         self.dropped = 0
-        """Events, of all batches that are committed."""
+        """The number of events that were dropped and committed."""
 
     def fold(self) -> None:
-        """Whatever is there, into the rollups. Raises: DatabaseUnavailable."""
+        """Fold all events into the rollups. Raises: DiskFull, DatabaseUnavailable."""
         self._check_reserve()
         while self._writer.step().has_more:
             self._check_reserve()
 
     def refuse(self, until: datetime) -> None:
-        """Let nothing older in, and see to the end all that is being written.
+        """Refuse new events before `until`, and fold those that are being written.
 
         Raises: DiskFull, DatabaseUnavailable.
         """
@@ -80,21 +81,31 @@ class RetentionRun:
         self.fold()
 
     def cancel(self) -> None:
-        """Take what is not dropped again. Raises: DatabaseUnavailable."""
+        """Accept events back to the current horizon again. Raises: DatabaseUnavailable."""
         self._retry_while_locked(self.repo.accept_again)
 
     def publish(self, until: datetime, request_s: float) -> None:
-        """From now on questions know; wait for those that did not. Raises: DatabaseUnavailable."""
+        """Publish the horizon, and wait for questions that began before. `request_s` is the longest
+        time of a request.
+
+        Raises: DatabaseUnavailable.
+        """
         for _ in range(_TRIES):
+            # Fails while a rebuild has not folded all events: its rollups would lack them.
             if self.repo.publish(until):
                 time.sleep(request_s)
                 return
             self.fold()
             time.sleep(_RETRY_EVERY_S)
-        raise DatabaseUnavailable("others make rollups anew all the time: nothing was dropped")
+        raise DatabaseUnavailable(
+            "the rollups are rebuilt again and again: nothing was dropped, try again later"
+        )
 
     def drop(self, until: datetime) -> Iterator[int]:
-        """Batch by batch; rests as long as it works. Raises: DiskFull, DatabaseUnavailable."""
+        """Drop events before `until`, and yield the number of events of each batch.
+
+        Raises: DiskFull, DatabaseUnavailable.
+        """
         since: str | None = "-infinity"
         while since is not None:
             self._check_reserve()
@@ -103,10 +114,12 @@ class RetentionRun:
                 events, since = self.repo.drop(since, until)
                 self.dropped += events
             yield events
+            # Rest as long as the batch took, which leaves half of the time to other sessions.
             time.sleep(max(time.monotonic() - began, _MIN_REST_S))
 
     def _retry_while_locked(self, change: Callable[[], None]) -> None:
-        """Others write on: whoever has to wait for this does so for a moment only."""
+        """Repeat a change until it gets its locks, which it tries only briefly each time: sessions
+        that write events queue behind it."""
         reported = ""
         while True:
             try:
