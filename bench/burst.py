@@ -140,7 +140,7 @@ def _wait_until_folded(client: httpx.Client) -> float:
     while time.monotonic() < end:
         metrics = _metrics(client)
         max_bytes = max(max_bytes, *metrics["process_resident_memory_bytes"])
-        if metrics["analytics_tail_seconds"] == [0]:
+        if metrics["analytics_rollup_lag_seconds"] == [0]:
             return max_bytes
         time.sleep(0.5)
     raise TimeoutError

@@ -11,6 +11,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 import common.process_metrics  # noqa: F401  (it sets its metric when it is imported)
+from common.deprecated_metrics import with_deprecated_name
 from common.key_metrics import is_shown
 from common.metric_values import LIVE_GAUGES, shared_folder
 from common.metrics import REGISTRY
@@ -50,7 +51,7 @@ class _AllMetrics(Collector):
                 # NaN marks a value that is not known.
                 if not math.isnan(sample.value) and is_shown(sample.name, sample.labels)
             ]
-            yield metric
+            yield from with_deprecated_name(metric)
 
     def _all_metrics(self) -> Iterator[Metric]:
         folder = shared_folder()

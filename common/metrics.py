@@ -118,13 +118,13 @@ EVENTS_READ = _counter(
     "Events read in addition to rollups: at edges finer than a slot, and in the tail.",
     "question",
 )
-TAIL_EVENTS = _gauge(
-    "analytics_tail_events", "Events in the tail: not folded yet, counted up to a million."
+ROLLUP_LAG_EVENTS = _gauge(
+    "analytics_rollup_lag_events", "Events in the tail: not folded yet, counted up to a million."
 )
 # The rollup worker sets how long it has had a tail; workers set how long there was no fold although
 # there is one, so that the metric also rises when no rollup worker runs.
-TAIL_SECONDS = _gauge(
-    "analytics_tail_seconds",
+ROLLUP_LAG_SECONDS = _gauge(
+    "analytics_rollup_lag_seconds",
     "Age of the tail: seconds that events have waited to be folded, at most.",
     aggregation="livemax",
 )
@@ -157,7 +157,9 @@ FAILED_DAYS = _gauge(
 VERIFIED_ROWS = _counter(
     "analytics_verified_rows", "Rows of rollups that were compared with the events, by sampling."
 )
-DRIFT = _counter("analytics_drift", "Verified rows of rollups that differed from the events.")
+VERIFY_DIFFERENCES = _counter(
+    "analytics_verify_differences", "Verified rows of rollups that differed from the events."
+)
 
 EVENTS = _counter(
     "analytics_events",
@@ -184,8 +186,8 @@ STORAGE_HEADROOM = _gauge(
     "limit",
     aggregation="livemin",
 )
-REPLAY_AGE = _gauge(
-    "analytics_replay_age_seconds",
+REPLICA_LAG_SECONDS = _gauge(
+    "analytics_replica_lag_seconds",
     "Seconds that the read replica of questions is behind, at least; 0 without one.",
     aggregation="livemax",
 )

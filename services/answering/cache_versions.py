@@ -13,7 +13,7 @@ from datetime import datetime
 from secrets import token_hex
 from typing import NoReturn
 
-from common.metrics import REPLAY_AGE, TAIL_SECONDS, track_reachability
+from common.metrics import REPLICA_LAG_SECONDS, ROLLUP_LAG_SECONDS, track_reachability
 from config.database import Database, get_connection
 from config.database_errors import DatabaseError
 from repo.cache_versions import CacheVersions as StoredVersions
@@ -78,10 +78,10 @@ class CacheVersions:
         if latest is None:
             self._reset()
             return
-        REPLAY_AGE.set(latest.age_s)
+        REPLICA_LAG_SECONDS.set(latest.age_s)
         self.erasure_version, self._has_polled = latest.erasure_version, True
         tail_age_s = self._tail_age.age_s(latest.tail_since)
-        TAIL_SECONDS.set(tail_age_s)
+        ROLLUP_LAG_SECONDS.set(tail_age_s)
         stored = latest.cache_versions if tail_age_s < _MAX_IDLE_S else None
         if stored != self._stored:
             self._stored, self._by_months = stored, {}

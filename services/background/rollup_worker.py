@@ -19,9 +19,9 @@ from common.metrics import (
     HORIZON,
     REFUSED,
     REJECTED_ROWS,
+    ROLLUP_LAG_EVENTS,
+    ROLLUP_LAG_SECONDS,
     SEALED_SPANS,
-    TAIL_EVENTS,
-    TAIL_SECONDS,
 )
 from config.database import connect
 from config.database_errors import DatabaseError, DiskFull
@@ -144,7 +144,7 @@ def _update_daily_stats(writer: RollupWriter) -> None:
 
 
 def _publish_tail(writer: RollupWriter) -> None:
-    TAIL_EVENTS.set(writer.count_pending(_MAX_COUNTED))
+    ROLLUP_LAG_EVENTS.set(writer.count_pending(_MAX_COUNTED))
 
 
 def _publish_business_metrics(writer: RollupWriter, names: Sequence[str]) -> None:
@@ -207,8 +207,8 @@ class _FoldSchedule:
         since = self._tail_since = (self._tail_since or now) if pending else None
         # `pending` is counted up to this limit only; above, `_publish_tail` sets the metric.
         if pending < _FOLD_AT_EVENTS:
-            TAIL_EVENTS.set(pending)
-        TAIL_SECONDS.set(now - since if since else 0)
+            ROLLUP_LAG_EVENTS.set(pending)
+        ROLLUP_LAG_SECONDS.set(now - since if since else 0)
         self.pause_s = _POLL_EVERY_S
         has_waited = since is not None and now - since >= _FOLD_AFTER_S
         return pending >= _FOLD_AT_EVENTS or has_waited or now - self._last_step_at >= _SEAL_EVERY_S

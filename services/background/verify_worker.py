@@ -5,7 +5,7 @@ import time
 from contextlib import closing
 from typing import NoReturn
 
-from common.metrics import DRIFT, VERIFIED_ROWS
+from common.metrics import VERIFIED_ROWS, VERIFY_DIFFERENCES
 from config.database import connect
 from config.database_errors import DatabaseError
 from repo.verify.report import Findings
@@ -45,6 +45,6 @@ def _verify_once(database_url: str) -> Findings:
 def _publish(findings: Findings) -> None:
     """Count and log the result of a sample. Differences stay until a rebuild of the rollups."""
     VERIFIED_ROWS.inc(findings.rows)
-    DRIFT.inc(findings.differences)
+    VERIFY_DIFFERENCES.inc(findings.differences)
     for difference in findings.listed[:_MAX_LOGGED]:
         log.error("rollups differ from the events", extra={"difference": str(difference)})

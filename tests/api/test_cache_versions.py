@@ -10,7 +10,7 @@ import httpx
 import pytest
 from psycopg2.extensions import connection
 
-from common.metrics import TAIL_SECONDS
+from common.metrics import ROLLUP_LAG_SECONDS
 from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
 from tests.live_server import running
@@ -106,7 +106,7 @@ def test_how_long_events_have_waited_is_told_without_a_folder(
 
 
 def _wait_s() -> float:
-    (metric,) = TAIL_SECONDS.collect()
+    (metric,) = ROLLUP_LAG_SECONDS.collect()
     return float(metric.samples[0].value)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from common.deprecated_metrics import DEPRECATED_METRICS
 from config.deprecated_settings import DEPRECATED_SETTINGS
 from config.settings import Settings, variable
 from main import COMMANDS, create_app
@@ -254,6 +255,15 @@ def test_each_metric_is_told_and_no_other(history: httpx.Client) -> None:
     there = set(re.findall(r"^# TYPE (\w+) ", scrape(history), re.MULTILINE))
     ours = {name for name in there if name.startswith(("analytics_", "http_"))}
     assert set(re.findall(r"`((?:analytics|http)_\w+)`", METRICS)) == ours
+
+
+@pytest.mark.parametrize(("old_name", "name"), DEPRECATED_METRICS.items())
+def test_each_deprecated_metric_is_described(
+    history: httpx.Client, old_name: str, name: str
+) -> None:
+    suffix = "_total" if f"\n# TYPE {old_name}_total counter\n" in scrape(history) else ""
+    assert f"| `{old_name}{suffix}` | `{name}{suffix}` |" in METRICS.splitlines()
+    assert f"`{old_name}{suffix}`" in CHANGELOG.partition("### Deprecated")[2]
 
 
 @pytest.mark.parametrize("target", ["run", "test"])

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from psycopg2.extensions import connection
 
-from common.metrics import DRIFT, VERIFIED_ROWS
+from common.metrics import VERIFIED_ROWS, VERIFY_DIFFERENCES
 from repo.rollups.rollup_writer import RollupWriter
 from services.background import verify_worker
 from services.background.verify_worker import verify_forever
@@ -65,9 +65,9 @@ def test_what_differs_is_counted_and_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     folded.cursor().execute("update slots set events = events + 1")
-    drift = DRIFT._value.get()
+    drift = VERIFY_DIFFERENCES._value.get()
     pauses(monkeypatch, database_url, 1, itertools.repeat(0))
-    assert DRIFT._value.get() > drift
+    assert VERIFY_DIFFERENCES._value.get() > drift
     assert "rollups differ from the events" in caplog.messages
 
 

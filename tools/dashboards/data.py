@@ -63,7 +63,7 @@ def _age() -> Json:
         "Age of the tail",
         "How long the oldest event has waited to be folded. The objective is 10 s: above it, the "
         "rollup worker is stopped (is `serve` or `rollup` running?) or cannot keep up.",
-        promql("analytics:tail_seconds:max"),
+        promql("analytics:rollup_lag_seconds:max"),
         unit="s",
         color=GOOD,
         steps=[(5, WARN), (10, BAD)],
@@ -71,7 +71,7 @@ def _age() -> Json:
 
 
 def _drift() -> Json:
-    drift = f"sum ({series('analytics_drift_total')})"
+    drift = f"sum ({series('analytics_verify_differences_total')})"
     return stat(
         "Rows that differ",
         "Rollup rows that differed from the events, since the start. If not 0, run `python main.py "
@@ -157,7 +157,7 @@ def _waiting() -> Json:
         "Tail",
         "Events that are not folded, up to a million. Each question reads them, so a large number "
         "slows answers down; they stay exact.",
-        promql(f"max ({series('analytics_tail_events')})", "events"),
+        promql(f"max ({series('analytics_rollup_lag_events')})", "events"),
         unit="short",
         colors={"events": WARN},
     )
@@ -188,7 +188,7 @@ def _verified() -> Json:
 
 
 def _differences() -> Json:
-    drift = f"sum (increase({series('analytics_drift_total')}[$__rate_interval]))"
+    drift = f"sum (increase({series('analytics_verify_differences_total')}[$__rate_interval]))"
     return bars(
         "Rows that differ",
         "Differences by time. Each is a log line that names the row.",

@@ -90,7 +90,7 @@ def replica() -> Json:
         "How far the replica that answers questions lags; 0 without a replica. Its answers are "
         "exact as of that time. If it keeps lagging, check its network and long-running queries "
         "there.",
-        promql(f"max ({series('analytics_replay_age_seconds')})", "behind"),
+        promql(f"max ({series('analytics_replica_lag_seconds')})", "behind"),
         unit="s",
         colors={"behind": EVENTS},
     )

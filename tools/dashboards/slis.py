@@ -149,7 +149,7 @@ def tail() -> Json:
         "How long events have waited to be folded. Answers include them anyway; only their cost "
         "grows. Above the dashed line, 10 s, the rollup worker is stopped or cannot keep up: see "
         "the dashboard Analytics Data.",
-        promql("analytics:tail_seconds:max", "age"),
+        promql("analytics:rollup_lag_seconds:max", "age"),
         unit="s",
         colors={"age": EVENTS},
         limit=10,
