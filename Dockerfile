@@ -1,11 +1,11 @@
-# The same base for both stages: the virtual environment points to its Python.
+# Both stages need the same base, because the virtual environment links to its Python.
 ARG PYTHON_IMAGE=python:3.11.15-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /app
 RUN python3 -m venv /opt/venv
 COPY requirements/image.txt requirements/
-# What nothing here loads goes: headers, tests, and two libraries of Arrow.
+# Remove files that are never loaded: headers, tests, and Arrow's Flight and S3 libraries.
 RUN /opt/venv/bin/pip install --no-cache-dir --only-binary :all: --require-hashes -r requirements/image.txt \
     && /opt/venv/bin/pip uninstall --yes pip setuptools \
     && find /opt/venv \( -path '*/pyarrow/include' -o -path '*/pyarrow/*flight*' \
@@ -35,7 +35,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 WORKDIR /app
 USER 10001:10001
 EXPOSE 8000
-# It lives. Whether it can answer is for those who send it requests: /readyz.
+# Liveness only: a restart does not help while PostgreSQL is away, which /readyz reports.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["python", "/app/containers/alive.py"]
 ENTRYPOINT ["python", "/app/main.py"]

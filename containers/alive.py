@@ -1,4 +1,4 @@
-"""Exits with 0 if the service in this container lives. Needs nothing but Python."""
+"""Exit with 0 if the service in this container is alive. Uses only the standard library."""
 
 import os
 import sys

@@ -1,11 +1,11 @@
--- Logins and their passwords, which are those of .env each time this runs.
+-- Create the logins, and set their passwords to those of .env on each run.
 \getenv owner OWNER_PASSWORD
 \getenv questions QUESTIONS_PASSWORD
 \getenv ingestion INGESTION_PASSWORD
 \getenv folding FOLDING_PASSWORD
 \getenv dashboards DASHBOARDS_PASSWORD
 
--- A statement that fails would stand in the log with its password.
+-- Otherwise the log would show a failed statement with its password.
 set log_min_error_statement = panic;
 
 select format('create role %I', name)
