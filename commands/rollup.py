@@ -50,7 +50,7 @@ def rollup(once: bool, rebuild: bool, metrics: Path | None) -> None:
     with databases(settings) as urls:
         if not settings.database_url:
             apply_migrations(urls.owner)
-        url = urls.url("folder")
+        url = urls.url("rollup")
         limits = storage_limits(settings)
         if once or rebuild:
             check_schema(url)

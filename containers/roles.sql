@@ -2,15 +2,15 @@
 \getenv owner OWNER_PASSWORD
 \getenv questions QUESTIONS_PASSWORD
 \getenv ingestion INGESTION_PASSWORD
-\getenv folding FOLDING_PASSWORD
+\getenv rollup ROLLUP_PASSWORD
 \getenv dashboards DASHBOARDS_PASSWORD
 
 -- Otherwise the log would show a failed statement with its password.
 set log_min_error_statement = panic;
 
 select format('create role %I', name)
-from   unnest(array['analytics', 'questions', 'ingestion', 'folding', 'dashboards',
-                    'analytics_reader', 'analytics_writer', 'analytics_folder',
+from   unnest(array['analytics', 'questions', 'ingestion', 'rollup', 'dashboards',
+                    'analytics_reader', 'analytics_writer', 'analytics_rollup',
                     'analytics_grafana']) as name
 where  to_regrole(name) is null
 \gexec
@@ -18,15 +18,20 @@ where  to_regrole(name) is null
 alter role analytics login password :'owner';
 alter role questions login password :'questions';
 alter role ingestion login password :'ingestion';
-alter role folding login password :'folding';
+alter role rollup login password :'rollup';
 alter role dashboards login password :'dashboards' connection limit 10;
 alter role dashboards set statement_timeout = '30s';
 alter role dashboards set default_transaction_read_only = on;
 
 grant analytics_reader to questions;
 grant analytics_writer to ingestion;
-grant analytics_folder to folding;
+grant analytics_rollup to rollup;
 grant analytics_grafana to dashboards;
+
+-- The login `folding` of version 0.1.0 goes on working: its role becomes a member of the new one.
+select 'grant analytics_rollup to analytics_folder'
+where  to_regrole('analytics_folder') is not null
+\gexec
 
 select 'create database analytics owner analytics'
 where  not exists (select from pg_database where datname = 'analytics')

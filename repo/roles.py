@@ -8,7 +8,7 @@ from psycopg2.extensions import connection, cursor, encrypt_password
 
 from repo.statements import statements
 
-Role = Literal["reader", "writer", "folder", "grafana"]
+Role = Literal["reader", "writer", "rollup", "grafana"]
 """Answers questions; stores events; runs the rollup worker; reads the daily statistics."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -38,6 +38,7 @@ def create_roles(cur: cursor) -> None:
     """
     if missing_roles(cur):
         cur.execute(SQL["roles_make"])
+    cur.execute(SQL["roles_grant_to_deprecated"])
     cur.execute(SQL["roles_lacking"])
     for (grant,) in cur.fetchall():
         cur.execute(grant)

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from config.database import connect
 from config.invocation import invocation
 from config.settings import Settings, variable
-from repo.roles import Role, enable_logins
+from repo.roles import ROLES, Role, enable_logins
 from services.embedded import Databases, EmbeddedError, Endpoints, are_running, embedded_servers
 
 
@@ -78,18 +78,19 @@ def _databases(settings: Settings, embedded: Endpoints) -> Databases:
     return Databases(embedded.database_url, embedded.by_role | _by_role(settings))
 
 
-def _by_role(settings: Settings) -> dict[Role, str]:
+def _by_role(settings: Settings) -> dict[str, str]:
     """The URLs of roles that are set."""
     urls: dict[Role, SecretStr | None] = {
         "reader": settings.query_database_url,
         "writer": settings.ingest_database_url,
-        "folder": settings.rollup_database_url,
+        "rollup": settings.rollup_database_url,
     }
     return {role: url.get_secret_value() for role, url in urls.items() if url}
 
 
 def _create_logins(embedded: Endpoints) -> None:
     """Let each role log in to the embedded PostgreSQL with its own password."""
-    passwords = {role: urlsplit(url).password or "" for role, url in embedded.by_role.items()}
+    urls = {role: embedded.by_role[role] for role in ROLES if role in embedded.by_role}
+    passwords = {role: urlsplit(url).password or "" for role, url in urls.items()}
     with closing(connect(embedded.database_url, "analytics-roles")) as conn:
         enable_logins(conn, passwords)

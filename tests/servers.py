@@ -27,7 +27,7 @@ do $$
 declare
     role text;
 begin
-    foreach role in array array['reader', 'writer', 'folder', 'grafana'] loop
+    foreach role in array array['reader', 'writer', 'rollup', 'grafana'] loop
         begin
             execute format('create role analytics_test_%s login password %L in role analytics_%s',
                            role, '{password}', role);

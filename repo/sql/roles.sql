@@ -12,13 +12,28 @@ declare
     name text;
 begin
     foreach name in array array['analytics_reader', 'analytics_writer',
-                                'analytics_folder', 'analytics_grafana'] loop
+                                'analytics_rollup', 'analytics_grafana'] loop
         begin
             execute format('create role %I', name);
         exception
             when duplicate_object or unique_violation or insufficient_privilege then null;
         end;
     end loop;
+end
+$$;
+
+-- name: roles_grant_to_deprecated
+-- The role of version 0.1.0, which logins may still be members of, gets the rights of the one that has
+-- replaced it. Where the owner may not grant membership, it gets the same rights itself, below.
+do $$
+begin
+    if to_regrole('analytics_folder') is not null
+       and to_regrole('analytics_rollup') is not null
+       and not pg_has_role('analytics_folder', 'analytics_rollup', 'usage') then
+        grant analytics_rollup to analytics_folder;
+    end if;
+exception
+    when insufficient_privilege or unique_violation then null;
 end
 $$;
 
@@ -39,14 +54,14 @@ with on_tables (role, rights, tables) as (
         ('analytics_writer', '{insert}', '{events}'),
         ('analytics_writer', '{select}',
          '{event_checks, retention, suppressed_users, schema_migrations}'),
-        ('analytics_folder', '{select}',
+        ('analytics_rollup', '{select}',
          '{events, erased_ordinals, retention, schema_migrations}'),
-        ('analytics_folder', '{select, insert, update, delete}',
+        ('analytics_rollup', '{select, insert, update, delete}',
          '{users, event_names, fold_state, slots, sealed_spans, spans, future_events, month_versions,
            day_events, day_users, daily_stats_queue, refused_events, metrics_outbox}'),
         -- Deprecated names, for processes of the version before this one.
         ('analytics_reader', '{select}', '{ahead}'),
-        ('analytics_folder', '{select, insert, update, delete}',
+        ('analytics_rollup', '{select, insert, update, delete}',
          '{ahead, numbers_due, untold_events}'),
         ('analytics_grafana', '{select}', '{daily_events, daily_users, storage}')
 ),
@@ -61,40 +76,48 @@ on_columns (role, "right", "table", columns) as (
         -- What is there already, and what an earlier try has stored.
         ('analytics_writer', 'select', 'events', '{event_id, ingested_xid}'),
         -- After a restore events get ids of transactions of their new cluster.
-        ('analytics_folder', 'update', 'events', '{ingested_xid}'),
-        ('analytics_folder', 'select', 'rejected_rows', '{adoption_id}')
+        ('analytics_rollup', 'update', 'events', '{ingested_xid}'),
+        ('analytics_rollup', 'select', 'rejected_rows', '{adoption_id}')
 ),
 on_database (role, "right") as (
     values
         ('analytics_reader', 'connect'),
         ('analytics_writer', 'connect'),
-        ('analytics_folder', 'connect'),
+        ('analytics_rollup', 'connect'),
         ('analytics_grafana', 'connect'),
         -- What they write comes in by tables of their sessions.
         ('analytics_writer', 'temporary'),
-        ('analytics_folder', 'temporary')
+        ('analytics_rollup', 'temporary')
+),
+grantees (role, grantee) as (
+    select role, role from on_database
+    union
+    select 'analytics_rollup', 'analytics_folder'
 )
-select format('grant %s on %I to %I', "right", "table", role)
+select format('grant %s on %I to %I', "right", "table", grantee)
 from   on_tables
+join   grantees using (role)
 cross  join unnest(rights::text[]) as "right"
 cross  join unnest(tables::text[]) as "table"
-where  to_regrole(role) is not null
+where  to_regrole(grantee) is not null
 and    to_regclass("table") is not null
-and    not has_table_privilege(to_regrole(role), to_regclass("table"), "right")
+and    not has_table_privilege(to_regrole(grantee), to_regclass("table"), "right")
 union  all
 select format('grant %s (%s) on %I to %I', "right", string_agg(quote_ident(attname), ', '),
-              "table", role)
+              "table", grantee)
 from   on_columns
+join   grantees using (role)
 join   pg_attribute on attrelid = to_regclass("table") and attname = any(columns::name[])
-where  to_regrole(role) is not null
-and    not has_column_privilege(to_regrole(role), attrelid, attnum, "right")
-group  by role, "right", "table"
+where  to_regrole(grantee) is not null
+and    not has_column_privilege(to_regrole(grantee), attrelid, attnum, "right")
+group  by grantee, "right", "table"
 union  all
-select format('grant %s on database %I to %I', "right", datname, role)
+select format('grant %s on database %I to %I', "right", datname, grantee)
 from   on_database
+join   grantees using (role)
 join   pg_database on datname = current_database() and pg_has_role(datdba, 'usage')
-where  to_regrole(role) is not null
-and    not has_database_privilege(to_regrole(role), datname, "right");
+where  to_regrole(grantee) is not null
+and    not has_database_privilege(to_regrole(grantee), datname, "right");
 
 -- name: roles_with_login
 select rolname from pg_roles where rolname = any(%(names)s) and rolcanlogin;

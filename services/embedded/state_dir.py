@@ -35,7 +35,7 @@ class Databases(msgspec.Struct, frozen=True):
     """The URLs of PostgreSQL, as the owner and by role."""
 
     owner: str
-    by_role: dict[Role, str] = {}
+    by_role: dict[str, str] = {}
 
     def url(self, role: Role) -> str:
         """The URL of a role; that of the owner if the role has none."""
@@ -47,7 +47,8 @@ class Endpoints(msgspec.Struct, frozen=True):
 
     database_url: str
     redis_url: str
-    by_role: dict[Role, str] = {}
+    by_role: dict[str, str] = {}
+    """Servers that another version started may have other roles."""
 
     @property
     def databases(self) -> Databases:
@@ -61,19 +62,20 @@ class ServerAccess(msgspec.Struct, frozen=True):
     postgres_port: int
     valkey_password: str
     valkey_port: int
-    role_passwords: dict[Role, str] = {}
+    role_passwords: dict[str, str] = {}
 
 
 def load_access(data_dir: Path) -> ServerAccess:
     """The saved passwords and ports; a port that is taken by now is replaced by a free one."""
     file = data_dir / "places.json"
     saved = msgspec.json.decode(file.read_bytes(), type=ServerAccess) if file.exists() else None
+    role_passwords = saved.role_passwords if saved else {}
     access = ServerAccess(
         saved.postgres_password if saved else secrets.token_hex(16),
         _free_port(saved.postgres_port if saved else 0),
         saved.valkey_password if saved else secrets.token_hex(16),
         _free_port(saved.valkey_port if saved else 0),
-        {role: secrets.token_hex(16) for role in ROLES} | (saved.role_passwords if saved else {}),
+        {role: role_passwords.get(role) or secrets.token_hex(16) for role in ROLES},
     )
     write_private(file, msgspec.json.encode(access))
     return access
@@ -96,7 +98,7 @@ def endpoints(access: ServerAccess) -> Endpoints:
     return Endpoints(
         url(DATABASE_NAME, access.postgres_password),
         f"redis://:{access.valkey_password}@127.0.0.1:{access.valkey_port}/0",
-        {role: url(role_name(role), word) for role, word in access.role_passwords.items()},
+        {role: url(role_name(role), access.role_passwords[role]) for role in ROLES},
     )
 
 

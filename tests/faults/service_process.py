@@ -158,7 +158,7 @@ def service(
             "DATABASE_URL": proxied,
             "ANALYTICS_QUERY_DATABASE_URL": as_role(proxied, "reader"),
             "ANALYTICS_INGEST_DATABASE_URL": as_role(proxied, "writer"),
-            "ANALYTICS_ROLLUP_DATABASE_URL": as_role(proxied, "folder"),
+            "ANALYTICS_ROLLUP_DATABASE_URL": as_role(proxied, "rollup"),
             "REDIS_URL": proxied_url(redis_url, cache),
         }
         with log.open("wb") as stderr:

@@ -123,8 +123,8 @@ def test_the_service_of_compose(
         assert counted == {"events": 1, "users": 1}
         assert client.delete("/analytics/users/u").status_code == 403
         assert httpx.get(f"{base}/analytics/event-counts").status_code == 401
-        wait_until(lambda: users(postgres) == {"questions", "ingestion", "folding"}, timeout_s=10)
-    check.record("the logins of compose: questions, ingestion, folding")
+        wait_until(lambda: users(postgres) == {"questions", "ingestion", "rollup"}, timeout_s=10)
+    check.record("the logins of compose: questions, ingestion, rollup")
 
 
 def test_the_owner_is_no_superuser_and_grafana_reads_views_alone(shell: Shell) -> None:

@@ -38,7 +38,7 @@ QUESTIONS: list[Counting] = [
     TopEvents(last="10d"),
     ActiveUsers(last="10d", tz="Europe/Berlin"),
 ]
-LOGINS = ("ingestion", "questions", "folding", "dashboards")
+LOGINS = ("ingestion", "questions", "rollup", "dashboards")
 
 
 def test_every_command_is_run_by_a_test_here() -> None:
@@ -157,7 +157,7 @@ def test_roles_and_grafana(shell: Shell, url: str) -> None:
             KeysRepo(conn).create("tests", digest_of(KEY), KEY[:8], ["read"])
         wait_until(lambda: is_let_in(base), timeout_s=10)
         assert responses(base)["source"] == "rollups"
-        wait_until(lambda: users(url) == {"ingestion", "questions", "folding"}, timeout_s=10)
+        wait_until(lambda: users(url) == {"ingestion", "questions", "rollup"}, timeout_s=10)
     assert f"{NOW.date() - timedelta(days=1)} 00:00:00 |   7 |   7 |   7" in shell.run(grafana)
 
 

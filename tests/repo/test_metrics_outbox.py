@@ -210,7 +210,7 @@ def test_the_role_of_the_folder_may_tell(conn: connection, database_url: str) ->
     insert(conn, ("u", "view", NOW))
     execute(conn, "insert into adopted_tables (table_name, fields) values ('t', '{}')")
     execute(conn, "insert into rejected_rows select 1, n, 'because' from generate_series(1, 3) n")
-    with connected(as_role(database_url, "folder")) as folding:
+    with connected(as_role(database_url, "rollup")) as folding:
         folder = RollupWriter(folding, ZONES)
         folder.catch_up()
         before = EVENTS.labels("view")._value.get()

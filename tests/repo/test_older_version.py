@@ -59,7 +59,7 @@ def fold_batch(conn: connection, source: str, until: datetime, **values: object)
 
 @pytest.fixture
 def folder(database_url: str) -> Iterator[connection]:
-    with connected(as_role(database_url, "folder")) as opened:
+    with connected(as_role(database_url, "rollup")) as opened:
         yield opened
 
 

@@ -244,7 +244,7 @@ def test_the_folder_tells_it_the_time_while_nothing_happens(pair: Pair, conn: co
     with open_asker(pair.replica) as asker:
         instant = clock(conn)
         assert as_of(asker) < instant
-        with connected(as_role(pair.primary, "folder")) as folding:
+        with connected(as_role(pair.primary, "rollup")) as folding:
             RollupWriter(folding, ZONES).heartbeat()
         wait_until(lambda: as_of(asker) > instant, timeout_s=5)
 

@@ -49,7 +49,7 @@ RIGHTS: dict[Role, dict[str, set[str]]] = {
         "SELECT": {"event_checks", "retention", "schema_migrations", "suppressed_users"},
         "INSERT": {"events"},
     },
-    "folder": {
+    "rollup": {
         "SELECT": WRITTEN | {"erased_ordinals", "events", "retention", "schema_migrations"},
         **dict.fromkeys(["INSERT", "UPDATE", "DELETE"], WRITTEN),
     },
@@ -65,7 +65,7 @@ COLUMNS: dict[Role, dict[str, set[str]]] = {
         | {"api_keys.last_used_at", "events.event_id", "events.ingested_xid"},
         "UPDATE": {"api_keys.last_used_at"},
     },
-    "folder": {"SELECT": {"rejected_rows.adoption_id"}, "UPDATE": {"events.ingested_xid"}},
+    "rollup": {"SELECT": {"rejected_rows.adoption_id"}, "UPDATE": {"events.ingested_xid"}},
     "grafana": {},
 }
 
@@ -191,7 +191,7 @@ def test_events_are_stored_folded_and_asked_by_three_roles(
         ]
         KeysRepo(writer).record_last_used({1: HOUR_AGO.timestamp()})
         assert KeysRepo(writer).has_any()
-    with connected(as_role(database_url, "folder")) as folding:
+    with connected(as_role(database_url, "rollup")) as folding:
         folder = RollupWriter(folding, ZONES)
         folder.delete_undeclared_zones()
         assert folder.catch_up() == 1
@@ -216,7 +216,7 @@ def test_what_was_restored_is_taken_in_by_the_folder(database_url: str, conn: co
     for text in (WITHOUT_CONSTRAINT, ROWS_OF_ELSEWHERE, WITH_CONSTRAINT):
         conn.cursor().execute(text)
     insert(conn, ("u", "view", HOUR_AGO))
-    with connected(as_role(database_url, "folder")) as folding:
+    with connected(as_role(database_url, "rollup")) as folding:
         assert RollupWriter(folding, ZONES).catch_up() == 401
         with pytest.raises(errors.InsufficientPrivilege):
             folding.cursor().execute("update events set user_id = 'another'")

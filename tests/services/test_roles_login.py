@@ -4,21 +4,26 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import psycopg2
 import pytest
 
 from config.settings import Settings
 from repo.migrate import migrate, migrations
 from repo.roles import ROLES, Role, role_name
+from repo.rollups.rollup_writer import RollupWriter
 from services.connections import databases
 from services.embedded import Databases, Endpoints, embedded_servers
 from tests.cli import run_cli
+from tests.events import insert
 from tests.servers import OLDER_POSTGRES, OPTIONS, as_role, url_of
 from tests.source_comparison import connected
 from tests.tempdirs import temp_dir
+from utils.time.zones import zone
 
 VERSIONS = [None, *([OLDER_POSTGRES] if OLDER_POSTGRES.exists() else [])]
 
@@ -68,7 +73,7 @@ def test_databases_of_one_cluster_make_them_at_once(fresh: Endpoints) -> None:
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(start, urls))
-    assert {role for role in ROLES if can_read(urls[3], role, "events")} == {"reader", "folder"}
+    assert {role for role in ROLES if can_read(urls[3], role, "events")} == {"reader", "rollup"}
 
 
 def can_read(url: str, role: Role, table: str) -> bool:
@@ -98,6 +103,48 @@ def test_an_owner_who_may_not_make_them_is_told_what_to_do(fresh: Endpoints) -> 
     assert can_read(url, "reader", "events")
 
 
+OLD_LOGIN = """
+create role analytics_folder;
+create role folding login password 'x' in role analytics_folder;
+"""
+
+
+@pytest.mark.parametrize("fresh", VERSIONS, ids=str, indirect=True)
+def test_logins_of_the_deprecated_role_have_the_rights_of_the_new_one(fresh: Endpoints) -> None:
+    with connected(fresh.database_url) as admin:
+        admin.cursor().execute(OLD_LOGIN)
+    assert run_cli("migrate", DATABASE_URL=fresh.database_url).exit_code == 0
+    assert folded_by("folding", fresh.database_url) == 1
+    with connected(fresh.database_url) as admin, admin.cursor() as cur:
+        cur.execute("select pg_has_role('folding', 'analytics_rollup', 'usage')")
+        assert cur.fetchone() == (True,)
+
+
+@pytest.mark.parametrize("fresh", VERSIONS, ids=str, indirect=True)
+def test_an_owner_who_may_not_grant_roles_gives_the_deprecated_one_rights(fresh: Endpoints) -> None:
+    with connected(fresh.database_url) as admin:
+        admin.cursor().execute(OLD_LOGIN)
+        admin.cursor().execute("create role plain login password 'x'")
+        created(fresh.database_url, "plains", "plain")
+        base_url = urlsplit(fresh.database_url).netloc.split("@")[1]
+        url = f"postgresql://plain:x@{base_url}/plains"
+        assert run_cli("migrate", DATABASE_URL=url).exit_code == 0
+        assert folded_by("folding", url) == 1
+        admin.cursor().execute("create role analytics_rollup")
+    assert run_cli("migrate", DATABASE_URL=url).exit_code == 0
+    assert can_read(url, "rollup", "events")
+
+
+def folded_by(login: str, url: str) -> int:
+    """How many events this login folds, of one."""
+    with connected(url) as owner:
+        insert(owner, ("u", "view", datetime.now(UTC) - timedelta(hours=1)))
+    parts = urlsplit(url)
+    netloc = f"{login}:x@{parts.netloc.split('@')[1]}"
+    with connected(parts._replace(netloc=netloc).geturl()) as conn:
+        return RollupWriter(conn, [zone("UTC")]).catch_up()
+
+
 def test_each_role_of_the_embedded_servers_has_a_login(served: tuple[Path, Databases]) -> None:
     _, urls = served
     assert {role: who(urls.url(role)) for role in ROLES} == {
@@ -115,16 +162,25 @@ def test_each_role_of_the_embedded_servers_has_a_login(served: tuple[Path, Datab
         psycopg2.connect(stranger)
 
 
-def test_a_folder_of_before_gets_logins(folder: Path) -> None:
+@pytest.mark.parametrize("saved_passwords", [{}, {"reader": "r" * 32, "folder": "f" * 32}])
+def test_a_data_directory_of_an_older_version_gets_logins(
+    folder: Path, saved_passwords: dict[str, str]
+) -> None:
     with embedded_servers(folder) as before:
         pass
     state = json.loads((folder / "places.json").read_text())
-    del state["role_passwords"]
+    state["role_passwords"] = saved_passwords
     (folder / "places.json").write_text(json.dumps(state))
     with databases(Settings(data_dir=folder)) as urls:
         assert urls.owner == before.database_url
         assert run_cli("migrate", ANALYTICS_DATA_DIR=str(folder)).exit_code == 0
-        assert who(urls.url("folder")) == "analytics_folder"
+        assert who(urls.url("rollup")) == "analytics_rollup"
+
+
+def test_servers_that_an_older_version_started_are_used_by_their_owner() -> None:
+    saved = b'{"database_url": "o", "redis_url": "r", "by_role": {"reader": "q", "folder": "f"}}'
+    urls = msgspec.json.decode(saved, type=Endpoints).databases
+    assert [urls.url(role) for role in ROLES] == ["q", "o", "o", "o"]
 
 
 def test_events_are_made_and_folded_by_their_roles(served: tuple[Path, Databases]) -> None:
