@@ -18,6 +18,7 @@ from utils.version import version
 TEXT = README.read_text()
 SETTINGS = (DOCS / "settings.md").read_text()
 METRICS = (DOCS / "metrics.md").read_text()
+UPGRADING = (DOCS / "upgrading.md").read_text()
 
 # CONTRIBUTING.md tells where a new question would be.
 NEW_FILES = {
@@ -236,6 +237,7 @@ def test_no_setting_is_told_that_is_none(page: Path) -> None:
 
 @pytest.mark.parametrize(("name", "field"), DEPRECATED_SETTINGS.items())
 def test_each_deprecated_setting_is_described(name: str, field: str) -> None:
+    assert f"| setting | `{name}` | `{variable(field)}` |" in UPGRADING.splitlines()
     assert f"| `{name}` | `{variable(field)}` |" in SETTINGS.splitlines()
     assert f"`{name}`" in CHANGELOG.partition("### Deprecated")[2].partition("### Added")[0]
 
@@ -263,6 +265,7 @@ def test_each_deprecated_metric_is_described(
 ) -> None:
     suffix = "_total" if f"\n# TYPE {old_name}_total counter\n" in scrape(history) else ""
     assert f"| `{old_name}{suffix}` | `{name}{suffix}` |" in METRICS.splitlines()
+    assert f"| metric | `{old_name}{suffix}` | `{name}{suffix}` |" in UPGRADING.splitlines()
     assert f"`{old_name}{suffix}`" in CHANGELOG.partition("### Deprecated")[2]
 
 
