@@ -1,7 +1,7 @@
-"""How many users there are in several rows together, without joining the same ones twice.
+"""Count distinct users over several rows, with a cache of the cardinality of unions.
 
-Rows that are remembered have marks. A number of users is known by the marks of its rows, so it is
-exact for as long as it is known: rows that change get other marks.
+Cached rows have ids, and a cardinality is cached under the ids of its rows. It never becomes stale:
+a row that changes gets another id.
 """
 
 import threading
@@ -20,25 +20,24 @@ from repo.engine.span_cache import Row, size_of
 
 _MAX_COUNTS = 20_000
 _MAX_SET_BYTES = 12 * 2**20
-_ENTRY_BYTES = 200
-"""Bytes that a number takes, and a set besides its own."""
+_ENTRY_BYTES = 200  # of a cached count, and of a cached set in addition to its own size
 
 V = TypeVar("V")
 Count = Callable[[Sequence[BitMap], int], Iterable[int]]
-"""Counts windows of days, of which the first is the one at this index."""
+"""Counts the users of windows, given the sets of days from this index on."""
 
 
 @dataclass(slots=True)
 class PartialAggregate:
-    """Events and users that were counted in parts."""
+    """The events and users of a range and a group, collected row by row."""
 
     events: int = 0
     rows: list[Row] = field(default_factory=list)
-    """Those that are remembered."""
+    """Rows of the span cache."""
     uncached: list[BitMap] = field(default_factory=list)
-    """Users that were read for one question alone."""
+    """Sets of users that were read for this query and are not cached."""
     union: BitMap | None = None
-    """All of them, once they were joined."""
+    """The union of all rows and sets, once it was computed."""
 
     def add(self, row: Row) -> None:
         self.events += row.events
@@ -49,16 +48,16 @@ class PartialAggregate:
 
 
 class CardinalityCache:
-    """Bounded; shared by the threads of a process."""
+    """A bounded cache of cardinalities and unions, shared by the threads of a process."""
 
     def __init__(self) -> None:
         self._counts: _BoundedCache[int] = _BoundedCache(_MAX_COUNTS * _ENTRY_BYTES)
         self._sets: _BoundedCache[BitMap] = _BoundedCache(_MAX_SET_BYTES)
 
     def count(self, partials: Sequence[PartialAggregate]) -> int:
-        """How many users there are in all of these."""
+        """Return the number of distinct users in all partial aggregates together."""
         rows = [row for partial in partials for row in partial.rows]
-        uncached = [users for tally in partials for users in tally.uncached]
+        uncached = [users for partial in partials for users in partial.uncached]
         if uncached and len(partials) == 1:
             return len(self.users(*partials))
         if uncached:
@@ -73,19 +72,19 @@ class CardinalityCache:
         return count
 
     def users(self, partial: PartialAggregate) -> BitMap:
-        """Never to be changed: it may be a set that others share."""
+        """Return the set of users, which must not be changed: it may be shared."""
         if partial.union is None:
             users = self._union_of(partial.rows)
             partial.union = union_of([users, *partial.uncached]) if partial.uncached else users
         return partial.union
 
     def rolling(self, days: Sequence[PartialAggregate], width: int) -> list[int]:
-        """For each day, how many users it and the days before have, `width` in all."""
+        """Return the users of each day and the `width - 1` days before it."""
         firsts = [max(0, index + 1 - width) for index in range(len(days))]
         return self._windows(days, firsts, lambda sets, _: rolling_counts(sets, width))
 
     def running(self, days: Sequence[PartialAggregate], is_first: Sequence[bool]) -> list[int]:
-        """For each day, how many users the days since the last one that `begins` have."""
+        """Return the users of the days from the last one that is a first to each day."""
         firsts = list(
             accumulate((at if is_start else 0 for at, is_start in enumerate(is_first)), max)
         )
@@ -96,7 +95,9 @@ class CardinalityCache:
     def _windows(
         self, days: Sequence[PartialAggregate], firsts: Sequence[int], count: Count
     ) -> list[int]:
-        """What is not known is counted from the first such day on."""
+        """Return the count of each window, which begins at its index in `firsts`."""
+        # A rolling count needs the days in order, so everything from the first unknown window on is
+        # computed again.
         keys = _keys(days, firsts)
         cached = [self._counts.get(key) if key else None for key in keys]
         if None not in cached:
@@ -110,7 +111,7 @@ class CardinalityCache:
         return [*(number or 0 for number in cached[:missing]), *computed]
 
     def _union_of(self, rows: Sequence[Row]) -> BitMap:
-        """Never to be changed: it may be a set that others share."""
+        """Return the union of rows, which must not be changed: it may be shared."""
         if len(rows) < 2:
             return rows[0].users if rows else BitMap()
         key = _key(row.row_id for row in rows)
@@ -122,7 +123,7 @@ class CardinalityCache:
 
 
 class _BoundedCache(Generic[V]):
-    """What was used last, up to so many bytes."""
+    """An LRU cache with a limit in bytes, safe for threads."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -154,12 +155,12 @@ def _key(row_ids: Iterable[int]) -> bytes:
 
 
 def _digest(row_ids: bytes) -> bytes:
-    """Two that differ have the same one never, for all that it matters: it has 128 bits."""
+    """Return a digest of 128 bits, so that collisions can be ignored."""
     return blake2b(row_ids, digest_size=16).digest()
 
 
 def _keys(days: Sequence[PartialAggregate], firsts: Sequence[int]) -> list[bytes | None]:
-    """Of each window; None where users of it were read for this question alone."""
+    """Return the cache key of each window; None if it includes sets that are not cached."""
     row_ids = [array("Q", (row.row_id for row in day.rows)).tobytes() for day in days]
     last_uncached, keys = -1, list[bytes | None]()
     for index, first in enumerate(firsts):

@@ -1,34 +1,38 @@
-"""What a question reads, known before it runs, and how much one may."""
+"""The cost of a query, known before it runs, and the limits."""
 
 from dataclasses import dataclass
 
 from common.errors import TooExpensive
 from repo.engine.bitmaps import max_bytes
 
+# Rows of rollups, and set operations: some seconds of processor time.
 MAX_ROWS = 500_000
-"""Of rollups, and sets that are joined: some seconds of a processor."""
+
+# Bytes of the sets of users, which are in memory all at once.
 MAX_BYTES = 256 * 2**20
-"""Of their sets: they are in memory all at once."""
+
+# Events at the edges of ranges, which are read one by one.
 MAX_EDGE_EVENTS = 1_000_000
-"""Events that edges cut off: their users are counted one by one."""
+
+# Events read by a query without rollups, which takes all of a request's time.
 MAX_EVENTS = 20_000_000
-"""Events of a question that has no rollups: all of a request's time."""
 
+# This many sets are within MAX_BYTES, with up to ten million users.
 FEW_SETS = 200
-"""So many are within BYTES, with up to ten million users."""
-WINDOWS = 6
-"""For which active users of each day are counted; a user enters each once a day, and leaves it."""
 
+# Windows of active users: three fixed rolling ones, that of the parameter, the week and the month.
+WINDOWS = 6
+
+# Set operations for each day: two for each of three rolling windows, and one for each of two
+# calendar windows. Sets of 64 kB are joined in the time that reading a row takes.
 _JOINS = 8
-"""For each day: two for each of three rolling windows, and one for each of two of the calendar."""
 _SET_BYTES = 2**16
-"""That join in the time that a row takes."""
-_SHORTER_RANGE = "a shorter range, or a longer interval"
+_SHORTER_RANGE = "a shorter range, a longer interval"
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of a question, or of a part of it."""
+    """The cost of a query or a part of it: rows and bytes of rollups, and events."""
 
     rows: int = 0
     bytes: int = 0
@@ -38,9 +42,11 @@ class Cost:
         return Cost(self.rows + other.rows, self.bytes + other.bytes, self.events + other.events)
 
     def check(self, allowed_events: int) -> None:
-        """Raises: TooExpensive."""
-        zone_hint = f"{_SHORTER_RANGE}, or the days of a zone that is kept ready"
-        aligned_hint = f"{_SHORTER_RANGE}, or one that begins and ends with a quarter of an hour"
+        """Compare the cost with the limits. Raises: TooExpensive."""
+        zone_hint = f"{_SHORTER_RANGE}, or a time zone of ANALYTICS_TIME_ZONES"
+        aligned_hint = (
+            f"{_SHORTER_RANGE}, or a range that begins and ends with a quarter of an hour"
+        )
         for what, reads, allowed, cheaper in (
             ("rows of rollups", self.rows, MAX_ROWS, zone_hint),
             ("bytes of rollups", self.bytes, MAX_BYTES, zone_hint),
@@ -51,9 +57,10 @@ class Cost:
 
 
 def windows_cost(days: int, longest_window: int, read_bytes: int, users: int) -> Cost:
-    """Of the windows that end with each of so many days, the longest of which has `longest` days.
+    """Return the cost of counting active users in the windows that end with each of `days` days.
 
-    `read_bytes` are those of the days' sets, and `users` how many there are.
+    `longest_window` is in days, `read_bytes` the size of the days' sets, `users` the number of all
+    users.
     """
     union = min(read_bytes, max_bytes(users))
     return Cost(days * _JOINS * -(-max(union, 1) // _SET_BYTES), longest_window * union)

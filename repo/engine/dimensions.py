@@ -1,4 +1,4 @@
-"""Event names and the numbers that rollups know them by."""
+"""Event names as a dimension of rollups: their dictionary of ids, and the filter of a query."""
 
 import threading
 from collections import OrderedDict
@@ -10,19 +10,20 @@ from config.database import Cursor
 from repo.engine.watermark import SQL, Watermark
 
 ALL = 0
-"""The number of all names together."""
-_MAX_NAMES = 100_000
-"""Names that a process remembers: some 25 MB."""
+"""The id of all names together."""
+_MAX_NAMES = 100_000  # cached in a process: about 25 MB
+
+# While queries move to another generation, threads use the dictionaries of both.
 _MAX_DICTIONARIES = 2
 
 K = TypeVar("K")
 V = TypeVar("V")
 Key = int | str
-"""The number of a name, or the name itself where the dictionary lacks it."""
+"""The id of an event name, or the name itself if the dictionary lacks it."""
 
 
 class _LruCache(Generic[K, V]):
-    """The entries that were used last; shared by threads."""
+    """An LRU cache with a limit of entries, safe for threads."""
 
     def __init__(self, max_entries: int) -> None:
         self._max_entries = max_entries
@@ -33,7 +34,7 @@ class _LruCache(Generic[K, V]):
         return len(self._entries)
 
     def get_many(self, keys: Iterable[K]) -> dict[K, V]:
-        """Those that are there."""
+        """Return the entries of those keys that are cached."""
         with self._lock:
             entries = {key: self._entries[key] for key in keys if key in self._entries}
             for key in entries:
@@ -50,7 +51,7 @@ class _LruCache(Generic[K, V]):
 
 
 class _Dictionary:
-    """Of one memory key; it only grows."""
+    """The cached dictionary of one memory key, in both directions."""
 
     def __init__(self, max_entries: int) -> None:
         self.names: _LruCache[Key, str] = _LruCache(max_entries)
@@ -58,7 +59,7 @@ class _Dictionary:
 
 
 class EventNameDictionary:
-    """What a process remembers of the dictionary: what was asked for last, and bounded."""
+    """The dictionary of event names, with a bounded cache in the process."""
 
     def __init__(self, max_entries: int = _MAX_NAMES) -> None:
         self._max_entries = max_entries
@@ -66,7 +67,7 @@ class EventNameDictionary:
         self._dictionaries: OrderedDict[str, _Dictionary] = OrderedDict()
 
     def ids(self, cur: Cursor, memory_key: str, names: Iterable[str]) -> dict[str, int]:
-        """The numbers of those names that have one: the others are in no rollup."""
+        """Return the ids of those names that have one; the others are in no rollup."""
         requested, cache = list(names), self._dictionary(memory_key).ids
         ids = cache.get_many(requested)
         if missing := [name for name in requested if name not in ids]:
@@ -77,7 +78,7 @@ class EventNameDictionary:
         return ids
 
     def names(self, cur: Cursor, memory_key: str, name_ids: Iterable[int]) -> dict[Key, str]:
-        """The names of these numbers."""
+        """Return the names of these ids."""
         requested, cache = list[Key](name_ids), self._dictionary(memory_key).names
         names = cache.get_many(requested)
         if missing := [name_id for name_id in requested if name_id not in names]:
@@ -88,7 +89,6 @@ class EventNameDictionary:
         return names
 
     def _dictionary(self, memory_key: str) -> _Dictionary:
-        """Threads ask for two of them while questions move from one to the other."""
         with self._lock:
             if memory_key not in self._dictionaries:
                 self._dictionaries[memory_key] = _Dictionary(self._max_entries)
@@ -99,7 +99,7 @@ class EventNameDictionary:
 
 
 class EventNameFilter:
-    """Which names a question counts: all or some, together or each."""
+    """Which event names a query counts, and whether together or each by itself."""
 
     def __init__(
         self,
@@ -115,11 +115,10 @@ class EventNameFilter:
         self._cur = cur
         self._ids = partial(dictionary.ids, cur, watermark.memory_key)
         self._names = partial(dictionary.names, cur, watermark.memory_key)
+        # The keys of names in events, fixed for the whole query: meanwhile other threads may cache
+        # ids that the snapshot of this query does not see.
         self._keys: dict[str, Key] = {}
-        """Of this question's events, the same for all of it: while it reads, other threads learn
-        numbers that its own snapshot does not see."""
         self._names_by_key: dict[Key, str] = {}
-        """The same by key."""
         self.ids = [ALL] if event_names is None else list(self._ids(event_names).values())
         self._count = watermark.name_count if by_name and event_names is None else len(self.ids)
 
@@ -128,21 +127,21 @@ class EventNameFilter:
 
     @property
     def condition(self) -> str:
-        """Of rows of rollups, in SQL."""
+        """The condition on rows of rollups, as SQL."""
         is_every_name = self.by_name and self.event_names is None
         return "name_id > 0" if is_every_name else "name_id = any(%(name_ids)s::int[])"
 
     @property
     def scope(self) -> str:
-        """The same for questions that read the same rows."""
+        """A text that is equal for queries that read the same rows, for cache keys."""
         return "each" if self.by_name and self.event_names is None else repr(sorted(self.ids))
 
     def key_of_row(self, name_id: int) -> int:
-        """What a row of rollups counts for."""
+        """Return the key that a row of rollups counts for."""
         return name_id if self.by_name else ALL
 
     def keys_of_events(self, names: Iterable[str]) -> Mapping[str, Key]:
-        """What events with these names count for."""
+        """Return the keys that events with these names count for."""
         if not self.by_name:
             return dict.fromkeys(names, ALL)
         new_names = set(names) - self._keys.keys()
@@ -152,12 +151,12 @@ class EventNameFilter:
         return self._keys
 
     def names_of(self, keys: Iterable[Key]) -> dict[Key, str]:
-        """The names that were counted for."""
+        """Return the names of keys."""
         from_events, remaining = self._split(keys)
         return from_events | self._names(remaining)
 
     def first_names(self, keys: Iterable[Key], count: int) -> dict[Key, str]:
-        """So many of them, in the order of their names: of very many the others are not read."""
+        """Return the first `count` names of keys, in their order, without reading all of them."""
         from_events, remaining = self._split(keys)
         if len(remaining) > count:
             self._cur.execute(SQL["rollups_first_names"], {"name_ids": remaining, "count": count})
@@ -167,7 +166,7 @@ class EventNameFilter:
         return dict(sorted(names.items(), key=lambda named: named[1])[:count])
 
     def _split(self, keys: Iterable[Key]) -> tuple[dict[Key, str], list[int]]:
-        """Those whose names stand in events, and the numbers of the others."""
+        """Return the names of keys that are known from events, and the ids of the others."""
         requested = set(keys)
         from_events = {
             key: self._names_by_key[key] for key in requested & self._names_by_key.keys()

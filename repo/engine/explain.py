@@ -1,4 +1,4 @@
-"""The plan of a question, found by asking it without reading anything."""
+"""Explain a query: run it on a source that adds up costs and reads no events or rollups."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
@@ -10,7 +10,7 @@ from utils.time.calendar import Range
 
 
 class CostEstimator:
-    """A Source that counts nothing, and adds up what counting would cost."""
+    """A source that counts nothing, and adds up what counting would cost."""
 
     cache_version = None
 
@@ -24,6 +24,7 @@ class CostEstimator:
         return self._source.kind
 
     def plan(self) -> PlanData:
+        """Return the plan of the calls that were made so far."""
         cost = self._cost
         tail = self._source.tail()
         return PlanData(

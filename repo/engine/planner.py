@@ -1,4 +1,4 @@
-"""Which rows answer a range: the coarsest that fit. A pure function, tested by its properties."""
+"""Plan which rows of rollups cover a range: the coarsest sealed spans that fit, then slots."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,34 +8,32 @@ from utils.time.calendar import Range
 from utils.time.slots import Span, slot_of, slot_start
 
 Kind = Callable[[Span], Iterator[Span]]
-"""The spans of one kind, such as days, that lie within another span, in order."""
+"""Yields the spans of one kind, such as days, within another span, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a range is made of: each moment of it is in just one part."""
+    """A partition of a range: each instant is in exactly one part."""
 
     edges: tuple[Range, ...]
-    """Finer than a slot: counted from the events themselves."""
+    """Parts that are finer than a slot, counted from the events."""
     middle: Range | None
-    """The rest; what is not folded yet of it is added from the events."""
+    """The part between the edges; its tail is added from the events."""
     spans: tuple[Span, ...]
     """The sealed parts of the middle."""
     gaps: tuple[Span, ...]
-    """The other parts of the middle, to be read slot by slot."""
+    """The other parts of the middle, read slot by slot."""
 
 
 def plan(
     time_range: Range, folded_range: Range, kinds: Sequence[Kind], is_sealed: Callable[[Span], bool]
 ) -> Plan:
-    """How to count a range; `kinds` are the spans that would help, the coarsest first.
-
-    Slots hold events of the `folded` range alone: a range that ends later may take all of the slot
-    that its end cuts.
-    """
+    """Return how to count a range; `kinds` are the kinds of spans to use, the coarsest first."""
     if time_range.start >= time_range.end:
         return Plan((), None, (), ())
     first, after = _slot_from(time_range.start), slot_of(time_range.end)
+    # Slots hold no events after `folded_range`, so a range that ends later can use the whole slot
+    # that contains its end. Otherwise every range up to now would have an edge.
     if folded_range.end <= time_range.end:
         after = _slot_from(time_range.end)
     if first >= after:
@@ -50,7 +48,7 @@ def plan(
 
 
 def _slot_from(instant: datetime) -> int:
-    """The first slot that does not begin before the moment."""
+    """Return the first slot that does not begin before `instant`."""
     slot = slot_of(instant)
     return slot + (slot_start(slot) < instant)
 
@@ -58,7 +56,7 @@ def _slot_from(instant: datetime) -> int:
 def cover(
     outer: Span, kinds: Sequence[Kind], is_sealed: Callable[[Span], bool]
 ) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    """Sealed spans that do not overlap, and what they leave."""
+    """Return disjoint sealed spans within `outer`, the coarsest first, and the gaps that remain."""
     sealed_spans: list[Span] = []
     gaps = [outer] if outer.start < outer.end else []
     for kind in kinds:
@@ -72,7 +70,7 @@ def cover(
 
 
 def _subtract(gap: Span, spans: Sequence[Span]) -> Iterator[Span]:
-    """What is left of the gap; the spans taken stand in order."""
+    """Yield what remains of a gap without these spans, which are in order."""
     start = gap.start
     for span in spans:
         if start < span.start:

@@ -1,4 +1,4 @@
-"""Counts from the events themselves: right for every question, and the slow way."""
+"""The source that counts the events themselves: slow, but it needs no rollups."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ _ALTERNATIVES = (
 
 
 class RawSource:
-    """A Source."""
+    """A source on the table of events; see `Source` for its methods."""
 
     cache_version = None
     kind = "events"
@@ -39,11 +39,11 @@ class RawSource:
         return horizon is not None and any(time_range.start < horizon for time_range in ranges)
 
     def tail(self) -> int:
-        """Where nothing is folded there is none."""
+        """Return 0: without rollups there is no tail."""
         return 0
 
     def cost(self, ranges: Sequence[Range], *, by_name: bool) -> Cost:
-        """PostgreSQL's estimate: there is nothing to count by."""
+        """Return the planner's estimate of the number of events, which are not counted."""
         if not ranges:
             return Cost()
         self._execute("event_counts_estimate", Range(ranges[0].start, ranges[-1].end))
@@ -51,7 +51,8 @@ class RawSource:
         return Cost(events=int(plan["Plan"]["Plan Rows"]))
 
     def active_cost(self, ranges: Sequence[Range]) -> Cost:
-        """Users enter each window and leave it, which takes as long as to count an event."""
+        """Return the estimated cost of all windows."""
+        # A user enters and leaves each window, which takes as long as counting an event.
         return Cost(events=2 * WINDOWS * self.cost(ranges, by_name=False).events)
 
     def _check(self, ranges: Sequence[Range]) -> None:
@@ -104,7 +105,7 @@ class RawSource:
         )
         steps: dict[str, list[int]] = defaultdict(lambda: [0] * len(days))
         for window, day, step in self._cur:
-            if day < len(days):  # users still active when the series ends leave after it
+            if day < len(days):  # users leave a window after the end of the series
                 steps[window][day] = step
         active = {window: list(accumulate(stepped)) for window, stepped in steps.items()}
         return defaultdict(lambda: [0] * len(days), active)
@@ -120,6 +121,6 @@ class RawSource:
 
 
 def _last_indexes(query: Query, days: Sequence[date], unit: Interval) -> list[int]:
-    """For each day the index of the day on which its week or month is over."""
+    """Return, for each day, the index of the first day after its week or month."""
     firsts = (first_day(day, unit, query.week_start) for day in days)
     return [(next_first_day(first, unit) - days[0]).days for first in firsts]

@@ -1,4 +1,4 @@
-"""Counts of ranges from rollups and the tail, exact in one snapshot."""
+"""Read rollups, the tail and the edges of ranges: exact counts within one snapshot."""
 
 import io
 import sys
@@ -32,17 +32,19 @@ _ALTERNATIVES = (
     "a range that has ended and begins and ends with a quarter of an hour, or about one from that "
     "time on"
 )
+# Up to this many rows a query is cheap, and runs without a look at its cost (0.2 ms).
 COST_CHECK_ROWS = 20_000
+
+# A long tail is counted up to this before it is read, for the planner's sake.
 _MAX_TAIL_COUNT = 1_000_000
-"""Events of a tail that are counted before it is read."""
 
 
 Partials = dict[Key, PartialAggregate]
-"""By the key of the event name; ALL for all those that were asked for together."""
+"""Partial aggregates by the key of the event name; ALL for names that are counted together."""
 
 
 class RollupReader:
-    """Reads for one question within one snapshot."""
+    """Reads the rows of one query, within one snapshot."""
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class RollupReader:
         self._span_versions = cache.sealed_versions(cur, watermark)
         self._temporary_ordinals = TemporaryOrdinals()
         oldest_hour = slot_of(watermark.folded_range.end) - SEALED_HOURS
+        # Coarsest first. Older hours may have been deleted.
         self._kinds: list[Kind] = [
             months_in,
             lambda gap: days_in(gap, tz),
@@ -72,7 +75,7 @@ class RollupReader:
         ]
 
     def partials(self, ranges: Sequence[Range]) -> list[Partials]:
-        """The counts of each range; they stand in order and do not overlap.
+        """Return the counts of each range; ranges are in order and do not overlap.
 
         Raises: EventsDropped, TooExpensive.
         """
@@ -89,7 +92,7 @@ class RollupReader:
         return partials
 
     def _may_be_large(self, plans: Sequence[Plan]) -> bool:
-        """Whether it is worth a look before: most questions read little."""
+        """Return whether to look up the cost before reading; most queries read little."""
         if any(plan.edges for plan in plans):
             return True
         slots = sum(gap.end - gap.start for plan in plans for gap in plan.gaps)
@@ -99,15 +102,15 @@ class RollupReader:
         )
 
     def cost(self, ranges: Sequence[Range]) -> Cost:
-        """What `tallies` would read of these."""
+        """Return what `partials` would read for these ranges."""
         return self._cost_of([self._plan(time_range) for time_range in ranges])
 
     def needs_dropped(self, ranges: Sequence[Range]) -> bool:
-        """Whether slots do not tell all of these, and events are dropped that would."""
+        """Return whether the ranges have edges before the horizon, whose events were dropped."""
         return self._needs_dropped([self._plan(time_range) for time_range in ranges])
 
     def tail(self) -> int:
-        """Events that are not folded, up to 10,000."""
+        """Return the number of events in the tail, up to 10,000."""
         return self._count_tail({"start": "-infinity", "end": "infinity"}, 10_000)
 
     def _count_tail(self, bounds: Mapping[str, Any], limit: int) -> int:
@@ -151,12 +154,12 @@ class RollupReader:
                     range_partials[self.name_filter.key_of_row(name_id)].add(row)
 
     def _span_rows(self, spans: Sequence[Span]) -> Mapping[Span, Rows]:
-        """From memory, else from the tables."""
+        """Return rows by span, from the cache or else from the tables."""
         keys = {span: self._span_key(span) for span in spans}
         cached = self._cache.get_many(keys.values())
         missing = [span for span, key in keys.items() if key not in cached]
         fetched = self._read_spans(missing) if missing else {}
-        return {span: cached.get(place) or fetched.get(span, {}) for span, place in keys.items()}
+        return {span: cached.get(key) or fetched.get(span, {}) for span, key in keys.items()}
 
     def _span_key(self, span: Span) -> SpanKey:
         return SpanKey(
@@ -185,6 +188,7 @@ class RollupReader:
             row = Row(events, BitMap.deserialize(users))
             partials[index_of_slot[slot]][self.name_filter.key_of_row(name_id)].add(row)
 
+    # COPY in binary form: the text form of `bytea` is twice as long and must be parsed.
     def _copy(self, name: str, spans: Sequence[Span], columns: str) -> list[Any]:
         data = self._copy_out(self._statement(name), self._span_params(spans))
         rows = list(decode(data, columns))
@@ -193,7 +197,7 @@ class RollupReader:
         return rows
 
     def _copy_out(self, statement: str, params: dict[str, Any]) -> bytes:
-        """What a COPY ... TO STDOUT gives."""
+        """Return the output of a `COPY ... TO STDOUT`."""
         buffer = io.BytesIO()
         self._cur.copy_expert(self._cur.mogrify(statement, params).decode(), buffer)
         return buffer.getvalue()
@@ -223,9 +227,11 @@ class RollupReader:
                 self._long_tail_statement(),
                 self._count_tail(params, _MAX_TAIL_COUNT),
             )
+            # How many rows the planner expects: its statistics do not know events that were just
+            # committed. Beyond the limit they are taken to be ten times as many.
             params["many"] = count if count < _MAX_TAIL_COUNT else 10 * _MAX_TAIL_COUNT
         for segment, *row in self._read_events(statement, params):
-            if segment in index_of_segment:  # not between two middles, where edges are
+            if segment in index_of_segment:  # else it is between two middles, which edges cover
                 self._add_row(partials[index_of_segment[segment]], *row)
 
     def _long_tail_statement(self) -> str:
@@ -258,7 +264,7 @@ class RollupReader:
     def _add_row(
         self, partials: Partials, events: int, key: Key, ordinals: bytes, user_ids: bytes
     ) -> None:
-        users = array("I", ordinals)
+        users = array("I", ordinals)  # PostgreSQL sends them in network byte order
         if sys.byteorder == "little":
             users.byteswap()
         self._temporary_ordinals.add_to(users, user_ids)
@@ -266,7 +272,7 @@ class RollupReader:
 
 
 def _slots_of(edge: Range) -> range:
-    """The slots that an edge cuts: two, where it is short and lies across a border."""
+    """Return the slots that an edge cuts: one, or two for a short edge across their border."""
     return range(slot_of(edge.start), slot_of(edge.end - timedelta.resolution) + 1)
 
 
@@ -275,20 +281,21 @@ def _statement_for(xid_range: Mapping[str, str]) -> str:
     return "rollups_long_tail_rest" if is_backfilled else "rollups_long_tail_part"
 
 
-_FIRST = 2**31  # ordinals are positive integers of 4 bytes
+_FIRST = 2**31  # beyond all ordinals, which are positive integers of 4 bytes
+
+# The interpreter's lock is held while a chunk is looked up, so chunks are short.
 _CHUNK_BYTES = 2**16
-"""Bytes: nothing else runs in the process while a part is looked up."""
 
 
 class TemporaryOrdinals(dict[bytes, int]):
-    """Their numbers, for this question alone."""
+    """Ordinals for users that have none yet, valid for one query, by user id."""
 
     def __missing__(self, user_id: bytes) -> int:
         ordinal = self[user_id] = _FIRST + len(self)
         return ordinal
 
     def add_to(self, users: "array[int]", user_ids: bytes) -> None:
-        """Add the numbers of these, each with a zero after it and as often as it stands there."""
+        """Append the ordinals of user ids, each of which ends with a zero byte and may repeat."""
         start = 0
         while start < len(user_ids):
             end = user_ids.index(b"\0", min(start + _CHUNK_BYTES, len(user_ids) - 1))

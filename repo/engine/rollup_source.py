@@ -1,4 +1,4 @@
-"""Counts from rollups and what is not folded yet: the cost is that of the answer."""
+"""The source that counts from rollups and the tail."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
@@ -22,18 +22,18 @@ _EVENT_NAMES = EventNameDictionary()
 
 
 class EngineCaches(NamedTuple):
-    """What is remembered of rows, and of their unions, which belong to these rows alone."""
+    """Caches of rows and of the cardinality of their unions, which belong together."""
 
     spans: SpanCache
     cardinalities: CardinalityCache
 
 
 CACHES = EngineCaches(SpanCache(), CardinalityCache())
-"""What this process knows. Only what is committed may be learned."""
+"""The caches of this process, for committed data only."""
 
 
 class RollupSource:
-    """A Source."""
+    """A source on rollups; see `Source` for its methods."""
 
     kind = "rollups"
 
@@ -46,7 +46,7 @@ class RollupSource:
         is_guarded: bool = True,
         caches: EngineCaches = CACHES,
     ) -> None:
-        """Guarded, it refuses what is too much to read."""
+        """With `is_guarded`, queries that exceed the limits of cost raise TooExpensive."""
         self._is_guarded = is_guarded
         self._caches = caches
         self._cur = cur
@@ -88,10 +88,12 @@ class RollupSource:
         return Top(self._count([*partials.values()]), rows, len(others), self._count(others))
 
     def by_name(self, ranges: Sequence[Range]) -> list[list[tuple[str, Count]]]:
-        """For each range the event names that it holds."""
+        """Return the event names of each range with their counts."""
         reader = self._reader(by_name=True)
         range_partials = reader.partials(ranges)
-        names = reader.name_filter.names_of({key for tallies in range_partials for key in tallies})
+        names = reader.name_filter.names_of(
+            {key for partials in range_partials for key in partials}
+        )
         return [
             [(names[key], self._count([partial])) for key, partial in partials.items()]
             for partials in range_partials
@@ -103,11 +105,11 @@ class RollupSource:
 
     @property
     def _longest_window(self) -> int:
-        """The days of the longest window."""
+        """The length of the longest window in days."""
         return max(_MONTH_DAYS, self._query.window)
 
     def active(self, days: Sequence[date], ranges: Sequence[Range]) -> Mapping[str, list[int]]:
-        # The reader looks at many days, and at a few only what their windows take is much.
+        # The reader checks the cost of rows; this check includes that of the windows.
         if self._is_guarded and len(ranges) + self._longest_window > FEW_SETS:
             self.active_cost(ranges).check(MAX_EDGE_EVENTS)
         partials = self._partials(ranges)
@@ -120,7 +122,7 @@ class RollupSource:
         }
 
     def rolling(self, ranges: Sequence[Range], window: int) -> dict[str, list[int]]:
-        """dau, wau, mau, and those of the window; ranges are days that follow each other."""
+        """Return dau, wau, mau and the users of the window, for consecutive days."""
         partials = self._partials(ranges)
         return {
             **self._rolling(partials),
@@ -153,10 +155,12 @@ class RollupSource:
 
 
 def _most_frequent(partials: Partials, name_filter: EventNameFilter, limit: int) -> dict[Key, str]:
-    """The first ones in the order in which they are told; only these are looked up by name."""
-    least = min(nlargest(limit, (tally.events for tally in partials.values())), default=0)
+    """Return the names of the most frequent keys, in the order of the answer."""
+    # Only the names that are needed are read: all above the last place, and of those that tie for
+    # it the first ones by name.
+    least = min(nlargest(limit, (partial.events for partial in partials.values())), default=0)
     more = [key for key, partial in partials.items() if partial.events > least]
-    tied = [key for key, tally in partials.items() if tally.events == least]
+    tied = [key for key, partial in partials.items() if partial.events == least]
     names = name_filter.names_of(more) | name_filter.first_names(tied, limit - len(more))
     return dict(sorted(names.items(), key=lambda named: (-partials[named[0]].events, named[1])))
 

@@ -1,4 +1,4 @@
-"""Where counts come from: the events themselves, or rollups. Both give the same."""
+"""The interface of sources of counts, which are the events or the rollups, with equal results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from utils.time.calendar import Range
 
 
 class Count(NamedTuple):
-    """Events, and the different users who caused them."""
+    """The number of events and of their distinct users."""
 
     events: int
     users: int
@@ -21,7 +21,7 @@ NO_COUNT = Count(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class CountSeries:
-    """Ranges that follow each other: all of them together, and each."""
+    """The counts of consecutive ranges, and their total."""
 
     total: Count
     counts: list[Count]
@@ -29,7 +29,7 @@ class CountSeries:
 
 @dataclass(frozen=True, slots=True)
 class Top:
-    """The most frequent names, and how many there are besides."""
+    """The most frequent event names with their counts, and the totals of the others."""
 
     total: Count
     rows: list[tuple[str, Count]]
@@ -38,11 +38,11 @@ class Top:
 
 
 class Source(Protocol):
-    """Counts of events that have occurred; ranges in the future hold none."""
+    """Counts events that have occurred; ranges in the future have none."""
 
     @property
     def cache_version(self) -> str | None:
-        """Of the months that the question depends on; None where late events are not watched."""
+        """The cache version of the query's months; None if late events are not tracked."""
         ...
 
     @property
@@ -51,42 +51,42 @@ class Source(Protocol):
         ...
 
     def cost(self, ranges: Sequence[Range], *, by_name: bool) -> Cost:
-        """What counting these would read; `each` event name by itself."""
+        """Return the cost of counting ranges, with `by_name` each event name by itself."""
         ...
 
     def active_cost(self, ranges: Sequence[Range]) -> Cost:
-        """What counting active users of these days would read, and join for the windows."""
+        """Return the cost of counting the active users of these days in all windows."""
         ...
 
     @property
     def allowed_events(self) -> int:
-        """Events that a question may read one by one, besides those not folded yet."""
+        """How many events a query may read one by one, in addition to the tail."""
         ...
 
     @property
     def horizon(self) -> datetime | None:
-        """Before which events are dropped; None where none is."""
+        """The time before which events were dropped; None if none were."""
         ...
 
     def needs_dropped(self, ranges: Sequence[Range]) -> bool:
-        """Whether counting these needs events that are dropped, and raises EventsDropped."""
+        """Return whether counting these ranges would raise EventsDropped."""
         ...
 
     def tail(self) -> int:
-        """Events that are not folded yet, up to 10,000."""
+        """Return the number of events in the tail, up to 10,000."""
         ...
 
     def counts(self, ranges: Sequence[Range]) -> CountSeries:
-        """Ranges stand in order and touch."""
+        """Return the counts of consecutive ranges. Raises: EventsDropped, TooExpensive."""
         ...
 
     def top(self, time_range: Range, limit: int) -> Top:
-        """The most events first; those that tie stand in the order of their names."""
+        """Return the most frequent names, ties by name. Raises: EventsDropped, TooExpensive."""
         ...
 
     def active(self, days: Sequence[date], ranges: Sequence[Range]) -> Mapping[str, list[int]]:
-        """For each window, the users who are active in the one that ends with each day.
+        """Return, by window, the number of active users in the one that ends with each day.
 
-        `ranges` are what is over of the days.
+        `ranges` are the parts of the days that have passed. Raises: EventsDropped, TooExpensive.
         """
         ...

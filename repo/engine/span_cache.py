@@ -1,4 +1,4 @@
-"""What a process keeps of sealed spans: they seldom change, and tell by a version when they do."""
+"""A cache of the rows of sealed spans, which have a version and seldom change."""
 
 import threading
 from collections import OrderedDict
@@ -14,25 +14,25 @@ from repo.engine.watermark import SQL, Watermark
 from utils.time.slots import HOUR, SEALED_HOURS, Span, slot_of
 
 _MAX_BYTES = 40 * 2**20
-_MAX_MEMORY_KEYS = 2  # memory keys: each replica behind a URL has its own
-_OVERHEAD = 500  # bytes that a set costs besides its own
+_MAX_MEMORY_KEYS = 2  # each of several replicas behind one URL has a memory key of its own
+_OVERHEAD = 500  # bytes of a cached row in addition to its set
 
 
 class Row(NamedTuple):
-    """Events of a span or slot, and their users. Sets are shared: never changed."""
+    """The events and users of a span or slot. Sets are shared and must not be changed."""
 
     events: int
     users: BitMap
     row_id: int = 0
-    """Of a row that is remembered: no other row of this process has it."""
+    """The id of a cached row, unique in this process; 0 for a row that is not cached."""
 
 
 Rows = Mapping[int, Row]
-"""By name_id; 0 is all names together."""
+"""Rows by `name_id`; 0 is all names together."""
 
 
 class SpanKey(NamedTuple):
-    """Where rows are kept: a span as it was at its version, and which names."""
+    """The cache key of rows: a span at a version, and which names."""
 
     memory_key: str
     span: Span
@@ -41,7 +41,7 @@ class SpanKey(NamedTuple):
 
 
 def size_of(users: BitMap) -> int:
-    """About how many bytes a set takes: of 2 for each user and the 8 kB of 65,536 the fewer."""
+    """Return the approximate size of a set in bytes: see `bitmaps.max_bytes`."""
     return min(2 * len(users), users.max() // 8 + 8192) if users else 0
 
 
@@ -52,7 +52,7 @@ class _SealedVersions:
 
 
 class SpanCache:
-    """Bounded; shared by the threads of a process."""
+    """A bounded cache, shared by the threads of a process."""
 
     def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -63,18 +63,18 @@ class SpanCache:
         self._row_ids = count(1)
 
     def sealed_versions(self, cur: Cursor, watermark: Watermark) -> Mapping[Span, int]:
-        """The version of each sealed span, as this snapshot sees them."""
+        """Return the version of each sealed span, as the snapshot of `cur` sees them."""
         cached = self._sealed.get(watermark.memory_key, _SealedVersions(-1, {}))
         if cached.version == watermark.sealed_version:
             return cached.versions
-        if (
-            cached.version > watermark.sealed_version
-        ):  # the snapshot is older than what another one has seen
+        # Another thread has a newer snapshot: its versions must not be used in this one.
+        if cached.version > watermark.sealed_version:
             return _read_versions(cur, watermark, -1)
         versions = _without_old_hours(
             {**cached.versions, **_read_versions(cur, watermark, cached.version)}, watermark
         )
         with self._lock:
+            # A copy replaces the dictionary, so that readers need no lock.
             sealed = {
                 **self._sealed,
                 watermark.memory_key: _SealedVersions(watermark.sealed_version, versions),
@@ -83,7 +83,7 @@ class SpanCache:
         return versions
 
     def get_many(self, keys: Iterable[SpanKey]) -> dict[SpanKey, Rows]:
-        """What is kept of these."""
+        """Return the cached rows of these keys."""
         cached = {}
         with self._lock:
             for key in keys:
@@ -93,7 +93,7 @@ class SpanCache:
         return cached
 
     def put(self, key: SpanKey, fetched: Rows, size: int) -> Rows:
-        """The rows with their marks. Forgets what was not asked for the longest time."""
+        """Cache rows and return them with ids; evicts the least recently used ones."""
         rows = {
             name_id: row._replace(row_id=next(self._row_ids)) for name_id, row in fetched.items()
         }
@@ -113,7 +113,7 @@ def _read_versions(cur: Cursor, watermark: Watermark, since: int) -> dict[Span, 
 
 
 def _without_old_hours(versions: dict[Span, int], watermark: Watermark) -> dict[Span, int]:
-    """Without the hours that the folder may have let go, of which no version tells."""
+    """Drop hours that the rollup worker may have deleted, which changes no version."""
     oldest = slot_of(watermark.folded_range.end) - SEALED_HOURS
     return {
         span: version

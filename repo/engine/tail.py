@@ -1,4 +1,4 @@
-"""Which events wait to be folded: told by the transactions that they came in by."""
+"""Find the tail, the events that are not folded yet, as ranges of transaction ids."""
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -8,7 +8,7 @@ _COLUMNS = ("first", "until", "swept_until", "swept_id")
 
 
 class Snapshot(NamedTuple):
-    """Which transactions a snapshot does not see: from xmax on, and some before."""
+    """A snapshot as text: it sees all transactions before `xmax` except those in `xip`."""
 
     text: str
 
@@ -27,11 +27,12 @@ def _parsed(text: str) -> tuple[int, list[int]]:
     return int(xmax), sorted(int(xid) for xid in xip.split(",") if xid)
 
 
+# Transaction ids below 3 have a special meaning, so this snapshot sees no transaction.
 NOTHING_FOLDED = Snapshot("3:3:")
 
 
 class BackfillCursor(NamedTuple):
-    """The last event that a sweep took: those before it in the order of time are folded."""
+    """The last event of a backfill so far, by time and id; all before it are folded."""
 
     until: str
     event_id: str
@@ -41,11 +42,11 @@ NO_BACKFILL = BackfillCursor("-infinity", "00000000-0000-0000-0000-000000000000"
 
 
 ALL_XIDS = {"firsts": ["3"], "untils": [str(2**64 - 1)]}
-"""All ids, those of transactions to come among them, as statements take them."""
+"""All transaction ids, including future ones, as parameters of statements."""
 
 
 class XidRange(NamedTuple):
-    """Of transactions: from the first one on, up to before the other."""
+    """A range of transaction ids, first <= xid < until."""
 
     first: int
     until: int
@@ -57,11 +58,12 @@ def tail_ranges(
     backfill_to: Snapshot = NOTHING_FOLDED,
     backfill_cursor: BackfillCursor = NO_BACKFILL,
 ) -> dict[str, list[str]]:
-    """What `now` sees and `folded` did not, as statements take it: ids, and how far each is swept.
+    """Return the ranges of ids that `now` sees and `folded` did not, as parameters of statements.
 
-    Rows of a transaction that is not over stand in the index too, and it may have written millions:
-    no statement looks at them.
+    With each range stands how far a backfill has come in it.
     """
+    # Transactions that are still open are left out: the index on their ids has their rows as well,
+    # which may be millions, and reading past them would slow every query down.
     unfolded = [
         xids
         for invisible in _invisible(XidRange(0, now.xmax), folded)
@@ -75,18 +77,18 @@ def tail_ranges(
         "firsts": [str(ids.first) for ids, _ in parts],
         "untils": [str(ids.until) for ids, _ in parts],
         "swept_untils": [backfilled.until for _, backfilled in parts],
-        "swept_ids": [done.event_id for _, done in parts],
+        "swept_ids": [backfilled.event_id for _, backfilled in parts],
     }
 
 
 def split_ranges(tail: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The ranges one by one."""
+    """Return the ranges one by one, each as parameters of a statement."""
     columns = (tail[f"{name}s"] for name in _COLUMNS)
     return [dict(zip(_COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _visible(xids: XidRange, snapshot: Snapshot) -> Iterator[XidRange]:
-    """Those of the ids that a snapshot sees."""
+    """Yield the ranges of these ids that a snapshot sees."""
     first, until = xids.first, min(xids.until, snapshot.xmax)
     for xid in snapshot.xip:
         if first <= xid < until:
@@ -96,7 +98,7 @@ def _visible(xids: XidRange, snapshot: Snapshot) -> Iterator[XidRange]:
 
 
 def _invisible(xids: XidRange, snapshot: Snapshot) -> Iterator[XidRange]:
-    """Those of the ids that it does not see."""
+    """Yield the ranges of these ids that a snapshot does not see."""
     for xid in snapshot.xip:
         if xids.first <= xid < min(xids.until, snapshot.xmax):
             yield XidRange(xid, xid + 1)

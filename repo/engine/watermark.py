@@ -1,4 +1,4 @@
-"""Up to where the folder has come, as one snapshot sees it."""
+"""The watermark: up to where events are folded, as one snapshot sees it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,56 +14,56 @@ from utils.time.calendar import Range
 from utils.time.slots import LEAD, slot_start
 
 SQL = statements("rollups")
+# From this many events on, their users are joined at once instead of looked up one by one.
 LONG_TAIL_EVENTS = 20_000
-"""Events whose users are looked up all at once."""
 WATERMARK = prepared_statement(SQL["rollups_state"].replace("{many}", str(LONG_TAIL_EVENTS)))
 
 
 Months = tuple[int, int]
-"""The first and the last month of UTC, counted from year 0."""
+"""The first and last UTC month, counted from year 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """The generation that questions ask."""
+    """The current generation of the rollups, and its state."""
 
     generation: int
     lineage: str
-    """The same only for generations with the same past, on a replica too."""
+    """Identifies one history of the rollups and the database, replicas included."""
     memory_key: str
-    """The same within a lineage until the server restarts: of what a process may remember."""
+    """The lineage and the start of the server: the key of what a process may cache."""
     folded_range: Range
-    """When the events in slots occurred; the months and days that they begin in are whole."""
+    """The times of events in slots, extended back so that it begins before their first month."""
     sealed_version: int
     """The version at which a sealed span last changed."""
     name_count: int
-    """How many event names there are."""
+    """The number of event names."""
     changed_version: int
-    """The version at which late events last changed the months asked about; 0: never."""
+    """The version at which late events last changed the queried months; 0 if they never did."""
     horizon: datetime | None
-    """Before which events are dropped: what is not in slots cannot be told."""
+    """The time before which events were dropped; None if none were."""
     tail: dict[str, Any]
-    """What tells events that are not folded from those that are."""
+    """Parameters of statements that read the tail."""
     is_backfilling: bool
-    """Whether some of very many events are folded, and others are not."""
+    """Whether a backfill is in progress."""
     tail_events: int
-    """How many events came in since the last fold, up to MANY; swept ones are among them."""
+    """Events stored since the last fold, up to LONG_TAIL_EVENTS, including backfilled ones."""
     has_early_events: bool
-    """Whether there are events that were folded before their time."""
+    """Whether future events are set aside, some of which may be due by now."""
 
     @property
     def has_tail(self) -> bool:
-        """Whether there may be more than what is folded."""
+        """Whether there may be events that are not folded."""
         return self.tail_events > 0 or self.has_early_events
 
     @property
     def has_long_tail(self) -> bool:
-        """Whether very many events are not folded."""
+        """Whether the tail has at least LONG_TAIL_EVENTS."""
         return self.tail_events >= LONG_TAIL_EVENTS
 
 
 def read_watermark(cur: Cursor, months: Months | None = None) -> Watermark | None:
-    """None where questions must be answered from the events themselves."""
+    """Return the watermark; None if queries must be answered from the events."""
     first, last = months or (0, 0)
     cur.execute_prepared(WATERMARK, {"first_month": first, "last_month": last})
     row = cur.fetchone()
@@ -71,14 +71,14 @@ def read_watermark(cur: Cursor, months: Months | None = None) -> Watermark | Non
 
 
 def read_user_count(cur: cursor) -> int:
-    """Of how many users sets may be."""
+    """Return the highest ordinal, about the number of all users."""
     cur.execute(SQL["rollups_users"])
     (users,) = cur.fetchone() or (0,)
     return int(users)
 
 
 def read_horizon(cur: Cursor) -> datetime | None:
-    """Before which events are dropped; None where none is."""
+    """Return the time before which events were dropped; None if none were."""
     cur.execute(SQL["rollups_horizon"])
     row = cur.fetchone()
     return cast(datetime, row[0]) if row else None

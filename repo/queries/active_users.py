@@ -1,4 +1,4 @@
-"""active_users, made of counts."""
+"""Compute the answer to `active_users` from the counts of a source."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,13 +11,13 @@ from repo.engine.source import Source
 from utils.time.calendar import Range, day_start, days_of
 
 _DAY = timedelta(days=1)
-_LONGEST_WINDOW = 31
-"""The days of the longest window that is always counted, the calendar month."""
+_LONGEST_WINDOW = 31  # days of the calendar month, the longest window that is always counted
 
 
 def active_users(
     source: Source, question: ActiveUsers, time_range: Range, as_of: datetime
 ) -> ActiveUsersData:
+    """Return the active users of each day that has begun by `as_of`."""
     days = days_of(time_range, question.zone)
     begun_days = [day for day in days if day_start(day, question.zone) <= as_of]
     return ActiveUsersData(_series(source, question, begun_days, as_of) if begun_days else [])
@@ -26,6 +26,7 @@ def active_users(
 def _series(
     source: Source, question: ActiveUsers, begun_days: list[date], as_of: datetime
 ) -> list[ActiveDay]:
+    # The windows of the first days reach back before the range.
     lead_days = max(_LONGEST_WINDOW, question.window or 0)
     first = begun_days[0] - lead_days * _DAY
     days = [first + n * _DAY for n in range((begun_days[-1] - first).days + 1)]

@@ -1,4 +1,4 @@
-"""event_counts, made of counts."""
+"""Compute the answer to `event_counts` from the counts of a source."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -13,6 +13,7 @@ from utils.time.ranges import previous_range
 def event_counts(
     source: Source, question: EventCounts, time_range: Range, as_of: datetime
 ) -> EventCountsData:
+    """Return the total up to `as_of`, and the series and the previous range if requested."""
     if question.interval:
         data = _with_series(source, question, question.interval, time_range, as_of)
     else:
@@ -25,7 +26,7 @@ def event_counts(
 def _with_series(
     source: Source, question: EventCounts, interval: Interval, time_range: Range, as_of: datetime
 ) -> EventCountsData:
-    """Every bucket that has begun; those without events count zero."""
+    """Return all buckets that have begun, including those without events."""
     all_buckets = buckets(time_range, interval, question.zone, week_start=question.week_start)
     begun_buckets = [bucket for bucket in all_buckets if bucket.start <= as_of]
     result = source.counts([bucket.until(as_of) for bucket in begun_buckets])

@@ -1,4 +1,4 @@
-"""top_events, made of counts."""
+"""Compute the answer to `top_events` from the counts of a source."""
 
 from datetime import datetime
 
@@ -11,6 +11,7 @@ from utils.time.calendar import Range
 def top_events(
     source: Source, question: TopEvents, time_range: Range, as_of: datetime
 ) -> TopEventsData:
+    """Return the most frequent names of the range up to `as_of`, and the totals of the others."""
     top = source.top(time_range.until(as_of), question.limit)
     events, users = top.total
     rows = [TopEvent(name, *count, _share(count.events, events)) for name, count in top.rows]

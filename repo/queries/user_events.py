@@ -1,4 +1,4 @@
-"""user_events from the events themselves, which is the only place that has them."""
+"""Compute the answer to `user_events`, a page of a history, from the table of events."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -22,18 +22,19 @@ _FIRST_PAGE = prepared_statement(SQL["user_events_first"])
 
 
 class History(NamedTuple):
-    """A page of it, newest first."""
+    """A page of a user's events, newest first."""
 
     time_range: Range
-    """Of what was asked about."""
+    """The range of the whole history."""
     events: list[UserEvent]
     older: str | None
-    """The cursors of the pages after and before it."""
+    """The cursor of the page of older events; None at the end."""
     newer: str | None
+    """The cursor of the page of newer events; None at the beginning."""
 
 
 def user_events(cur: Cursor, question: UserEvents, time_range: Range) -> History:
-    """Raises: EventsDropped."""
+    """Return a page of a history. Raises: EventsDropped."""
     position = question.position
     horizon, rows, has_more = _page(cur, question, time_range, position)
     covered_range = _covered_range(question, time_range, horizon)
@@ -49,7 +50,7 @@ def user_events(cur: Cursor, question: UserEvents, time_range: Range) -> History
 
 
 def _covered_range(question: UserEvents, time_range: Range, horizon: datetime | None) -> Range:
-    """A whole history begins where events are kept from. Raises: EventsDropped."""
+    """Return the range; a full history begins at the horizon. Raises: EventsDropped."""
     if horizon is None or time_range.start >= horizon:
         return time_range
     if question.is_full_history:
@@ -63,7 +64,8 @@ def _covered_range(question: UserEvents, time_range: Range, horizon: datetime | 
 def _page(
     cur: Cursor, question: UserEvents, time_range: Range, position: Position | None
 ) -> tuple[datetime | None, list[Any], bool]:
-    """The horizon, the rows, newest first, and whether there are more that way."""
+    """Return the horizon, the rows, newest first, and whether more follow in the direction."""
+    # One row more than the page has shows whether there is another page.
     params = {
         **_range_params(question, time_range),
         "user_id": Hidden(question.user_id),
@@ -92,12 +94,12 @@ def _cursor(
 
 
 def _event(tz: ZoneInfo, row: Any) -> UserEvent:
-    """Properties stay the text that PostgreSQL shows: a float would change long numbers."""
+    # Properties remain the text that PostgreSQL returns: parsing would change long numbers.
     event_id, event_name, occurred_at, properties = row
     raw: Any = msgspec.Raw(properties)
     return UserEvent(event_id, event_name, occurred_at.astimezone(tz), raw)
 
 
 def _range_params(question: UserEvents, time_range: Range) -> dict[str, Any]:
-    """A record of what came in: events that are dated ahead are shown as well."""
+    # The end is not cut to the current time: a history includes future events.
     return {"start": time_range.start, "end": time_range.end, "names": question.names}
