@@ -1,9 +1,10 @@
-"""The application, and the entry to the commands."""
+"""The application (`create_app`) and the command line (`cli`)."""
 
 import signal
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # Imports would swallow a KeyboardInterrupt, or show where it came.
+    # Until a command runs, Ctrl-C ends the process: a KeyboardInterrupt within an import shows a
+    # traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import gc
@@ -35,13 +36,13 @@ COMMANDS = (
 
 
 def create_app(settings: "Settings | None" = None) -> "FastAPI":
-    """The service. Nothing is connected before its lifespan. Raises: SettingsError."""
-    from fastapi_offline import FastAPIOffline  # no command needs it but serve
+    """The ASGI application. Connections are opened by its lifespan. Raises: SettingsError."""
+    from fastapi_offline import FastAPIOffline  # slow to import, and only `serve` needs it
 
     from config.settings import load_settings
     from routes.app import configure_app
 
-    # What FastAPI traces by itself would have paths in it, and values of users in those.
+    # FastAPI's own traces contain paths, and paths contain user ids.
     untraced = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPIOffline(
         title="Analytics Service",
@@ -65,12 +66,12 @@ async def lifespan(app: "FastAPI") -> AsyncIterator[None]:
     async with open_resources(app.state.settings) as resources:
         app.state.resources = resources
         gc.collect()
-        gc.freeze()  # what is there stays: looking through it again would hold up requests
+        gc.freeze()  # the collector need not scan what lives as long as the process
         yield
 
 
 class _Commands(click.Group):
-    """Only the command that is called is loaded: all of them take longer than most have to do."""
+    """Imports only the module of the command that is called, which saves half a second."""
 
     def list_commands(self, _: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -85,11 +86,11 @@ class _Commands(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Raises: click.ClickException, whose one line tells of any error that ends a command."""
+        """Raises: click.ClickException, with one line, for any error that ends a command."""
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
-            raise  # click tells these
+            raise  # click prints these
         except KeyboardInterrupt:
             raise CommandInterrupted(signal.SIGINT) from None
         except ImportError as exc:
@@ -100,14 +101,14 @@ class _Commands(click.Group):
             raise failure(exc) from exc
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """As click's, which ends the process: with 0 only when all that was printed is written."""
+        """Like click's, but exits with 0 only if all output was written."""
         try:
             return super().main(*args, **kwargs)
         except SystemExit as end:
             if (reason := flush_output()) and not end.code:
                 sys.exit(f"Error: standard output cannot be written: {reason}")
             raise
-        except OSError as exc:  # of what prints help
+        except OSError as exc:  # raised while help is printed
             flush_output()
             sys.exit(f"Error: standard output cannot be written: {exc.strerror}")
 

@@ -1,4 +1,4 @@
-"""Where to look: what `serve` prints when it answers."""
+"""The addresses that `serve` prints when it accepts requests."""
 
 from contextlib import suppress
 
@@ -8,15 +8,15 @@ from config.invocation import invocation
 from config.settings import Settings, variable
 
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""A service that listens everywhere is asked here."""
+"""The address to call where the service listens on all addresses."""
 
 
 def print_banner(settings: Settings, port: int, *, needs_key: bool, is_away: bool) -> None:
-    """`is_away`: PostgreSQL cannot be reached yet."""
+    """Print addresses and a first request. `is_away`: PostgreSQL is not reachable yet."""
     host = _ANY.get(settings.host, settings.host)
     base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     rows = [f"  {what:<31}  {where}" for what, where in _rows(settings, base, needs_key, is_away)]
-    with suppress(OSError):  # nobody reads it
+    with suppress(OSError):  # standard output is closed
         click.echo("\n" + "\n".join(rows) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""What a command says when it cannot go on: one line, and never a traceback."""
+"""Errors of commands: one line on standard error, never a traceback."""
 
 import traceback
 
@@ -29,7 +29,7 @@ class Unexpected(Failure):
 
 
 def failure(exc: Exception) -> Failure:
-    """What is said about an exception that ended a command."""
+    """The error to show for an exception that ended a command."""
     if isinstance(exc, _EXPECTED):
         return Failure(_on_one_line(str(exc)) or _reason(exc))
     if isinstance(exc, EmbeddedError):  # it may show the end of a server's log
@@ -41,13 +41,13 @@ def failure(exc: Exception) -> Failure:
     if isinstance(exc, UnicodeError):
         return Failure("an argument or an input is not UTF-8")
     return Unexpected(
-        f"unexpected {type(exc).__name__}, an error of this program: the same command with "
-        f"{variable('log_level')}=debug shows where"
+        f"unexpected {type(exc).__name__}, a bug in this program: run the command with "
+        f"{variable('log_level')}=debug for a traceback"
     )
 
 
 def _reason(exc: BaseException) -> str:
-    """Of one that has no text of its own: what the driver says, else what its kind means."""
+    """For an exception without a text: the message of the driver, else its docstring."""
     driver = exc if isinstance(exc, DriverError) else exc.__cause__
     if isinstance(driver, DriverError):
         return f"PostgreSQL: {_on_one_line(driver_message(driver))}"

@@ -1,4 +1,4 @@
-"""What `--help` of a command shows: whole sentences, the settings that it reads, its exit codes."""
+"""The text of `--help`: whole sentences, the settings of the command, its exit codes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,23 +10,23 @@ from config.settings import Settings, variable
 DATABASE = ("database_url", "data_dir")
 """Settings of all commands that use PostgreSQL as the owner of the tables."""
 EVERYWHERE = ("command", "log_level")
-"""Settings of all commands: they concern what is said about errors."""
+"""Settings of all commands: they control how errors are shown."""
 
-FAILED = "It failed: one line on standard error says why."
+FAILED = "The command failed: one line on standard error gives the reason."
 _EXIT_CODES = {
-    2: "The call is wrong.",
-    70: "An error of this program.",
+    2: "An option or argument is wrong.",
+    70: "A bug in this program.",
 }
 _SIGNALS = {
     129: "Ended by SIGHUP.",
     130: "Ended by SIGINT (Ctrl-C).",
     143: "Ended by SIGTERM.",
 }
-_CLOSED_OUTPUT = {141: "Nobody reads standard output any more."}
+_CLOSED_OUTPUT = {141: "Standard output was closed by its reader."}
 
 
 class WholeHelp(click.Command):
-    """Its line in the list of commands is not cut."""
+    """A command whose line in the list of commands is not cut."""
 
     def get_short_help_str(self, limit: int = 45) -> str:
         """The first paragraph of the help, whatever the limit."""
@@ -45,8 +45,8 @@ class Command(WholeHelp):
         ends_at_signals: bool = True,
         **more: Any,
     ) -> None:
-        """`settings` are fields of Settings. `exit_codes` are those that are not the same for all
-        commands, 0 at least."""
+        """`settings` are names of fields of Settings; `exit_codes` are those that differ from the
+        common ones, 0 at least."""
         super().__init__(*args, **more)
         self.settings = tuple(dict.fromkeys((*settings, *EVERYWHERE)))
         signals = {**_SIGNALS, **_CLOSED_OUTPUT} if ends_at_signals else {}
@@ -55,7 +55,7 @@ class Command(WholeHelp):
         )
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Raises nothing: names of settings are checked by a test."""
+        """Write the options, then the settings and the exit codes."""
         super().format_options(ctx, formatter)
         with formatter.section("Settings, from the environment"):
             formatter.write_dl([(variable(name), _described(name)) for name in self.settings])

@@ -1,4 +1,4 @@
-"""A schema that is up to date, for all commands."""
+"""Migrate or check the schema before a command runs."""
 
 from contextlib import closing, suppress
 
@@ -13,7 +13,7 @@ from repo.adopt.trigger import renew_rules
 
 
 def apply_migrations(database_url: str) -> bool:
-    """Apply the migrations that are missing; tell them, and whether there were any.
+    """Apply and print the missing migrations; return whether there were any.
 
     Raises: DatabaseUnavailable, MigrationError.
     """
@@ -26,12 +26,12 @@ def apply_migrations(database_url: str) -> bool:
     for migration in applied:
         click.echo(f"Applied migration {migration.number:04} {migration.name}.", err=True)
     for table, tz in renewed:
-        click.echo(f"Times of {table} are read by the present rules of {tz}.", err=True)
+        click.echo(f"Local times of {table} now follow the current rules of {tz}.", err=True)
     return bool(applied)
 
 
 def migrate_embedded(settings: Settings, database_url: str) -> None:
-    """Apply them to a database of our own; that of others must have them.
+    """Migrate an embedded database; of a database in `DATABASE_URL` only check the schema.
 
     Raises: DatabaseUnavailable, MigrationError.
     """
@@ -42,15 +42,15 @@ def migrate_embedded(settings: Settings, database_url: str) -> None:
 
 
 def check_schema(database_url: str) -> None:
-    """Raises: DatabaseUnavailable, MigrationError where the schema is missing or older."""
+    """Raises: DatabaseUnavailable; MigrationError if the schema is missing or older."""
     with closing(connect(database_url, "analytics-schema")) as conn:
         migrate.check_schema(conn, migrate.migrations())
 
 
 def refuse_foreign_tables(database_url: str) -> None:
-    """For what waits until the database is there and its schema is up to date.
+    """Check for tables of another program with our names, if PostgreSQL is reachable.
 
-    Raises: MigrationError where tables of another program have the names of ours.
+    Raises: MigrationError if there are any.
     """
     with (
         suppress(DatabaseUnavailable),

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from zoneinfo import ZoneInfo
 
@@ -11,7 +11,7 @@ from utils.time.zones import zone, zone_names
 def mapping(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
-    """FIELD=COLUMN, by field."""
+    """The column of each field, from options of the form FIELD=COLUMN."""
     pairs = [text.partition("=") for text in values]
     for name, _, column in pairs:
         if name not in FIELDS or not column:
@@ -19,7 +19,7 @@ def mapping(
     names = {name: column for name, _, column in pairs}
     columns = [names.get(name, name) for name in FIELDS]
     if len(names) < len(pairs) or len(set(columns)) < len(columns):
-        raise click.BadParameter("each field needs one column, and each column is of one field")
+        raise click.BadParameter("map each field to one column, and each column to one field")
     return names
 
 

@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, and elsewhere a line every 10 seconds."""
+"""Progress of long work: a bar on a terminal, else a line every 10 seconds."""
 
 import sys
 import time
@@ -14,13 +14,13 @@ from commands._report import print_error
 from utils.paths import is_terminal
 
 EVERY_S = 10.0
-"""Between two lines."""
+"""Seconds between two lines."""
 DRAW_EVERY_S = 1.0
-"""A bar, the first time after this."""
+"""Seconds between two updates of the bar, and before the first."""
 
 
 class Progress:
-    """Of work that is counted in `unit`, and in other units on the side."""
+    """Counts of work that is measured in `unit`, and of other units beside it."""
 
     def __init__(self, what: str, unit: str, total: int | None) -> None:
         self.what = what
@@ -65,8 +65,7 @@ class Progress:
 
 @contextmanager
 def progress(what: str, unit: str = "events", total: int | None = None) -> Iterator[Progress]:
-    """Shows what is added until the end of the block, also while nothing is; short work is not
-    shown."""
+    """Show counts until the end of the block, also while they stand still; not for short work."""
     tracker, end = Progress(what, unit, total), Event()
     display: _Bar | _Lines = _Bar(tracker) if is_terminal(sys.stderr) else _Lines(tracker)
 
@@ -93,7 +92,7 @@ class _Lines:
         print_error(str(self._tracker))
 
     def close(self) -> None:
-        """The report of the command tells the end."""
+        """The report of the command follows, so no last line is needed."""
 
 
 class _Bar:

@@ -1,4 +1,4 @@
-"""What a command did is told once, however it ends."""
+"""Print the result of a command exactly once, however the command ends."""
 
 import errno
 import os
@@ -13,16 +13,16 @@ from utils.signals import uninterrupted
 
 
 class OutputLost(SystemExit):
-    """Standard output took no more: nobody reads it, or the disk is full."""
+    """Standard output cannot be written: its reader has closed it, or the disk is full."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(128 + SIGPIPE if error.errno == errno.EPIPE else 1)
 
 
 def print_result(text: str | bytes, *, fallback: str | None = None) -> None:
-    """Print to standard output, or, where that fails, the text or `instead` to standard error.
+    """Print to standard output; if that fails, print `fallback` or the text to standard error.
 
-    Raises: OutputLost where it failed.
+    Raises: OutputLost if standard output failed.
     """
     try:
         click.echo(text)
@@ -34,17 +34,17 @@ def print_result(text: str | bytes, *, fallback: str | None = None) -> None:
 
 
 def print_error(text: str | bytes) -> None:
-    """Print to standard error, if anybody reads it."""
+    """Print to standard error; a closed standard error is ignored."""
     with suppress(OSError):
         click.echo(text, err=True)
 
 
 @contextmanager
 def report(summary: Callable[[], str], interrupted_hint: str = "") -> Iterator[None]:
-    """Say what the block did, also where a signal or an error ends it.
+    """Print a summary of the block, also when a signal or an error ends it.
 
-    `told` is called once, at the end, and may be nothing; `broken_off` is said where there was more
-    to do.
+    `summary` is called once, at the end, and may return an empty text. `interrupted_hint` is
+    printed to standard error if the block did not finish.
     """
     try:
         yield
@@ -65,7 +65,7 @@ def _print_nonempty(text: str) -> None:
 
 
 def _discard_output() -> None:
-    """What is left in the buffer would fail again when the interpreter ends."""
+    # Buffered text would raise again when the interpreter flushes it at exit.
     with suppress(OSError, ValueError):
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""The folder beside the workers: `python main.py rollup`, started again when it ends."""
+"""The rollup worker of `serve`: a process `python main.py rollup`, restarted when it ends."""
 
 import logging
 import signal
@@ -20,7 +20,7 @@ _STOP_TIMEOUT_S = 2.0
 
 @contextmanager
 def run_rollup_process(metrics: Path) -> Iterator[None]:
-    """Runs until the end of the block, and counts in the folder `metrics`."""
+    """Run the process until the end of the block; it writes its metrics into the directory."""
     stopping = threading.Event()
     supervisor = threading.Thread(target=_supervise, args=(stopping, metrics), daemon=True)
     supervisor.start()
@@ -36,7 +36,7 @@ def _supervise(stopping: threading.Event, metrics: Path) -> None:
         try:
             _run(stopping, metrics)
         except (OSError, subprocess.SubprocessError) as exc:  # no memory, no file, no process left
-            log.error("the folder cannot be started", extra={"failure": str(exc)})
+            log.error("the rollup worker cannot be started", extra={"failure": str(exc)})
         stopping.wait(_RESTART_AFTER_S)
 
 
@@ -44,7 +44,7 @@ def _run(stopping: threading.Event, metrics: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, str(_MAIN), "rollup", "--metrics", str(metrics)],
         preexec_fn=DieWithParent(signal.SIGTERM),
-        start_new_session=True,  # a terminal's Ctrl-C is for the service, which stops it
+        start_new_session=True,  # Ctrl-C goes to the service, which stops this process
     )
     while process.poll() is None and not stopping.is_set():
         stopping.wait(0.1)
@@ -52,7 +52,7 @@ def _run(stopping: threading.Event, metrics: Path) -> None:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """A fold that is cut off leaves no trace: it is one transaction."""
+    # A fold is one transaction: killing it leaves nothing half done.
     process.terminate()
     try:
         process.wait(_STOP_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""How uvicorn is run: what it reads, for how long it waits, and how many connections it has."""
+"""The configuration of uvicorn: protocol, timeouts and the number of connections."""
 
 import asyncio
 import resource
@@ -12,15 +12,15 @@ import uvicorn
 from config.settings import Settings
 from utils.accept_balancer import Loop
 
-STOP_TIMEOUT_S = 7  # for requests in flight; after 10 the whole service is gone
+STOP_TIMEOUT_S = 7  # for requests in flight: orchestrators kill after 10 s
 KEEP_ALIVE_S = 75  # longer than proxies keep theirs
 _OTHER_FILES = 44
-"""Of a worker: 34 for metrics, pipes, Redis and keys, and some that are open for a moment."""
+"""Open files of a worker beside connections: 34 for metrics, pipes, Redis and keys, and spare."""
 _MIN_CONNECTIONS = 8
 
 
 class ServerConfig(uvicorn.Config):
-    """The server of one worker. Raises: click.ClickException."""
+    """The configuration of one worker's server. Raises: click.ClickException."""
 
     def __init__(self, settings: Settings, app: Any, **options: Any) -> None:
         self._loop = partial(Loop, connection_limit(settings), in_turn=settings.workers > 1)
@@ -31,7 +31,7 @@ class ServerConfig(uvicorn.Config):
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # nothing here depends on who forwards
+            proxy_headers=False,  # nothing depends on the address of the client
             timeout_graceful_shutdown=STOP_TIMEOUT_S,
             timeout_keep_alive=KEEP_ALIVE_S,
             **options,
@@ -42,9 +42,9 @@ class ServerConfig(uvicorn.Config):
 
 
 def raise_file_limit(settings: Settings) -> None:
-    """As many open files as the system lets this process and its children have.
+    """Raise the soft limit of open files to the hard limit, for workers as well.
 
-    Raises: click.ClickException, where these are too few.
+    Raises: click.ClickException if that is too few.
     """
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
@@ -52,9 +52,9 @@ def raise_file_limit(settings: Settings) -> None:
 
 
 def connection_limit(settings: Settings) -> int:
-    """The connections of clients that a worker may have: it needs files for other things as well.
+    """The number of client connections of a worker, bounded by the limit of open files.
 
-    Raises: click.ClickException.
+    Raises: click.ClickException if too few remain.
     """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
@@ -65,5 +65,5 @@ def connection_limit(settings: Settings) -> int:
             f"a worker may open {files} files, and needs {needed + _MIN_CONNECTIONS}: "
             "raise the limit (ulimit -n), or use smaller pools"
         )
-    # A file of /docs is open for as long as it is sent: a connection may need two.
+    # A connection that is sent a file of /docs needs two open files.
     return min(settings.connection_limit, max((files - needed) // 2, _MIN_CONNECTIONS))

@@ -1,4 +1,4 @@
-"""One process that answers: whether it is ready, lives, and has ended."""
+"""One worker process of `serve`: whether it is ready, alive, or has ended."""
 
 import signal
 import socket
@@ -15,12 +15,12 @@ from commands._server import STOP_TIMEOUT_S, ServerConfig
 _READY_TIMEOUT_S = 300.0
 _HANGS_AFTER_S = 30.0
 _STEADY_AFTER_S = 5.0
-"""Since it was ready; one that dies before is not replaced at once."""
+"""Seconds after which a ready worker counts as steady; one that dies earlier is replaced later."""
 TICK_S = 0.1
 
 
 class TickingServer(Server):
-    """The server of a worker, whose event loop tells that it turns."""
+    """The server of a worker, which records when its event loop last ran."""
 
     ticked_at = 0.0
 
@@ -30,7 +30,7 @@ class TickingServer(Server):
 
 
 class Worker(Process):
-    """One of them. `failures`: of those before it in a row, in its place."""
+    """A worker process. `failures`: how many workers before it failed in a row."""
 
     _server: TickingServer | None
 
@@ -41,11 +41,12 @@ class Worker(Process):
         self._is_ready = False
         self._is_pinged = False
         self._ends_at = 0.0
-        self._seconds = 0.0  # without an answer, or on the way to be ready
+        self._seconds = 0.0  # without a reply to a ping, or until it was ready
         self._steady_s = 0.0
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
-        """What the new process does. The thread that answers for it must see its only server."""
+        """Run in the new process."""
+        # Created here, so that the thread that replies to pings sees the same server.
         assert self.server
         super().target(sockets)
 
@@ -56,8 +57,7 @@ class Worker(Process):
         return self._server
 
     def pong(self) -> None:
-        """A thread answers; once requests are, only if the event loop has turned since it was
-        asked."""
+        """Reply to one ping, from a thread; a started server only after its event loop has run."""
         self.child_conn.recv()
         pinged_at = time.monotonic()
         while self.server.started and self.server.ticked_at < pinged_at:
@@ -73,11 +73,11 @@ class Worker(Process):
         return self._steady_s > _STEADY_AFTER_S
 
     def failure(self, seconds: float) -> str | None:
-        """Why it has to be replaced, after so many seconds more; None if it need not."""
+        """Why to replace the worker, `seconds` after the last call; None if there is no reason."""
         if not self.process.is_alive():
             return _exit_reason(self.process)
         self._seconds += seconds
-        with suppress(OSError, EOFError):  # it has just died
+        with suppress(OSError, EOFError):  # the process has just died
             self._exchange_ping()
         if self._is_ready:
             self._steady_s += seconds
@@ -89,17 +89,17 @@ class Worker(Process):
         self.join()
 
     def terminate(self) -> None:
-        """It has some seconds to answer what it began."""
+        """Ask it to stop; requests in flight have some seconds to finish."""
         super().terminate()
         self._ends_at = time.monotonic() + STOP_TIMEOUT_S + 2
 
     def close(self) -> None:
-        """Give back the files of one that does not run."""
+        """Close the pipes of a worker that was not started."""
         self.parent_conn.close()
         self.child_conn.close()
 
     def has_ended(self) -> bool:
-        """Whether it has, after `terminate`; it is killed where it did not in time."""
+        """Whether it has ended after `terminate`; it is killed once its time is over."""
         if self.process.is_alive() and time.monotonic() > self._ends_at:
             self.end()
         return not self.process.is_alive()
@@ -113,7 +113,8 @@ class Worker(Process):
         return self._seconds > _READY_TIMEOUT_S
 
     def _exchange_ping(self) -> None:
-        """Without waiting: others may need to be replaced. Raises: OSError, EOFError."""
+        """Receive a reply if there is one, and send the next ping. Raises: OSError, EOFError."""
+        # Never blocks: other workers must be checked as well.
         if self._is_pinged and self.parent_conn.poll():
             is_ready: bool = self.parent_conn.recv()
             self._is_pinged = False
@@ -129,4 +130,4 @@ def _exit_reason(process: BaseProcess) -> str:
     code = process.exitcode or 0
     if code < 0:
         return f"ended by {signal.Signals(-code).name}"
-    return "it could not start" if code == STARTUP_FAILURE else f"ended with exit code {code}"
+    return "could not start" if code == STARTUP_FAILURE else f"ended with exit code {code}"

@@ -1,4 +1,4 @@
-"""The processes that answer: started, watched, replaced when they die or hang, and stopped."""
+"""The worker processes of `serve`: start, watch, replace those that die or hang, stop."""
 
 import logging
 import socket
@@ -16,21 +16,21 @@ log = logging.getLogger("analytics.workers")
 _MAX_PAUSE_S = 60.0
 _TRIES = 3
 _MAX_ROUND_S = 1.0
-"""At most so much of the time between two rounds counts: all may have been stopped meanwhile."""
+"""The most seconds that count between two checks: the whole machine may have been suspended."""
 
 
 @dataclass
 class Restart:
-    """Of all workers: the place that is next, and who becomes ready for it."""
+    """A rolling restart: the index of the next worker, and its replacement that is starting."""
 
     index: int = 0
     new: Worker | None = None
 
 
 class Workers(Multiprocess):
-    """As many as there shall be, until the end. `failure`: why it gave up, if it did.
+    """Keeps the configured number of workers running. `failure`: why it gave up, else None.
 
-    `when_ready` is called once, when all workers answer.
+    `when_ready` is called once, when all workers accept requests.
     """
 
     config: ServerConfig
@@ -48,11 +48,11 @@ class Workers(Multiprocess):
         self._checked_at = time.monotonic()
 
     def run(self) -> None:
-        """Until it is told to stop. Raises: OSError, where the first workers cannot be started."""
+        """Run until a signal stops it. Raises: OSError if the first workers cannot be started."""
         try:
             super().run()
         finally:
-            for worker in self._all():  # else the end of this process would wait for them
+            for worker in self._all():  # else this process would wait for them at exit
                 if worker.process.is_alive():
                     worker.end()
 
@@ -61,14 +61,14 @@ class Workers(Multiprocess):
             self.processes.append(self._start_worker(0))
 
     def handle_ttin(self) -> None:
-        """One more."""
+        """SIGTTIN: add a worker."""
         try:
             self.processes.append(self._start_worker(0))
         except OSError as exc:
             log.error("no more workers can be started", extra={"reason": _reason(exc)})
 
     def handle_ttou(self) -> None:
-        """One less, but never none."""
+        """SIGTTOU: stop a worker, but never the last one."""
         if len(self.processes) > 1:
             self._dismiss(self.processes.pop())
 
@@ -90,9 +90,9 @@ class Workers(Multiprocess):
             self._when_ready = None
 
     def restart_all(self) -> None:
-        """One after the other, a step in each round: others may have to be replaced meanwhile.
+        """SIGHUP: restart one worker after the other, a step in each round of checks.
 
-        Another time it begins anew.
+        A restart that is under way begins again.
         """
         if self._restart and self._restart.new:
             self._restart.new.end()
@@ -103,7 +103,7 @@ class Workers(Multiprocess):
             worker.terminate()
 
     def join_all(self) -> None:
-        """Whoever does not stop in time is ended."""
+        """Wait for all workers; those that do not stop in time are killed."""
         while not all(worker.has_ended() for worker in self._all()):
             time.sleep(TICK_S)
 
@@ -130,11 +130,11 @@ class Workers(Multiprocess):
             self._schedule_restart(worker, reason)
 
     def _schedule_restart(self, worker: Worker, reason: str) -> None:
-        """The more often it failed, the longer."""
+        """Schedule the replacement, with a pause that doubles with each failure."""
         pause = min(2.0 ** (worker.failures - 1), _MAX_PAUSE_S) if worker.failures else 0.0
         worker.replaced_at = time.monotonic() + pause
         log.error(
-            "a worker ended, and another one is started",
+            "a worker ended and is replaced",
             extra={"worker": worker.pid, "reason": reason, "after_s": pause},
         )
 
@@ -167,7 +167,10 @@ class Workers(Multiprocess):
 
     def _abandon(self, reason: str) -> None:
         self._restart = None
-        log.error("a new worker was not ready; the old ones go on", extra={"reason": reason})
+        log.error(
+            "a new worker did not become ready; the old workers keep running",
+            extra={"reason": reason},
+        )
 
     def _dismiss(self, worker: Worker) -> None:
         worker.terminate()

@@ -1,4 +1,4 @@
-"""python main.py adopt"""
+"""The command `adopt`."""
 
 import json
 import sys
@@ -44,15 +44,15 @@ _MAX_ROW_CHARS = 240
 _MB = 1024 * 1024
 
 _PLAN = """
-A trigger makes an event of each row that is inserted from now on, in the same transaction, and
-leaves out what cannot be one. Then the rows that are there are copied. What is updated or deleted
-later stays the event that it was.
+A trigger stores an event for each row that is inserted from now on, in the same transaction, and
+rejects rows that cannot be events. Then the existing rows are copied. Rows that are updated or
+deleted later do not change their events.
 """
-_INTERRUPTED = "It broke off: run the same command again, which goes on from there."
+_INTERRUPTED = "Interrupted: run the same command again to continue."
 _WHY = {
-    "missing": "they came in past the trigger, or their users were erased; adopt takes all of them",
-    "taken": "their event_id is that of another row, or they were another event when they came in",
-    "expired": "they are older than what is kept",
+    "missing": "the trigger was bypassed, or their users were erased; run adopt again to copy them",
+    "taken": "their event_id belongs to another row, or the row was updated after it was inserted",
+    "expired": "they are older than the horizon",
     "suppressed": "their users are suppressed",
 }
 
@@ -61,27 +61,37 @@ _WHY = {
     cls=Command,
     settings=(*DATABASE, "min_free_mb", "max_database_gb", "time_zones"),
     exit_codes={
-        0: "All rows that can be events are events.",
-        1: f"With --check, some are not. {FAILED}",
+        0: "All rows that can be events are stored as events.",
+        1: f"With --check, some rows have no event or another one. {FAILED}",
     },
 )
-@click.option("--table", "name", required=True, help="The table, with its schema or not.")
+@click.option(
+    "--table", "name", required=True, help="The name of the table, with or without its schema."
+)
 @click.option(
     "--map",
     "names",
     multiple=True,
     callback=mapping,
     metavar="FIELD=COLUMN",
-    help="The table calls this field otherwise, such as user_id=account_id.",
+    help="The column of a field with another name, such as user_id=account_id.",
 )
-@click.option("--property", "more", multiple=True, metavar="COLUMN", help="It is a property.")
-@click.option("--tz", callback=time_zone, help="The zone of times that have no offset.")
-@click.option("--epoch", type=click.Choice(["s", "ms", "us"]), help="The unit of times since 1970.")
-@click.option("--batch", default=BATCH, type=click.IntRange(1, 100_000), help="Rows at a time.")
-@click.option("--pace", default=0, type=click.IntRange(0), help="At most so many rows a second.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--property", "more", multiple=True, metavar="COLUMN", help="Store this column as a property."
+)
+@click.option("--tz", callback=time_zone, help="The time zone of times without an offset.")
+@click.option(
+    "--epoch", type=click.Choice(["s", "ms", "us"]), help="The unit of numeric times since 1970."
+)
+@click.option(
+    "--batch", default=BATCH, type=click.IntRange(1, 100_000), help="Rows per transaction."
+)
+@click.option(
+    "--pace", default=0, type=click.IntRange(0), help="The most rows per second; 0 for no limit."
+)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--check", is_flag=True, help="Compare the rows with the events made of them.")
-@click.option("--release", "is_release", is_flag=True, help="Take the trigger away again.")
+@click.option("--release", "is_release", is_flag=True, help="Remove the trigger.")
 @stoppable()
 def adopt(
     name: str,
@@ -95,12 +105,14 @@ def adopt(
     check: bool,
     is_release: bool,
 ) -> None:
-    """Make the rows of a table of the platform events as well, those to come and those there are.
+    """Store the rows of a table of the platform as events, both new and existing rows.
 
-    An adoption that was interrupted is simply repeated: each row is an event once.
+    Run an interrupted adoption again to continue it: each row is stored once.
     """
     if check + is_release + bool(names or more or tz or epoch) > 1:
-        raise click.UsageError("--check and --release stand alone: the map is known")
+        raise click.UsageError(
+            "use --check and --release without other options: the mapping is stored"
+        )
     settings = read_settings()
     with database_server(settings) as url, _repo(url) as repo:
         table, adoption_names = repo.find(name)
@@ -137,14 +149,14 @@ def _confirm(
     adoption_names: AdoptionNames,
     is_confirmed: bool,
 ) -> None:
-    """Show what is going to be done, and ask."""
+    """Show the mapping and sample events, and ask for confirmation."""
     repo.check_mapping(field_map, adoption_names)
     rows = repo.sample(table, field_map, adoption_names, _SAMPLE_ROWS)
     about = f"about {table.rows:,} rows, " if table.rows else ""
     click.echo(f"{adoption_names.known_as}: {about}{table.size / _MB:,.1f} MB\n")
     for field, source in _sources(table, field_map).items():
         click.echo(f"  {field:<11}  {source}")
-    click.echo("\nSome of its rows as events:\n" if rows else "\nIt has no rows yet.")
+    click.echo("\nSample rows as events:\n" if rows else "\nThe table has no rows yet.")
     for row in rows:
         click.echo("  " + _format_row(row))
     click.echo(_PLAN)
@@ -173,7 +185,7 @@ def _sources(table: Table, field_map: TableMapping) -> dict[str, str]:
 
 def _format_row(row: MappedRow) -> str:
     if row.reason:
-        return f"{row.key} cannot be one: {row.reason}"
+        return f"{row.key} cannot be an event: {row.reason}"
     event = row._asdict()
     del event["key"], event["reason"]
     text = json.dumps(event, default=_json_default, ensure_ascii=False)
@@ -187,7 +199,7 @@ def _json_default(value: object) -> str:
 def _copy_rows(
     repo: AdoptRepo, adoption: Adoption, batch: int, pace: int, gate: StorageGate
 ) -> None:
-    """Copy what was there, compare, and copy what has moved meanwhile."""
+    """Copy the existing rows, compare, and copy rows that were moved between pages meanwhile."""
     began = time.monotonic()
     with progress(adoption.table.name, "pages") as bar:
         copier = Copier(repo, adoption, batch=batch, pace=pace, progress=bar.add, check_space=gate)
@@ -213,7 +225,7 @@ def _fold(url: str, settings: Settings) -> None:
 
 
 def _check(repo: AdoptRepo, table: Table, adoption_names: AdoptionNames) -> None:
-    """Exits with 1 where a row that could be an event is none, or another one."""
+    """Exit with 1 if a row has no event although it could, or another one."""
     adopted = repo.find_adopted(adoption_names)
     if adopted is None:
         raise CannotAdopt(f"{adoption_names.known_as} was never adopted")
@@ -245,14 +257,16 @@ def _print_comparison(
         print_result(f"  {count:,} {ADJUSTMENT_TEXTS[kind]}")
     for state, why in _WHY.items():
         if count := total.others[state]:
-            print_result(f"  {count:,} are no events: {why}")
+            print_result(f"  {count:,} have no event: {why}")
 
 
 def _print_trigger_state(repo: AdoptRepo, table: Table) -> bool:
-    """Whether it is as it should be."""
+    """Whether the trigger is there and enabled."""
     is_firing = repo.is_trigger_enabled(table)
     if is_firing is None:
-        print_result("The trigger is not there: call adopt to take what has come in since.")
+        print_result(
+            "The trigger is missing: run adopt to create it and to copy the rows that it missed."
+        )
     elif not is_firing:
         print_result(
             "The trigger is disabled: ALTER TABLE ... ENABLE TRIGGER analytics_adopt, then adopt."
@@ -267,8 +281,6 @@ def _release(
     if adopted is None or (adopted.is_released and repo.is_trigger_enabled(table) is None):
         raise CannotAdopt(f"{adoption_names.known_as} is not adopted")
     if not is_confirmed:
-        click.confirm(
-            f"Rows that {adoption_names.known_as} gets from now on are no events?", abort=True
-        )
+        click.confirm(f"Stop storing new rows of {adoption_names.known_as} as events?", abort=True)
     release(repo, table, adoption_names, adopted.adoption_id)
-    print_result(f"{adoption_names.known_as} is released. Events that were made of its rows stay.")
+    print_result(f"{adoption_names.known_as} is released. The events of its rows stay.")

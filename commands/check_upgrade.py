@@ -1,4 +1,4 @@
-"""python main.py check-upgrade"""
+"""The command `check-upgrade`."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""python main.py demo"""
+"""The command `demo`."""
 
 from contextlib import closing
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""python main.py erase"""
+"""The command `erase`."""
 
 import asyncio
 import sys
@@ -32,8 +32,8 @@ _WRITERS_TIMEOUT_S = 60
 _MAX_USER_BYTES = 256
 
 _RETURN = (
-    "Adopted: {tables}. Rows of these users that are still there are events again after the next "
-    "adopt: delete them there, or repeat this with --suppress."
+    "Adopted tables: {tables}. Rows of these users that are still there become events again at the "
+    "next adopt: delete them there, or repeat this command with --suppress."
 )
 
 
@@ -47,18 +47,24 @@ _RETURN = (
         "cache_ttl_open_s",
         "cache_stale_s",
     ),
-    exit_codes={0: "All is done.", 1: f"Redis may hold answers about them. {FAILED}"},
+    exit_codes={0: "Done.", 1: f"Redis may still hold answers about the users. {FAILED}"},
 )
 @click.argument("users", nargs=-1)
 @click.option(
     "--file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file of users, one on each line.",
+    help="A file with one user per line.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask first.")
-@click.option("--suppress", is_flag=True, help="Leave out their events that come in later, too.")
-@click.option("--unsuppress", is_flag=True, help="Erase nothing: take their later events again.")
-@click.option("--suppressed", is_flag=True, help="Erase nothing: tell how many are suppressed.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option(
+    "--suppress", is_flag=True, help="Also discard events of these users that arrive later."
+)
+@click.option(
+    "--unsuppress", is_flag=True, help="Erase nothing: accept events of these users again."
+)
+@click.option(
+    "--suppressed", is_flag=True, help="Erase nothing: print how many users are suppressed."
+)
 @stoppable()
 def erase(
     users: tuple[str, ...],
@@ -68,9 +74,9 @@ def erase(
     unsuppress: bool,
     suppressed: bool,
 ) -> None:
-    """Erase USERS: their events, and whatever was made of them. Each has a receipt, in order.
+    """Erase USERS: their events and everything derived from them. Prints a receipt for each user.
 
-    One user after another is erased at once or not at all, while the service runs.
+    Each user is erased in one transaction, while the service runs.
     """
     settings = read_settings()
     if suppress + unsuppress + suppressed > 1:
@@ -87,15 +93,15 @@ def erase(
 
 
 def _parse_users(users: Sequence[str], file: Path | None) -> list[str]:
-    """Each once. Raises: click.UsageError."""
+    """The users without duplicates, in order. Raises: click.UsageError."""
     user_ids = list(dict.fromkeys([*users, *(_read_users(file) if file else ())]))
     if not user_ids:
-        raise click.UsageError("name the users, or a --file of them")
+        raise click.UsageError("name users, or give a --file of users")
     for number, user in enumerate(user_ids, 1):
         if not _is_valid_user(user):
             raise click.UsageError(
                 f"user {number} of {len(user_ids)}: "
-                f"a user is 1 to {_MAX_USER_BYTES} bytes of UTF-8 long"
+                f"a user must be 1 to {_MAX_USER_BYTES} bytes of UTF-8"
             )
     return user_ids
 
@@ -110,7 +116,7 @@ def _read_users(file: Path) -> Iterator[str]:
 
 
 def _is_valid_user(user: str) -> bool:
-    """Arguments that are no UTF-8 come with surrogates, which have no bytes."""
+    # Python decodes arguments that are not UTF-8 to surrogates, which cannot be encoded.
     try:
         return "\0" not in user and 1 <= len(user.encode()) <= _MAX_USER_BYTES
     except UnicodeEncodeError:
@@ -118,7 +124,7 @@ def _is_valid_user(user: str) -> bool:
 
 
 class _EraseCommand:
-    """On one connection."""
+    """The actions of the command, on one connection."""
 
     def __init__(
         self,
@@ -142,7 +148,7 @@ class _EraseCommand:
             click.confirm(question, abort=True, err=True)
 
     def erase(self, users: list[str], *, suppress: bool) -> None:
-        """Exits with 1 where the cache cannot be told."""
+        """Erase the users; exit with 1 if the cache could not be cleared."""
         self._limits.check_reserve()
         if suppress:
             self._suppression_repo.add(users, _WRITERS_TIMEOUT_S)
@@ -152,17 +158,17 @@ class _EraseCommand:
         if not all(receipt.cache_cleared for receipt in receipts):
             cache_ttl_s = self._settings.cache_ttl_open_s + self._settings.cache_stale_s
             click.echo(
-                f"Erased; but Redis cannot be reached, and may keep answers for {cache_ttl_s} s, "
-                "which no service gives that has reached PostgreSQL since. A service that runs "
-                "drops them when it can; so does repeating the command.",
+                "Erased, but Redis cannot be reached and may hold old answers for "
+                f"{cache_ttl_s} s. Services that can reach PostgreSQL do not use them, and "
+                "delete them when Redis is back; so does repeating this command.",
                 err=True,
             )
             sys.exit(1)
 
     def _erase(self, users: list[str], suppress: bool) -> list[Receipt]:
-        """Each user who is erased has a receipt, also where the command ends early."""
+        """The receipts, one for each erased user, also if the command ends early."""
         receipts: list[Receipt] = []
-        # On a terminal the receipts themselves show how far it has come.
+        # On a terminal the printed receipts show the progress.
         bar_context = (
             nullcontext() if is_terminal(sys.stdout) else progress("erase", "users", len(users))
         )
@@ -174,7 +180,7 @@ class _EraseCommand:
                     if bar:
                         bar.add(1)
         except BaseException:
-            print_error(f"It broke off: {len(receipts):,} of {len(users):,} users are erased.")
+            print_error(f"Interrupted: {len(receipts):,} of {len(users):,} users are erased.")
             raise
         return receipts
 
@@ -190,7 +196,7 @@ class _EraseCommand:
 
     def unsuppress(self, users: list[str]) -> None:
         count = self._suppression_repo.remove(users, _WRITERS_TIMEOUT_S)
-        print_result(f"Of {len(users):,} users {count:,} were suppressed, and are not any more.")
+        print_result(f"{count:,} of {len(users):,} users were suppressed and no longer are.")
         self.print_suppressed()
 
     def print_suppressed(self) -> None:
@@ -218,6 +224,7 @@ def _open_command(settings: Settings) -> Iterator[_EraseCommand]:
                 yield _EraseCommand(*repos, settings, endpoints.redis_url)
             except WritersActive as exc:
                 raise click.ClickException(
-                    "a transaction that writes events goes on and on, and nobody can be suppressed "
-                    "before it ends: nothing was done"
+                    "a transaction that writes events is still open after "
+                    f"{_WRITERS_TIMEOUT_S} s, and must end before users can be suppressed: "
+                    "nothing was done"
                 ) from exc

@@ -1,4 +1,4 @@
-"""python main.py keys"""
+"""The command `keys`."""
 
 import sys
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ from utils.signals import stoppable, uninterrupted
 
 _SCOPES = ("read", "write", "admin")
 _MAX_NAME_BYTES = 100
-_DONE = {0: "It is done."}
-_NOT_SHOWN = "The new key of {} works, but could not be shown: revoke it, and create another one."
+_DONE = {0: "Done."}
+_NOT_SHOWN = "The new key of {} works, but could not be printed: revoke it and create another one."
 
 
 _scope_option = click.option(
@@ -30,13 +30,13 @@ _scope_option = click.option(
     multiple=True,
     required=True,
     type=click.Choice(_SCOPES),
-    help="What the key may do; several are given one by one.",
+    help="What the key allows; repeat the option for several scopes.",
 )
 
 
 @click.group(cls=Group)
 def keys() -> None:
-    """Create, list, rotate and revoke the keys of callers."""
+    """Create, list, rotate and revoke API keys."""
 
 
 def _checked_name(_: click.Context, __: click.Parameter, name: str) -> str:
@@ -54,7 +54,7 @@ def _checked_name(_: click.Context, __: click.Parameter, name: str) -> str:
 @_scope_option
 @stoppable()
 def create(name: str, scopes: tuple[str, ...]) -> None:
-    """Make a key and show it, this once."""
+    """Create a key and print it. It cannot be printed again."""
     secret = new_secret()
     unique_scopes = cast(list[Scope], sorted(set(scopes)))
     with _repo() as repo, uninterrupted():
@@ -67,25 +67,27 @@ def create(name: str, scopes: tuple[str, ...]) -> None:
 @_scope_option
 @stoppable()
 def first(name: str, scopes: tuple[str, ...]) -> None:
-    """Take the key that stands on standard input, unless there ever was one.
+    """Create the key that is read from standard input, unless there was ever a key.
 
-    So what starts the service by itself can do it each time, and a key that was revoked stays so.
+    A deployment can run this at every start: a revoked key is not created again.
     """
     secret = parse_secret(sys.stdin.readline().strip())
     if secret is None:
-        raise click.ClickException("the key must be ask_ and 32 to 200 letters, digits, - and _")
+        raise click.ClickException(
+            "the key must be ask_ followed by 32 to 200 letters, digits, - or _"
+        )
     unique_scopes = cast(list[Scope], sorted(set(scopes)))
     with _repo() as repo:
         is_created = repo.create_first(name, secret.digest, secret.hint, unique_scopes)
     print_result(
-        f"The key of {name} works." if is_created else "There was a key before: none is made."
+        f"The key of {name} works." if is_created else "No key is created: there was a key before."
     )
 
 
 @keys.command("list", settings=DATABASE, exit_codes=_DONE)
 @stoppable()
 def list_() -> None:
-    """Tell the keys there are, never their secrets."""
+    """Print all keys, without their secrets."""
     with _repo() as repo:
         key_rows = repo.get_all()
     for row in (
@@ -102,11 +104,11 @@ def list_() -> None:
     default=24.0,
     type=click.FloatRange(0, 24 * 365),
     show_default=True,
-    help="How long the old key works on.",
+    help="How long the old key still works.",
 )
 @stoppable()
 def rotate(name: str, grace_hours: float) -> None:
-    """Replace a key by a new one of the same scopes and show it, this once."""
+    """Replace a key by a new one with the same scopes and print it. It cannot be printed again."""
     secret = new_secret()
     with _repo() as repo, uninterrupted():
         repo.rotate(name, secret.digest, secret.hint, timedelta(hours=grace_hours))
@@ -117,10 +119,10 @@ def rotate(name: str, grace_hours: float) -> None:
 @click.argument("name")
 @stoppable()
 def revoke(name: str) -> None:
-    """End all keys of this name, within 5 seconds on every worker."""
+    """Revoke all keys of this name. Every worker rejects them within 5 seconds."""
     with _repo() as repo:
         repo.revoke(name)
-    print_result(f"The keys of {name} work no more.")
+    print_result(f"The keys of {name} are revoked.")
 
 
 @contextmanager
@@ -131,9 +133,9 @@ def _repo() -> Iterator[KeysRepo]:
         try:
             yield KeysRepo(conn)
         except NoSuchKey as exc:
-            raise click.ClickException(f"no key of the name {exc} works") from exc
+            raise click.ClickException(f"there is no active key named {exc}") from exc
         except KeyExists as exc:
-            message = f"a key of the name {exc} works already: rotate or revoke it"
+            message = f"there is an active key named {exc}: rotate or revoke it"
             raise click.ClickException(message) from exc
         finally:
             conn.close()

@@ -1,4 +1,4 @@
-"""python main.py load"""
+"""The command `load`."""
 
 import gc
 import io
@@ -34,13 +34,13 @@ from services.ingest.validation import FIELDS, Validator
 from utils.signals import stoppable
 from utils.time.local_times import ADJUSTMENT_TEXTS
 
-_INTERRUPTED = "{}: it broke off: run the same command again, which counts no event twice"
+_INTERRUPTED = "{}: interrupted: run the same command again, which stores no event twice"
 
 
 @click.command(
     cls=Command,
     settings=(*DATABASE, "ingest_database_url", "min_free_mb", "max_database_gb"),
-    exit_codes={0: "All rows are stored.", 1: f"Some were rejected. {FAILED}"},
+    exit_codes={0: "All rows are stored.", 1: f"Some rows were rejected. {FAILED}"},
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
@@ -49,17 +49,19 @@ _INTERRUPTED = "{}: it broke off: run the same command again, which counts no ev
     multiple=True,
     callback=mapping,
     metavar="FIELD=SOURCE",
-    help="The file calls this field otherwise: user_id=visitor, or in NDJSON user_id=user.id.",
+    help="The source of a field: user_id=visitor, or in NDJSON user_id=user.id.",
 )
-@click.option("--ignore", multiple=True, metavar="COLUMN", help="Leave this column out.")
+@click.option("--ignore", multiple=True, metavar="COLUMN", help="Do not store this column.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(get_args(Form)),
-    help="The form of the files; it is told by their first bytes unless given.",
+    help="The format of the files; detected from their first bytes by default.",
 )
-@click.option("--tz", callback=time_zone, help="The zone of times that have no offset.")
-@click.option("--batch", default=BATCH, type=click.IntRange(1, 100_000), help="Rows at a time.")
+@click.option("--tz", callback=time_zone, help="The time zone of times without an offset.")
+@click.option(
+    "--batch", default=BATCH, type=click.IntRange(1, 100_000), help="Rows per transaction."
+)
 @stoppable()
 def load(
     files: tuple[Path, ...],
@@ -69,9 +71,9 @@ def load(
     tz: ZoneInfo | None,
     batch: int,
 ) -> None:
-    """Load events from NDJSON, CSV or Parquet FILES, gzip or not; - is standard input.
+    """Load events from FILES (NDJSON, CSV or Parquet, optionally gzip); - is standard input.
 
-    An interrupted load is simply repeated: each event_id is stored once.
+    Run an interrupted load again to continue it: each event_id is stored once.
     """
     columns = ColumnMapping(names, _ignored(names, ignore))
     settings = read_settings()
@@ -92,9 +94,8 @@ def load(
 
 @contextmanager
 def _rare_garbage_collection() -> Iterator[None]:
-    """Rows are many objects and hardly any cycles: at the usual pace a third of the time goes into
-    the search for these.
-    """
+    # Rows are many objects without cycles: at the default threshold the collector takes a third
+    # of the time.
     before = gc.get_threshold()
     gc.set_threshold(20_000, *before[1:])
     try:
@@ -104,17 +105,19 @@ def _rare_garbage_collection() -> Iterator[None]:
 
 
 def _ignored(names: dict[str, str], ignore: tuple[str, ...]) -> tuple[str, ...]:
-    """Raises: click.BadParameter for a column that is needed."""
+    """The columns to ignore. Raises: click.BadParameter for the source of a field."""
     used = {names.get(name, name) for name in FIELDS}
     if needed := used & set(ignore):
-        raise click.BadParameter(f"--ignore: {', '.join(needed)} holds a field of events")
+        raise click.BadParameter(
+            f"--ignore: {', '.join(needed)} is the source of a field of events"
+        )
     return tuple(dict.fromkeys(ignore))
 
 
 def _load_one(
     loader: Loader, path: Path, form: Form | None, columns: ColumnMapping, rejected_path: Path
 ) -> bool:
-    """Whether all of the input was taken; what was done is told also where it breaks off."""
+    """Whether all rows were stored. The report is printed also when the load is interrupted."""
     outcome, rejected = LoadReport(), RejectedFile(rejected_path)
     try:
         with report(partial(_summary, path, columns, outcome, rejected), _INTERRUPTED.format(path)):
@@ -134,12 +137,12 @@ def _load_one(
 
 @contextmanager
 def _input(path: Path) -> Iterator[io.BufferedReader]:
-    """Standard input goes through a file when it is Parquet, which is read from its end."""
+    """The input as a binary stream; Parquet from standard input is spooled to a file."""
     if path != Path("-"):
         with path.open("rb") as file:
             yield file
         return
-    head = sys.stdin.buffer.read(64)  # all of it, however small the pieces come in
+    head = sys.stdin.buffer.read(64)  # blocks until 64 bytes or the end of the input
     stdin = cast(io.BufferedReader, io.BufferedReader(_PrefixedStream(head, sys.stdin.buffer)))
     if not head.startswith(b"PAR1"):
         yield stdin
@@ -151,7 +154,7 @@ def _input(path: Path) -> Iterator[io.BufferedReader]:
 
 
 class _PrefixedStream(io.RawIOBase):
-    """What was read already, and then the rest."""
+    """A stream whose first bytes were read already: `head`, then `rest`."""
 
     def __init__(self, head: bytes, rest: IO[bytes]) -> None:
         self._head = head
@@ -170,7 +173,7 @@ class _PrefixedStream(io.RawIOBase):
 
 @contextmanager
 def _progress(path: Path, raw: io.BufferedReader) -> Iterator[Callable[[int], None]]:
-    """A bar of the bytes read, or of rows where nobody knows how many bytes there are."""
+    """A bar of the bytes that are read, or of rows where the size of the input is unknown."""
     is_seekable = raw.seekable()
     total = os.fstat(raw.fileno()).st_size if is_seekable else None
     with progress(path.name, "B" if is_seekable else "rows", total) as bar:
@@ -182,7 +185,10 @@ def _progress(path: Path, raw: io.BufferedReader) -> Iterator[Callable[[int], No
 
 
 class _RejectedPaths:
-    """Beside the input, or here if that folder cannot be written; never the same for two."""
+    """Paths for rejected rows: beside the input, or in the current directory if that is read-only.
+
+    Two inputs never share a path.
+    """
 
     def __init__(self) -> None:
         self._used: set[Path] = set()
@@ -200,7 +206,7 @@ class _RejectedPaths:
 def _summary(
     path: Path, columns: ColumnMapping, outcome: LoadReport, rejected: RejectedFile
 ) -> str:
-    """Nothing where nothing could be read."""
+    """The report of one input; empty if nothing could be read."""
     rejected.close()
     if outcome.failure and not outcome.read:
         return ""

@@ -1,4 +1,4 @@
-"""python main.py migrate"""
+"""The command `migrate`."""
 
 from contextlib import closing
 
@@ -13,8 +13,8 @@ from repo.roles import missing_roles
 from services.connections import database_server
 
 _MISSING = """\
-Roles are missing, and this user may not create them. All works as the owner of the tables; to keep
-questions, storing, folding and Grafana to what each of them needs, let an administrator run
+Database roles are missing, and this user may not create them. The service works as the owner of the
+tables instead. To limit each part of it to the rights that it needs, let an administrator run
   {statements}
 and run `{again}` again.\
 """
@@ -26,7 +26,7 @@ and run `{again}` again.\
     exit_codes={0: "The schema is up to date."},
 )
 def migrate() -> None:
-    """Bring the schema up to date. Processes that do so at once take turns."""
+    """Bring the schema up to date. Concurrent calls wait for each other."""
     with database_server(read_settings()) as url:
         if not apply_migrations(url):
             click.echo("The schema is up to date.")

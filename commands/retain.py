@@ -1,4 +1,4 @@
-"""python main.py retain"""
+"""The command `retain`."""
 
 import sys
 import time
@@ -20,11 +20,11 @@ from services.lifecycle.retention import RetentionRun, horizon_of, open_retentio
 from utils.signals import stoppable
 from utils.time.ranges import RelativeRange, parse_age
 
-_INTERRUPTED = "It broke off: run the same command again to drop the rest."
+_INTERRUPTED = "Interrupted: run the same command again to drop the rest."
 _CONFIRMATION = (
-    "Drop {events:,} events of before {until}, and refuse all that come in later? Counts stay as "
-    "exact as they are, of ranges that begin and end with a quarter of an hour; histories begin "
-    "there. This cannot be undone."
+    "Drop {events:,} events before {until}, and reject events before it from now on? Counts stay "
+    "exact for ranges that begin and end on a quarter of an hour; histories begin at this time. "
+    "This cannot be undone."
 )
 
 
@@ -38,17 +38,21 @@ def _parse_age(_: click.Context, __: click.Parameter, text: str) -> RelativeRang
 @click.command(
     cls=Command,
     settings=(*DATABASE, "min_free_mb", "time_zones", "request_timeout_s"),
-    exit_codes={0: "All is dropped.", 1: f"Rollups differ from the events. {FAILED}"},
+    exit_codes={0: "The events are dropped.", 1: f"The rollups differ from the events. {FAILED}"},
 )
 @click.option(
-    "--raw", required=True, callback=_parse_age, metavar="AGE", help="Such as 90d, 13months."
+    "--raw",
+    required=True,
+    callback=_parse_age,
+    metavar="AGE",
+    help="The age to keep, such as 90d or 13months.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @stoppable()
 def retain(raw: RelativeRange, yes: bool) -> None:
-    """Drop events that are older than AGE; what was counted of them stays.
+    """Drop events that are older than AGE and keep their counts.
 
-    A run that was interrupted is simply repeated.
+    Run an interrupted run again to continue it.
     """
     settings = read_settings()
     with database_server(settings) as url:
@@ -68,20 +72,23 @@ def retain(raw: RelativeRange, yes: bool) -> None:
 
 
 def _new_horizon(run: RetentionRun, age: RelativeRange) -> datetime:
-    """The horizon never moves back. Raises: click.BadParameter."""
+    """The new horizon, never before the present one. Raises: click.BadParameter."""
     state = run.repo.get()
     try:
         horizon = horizon_of(age, state.now)
     except (ValueError, OverflowError):
-        message = "must not reach back before 2000, from when on events are"
+        message = "must not reach back before 2000, the first year that events may have"
         raise click.BadParameter(message, param_hint="--raw") from None
     if state.horizon and horizon < state.horizon:
-        print_error(f"What is older than {format_instant(state.horizon)} is dropped already.")
+        print_error(f"Events before {format_instant(state.horizon)} are dropped already.")
     return max(horizon, state.horizon or horizon)
 
 
 def _publish(run: RetentionRun, until: datetime, request_s: float) -> None:
-    """Only what is right is kept alone. Exits with 1 where anything differs."""
+    """Verify the rollups that are to stand alone, then publish the horizon.
+
+    Exits with 1 if anything differs.
+    """
     findings = Findings()
     with progress("verify", "months") as bar:
         run.refuse(until)
@@ -95,8 +102,8 @@ def _publish(run: RetentionRun, until: datetime, request_s: float) -> None:
         _print_differences(findings)
         sys.exit(1)
     print_error(
-        f"Events of before {format_instant(until)} are no longer read; waiting {request_s:g} s "
-        "for those who do."
+        f"Events before {format_instant(until)} are no longer read; waiting {request_s:g} s "
+        "for queries in flight."
     )
     run.publish(until, request_s)
 
@@ -106,7 +113,7 @@ def _drop(run: RetentionRun, until: datetime) -> None:
     vacuum_s: float | None = None
 
     def summary() -> str:
-        dropped = f"Dropped {run.dropped:,} events of before {format_instant(until)}"
+        dropped = f"Dropped {run.dropped:,} events before {format_instant(until)}"
         if vacuum_s is None:
             return f"{dropped} in {time.monotonic() - began:.1f} s."
         drop_s = time.monotonic() - began - vacuum_s

@@ -1,4 +1,4 @@
-"""python main.py rollup"""
+"""The command `rollup`."""
 
 import time
 from contextlib import closing

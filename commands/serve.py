@@ -1,4 +1,4 @@
-"""python main.py serve"""
+"""The command `serve`."""
 
 import errno
 import multiprocessing
@@ -45,7 +45,7 @@ _EXIT_CODES = {
     ends_at_signals=False,
 )
 def serve() -> None:
-    """Answer questions over HTTP."""
+    """Serve the HTTP API."""
     _exit_on_signals()
     settings = read_settings_and_log()
     raise_file_limit(settings)
@@ -66,25 +66,25 @@ def serve() -> None:
 
 
 def _run(workers: Workers) -> None:
-    """Until it is told to stop. Raises: click.ClickException."""
+    """Run the workers until a signal stops them. Raises: click.ClickException."""
     try:
         workers.run()
     except OSError as exc:  # no memory, no file, no process left
         raise click.ClickException(f"workers cannot be started ({exc.strerror})") from None
     if workers.failure:
         raise click.ClickException(
-            f"no worker starts, and the log says why; the last one: {workers.failure}"
+            f"no worker starts; see the log. The last one: {workers.failure}"
         )
 
 
 def _exit_on_signals() -> None:
-    """Being told to stop is no failure."""
+    # A requested stop is not a failure.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """Take the address before anything is told about it. Raises: click.ClickException."""
+    """The listening socket. Raises: click.ClickException."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
@@ -96,9 +96,9 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def _key_state(settings: Settings, database_url: str) -> Literal["open", "needed", "away"]:
-    """A database that is away cannot tell; then all are asked for keys until it can.
+    """Whether requests need a key. "away": unknown, and keys are needed until PostgreSQL is back.
 
-    Raises: click.ClickException where a key is needed and there is none.
+    Raises: click.ClickException if keys are needed and there is none.
     """
     try:
         conn = connect(database_url, "analytics-serve")
@@ -110,14 +110,14 @@ def _key_state(settings: Settings, database_url: str) -> Literal["open", "needed
             return "needed" if keys.has_existed() else "open"
         if not keys.has_any():
             raise click.ClickException(
-                "there is no API key, and only embedded servers on loopback answer without: "
+                "there is no API key, and only embedded servers on loopback work without one: "
                 f"create one with `{invocation('keys create NAME --scope read')}`"
             )
     return "needed"
 
 
 class _Config(ServerConfig):
-    """How workers are run."""
+    """The configuration of worker processes."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._folder = folder
@@ -131,7 +131,7 @@ class _Config(ServerConfig):
         )
 
     def configure_logging(self) -> None:
-        """The first thing that a new worker does."""
+        """Called first in each worker process."""
         super().configure_logging()
         configure_logging(*self._logging)
         if multiprocessing.parent_process():

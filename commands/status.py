@@ -1,4 +1,4 @@
-"""python main.py status"""
+"""The command `status`."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""python main.py verify"""
+"""The command `verify`."""
 
 import sys
 import time
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 @click.command(
     cls=Command,
     settings=(*DATABASE, "time_zones"),
-    exit_codes={0: "Nothing differs.", 1: f"Something differs. {FAILED}"},
+    exit_codes={0: "The rollups equal the events.", 1: f"Something differs. {FAILED}"},
 )
 @stoppable()
 def verify() -> None:
-    """Recount all events, and compare each row of the rollups. Exits with 1 if any differs."""
+    """Recount all events and compare each row of the rollups. Exits with 1 if any row differs."""
     from repo.verify.report import Findings
 
     settings = read_settings()
@@ -59,11 +59,11 @@ def _verify(url: str, zones: Sequence[ZoneInfo], findings: "Findings") -> None:
 def verify_all(
     url: str, zones: Sequence[ZoneInfo], findings: "Findings | None" = None
 ) -> "Findings":
-    """`zones` are those that are declared. What is found is in `findings` as soon as it is known.
+    """The differences of all rollups, for the declared zones; `findings` is filled meanwhile.
 
     Raises: Unverifiable, DatabaseUnavailable.
     """
-    # They need numpy, which is large, and workers import all commands.
+    # These modules need numpy, which is slow to import.
     from repo.verify.daily_stats import verify_daily_stats
     from repo.verify.dictionaries import verify_tables
     from repo.verify.report import Findings
@@ -90,7 +90,7 @@ def _summary(findings: "Findings", seconds: float, *, is_complete: bool) -> str:
     lines = [str(difference) for difference in findings.listed]
     if unlisted := findings.differences - len(findings.listed):
         lines.append(f"... and {unlisted:,} more.")
-    outcome = f"{findings.differences:,} differ" if findings.differences else "all are true"
+    outcome = f"{findings.differences:,} differ" if findings.differences else "all are equal"
     if not is_complete:
         outcome = f"{findings.differences:,} differ so far, and the rest was not compared"
     compared = f"Compared {findings.rows:,} rows with {findings.events:,} events"

@@ -261,7 +261,7 @@ def test_updates_and_deletes_are_not_followed(adopt: Adopt, conn: connection) ->
     assert len(stored_events(conn)) == len(before) + 2
     checked = adopt("--table=app_events", "--check")
     assert checked.exit_code == 1
-    assert "  2 are no events: their event_id is that of another row" in checked.stdout
+    assert "  2 have no event: their event_id belongs to another row" in checked.stdout
     run_sql(conn, "truncate app_events")
     assert len(stored_events(conn)) == len(before) + 2
 
@@ -297,9 +297,9 @@ def test_what_is_dropped_or_suppressed_is_left_out_and_not_missing(
     checked = adopt("--table=app_events", "--check")
     assert checked.exit_code == 1
     assert counted(checked.stdout) == (3001, 685, 30)
-    assert "  15 are no events: they came in past the trigger, or their users " in checked.stdout
-    assert "  2,257 are no events: they are older than what is kept\n" in checked.stdout
-    assert "  14 are no events: their users are suppressed\n" in checked.stdout
+    assert "  15 have no event: the trigger was bypassed, or their users " in checked.stdout
+    assert "  2,257 have no event: they are older than the horizon\n" in checked.stdout
+    assert "  14 have no event: their users are suppressed\n" in checked.stdout
     assert re.findall(r"^  (2025.*)$", checked.stdout, re.MULTILINE) == [
         "2025-03-31: 713 rows, 685 events, missing 14, taken 0",
         "2025-05-31: 1 rows, 0 events, missing 1, taken 0",
@@ -317,9 +317,7 @@ def test_a_released_table_is_left_alone_until_it_is_adopted_again(
 ) -> None:
     adopt(*ADOPT)
     done = adopt("--table=app_events", "--release")
-    assert done.stdout == (
-        "public.app_events is released. Events that were made of its rows stay.\n"
-    )
+    assert done.stdout == ("public.app_events is released. The events of its rows stay.\n")
     run_sql(conn, GOOD)
     assert len(stored_events(conn)) == 2970
     assert run_sql(conn, "select from pg_proc where proname = 'adopted_rows_1'") == []
@@ -554,7 +552,7 @@ def test_triggers_read_local_times_by_the_rules_of_a_new_tzdata(
     assert done.returncode == 0, done.stderr
     insert_local(conn, ["2026-12-01 12:00"], "before")
     renewed = run_cli("migrate", DATABASE_URL=database_url)
-    message = "Times of public.happenings are read by the present rules of Africa/Casablanca."
+    message = "Local times of public.happenings now follow the current rules of Africa/Casablanca."
     assert message in renewed.stderr
     assert message not in run_cli("migrate", DATABASE_URL=database_url).stderr
     insert_local(conn, ["2026-12-01 12:00"], "after")
@@ -748,7 +746,7 @@ def test_what_cannot_be_adopted_is_told(adopt: Adopt, conn: connection, message:
 def test_a_map_is_not_given_twice(adopt: Adopt) -> None:
     refused = adopt(*ADOPT, "--check")
     assert refused.exit_code == 2
-    assert "--check and --release stand alone: the map is known" in refused.stderr
+    assert "use --check and --release without other options" in refused.stderr
 
 
 def test_a_role_that_may_not_is_told(adopt: Adopt, conn: connection, platform_url: str) -> None:

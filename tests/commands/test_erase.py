@@ -65,7 +65,7 @@ def test_a_file_of_users_and_a_list_of_those_who_do_not_come_back(
     insert(conn, ("u", "view", NOON), ("nobody", "view", NOON))
     assert users(conn) == ["v", "w"]
     lines = erase("--unsuppress", "u", "x").stdout.splitlines()
-    assert lines[0] == "Of 2 users 1 were suppressed, and are not any more."
+    assert lines[0] == "1 of 2 users were suppressed and no longer are."
     assert lines[1].startswith("2 users are suppressed, the first since ")
     assert erase("--suppressed").stdout == lines[1] + "\n"
 
@@ -82,8 +82,8 @@ def test_who_may_come_back_from_an_adopted_table_is_told(
     assert [receipt["may_return_from"] for receipt in receipts] == [["public.app_events"]] * 2
     assert done.exit_code == 0
     assert done.stderr == (
-        "Adopted: public.app_events. Rows of these users that are still there are events again "
-        "after the next adopt: delete them there, or repeat this with --suppress.\n"
+        "Adopted tables: public.app_events. Rows of these users that are still there become events "
+        "again at the next adopt: delete them there, or repeat this command with --suppress.\n"
     )
     assert "Copied 4 events" in adopt("--table=app_events", *MAP).stdout
     done = erase("7", "--yes", "--suppress")
@@ -98,10 +98,10 @@ def test_who_may_come_back_from_an_adopted_table_is_told(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name the users, or a --file of them"),
-        (["--yes", ""], "user 1 of 1: a user is 1 to 256 bytes of UTF-8 long"),
-        (["--yes", "u", "x" * 257], "user 2 of 2: a user is 1 to 256 bytes of UTF-8 long"),
-        (["--yes", "u", "\udcff"], "user 2 of 2: a user is 1 to 256 bytes of UTF-8 long"),
+        ([], "name users, or give a --file of users"),
+        (["--yes", ""], "user 1 of 1: a user must be 1 to 256 bytes of UTF-8"),
+        (["--yes", "u", "x" * 257], "user 2 of 2: a user must be 1 to 256 bytes of UTF-8"),
+        (["--yes", "u", "\udcff"], "user 2 of 2: a user must be 1 to 256 bytes of UTF-8"),
         (["--suppress", "--unsuppress", "u"], "use one of --suppress, --unsuppress"),
     ],
 )

@@ -230,7 +230,7 @@ def places(cluster: Cluster, endpoints: Endpoints) -> Iterator[Callable[[Make], 
 
 def is_one_line(done: Result) -> bool:
     """Besides how far it came."""
-    reports = ("It broke off: ", "/")  # a file, of `load`
+    reports = ("Interrupted: ", "/")  # a file, of `load`
     lines = [line for line in done.stderr.splitlines() if not line.startswith(reports)]
     return len(lines) == 1 and lines[0].startswith("Error: ") and "Traceback" not in done.output
 

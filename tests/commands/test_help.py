@@ -179,7 +179,7 @@ def test_a_call_that_goes_well_ends_with_0() -> None:
 @pytest.mark.parametrize("name", LEAVES)
 def test_a_wrong_call_ends_with_2(name: str) -> None:
     assert run_cli(*name.split(), "--nothing").exit_code == 2
-    assert command(name).exit_codes[2] == "The call is wrong."
+    assert command(name).exit_codes[2] == "An option or argument is wrong."
 
 
 def one_call(name: str) -> list[str]:
@@ -220,7 +220,7 @@ def test_an_error_of_the_program_ends_with_70(
     monkeypatch.setattr(f"{module}.{does}", broken)
     words = [str(file) if word == "FILE" else word for word in one_call(name)]
     assert run_cli(*words, stdin="ask_" + "x" * 40).exit_code == 70
-    assert command(name).exit_codes[70] == "An error of this program."
+    assert command(name).exit_codes[70] == "A bug in this program."
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])

@@ -55,7 +55,7 @@ def test_a_name_is_given_once(keys: Keys) -> None:
     keys("create", "app", "--scope", "read")
     again = keys("create", "app", "--scope", "read")
     assert again.exit_code == 1
-    assert "Error: a key of the name app works already: rotate or revoke it" in again.stderr
+    assert "Error: there is an active key named app: rotate or revoke it" in again.stderr
 
 
 def test_the_old_key_works_on_for_its_grace(keys: Keys, conn: connection) -> None:
@@ -70,7 +70,7 @@ def test_the_old_key_works_on_for_its_grace(keys: Keys, conn: connection) -> Non
 def test_all_keys_of_a_name_are_revoked(keys: Keys, conn: connection) -> None:
     secrets = [keys("create", "app", "--scope", "read").stdout.strip()]
     secrets.append(keys("rotate", "app").stdout.strip())
-    assert keys("revoke", "app").stdout == "The keys of app work no more.\n"
+    assert keys("revoke", "app").stdout == "The keys of app are revoked.\n"
     assert [working(conn, secret) for secret in secrets] == [None, None]
 
 
@@ -101,7 +101,7 @@ def test_a_first_key_that_was_revoked_does_not_come_back(keys: Keys, conn: conne
     create_first(keys)
     keys("revoke", "first")
     again = create_first(keys)
-    assert (again.exit_code, again.stdout) == (0, "There was a key before: none is made.\n")
+    assert (again.exit_code, again.stdout) == (0, "No key is created: there was a key before.\n")
     assert working(conn, FIRST_KEY) is None
 
 
@@ -115,7 +115,7 @@ def test_a_first_key_that_can_be_guessed_is_refused(
     refused = create_first(keys, given)
     assert refused.exit_code == 1
     assert refused.stderr == (
-        "Error: the key must be ask_ and 32 to 200 letters, digits, - and _\n"
+        "Error: the key must be ask_ followed by 32 to 200 letters, digits, - or _\n"
     )
     with conn.cursor() as cur:
         cur.execute("select from api_keys")
@@ -126,7 +126,7 @@ def test_a_first_key_that_can_be_guessed_is_refused(
 def test_a_name_that_nobody_has_is_told(keys: Keys, command: str) -> None:
     done = keys(command, "nobody")
     assert done.exit_code == 1
-    assert done.stderr == "Error: no key of the name nobody works\n"
+    assert done.stderr == "Error: there is no active key named nobody\n"
 
 
 def test_an_unknown_scope_is_refused(keys: Keys) -> None:
@@ -178,4 +178,4 @@ def test_revoking_again_finds_no_key(keys: Keys, conn: connection) -> None:
     assert keys("revoke", "app").exit_code == 0
     conn.cursor().execute("update api_keys set ends_at = '2025-01-01' where name = 'web'")
     for name in ("app", "web", "nobody"):
-        assert f"no key of the name {name} works" in keys("revoke", name).stderr
+        assert f"there is no active key named {name}" in keys("revoke", name).stderr

@@ -125,7 +125,7 @@ def test_demo_counts_the_batch_that_was_under_way(
         number=signal.SIGTERM,
     )
     assert stdout == "Made 20,000 demo events of 90 days: inserted 10,000.\n"
-    assert complained.endswith("It broke off: not all of them were inserted.\n")
+    assert complained.endswith("Interrupted: not all of them were inserted.\n")
     assert (code, count(conn)) == (143, 10_000)
 
 
@@ -140,7 +140,7 @@ def test_adopt_counts_the_batch_that_was_under_way(
     stored = count(conn)
     assert 1_000 < stored < 4_900
     assert re.search(rf"^Copied {stored:,} events in ", stdout, re.MULTILINE)
-    assert "It broke off: run the same command again" in complained
+    assert "Interrupted: run the same command again" in complained
     assert code == 143
 
 
@@ -152,8 +152,8 @@ def test_retain_counts_the_batch_that_was_under_way(
     code, stdout, complained = interrupted(
         environment, conn, row, *("retain", "--raw", "90d", "--yes"), number=signal.SIGTERM
     )
-    assert re.match("Dropped 10,000 events of before ", stdout)
-    assert "It broke off: run the same command again" in complained
+    assert re.match("Dropped 10,000 events before ", stdout)
+    assert "Interrupted: run the same command again" in complained
     assert (code, count(conn)) == (143, 5_000)
 
 
@@ -187,7 +187,7 @@ def test_erase_gives_the_receipt_of_the_user_who_was_under_way(
     )
     (receipt,) = map(json.loads, stdout.splitlines())
     assert (receipt["events"], count(conn)) == (2, 4)
-    assert complained.endswith("It broke off: 1 of 3 users are erased.\n")
+    assert complained.endswith("Interrupted: 1 of 3 users are erased.\n")
     assert code == 143
 
 
@@ -269,7 +269,7 @@ def test_receipts_are_not_lost_with_standard_output(
     done = run_without_reader(environment, "closed", "erase", "a", "b", "--yes")
     receipt = json.loads(done.stderr.splitlines()[0])
     assert (done.returncode, receipt["events"], count(conn)) == (141, 2, 1)
-    assert "It broke off: 1 of 2 users are erased." in done.stderr
+    assert "Interrupted: 1 of 2 users are erased." in done.stderr
 
 
 def test_a_key_that_nobody_could_read_is_told_and_not_shown(
@@ -277,7 +277,7 @@ def test_a_key_that_nobody_could_read_is_told_and_not_shown(
 ) -> None:
     done = run_without_reader(environment, "closed", "keys", "create", "app", "--scope", "read")
     assert done.returncode == 141
-    assert "The new key of app works, but could not be shown: revoke it" in done.stderr
+    assert "The new key of app works, but could not be printed: revoke it" in done.stderr
     assert "ask_" not in done.stderr
     assert run_sql(conn, "select name from api_keys where name = 'app'") == [("app",)]
 

@@ -107,7 +107,7 @@ def test_it_asks_first(environment: dict[str, str], conn: connection) -> None:
     some(conn)
     result = retain(environment, stdin="n\n")
     assert result.exit_code == 1
-    assert f"Drop 3 events of before {HORIZON_TEXT}" in result.stdout
+    assert f"Drop 3 events before {HORIZON_TEXT}" in result.stdout
     assert (retained_rows(conn), horizon(conn)) == ((3, 1), None)
     insert(conn, ("u", "view", OLD))
     assert retain(environment, stdin="y\n").exit_code == 0
@@ -120,9 +120,7 @@ def test_what_was_counted_stays(
     some(conn)
     done = retain(environment, "--yes")
     assert done.exit_code == 0, done.stderr
-    message = (
-        rf"Dropped 3 events of before {HORIZON_TEXT} in [\d.]+ s, and vacuumed in [\d.]+ s\.\n"
-    )
+    message = rf"Dropped 3 events before {HORIZON_TEXT} in [\d.]+ s, and vacuumed in [\d.]+ s\.\n"
     assert re.fullmatch(message, done.stdout), done.stdout
     assert counted(repo) == (4, 2)
     again = retain(environment, "--yes")
@@ -139,7 +137,7 @@ def test_the_horizon_never_moves_back(environment: dict[str, str], conn: connect
     retain(environment, "--yes")
     done = retain(environment, "--yes", "--raw", "13months")
     assert done.exit_code == 0
-    assert f"What is older than {HORIZON_TEXT} is dropped already." in done.stderr
+    assert f"Events before {HORIZON_TEXT} are dropped already." in done.stderr
     assert horizon(conn) == HORIZON
 
 

@@ -187,7 +187,7 @@ def test_an_error_of_the_program_is_told_and_where_it_is_on_demand(
     done = run_cli("migrate", DATABASE_URL=database_url)
     assert done.exit_code == 70
     assert done.stderr == (
-        "Error: unexpected ZeroDivisionError, an error of this program: the same command with "
+        "Error: unexpected ZeroDivisionError, a bug in this program: run the command with "
         "ANALYTICS_LOG_LEVEL=debug shows where\n"
     )
     more = run_cli("migrate", DATABASE_URL=database_url, ANALYTICS_LOG_LEVEL="debug")

@@ -70,7 +70,7 @@ def differences(url: str) -> list[str]:
 def test_the_command_is_quiet_about_what_is_true(folded: connection, folded_url: str) -> None:
     done = run_cli("verify", DATABASE_URL=folded_url)
     assert done.exit_code == 0, done.stderr
-    pattern = r"Compared ([\d,]+) rows with 202 events in \d+\.\d s: all are true\.\n"
+    pattern = r"Compared ([\d,]+) rows with 202 events in \d+\.\d s: all are equal\.\n"
     match = re.fullmatch(pattern, done.stdout)
     assert match is not None, done.stdout
     with folded.cursor() as cur:

@@ -184,7 +184,7 @@ def test_backup_and_restore_by_dump(
     shell.run(dump)
     with another_server(own, elsewhere=elsewhere) as other:
         shell.variables["NEW_SERVER_URL"] = server(other)
-        assert ": all are true." in shell.run(restore)
+        assert ": all are equal." in shell.run(restore)
         assert answers(f"{server(other)}/restored") == before
 
 
@@ -231,7 +231,7 @@ def test_upgrade_of_postgresql(shell: Shell, folder: Path) -> None:
     with new.running(endpoints.database_url) as url:
         assert answers(url, rolled=False) == before
         shell.variables["DATABASE_URL"] = url
-        assert ": all are true." in shell.run(after)
+        assert ": all are equal." in shell.run(after)
         assert answers(url) == before
 
 
@@ -309,7 +309,7 @@ def test_erasing_users(shell: Shell, url: str) -> None:
     assert [receipt["events"] for receipt in receipts] == [before["u1"], before["u2"]]
     output = shell.run(suppress)
     assert "1 users are suppressed" in output
-    assert "Of 1 users 1 were suppressed, and are not any more." in output
+    assert "1 of 1 users were suppressed and no longer are." in output
     assert counted(url) == {user: before[user] for user in before if user not in ("u1", "u2", "u3")}
     answers(url)
 
@@ -319,7 +319,7 @@ def test_old_events(shell: Shell, url: str) -> None:
     with connected(url) as conn:
         insert(conn, ("old", "view", NOW - timedelta(days=500)))
     shell.variables["ANALYTICS_REQUEST_TIMEOUT_S"] = "1"
-    assert "Dropped 1 events of before" in shell.run(retain)
+    assert "Dropped 1 events before" in shell.run(retain)
     assert "old" not in counted(url)
     answers(url)
 

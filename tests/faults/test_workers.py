@@ -223,9 +223,7 @@ def test_no_worker_starts(
     last = done.stderr.strip().splitlines()[-1]
     check.record(f"no worker starts: exit {done.returncode} after {took:.0f} s")
     assert done.returncode == 1
-    assert last == (
-        "Error: no worker starts, and the log says why; the last one: ended with exit code 7"
-    )
+    assert last == ("Error: no worker starts; see the log. The last one: ended with exit code 7")
     assert "Traceback" not in done.stderr
 
 
