@@ -1,52 +1,74 @@
 """Deprecated metric names: each has the samples of the metric that replaces it."""
 
-import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
+from prometheus_client.registry import Collector
 
 from common import metric_collector
-from common.deprecated_metrics import DEPRECATED_METRICS
+from common.deprecated_metrics import DEPRECATED_METRICS, with_deprecated_name
 from common.metric_collector import collect_registry
-from common.metrics import (
-    REGISTRY,
-    REPLICA_LAG_SECONDS,
-    ROLLUP_LAG_EVENTS,
-    ROLLUP_LAG_SECONDS,
-    VERIFY_DIFFERENCES,
-)
+from common.metrics import REGISTRY
 
 
-def lines_of(name: str) -> list[str]:
-    text = generate_latest(collect_registry()).decode()
-    is_of_name = re.compile(rf"(# \w+ )?{name} ").match
-    return [line for line in text.splitlines() if is_of_name(line)]
+def text_of(*collectors: Counter | Gauge) -> list[str]:
+    registry = CollectorRegistry()
+    registry.register(_WithDeprecatedNames(collectors))
+    return generate_latest(registry).decode().splitlines()
+
+
+class _WithDeprecatedNames(Collector):
+    def __init__(self, collectors: Iterable[Counter | Gauge]) -> None:
+        self._collectors = collectors
+
+    def collect(self) -> Iterator[Metric]:
+        for collector in self._collectors:
+            for metric in collector.collect():
+                yield from with_deprecated_name(metric)
 
 
 def test_a_gauge_is_repeated() -> None:
-    ROLLUP_LAG_EVENTS.set(41)
-    ROLLUP_LAG_SECONDS.set(2.5)
-    REPLICA_LAG_SECONDS.set(7)
-    assert lines_of("analytics_tail_events") == [
+    gauge = Gauge("analytics_rollup_lag_events", "Events.", registry=None)
+    gauge.set(41)
+    assert text_of(gauge) == [
+        "# HELP analytics_rollup_lag_events Events.",
+        "# TYPE analytics_rollup_lag_events gauge",
+        "analytics_rollup_lag_events 41.0",
         "# HELP analytics_tail_events Deprecated: use analytics_rollup_lag_events.",
         "# TYPE analytics_tail_events gauge",
         "analytics_tail_events 41.0",
     ]
-    assert lines_of("analytics_rollup_lag_events")[-1] == "analytics_rollup_lag_events 41.0"
-    assert lines_of("analytics_tail_seconds")[-1] == "analytics_tail_seconds 2.5"
-    assert lines_of("analytics_replay_age_seconds")[-1] == "analytics_replay_age_seconds 7.0"
 
 
 def test_a_counter_is_repeated() -> None:
-    VERIFY_DIFFERENCES.inc(3)
-    total = VERIFY_DIFFERENCES._value.get()
-    assert lines_of("analytics_drift_total") == [
+    counter = Counter("analytics_verify_differences", "Rows.", registry=None)
+    counter.inc(3)
+    assert text_of(counter)[3:] == [
         "# HELP analytics_drift_total Deprecated: use analytics_verify_differences_total.",
         "# TYPE analytics_drift_total counter",
-        f"analytics_drift_total {total}",
+        "analytics_drift_total 3.0",
     ]
+
+
+def test_other_metrics_are_not_repeated() -> None:
+    assert text_of(Gauge("analytics_up", "Up.", registry=None)) == [
+        "# HELP analytics_up Up.",
+        "# TYPE analytics_up gauge",
+        "analytics_up 0.0",
+    ]
+
+
+@pytest.mark.parametrize(("old_name", "name"), DEPRECATED_METRICS.items())
+def test_both_names_are_exported_with_equal_values(old_name: str, name: str) -> None:
+    metrics = {metric.name: metric.samples for metric in collect_registry().collect()}
+    assert [sample.value for sample in metrics[old_name]] == [
+        sample.value for sample in metrics[name]
+    ]
+    assert len(metrics[name]) == 1
 
 
 def test_sums_of_workers_are_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,8 +79,11 @@ def test_sums_of_workers_are_repeated(tmp_path: Path, monkeypatch: pytest.Monkey
         file.close()  # type: ignore[no-untyped-call]
     monkeypatch.setattr(metric_collector, "shared_folder", lambda: tmp_path)
     monkeypatch.setattr(metric_collector, "workers", lambda _: {})
-    assert lines_of("analytics_verify_differences_total")[-1].endswith("_total 7.0")
-    assert lines_of("analytics_drift_total")[-1] == "analytics_drift_total 7.0"
+    samples = {metric.name: metric.samples for metric in collect_registry().collect()}
+    assert [tuple(sample[:3]) for sample in samples["analytics_drift"]] == [
+        ("analytics_drift_total", {}, 7.0)
+    ]
+    assert [sample.value for sample in samples["analytics_verify_differences"]] == [7.0]
 
 
 def test_each_name_replaces_a_metric_that_exists() -> None:
