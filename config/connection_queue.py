@@ -1,4 +1,4 @@
-"""The queue in front of the connections: fair by caller, and who waits in it takes no thread."""
+"""The queue for the connections of a pool: fair between callers, without a thread per waiter."""
 
 import asyncio
 import time
@@ -11,7 +11,10 @@ from utils.tracing import trace_span
 
 @dataclass(slots=True)
 class PoolStats:
-    """What a database counts; `size`, `waiting` and `in_use` are of now, the others only grow."""
+    """Statistics of a pool and its queue.
+
+    `size`, `waiting` and `in_use` are current values, all others are counters.
+    """
 
     size: int
     acquired: int = 0
@@ -25,16 +28,17 @@ class PoolStats:
 
 
 def max_per_caller(size: int) -> int:
-    """How many of so many one caller may hold: three quarters, and not all unless there is one."""
+    """The number of connections of `size` that one caller may use: about three quarters of them,
+    but not all, unless there is only one."""
     return size - max(size // 4, size > 1)
 
 
 class ConnectionQueue:
-    """As many as there are connections.
+    """Grants connections to waiting requests.
 
-    A place goes to the caller who holds the fewest, and of several such to the one who was served
-    longest ago; a caller's own requests are served in their order. Requests without a caller (`""`)
-    are the service's own, or anybody's where no key is needed: they may hold all places.
+    A free connection goes to the caller that uses the fewest, and of several to the one that was
+    served longest ago. Requests of one caller are served in order. The caller `""` is the service
+    itself, or any client if no key is required; it may use all connections.
     """
 
     def __init__(self, size: int, waiters: int, timeout_s: float, stats: PoolStats) -> None:
@@ -45,14 +49,15 @@ class ConnectionQueue:
         self._stats = stats
         self._used_by: Counter[str] = Counter()
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}
-        """Of the callers who wait, the one served longest ago first."""
+        """The waiting requests by caller; the caller that was served longest ago comes first."""
 
     @property
     def is_exhausted(self) -> bool:
+        """Whether no connection is free."""
         return not self._free
 
     async def acquire(self, deadline: float, caller: str = "") -> None:
-        """Raises: PoolBusy."""
+        """Wait for a connection, at most until `deadline`, a monotonic time. Raises: PoolBusy."""
         stats = self._stats
         began = time.monotonic()
         with trace_span("pool wait"):
@@ -63,6 +68,7 @@ class ConnectionQueue:
         stats.acquire_seconds += time.monotonic() - began
 
     def release(self, caller: str = "") -> None:
+        """Give a connection back, and grant it to the next request."""
         self._stats.in_use -= 1
         self._free += 1
         self._used_by[caller] -= 1
@@ -71,7 +77,8 @@ class ConnectionQueue:
         self._grant_free()
 
     def _acquire_free(self, caller: str) -> bool:
-        """Whoever waits while a place is free may not take it."""
+        # The queue need not be checked: a request that waits although a connection is free belongs
+        # to a caller at its limit.
         if not self._free or not self._may_acquire(caller):
             return False
         self._free -= 1
@@ -83,7 +90,7 @@ class ConnectionQueue:
         return not caller or self._used_by[caller] < self._max_per_caller
 
     def _enqueue(self, caller: str) -> "asyncio.Future[None]":
-        """Raises: PoolBusy."""
+        """Add a request to the queue. Raises: PoolBusy if the queue is full."""
         if self._stats.waiting >= self._waiters and not self._displace(caller):
             self._stats.busy += 1
             raise PoolBusy
@@ -93,7 +100,10 @@ class ConnectionQueue:
         return future
 
     def _displace(self, caller: str) -> bool:
-        """In a full queue the caller with the most waiting requests loses the last of them."""
+        """Make room in a full queue: the caller with the most waiting requests loses the last one.
+
+        Returns false if that is not fair, since `caller` itself has about as many.
+        """
         own_length = len(self._queues.get(caller, ()))
         longest = max(self._queues, key=lambda each: len(self._queues[each]), default=caller)
         if len(self._queues.get(longest, ())) <= own_length + 1:
@@ -120,7 +130,7 @@ class ConnectionQueue:
             raise
 
     def _give_up(self, future: "asyncio.Future[None]", caller: str) -> None:
-        """A place may have been given at the very same moment."""
+        """Take a request out of the queue. A connection that was granted meanwhile is released."""
         if future in self._queues.get(caller, ()):
             self._remove(caller, future)
         elif future.done() and not future.cancelled() and future.exception() is None:
@@ -137,9 +147,10 @@ class ConnectionQueue:
             caller = min(callers, key=self._used_by.__getitem__)
             future = self._queues[caller][0]
             self._remove(caller, future)
-            if future.done():  # its task was cancelled, and has not run since
+            # A cancelled request stays in the queue until its task runs again.
+            if future.done():
                 continue
-            if caller in self._queues:  # behind all others
+            if caller in self._queues:  # move the caller behind all others
                 self._queues[caller] = self._queues.pop(caller)
             self._acquire_free(caller)
             future.set_result(None)

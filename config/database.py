@@ -1,4 +1,4 @@
-"""The way to PostgreSQL: a guarded pool, and what a request holds of it."""
+"""Access to PostgreSQL: the connection pool, and the connection of a request."""
 
 import asyncio
 import math
@@ -48,12 +48,12 @@ from utils.session_options import (
 from utils.tracing import trace_span
 
 R = TypeVar("R")
+# Reads the identity of the database that a new connection leads to.
 Identify = Callable[[connection], str | None]
-"""Reads which database a new connection leads to."""
 
 
 class Cursor(PreparingCursor):
-    """A cursor inside a snapshot; each statement is a span of its own name in the trace."""
+    """A cursor in a transaction. Each statement is a span of the trace, with its name."""
 
     def execute(self, query: Any, vars: Any = None) -> None:
         with trace_span(statement_name(query)):
@@ -65,7 +65,7 @@ class Cursor(PreparingCursor):
 
 
 class Database:
-    """A pool, as many threads as it has connections, and the queue in front of both."""
+    """A pool of connections, one thread per connection, and the queue of waiting requests."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Database:
         options: Mapping[str, str] = QUESTION_OPTIONS,
         identify: Identify | None = None,
     ) -> None:
-        # Each transaction has a shorter limit; this one is for what forgets to set it.
+        # A safety net: each transaction sets a shorter `statement_timeout`.
         arguments = connect_arguments(options, name, statement_timeout_s)
         self.stats = PoolStats(size)
         self.pool = GuardedPool(
@@ -90,7 +90,7 @@ class Database:
         self._threads = ThreadPoolExecutor(size, name)
 
     async def maintain_forever(self, every_s: float = 0.5) -> NoReturn:
-        """Keep the pool full and fresh, so that no request has to connect."""
+        """Keep the pool full, and replace old connections, so that no request has to connect."""
         while True:
             with suppress(DatabaseError, PoolError, psycopg2.Error):
                 if not self._queue.is_exhausted:
@@ -100,19 +100,19 @@ class Database:
     async def submit(
         self, work: Callable[[], R], deadline: float, caller: str = ""
     ) -> "asyncio.Future[R]":
-        """Start blocking work once a connection is free; until then no thread is taken.
+        """Start blocking work in a thread once a connection is free. Raises: PoolBusy.
 
-        Connections are shared fairly by the callers who wait. Raises: PoolBusy.
+        Waiting takes no thread. Connections are shared fairly between callers.
         """
         await self._queue.acquire(deadline, caller)
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._threads, copy_context().run, work)
-        # The place is free when the thread is done, not when its caller gives up.
+        # The connection is in use until the thread is done, also if the caller is cancelled.
         future.add_done_callback(partial(self._release, caller))
         return future
 
     def close(self) -> None:
-        """End running work, then close all connections."""
+        """Abort running work, then close all connections."""
         self.pool.abort_all()
         self._threads.shutdown(wait=True, cancel_futures=True)
         if not self.pool.closed:
@@ -121,11 +121,13 @@ class Database:
     def _release(self, caller: str, future: "asyncio.Future[Any]") -> None:
         self._queue.release(caller)
         if not future.cancelled():
-            future.exception()  # it is told to whoever still waits; nobody is no error
+            # Marks the exception as retrieved: the caller may have been cancelled, and asyncio
+            # would log it.
+            future.exception()
 
 
 class Connection:
-    """What a request holds of the pool: nothing until its first statement, then one connection."""
+    """The connection of a request, which is taken from the pool for each transaction."""
 
     def __init__(self, database: Database, deadline: float, caller: str = "") -> None:
         self._database = database
@@ -135,16 +137,17 @@ class Connection:
         self._pooled: connection | None = None
         self._is_cancelled = False
         self.identity: str | None = None
-        """Of the database that the last statement was sent to."""
+        """The identity of the database that the last statement was sent to."""
 
     async def run(self, work: Callable[[], R]) -> R:
-        """Do blocking work that uses this connection.
+        """Run blocking work that uses this connection in a thread, and return its result.
 
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
         future = await self._database.submit(work, self._deadline, self._caller)
         try:
             async with asyncio.timeout(self._deadline - time.monotonic()):
+                # Shielded, since a thread cannot be cancelled: `_cancel` aborts its statement.
                 return await asyncio.shield(future)
         except TimeoutError:
             self._cancel()
@@ -155,7 +158,7 @@ class Connection:
             raise
 
     def snapshot(self) -> AbstractContextManager[Cursor]:
-        """One read-only transaction whose statements all see the same events.
+        """A read-only transaction with one snapshot for all its statements.
 
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
@@ -163,10 +166,10 @@ class Connection:
 
     @contextmanager
     def statement(self) -> Iterator[Cursor]:
-        """The same for a single statement, without the way there and back to begin and to end it.
+        """A cursor for a single statement, without round trips for `begin` and `commit`.
 
-        `as_of` is missing: the statement has to `tell` it. On a replica, and until it is known that
-        this is none, it is a snapshot with all that belongs to it.
+        Its `as_of` is not set: the statement itself has to return the time. On a replica, and until
+        the connection is known not to lead to one, this is a `snapshot`.
 
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
@@ -176,12 +179,13 @@ class Connection:
                     yield cur
                 return
             with conn.cursor(None, Cursor) as cur:
-                # Several statements in one message are one transaction.
+                # Several statements in one simple-query message are one implicit transaction, so
+                # `set local` applies to the statement.
                 cur.prefix = f"set local statement_timeout = {self._remaining_ms()}; "
                 yield cur
 
     def transaction(self) -> AbstractContextManager[Cursor]:
-        """The same for what writes; it is committed at the end of the block, or undone."""
+        """A transaction that writes: committed at the end of the block, rolled back on an error."""
         return self._transaction(begin_writing)
 
     @contextmanager
@@ -205,7 +209,8 @@ class Connection:
                 cur.execute("rollback")
                 raise
             cur.execute("commit")
-            if cur.statusmessage != "COMMIT":  # of a transaction that failed it is no error
+            # `commit` of a failed transaction raises no error, but is a rollback.
+            if cur.statusmessage != "COMMIT":
                 raise SerializationFailure
 
     @contextmanager
@@ -235,7 +240,7 @@ class Connection:
             raise SerializationFailure from exc
         except errors.QueryCanceled as exc:
             raise DeadlineExceeded from exc
-        except errors.UndefinedTable as exc:  # nobody has called migrate yet
+        except errors.UndefinedTable as exc:  # the command `migrate` has not been run yet
             raise DatabaseUnavailable from exc
         except errors.InsufficientPrivilege as exc:
             raise RightsMissing from exc
@@ -249,7 +254,8 @@ class Connection:
             raise (ConnectionLost if conn.closed else DatabaseUnavailable) from exc
 
     def _remaining_ms(self) -> int:
-        """What the statements may take; 0 would mean no limit at all."""
+        """Milliseconds until the deadline, at least 1. Raises: DeadlineExceeded."""
+        # `statement_timeout` 0 would mean no limit.
         remaining = int((self._deadline - time.monotonic()) * 1000)
         if remaining <= 0:
             raise DeadlineExceeded
@@ -262,7 +268,9 @@ class Connection:
                 raise DeadlineExceeded
 
     def _cancel(self) -> None:
-        """Nobody waits any more. Under the lock, since the connection may be another's after it."""
+        """Abort the running statement."""
+        # Under the lock: outside of it the connection may be back in the pool, and used by another
+        # request.
         with self._lock:
             self._is_cancelled = True
             if self._pooled is not None:
@@ -270,18 +278,18 @@ class Connection:
 
 
 class CommandConnection(connection):
-    """A connection outside of the pool, which can be opened again."""
+    """A connection of a command, without a pool, that knows how to connect again."""
 
     url: str
     name: str
 
     def reopen(self) -> "CommandConnection":
-        """Another one, to the same database. Raises: DatabaseUnavailable."""
+        """A new connection with the same URL and name. Raises: DatabaseUnavailable."""
         return connect(self.url, self.name)
 
 
 def connect(url: str, name: str) -> CommandConnection:
-    """A connection of its own for a command that writes. Raises: DatabaseUnavailable."""
+    """A connection for a command; `name` is its `application_name`. Raises: DatabaseUnavailable."""
     arguments = connect_arguments(WRITER_OPTIONS, name)
     try:
         conn: CommandConnection = psycopg2.connect(
@@ -290,7 +298,7 @@ def connect(url: str, name: str) -> CommandConnection:
     except psycopg2.Error as exc:
         fault = url_fault(url)
         reason = fault or str(exc).strip()
-        cause = None if fault else exc  # a traceback would show what it says
+        cause = None if fault else exc  # if the URL is malformed, the error may show its password
         raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {reason}") from cause
     conn.url, conn.name = url, name
     return conn
@@ -298,7 +306,7 @@ def connect(url: str, name: str) -> CommandConnection:
 
 @contextmanager
 def connect_with_timeout(url: str, name: str, timeout_s: float) -> Iterator[connection]:
-    """The same for work that must be over in time, whatever it waits for: a lock, a dead network.
+    """A connection that is aborted after `timeout_s`, whether it waits for a lock or the network.
 
     Raises: DatabaseUnavailable.
     """
@@ -314,8 +322,8 @@ def connect_with_timeout(url: str, name: str, timeout_s: float) -> Iterator[conn
 
 
 def get_connection(database: Database, deadline: float, caller: str = "") -> Connection:
-    """The connection of one request, which must be answered by `deadline`, a monotonic time.
+    """The connection of a request with this deadline, a monotonic time.
 
-    `caller` is whose request it is; "" is the service itself, or anybody where no key is needed.
+    `caller` owns the request; "" is the service itself, or any client if no key is required.
     """
     return Connection(database, deadline, caller)

@@ -1,8 +1,8 @@
-"""What becomes of work at PostgreSQL that could not be done."""
+"""Errors of PostgreSQL and of the pool. Commands print the docstring of an error without a text."""
 
 
 class DatabaseError(Exception):
-    """PostgreSQL did not answer."""
+    """PostgreSQL did not respond."""
 
 
 class PoolBusy(DatabaseError):
@@ -10,25 +10,25 @@ class PoolBusy(DatabaseError):
 
 
 class DeadlineExceeded(DatabaseError):
-    """The time of the request was over before its answer was there."""
+    """The request was not completed before its deadline."""
 
 
 class DiskFull(DatabaseError):
-    """There is no room on the disk for what was to be written."""
+    """The disk has no space left for the data to write."""
 
 
 class DatabaseUnavailable(DatabaseError):
-    """PostgreSQL cannot be reached, or went away."""
+    """PostgreSQL cannot be reached, or closed the connection."""
 
 
 class RightsMissing(DatabaseUnavailable):
-    """The role of questions may not read what they need."""
+    """The database role lacks a privilege that this needs."""
 
 
 class ConnectionLost(DatabaseUnavailable):
-    """The connection died at work. What only reads may be done once more, on another one."""
+    """The connection was lost during a statement. Reads may be repeated on another connection."""
 
 
 class SerializationFailure(DatabaseUnavailable):
-    """PostgreSQL undid the transaction for the sake of another one, or a replica could not keep
-    what its snapshot saw. It may be done once more."""
+    """PostgreSQL rolled the transaction back because of a conflict with another one, or with the
+    recovery of a replica. It may be repeated."""

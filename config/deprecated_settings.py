@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+# The field of `Settings` that each deprecated variable sets.
 DEPRECATED_SETTINGS: Mapping[str, str] = {
     "ANALYTICS_FOLDER": "rollup_worker",
     "ANALYTICS_FOLD_DATABASE_URL": "rollup_database_url",
@@ -9,7 +10,6 @@ DEPRECATED_SETTINGS: Mapping[str, str] = {
     "ANALYTICS_CACHE_OPEN_S": "cache_ttl_open_s",
     "ANALYTICS_CACHE_CLOSED_S": "cache_ttl_closed_s",
 }
-"""The field of `Settings` that each deprecated variable sets."""
 
 
 def deprecated_values(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""How the commands are called here, for messages that tell what to run next."""
+"""Command lines of this service, for messages that say what to run."""
 
 import os
 import shlex
@@ -12,10 +12,10 @@ _MAIN = Path(__file__).parents[1] / "main.py"
 
 
 def invocation(arguments: str) -> str:
-    """A command of the service as it can be pasted into this shell.
+    """A command line of the service that can be pasted into the current shell.
 
-    In a checkout `.venv/bin/python main.py migrate`, where its `.venv` is active `python main.py
-    migrate`. ANALYTICS_COMMAND takes the place of what stands before the arguments.
+    For example `.venv/bin/python main.py migrate`, or `python main.py migrate` if the virtual
+    environment is active. ANALYTICS_COMMAND replaces the part before the arguments.
     """
     return f"{os.environ.get(variable('command')) or _program()} {arguments}"
 
@@ -25,7 +25,7 @@ def _program() -> str:
 
 
 def _python() -> str:
-    """Its name is enough where it is the one that the shell finds."""
+    """The name of the Python executable if the shell finds it by name, else its path."""
     python = Path(sys.executable or "python3")
     return python.name if shutil.which(python.name) == str(python) else _from_here(python)
 
@@ -33,5 +33,5 @@ def _python() -> str:
 def _from_here(path: Path) -> str:
     try:
         return str(path.relative_to(Path.cwd()))
-    except (ValueError, OSError):  # elsewhere, or the folder that this was called in is gone
+    except (ValueError, OSError):  # outside the current folder, or that folder was deleted
         return str(path)

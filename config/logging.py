@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each, or plain text, with the id of the request."""
+"""Logging: lines of JSON or plain text, with the id of the request."""
 
 import json
 import logging
@@ -15,8 +15,8 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 _FIELDS = "%(levelname)s %(name)s %(message)s %(request_id)s"
 _WORD = re.compile(r"[^\s\"'=]+")
+# Attributes of log records that are not extra fields; uvicorn adds `color_message` for terminals.
 _RESERVED = {*RESERVED_ATTRS, "color_message", "request_id"}
-"""What stands elsewhere in a line; `color_message` is uvicorn's, for terminals."""
 
 
 class _WithRequestId(logging.Filter):
@@ -27,7 +27,7 @@ class _WithRequestId(logging.Filter):
 
 
 def configure_logging(level: str, form: str) -> None:
-    """Send all log lines to standard error in one form, uvicorn's among them."""
+    """Send all log lines, including those of uvicorn, to standard error: `form` json or text."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_WithRequestId())
     handler.setFormatter(_formatter(form))
@@ -36,7 +36,8 @@ def configure_logging(level: str, form: str) -> None:
 
 
 def _skip_unused_fields() -> None:
-    """Half of what a line costs, as Python's logging HOWTO has it under "Optimization"."""
+    # These attributes take half of the time of a log line, and no format uses them. See the section
+    # "Optimization" of Python's logging HOWTO.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
 
@@ -50,7 +51,7 @@ def _formatter(form: str) -> logging.Formatter:
 
 
 class TextFormatter(logging.Formatter):
-    """Lines for people, with all fields that the lines of JSON have.
+    """Formats records as plain text, with the same fields as the lines of JSON.
 
     `2026-11-30 09:15:02.113 INFO access: request method=GET status=200 request_id=4f1c`
     """
@@ -70,10 +71,11 @@ class TextFormatter(logging.Formatter):
 
 
 def _on_one_line(record: logging.LogRecord) -> str:
+    # A line break in a message must not forge a second log line.
     return record.getMessage().replace("\n", "\\n")
 
 
 def _format_value(value: object) -> str:
-    """In quotes where it would not be one word."""
+    """The text of a value, quoted unless it is a single word."""
     text = str(value)
     return text if _WORD.fullmatch(text) else json.dumps(text, ensure_ascii=False)

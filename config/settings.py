@@ -26,12 +26,11 @@ from utils.redis_urls import redis_url_fault
 from utils.time.zones import zone, zone_names
 
 ENV_PREFIX = "ANALYTICS_"
-_MAX_METRIC_EVENTS = 50
-"""Each is a series of its own in Prometheus."""
+_MAX_METRIC_EVENTS = 50  # each one is a time series in Prometheus
 
 
 class SettingsError(Exception):
-    """A setting is unknown or out of bounds; the text names it and shows no value."""
+    """A setting is unknown or invalid; the message names it, but does not show its value."""
 
 
 class Settings(TraceSettings):
@@ -44,19 +43,21 @@ class Settings(TraceSettings):
     database_url: SecretStr | None = Field(
         None,
         validation_alias="DATABASE_URL",
-        description="PostgreSQL, as the owner of the tables; unset: the embedded one",
+        description="PostgreSQL, as the owner of the tables; unset: the embedded server",
     )
     redis_url: SecretStr | None = Field(
-        None, validation_alias="REDIS_URL", description="Redis or Valkey; unset: the embedded one"
+        None,
+        validation_alias="REDIS_URL",
+        description="Redis or Valkey; unset: the embedded server",
     )
     query_database_url: SecretStr | None = Field(
-        None, description="PostgreSQL for questions: a role that can only read, or a replica"
+        None, description="PostgreSQL for questions: a read-only role, or a replica"
     )
     ingest_database_url: SecretStr | None = Field(
-        None, description="PostgreSQL for storing events: a role that can do just that"
+        None, description="PostgreSQL for storing events: a role that can do nothing else"
     )
     rollup_database_url: SecretStr | None = Field(
-        None, description="PostgreSQL for folding: a role that can do just that"
+        None, description="PostgreSQL for the rollup worker: a role that can only fold"
     )
     data_dir: Path = Field(
         default_factory=default_data_dir, description="the folder of the embedded servers"
@@ -65,112 +66,127 @@ class Settings(TraceSettings):
         500,
         ge=0,
         le=1_000_000,
-        description="megabytes that must be free on the disk of the embedded servers for events to "
-        "be stored, half as many for anything to be changed; 0: none",
+        description="megabytes of free space on the disk of the embedded servers, below which no "
+        "events are stored, and below half of which nothing is written; 0: not checked",
     )
     max_database_gb: float = Field(
         0,
         ge=0,
         le=1_000_000,
-        description="gigabytes that the database may take for events to be stored; 0: any number",
+        description="size of the database in gigabytes from which on no events are stored; "
+        "0: unlimited",
     )
-    host: str = Field("127.0.0.1", description="the address to listen on; others need keys")
-    port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0: a free one")
+    host: str = Field(
+        "127.0.0.1", description="address to listen on; any but a loopback address requires keys"
+    )
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0: any free port")
     time_zones: str = Field(
         "UTC",
-        description="IANA zones whose days are kept ready, separated by commas; questions in any "
-        "other zone are answered as exactly, only slower",
+        description="IANA time zones with precomputed days, separated by commas; questions in "
+        "other zones are answered exactly but more slowly",
     )
     rollup_worker: bool = Field(
         True,
         description="`serve` runs the rollup worker; false: another `serve` or `rollup` does",
     )
-    workers: int = Field(2, ge=1, le=64, description="processes that answer")
+    workers: int = Field(2, ge=1, le=64, description="worker processes that handle requests")
     connection_limit: int = Field(
         1000,
         ge=8,
         le=100_000,
-        description="connections of clients that a worker has at a time; fewer where the limit of "
-        "open files is low",
+        description="concurrent client connections per worker process; fewer if the limit of open "
+        "files is low",
     )
     pool_size: int = Field(
-        4, ge=1, le=100, description="PostgreSQL connections of a worker; one more reads keys"
+        4,
+        ge=1,
+        le=100,
+        description="PostgreSQL connections per worker process for questions; a few more are for "
+        "background work",
     )
     ingest_pool_size: int = Field(
         3,
         ge=1,
         le=100,
-        description="PostgreSQL connections of a worker that events are written over; opened when "
-        "they are needed",
+        description="PostgreSQL connections per worker process for storing events, opened on "
+        "demand",
     )
     pool_waiters: int = Field(
-        1000, ge=0, le=10_000, description="requests that may wait for a connection at a time"
+        1000, ge=0, le=10_000, description="requests that may wait for a connection, per pool"
     )
     connection_lifetime_s: int = Field(
         1800, ge=1, le=86400, description="seconds after which a connection is replaced"
     )
     acquire_timeout_s: float = Field(
-        1.0, gt=0, le=60, description="seconds a request waits for a connection"
+        1.0, gt=0, le=60, description="seconds that a request waits for a connection"
     )
     request_timeout_s: float = Field(
-        10.0, gt=0, le=300, description="seconds a request may take, its SQL included"
+        10.0, gt=0, le=300, description="seconds that a request may take, including its SQL"
     )
     erase_timeout_s: float = Field(
         300.0, gt=0, le=3600, description="seconds that erasing a user over HTTP may take"
     )
-    cache_enabled: bool = Field(True, description="false: answers are computed, and none is kept")
+    cache_enabled: bool = Field(
+        True, description="false: every answer is computed, and none is cached"
+    )
     cache_timeout_s: float = Field(
-        0.1, gt=0, le=0.12, description="seconds one Redis command may take"
+        0.1, gt=0, le=0.12, description="seconds that a Redis command may take"
     )
     cache_ttl_open_s: int = Field(
-        2, ge=0, le=3600, description="seconds an answer is kept whose range goes on; 0: not at all"
+        2,
+        ge=0,
+        le=3600,
+        description="seconds for which an answer is cached whose range is still open; 0: not at "
+        "all",
     )
     cache_ttl_closed_s: int = Field(
         3600,
         ge=0,
         le=86400,
-        description="seconds an answer is kept whose range is over, unless late events change it; "
-        "0: not at all",
+        description="seconds for which an answer is cached whose range is over, unless late events "
+        "change it; 0: not at all",
     )
     cache_stale_s: int = Field(
         3600,
         ge=0,
         le=86400,
-        description="seconds an old answer is kept on, for when PostgreSQL is away",
+        description="seconds for which an expired answer is kept, to be served while PostgreSQL "
+        "is unavailable",
     )
     rate_limit: int = Field(
-        100, ge=0, le=100_000, description="requests of a key per second; 0: any number"
+        100, ge=0, le=100_000, description="requests per second of a key; 0: unlimited"
     )
     concurrency_limit: int | None = Field(
         None,
         ge=0,
         le=1000,
-        description="questions of a key computed at a time; unset: three quarters of the "
-        "connections of all workers of a service, 6 by default; 0: any number",
+        description="questions of a key that are computed concurrently; unset: three quarters of "
+        "the connections of all workers, 6 by default; 0: unlimited",
     )
     cors_origins: str = Field(
         "",
-        description="origins whose pages may ask and send events, separated by commas; unset: none",
+        description="origins (CORS) whose pages may send requests, separated by commas; unset: "
+        "none",
     )
     metrics_token: SecretStr | None = Field(
-        None, description="the bearer token of `/metrics`; needed there as soon as there are keys"
+        None, description="bearer token for `/metrics`, which requires it once a key was created"
     )
     metric_events: str = Field(
         "",
-        description="event names that `/metrics` counts each by itself, separated by commas, at "
-        "most 50; all others count as `other`",
+        description="event names that `/metrics` counts separately, at most 50, separated by "
+        "commas; all others are counted as `other`",
     )
     command: str = Field(
         "",
-        description="how the commands are called, in messages that tell what to run; unset: as "
-        "the process was that tells it",
+        description="how the commands are called, for messages that say what to run; unset: as "
+        "the current process was called",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="the least severe log lines that are written"
+        "info", description="lowest level of log lines that are written"
     )
     log_format: Literal["json", "text"] = Field(
         default_factory=lambda: "text" if is_terminal(sys.stderr) else "json",
-        description="the form of log lines, `json` or `text`",
+        description="format of log lines, `json` or `text`",
     )
 
     @field_validator(
@@ -186,7 +202,10 @@ class Settings(TraceSettings):
     @classmethod
     def _are_zones(cls, names: str) -> str:
         if unknown := set(_split(names)) - zone_names():
-            raise ValueError(f"{len(unknown)} of them is no IANA time zone, such as Europe/Berlin")
+            # The message shows no value of a variable.
+            raise ValueError(
+                f"must be IANA time zones such as Europe/Berlin; {len(unknown)} of them unknown"
+            )
         return names
 
     @field_validator("metric_events")
@@ -195,7 +214,7 @@ class Settings(TraceSettings):
         if len(_split(names)) > _MAX_METRIC_EVENTS:
             raise ValueError(f"must be at most {_MAX_METRIC_EVENTS} event names")
         if "other" in _split(names):
-            raise ValueError("other is how all names are counted that are not listed")
+            raise ValueError("must not contain other, the name for all that are not listed")
         return names
 
     @field_validator("redis_url")
@@ -219,26 +238,29 @@ class Settings(TraceSettings):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can ask."""
+        """Whether the service is only reachable from this machine."""
         return is_loopback(self.host)
 
     @property
     def origins(self) -> list[str]:
+        """The list of `cors_origins`."""
         return _split(self.cors_origins)
 
     @property
     def metric_names(self) -> list[str]:
+        """The list of `metric_events`."""
         return _split(self.metric_events)
 
     @property
     def max_concurrent_queries(self) -> int:
-        """How many questions of a key are computed at a time; 0: any number."""
+        """The concurrency limit of a key, set or by default; 0: unlimited."""
         if self.concurrency_limit is None:
             return self.workers * max_per_caller(self.pool_size)
         return self.concurrency_limit
 
     @property
     def zones(self) -> list[ZoneInfo]:
+        """The time zones of `time_zones`."""
         return [zone(name) for name in _split(self.time_zones)]
 
 
@@ -247,7 +269,7 @@ def _split(text: str) -> list[str]:
 
 
 def variable(field: str) -> str:
-    """The environment variable that sets this field."""
+    """The environment variable of a field."""
     alias = Settings.model_fields[field].validation_alias
     return alias if isinstance(alias, str) else ENV_PREFIX + field.upper()
 
@@ -273,7 +295,8 @@ def deprecation_warnings() -> list[str]:
 
 
 def is_debugging() -> bool:
-    """Whether tracebacks are wanted; to be asked also where the settings are wrong."""
+    """Whether the log level is `debug`, which makes commands print tracebacks."""
+    # Reads the environment itself, since the settings may be invalid.
     return os.environ.get(variable("log_level"), "").lower() == "debug"
 
 

@@ -1,4 +1,4 @@
-"""Where traces go, by the variables of OpenTelemetry. Its exporter reads the others itself."""
+"""Settings of traces: the variables of OpenTelemetry that the service itself has to know."""
 
 from typing import Literal
 
@@ -9,30 +9,31 @@ _TIMEOUT_S = 2.0
 
 
 class TraceSettings(BaseSettings):
-    """A variable for traces alone wins over the one for all that is sent."""
+    """The settings of traces. As OpenTelemetry specifies, a variable for traces takes precedence
+    over the one for all signals."""
 
     otel_endpoint: str | None = Field(
         None,
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
-        description="the OpenTelemetry collector, whose `/v1/traces` is sent traces; unset: no "
-        "traces",
+        description="URL of the OpenTelemetry collector; traces are sent to its `/v1/traces`; "
+        "unset: no traces",
     )
     otel_traces_endpoint: str | None = Field(
         None,
         validation_alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-        description="the whole address that traces are sent to, instead",
+        description="complete URL that traces are sent to instead",
     )
     otel_timeout: float | None = Field(
         None,
         gt=0,
         validation_alias="OTEL_EXPORTER_OTLP_TIMEOUT",
-        description="seconds that sending traces may take; unset: 2",
+        description="timeout of sending traces in seconds; unset: 2",
     )
     otel_traces_timeout: float | None = Field(
         None,
         gt=0,
         validation_alias="OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
-        description="the same, for traces alone",
+        description="timeout for traces alone, in seconds; takes precedence",
     )
     otel_traces_exporter: Literal["otlp", "none"] = Field(
         "otlp", validation_alias="OTEL_TRACES_EXPORTER", description="none: no traces"
@@ -43,9 +44,11 @@ class TraceSettings(BaseSettings):
 
     @property
     def sends_traces(self) -> bool:
+        """Whether traces are sent: an endpoint is set, and neither variable disables traces."""
         is_wanted = self.otel_traces_exporter == "otlp" and not self.otel_sdk_disabled
         return is_wanted and bool(self.otel_traces_endpoint or self.otel_endpoint)
 
     @property
     def trace_timeout_s(self) -> float:
+        """The timeout of sending traces, in seconds."""
         return self.otel_traces_timeout or self.otel_timeout or _TIMEOUT_S

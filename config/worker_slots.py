@@ -1,9 +1,9 @@
-"""The workers of one service: each has a place of its own, and counts on where the last one left.
+"""Slots of worker processes, which let a replaced worker continue the metrics of the last one.
 
-A place is a number and a locked file. The kernel unlocks it however a worker ends, so the worker
-that replaces a killed one takes its place, and with it the files that its metrics are counted in.
-The folder is that of one service, which holds a lock in it as well: what a killed service left
-behind is removed by the next one.
+A slot is a number with a locked file. The kernel releases the lock when the worker ends, even if
+it was killed, so its replacement gets the same slot, and with it the files of its metrics. The
+folder of the slots belongs to one service, which also holds a lock in it: the next service deletes
+folders that a killed one has left behind.
 """
 
 import fcntl
@@ -15,14 +15,14 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-_MEMORY = Path("/dev/shm")
+_MEMORY = Path("/dev/shm")  # in memory: metrics are written with each request
 _PREFIX = "analytics-workers-"
 _SERVICE = "service.lock"
 
 
 @contextmanager
 def slot_directory() -> Iterator[Path]:
-    """A folder for the workers that are started within."""
+    """A folder for the slots of the workers that are started in the block."""
     parent = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
     _remove_abandoned(parent)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
@@ -35,7 +35,8 @@ def slot_directory() -> Iterator[Path]:
 
 
 def _create_locked(file: Path) -> int:
-    """It has its name only once it is locked: nobody can take it for abandoned."""
+    """Create a locked file. Returns its descriptor, which holds the lock."""
+    # Renamed once it is locked: otherwise another service could take the folder for abandoned.
     partial = file.with_suffix(".new")
     descriptor = os.open(partial, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -44,15 +45,17 @@ def _create_locked(file: Path) -> int:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Folders of services of this user that are gone, with all of their workers."""
+    """Remove the folders of services of this user that have ended, with all their workers."""
     for folder in parent.glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # another one removes it as well
+        with suppress(OSError):  # another service may remove it at the same time
             if _is_abandoned(folder):
                 shutil.rmtree(folder)
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Raises: OSError."""
+    """Whether no process holds a lock in the folder. Raises: OSError."""
+    # In a shared folder for temporary files, a folder of this name may belong to another user, or
+    # be a symbolic link that leads elsewhere.
     if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
         return False
     locks = [folder / _SERVICE, *folder.glob("place.*")]
@@ -60,9 +63,10 @@ def _is_abandoned(folder: Path) -> bool:
 
 
 def acquire_slot(folder: Path) -> int:
-    """The first place that is free, for as long as this process lives."""
+    """Take the first free slot until this process ends, and return its number."""
     for slot in count():
         descriptor = os.open(_slot_file(folder, slot), os.O_RDWR | os.O_CREAT, 0o600)
+        # The descriptor stays open, since closing it would release the lock.
         if _lock(descriptor):
             os.truncate(descriptor, 0)
             os.write(descriptor, str(os.getpid()).encode())
@@ -72,7 +76,7 @@ def acquire_slot(folder: Path) -> int:
 
 
 def workers(folder: Path) -> dict[int, int]:
-    """The process of each place that is taken."""
+    """The process id of each slot that is in use."""
     return {
         int(file.suffix[1:]): int(file.read_text() or 0)
         for file in folder.glob("place.*")
@@ -81,7 +85,7 @@ def workers(folder: Path) -> dict[int, int]:
 
 
 def _is_free(file: Path) -> bool:
-    """Raises: OSError."""
+    """Whether no process holds the lock of a file. Raises: OSError."""
     descriptor = os.open(file, os.O_RDWR)
     try:
         return _lock(descriptor)
