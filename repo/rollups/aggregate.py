@@ -1,4 +1,4 @@
-"""Events of one fold, counted by slot and name. Runs in the folder alone: it needs numpy."""
+"""Aggregate the events of one fold by slot and event name, with numpy."""
 
 from array import array
 from collections import defaultdict
@@ -27,8 +27,10 @@ ROW = np.dtype(
         ("l4", ">i4"), ("event_id", "V16"),
     ]
 )  # fmt: skip
-"""A row of COPY: its number of columns, then each column after its length. The ordinal of nobody
-is 0."""
+"""A row of binary COPY: the number of columns, then the length and the value of each.
+
+The ordinal of an event without a user is 0.
+"""
 Rows = NDArray[np.void]
 _SLOT_US = 15 * 60 * 1_000_000
 _EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
@@ -37,12 +39,12 @@ _MONTH_1970 = 1970 * 12
 _MICROSECOND = timedelta(microseconds=1)
 
 Key = tuple[int, int]
-"""A slot, or the place of a span in a list, and a name_id."""
+"""A slot and a `name_id`."""
 
 
 @dataclass(slots=True)
 class Delta:
-    """What is added to a row."""
+    """Events and users to add to a row."""
 
     events: int
     users: BitMap
@@ -53,26 +55,26 @@ class Delta:
 
 
 def merge_deltas(deltas: Sequence[Delta]) -> Delta:
-    """Their sum."""
+    """Return the sum of the events and the union of the users."""
     users = BitMap.union(*(delta.users for delta in deltas))
     return Delta(sum(delta.events for delta in deltas), users)
 
 
 def decode_rows(data: bytes) -> Rows:
-    """What COPY gave."""
+    """Return the rows of the output of COPY, without copying them."""
     count = (len(data) - len(SIGNATURE) - 2) // ROW.itemsize
     return np.frombuffer(data, ROW, count, len(SIGNATURE))
 
 
 def last_event(rows: Rows) -> tuple[datetime, UUID]:
-    """The last one in the order of time, and of ids."""
+    """Return the time and the id of the last event, ordered by both."""
     last = rows["occurred_at"].max()
     ids = rows["event_id"][rows["occurred_at"] == last]
     return _EPOCH_2000 + int(last) * _MICROSECOND, UUID(bytes=max(ids.tolist()))
 
 
 class Batch:
-    """Events that occurred before a moment."""
+    """The events of a fold that occurred before an instant; later ones are left out."""
 
     def __init__(self, parts: Sequence[Rows], before: datetime) -> None:
         instants = _column(parts, "occurred_at").astype(np.int64)
@@ -85,18 +87,19 @@ class Batch:
         return len(self._instants)
 
     def deltas(self) -> dict[Key, Delta]:
-        """By slot and name, and by slot for all names together."""
+        """Return the deltas by slot and name, and for all names of a slot under the name `ALL`."""
+        # One integer of 64 bits holds slot and name, so that one sort groups by both.
         slots = self._instants // _SLOT_US + _SLOT_2000
         by_name = dict(_grouped(slots << 32 | self._names, self._ordinals))
         return by_name | _sum_of_names(by_name)
 
     def names(self) -> dict[int, int]:
-        """How many events there are, by name_id."""
+        """Return the number of events by `name_id`."""
         names, events = np.unique(self._names, return_counts=True)
         return dict(zip(names.tolist(), events.tolist(), strict=True))
 
     def months_before(self, instant: datetime) -> list[int]:
-        """The months of UTC, counted from year 0, of events that occurred before."""
+        """Return the UTC months, counted from year 0, of events that occurred before `instant`."""
         late = self._instants[self._instants < _microseconds(instant)]
         months = (np.datetime64("2000-01-01", "us") + late).astype("datetime64[M]")
         return [int(month) + _MONTH_1970 for month in np.unique(months.astype(np.int64))]
@@ -111,7 +114,8 @@ def _microseconds(instant: datetime) -> int:
 
 
 def _grouped(keys: NDArray[np.int64], ordinals: NDArray[np.uint32]) -> Iterator[tuple[Key, Delta]]:
-    """Sets are made faster of ordinals in order. Two sorts are faster than one by both."""
+    """Yield a delta for each distinct key."""
+    # Bitmaps are built faster from sorted ordinals. Two sorts take less time than `np.lexsort`.
     order = np.argsort(ordinals)
     order = order[np.argsort(keys[order], kind="stable")]
     keys, ordinals = keys[order], ordinals[order]
@@ -119,7 +123,7 @@ def _grouped(keys: NDArray[np.int64], ordinals: NDArray[np.uint32]) -> Iterator[
     bounds = pairwise([*starts.tolist(), len(keys)])
     for key, (start, end) in zip(keys[starts].tolist(), bounds, strict=True):
         users = BitMap(array("I", ordinals[start:end].tobytes()))
-        users.discard(0)
+        users.discard(0)  # the ordinal of events without a user
         yield (key >> 32, key & 0xFFFFFFFF), Delta(end - start, users)
 
 

@@ -1,4 +1,4 @@
-"""Reading and writing slots and sealed spans: what is added is merged into what is there."""
+"""Read and write the rows of slots and sealed spans, and merge deltas into them."""
 
 import io
 from bisect import bisect_left
@@ -18,20 +18,20 @@ SQL = statements("fold")
 
 
 def copy_out(cur: cursor, statement: str, params: Mapping[str, Any] | None = None) -> bytes:
-    """What a COPY ... TO STDOUT gives."""
+    """Return the output of a `COPY ... TO STDOUT`."""
     buffer = io.BytesIO()
     cur.copy_expert(cur.mogrify(statement, params).decode(), buffer)
     return buffer.getvalue()
 
 
 def span_params(spans: Iterable[Span]) -> dict[str, list[int]]:
-    """As statements take them."""
+    """Return spans as parameters of statements."""
     listed = list(spans)
     return {"starts": [span.start for span in listed], "ends": [span.end for span in listed]}
 
 
 def add_slots(cur: cursor, generation: int, deltas: dict[Key, Delta]) -> None:
-    """Changes the deltas to what the rows hold then."""
+    """Add deltas to the rows of slots; `deltas` hold the new contents of the rows afterwards."""
     slots = sorted({slot for slot, _ in deltas})
     for key, events, users in read_slots(cur, generation, slots):
         if delta := deltas.get(key):
@@ -40,7 +40,7 @@ def add_slots(cur: cursor, generation: int, deltas: dict[Key, Delta]) -> None:
 
 
 def write_slots(cur: cursor, generation: int, rows: Mapping[Key, Delta]) -> None:
-    """Store these in the place of what is there."""
+    """Store rows of slots, replacing existing ones."""
     encodable = ((*key, row.events, row.users.serialize()) for key, row in rows.items())
     _write(cur, "slots", generation, encode(encodable, "iiqb"))
 
@@ -48,14 +48,15 @@ def write_slots(cur: cursor, generation: int, rows: Mapping[Key, Delta]) -> None
 def read_slots(
     cur: cursor, generation: int, slots: Sequence[int]
 ) -> Iterator[tuple[Key, int, bytes]]:
-    """Slots as they are: events, and the set of users as it is stored."""
+    """Yield the key, the events and the serialized set of users of each row of these slots."""
     params = {"generation": generation, "slots": slots}
     for slot, name_id, *row in decode(copy_out(cur, SQL["fold_read_slots"], params), "iiqb"):
         yield (slot, name_id), *row
 
 
 def add_spans(cur: cursor, generation: int, version: int, deltas: Mapping[Key, Delta]) -> bool:
-    """Add late events to the sealed spans that hold their slots; whether there were any."""
+    """Add late events to the sealed spans over their slots; return whether there are any."""
+    # Sorted, so that the keys within a span are found by bisection.
     keys_in_order = sorted(deltas)
     touched = Span(keys_in_order[0][0], keys_in_order[-1][0] + 1)
     late: dict[Span, dict[int, Delta]] = {}
@@ -72,13 +73,13 @@ def add_spans(cur: cursor, generation: int, version: int, deltas: Mapping[Key, D
 
 
 def read_sealed_spans(cur: cursor, generation: int, span: Span) -> list[Span]:
-    """Sealed spans that reach into this one."""
+    """Return the sealed spans that overlap this one."""
     cur.execute(SQL["fold_sealed"], {"generation": generation, **span._asdict()})
     return [Span(*row) for row in cur]
 
 
 def sum_by_name(parts: Iterable[tuple[int, Delta]]) -> dict[int, Delta]:
-    """By name_id."""
+    """Return the sum of the deltas of each `name_id`."""
     deltas: dict[int, list[Delta]] = defaultdict(list)
     for name_id, part in parts:
         deltas[name_id].append(part)
@@ -86,7 +87,7 @@ def sum_by_name(parts: Iterable[tuple[int, Delta]]) -> dict[int, Delta]:
 
 
 def read_spans(cur: cursor, generation: int, spans: Sequence[Span]) -> dict[Span, dict[int, Delta]]:
-    """Sealed spans as they are."""
+    """Return the rows of sealed spans by span and `name_id`."""
     rows_by_span: dict[Span, dict[int, Delta]] = {span: {} for span in spans}
     params = {"generation": generation, **span_params(spans)}
     rows = decode(copy_out(cur, SQL["fold_read_spans"], params), "iiiqb")
@@ -98,7 +99,7 @@ def read_spans(cur: cursor, generation: int, spans: Sequence[Span]) -> dict[Span
 def write_spans(
     cur: cursor, generation: int, version: int, spans: Mapping[Span, Mapping[int, Delta]]
 ) -> None:
-    """Store these, sealed."""
+    """Store the rows of spans, replacing existing ones, and mark the spans as sealed."""
     rows = (
         (*span, name_id, delta.events, delta.users.serialize())
         for span, names in spans.items()
@@ -117,5 +118,6 @@ def _merge(cur: cursor, generation: int, late: dict[Span, dict[int, Delta]]) -> 
 
 
 def _write(cur: cursor, table: str, generation: int, rows: bytes) -> None:
+    # COPY cannot replace rows, so they go through a temporary table.
     cur.copy_expert(SQL[f"fold_copy_{table}"], io.BytesIO(rows))
     cur.execute(SQL[f"fold_write_{table}"], {"generation": generation})

@@ -1,4 +1,4 @@
-"""Taking what is not folded: all of it, or of very many the oldest."""
+"""Claim the events of the next fold: the whole tail, or the next chunk of a backfill."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,22 +11,25 @@ from repo.rollups.aggregate import Rows, decode_rows, last_event
 from repo.rollups.bitmap_store import copy_out
 from repo.rollups.fold import SQL, Progress
 
+# Events of one transaction, which bounds its memory.
 MAX_EVENTS = 500_000
-"""Events of one transaction, which bounds its memory."""
+
+# If at least this share of the next events in the order of time is unfolded, a backfill reads all
+# of them; otherwise it reads and sorts all unfolded ones.
 _PROBE, _DENSE = 20_000, 1 / 10
-"""Where so many of the next events wait, all are read; elsewhere all that wait."""
+
+# How many events are read at most for each event of a chunk.
 _READ_FACTOR = 4
-"""So many times as many events are read for those that wait, and not more."""
 
 
 class BatchClaimer:
-    """Takes for one folder."""
+    """Claims events for a rollup writer."""
 
     def __init__(self, max_events: int) -> None:
         self._max_events = max_events
 
     def claim(self, cur: cursor, progress: Progress) -> list[Rows]:
-        """What is to be folded in this transaction, with events that have not occurred yet."""
+        """Return the events to fold in this transaction: new ones and due future events."""
         params = {
             "generation": progress.generation,
             "until": progress.now,
@@ -46,14 +49,15 @@ class BatchClaimer:
                 return _read_rows(
                     cur, progress, "fold_claim", tail, has_many=count >= LONG_TAIL_EVENTS
                 )
+            # A backfill ends at the snapshot of its first chunk; what is committed later is the
+            # tail.
             progress.backfill_to = progress.visible_snapshot
         return self._backfill(cur, progress)
 
     def _backfill(self, cur: cursor, progress: Progress) -> Rows:
-        """In the order of time. Where the events that wait stand close, those between them are read
-        as well; where others are before them, all that is left of it is read and sorted, which
-        leaps over these.
-        """
+        """Return the next chunk of a backfill, in the order of time, and advance its cursor."""
+        # By the index on time if the unfolded events are dense there. Otherwise by the index on
+        # transaction ids and a sort, which skips folded events.
         params = {
             "folded": progress.folded_snapshot.text,
             "sweeping_to": progress.backfill_to.text,
@@ -94,7 +98,7 @@ def _read_rows(
     *,
     has_many: bool = False,
 ) -> Rows:
-    """What a statement takes; the users of many are looked up all at once."""
+    """Return the rows that a statement claims; with `has_many`, users are joined all at once."""
     users = SQL["fold_users_all" if has_many else "fold_users_each"]
     statement = SQL["fold_batch"].replace("{source}", SQL[source]).replace("{users}", users)
     own = {"generation": progress.generation, "until": progress.until}

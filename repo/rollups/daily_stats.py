@@ -1,4 +1,4 @@
-"""Numbers for SQL readers: the days of each declared zone, counted soon after they change."""
+"""Daily statistics for SQL clients: counts of each day of the declared time zones."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,21 +24,19 @@ from utils.time.zones import zone, zone_names
 
 SQL = statements("daily_stats")
 
-_NAME = "daily_statistics"
-"""What the metrics call it."""
+_NAME = "daily_statistics"  # the question in metrics
+
+# Limits of a batch of days: fewer days if sets of users can be large, or if there are many names.
 _MIN_DAYS, _MAX_DAYS = 31, 366
-"""Days that are counted together: more where sets of users can only be small, and fewer where
-there are very many names."""
 _MAX_SET_BYTES = 32 * 2**20
-"""What all sets of the days may take, where they are more than the least."""
 _MAX_ROWS = 200_000
-_WINDOW_DAYS = 30
-"""Days that the users of one day count in."""
+
+_WINDOW_DAYS = 30  # a day's users count on that day and the 29 after it
 _DAY = timedelta(days=1)
 
 
 def enqueue(cur: cursor, zones: Iterable[ZoneInfo], slots: Iterable[int], now: datetime) -> None:
-    """Events of these slots came in: their days, and those whose windows they are in, are due."""
+    """Queue the days of these slots, and the later days whose windows include them."""
     instants = [slot_start(slot) for slot in slots]
     for tz in zones:
         today = local_day(now, tz)
@@ -46,7 +44,7 @@ def enqueue(cur: cursor, zones: Iterable[ZoneInfo], slots: Iterable[int], now: d
 
 
 def enqueue_behind(cur: cursor, zones: Iterable[ZoneInfo], first_slot: int, now: datetime) -> None:
-    """Days that have no numbers, and those that were not over when they were counted."""
+    """Queue days without statistics, and days that had not ended when they were counted."""
     for tz in zones:
         cur.execute(SQL["daily_stats_last_complete"], {"zone": tz.key})
         settled = {day for (day,) in cur}
@@ -54,16 +52,14 @@ def enqueue_behind(cur: cursor, zones: Iterable[ZoneInfo], first_slot: int, now:
 
 
 def enqueue_all(cur: cursor, zones: Iterable[ZoneInfo], first_slot: int, now: datetime) -> None:
-    """All days since the first event."""
+    """Queue all days since the first event."""
     for tz in zones:
         _enqueue(cur, tz, _days(tz, first_slot, now))
 
 
 def prune(cur: cursor, zones: Iterable[ZoneInfo], first_slot: int | None, now: datetime) -> None:
-    """Delete days before the first event and days that have not begun, of all zones.
-
-    A clock that was ahead leaves such days.
-    """
+    """Delete days before the first event and days that have not begun, of all zones."""
+    # A clock that was ahead for a while leaves days of the future.
     for tz in {*zones, *_counted_zones(cur)}:
         today = local_day(now, tz)
         first = today + _DAY if first_slot is None else local_day(slot_start(first_slot), tz)
@@ -71,7 +67,7 @@ def prune(cur: cursor, zones: Iterable[ZoneInfo], first_slot: int | None, now: d
 
 
 def enqueue_moved(cur: cursor, zones: Iterable[ZoneInfo], now: datetime) -> None:
-    """Days that were counted from or to another instant than the rules of their zone say now."""
+    """Queue days whose limits have moved: tzdata may have changed since they were counted."""
     for tz in zones:
         cur.execute(SQL["daily_stats_edges"], {"zone": tz.key})
         moved = [day for day, *edges in cur if edges != [*_day_range(day, tz)]]
@@ -81,12 +77,12 @@ def enqueue_moved(cur: cursor, zones: Iterable[ZoneInfo], now: datetime) -> None
 
 
 def delete_other_zones(cur: cursor, zones: Iterable[ZoneInfo]) -> None:
-    """Numbers of any other zone."""
+    """Delete the statistics of all other zones."""
     cur.execute(SQL["daily_stats_forget"], {"zones": [tz.key for tz in zones]})
 
 
 def _affected_days(instants: Iterable[datetime], tz: ZoneInfo) -> set[date]:
-    """The days that count what occurred at these moments."""
+    """Return the days whose statistics include events at these instants."""
     changed = {local_day(instant, tz) for instant in instants}
     return {day + n * _DAY for day in changed for n in range(_WINDOW_DAYS)}
 
@@ -102,7 +98,7 @@ def _enqueue(cur: cursor, tz: ZoneInfo, days: Sequence[date]) -> None:
 
 
 class DayBatch(NamedTuple):
-    """Days of one zone that are counted together."""
+    """Days of one zone that are counted together, in order."""
 
     zone: str
     days: list[date]
@@ -111,9 +107,9 @@ class DayBatch(NamedTuple):
 def claim_due(
     cur: cursor, limit: int, postponed: Sequence[tuple[str, date]] = ()
 ) -> DayBatch | None:
-    """Take the next days, at most so many, off the queue; None where none is left.
+    """Take at most `limit` days of one zone off the queue; None if it has no due days.
 
-    Zones with days that are postponed come last.
+    Postponed days stay in the queue, and their zones come last.
     """
     zones, days = [zone for zone, _ in postponed], [day for _, day in postponed]
     cur.execute(SQL["daily_stats_dequeue"], {"most": limit, "zones": zones, "days": days})
@@ -122,7 +118,7 @@ def claim_due(
 
 
 def count_due(cur: cursor, postponed: Sequence[tuple[str, date]] = ()) -> int:
-    """How many days are in the queue and not postponed."""
+    """Return how many days are in the queue and not postponed."""
     zones, days = [zone for zone, _ in postponed], [day for _, day in postponed]
     cur.execute(SQL["daily_stats_count_due"], {"zones": zones, "days": days})
     (due,) = cur.fetchone() or (0,)
@@ -130,10 +126,9 @@ def count_due(cur: cursor, postponed: Sequence[tuple[str, date]] = ()) -> int:
 
 
 def count(cur: Cursor, watermark: Watermark, batch: DayBatch) -> None:
-    """Count days that were taken; those of a zone that is not known are forgotten."""
-    cur.as_of = max(
-        cur.as_of, watermark.folded_range.end
-    )  # as questions do: clocks may be put back
+    """Compute the statistics of claimed days; delete those of a zone that tzdata lacks."""
+    # As for questions: the clock may be behind the watermark if it was put back.
+    cur.as_of = max(cur.as_of, watermark.folded_range.end)
     if batch.zone in zone_names():
         _count(cur, watermark, batch.zone, batch.days, CACHES)
     else:
@@ -141,21 +136,21 @@ def count(cur: Cursor, watermark: Watermark, batch: DayBatch) -> None:
 
 
 def delete_unknown_zones(cur: cursor) -> None:
-    """Numbers of zones that the pinned tzdata does not have."""
+    """Delete the statistics of zones that the pinned tzdata lacks."""
     cur.execute(SQL["daily_stats_forget"], {"zones": list(zone_names())})
 
 
 def max_days(cur: cursor, watermark: Watermark) -> int:
-    """Days at a time."""
+    """Return how many days to count at a time."""
     names = watermark.name_count + 1
     fitting = _MAX_SET_BYTES // (names * max_bytes(read_user_count(cur)) or 1)
     return max(1, min(max(_MIN_DAYS, fitting), _MAX_DAYS, _MAX_ROWS // names))
 
 
 def affected_days(cur: cursor, slots: Iterable[int]) -> dict[str, list[date]]:
-    """For each zone the days that have numbers, and count what occurred in these slots; in order.
+    """Return, by zone, the days that have statistics which include these slots, in order.
 
-    Zones that nobody knows any more are forgotten.
+    Deletes the statistics of zones that tzdata lacks.
     """
     delete_unknown_zones(cur)
     instants = [slot_start(slot) for slot in slots]
@@ -164,7 +159,7 @@ def affected_days(cur: cursor, slots: Iterable[int]) -> dict[str, list[date]]:
 
 
 def _counted_zones(cur: cursor) -> list[ZoneInfo]:
-    """Those that have numbers, declared or not."""
+    """Return the zones that have statistics, declared or not."""
     cur.execute(SQL["daily_stats_zones"])
     return [zone(name) for (name,) in cur if name in zone_names()]
 
@@ -175,11 +170,10 @@ def _counted_days(cur: cursor, tz: ZoneInfo, days: list[date]) -> list[date]:
 
 
 def recount(cur: Cursor, watermark: Watermark, days: Mapping[str, list[date]]) -> None:
-    """Count these days of zones anew, within a transaction that may yet fail."""
+    """Recompute the statistics of these days, within a transaction that may be rolled back."""
     cur.as_of = max(cur.as_of, watermark.folded_range.end)
-    caches = EngineCaches(
-        SpanCache(), CardinalityCache()
-    )  # nobody else must learn what is not committed
+    # Own caches, since those of the process must hold committed data only.
+    caches = EngineCaches(SpanCache(), CardinalityCache())
     max_count = max_days(cur, watermark)
     for name, zone_days in days.items():
         for run in _runs(zone_days, max_count):
@@ -188,7 +182,7 @@ def recount(cur: Cursor, watermark: Watermark, days: Mapping[str, list[date]]) -
 
 
 def clear(cur: cursor, days: Mapping[str, list[date]]) -> None:
-    """Take the numbers of these days away until they are counted."""
+    """Delete the statistics of these days, and queue them."""
     for name, zone_days in days.items():
         cur.execute(SQL["daily_stats_clear"], {"zone": name, "days": zone_days})
         cur.execute(SQL["daily_stats_clear_users"], {"zone": name, "days": zone_days})
@@ -196,7 +190,7 @@ def clear(cur: cursor, days: Mapping[str, list[date]]) -> None:
 
 
 def _runs(days: list[date], max_count: int) -> Iterator[list[date]]:
-    """Runs of days, each within so many."""
+    """Split days into runs, each within `max_count` consecutive days."""
     while days:
         end = bisect_left(days, days[0] + max_count * _DAY)
         yield days[:end]
@@ -214,8 +208,8 @@ def _count(
     params = {
         "zone": name,
         "days": days,
-        "starts": [asked.start for asked in ranges],
-        "ends": [asked.end for asked in ranges],
+        "starts": [time_range.start for time_range in ranges],
+        "ends": [time_range.end for time_range in ranges],
         "events": [sum(counts.events for _, counts in name_counts) for name_counts in by_name],
         "counted_at": cur.as_of,
     }
@@ -239,7 +233,7 @@ def _write_events(
 def _windows(
     source: RollupSource, tz: ZoneInfo, due_days: Sequence[date], as_of: datetime
 ) -> dict[str, list[int]]:
-    """dau, wau and mau of each day, and who is in its mau by that day alone."""
+    """Return dau, wau, mau and new of each day: new users have no event in the 29 days before."""
     first = due_days[0] - _WINDOW_DAYS * _DAY
     days = [first + n * _DAY for n in range((due_days[-1] - first).days + 1)]
     starts = [day_start(day, tz) for day in [*days, days[-1] + _DAY]]
@@ -247,6 +241,7 @@ def _windows(
     indexes = [(day - first).days for day in due_days]
     rolling = source.rolling(ranges, _WINDOW_DAYS - 1)
     windows = {name: [rolling[name][at] for at in indexes] for name in ("dau", "wau", "mau")}
+    # The users of the 30 days without those of the 29 days before are new on the last day.
     earlier_counts = [rolling["active"][index - 1] for index in indexes]
     return {
         **windows,

@@ -1,4 +1,4 @@
-"""The daily statistics that are due are counted piece by piece; a day that fails stops no other."""
+"""Compute the queued daily statistics in batches; a day that fails does not stop the others."""
 
 import logging
 import time
@@ -18,18 +18,18 @@ log = logging.getLogger("analytics.rollup")
 
 _MAX_DAYS = 366
 _RETRY_S, _LONGEST_RETRY_S = 60.0, 3600.0
-_TRACEBACKS = 3
-"""A zone that fails as a whole has as many days as its history."""
+_TRACEBACKS = 3  # if a whole zone fails, each of its days logs a message
+
+# Errors that every other day would have as well.
 _SYSTEMIC_ERRORS = (
     errors.UndefinedTable,
     errors.InsufficientPrivilege,
     errors.ReadOnlySqlTransaction,
 )
-"""Errors that no other day would escape."""
 
 
 class FailedDay(NamedTuple):
-    """It stays in the queue."""
+    """A day whose statistics could not be computed; it stays in the queue."""
 
     zone: str
     day: date
@@ -41,27 +41,25 @@ class FailedDay(NamedTuple):
 @dataclass(slots=True)
 class _Retry:
     next_try: float
-    """A monotonic time."""
+    """Seconds on the monotonic clock."""
     wait_s: float
 
 
 @dataclass(slots=True)
 class DailyStatsCounter:
-    """Of one process: another one tries all days at once."""
+    """Counts queued days, and remembers failed ones in the memory of this process."""
 
     _max_days: int = _MAX_DAYS
     _retries: dict[FailedDay, _Retry] = field(default_factory=dict)
 
     @property
     def failed(self) -> Sequence[FailedDay]:
-        """Days that could not be counted, and are tried again."""
+        """Days that could not be counted, and are retried."""
         return sorted(self._retries)
 
     def count(self, conn: connection) -> int:
-        """Count the next days in a transaction of its own; return how many were tried.
-
-        Of a piece that fails half is tried next, until the day is found that is to blame.
-        """
+        """Count the next days in one transaction; return how many were tried, 0 if none are due."""
+        # After a failure the next batch has half as many days, until it is the day that fails.
         batch = None
         try:
             with snapshot_locked(conn) as cur:
@@ -87,7 +85,7 @@ class DailyStatsCounter:
         return [day for day, retry in self._retries.items() if retry.next_try > now]
 
     def _drop_settled_retries(self) -> None:
-        """Days whose next try is due, and that are not in the queue: somebody else saw to them."""
+        """Forget failed days that are due but not queued: another process has counted them."""
         self._retries = {day: self._retries[day] for day in self._postponed()}
 
     def _succeed(self, batch: DayBatch) -> None:
@@ -106,7 +104,7 @@ class DailyStatsCounter:
         wait_s = min(2 * previous.wait_s, _LONGEST_RETRY_S) if previous else _RETRY_S
         self._retries[day] = _Retry(time.monotonic() + wait_s, wait_s)
         log.error(
-            "the daily statistics of %s could not be counted: the next try is in %d s",
+            "the daily statistics of %s could not be counted: the next attempt is in %d s",
             day,
             wait_s,
             extra={"zone": day.zone, "day": str(day.day), "failure": str(exc)},

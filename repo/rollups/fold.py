@@ -1,8 +1,8 @@
-"""Folding: what is committed and not folded yet is added to the rollups, each event just once.
+"""Fold events: add those that are committed and not folded yet to the rollups, exactly once.
 
-One transaction folds all events that its snapshot sees and the snapshot of the last fold did not,
-and stores its own. So neither the order in which writers commit nor how long they take matters.
-Of very many events it takes the oldest, and stores how far it came: a sweep.
+A fold is one transaction. It adds the events that its snapshot sees and the snapshot of the last
+fold did not, and stores its own snapshot, so the order and the duration of writers' transactions do
+not matter. If there are very many events, it folds the oldest and stores its cursor: a backfill.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,22 +25,23 @@ from repo.transactions import commit
 
 SQL = statements("fold")
 
+# The time of a fold is that of its beginning, and it sees what was committed while it waited for
+# the lock: events look less late by as much.
 _LOCK_WAIT = timedelta(minutes=2)
-"""How much older the time of a fold may be than what it sees: it may have waited for the lock."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """The row of fold_state, and what its transaction sees."""
+    """The row of `fold_state` of a generation, which a fold changes and stores."""
 
     generation: int
     is_current: bool
     is_reported: bool
-    """Whether what it folds was not counted before."""
+    """Whether its events count for the metrics; a rebuild folds events that were counted."""
     now: datetime
-    """Never before that of the last fold, whatever became of the clock."""
+    """The time of this fold; never before that of the last one, even if the clock was put back."""
     until: datetime
-    """Up to where slots are to hold events: not up to now where very many wait for their time."""
+    """The time up to which events are folded; before `now` if very many future events are due."""
     visible_snapshot: Snapshot
     folded_snapshot: Snapshot
     backfill_to: Snapshot
@@ -49,9 +50,9 @@ class Progress:
     sealed_version: int
     first_slot: int | None
     touched_slots: frozenset[int] = frozenset()
-    """The slots that events were added to."""
+    """The slots that this fold has added events to."""
     first_slot_before: int | None = None
-    """Where there were events before that were the first."""
+    """The first slot before this fold, if it has folded an earlier one; else None."""
 
     @property
     def is_backfilling(self) -> bool:
@@ -59,21 +60,21 @@ class Progress:
 
     @property
     def is_behind(self) -> bool:
-        """Whether there is more to fold at once."""
+        """Whether there is more to fold immediately."""
         return self.is_backfilling or self.until < self.now
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether all is folded that this transaction sees, and so all that others folded."""
+        """Whether all events that this transaction sees are folded."""
         return self.folded_snapshot == self.visible_snapshot
 
 
 class GenerationReplaced(LookupError):
-    """Another generation has taken the place of this one."""
+    """The generation no longer exists: another one has replaced it."""
 
 
 class HistoryLost(DatabaseUnavailable):
-    """Events were dropped, and what was counted of them is gone: it is only in a backup."""
+    """Events were dropped, and the rollups that counted them are only in a backup: restore it."""
 
     def __init__(self) -> None:
         super().__init__(self.__doc__)
@@ -81,10 +82,12 @@ class HistoryLost(DatabaseUnavailable):
 
 @contextmanager
 def snapshot_locked(conn: connection) -> Iterator[Cursor]:
-    """A transaction in which nobody else folds, seals or counts."""
+    """Open a transaction that excludes all others that fold, seal or count daily statistics."""
     with conn.cursor(cursor_factory=Cursor) as cur:
         cur.execute(SQL["fold_tables"])
         try:
+            # The lock comes before the first query, which takes the snapshot: the snapshot must see
+            # what the previous holder has committed.
             cur.execute(SQL["fold_lock"])
             cur.execute(SQL["fold_now"])
             (cur.as_of,) = cur.fetchone() or ()
@@ -93,11 +96,11 @@ def snapshot_locked(conn: connection) -> Iterator[Cursor]:
             if not conn.closed:
                 cur.execute("rollback")
             raise
-        commit(cur, "the last step may be done")
+        commit(cur, "the last step may have been stored")
 
 
 def begin(cur: cursor) -> int:
-    """A new generation, in a transaction of `snapshot_locked`. Raises: Lost."""
+    """Create a generation, within `snapshot_locked`, and return its number. Raises: HistoryLost."""
     cur.execute(SQL["fold_has_lost"])
     if cur.fetchone() != (False,):
         raise HistoryLost
@@ -110,7 +113,7 @@ def begin(cur: cursor) -> int:
 
 @contextmanager
 def locked(conn: connection, generation: int) -> Iterator[tuple[cursor, Progress]]:
-    """The same, for a generation. Raises: Gone."""
+    """Open a transaction of `snapshot_locked` for a generation. Raises: GenerationReplaced."""
     with snapshot_locked(conn) as cur:
         yield cur, _progress(cur, generation)
 
@@ -146,8 +149,9 @@ def _progress(cur: cursor, generation: int) -> Progress:
 
 
 def fold(cur: cursor, progress: Progress, claimed: Sequence[Rows]) -> int:
-    """Add what was taken to the rollups; tell how many events. To be stored after."""
+    """Add claimed events to the rollups; return their number. Call `store` afterwards."""
     batch = Batch(claimed, progress.until)
+    # At least the time in microseconds, so that versions also grow from one generation to the next.
     progress.version = max(progress.version + 1, int(progress.now.timestamp() * 1_000_000))
     if len(batch):
         _add_batch(cur, progress, batch)
@@ -155,7 +159,7 @@ def fold(cur: cursor, progress: Progress, claimed: Sequence[Rows]) -> int:
 
 
 def store(cur: cursor, progress: Progress) -> None:
-    """The last thing that a transaction of `locked` does, which must have folded."""
+    """Store the progress of a fold, as the last statement of a transaction of `locked`."""
     params: dict[str, Any] = {
         "generation": progress.generation,
         "snapshot": progress.folded_snapshot.text,
@@ -176,6 +180,7 @@ def _add_batch(cur: cursor, progress: Progress, batch: Batch) -> None:
     first_slot = min(progress.touched_slots)
     if progress.first_slot is None or first_slot < progress.first_slot:
         progress.first_slot_before, progress.first_slot = progress.first_slot, first_slot
+    # Before the slots: `add_slots` changes the deltas to the new contents of their rows.
     if add_spans(cur, progress.generation, progress.version, deltas):
         progress.sealed_version = progress.version
     add_slots(cur, progress.generation, deltas)

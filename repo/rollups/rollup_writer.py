@@ -1,4 +1,4 @@
-"""The folder: keeps the rollups up with the events."""
+"""The rollup writer: folds events, seals spans and queues daily statistics."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -32,31 +32,32 @@ log = logging.getLogger("analytics.rollup")
 
 _RIGHTS_MESSAGE = "this role may not fold events"
 _ADOPT_BATCH = 20_000
+# No daily statistics are computed while the tail is so long: each batch would read all of it.
 LONG_TAIL = 100_000
-"""While so many events are not folded, days are not counted: each would read them all."""
+
+# Rounds of `catch_up`, so that it ends despite a steady stream of events.
 _MAX_ROUNDS = 10
-"""Of `catch_up`: a steady stream of events does not keep it for ever."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step did."""
+    """The result of one step."""
 
     events: int
-    """Folded."""
+    """Events that were folded."""
     spans: int
-    """Sealed."""
+    """Spans that were sealed."""
     has_more: bool
-    """Whether there is more to do at once."""
+    """Whether there is more to do immediately."""
 
 
 class RollupWriter:
-    """Works in transactions of its own; several folders take turns."""
+    """Maintains the rollups, in transactions of its own that exclude other rollup writers."""
 
     def __init__(
         self, conn: connection, zones: Sequence[ZoneInfo], max_events: int = MAX_EVENTS
     ) -> None:
-        """`conn` must be in autocommit; `most` events are folded at a time."""
+        """`conn` must be in autocommit; a transaction folds at most `max_events`."""
         self._conn = conn
         self._zones = zones
         self._claimer = BatchClaimer(max_events)
@@ -65,15 +66,15 @@ class RollupWriter:
         self._due_spans: dict[int, list[Span]] = {}
         self._enqueued_slot: int | None = None
         self._compared_hour: int | None = None
-        """The hour in which edges of days were compared with the rules of their zones."""
+        """The hour in which limits of days were last compared with the rules of their zones."""
         self.folded_events = 0
-        """Events of all steps that are committed."""
+        """Events of all steps that were committed."""
 
     def catch_up(self, on_progress: Callable[[str, int], object] = lambda *_: None) -> int:
-        """Fold all that is committed, seal all that is over, and count the numbers of all days.
+        """Fold all events, seal all past spans, and compute all queued daily statistics.
 
-        What comes in meanwhile as well, for a number of rounds: see `pending` and `days_due`.
-        `done` is called with what was done, again and again: so many `events`, `spans` or `days`.
+        Includes what arrives meanwhile, up to a number of rounds; see `count_pending` and
+        `count_due_days`. `on_progress` is called with `events`, `spans` or `days` and their number.
         Returns how many events were folded. Raises: DatabaseUnavailable.
         """
         events = 0
@@ -95,7 +96,7 @@ class RollupWriter:
         return events
 
     def step(self) -> Step:
-        """Do some of the work of each generation. Raises: DatabaseUnavailable."""
+        """Fold and seal once for each generation. Raises: DatabaseUnavailable."""
         with translate_errors(_RIGHTS_MESSAGE):
             steps = [self._try_step(generation) for generation in self._generations()]
         return Step(
@@ -105,17 +106,20 @@ class RollupWriter:
         )
 
     def _generations(self) -> list[int]:
-        """Those of this cluster; one is begun where there is none, or only one of the future."""
+        """Return the generations of this cluster; begin one if there is none that can be used."""
         with self._conn.cursor() as cur:
             cur.execute(SQL["fold_is_restored"])
             if cur.fetchone() != (True,):
-                raise DatabaseUnavailable("events are being restored: constraints are missing")
+                raise DatabaseUnavailable(
+                    "events are being restored: run this again when their constraints exist"
+                )
             cur.execute(SQL["fold_generations"])
             rows = list(cur)
             if not rows:
                 self._adopt(cur)
             elif len(rows) == 1 and rows[0][1]:
-                log.warning("the clock was put back: rollups are made anew")
+                # Folded up to a time in the future: all events until then would be late.
+                log.warning("the clock was put back: building a new generation of the rollups")
             else:
                 return [generation for generation, _ in rows]
         return [*(generation for generation, _ in rows), self._begin()]
@@ -125,10 +129,9 @@ class RollupWriter:
             return begin(cur)
 
     def _adopt(self, cur: cursor) -> None:
-        """Events of another cluster, whose ids are those of transactions to come here.
-
-        Until they have others every question would read them as not folded.
-        """
+        """Give events that were restored from another cluster transaction ids of this one."""
+        # Their ids are in the future here, so the events would stay in the tail. In batches, each
+        # in a transaction of its own.
         adopted = 1
         while adopted:
             cur.execute("begin")
@@ -137,7 +140,7 @@ class RollupWriter:
             cur.execute("commit")
 
     def count_pending(self, limit: int) -> int:
-        """How many events are not folded, up to a limit, told without a lock.
+        """Return the number of events in the tail, up to a limit, without a lock.
 
         Raises: DatabaseUnavailable.
         """
@@ -150,9 +153,9 @@ class RollupWriter:
             return int(count)
 
     def count_daily_stats(self) -> int:
-        """Count the numbers of some of the days that are due; tell how many days.
+        """Compute the daily statistics of some queued days; return how many days were tried.
 
-        While very many events are not folded there are none. Raises: DatabaseUnavailable.
+        Does nothing while the tail is long. Raises: DatabaseUnavailable.
         """
         if self.count_pending(LONG_TAIL) >= LONG_TAIL:
             return 0
@@ -160,17 +163,17 @@ class RollupWriter:
             return self._daily_stats.count(self._conn)
 
     def count_due_days(self) -> int:
-        """How many days wait to be counted, without failed ones. Raises: DatabaseUnavailable."""
+        """Return how many days are queued, without failed ones. Raises: DatabaseUnavailable."""
         with translate_errors(_RIGHTS_MESSAGE), self._conn.cursor() as cur:
             return daily_stats.count_due(cur, self.failed_days)
 
     @property
     def failed_days(self) -> Sequence[FailedDay]:
-        """Days whose numbers could not be counted: the others went on without them."""
+        """Days whose statistics could not be computed, and which are retried."""
         return self._daily_stats.failed
 
     def heartbeat(self) -> None:
-        """Tell replicas what time it is, if there are any: they know it from what is committed.
+        """Commit something if there are replicas, which tell their age by the last commit.
 
         Raises: DatabaseUnavailable.
         """
@@ -178,7 +181,7 @@ class RollupWriter:
             cur.execute(SQL["fold_heartbeat"])
 
     def take_outbox(self, names: Sequence[str]) -> dict[str, int]:
-        """Events that were folded, by whichever folder, and are not told yet: each is told once.
+        """Remove and return the counts of folded events that no process has published yet.
 
         By name for `names`, and of all others as `other`. Raises: DatabaseUnavailable.
         """
@@ -186,7 +189,7 @@ class RollupWriter:
             return metrics_outbox.take_counts(cur, names)
 
     def active_users(self) -> dict[str, int]:
-        """Of the first zone: those of today, of 7 and of 30 days; nothing while nobody knows.
+        """Return the users of today, 7 and 30 days in the first zone; empty while not counted.
 
         Raises: DatabaseUnavailable.
         """
@@ -194,26 +197,27 @@ class RollupWriter:
             return metrics_outbox.active_users(cur, self._zones[0]) if self._zones else {}
 
     def rejected_rows(self) -> int:
-        """Rows of adopted tables that cannot be events. Raises: DatabaseUnavailable."""
+        """Return the number of rejected rows of adopted tables. Raises: DatabaseUnavailable."""
         with translate_errors(_RIGHTS_MESSAGE), self._conn.cursor() as cur:
             return metrics_outbox.rejected_rows(cur)
 
     def delete_undeclared_zones(self) -> None:
-        """Forget the numbers of zones that are not declared. Raises: DatabaseUnavailable."""
+        """Delete the daily statistics of undeclared zones. Raises: DatabaseUnavailable."""
         with translate_errors(_RIGHTS_MESSAGE), snapshot_locked(self._conn) as cur:
             daily_stats.delete_other_zones(cur, self._zones)
 
     def rebuild(self, on_progress: Callable[[str, int], object] = lambda *_: None) -> int:
-        """Make all rollups anew, while questions go on; tell how many events were folded.
+        """Build a new generation of the rollups while the current one answers queries.
 
-        Of what is dropped the slots are kept as they are. Raises: DatabaseUnavailable.
+        Slots of dropped events are copied. Returns how many events were folded. Raises:
+        DatabaseUnavailable.
         """
         with translate_errors(_RIGHTS_MESSAGE):
             self._begin()
         return self.catch_up(on_progress)
 
     def estimate_stored(self) -> int | None:
-        """About how many events there are, as PostgreSQL's statistics have it, if they do.
+        """Return PostgreSQL's estimate of the number of events; None if it has none.
 
         Raises: DatabaseUnavailable.
         """
@@ -223,18 +227,18 @@ class RollupWriter:
             return int(events) if events > 0 else None
 
     def count_folded(self) -> int:
-        """The events that rollups hold, by whichever process. Raises: DatabaseUnavailable."""
+        """Return the number of events in the rollups. Raises: DatabaseUnavailable."""
         with translate_errors(_RIGHTS_MESSAGE), self._conn.cursor() as cur:
             cur.execute(SQL["fold_counted"])
             (events,) = cur.fetchone() or (0,)
             return int(events)
 
     def _try_step(self, generation: int) -> Step:
-        """Where another folder has switched to another generation, there is that one to look at."""
         try:
+            # A signal must not end the command between a commit and the count of what it stored.
             with uninterrupted():
                 return self._step(generation)
-        except GenerationReplaced:
+        except GenerationReplaced:  # by another rollup writer: the next step uses the new one
             return Step(0, 0, has_more=True)
 
     def _step(self, generation: int) -> Step:
@@ -255,7 +259,7 @@ class RollupWriter:
                     daily_stats.enqueue_all(cur, self._zones, progress.first_slot, progress.until)
             elif progress.is_current and progress.first_slot is not None:
                 self._enqueue_days(cur, progress, progress.first_slot)
-        # Only now: what a step that fails was to do is left to the next.
+        # After the commit: the next step repeats what a failed one was to do.
         if progress.is_current and progress.first_slot is not None:
             self._enqueued_slot = slot_of(progress.until)
             self._compared_hour = self._enqueued_slot // HOUR
@@ -264,7 +268,7 @@ class RollupWriter:
         return Step(events, len(spans), not is_done)
 
     def _enqueue_days(self, cur: cursor, progress: Progress, first_slot: int) -> None:
-        """The days whose numbers change, by events or since time goes on."""
+        """Queue the days whose statistics change, by events or by the passing of time."""
         daily_stats.enqueue(cur, self._zones, progress.touched_slots, progress.until)
         if self._enqueued_slot != slot_of(progress.until) or progress.first_slot_before is not None:
             daily_stats.prune(cur, self._zones, first_slot, progress.until)
@@ -273,7 +277,8 @@ class RollupWriter:
             daily_stats.enqueue_moved(cur, self._zones, progress.until)
 
     def _next_spans(self, cur: cursor, progress: Progress) -> Sequence[Span]:
-        """Looking for them takes long: it is done when time, or a sweep, has come further."""
+        """Return the spans to seal in this transaction."""
+        # The search takes long, so it runs only after the range that can be sealed has grown.
         generation, sealable = progress.generation, sealable_range(progress)
         if (
             sealable
@@ -286,6 +291,6 @@ class RollupWriter:
 
 
 def _switch(cur: cursor, generation: int) -> None:
-    """Questions ask this generation from now on; the others are forgotten."""
+    """Make this generation the current one, and delete the others."""
     for name in ("fold_switch", "fold_forget"):
         cur.execute(SQL[name], {"generation": generation})

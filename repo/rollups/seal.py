@@ -1,4 +1,4 @@
-"""Sealing: spans whose time is over are kept as one row for each name."""
+"""Seal spans that are over: store each as one row for each event name."""
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
@@ -27,18 +27,18 @@ from utils.copy_binary import decode
 from utils.time.slots import HOUR, LEAD, SEALED_HOURS, Span, days_in, hours_in, months_in, slot_of
 from utils.time.zones import zone
 
+# Limits of one transaction: spans, and bytes of the sets of users that it reads, which a single
+# span may exceed.
 _MAX_SPANS = 200
-"""Spans of one transaction."""
 MAX_SET_BYTES = 32 * 2**20
-"""Of the sets of users that are read for it, unless one span has more."""
 _UTC = zone("UTC")
 
 Parts = tuple[tuple[Span, ...], tuple[Span, ...]]
-"""The sealed spans that a span is made of, and the gaps between them."""
+"""The sealed spans within a span, and the gaps between them."""
 
 
 def sealable_range(progress: Progress) -> Span | None:
-    """The slots that can be sealed."""
+    """Return the range of slots that are over and folded; None if there are none."""
     until = progress.until
     if progress.is_backfilling:
         until = min(until, datetime.fromisoformat(progress.backfill_cursor.until))
@@ -48,16 +48,17 @@ def sealable_range(progress: Progress) -> Span | None:
 
 
 def due_spans(cur: cursor, generation: int, outer: Span, zones: Sequence[ZoneInfo]) -> list[Span]:
-    """Spans that are over and not sealed; those that others are made of come first."""
+    """Return the spans that are over and not sealed, shorter ones first."""
     outer = Span(outer.start - LEAD, outer.end)
     sealed = set(read_sealed_spans(cur, generation, outer))
+    # Days are made of hours and months of days, so these must be sealed before.
     kinds = [_recent_hours, *map(_days_of, (_UTC, *zones)), months_in]
     spans = dict.fromkeys(span for kind in kinds for span in kind(outer))
     return [span for span in spans if span not in sealed]
 
 
 def next_spans(cur: cursor, generation: int, spans: Sequence[Span]) -> Sequence[Span]:
-    """The first of them, as many as one transaction has memory for."""
+    """Return the first of these spans, as many as fit into one transaction."""
     spans = spans[:_MAX_SPANS]
     if len(spans) < 2:
         return spans
@@ -77,7 +78,7 @@ def next_spans(cur: cursor, generation: int, spans: Sequence[Span]) -> Sequence[
 
 
 def seal(cur: cursor, progress: Progress, spans: Sequence[Span]) -> None:
-    """Write these spans, each the union of what it holds; another folder may have sealed some."""
+    """Write these spans, each the union of its slots, except those that are sealed already."""
     generation = progress.generation
     outer = Span(min(span.start for span in spans), max(span.end for span in spans))
     sealed = set(read_sealed_spans(cur, generation, outer))
@@ -106,11 +107,11 @@ def _parts(span: Span, sealed: set[Span]) -> Parts:
 
 @dataclass(frozen=True, slots=True)
 class _SourceRows:
-    """What there is to make spans of."""
+    """Rows of shorter spans and of slots, from which spans are merged."""
 
     spans: dict[Span, dict[int, Delta]]
     slots: dict[int, dict[int, Delta]]
-    """In order; those without events are left out."""
+    """In order, without slots that have no events."""
 
 
 def _read_rows(cur: cursor, generation: int, parts: Iterable[Parts]) -> _SourceRows:
@@ -135,7 +136,7 @@ def _merge_parts(parts: Parts, source: _SourceRows) -> dict[int, Delta]:
 
 
 def _unseal_hours(cur: cursor, progress: Progress) -> None:
-    """Readers look for hours of a shorter time only."""
+    # Readers use the hours of SEALED_HOURS only; one day more is kept as a margin.
     before = slot_of(progress.until) - SEALED_HOURS - 24 * HOUR
     params = {"generation": progress.generation, "before": before, "length": HOUR}
     cur.execute(SQL["fold_unseal"], params)

@@ -1,4 +1,4 @@
-"""Taking a user out of slots and of the sealed spans over them."""
+"""Remove a user from slots and from the sealed spans that contain them."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -31,18 +31,18 @@ SQL = statements("erase")
 
 K = TypeVar("K")
 
+# How many rows are in memory at a time: as many as have sets of 32 MB together, within these
+# limits.
 _MIN_COUNTS, _MAX_COUNTS = 500, 20_000
-"""Counts whose rows are in memory together: more where sets of users can only be small."""
 _MAX_SET_BYTES = 32 * 2**20
-"""What their sets may take, where they are more than the least."""
 
 NO_ORDINAL = 0
-"""The ordinal of whom no set of users holds."""
+"""Stands for a user without an ordinal; no set contains it."""
 
 
 @dataclass(slots=True)
 class RemovalResult:
-    """What was changed."""
+    """The slots and spans whose rows were changed."""
 
     slots: set[int] = field(default_factory=set)
     spans: set[Span] = field(default_factory=set)
@@ -50,7 +50,7 @@ class RemovalResult:
 
 @dataclass(frozen=True, slots=True)
 class UserRemoval:
-    """Who is taken out, of which generation, and the version of what is changed by it."""
+    """The removal of one user from a generation; changed spans get `version`."""
 
     cur: cursor
     generation: int
@@ -58,9 +58,10 @@ class UserRemoval:
     ordinal: int
 
     def remove(self, counts: Iterable[tuple[Key, int]]) -> RemovalResult:
-        """Events of the user that rows of slots hold, in order of slots; 0 where nobody knows.
+        """Subtract the user's events from slots and spans, and remove the user from their sets.
 
-        All events of the user are taken, so the user goes from each row of these slots.
+        `counts` are the user's events by slot and name, in the order of slots; 0 if unknown because
+        they were dropped. They must be all events of the user in these slots.
         """
         result, remaining, limit = RemovalResult(), iter(counts), self._max_counts()
         while part := dict(islice(remaining, limit)):
@@ -74,7 +75,8 @@ class UserRemoval:
         return min(max(_MIN_COUNTS, fitting), _MAX_COUNTS)
 
     def slots_of_user(self, outer: Span) -> Iterator[int]:
-        """The slots whose sets of users hold this one, in order."""
+        """Yield the slots whose sets contain the user, in order."""
+        # Months whose set lacks the user need not be searched slot by slot.
         sealed = set(read_sealed_spans(self.cur, self.generation, outer))
         months, gaps = cover(outer, [months_in], sealed.__contains__)
         for span in sorted([*self._with_user(months), *gaps]):
@@ -119,7 +121,7 @@ class UserRemoval:
         return set(changed)
 
     def _counts_by_span(self, counts: Mapping[Key, int]) -> dict[Span, Counter[int]]:
-        """The sealed spans over these slots, and how many events of each name go from them."""
+        """Return, by sealed span over these slots, the number of events to subtract by name."""
         keys_in_order = sorted(counts)
         touched = Span(keys_in_order[0][0], keys_in_order[-1][0] + 1)
         counts_by_span: dict[Span, Counter[int]] = {}
@@ -130,7 +132,7 @@ class UserRemoval:
         return counts_by_span
 
     def _subtract(self, rows: Iterable[tuple[K, Delta]], events: Mapping[K, int]) -> dict[K, Delta]:
-        """Those that change, as they are then."""
+        """Return the rows that change, with their new contents."""
         changed = {}
         for key, row in rows:
             if events.get(key) or self.ordinal in row.users:

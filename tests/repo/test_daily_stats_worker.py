@@ -64,7 +64,7 @@ def test_all_others_are_counted(
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [record.getMessage() for record in errors] == [
         f"the daily statistics of America/New_York {BAD} could not be counted: "
-        "the next try is in 60 s"
+        "the next attempt is in 60 s"
     ]
     assert folder.count_daily_stats() == 0
 
