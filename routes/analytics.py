@@ -1,4 +1,4 @@
-"""The questions over HTTP. A handler is a signature and one call."""
+"""GET /analytics/...: the questions. Each handler is a signature and one call."""
 
 from typing import Annotated, Any
 
@@ -33,7 +33,7 @@ router = APIRouter(
 
 
 def _forms(model: Any) -> dict[int | str, dict[str, Any]]:
-    """The forms that an answer comes in, for the API's description."""
+    """The OpenAPI description of the media types of an answer."""
     text = {"schema": {"type": "string"}}
     return {200: {"model": model, "content": {"text/csv": text, "application/x-ndjson": text}}}
 
@@ -42,7 +42,7 @@ def _forms(model: Any) -> dict[int | str, dict[str, Any]]:
 async def event_counts(
     question: Annotated[EventCounts, Query()], run_query: Runner, repo: Events
 ) -> Response:
-    """How many events there were, and of how many users; per hour, day, ... too."""
+    """Numbers of events and of unique users, in total and per hour, day, week or month."""
     return await run_query(repo.get_plan if question.explain else repo.get_event_counts, question)
 
 
@@ -50,7 +50,7 @@ async def event_counts(
 async def top_events(
     question: Annotated[TopEvents, Query()], run_query: Runner, repo: Events
 ) -> Response:
-    """The most frequent event names with their users; `other` is all the rest."""
+    """The most frequent event names with their unique users; `other` sums up all others."""
     return await run_query(repo.get_plan if question.explain else repo.get_top_events, question)
 
 
@@ -58,12 +58,12 @@ async def top_events(
 async def active_users(
     question: Annotated[ActiveUsers, Query()], run_query: Runner, repo: Events
 ) -> Response:
-    """Daily, weekly and monthly active users of each day, rolling and by calendar."""
+    """Daily, weekly and monthly active users for each day, rolling and by calendar."""
     return await run_query(repo.get_plan if question.explain else repo.get_active_users, question)
 
 
 async def _user_events(
-    user_id: Annotated[UserId, Path(description="The user, as events name them.")],
+    user_id: Annotated[UserId, Path(description="The user id as in events.")],
     query: Annotated[UserEventsQuery, Query()],
 ) -> UserEvents:
     try:
@@ -77,5 +77,5 @@ async def _user_events(
 async def user_events(
     question: Annotated[UserEvents, Depends(_user_events)], run_query: Runner, repo: Events
 ) -> Response:
-    """What one user did, newest first, page by page; empty for an unknown user."""
+    """The events of one user, newest first, in pages; empty for an unknown user."""
     return await run_query(repo.get_user_events, question)

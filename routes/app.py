@@ -1,4 +1,4 @@
-"""All that stands between a request and its handler."""
+"""Configure the application: routers, error handlers and middleware."""
 
 from typing import Any
 
@@ -43,15 +43,15 @@ _CORS: dict[str, Any] = {
 
 
 def configure_app(app: FastAPI, origins: list[str]) -> None:
-    """Give the application its routes, errors, middleware and description.
+    """Add routes, error handlers, middleware and the OpenAPI description.
 
-    Pages of `origins` may ask from browsers.
+    Browsers may call the API from pages of `origins` (CORS).
     """
     for module in (root, analytics, users, events, health, metrics):
         app.include_router(module.router)
     _count_failures_from_zero()
     add_error_handlers(app)
-    # The last is outermost.
+    # The middleware that is added last is the outermost.
     for middleware in (FastPath, HeadAsGet, ReadableUrl, CountRefusals, SingleKey, HostCheck):
         app.add_middleware(middleware)
     if origins:
@@ -61,7 +61,8 @@ def configure_app(app: FastAPI, origins: list[str]) -> None:
 
 
 def _count_failures_from_zero() -> None:
-    """A series that begins with its first failure looks as if there was none."""
+    # Prometheus computes an increase from the second sample on: without a zero, the first failure
+    # of a route would not show.
     for module in (analytics, users, events):
         for route in module.router.routes:
             assert isinstance(route, APIRoute)

@@ -1,4 +1,4 @@
-"""Requests that are refused: for two keys at once, and at the expense of their key."""
+"""Middleware for the Authorization header: one key per request, and rejected requests count."""
 
 import re
 
@@ -16,9 +16,9 @@ _SECOND_TOKEN = re.compile(rb",\s*Bearer\s", re.IGNORECASE)
 
 
 class SingleKey:
-    """Refuses requests that hold more than one key.
+    """Rejects requests with more than one key.
 
-    A comma separates keys, which hold none; the token of `/metrics` may hold one.
+    Keys contain no comma, so a comma separates two keys; the token of `/metrics` may contain one.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -30,9 +30,9 @@ class SingleKey:
 
 
 class CountRefusals:
-    """Counts requests that are refused against the rate of their key; beyond it they are a 429.
+    """Counts rejected requests against the rate limit of their key; beyond it they become a 429.
 
-    Requests that were counted before they were refused are not counted again.
+    Requests that were counted before they were rejected are not counted again.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -45,7 +45,7 @@ class CountRefusals:
 
 
 class _CountedResponse:
-    """One answer, in whose place another one may be sent."""
+    """One response, which may be replaced by a 429."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
@@ -66,11 +66,11 @@ class _CountedResponse:
             await self._send(message)
 
     def _is_uncounted_refusal(self, status: int) -> bool:
-        """Whether a request is refused that was not counted."""
+        """Whether the response rejects a request that was not counted."""
         return 400 <= status < 500 and "counted" not in self._scope["state"]
 
     async def _count(self) -> None:
-        """Without a key there is nobody to count against. Raises: TooManyRequests."""
+        """Count the request against the limit of its key. Raises: TooManyRequests."""
         resources: Resources = self._scope["app"].state.resources
         (authorization,) = _authorizations(self._scope)
         key = resources.keys.find(authorization.decode("latin-1"))

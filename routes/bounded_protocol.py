@@ -1,6 +1,6 @@
-"""How requests come in: within limits of bytes and of time, which uvicorn leaves to a proxy.
+"""uvicorn's HTTP protocol with limits on bytes and time, which uvicorn leaves to a proxy.
 
-What is refused here is a problem like any other. The connection ends with it.
+A rejected request is answered with a problem as everywhere else; then the connection is closed.
 """
 
 import asyncio
@@ -27,22 +27,22 @@ from utils.accept_balancer import Loop
 log = logging.getLogger("analytics.access")
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Of a request line and its headers, and of what stands between two bytes of a chunked body."""
+"""Limit of a request line with its headers, and of the framing between two bytes of a body."""
 MAX_HEADERS = 100
 MAX_PIPELINED = 64
 HEAD_TIMEOUT_S = 10.0
 REST_TIMEOUT_S = 10.0
-"""For the rest of a body that is not needed, after the answer."""
+"""For the rest of an unread body, after the response."""
 SEND_TIMEOUT_S = 60.0
-"""Without a byte of the answer that the client takes."""
+"""For a client that does not read any byte of its response."""
 _CLOSE_TIMEOUT_S = 2.0
 _BODY_PIECE_BYTES = 64 * 1024
-"""Of a body: with each the client is given a moment again."""
+"""The timeout of a body starts anew with each piece of this size."""
 _MAX_DISCARDED_BYTES = 2**20
 
 
 _Phase = Literal["head", "answer", "rest", "idle", "closing"]
-"""What a connection waits for."""
+"""What a connection is waiting for."""
 _HEAD: Final = "head"
 _ANSWER: Final = "answer"
 _REST: Final = "rest"
@@ -51,7 +51,7 @@ _CLOSING: Final = "closing"
 
 
 class BoundedProtocol(StrictProtocol):
-    """One connection, on an event loop of `utils.accept_balancer`, which checks it now and then."""
+    """One connection, on an event loop of `utils.accept_balancer`, which checks its timeouts."""
 
     loop: Loop
 
@@ -76,9 +76,9 @@ class BoundedProtocol(StrictProtocol):
         self._since = math.inf
         self._active_cycle: RequestResponseCycle | None = None
         self._piece_bytes = 0  # bytes of a body since `_since`
-        self._bytes_read = 0  # bytes since the last head, byte of a body, or end of a request
-        self._has_begun = False  # a head that is not complete
-        self._is_complete = True  # the request that was read last, its body included
+        self._bytes_read = 0  # since the last complete head, byte of a body, or end of a request
+        self._has_begun = False  # a head has begun and is not complete
+        self._is_complete = True  # the last request was read, its body included
         self._unsent = 0
         self._unsent_since = 0.0
 
@@ -121,7 +121,8 @@ class BoundedProtocol(StrictProtocol):
             self._enter(_HEAD)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """What comes after a body is no header: nothing that is checked before may change."""
+        """Add a header, within `MAX_HEADERS`."""
+        # Trailers of a chunked body are ignored: they must not replace headers that were checked.
         if not self._is_complete:
             return
         if len(self.headers) >= MAX_HEADERS:
@@ -135,7 +136,7 @@ class BoundedProtocol(StrictProtocol):
         if self._bytes_read > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
             self.fail(HeadTooLarge())
         if len(self.pipeline) >= MAX_PIPELINED:
-            self.fail(MalformedRequest())  # which ends the connection after what came before
+            self.fail(MalformedRequest())  # ends the connection after the requests before it
         super().on_headers_complete()
         if not self.has_upgrade:
             self._has_begun = self._is_complete = False
@@ -161,7 +162,7 @@ class BoundedProtocol(StrictProtocol):
             self.cycle.message_event.set()
 
     def on_response_complete(self) -> None:
-        """As uvicorn's, without a timer for each answer."""
+        """Like uvicorn's, without a keep-alive timer for each response."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -180,7 +181,7 @@ class BoundedProtocol(StrictProtocol):
         self._since = self.loop.time()
 
     def check(self, now: float) -> None:
-        """Close it if its client has let it wait for too long; called about once a second."""
+        """Close the connection if a timeout has passed; called about once a second."""
         if self.transport.is_closing() and self._phase is not _CLOSING:
             self._enter(_CLOSING)
         unsent = self.transport.get_write_buffer_size()
@@ -193,18 +194,18 @@ class BoundedProtocol(StrictProtocol):
             self._end()
 
     def close(self) -> None:
-        """At once: what the client has not taken by now is lost."""
+        """Close at once, without sending what is buffered."""
         self._enter(_CLOSING)
         self._since = math.inf
         if self.cycle is not None and not self.cycle.response_complete:
-            # Nothing is to be written to it any more.
+            # The application must not write to it any more.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.transport.abort()
 
     @property
     def _is_waiting(self) -> bool:
-        """Whether the request that is answered waits for its client, or its key is not known."""
+        """Whether the active request waits for its client, or is not authorized yet."""
         cycle = self._active_cycle
         if cycle is None or "authorized" not in cycle.scope["state"]:
             return True
@@ -225,7 +226,7 @@ class BoundedProtocol(StrictProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _wait_for_more(self) -> None:
-        """Of a head, or between two bytes of a body."""
+        """More bytes of a head, or of the framing of a body, are needed."""
         if self._bytes_read > MAX_HEAD_BYTES:
             self._refuse(HeadTooLarge())
         elif self._phase is _IDLE:
@@ -252,7 +253,7 @@ class BoundedProtocol(StrictProtocol):
         self.is_ignoring_input = True
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
-            if self._is_complete:  # these are answered, and then the connection ends
+            if self._is_complete:  # respond to these first, then close
                 cycle.keep_alive = False
                 return
             if self.pipeline or cycle.response_started:
@@ -263,7 +264,8 @@ class BoundedProtocol(StrictProtocol):
         self._answer(error)
 
     def _answer(self, error: AnalyticsError) -> None:
-        """The client is given a moment to read it: closed at once, it could be lost on the way."""
+        """Send a problem, and close the connection later."""
+        # Closed at once with unread input, the kernel sends RST, and the response may be lost.
         token = request_id.set(f"{getrandbits(128):032x}")
         try:
             self.transport.write(self._encode(error))
@@ -276,7 +278,7 @@ class BoundedProtocol(StrictProtocol):
         self._half_close()
 
     def _half_close(self) -> None:
-        """Once the client has read what was answered, or a moment later."""
+        """Stop writing; the connection closes when the client does, or after a timeout."""
         self.is_ignoring_input = True
         self.pipeline.clear()
         self.transport.write_eof()

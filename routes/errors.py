@@ -1,4 +1,4 @@
-"""Errors over HTTP: RFC 9457 problems, one shape everywhere, that never echo what was sent."""
+"""Errors over HTTP: RFC 9457 problem details, which never contain values of the request."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -29,31 +29,33 @@ _SINGLE = {field for question in _QUESTIONS for field in question.model_fields} 
 _SINGLE |= {"suppress"}
 
 _DETAILS = {
-    404: "There is nothing at this path; /docs lists what there is.",
-    405: "The path does not know this method; the Allow header lists those it knows.",
+    404: "There is no resource at this path; /docs lists all paths.",
+    405: "The path does not support this method; the Allow header lists the methods that it does.",
 }
 
 
 class FaultText(BaseModel):
-    parameter: str = Field(description="The parameter, or the field of the event, at fault.")
+    parameter: str = Field(
+        description="The name of the invalid parameter, or of the invalid field of an event."
+    )
     message: str = Field(description="What is allowed.")
     index: int = Field(
-        default=0, description="Of events that were sent, the place of the one at fault, from 0."
+        default=0, description="For events that were sent, the index of the invalid one, from 0."
     )
 
 
 class Problem(BaseModel):
     """RFC 9457 problem details."""
 
-    type: str = Field(description="What kind of problem, as a URN that stays the same.")
+    type: str = Field(description="The kind of the problem, as a stable URN.")
     title: str
     status: int
     detail: str
     request_id: str = Field(description="As in the `X-Request-Id` header and in the logs.")
     horizon: str = Field(
-        default="", description="Of 409, and absent otherwise: before it events are dropped."
+        default="", description="Only with 409: events before this time were dropped."
     )
-    errors: list[FaultText] = Field(default=[], description="One for each parameter at fault.")
+    errors: list[FaultText] = Field(default=[], description="One entry for each invalid parameter.")
 
 
 def _response_schema(status: int) -> dict[str, Any]:
@@ -105,7 +107,7 @@ def analytics_problem(error: AnalyticsError) -> Response:
 
 
 async def refuse_repeated(request: Request) -> None:
-    """Of two values of a parameter one would be ignored. Raises: InvalidParameter."""
+    """Reject repeated parameters, of which one value would be ignored. Raises: InvalidParameter."""
     names = [name for name, _ in request.query_params.multi_items()]
     repeated = sorted(name for name in _SINGLE if names.count(name) > 1)
     if repeated:
@@ -137,7 +139,7 @@ async def _on_invalid(_: Request, error: Exception) -> Response:
 
 
 async def _on_http_exception(_: Request, error: Exception) -> Response:
-    """What the router itself says: nothing there, or not by this method."""
+    """The problem for errors of the router: unknown path or method."""
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
     detail = _DETAILS.get(error.status_code, phrase)
@@ -149,6 +151,6 @@ async def _on_http_exception(_: Request, error: Exception) -> Response:
 
 
 def _fault_of(error: Mapping[str, Any]) -> Fault:
-    """Names come from our own models: what pydantic says of the input stays out."""
+    """The parameter and what is allowed. Pydantic's input values are left out on purpose."""
     parameter = refused_parameter(error["type"]) or str(error["loc"][1])
     return Fault(parameter, error["msg"].removeprefix("Value error, "))

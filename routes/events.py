@@ -1,4 +1,4 @@
-"""Events over HTTP: what the platform sends."""
+"""POST /events: store events that are sent over HTTP."""
 
 from typing import Annotated, Any
 
@@ -13,9 +13,9 @@ from services.ingest.json_limits import MAX_VALUES
 
 
 async def refuse_parameters(request: Request) -> None:
-    """All there is to say is in the body. Raises: InvalidParameter."""
+    """Reject query parameters. Raises: InvalidParameter."""
     if request.query_params:
-        raise InvalidParameter(faults=[Fault("(unknown)", "no parameters are allowed here")])
+        raise InvalidParameter(faults=[Fault("(unknown)", "no query parameters are allowed")])
 
 
 router = APIRouter(
@@ -26,10 +26,10 @@ router = APIRouter(
 
 
 def _body() -> dict[str, Any]:
-    """The body, for the API's description: it is read by us and not by the framework."""
+    """The OpenAPI description of the body, which FastAPI cannot derive because we parse it."""
     event = NewEvent.model_json_schema()
     several = {"type": "array", "items": event, "maxItems": MAX_EVENTS}
-    lines = {"type": "string", "description": "One event on each line."}
+    lines = {"type": "string", "description": "One event per line."}
     content = {"application/json": {"anyOf": [event, several]}, "application/x-ndjson": lines}
     return {
         "description": f"One event, an array, or NDJSON: at most {MAX_EVENTS:,} events, "
@@ -43,13 +43,13 @@ def _body() -> dict[str, Any]:
 @router.post(
     "/events",
     response_model=StoredEvents,
-    response_description="All are stored, and survive what may come",
+    response_description="All events are committed",
     openapi_extra={"requestBody": _body()},
 )
 async def post_events(ingest: Annotated[Ingest, Depends(get_ingest)]) -> Response:
-    """Store events: all of the request or, where one of them cannot be stored, none.
+    """Store events: all events of the request, or none if one of them is invalid.
 
-    They are committed before the answer. A request whose answer did not come may be repeated: an
-    `event_id` counts once.
+    Events are committed before the response. If no response arrives, repeat the request: each
+    `event_id` is stored once.
     """
     return await ingest()

@@ -1,7 +1,7 @@
-"""Questions that were asked before: neither the router nor the question is looked at again.
+"""Answer repeated requests before routing and validation.
 
-A hit takes one round trip to Redis, no thread and no connection. Whatever is not as usual goes the
-ordinary way.
+A cache hit takes one round trip to Redis, no thread and no database connection. Requests that are
+not in the cache of recent requests, or are unusual in any way, go through the router.
 """
 
 from collections.abc import Mapping
@@ -35,13 +35,13 @@ def _is_question(scope: Scope) -> bool:
 
 
 def _decode_headers(scope: Scope) -> dict[str, str]:
-    """Of headers that come twice the first counts, as in Starlette's."""
+    """Headers by name; of a repeated header the first value, as in Starlette."""
     raw_headers = reversed(scope["headers"])
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in raw_headers}
 
 
 async def _answer(scope: Scope, receive: Receive) -> Response | None:
-    """The response, or None for the ordinary way. Raises: ClientGone."""
+    """The response, or None if the router must handle it. Raises: ClientDisconnected."""
     resources: Resources = scope["app"].state.resources
     headers = _decode_headers(scope)
     lru_key = request_key(scope, headers)

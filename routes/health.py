@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it can answer."""
+"""Liveness and readiness."""
 
 from typing import Annotated
 
@@ -13,13 +13,13 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """The process lives. It asks nobody."""
+    """Liveness: the process handles requests. No server is contacted."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses={503: {"description": "What is missing"}})
+@router.get("/readyz", responses={503: {"description": "PostgreSQL is not ready"}})
 async def readyz(resources: Annotated[Resources, Depends(get_resources)]) -> Response:
-    """Whether questions can be answered, and by what; without Redis they can, only slower."""
+    """Readiness: the state of PostgreSQL, Redis and rollups. Redis is optional."""
     checks = await resources.readiness.checks()
     is_ready = checks["database"] == "ok"
     body = {"status": "ready" if is_ready else "not ready", "checks": checks}

@@ -1,4 +1,4 @@
-"""The page that Prometheus scrapes."""
+"""GET /metrics, for Prometheus."""
 
 import secrets
 from typing import Annotated
@@ -18,7 +18,7 @@ router = APIRouter(include_in_schema=False)
 async def require_scrape_token(
     request: Request, resources: Annotated[Resources, Depends(get_resources)]
 ) -> None:
-    """The page has a token of its own, so that Prometheus needs no key for questions.
+    """Check the scrape token, which lets Prometheus read metrics without an API key.
 
     Raises: Unauthorized, Forbidden.
     """
@@ -36,7 +36,7 @@ async def require_scrape_token(
 
 @router.get("/metrics", dependencies=[Depends(require_scrape_token)])
 async def metrics(request: Request) -> Response:
-    """All metrics, written down in a thread: with many series it takes a while."""
+    """All metrics, rendered in a thread because many series take long."""
     encode, media_type = choose_encoder(request.headers.get("accept", ""))
     body = await run_in_threadpool(lambda: encode(collect_registry()))
     return Response(body, headers={"Content-Type": media_type})

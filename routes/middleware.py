@@ -1,4 +1,4 @@
-"""What surrounds every request, in plain ASGI."""
+"""ASGI middleware around every request: context, checks of URL and host, HEAD."""
 
 import asyncio
 import logging
@@ -28,14 +28,14 @@ log = logging.getLogger("analytics.access")
 _FRAMES = 8
 _VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
-_CLIENT_GONE = 499  # nobody was there to answer
+_CLIENT_GONE = 499  # nginx's code for a client that closed the connection
 _LIST_HEADERS = frozenset(
     {
         b"accept",
         b"accept-encoding",
         b"cache-control",
         b"content-encoding",
-        b"content-type",  # is no list: a second one makes it unreadable rather than ignored
+        b"content-type",  # not a list: joined, a second value makes it invalid instead of ignored
         b"if-none-match",
     }
 )
@@ -43,7 +43,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class RequestContext:
-    """Gives each request an id, a line in the log, its metrics, and a problem if all else fails."""
+    """Gives each request an id, a trace span, metrics, an access line, and a 500 if it fails."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -72,7 +72,9 @@ class RequestContext:
             await self._app(scope, receive, exchange.send)
         except ClientDisconnected:
             pass
-        except asyncio.CancelledError:  # the service stops, and its time for requests is over
+        except (
+            asyncio.CancelledError
+        ):  # the service stops, and the time for requests in flight is over
             await exchange.fail(receive, Stopping())
         except Exception as exc:
             log.error("a request failed", extra={"failure": _without_values(exc)})
@@ -80,7 +82,7 @@ class RequestContext:
 
 
 class _Exchange:
-    """One request and what was answered."""
+    """One request and the status of its response."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope = scope
@@ -96,7 +98,7 @@ class _Exchange:
         await self._send(message)
 
     async def fail(self, receive: Receive, error: AnalyticsError) -> None:
-        """Nothing can be said any more once the answer has begun."""
+        """Send the error, unless the response has begun."""
         if self._status is None:
             await analytics_problem(error)(self._scope, receive, self.send)
 
@@ -105,7 +107,8 @@ class _Exchange:
         return self._scope["method"] if self._scope["method"] in _METHODS else "other"
 
     def record(self, span: Span | None) -> None:
-        """By the route's template, since paths hold users and are without number."""
+        """Record trace, metrics and access line."""
+        # The template of the route, not the path: paths contain users and are unbounded.
         seconds = time.perf_counter() - self._began
         route = getattr(self._scope.get("route"), "path", "(none)")
         status = self._status or _CLIENT_GONE
@@ -115,7 +118,7 @@ class _Exchange:
         state = self._scope["state"]
         key = state.get("key")
         key_requests(key.label if key else NO_KEY, status).inc()
-        # Answers that were kept are counted; a line for each would cost as much as the answer.
+        # Cache hits have metrics only: a log line costs as much as the response.
         level = logging.DEBUG if "hit" in state else logging.INFO
         if log.isEnabledFor(level):
             line = {
@@ -129,7 +132,7 @@ class _Exchange:
 
 
 class ReadableUrl:
-    """Refuses addresses that are not UTF-8: they would be read as other ones."""
+    """Rejects URLs that are not UTF-8, which would be decoded to other text."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -144,9 +147,10 @@ class ReadableUrl:
 
 
 class HostCheck:
-    """As long as no key is needed, answers only who asks this machine by a name of its own.
+    """While no key is needed, accepts only requests whose Host is a loopback name or address.
 
-    A page of anybody could else have its name lead here, and have a visitor's browser ask.
+    Protects against DNS rebinding: a foreign page whose name resolves to 127.0.0.1 could otherwise
+    read answers through the browser of a visitor.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -162,7 +166,7 @@ class HostCheck:
 
 
 class HeadAsGet:
-    """Answers HEAD as GET is answered, without the body."""
+    """Handles HEAD like GET, without the body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -177,7 +181,7 @@ class HeadAsGet:
                 message = {**message, "body": b""}
             await send(message)
 
-        # A copy: the server still has to know that it was HEAD.
+        # A copy, because the server must still see HEAD.
         inner = {**scope, "method": "GET"}
         await self._app(inner, receive, without_body)
         _share_route(inner, scope)
@@ -201,7 +205,8 @@ def _share_route(inner: Scope, outer: Scope) -> None:
 
 
 def _without_values(error: BaseException) -> list[str]:
-    """What failed and where, the first cause first. Messages may hold what was sent."""
+    """Types and positions of an error and its causes, the first cause first."""
+    # Without messages, which may contain values of the request.
     cause = error.__cause__ or error.__context__
     frames = [
         f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
@@ -212,7 +217,7 @@ def _without_values(error: BaseException) -> list[str]:
 
 
 def _join_lists(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Lists may come in several lines, which mean the same as one (RFC 9110, 5.3)."""
+    """Join header lines of lists, which are equivalent to one line (RFC 9110, section 5.3)."""
     lists = [header for header in headers if header[0] in _LIST_HEADERS]
     joined: dict[bytes, bytes] = {}
     for name, value in lists:
@@ -226,7 +231,7 @@ def _request_id_of(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _VALID_REQUEST_ID.fullmatch(value):
             return cast(bytes, value).decode()
-    return f"{getrandbits(128):032x}"  # no secret, and no call of the system for each
+    return f"{getrandbits(128):032x}"  # not a secret, so no system call is needed
 
 
 def _unreadable_part(scope: Scope) -> str | None:

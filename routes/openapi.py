@@ -1,4 +1,4 @@
-"""The API's description, written once by each worker."""
+"""The OpenAPI document, rendered once by each worker."""
 
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -18,15 +18,15 @@ class _Document(NamedTuple):
 
 
 class Description:
-    """Serves the description of an application."""
+    """Serves the OpenAPI document of an application."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
         self._document: _Document | None = None
 
     async def __call__(self, request: Request) -> Response:
-        """It, or 304 where the client has it."""
-        if self._document is None:  # takes as long as a hundred answers
+        """The document, or 304 if the client has it."""
+        if self._document is None:  # takes as long as a hundred requests
             self._document = await run_in_threadpool(self._render)
         body, etag = self._document
         headers = {"ETag": etag, "Cache-Control": "no-cache"}
@@ -40,7 +40,7 @@ class Description:
 
 
 def describe(app: FastAPI) -> None:
-    """Put the schema that all errors refer to into the description, and serve it."""
+    """Add the schema of problems to the OpenAPI document, and serve it with an ETag."""
     generate, schemas = app.openapi, list[dict[str, Any]]()
 
     def openapi() -> dict[str, Any]:

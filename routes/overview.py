@@ -1,4 +1,4 @@
-"""What a visitor of this installation needs first: its questions, its state, and its pages."""
+"""The content of `GET /`: the questions, the state of the service, and links."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -15,7 +15,7 @@ READY_WITHIN_S = 1.0
 
 _QUESTIONS_TAG = "analytics"
 _EXAMPLES = {"user_id": "user_000001", "last": "30d", "interval": "day", "limit": "10"}
-"""Values that give a good answer about the demo events, and an answer about any others."""
+"""Example values that work with the demo events, and with any others."""
 
 
 class QuestionLink(BaseModel):
@@ -38,7 +38,7 @@ class Links(BaseModel):
 
 
 class Overview(BaseModel):
-    """What `GET /` answers."""
+    """The response of `GET /`."""
 
     service: str
     version: str
@@ -83,7 +83,7 @@ def question_links(description: dict[str, Any]) -> Iterator[QuestionLink]:
 
 
 def _example(path: str, parameters: list[dict[str, Any]]) -> str:
-    """A question about one user is asked about all of their history."""
+    """An example URL; for a question about one user it has no range."""
     about_one = any(each["in"] == "path" for each in parameters)
     query: dict[str, Any] = {}
     for parameter in parameters:
@@ -96,7 +96,7 @@ def _example(path: str, parameters: list[dict[str, Any]]) -> str:
 
 
 def _hint(parameters: list[dict[str, Any]]) -> str:
-    """What to replace in the example, whose user is one of the demo events."""
+    """A sentence that says which part of the example to replace."""
     replaced = [each for each in parameters if each["in"] == "path"]
     return "".join(
         f" Replace `{_value(each)}` by a `{each['name']}` of yours." for each in replaced
@@ -104,7 +104,7 @@ def _hint(parameters: list[dict[str, Any]]) -> str:
 
 
 def _value(parameter: dict[str, Any]) -> Any:
-    """The usual value of a parameter, else the first example in its description."""
+    """The example value of a parameter, else the first example of its schema."""
     examples = parameter["schema"].get("examples") or [""]
     return _EXAMPLES.get(parameter["name"], examples[0])
 

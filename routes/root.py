@@ -1,4 +1,4 @@
-"""The first page: HTML for browsers, JSON for everybody else."""
+"""GET /: HTML for browsers, JSON otherwise."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""Where a message ends, and for whom it is (RFC 9112): there must be one way to read it."""
+"""Reject requests whose length or host is ambiguous (RFC 9112), against request smuggling."""
 
 import re
 from collections.abc import Sequence
@@ -16,9 +16,11 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[A-Za-z0-9:.%_~-]+\])(?:
 
 
 def framing_fault(headers: _Headers, version: str) -> str | None:
-    """Why another program may take it for another request, or for one of another length; None if
-    none may (sections 3.2 and 6.1)."""
-    # Blanks behind a value are no part of it.
+    """The reason why a proxy may read another host or length; None if the request is unambiguous.
+
+    RFC 9112, sections 3.2 and 6.1.
+    """
+    # Trailing blanks do not belong to a value.
     hosts = [value.rstrip(b" \t") for name, value in headers if name == b"host"]
     codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
     if len(hosts) > 1 or not (hosts or version == "1.0"):
@@ -31,30 +33,28 @@ def framing_fault(headers: _Headers, version: str) -> str | None:
 
 
 def without_upgrade(method: bytes, target: bytes, version: str, headers: _Headers) -> bytes:
-    """The head of the same request as if it did not ask for another protocol."""
+    """The head of the request without its `Upgrade` header."""
     first = b"%s %s HTTP/%s\r\n" % (method, target, version.encode())
     lines = [b"%s: %s\r\n" % header for header in headers if header[0] != b"upgrade"]
     return b"".join([first, *lines, b"\r\n"])
 
 
 class StrictProtocol(HttpToolsProtocol):
-    """Refuses what may be read in two ways, and ignores upgrades."""
+    """Rejects ambiguous requests, and ignores upgrades."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.error: AnalyticsError | None = None
-        """Why the parser was left."""
+        """The error that ended parsing."""
         self.has_upgrade = False
-        """Whether the head that was read is read once more."""
+        """Whether the head is being parsed again, without `Upgrade`."""
         self.is_ignoring_input = False
-        """Whether the rest is thrown away."""
+        """Whether further input is discarded."""
 
     def feed(self, data: bytes) -> None:
-        """The parser takes a request with `Upgrade` for one that has no body, so another parser
-        reads it as if it asked for nothing.
-
-        Raises: httptools.HttpParserError.
-        """
+        """Parse input. Raises: httptools.HttpParserError."""
+        # httptools stops at the head of a request with `Upgrade` and loses its body, so a second
+        # parser reads the request without that header.
         while data:
             try:
                 self.parser.feed_data(data)
@@ -74,7 +74,7 @@ class StrictProtocol(HttpToolsProtocol):
             super().on_headers_complete()
 
     def fail(self, error: AnalyticsError) -> None:
-        """Leaves the parser. Raises: the error."""
+        """Stop parsing by raising the error."""
         self.error = error
         raise error
 
@@ -87,6 +87,6 @@ class StrictProtocol(HttpToolsProtocol):
         self.parser.feed_data(head)
 
     def _end_after_answer(self) -> None:
-        """What follows CONNECT may be of another protocol."""
+        """After CONNECT the input may be another protocol, so nothing more is parsed."""
         self.cycle.keep_alive = False
         self.is_ignoring_input = True

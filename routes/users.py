@@ -1,4 +1,4 @@
-"""Users over HTTP: erasing them."""
+"""DELETE /analytics/users/{user_id}: erase a user over HTTP."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from services.dependencies import Erase, get_admin, get_erase
 
 
 class _Text(Convertor[str]):
-    """Any text, slashes and line breaks too: it is up to the platform how users are called."""
+    """Any text, slashes and line breaks included: the platform decides what a user id is."""
 
     regex = "(?s:.*)"
 
@@ -34,17 +34,17 @@ _HISTORY = "/events"
 
 
 class Erasure(Parameters):
-    """How a user is erased."""
+    """Options of an erasure."""
 
     suppress: Boolean = Field(
         False,
-        description="Leave out events of the user that come in later, such as late ones that are "
-        "sent again: the digest of the id is kept on a list for it.",
+        description="Discard events of the user that arrive later. The digest of the id is stored "
+        "in a denylist.",
     )
 
 
 async def refuse_history(request: Request) -> None:
-    """Who would erase a history alone must not erase the user `u/events` instead.
+    """Reject DELETE on the path of a history, which would erase the user `u/events`.
 
     Raises: HTTPException.
     """
@@ -65,15 +65,15 @@ router = APIRouter(
 async def erase_user(
     user_id: Annotated[
         UserId,
-        Path(description="The user, as events name them. At the end, write `/events` as %2Fevents"),
+        Path(description="The user id as in events. Write a trailing `/events` as %2Fevents"),
     ],
     how: Annotated[Erasure, Query()],
     erase: Annotated[Erase, Depends(get_erase)],
 ) -> Response:
-    """Erase a user: the events, and whatever was made of them, at once or not at all.
+    """Erase a user: their events and everything derived from them, in one transaction.
 
-    The answer is the receipt, which names nobody; of a user whom nobody knows it is one of nothing.
-    This needs the scope `admin`, and cannot be undone.
+    Returns a receipt, which does not contain the user id; for an unknown user it counts nothing.
+    Needs the scope `admin`. This cannot be undone.
     """
     receipt = await erase(user_id, suppressed=how.suppress)
     return Response(msgspec.json.encode(receipt), media_type="application/json")
