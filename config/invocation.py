@@ -33,5 +33,5 @@ def _python() -> str:
 def _from_here(path: Path) -> str:
     try:
         return str(path.relative_to(Path.cwd()))
-    except (ValueError, OSError):  # outside the current folder, or that folder was deleted
+    except (ValueError, OSError):  # outside the current directory, or that one was deleted
         return str(path)

@@ -60,7 +60,7 @@ class Settings(TraceSettings):
         None, description="PostgreSQL for the rollup worker: a role that can only fold"
     )
     data_dir: Path = Field(
-        default_factory=default_data_dir, description="the folder of the embedded servers"
+        default_factory=default_data_dir, description="the data directory of the embedded servers"
     )
     min_free_mb: int = Field(
         500,

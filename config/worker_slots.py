@@ -2,8 +2,8 @@
 
 A slot is a number with a locked file. The kernel releases the lock when the worker ends, even if
 it was killed, so its replacement gets the same slot, and with it the files of its metrics. The
-folder of the slots belongs to one service, which also holds a lock in it: the next service deletes
-folders that a killed one has left behind.
+directory of the slots belongs to one service, which also holds a lock in it. The next service
+deletes directories that a killed one has left behind.
 """
 
 import fcntl
@@ -22,21 +22,21 @@ _SERVICE = "service.lock"
 
 @contextmanager
 def slot_directory() -> Iterator[Path]:
-    """A folder for the slots of the workers that are started in the block."""
+    """A directory for the slots of the workers that are started in the block."""
     parent = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
     _remove_abandoned(parent)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-    descriptor = _create_locked(folder / _SERVICE)
+    directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    descriptor = _create_locked(directory / _SERVICE)
     try:
-        yield folder
+        yield directory
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
         os.close(descriptor)
 
 
 def _create_locked(file: Path) -> int:
     """Create a locked file. Returns its descriptor, which holds the lock."""
-    # Renamed once it is locked: otherwise another service could take the folder for abandoned.
+    # Renamed once it is locked: otherwise another service could take the directory for abandoned.
     partial = file.with_suffix(".new")
     descriptor = os.open(partial, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -45,27 +45,27 @@ def _create_locked(file: Path) -> int:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Remove the folders of services of this user that have ended, with all their workers."""
-    for folder in parent.glob(f"{_PREFIX}*"):
+    """Remove the directories of services of this user that have ended, with all their workers."""
+    for directory in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # another service may remove it at the same time
-            if _is_abandoned(folder):
-                shutil.rmtree(folder)
+            if _is_abandoned(directory):
+                shutil.rmtree(directory)
 
 
-def _is_abandoned(folder: Path) -> bool:
-    """Whether no process holds a lock in the folder. Raises: OSError."""
-    # In a shared folder for temporary files, a folder of this name may belong to another user, or
-    # be a symbolic link that leads elsewhere.
-    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+def _is_abandoned(directory: Path) -> bool:
+    """Whether no process holds a lock in the directory. Raises: OSError."""
+    # The parent is shared by all users: a directory of this name may be that of another user, or a
+    # symbolic link that leads elsewhere.
+    if directory.is_symlink() or directory.stat().st_uid != os.geteuid():
         return False
-    locks = [folder / _SERVICE, *folder.glob("place.*")]
+    locks = [directory / _SERVICE, *directory.glob("place.*")]
     return all(map(_is_free, locks))
 
 
-def acquire_slot(folder: Path) -> int:
+def acquire_slot(directory: Path) -> int:
     """Take the first free slot until this process ends, and return its number."""
     for slot in count():
-        descriptor = os.open(_slot_file(folder, slot), os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(_slot_file(directory, slot), os.O_RDWR | os.O_CREAT, 0o600)
         # The descriptor stays open, since closing it would release the lock.
         if _lock(descriptor):
             os.truncate(descriptor, 0)
@@ -75,11 +75,11 @@ def acquire_slot(folder: Path) -> int:
     raise AssertionError
 
 
-def workers(folder: Path) -> dict[int, int]:
+def workers(directory: Path) -> dict[int, int]:
     """The process id of each slot that is in use."""
     return {
         int(file.suffix[1:]): int(file.read_text() or 0)
-        for file in folder.glob("place.*")
+        for file in directory.glob("place.*")
         if not _is_free(file)
     }
 
@@ -101,5 +101,5 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _slot_file(folder: Path, slot: int) -> Path:
-    return folder / f"place.{slot}"
+def _slot_file(directory: Path, slot: int) -> Path:
+    return directory / f"place.{slot}"

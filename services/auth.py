@@ -93,8 +93,8 @@ class ApiKeyCache:
         self._as_of = self._read_at
         self._reading = asyncio.Lock()
         self._guesses = 0
-        # A request waited for the keys in vain, and they have not been read since. Later requests
-        # with unknown keys fail at once then.
+        # A request has waited for a read until its timeout, and none has succeeded since. Until
+        # one does, requests with unknown keys fail at once.
         self._is_stalled = False
 
     @property

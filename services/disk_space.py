@@ -35,7 +35,7 @@ class StorageLimits:
     """The bytes that must stay free on the disk, and the bytes that the database may occupy."""
 
     data_dir: Path | None
-    """The folder of the embedded servers; None if PostgreSQL is not embedded."""
+    """The data directory of the embedded servers; None if PostgreSQL is not embedded."""
     min_free: int
     """0: not checked."""
     max_database: int
@@ -53,9 +53,9 @@ class StorageLimits:
         free = self.free()
         if free is not None and free < self.min_free:
             raise DiskFull(
-                f"The disk of the data folder has {free // MB:,} MB left, and no events are stored "
-                f"below {self.min_free // MB:,} MB (ANALYTICS_MIN_FREE_MB): free some space there. "
-                f"{_QUESTIONS_WORK}"
+                f"The disk of the data directory has {free // MB:,} MB left, and no events are "
+                f"stored below {self.min_free // MB:,} MB (ANALYTICS_MIN_FREE_MB): free some space "
+                f"there. {_QUESTIONS_WORK}"
             )
 
     def check_reserve(self) -> None:
@@ -66,9 +66,9 @@ class StorageLimits:
         free = self.free()
         if free is not None and free < self.min_free / 2:
             raise DiskFull(
-                f"The disk of the data folder has {free // MB:,} MB left, and nothing is written "
-                f"below {self.min_free // 2 // MB:,} MB, half of ANALYTICS_MIN_FREE_MB: free some "
-                f"space there. {_QUESTIONS_WORK}"
+                f"The disk of the data directory has {free // MB:,} MB left, and nothing is "
+                f"written below {self.min_free // 2 // MB:,} MB, half of ANALYTICS_MIN_FREE_MB: "
+                f"free some space there. {_QUESTIONS_WORK}"
             )
 
     def check_size(self, size: int) -> None:
@@ -161,7 +161,7 @@ class Storage:
             self._limits.check_size(self._size)
         except DiskFull as exc:
             return exc
-        except OSError:  # the folder is not readable: PostgreSQL fails by itself, with the reason
+        except OSError:  # not readable: PostgreSQL fails by itself, with the reason
             return None
         return None
 

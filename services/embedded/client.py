@@ -39,10 +39,10 @@ def embedded_servers(
     postgres_bin: Path | None = None,
     postgres_options: Mapping[str, str] | None = None,
 ) -> Iterator[Endpoints]:
-    """The URLs of the servers of a data folder.
+    """The URLs of the servers of a data directory.
 
-    The first client starts the servers, and they stop after the last one. `postgres_bin`, a folder
-    with other binaries of PostgreSQL, and `postgres_options` only matter to the first client.
+    The first client starts the servers, and they stop after the last one. Only the first one's
+    `postgres_bin`, a directory with other binaries of PostgreSQL, and `postgres_options` matter.
 
     Raises: EmbeddedError.
     """
@@ -58,33 +58,37 @@ def embedded_servers(
 
 
 def are_running(data_dir: Path) -> bool:
-    """Whether the servers of this folder run and accept connections."""
+    """Whether the servers of this directory run and accept connections."""
     return (data_dir / ENDPOINTS).exists() and _has_supervisor(data_dir)
 
 
 def _prepare(data_dir: Path) -> None:
-    """Create the data folder, and check that the user of the servers has access to it.
+    """Create the data directory, and check that the user of the servers has access to it.
 
     Raises: EmbeddedError.
     """
-    new_folders = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
+    new_directories = [
+        directory for directory in (data_dir, *data_dir.parents) if not directory.exists()
+    ]
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        for folder in new_folders:  # the mode of existing folders is not changed
-            folder.chmod(0o711 if child_user() else 0o700)
+        for directory in new_directories:  # the mode of existing directories is not changed
+            directory.chmod(0o711 if child_user() else 0o700)
         (data_dir / USERS).touch()
     except OSError as exc:
         raise EmbeddedError(
-            f"{data_dir} cannot be used as the data folder ({exc.strerror}): set "
-            "ANALYTICS_DATA_DIR to a folder that can be written to"
+            f"{data_dir} cannot be used as the data directory ({exc.strerror}): set "
+            "ANALYTICS_DATA_DIR to a directory that can be written to"
         ) from exc
     closed = [
-        folder for folder in (data_dir, *data_dir.parents) if not folder.stat().st_mode & 0o001
+        directory
+        for directory in (data_dir, *data_dir.parents)
+        if not directory.stat().st_mode & 0o001
     ]
     if child_user() and closed:
         raise EmbeddedError(
-            f"the user nobody, as whom the servers run when started by root, has no access to "
-            f"{closed[0]}: set ANALYTICS_DATA_DIR to a folder elsewhere"
+            f"{closed[0]} is not accessible to the user nobody, as whom root runs the servers: "
+            "set ANALYTICS_DATA_DIR to a directory elsewhere"
         )
 
 

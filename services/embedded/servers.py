@@ -37,7 +37,7 @@ _VALKEY = """
 bind 127.0.0.1
 port {port}
 requirepass {password}
-dir {folder}
+dir {directory}
 save ""
 appendonly no
 maxmemory 128mb
@@ -121,33 +121,36 @@ class Server:
 def postgres(
     data_dir: Path, binaries: Binaries, access: ServerAccess, options: Mapping[str, str]
 ) -> Server:
-    """The embedded PostgreSQL; its data folder is initialized if needed. Raises: EmbeddedError."""
-    folder = data_dir / "postgres"
-    if not (folder / "PG_VERSION").exists():
-        _initialize(folder, binaries, access.postgres_password)
+    """The embedded PostgreSQL, whose data directory is initialized if needed.
+
+    Raises: EmbeddedError.
+    """
+    directory = data_dir / "postgres"
+    if not (directory / "PG_VERSION").exists():
+        _initialize(directory, binaries, access.postgres_password)
     settings = {**_POSTGRES, "port": str(access.postgres_port), **options}
-    settings["unix_socket_directories"] = _socket_folder(folder)
+    settings["unix_socket_directories"] = _socket_dir(directory)
     return Server(
         name="PostgreSQL",
         command=[
             str(binaries.postgres / "postgres"),
             "-D",
-            str(folder),
+            str(directory),
             *(part for name, value in settings.items() for part in ("-c", f"{name}={value}")),
         ],
         log=data_dir / "postgres.log",
         probe=lambda: _probe_postgres(binaries, access.postgres_port),
         stop_signals=(signal.SIGINT, signal.SIGQUIT),
         dies_by=signal.SIGINT,
-        before_start=lambda: _wait_for_predecessor(folder),
+        before_start=lambda: _wait_for_predecessor(directory),
     )
 
 
 def valkey(data_dir: Path, binaries: Binaries, access: ServerAccess) -> Server:
     """The embedded Valkey."""
-    folder = data_dir / "valkey"
-    folder.mkdir(exist_ok=True)
-    chown_to_child(folder)
+    directory = data_dir / "valkey"
+    directory.mkdir(exist_ok=True)
+    chown_to_child(directory)
     return Server(
         name="Valkey",
         # The configuration is read from standard input: every user can see a command line, and
@@ -158,19 +161,19 @@ def valkey(data_dir: Path, binaries: Binaries, access: ServerAccess) -> Server:
         stop_signals=(signal.SIGTERM,),
         dies_by=signal.SIGTERM,
         config=_VALKEY.format(
-            port=access.valkey_port, password=access.valkey_password, folder=folder
+            port=access.valkey_port, password=access.valkey_password, directory=directory
         ),
     )
 
 
-def _initialize(folder: Path, binaries: Binaries, password: str) -> None:
-    """Create the data folder of PostgreSQL, with the database. Raises: EmbeddedError."""
-    # Renamed once it is complete, so that a crash leaves no half-initialized folder behind.
-    partial = folder.with_name("postgres.new")
+def _initialize(directory: Path, binaries: Binaries, password: str) -> None:
+    """Create the data directory of PostgreSQL, with the database. Raises: EmbeddedError."""
+    # Renamed once it is complete, so that a crash leaves no half-initialized directory behind.
+    partial = directory.with_name("postgres.new")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
     chown_to_child(partial)
-    secret = folder.with_name("postgres.password")
+    secret = directory.with_name("postgres.password")
     write_private(secret, password.encode())
     chown_to_child(secret)
     initdb = [str(binaries.postgres / "initdb"), "-D", str(partial), "-U", DATABASE_NAME]
@@ -180,7 +183,7 @@ def _initialize(folder: Path, binaries: Binaries, password: str) -> None:
     # Single-user mode creates the database without a running server.
     postgres = [str(binaries.postgres / "postgres"), "--single", "-D", str(partial), "postgres"]
     _run(postgres, f"create database {DATABASE_NAME}\n")
-    partial.rename(folder)
+    partial.rename(directory)
 
 
 def _locale(binaries: Binaries) -> list[str]:
@@ -209,23 +212,23 @@ def _run(command: list[str], stdin_text: str) -> str:
     return result.stdout.decode()
 
 
-def _socket_folder(folder: Path) -> str:
+def _socket_dir(directory: Path) -> str:
     # Without a socket if its path would be too long: clients connect over TCP anyway.
-    return str(folder) if len(os.fsencode(folder)) <= _MAX_SOCKET_DIR_BYTES else ""
+    return str(directory) if len(os.fsencode(directory)) <= _MAX_SOCKET_DIR_BYTES else ""
 
 
-def _wait_for_predecessor(folder: Path) -> None:
-    """Wait until no other PostgreSQL uses the folder.
+def _wait_for_predecessor(directory: Path) -> None:
+    """Wait until no other PostgreSQL uses the directory.
 
     After a postmaster was killed, its children still use the shared memory for a moment.
 
     Raises: EmbeddedError.
     """
-    file = folder / "postmaster.pid"
+    file = directory / "postmaster.pid"
     deadline = time.monotonic() + _READY_TIMEOUT_S
-    while file.exists() and _runs(file.read_text().split()[:1], folder):
+    while file.exists() and _runs(file.read_text().split()[:1], directory):
         if time.monotonic() > deadline:
-            raise EmbeddedError(f"another PostgreSQL uses {folder}: stop it, and try again")
+            raise EmbeddedError(f"another PostgreSQL uses {directory}: stop it, and try again")
         time.sleep(0.05)
     # An empty file is left by a crash during startup. PostgreSQL refuses to start until it is
     # deleted.
@@ -233,14 +236,14 @@ def _wait_for_predecessor(folder: Path) -> None:
         file.unlink()
 
 
-def _runs(pids: list[str], folder: Path) -> bool:
-    """Whether the process is a server of this folder. Its id may be reused after a crash."""
+def _runs(pids: list[str], directory: Path) -> bool:
+    """Whether the process is a server of this directory. Its id may be reused after a crash."""
     if not pids:
         return False
     entry = Path("/proc") / pids[0]
     with suppress(OSError):
         # Field 3 of `stat` is the state; Z is a zombie, which uses nothing any more.
-        is_ours = str(folder).encode() in (entry / "cmdline").read_bytes()
+        is_ours = str(directory).encode() in (entry / "cmdline").read_bytes()
         return is_ours and " Z " not in (entry / "stat").read_text()
     return False
 

@@ -1,4 +1,4 @@
-"""The data folder of the embedded servers: its files, and their permissions."""
+"""The data directory of the embedded servers: its files, and their permissions."""
 
 import os
 import secrets
@@ -22,13 +22,13 @@ DATABASE_NAME = "analytics"
 class SupervisorConfig(msgspec.Struct, frozen=True):
     """The configuration that a client passes to the supervisor it starts."""
 
-    folder: str
+    directory: str
     postgres_bin: str | None
     postgres_options: dict[str, str]
 
     @property
     def data_dir(self) -> Path:
-        return Path(self.folder)
+        return Path(self.directory)
 
 
 class Databases(msgspec.Struct, frozen=True):

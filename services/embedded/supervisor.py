@@ -1,4 +1,4 @@
-"""The supervisor process, which runs the servers of one data folder while clients use them."""
+"""The supervisor process, which runs the servers of one data directory while clients use them."""
 
 import fcntl
 import os

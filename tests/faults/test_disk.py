@@ -108,7 +108,7 @@ def assert_refused(answer: httpx.Response) -> None:
     assert answer.headers["retry-after"] == "30"
     # PostgreSQL may run out of room before the free space is looked at again.
     margin = (
-        r"The disk of the data folder has \d+ MB left, .* \(ANALYTICS_MIN_FREE_MB\): free some "
+        r"The disk of the data directory has \d+ MB left, .* \(ANALYTICS_MIN_FREE_MB\): free some "
     )
     full = r"PostgreSQL has no room left on its disk, "
     assert re.match(f"{margin}|{full}", answer.json()["detail"])
@@ -178,7 +178,7 @@ def state(base: str) -> str:
 
 def assert_full(base: str, disk: Path, tmp_path: Path) -> None:
     """Whatever writes says so in one line, and the state of the service tells it."""
-    assert state(base).startswith("full: The disk of the data folder has 0 MB left")
+    assert state(base).startswith("full: The disk of the data directory has 0 MB left")
     page = httpx.get(f"{base}/metrics", timeout=30).text
     (headroom,) = re.findall(r'^analytics_storage_headroom_bytes\{limit="disk"\} (\S+)', page, re.M)
     assert -MIN_FREE_MB * MB <= float(headroom) < (1 - MIN_FREE_MB) * MB
@@ -197,7 +197,7 @@ def assert_full(base: str, disk: Path, tmp_path: Path) -> None:
         done = command(disk, *arguments)
         assert done.returncode == 1, arguments
         last = done.stderr.splitlines()[-1]
-        assert last.startswith("Error: The disk of the data folder has 0 MB left"), done.stderr
+        assert last.startswith("Error: The disk of the data directory has 0 MB left"), done.stderr
 
 
 @pytest.mark.check(52)
