@@ -384,9 +384,9 @@ counted as (
 )
 select   'day_users',
          day::text,
-         format('%%s events, %%s, %%s and %%s users, %%s new', stored.events, stored.dau,
+         format('%%s events, %%s, %%s and %%s users, %%s new or resurrected', stored.events, stored.dau,
                 stored.wau, stored.mau, coalesce(stored.new_users::text, 'uncounted')),
-         format('%%s events, %%s, %%s and %%s users, %%s new', counted.events, counted.dau,
+         format('%%s events, %%s, %%s and %%s users, %%s new or resurrected', counted.events, counted.dau,
                 counted.wau, counted.mau, counted.new_users)
 from     day_users as stored
 join     counted using (day)

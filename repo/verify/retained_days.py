@@ -91,7 +91,7 @@ def _key(day: date, name: str) -> str:
 def _describe_users(events: int, users: Sequence[int | None]) -> str:
     dau, wau, mau, new = users
     new_text = "uncounted" if new is None else new
-    return f"{events} events, {dau}, {wau} and {mau} users, {new_text} new"
+    return f"{events} events, {dau}, {wau} and {mau} users, {new_text} new or resurrected"
 
 
 def _describe_counts(events: int, users: int) -> str:

@@ -119,7 +119,7 @@ def rows(conn: connection, text: str, *values: object) -> list[tuple[Any, ...]]:
 def statistics(conn: connection, edge: Edge) -> list[tuple[Any, ...]]:
     """Of the days that have events."""
     text = """
-        select day, events, dau, wau, mau, new_users, starts_at
+        select day, events, dau, wau, mau, new_or_resurrected_users, starts_at
         from   daily_users
         where  zone = %s
         and    events > 0

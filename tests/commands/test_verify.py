@@ -169,22 +169,24 @@ PLANTED = {
     ),
     "a count of a day": (
         "update day_users set events = events + 1 where zone = 'UTC' and day = '2026-01-31'",
-        "day_users UTC 2026-01-31: stored 12 events, 7, 7 and 7 users, 7 new; "
-        "true 11 events, 7, 7 and 7 users, 7 new",
+        "day_users UTC 2026-01-31: stored 12 events, 7, 7 and 7 users, 7 new or resurrected; "
+        "true 11 events, 7, 7 and 7 users, 7 new or resurrected",
     ),
     "dau": ("update day_users set dau = 3 where day = '2026-02-02'", "day_users UTC 2026-02-02"),
     "wau": ("update day_users set wau = 3 where day = '2026-02-05'", "day_users UTC 2026-02-05"),
     "mau": (
         "update day_users set mau = 3 where day = '2026-03-02'",
-        "0, 0 and 3 users, 0 new; true",
+        "0, 0 and 3 users, 0 new or resurrected; true",
     ),
     "who is new": (
         "update day_users set new_users = 0 where day = '2026-01-31'",
-        "7, 7 and 7 users, 0 new; true 11 events, 7, 7 and 7 users, 7 new",
+        "7, 7 and 7 users, 0 new or resurrected; "
+        "true 11 events, 7, 7 and 7 users, 7 new or resurrected",
     ),
     "who is new is not counted": (
         "update day_users set new_users = null where day = '2026-03-01'",
-        "0, 0 and 7 users, uncounted new; true 0 events, 0, 0 and 7 users, 0 new",
+        "0, 0 and 7 users, uncounted new or resurrected; "
+        "true 0 events, 0, 0 and 7 users, 0 new or resurrected",
     ),
     "an edge of a day": (
         "update day_users set ends_at = ends_at + interval '1 second' "

@@ -111,7 +111,9 @@ def test_who_is_new_was_not_there_on_the_29_days_before(
 ) -> None:
     fold_in_turn(conn, first, late)
     for tz in ZONES:
-        text = "select day, new_users, returning_users from daily_users where zone = %s"
+        text = (
+            "select day, new_or_resurrected_users, returning_users from daily_users where zone = %s"
+        )
         result_rows = rows(conn, text, tz)
         assert {day: (new, returning) for day, new, returning in result_rows} == seen(
             conn, tz, result_rows
@@ -120,7 +122,7 @@ def test_who_is_new_was_not_there_on_the_29_days_before(
 
 
 def seen(conn: connection, tz: str, days: list[Any]) -> dict[date, tuple[int, int]]:
-    """New and returning users of these days, in plain Python."""
+    """New or resurrected and returning users of these days, in plain Python."""
     there: dict[date, set[str]] = {}
     for user, instant in rows(conn, "select user_id, occurred_at from events where user_id <> ''"):
         there.setdefault(instant.astimezone(ZoneInfo(tz)).date(), set()).add(user)
@@ -132,11 +134,18 @@ def seen(conn: connection, tz: str, days: list[Any]) -> dict[date, tuple[int, in
     return first_days
 
 
-def test_a_user_is_new_again_after_30_days(conn: connection, database_url: str) -> None:
+NEW_AND_RETURNING = """
+select   new_or_resurrected_users, returning_users
+from     daily_users
+where    dau > 0
+order by day
+"""
+
+
+def test_a_user_is_resurrected_after_30_days(conn: connection, database_url: str) -> None:
     insert(conn, *(("u", "view", NOW - n * DAY) for n in (70, 40, 11, 0)))
     folder(conn, "UTC").catch_up()
-    text = "select new_users, returning_users from daily_users where dau > 0 order by day"
-    assert rows(conn, text) == [(1, 0), (1, 0), (0, 1), (0, 1)]
+    assert rows(conn, NEW_AND_RETURNING) == [(1, 0), (1, 0), (0, 1), (0, 1)]
     assert verify_all(database_url, [zone("UTC")]).listed == []
 
 
@@ -146,8 +155,7 @@ def test_a_late_event_makes_others_return(conn: connection) -> None:
     folding.catch_up()
     insert(conn, ("u", "view", NOW - 49 * DAY))
     folding.catch_up()
-    text = "select new_users, returning_users from daily_users where dau > 0 order by day"
-    assert rows(conn, text) == [(1, 0), (0, 1)]
+    assert rows(conn, NEW_AND_RETURNING) == [(1, 0), (0, 1)]
 
 
 def test_days_are_counted_anew_after_an_upgrade(cluster: Cluster) -> None:
@@ -163,10 +171,12 @@ def test_days_are_counted_anew_after_an_upgrade(cluster: Cluster) -> None:
         )
         with closing(psycopg2.connect(older)) as other:
             migrate(other, migrations())
-        assert rows(conn, "select new_users from daily_users") == [(None,)]
+        assert rows(conn, "select new_or_resurrected_users from daily_users") == [(None,)]
         assert rows(conn, "select day from daily_stats_queue") == [(NOW.date() - 40 * DAY,)]
         folder(conn, "UTC").catch_up()
-        assert rows(conn, "select sum(new_users), count(*) from daily_users") == [(1, 41)]
+        assert rows(conn, "select sum(new_or_resurrected_users), count(*) from daily_users") == [
+            (1, 41)
+        ]
     cluster.drop(older)
 
 

@@ -131,7 +131,7 @@ def test_daily_statistics_are_written(conn: connection, folder: connection) -> N
         "new": [2],
     }  # fmt: skip
     rows(folder, OLD["numbers_users"], day)
-    assert rows(conn, "select dau, returning_users from daily_users") == [(5, 3)]
+    assert rows(conn, "select dau, new_users, returning_users from daily_users") == [(5, 2, 3)]
 
 
 def test_users_are_erased(conn: connection) -> None:

@@ -215,16 +215,17 @@ PLANTED = {
     "where slots begin": ("update fold_state set first_slot = first_slot + 1", "first_slot"),
     "dau": (
         "update day_users set dau = 99 where day = '2026-02-01'",
-        "day_users UTC 2026-02-01: stored 48 events, 99, 7 and 7 users, 4 new; "
-        "true 48 events, 7, 7 and 7 users, 4 new",
+        "day_users UTC 2026-02-01: stored 48 events, 99, 7 and 7 users, 4 new or resurrected; "
+        "true 48 events, 7, 7 and 7 users, 4 new or resurrected",
     ),
     "mau": (
         "update day_users set mau = 99 where day = '2026-02-20'",
-        "0, 0 and 99 users, 0 new; true",
+        "0, 0 and 99 users, 0 new or resurrected; true",
     ),
     "who is new": (
         "update day_users set new_users = 9 where day = '2026-02-01'",
-        "7, 7 and 7 users, 9 new; true 48 events, 7, 7 and 7 users, 4 new",
+        "7, 7 and 7 users, 9 new or resurrected; "
+        "true 48 events, 7, 7 and 7 users, 4 new or resurrected",
     ),
     "mau later": ("update day_users set mau = 9 where day = '2026-03-05'", "0, 0 and 9 users"),
     "users of a name": (

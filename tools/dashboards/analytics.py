@@ -70,10 +70,10 @@ def _numbers() -> list[Json]:
             color=USERS,
         ),
         stat(
-            "New",
+            "New or resurrected",
             "Active users of the last complete day who were not active on any of the 29 days "
-            "before: first-time users, and users who return after a month.",
-            _whole_days("new_users"),
+            "before: new users, and users who return after a month.",
+            _whole_days("new_or_resurrected_users"),
             unit="short",
             color=_NEW,
         ),
@@ -100,12 +100,13 @@ def _active() -> Json:
 
 def _new() -> Json:
     return bars(
-        "New and returning users",
-        "Together they are the active users of the day. New: not active on any of the 29 days "
-        "before, so first-time users or users who return after a month. Returning: all others.",
+        "New or resurrected, and returning users",
+        "Together they are the active users of the day. New or resurrected: not active on any of "
+        "the 29 days before, so new users or users who return after a month. Returning: all "
+        "others.",
         sql(SQL["analytics_new"], "time_series"),
         unit="short",
-        colors={"returning": USERS, "new": "yellow"},
+        colors={"returning": USERS, "new or resurrected": "yellow"},
         calcs=("lastNotNull", "mean"),
     )
 
@@ -113,8 +114,8 @@ def _new() -> Json:
 def _moves() -> Json:
     return bars(
         "What moves monthly active users",
-        "Came: new users of the day. Left: users whose last active day was 30 days ago. The "
-        "difference is the change of monthly active users.",
+        "Came: new or resurrected users of the day. Left: users whose last active day was 30 days "
+        "ago. The difference is the change of monthly active users.",
         sql(SQL["analytics_moves"], "time_series"),
         unit="short",
         colors={"came": "green", "left": "red"},

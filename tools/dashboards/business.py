@@ -12,7 +12,7 @@ def dashboard() -> Json:
         "analytics-business",
         "Analytics Business",
         "Events and active users from Prometheus alone. The dashboard Analytics, which reads "
-        "PostgreSQL, has exact days and new users.",
+        "PostgreSQL, has exact days, and new or resurrected users.",
         [
             top(
                 _active("today", "Active today", "Today so far, in the first declared zone."),

@@ -43,22 +43,23 @@ and      $days
 order    by day;
 
 -- name: analytics_new
-select   day::timestamp as time, returning_users as "returning", new_users as "new"
+select   day::timestamp as time, returning_users as "returning",
+         new_or_resurrected_users as "new or resurrected"
 from     daily_users
 where    zone = '$zone'
 and      $days
 order    by day;
 
 -- name: analytics_moves
--- Monthly active users of a day = those of the day before + new users - users who left.
+-- Monthly active users of a day = those of the day before + new or resurrected users - users who left.
 with moved as (
-    select day, partial, new_users,
-           lag(mau) over (order by day) + new_users - mau as left_users
+    select day, partial, new_or_resurrected_users,
+           lag(mau) over (order by day) + new_or_resurrected_users - mau as left_users
     from   daily_users
     where  zone = '$zone'
     and    day >= $__timeFrom()::date - 1
 )
-select   day::timestamp as time, new_users as "came", -left_users as "left"
+select   day::timestamp as time, new_or_resurrected_users as "came", -left_users as "left"
 from     moved
 where    $days
 order    by day;
@@ -122,7 +123,8 @@ order    by 1, 2;
 
 -- name: analytics_days
 select   to_char(day, 'Dy YYYY-MM-DD') || case when partial then ' so far' else '' end as "Day",
-         events as "Events", dau as "Active", new_users as "New", returning_users as "Returning",
+         events as "Events", dau as "Active", new_or_resurrected_users as "New or resurrected",
+         returning_users as "Returning",
          wau as "In 7 days", mau as "In 30 days", stickiness as "Stickiness"
 from     daily_users
 where    zone = '$zone'
