@@ -62,7 +62,7 @@ class IngestRepo:
         Raises: EventsExpired, EventsRefused, OutcomeUnknown, DatabaseUnavailable.
         """
         rights = "this role may not store events"
-        at_stake = f"up to {len(rows):,} more events may be stored"
+        at_stake = f"up to {len(rows):,} more events may have been stored"
         with (
             translate_errors(rights),
             translate_refusals(),

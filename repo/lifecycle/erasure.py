@@ -1,4 +1,4 @@
-"""Erasing a user: the events, and whatever was made of them, in one transaction."""
+"""Erase a user: the events and all data derived from them, in one transaction."""
 
 import hashlib
 import secrets
@@ -32,20 +32,20 @@ from utils.time.slots import Span, month_number, slot_of, slot_start
 SQL = statements("erase")
 
 RIGHTS_MESSAGE = "only the owner of the tables can erase"
+# With so long a tail, daily statistics are deleted and queued instead of recomputed here: each
+# batch would read all of the tail.
 LONG_TAIL = 100_000
-"""While so many events are not folded, days are not counted: each would read them all."""
-_MAX_ATTEMPTS = 5
-"""Of a transaction that somebody else got in the way of."""
+_MAX_ATTEMPTS = 5  # of a transaction that conflicts with another one
 
 
 class EraseRepo:
-    """Each method is a transaction of its own; `conn` must be in autocommit."""
+    """Erases users; each method is one transaction, and `conn` must be in autocommit."""
 
     def __init__(self, conn: connection) -> None:
         self._conn = conn
 
     def count(self, user_ids: Sequence[str]) -> int:
-        """How many events these users have. Raises: DatabaseUnavailable."""
+        """Return how many events these users have. Raises: DatabaseUnavailable."""
         with translate_errors(RIGHTS_MESSAGE), self._conn.cursor() as cur:
             params = {"user_ids": Hidden(list(user_ids))}
             cur.execute(SQL["erase_count_events"], params)
@@ -53,17 +53,18 @@ class EraseRepo:
             return int(count)
 
     def get_identity(self) -> str | None:
-        """Of the database; None without a schema. Raises: DatabaseUnavailable."""
+        """Return the database's identity; None without a schema. Raises: DatabaseUnavailable."""
         with translate_errors(RIGHTS_MESSAGE), self._conn.cursor() as cur:
             return read_identity(cur)
 
     def erase(self, user_id: str, *, is_suppressed: bool = False) -> Receipt:
-        """Erase a user, whether there is anything of them or not.
+        """Erase a user, and return the receipt; a user without any data has one as well.
 
-        Events that are committed later are new ones; who is `suppressed` will have none. Of events
-        that were dropped only the rollups tell, and they not how many were of whom.
+        Events that are committed later are stored as usual, unless the user is suppressed. Dropped
+        events are in the rollups only, which do not hold the number of events of each user: such
+        counts of events keep them.
 
-        Raises: DatabaseUnavailable.
+        Raises: RightsMissing, DatabaseUnavailable.
         """
         with translate_errors(RIGHTS_MESSAGE):
             for _ in range(_MAX_ATTEMPTS):
@@ -71,11 +72,13 @@ class EraseRepo:
                     horizon = read_horizon(cur)
                     first = slot_of(horizon) if horizon else None
                     return _Erasure(cur, user_id, first).run(is_suppressed=is_suppressed)
-        raise DatabaseUnavailable("others changed the same events again and again: repeat it")
+        raise DatabaseUnavailable(
+            "other transactions kept changing the same events: run this again"
+        )
 
 
 class _Generation(NamedTuple):
-    """Rollups of this cluster, and the version of what is changed in them now."""
+    """A generation of this cluster, and the version for spans that the erasure changes."""
 
     generation: int
     is_current: bool
@@ -85,20 +88,21 @@ class _Generation(NamedTuple):
 
 @dataclass(slots=True)
 class _Erasure:
-    """One user, within a transaction in which nobody folds."""
+    """The erasure of one user, in a transaction that excludes folds."""
 
     cur: Cursor
     user_id: str
     horizon: int | None
-    """The first slot whose events are not dropped."""
+    """The first slot whose events were not dropped; None if none were."""
     changed_slots: set[int] = field(default_factory=set)
-    """In which there was anything of the user."""
+    """All slots with events of the user, or whose sets contain the user."""
     dropped_slots: set[int] = field(default_factory=set)
-    """Those of before the horizon."""
+    """Those of them before the horizon."""
     removals: list[RemovalResult] = field(default_factory=list)
 
     def run(self, *, is_suppressed: bool) -> Receipt:
-        """Raises: DatabaseUnavailable."""
+        """Erase the user and return the receipt. Raises: DatabaseUnavailable."""
+        # Rollups first: what to subtract is counted from the events.
         self._refuse_during_restore()
         generations = self._generations()
         self._remove_from_rollups(generations)
@@ -114,7 +118,7 @@ class _Erasure:
     def _refuse_during_restore(self) -> None:
         self.cur.execute(FOLD["fold_is_restored"])
         if self.cur.fetchone() != (True,):
-            raise DatabaseUnavailable("events are being restored: erase when that is done")
+            raise DatabaseUnavailable("events are being restored: erase after that")
 
     def _generations(self) -> list[_Generation]:
         self._refuse_or_delete_foreign()
@@ -122,15 +126,15 @@ class _Erasure:
         return [_Generation(*row) for row in self.cur]
 
     def _refuse_or_delete_foreign(self) -> None:
-        """Rollups of another cluster tell nothing here, unless nothing else does any more."""
+        """Delete rollups of another cluster, unless they are all that is left of dropped events."""
         if self.horizon is None:
             self.cur.execute(SQL["erase_forget_others"])
             return
         self.cur.execute(SQL["erase_has_others"])
         if self.cur.fetchone() == (True,):
             raise DatabaseUnavailable(
-                "rollups of another cluster hold what was dropped: let "
-                f"`{invocation('rollup --once')}` take them over, and erase then"
+                "rollups of another cluster hold what was dropped: "
+                f"run `{invocation('rollup --once')}`, which takes them over, and erase then"
             )
 
     def _remove_from_rollups(self, generations: Sequence[_Generation]) -> None:
@@ -138,6 +142,7 @@ class _Erasure:
         (ordinal,) = self.cur.fetchone() or (NO_ORDINAL,)
         for generation in generations:
             removal = UserRemoval(self.cur, generation.generation, generation.version, ordinal)
+            # A cursor of its own, since `remove` executes statements while it reads the counts.
             with self.cur.connection.cursor() as counts_cur:
                 counts = self._counts(counts_cur, generation)
                 result = removal.remove(chain(self._dropped_counts(removal, generation), counts))
@@ -149,7 +154,7 @@ class _Erasure:
     def _dropped_counts(
         self, removal: UserRemoval, generation: _Generation
     ) -> Iterator[tuple[Key, int]]:
-        """Slots of before the horizon that the user is in: there may be no events to tell."""
+        """Yield slots before the horizon whose sets contain the user, with 0 events."""
         if self.horizon is None or generation.first_slot is None:
             return
         for slot in removal.slots_of_user(Span(generation.first_slot, self.horizon)):
@@ -168,9 +173,10 @@ class _Erasure:
             yield (slot, name_id), count
 
     def _delete_events(self) -> int:
-        """All of them, whether folded or not; and who the user was."""
+        """Delete all events of the user, folded or not, and the ordinal; return their number."""
         params = {"user_id": Hidden(self.user_id)}
         self.cur.execute(SQL["erase_events"], params)
+        # Also slots whose events are not folded: cached answers and daily statistics include them.
         counts = self.cur.fetchall()
         self.changed_slots |= {slot for slot, _ in counts}
         for name in ("erase_future_events", "erase_user"):
@@ -178,12 +184,12 @@ class _Erasure:
         return sum(count for _, count in counts)
 
     def _delete_samples(self) -> None:
-        """Those that the planner's statistics have of the user."""
+        """Remove the user from the samples of the planner's statistics."""
         disable_statistics(self.cur)
         refresh_time_statistics(self.cur)
 
     def _bump_cache_versions(self, version: int) -> None:
-        """Answers about these are others now."""
+        """Invalidate cached responses about the months of changed slots."""
         months = sorted(set(map(_month_of_slot, self.changed_slots)))
         self.cur.execute(FOLD["fold_late"], {"months": months, "version": version})
 
@@ -203,7 +209,7 @@ class _Erasure:
         values: dict[str, Any] = {
             "events": events,
             "slots": sum(len(removal.slots) for removal in self.removals),
-            "spans": sum(len(taken.spans) for taken in self.removals),
+            "spans": sum(len(removal.spans) for removal in self.removals),
             "days": days,
             "first_month": _first_day(min(self.changed_slots, default=None)),
             "last_month": _first_day(max(self.changed_slots, default=None)),
@@ -212,6 +218,7 @@ class _Erasure:
             if self.horizon and self.dropped_slots
             else None,
         }
+        # The proof identifies the user only to somebody who has the receipt's salt and the id.
         proof = hashlib.sha256(f"{salt}{self.user_id}".encode()).digest()
         self.cur.execute(SQL["erase_receipt"], {**values, "proof": proof})
         erasure_id, erased_at = self.cur.fetchone() or ()
@@ -228,5 +235,5 @@ def _month_of_slot(slot: int) -> int:
 
 
 def _first_day(slot: int | None) -> date | None:
-    """Of the month of UTC that the slot is in."""
+    """Return the first day of the slot's UTC month."""
     return None if slot is None else slot_start(slot).date().replace(day=1)

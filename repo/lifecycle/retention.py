@@ -1,4 +1,4 @@
-"""Dropping events older than the horizon; what was counted of them stays in the rollups."""
+"""Drop events older than the horizon; their counts stay in the rollups."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,57 +21,57 @@ from utils.time.slots import LEAD, slot_of
 SQL = statements("retain")
 
 _RIGHTS_MESSAGE = "only the owner of the tables may do this"
-MAX_EVENTS = 10_000
-"""Events of one transaction."""
+MAX_EVENTS = 10_000  # of one transaction
 _MAX_REPORTED = 100_000
 
 
 class Retention(NamedTuple):
-    """What is so now."""
+    """The current retention: which events are accepted and which were dropped."""
 
     now: datetime
     """The database's clock."""
     accepted_from: datetime | None
-    """Older events are refused; None: all are taken."""
+    """Older events are refused; None if all are accepted."""
     horizon: datetime | None
-    """Older events are dropped; None: none is."""
+    """Older events are dropped; None if none are."""
 
 
 class DroppedBatch(NamedTuple):
-    """One batch."""
+    """The result of one transaction of `drop`."""
 
     events: int
     until: str | None
-    """The moment that it reaches to; None where there was nothing to drop."""
+    """The time up to which events were dropped; None if there was nothing to drop."""
 
 
 class LockHeld(Exception):
-    """Others write, and did not end in time; the text tells who, oldest first."""
+    """Writers did not end in time; the message lists their sessions, oldest first."""
 
 
 class RetainRepo:
-    """Each method is a transaction of its own; `conn` must be in autocommit.
+    """Drops old events; each method is one transaction, and `conn` must be in autocommit.
 
-    All raise: DatabaseUnavailable.
+    All methods raise RightsMissing and DatabaseUnavailable.
     """
 
     def __init__(self, conn: connection) -> None:
         self._conn = conn
 
     def get(self) -> Retention:
+        """Return the current retention."""
         with self._cursor() as cur:
             cur.execute(SQL["retain_state"])
             return Retention(*cur.fetchone() or ())
 
     def count(self, until: datetime) -> int:
-        """How many events occurred before, though they may be dropped."""
+        """Return how many stored events occurred before `until`."""
         with self._cursor() as cur:
             cur.execute(SQL["retain_count"], {"until": until})
             (count,) = cur.fetchone() or (0,)
             return int(count)
 
     def parts(self, until: datetime) -> list[Span]:
-        """What is about to be dropped, with the month of the last horizon, in slots of months."""
+        """Return the months to drop as spans, beginning with the month of the last horizon."""
         horizon = self.get().horizon
         if horizon and horizon >= until:
             return []
@@ -83,23 +83,25 @@ class RetainRepo:
         return [part for part in clipped if part.start < part.end]
 
     def verify(self, part: Span, findings: Findings) -> None:
-        """Recount it, which nobody can do later, and all that is sealed from its days on."""
+        """Verify a part before it is dropped, since it cannot be recounted afterwards."""
         verify_chunk(self._conn, part, findings)
 
     def refuse_before(self, until: datetime) -> None:
-        """Events that occurred before are refused from now on, all that others write included.
+        """Refuse events that occurred before `until` from now on.
 
-        Raises: Held.
+        Running writers end before this returns. Raises: LockHeld.
         """
         self._set_trigger("retain_accepts_from", until)
 
     def accept_again(self) -> None:
-        """Events that are refused and not dropped are taken again. Raises: Held."""
+        """Accept refused events again, except those before the horizon. Raises: LockHeld."""
         self._set_trigger("retain_accepts_again", None)
 
     def publish(self, until: datetime) -> bool:
-        """Say that older events are dropped; False where some are not in the rollups yet."""
+        """Set the horizon; return False if some older events are not in the rollups yet."""
         with translate_errors(_RIGHTS_MESSAGE), snapshot_locked(self._conn) as cur:
+            # Published before the first event is deleted: answers must not depend on a part of
+            # them.
             watermark = read_watermark(cur)
             if watermark is None:
                 return False
@@ -110,20 +112,20 @@ class RetainRepo:
             return True
 
     def drop(self, since: str, until: datetime) -> DroppedBatch:
-        """The next of those that occurred before, from a moment on."""
+        """Delete the next events between `since` and `until`, at most MAX_EVENTS."""
         with self._transaction() as cur:
             params = {"since": since, "until": until, "most": MAX_EVENTS}
             cur.execute(SQL["retain_drop"], params)
             return DroppedBatch(*cur.fetchone() or (0, None))
 
     def vacuum(self) -> None:
-        """At the pace of autovacuum; the room of what was dropped is used again."""
+        """Vacuum the events at the pace of autovacuum, so that the space is reused."""
         with self._cursor() as cur:
             cur.execute(SQL["retain_pace"])
             cur.execute(SQL["retain_vacuum"])
 
     def read_refused_counts(self) -> dict[str, int]:
-        """How many events triggers kept out, by reason; each is told once."""
+        """Remove and return the counts of events that triggers have refused, by reason."""
         with self._cursor() as cur:
             cur.execute(SQL["retain_refused"], {"most": _MAX_REPORTED})
             return dict(cur.fetchall())
@@ -146,7 +148,7 @@ class RetainRepo:
 
     @contextmanager
     def _transaction(self) -> Iterator[cursor]:
-        """Raises: Held."""
+        """Open a transaction. Raises: LockHeld."""
         with self._cursor() as cur:
             cur.execute("begin")
             try:
@@ -158,4 +160,4 @@ class RetainRepo:
                 if not self._conn.closed:
                     cur.execute("rollback")
                 raise
-            commit(cur, f"up to {MAX_EVENTS:,} more events may be dropped")
+            commit(cur, f"up to {MAX_EVENTS:,} more events may have been dropped")

@@ -1,4 +1,4 @@
-"""The list of users whose events are not to come back: digests, which a trigger on events asks."""
+"""The denylist of suppressed users: digests of their ids, which a trigger on events checks."""
 
 import hashlib
 import time
@@ -19,41 +19,40 @@ from repo.transactions import commit
 
 SQL = statements("suppression")
 
+# How long each attempt waits for the lock, while new writers queue behind it, and how long the
+# pause after it is. They become longer, since with many long transactions a short wait never
+# succeeds.
 _LOCK_TIMEOUTS_S = (0.2, 0.2, 0.4, 0.8, 1.6, 3.2)
-"""How long each try waits, and others wait behind it: the last ones last longer, since where many
-write long transactions there is never a moment without any. As long is the pause after each."""
 
 
 class WritersActive(Exception):
-    """Somebody has been writing events all the time: a transaction that must end first."""
+    """Transactions that write events did not end in time, so the denylist was not changed."""
 
 
 class DenyListState(NamedTuple):
-    """How many users are on the list, and since when the first of them is."""
+    """The number of suppressed users, and when the first of them was added."""
 
     users: int
     since: datetime | None
 
 
 class SuppressionRepo:
-    """Each method is a transaction of its own; `conn` must be in autocommit.
+    """Changes the denylist; each method is one transaction, and `conn` must be in autocommit.
 
-    All raise: DatabaseUnavailable.
+    All methods raise RightsMissing and DatabaseUnavailable.
     """
 
     def __init__(self, conn: connection) -> None:
         self._conn = conn
 
     def get_state(self) -> DenyListState:
+        """Return the number of suppressed users."""
         with translate_errors(RIGHTS_MESSAGE), self._conn.cursor() as cur:
             cur.execute(SQL["suppression_count"])
             return DenyListState(*cur.fetchone() or (0, None))
 
     def add(self, user_ids: Iterable[str], timeout_s: float) -> None:
-        """From now on nobody's event of these users comes in, that of who is writing included.
-
-        Raises: WritersAtWork.
-        """
+        """Suppress users: none of their events is stored from now on. Raises: WritersActive."""
         params = {"digests": Hidden(list(map(_digest, user_ids)))}
         with translate_errors(RIGHTS_MESSAGE), self._conn.cursor() as cur:
             cur.execute(SQL["suppression_missing"], params)
@@ -63,9 +62,9 @@ class SuppressionRepo:
                 )
 
     def remove(self, user_ids: Iterable[str], timeout_s: float) -> int:
-        """Events of these users are taken again; tell how many were on the list.
+        """Accept events of these users again; return how many were suppressed.
 
-        Raises: WritersAtWork.
+        Raises: WritersActive.
         """
         params = {"digests": Hidden(list(map(_digest, user_ids)))}
         removed = 0
@@ -85,7 +84,9 @@ def _digest(user_id: str) -> bytes:
 
 
 def _with_exclusive_lock(cur: cursor, timeout_s: float, change: Callable[[], None]) -> None:
-    """Change the list while nobody writes events, and have it watched. Raises: WritersAtWork."""
+    """Change the denylist while no transaction writes events. Raises: WritersActive."""
+    # A transaction that is open might insert events of a user who is being added, since its
+    # snapshot does not show the denylist: the lock waits for its end.
     deadline = time.monotonic() + timeout_s
     for lock_timeout_s in chain(_LOCK_TIMEOUTS_S, repeat(_LOCK_TIMEOUTS_S[-1])):
         with suppress(errors.LockNotAvailable, errors.DeadlockDetected), _transaction(cur):
@@ -107,11 +108,11 @@ def _transaction(cur: cursor) -> Iterator[None]:
         if not cur.connection.closed:
             cur.execute("rollback")
         raise
-    commit(cur, "the list of suppressed users may be changed")
+    commit(cur, "the denylist may have been changed")
 
 
 def _prefilter(prefixes: Iterable[int]) -> bytes:
-    """A bit for each number of 12 bits, as `get_bit` counts them."""
+    """Return a bitmap of prefixes of 12 bits, in the bit order of PostgreSQL's `get_bit`."""
     bits = bytearray(2**12 // 8)
     for prefix in prefixes:
         bits[prefix // 8] |= 1 << prefix % 8
@@ -119,7 +120,8 @@ def _prefilter(prefixes: Iterable[int]) -> bytes:
 
 
 def _install_trigger(cur: cursor) -> None:
-    """The trigger costs something with each event: it is there for as long as it is needed."""
+    """Create the trigger on events with the current prefilter, or drop it if no user is left."""
+    # The trigger runs for each event. Its prefilter lets most events pass without a query.
     cur.execute(SQL["suppression_state"])
     users, xid, cluster = cur.fetchone() or (0, "", "")
     if users:

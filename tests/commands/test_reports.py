@@ -343,7 +343,7 @@ def test_a_commit_that_was_undone_is_not_counted(
 
     code, stdout, complained = lost_at_commit(proxy, conn, environment, path, end)
     assert stdout == f"{path}: read 20, inserted 20, already there 0, rejected 0\n"
-    assert "may be stored" not in complained
+    assert "may have been stored" not in complained
     assert (code, count(conn)) == (1, 20)
 
 
@@ -360,5 +360,5 @@ def test_a_commit_that_nobody_can_ask_about_is_told_as_such(
         proxy, conn, environment, path, lambda _: proxy.refuse()
     )
     assert stdout == f"{path}: read 20, inserted 20, already there 0, rejected 0\n"
-    assert "whose outcome is unknown: up to 10 more events may be stored" in complained
+    assert "whose outcome is unknown: up to 10 more events may have been stored" in complained
     assert code == 1
