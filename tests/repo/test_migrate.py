@@ -118,3 +118,12 @@ def test_keys_that_have_ended_do_not_come_back(empty: connection) -> None:
         cur.execute(migrations()[17].text)
         cur.execute("select name from api_keys where revoked_at = ends_at")
         assert cur.fetchall() == [("ended",)]
+
+
+def test_each_table_and_view_has_a_comment(conn: connection) -> None:
+    with conn.cursor() as cur:
+        cur.execute(
+            "select relname from pg_class where relnamespace = 'public'::regnamespace "
+            "and relkind in ('r', 'p', 'v') and obj_description(oid, 'pg_class') is null"
+        )
+        assert cur.fetchall() == []
