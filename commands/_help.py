@@ -7,7 +7,7 @@ import click
 
 from config.settings import Settings, variable
 
-DATABASE = ("database_url", "data_dir")
+DATABASE = ("database_url", "database_schema", "data_dir")
 """Settings of all commands that use PostgreSQL as the owner of the tables."""
 EVERYWHERE = ("command", "log_level")
 """Settings of all commands: they control how errors are shown."""

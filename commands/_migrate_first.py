@@ -12,8 +12,10 @@ from repo import migrate
 from repo.adopt.trigger import renew_rules
 
 
-def apply_migrations(database_url: str) -> bool:
+def apply_migrations(database_url: str, *, allow_second: bool = False) -> bool:
     """Apply and print the missing migrations; return whether there were any.
+
+    `allow_second` allows a new installation in a database that has one in another schema.
 
     Raises: DatabaseUnavailable, MigrationError.
     """
@@ -21,7 +23,7 @@ def apply_migrations(database_url: str) -> bool:
         closing(connect(database_url, "analytics-migrate")) as conn,
         progress("migrate", "migrations") as bar,
     ):
-        applied = migrate.migrate(conn, migrate.migrations(), bar.add)
+        applied = migrate.migrate(conn, migrate.migrations(), bar.add, allow_second=allow_second)
         renewed = renew_rules(conn)
     for migration in applied:
         click.echo(f"Applied migration {migration.number:04} {migration.name}.", err=True)
@@ -47,13 +49,13 @@ def check_schema(database_url: str) -> None:
         migrate.check_schema(conn, migrate.migrations())
 
 
-def refuse_foreign_tables(database_url: str) -> None:
-    """Check for tables of another program with our names, if PostgreSQL is reachable.
+def check_schema_location(*database_urls: str) -> None:
+    """Check where the tables are, as far as PostgreSQL is reachable and has them.
 
-    Raises: MigrationError if there are any.
+    Raises: MigrationError if tables of another program have our names, or if our tables are in
+    another schema; OtherSearchPath.
     """
-    with (
-        suppress(DatabaseUnavailable),
-        closing(connect(database_url, "analytics-schema")) as conn,
-    ):
-        migrate.refuse_foreign_tables(conn, migrate.migrations())
+    with suppress(DatabaseUnavailable):
+        for url in dict.fromkeys(database_urls):
+            with closing(connect(url, "analytics-schema")) as conn:
+                migrate.check_schema_location(conn, migrate.migrations())

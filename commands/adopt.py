@@ -23,7 +23,7 @@ from repo.adopt.adoption import AdoptRepo, MappedRow
 from repo.adopt.mapping import AdoptionNames, TableMapping, make_mapping, stored_mapping
 from repo.adopt.tables import CannotAdopt, Table
 from repo.adopt.timestamps import Epoch
-from repo.adopt.trigger import Adoption
+from repo.adopt.trigger import Adoption, trigger_name
 from repo.rollups.rollup_writer import RollupWriter
 from services.connections import database_server
 from services.disk_space import StorageGate, storage_limits
@@ -215,7 +215,7 @@ def _copy_rows(
                 copier.copy_missing()
                 comparison = compare_rows(repo.compare(adoption))
     _print_comparison(adoption.names, comparison, repo.count_adjusted(adoption))
-    _print_trigger_state(repo, adoption.table)
+    _print_trigger_state(repo, adoption.table, adoption.names)
 
 
 def _fold(url: str, settings: Settings) -> None:
@@ -238,7 +238,7 @@ def _check(repo: AdoptRepo, table: Table, adoption_names: AdoptionNames) -> None
         if not counts.is_consistent:
             others = ", ".join(f"{state} {counts.others[state]:,}" for state in WRONG)
             print_result(f"  {day}: {counts.rows:,} rows, {counts.events:,} events, {others}")
-    is_firing = _print_trigger_state(repo, table)
+    is_firing = _print_trigger_state(repo, table, adoption_names)
     if not is_firing or not comparison.total.is_consistent:
         sys.exit(1)
 
@@ -260,7 +260,7 @@ def _print_comparison(
             print_result(f"  {count:,} have no event: {why}")
 
 
-def _print_trigger_state(repo: AdoptRepo, table: Table) -> bool:
+def _print_trigger_state(repo: AdoptRepo, table: Table, names: AdoptionNames) -> bool:
     """Whether the trigger is there and enabled."""
     is_firing = repo.is_trigger_enabled(table)
     if is_firing is None:
@@ -268,8 +268,9 @@ def _print_trigger_state(repo: AdoptRepo, table: Table) -> bool:
             "The trigger is missing: run adopt to create it and to copy the rows that it missed."
         )
     elif not is_firing:
+        trigger = trigger_name(names.home)
         print_result(
-            "The trigger is disabled: ALTER TABLE ... ENABLE TRIGGER analytics_adopt, then adopt."
+            f"The trigger is disabled: ALTER TABLE ... ENABLE TRIGGER {trigger}, then adopt."
         )
     return bool(is_firing)
 

@@ -8,7 +8,7 @@ from threading import Thread
 import click
 
 from commands._help import DATABASE, Command
-from commands._migrate_first import apply_migrations, check_schema, refuse_foreign_tables
+from commands._migrate_first import apply_migrations, check_schema, check_schema_location
 from commands._progress import progress
 from commands._report import report
 from commands._settings import read_settings_and_log
@@ -57,7 +57,7 @@ def rollup(once: bool, rebuild: bool, metrics: Path | None) -> None:
             limits.check_reserve()
             _fold(url, settings, rebuild=rebuild)
         else:
-            refuse_foreign_tables(url)
+            check_schema_location(url)
             Thread(target=verify_forever, args=(url,), daemon=True).start()
             fold_forever(url, settings.zones, settings.metric_names, limits.check_reserve)
 

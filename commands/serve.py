@@ -14,7 +14,7 @@ import click
 
 from commands._banner import print_banner
 from commands._help import Command
-from commands._migrate_first import apply_migrations, refuse_foreign_tables
+from commands._migrate_first import apply_migrations, check_schema_location
 from commands._rollup_process import run_rollup_process
 from commands._server import ServerConfig, raise_file_limit
 from commands._settings import read_settings_and_log
@@ -27,6 +27,7 @@ from config.logging import configure_logging
 from config.settings import Settings, variable
 from config.worker_slots import slot_directory
 from repo.api_keys import KeysRepo
+from repo.roles import ROLES
 from services.connections import servers
 from services.container import may_be_open
 from utils.processes import DieWithParent
@@ -52,7 +53,7 @@ def serve() -> None:
     with servers(settings) as endpoints, _listen(settings) as listener:
         if not settings.database_url:
             apply_migrations(endpoints.database_url)
-        refuse_foreign_tables(endpoints.databases.url("reader"))
+        check_schema_location(*map(endpoints.databases.url, ROLES), endpoints.database_url)
         state = _key_state(settings, endpoints.databases.url("reader"))
         port = listener.getsockname()[1]
         banner = partial(

@@ -24,12 +24,14 @@ from config.database_errors import (
     DatabaseUnavailable,
     DeadlineExceeded,
     DiskFull,
+    OtherSearchPath,
     PoolBusy,
     RightsMissing,
     SerializationFailure,
 )
 from utils.postgres import (
     GuardedPool,
+    Identify,
     PooledConnection,
     PreparingCursor,
     SessionChanged,
@@ -37,19 +39,30 @@ from utils.postgres import (
     begin_snapshot,
     begin_writing,
     close_quietly,
+    is_direct,
 )
 from utils.postgres_urls import url_fault
 from utils.session_options import (
     QUESTION_OPTIONS,
     WRITER_OPTIONS,
     connect_arguments,
+    search_path,
     statement_name,
 )
 from utils.tracing import trace_span
 
 R = TypeVar("R")
-# Reads the identity of the database that a new connection leads to.
-Identify = Callable[[connection], str | None]
+
+# A path whose schema does not exist yet shows no schema, and may be right nevertheless.
+_OTHER_PATH = """
+select format('behind the pooler, sessions of %%I have the search_path %%s: run `alter role %%I in '
+              'database %%I set search_path = %%s` and let the pooler connect again, or set the '
+              'URL to that of PostgreSQL itself',
+              session_user, current_setting('search_path'), session_user, current_database(),
+              %(path)s)
+where  current_schemas(false)::text[] <> parse_ident(%(path)s)
+and    current_setting('search_path') <> all(array[%(path)s, trim('"' from %(path)s)])
+"""
 
 
 class Cursor(PreparingCursor):
@@ -81,7 +94,7 @@ class Database:
         identify: Identify | None = None,
     ) -> None:
         # A safety net: each transaction sets a shorter `statement_timeout`.
-        arguments = connect_arguments(options, name, statement_timeout_s)
+        arguments = connect_arguments(url, options, name, statement_timeout_s)
         self.stats = PoolStats(size)
         self.pool = GuardedPool(
             size, url, stats=self.stats, lifetime_s=lifetime_s, identify=identify, **arguments
@@ -181,7 +194,7 @@ class Connection:
             with conn.cursor(None, Cursor) as cur:
                 # Several statements in one simple-query message are one implicit transaction, so
                 # `set local` applies to the statement.
-                cur.prefix = f"set local statement_timeout = {self._remaining_ms()}; "
+                cur.prefix = f"{conn.path}set local statement_timeout = {self._remaining_ms()}; "
                 yield cur
 
     def transaction(self) -> AbstractContextManager[Cursor]:
@@ -289,12 +302,17 @@ class CommandConnection(connection):
 
 
 def connect(url: str, name: str) -> CommandConnection:
-    """A connection for a command; `name` is its `application_name`. Raises: DatabaseUnavailable."""
-    arguments = connect_arguments(WRITER_OPTIONS, name)
+    """A connection for a command; `name` is its `application_name`.
+
+    Raises: DatabaseUnavailable, OtherSearchPath.
+    """
+    arguments = connect_arguments(url, WRITER_OPTIONS, name)
     try:
         conn: CommandConnection = psycopg2.connect(
             url, connection_factory=CommandConnection, **arguments
         )
+        if path := search_path(url):
+            _check_path(conn, path)
     except psycopg2.Error as exc:
         fault = url_fault(url)
         reason = fault or str(exc).strip()
@@ -302,6 +320,20 @@ def connect(url: str, name: str) -> CommandConnection:
         raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {reason}") from cause
     conn.url, conn.name = url, name
     return conn
+
+
+def _check_path(conn: connection, wanted: str) -> None:
+    """Raises: OtherSearchPath, where a pooler has started the session in another way;
+    psycopg2.Error."""
+    conn.autocommit = True
+    if not is_direct(conn):
+        with conn.cursor() as cur:
+            cur.execute(_OTHER_PATH, {"path": wanted})
+            fault = cur.fetchone()
+        if fault:
+            conn.close()
+            raise OtherSearchPath(*fault)
+    conn.autocommit = False
 
 
 @contextmanager

@@ -21,6 +21,10 @@ class DatabaseUnavailable(DatabaseError):
     """PostgreSQL cannot be reached, or closed the connection."""
 
 
+class OtherSearchPath(DatabaseError):
+    """The sessions of a pooler would find tables of others."""
+
+
 class RightsMissing(DatabaseUnavailable):
     """The database role lacks a privilege that this needs."""
 

@@ -23,6 +23,7 @@ from config.deprecated_settings import (
 from config.trace_settings import TraceSettings
 from utils.paths import default_data_dir, is_loopback, is_terminal
 from utils.redis_urls import redis_url_fault
+from utils.session_options import schema_fault
 from utils.time.zones import zone, zone_names
 
 ENV_PREFIX = "ANALYTICS_"
@@ -58,6 +59,12 @@ class Settings(TraceSettings):
     )
     rollup_database_url: SecretStr | None = Field(
         None, description="PostgreSQL for the rollup worker: a role that can only fold"
+    )
+    database_schema: str = Field(
+        "public",
+        validation_alias="ANALYTICS_SCHEMA",
+        description="schema of the tables, created by `migrate`; needed if other tables have their "
+        "names, such as `events` or `users`",
     )
     data_dir: Path = Field(
         default_factory=default_data_dir, description="the data directory of the embedded servers"
@@ -197,6 +204,13 @@ class Settings(TraceSettings):
         if url and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must start with postgresql://")
         return url
+
+    @field_validator("database_schema")
+    @classmethod
+    def _is_schema(cls, name: str) -> str:
+        if fault := schema_fault(name):
+            raise ValueError(fault)
+        return name
 
     @field_validator("time_zones")
     @classmethod

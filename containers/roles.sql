@@ -4,6 +4,9 @@
 \getenv ingestion INGESTION_PASSWORD
 \getenv rollup ROLLUP_PASSWORD
 \getenv dashboards DASHBOARDS_PASSWORD
+\set schema ''
+\getenv schema ANALYTICS_SCHEMA
+select coalesce(nullif(:'schema', ''), 'public') as schema \gset
 
 -- Otherwise the log would show a failed statement with its password.
 set log_min_error_statement = panic;
@@ -22,6 +25,7 @@ alter role rollup login password :'rollup';
 alter role dashboards login password :'dashboards' connection limit 10;
 alter role dashboards set statement_timeout = '30s';
 alter role dashboards set default_transaction_read_only = on;
+alter role dashboards set search_path = :"schema";
 
 grant analytics_reader to questions;
 grant analytics_writer to ingestion;

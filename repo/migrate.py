@@ -19,9 +19,17 @@ from config.invocation import invocation
 from repo.engine.watermark import SQL
 from repo.planner_statistics import disable_statistics
 from repo.roles import create_roles, owns_tables
+from repo.schemas import (
+    create_schema,
+    has_ledger,
+    has_schema,
+    lock_schema,
+    name_conflicts,
+    other_schemas,
+    own_schema,
+)
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
-_LOCK = 7_034_127_519_202_611  # key of the advisory lock: arbitrary, equal in all processes
 _OWN_NAME = re.compile(
     r"^(?:create table|create view|alter table \w+ rename to) (\w+)", re.MULTILINE
 )
@@ -81,19 +89,24 @@ def migrations() -> list[Migration]:
 
 
 def migrate(
-    conn: connection, target: list[Migration], on_progress: Callable[[int], object] = lambda _: None
+    conn: connection,
+    target: list[Migration],
+    on_progress: Callable[[int], object] = lambda _: None,
+    *,
+    allow_second: bool = True,
 ) -> list[Migration]:
     """Apply the missing migrations in one transaction, and return them.
 
     Waits up to a minute for tables in use. `on_progress` is called with the number of migrations.
-    If the session's role owns the tables, this also creates missing roles and privileges, and
-    removes user data from the planner's statistics.
+    Creates the schema if it is missing. If the session's role owns the tables, this also creates
+    missing roles and privileges, and removes user data from the planner's statistics.
+    `allow_second` permits a new installation in a database that has one in another schema.
 
     Raises: MigrationError if an applied migration was changed or is unknown, if tables of another
     program have names that the schema needs, or if a table stays in use; DiskFull; psycopg2.Error.
     """
     try:
-        applied = _migrate_with_retries(conn, target)
+        applied = _migrate_with_retries(conn, target, allow_second)
     except errors.InsufficientPrivilege as exc:
         raise MigrationError(f"this role may not change the schema: {exc}".strip()) from exc
     except errors.DiskFull as exc:
@@ -121,24 +134,31 @@ def check_schema(conn: connection, target: list[Migration]) -> None:
             )
 
 
-def check_ledger(cur: cursor, wanted: list[Migration]) -> None:
+def check_ledger(cur: cursor, target: list[Migration]) -> None:
     """Raises: MigrationError if the schema is missing or belongs to another program."""
-    if not _has_ledger(cur):
-        _refuse_foreign(cur, wanted)
+    schema = own_schema(cur)
+    if not has_ledger(cur, schema):
+        _refuse_foreign(cur, schema, target)
+        _refuse_second(cur, schema)
         raise MigrationError(f"the schema is missing: run `{invocation('migrate')}`")
 
 
-def refuse_foreign_tables(conn: connection, target: list[Migration]) -> None:
-    """Raises: MigrationError if tables of another program have names that the schema needs."""
+def check_schema_location(conn: connection, target: list[Migration]) -> None:
+    """Raises: MigrationError if tables of another program have names that the schema needs, or if
+    the tables of this service are in another schema."""
     with conn, conn.cursor() as cur:
-        if not _has_ledger(cur):
-            _refuse_foreign(cur, target)
+        schema = own_schema(cur)
+        if not has_ledger(cur, schema):
+            _refuse_foreign(cur, schema, target)
+            _refuse_second(cur, schema)
 
 
-def _migrate_with_retries(conn: connection, target: list[Migration]) -> list[Migration]:
+def _migrate_with_retries(
+    conn: connection, target: list[Migration], allow_second: bool
+) -> list[Migration]:
     for timeout_s in _LOCK_TIMEOUTS_S:
         with suppress(*_TABLE_LOCKED):
-            return _migrate(conn, target, timeout_s)
+            return _migrate(conn, target, timeout_s, allow_second)
         time.sleep(timeout_s)
     raise MigrationError(
         "a table is in use by a long transaction, and nothing was changed. The longest one is that "
@@ -153,13 +173,19 @@ def _longest_transaction(conn: connection) -> str:
         return str(session)
 
 
-def _migrate(conn: connection, target: list[Migration], lock_timeout_s: float) -> list[Migration]:
+def _migrate(
+    conn: connection, target: list[Migration], lock_timeout_s: float, allow_second: bool
+) -> list[Migration]:
     with conn, conn.cursor() as cur:
-        cur.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
+        schema = own_schema(cur)
+        lock_schema(cur, schema)
         cur.execute(f"set local lock_timeout = {lock_timeout_s * 1000:.0f}")
         # Not `create table if not exists`: it needs the privilege even if the table exists.
-        if not _has_ledger(cur):
-            _refuse_foreign(cur, target)
+        if not has_ledger(cur, schema):
+            _refuse_foreign(cur, schema, target)
+            if not allow_second:
+                _refuse_second(cur, schema)
+            _create_schema(cur, schema)
             cur.execute(_LEDGER)
         missing = target[count_applied(cur, target) :]
         for migration in missing:
@@ -172,39 +198,48 @@ def _migrate(conn: connection, target: list[Migration], lock_timeout_s: float) -
 
 def missing_migrations(cur: cursor, target: list[Migration]) -> int:
     """Return how many migrations are missing; negative if the schema is newer."""
-    if not _has_ledger(cur):
+    if not has_ledger(cur, own_schema(cur)):
         return len(target)
     cur.execute("select count(*) from schema_migrations")
     (applied,) = cur.fetchone() or (0,)
     return len(target) - int(applied)
 
 
-def _has_ledger(cur: cursor) -> bool:
-    """Return whether the ledger of migrations exists (other programs may have one of its name)."""
-    cur.execute(
-        "select count(*) = 3 from pg_attribute "
-        "where attrelid = to_regclass('schema_migrations') "
-        "and attname in ('number', 'name', 'checksum')"
-    )
-    return cur.fetchone() == (True,)
+def _create_schema(cur: cursor, schema: str) -> None:
+    """Raises: MigrationError."""
+    if has_schema(cur, schema):
+        return
+    try:
+        create_schema(cur, schema)
+    except errors.InsufficientPrivilege as exc:
+        user = cur.connection.info.user
+        raise MigrationError(
+            f"this role may not make schemas: let an administrator run "
+            f'`create schema "{schema}" authorization "{user}"`'
+        ) from exc
 
 
-def _refuse_foreign(cur: cursor, target: list[Migration]) -> None:
+def _refuse_foreign(cur: cursor, schema: str, target: list[Migration]) -> None:
     names = [
         "schema_migrations",
         *(name for each in target for name in _OWN_NAME.findall(each.text)),
     ]
-    cur.execute(
-        "select relname, pg_get_userbyid(relowner) from pg_class "
-        "where relnamespace = current_schema()::regnamespace and relname = any(%s) "
-        "and relkind in ('r', 'p', 'v', 'm', 'f') order by relname",
-        (names,),
-    )
-    if conflicts := cur.fetchall():
+    if conflicts := name_conflicts(cur, schema, names):
         listed_names = ", ".join(name for name, _ in conflicts)
         raise MigrationError(
-            f"this database has tables of another program, owned by {conflicts[0][1]}: "
-            f"{listed_names}. This service needs these names: set DATABASE_URL to another database"
+            f"the schema {schema} has tables of another program, owned by {conflicts[0][1]}: "
+            f"{listed_names}. This service needs these names: set ANALYTICS_SCHEMA to another "
+            "schema, such as analytics, which `migrate` makes"
+        )
+
+
+def _refuse_second(cur: cursor, schema: str) -> None:
+    """A setting that is missing or wrong must not make another installation."""
+    if others := other_schemas(cur, schema):
+        raise MigrationError(
+            f"the schema {schema} has no tables of this service, and the schema {others[0]} has: "
+            f"set ANALYTICS_SCHEMA to it, or run `{invocation('migrate')}` for another "
+            f"installation in {schema}"
         )
 
 
@@ -232,7 +267,8 @@ def _apply(cur: cursor, migration: Migration) -> None:
     except _NAME_CONFLICTS as exc:
         raise MigrationError(
             f"migration {migration.number:04} {migration.name}: {exc.diag.message_primary}. "
-            "It does not belong to this service: rename it, or use another database"
+            "It does not belong to this service: rename it, or set ANALYTICS_SCHEMA to another "
+            "schema"
         ) from exc
     cur.execute(
         "insert into schema_migrations (number, name, checksum) values (%s, %s, %s)",

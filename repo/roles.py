@@ -22,7 +22,9 @@ def role_name(role: Role) -> str:
 SQL = statements("roles")
 
 _NAMES = {"names": [role_name(role) for role in ROLES]}
-_LOCK = 7_034_127_519_202_612  # key of the advisory lock: arbitrary, equal in all processes
+# Keys of advisory locks: arbitrary, equal in all processes.
+_LOGINS_LOCK = 7_034_127_519_202_612
+_GRANTS_LOCK = 7_034_127_519_202_613
 
 
 def owns_tables(cur: cursor) -> bool:
@@ -39,9 +41,22 @@ def create_roles(cur: cursor) -> None:
     if missing_roles(cur):
         cur.execute(SQL["roles_make"])
     cur.execute(SQL["roles_grant_to_deprecated"])
+    if _missing_grants(cur):
+        cur.execute(SQL["roles_lock"], {"lock": _GRANTS_LOCK})
+        for grant in _missing_grants(cur):
+            cur.execute(grant)
+
+
+def _missing_grants(cur: cursor) -> list[str]:
+    """Return the statements that grant missing privileges."""
     cur.execute(SQL["roles_lacking"])
-    for (grant,) in cur.fetchall():
-        cur.execute(grant)
+    return [grant for (grant,) in cur.fetchall()]
+
+
+def roles_without_usage(cur: cursor) -> list[str]:
+    """The roles that cannot use the schema, since its owner has to grant that."""
+    cur.execute(SQL["roles_without_usage"], _NAMES)
+    return [name for (name,) in cur]
 
 
 def missing_roles(cur: cursor) -> list[str]:
@@ -59,7 +74,7 @@ def enable_logins(conn: connection, passwords: Mapping[Role, str]) -> None:
         if not _roles_without_login(cur):
             return
         # Checked again under the lock: another process may have set the passwords meanwhile.
-        cur.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
+        cur.execute("select pg_advisory_xact_lock(%s)", (_LOGINS_LOCK,))
         cur.execute(SQL["roles_make"])
         without_login = _roles_without_login(cur)
         for role, password in passwords.items():

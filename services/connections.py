@@ -11,24 +11,25 @@ from config.invocation import invocation
 from config.settings import Settings, variable
 from repo.roles import ROLES, Role, enable_logins
 from services.embedded import Databases, EmbeddedError, Endpoints, are_running, embedded_servers
+from utils.session_options import in_schema
 
 
 @contextmanager
 def database_server(settings: Settings) -> Iterator[str]:
     """The URL of PostgreSQL as the owner, for commands without Redis. Raises: EmbeddedError."""
     if url := settings.database_url:
-        yield url.get_secret_value()
+        yield in_schema(url.get_secret_value(), settings.database_schema)
         return
     with embedded_servers(settings.data_dir) as embedded:
         _create_logins(embedded)
-        yield embedded.database_url
+        yield in_schema(embedded.database_url, settings.database_schema)
 
 
 @contextmanager
 def databases(settings: Settings) -> Iterator[Databases]:
     """The URLs of PostgreSQL for each role. Raises: EmbeddedError, DatabaseUnavailable."""
-    if url := settings.database_url:
-        yield Databases(url.get_secret_value(), _by_role(settings))
+    if settings.database_url:
+        yield _configured_databases(settings)
         return
     with embedded_servers(settings.data_dir) as embedded:
         yield _databases(settings, embedded)
@@ -40,10 +41,10 @@ def servers(settings: Settings) -> Iterator[Endpoints]:
 
     Raises: EmbeddedError, DatabaseUnavailable.
     """
-    database, redis = settings.database_url, settings.redis_url
-    if database and redis:
-        by_role = _by_role(settings)
-        yield Endpoints(database.get_secret_value(), redis.get_secret_value(), by_role)
+    redis = settings.redis_url
+    if settings.database_url and redis:
+        found = _configured_databases(settings)
+        yield Endpoints(found.owner, redis.get_secret_value(), found.by_role)
         return
     with embedded_servers(settings.data_dir) as embedded:
         urls = _databases(settings, embedded)
@@ -68,14 +69,28 @@ def running_servers(settings: Settings) -> Iterator[Endpoints]:
     with embedded_servers(settings.data_dir) if is_embedded else nullcontext() as joined:
         url = database.get_secret_value() if database else joined.database_url if joined else ""
         other = redis.get_secret_value() if redis else joined.redis_url if joined else ""
-        yield Endpoints(url, other)
+        yield Endpoints(in_schema(url, settings.database_schema), other)
 
 
 def _databases(settings: Settings, embedded: Endpoints) -> Databases:
-    if url := settings.database_url:
-        return Databases(url.get_secret_value(), _by_role(settings))
+    if settings.database_url:
+        return _configured_databases(settings)
     _create_logins(embedded)
-    return Databases(embedded.database_url, embedded.by_role | _by_role(settings))
+    by_role = embedded.by_role | _by_role(settings)
+    return _in_schema(settings, Databases(embedded.database_url, by_role))
+
+
+def _configured_databases(settings: Settings) -> Databases:
+    assert settings.database_url
+    owner = settings.database_url.get_secret_value()
+    return _in_schema(settings, Databases(owner, _by_role(settings)))
+
+
+def _in_schema(settings: Settings, databases: Databases) -> Databases:
+    """The URLs with the search path of their sessions."""
+    schema = settings.database_schema
+    by_role = {role: in_schema(url, schema) for role, url in databases.by_role.items()}
+    return Databases(in_schema(databases.owner, schema), by_role)
 
 
 def _by_role(settings: Settings) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from pydantic import SecretStr
 
 from common.pool_metrics import Pool, publish_pool
-from config.database import Database, Identify
+from config.database import Database
 from config.database_errors import DatabaseError
 from config.settings import Settings
 from repo.api_keys import ApiKey
@@ -30,6 +30,7 @@ from services.ingest.ingest_service import IngestService
 from services.lifecycle.erasure import ErasureService
 from services.readiness import Readiness
 from services.telemetry import trace_requests
+from utils.postgres import Identify
 from utils.session_options import INGEST_OPTIONS, QUESTION_OPTIONS
 
 log = logging.getLogger("analytics.resources")

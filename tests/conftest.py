@@ -13,11 +13,12 @@ from psycopg2.extensions import connection
 from services.embedded import Endpoints
 from tests.events import fold, insert_git_history
 from tests.live_server import running
-from tests.servers import Cluster, open_servers
+from tests.servers import SCHEMA, Cluster, open_servers
 
 # An unusual zone of the process, which must not change any answer.
 os.environ["TZ"] = "Pacific/Chatham"
 time.tzset()
+os.environ["ANALYTICS_SCHEMA"] = SCHEMA
 
 # The examples of a test share a database, and machines are slow now and then.
 settings.register_profile(

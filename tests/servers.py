@@ -15,6 +15,12 @@ from repo.roles import Role
 from services.auth import digest_of
 from services.embedded import Endpoints, embedded_servers
 from tests.tempdirs import temp_dir
+from utils.session_options import in_schema
+
+SCHEMA = os.environ.get("TEST_SCHEMA", "public")
+"""Where the tables of the whole suite are."""
+
+HOME = "(select oid from pg_namespace where nspname = current_schema())"
 
 OLDER_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 
@@ -140,15 +146,23 @@ def url_of(url: str, database: str) -> str:
     """The URL of another database on the same server, with the same user."""
     parts = parse_dsn(url)
     login = f"{parts['user']}:{parts.get('password', '')}"
-    return f"postgresql://{login}@{_host_and_port(parts)}/{database}"
+    return _with_schema(f"postgresql://{login}@{_host_and_port(parts)}/{database}")
 
 
 def as_role(url: str, role: Role) -> str:
     """The URL of the same database with the login of a role."""
+    return as_user(url, f"analytics_test_{role}", PASSWORD)
+
+
+def as_user(url: str, user: str, password: str) -> str:
+    """The URL of the same database with another login."""
     parts = parse_dsn(url)
-    return (
-        f"postgresql://analytics_test_{role}:{PASSWORD}@{_host_and_port(parts)}/{parts['dbname']}"
-    )
+    return _with_schema(f"postgresql://{user}:{password}@{_host_and_port(parts)}/{parts['dbname']}")
+
+
+def _with_schema(url: str) -> str:
+    """Sessions of tests, too, look for tables where the service has them."""
+    return url if SCHEMA == "public" else in_schema(url, SCHEMA)
 
 
 def _host_and_port(parts: dict[str, str]) -> str:

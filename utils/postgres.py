@@ -20,7 +20,7 @@ from psycopg2.pool import PoolError, SimpleConnectionPool
 
 from utils.circuit_breaker import CircuitBreaker
 from utils.prepared_statements import PoolSessions, PreparedStatement, Session
-from utils.session_options import BEGIN, BEGIN_ON_REPLICA, BEGIN_WRITING
+from utils.session_options import BEGIN, BEGIN_ON_REPLICA, BEGIN_WRITING, search_path
 
 log = logging.getLogger("analytics.database")
 
@@ -42,6 +42,15 @@ def is_alive(conn: connection) -> bool:
     return not poll.poll(0)
 
 
+def is_direct(conn: connection) -> bool:
+    """Whether its session is PostgreSQL's own, which was started as the connection says: a pooler
+    shows a process of its own invention. Raises: psycopg2.Error."""
+    with conn.cursor() as cur:
+        cur.execute("select pg_backend_pid()")
+        (pid,) = cur.fetchone() or ()
+    return bool(pid == conn.info.backend_pid)
+
+
 def abort_connection(conn: connection) -> None:
     """Shut down the socket of a connection, from any thread and without waiting for its query."""
     # `conn.cancel()` would hold the interpreter's lock, and `conn.close()` waits for the query.
@@ -55,6 +64,8 @@ def close_quietly(conn: connection) -> None:
         conn.close()
 
 
+Identify = Callable[[connection], str | None]
+"""Reads the identity of the database of a new connection."""
 # Answers of a connection whose database could not be identified are not cached.
 _UNIDENTIFIED_LIFETIME_S = 10.0
 
@@ -85,6 +96,8 @@ class PooledConnection(connection):
     """The identity of the database, read when the connection was opened; None if it has none."""
     is_to_replica: bool | None = None
     """Whether the last transaction was on a replica; None before the first transaction."""
+    path = ""
+    """A statement that sets the search path of a transaction; empty if the session has it."""
     session: Session
 
     def mark_session_changed(self) -> SessionChanged:
@@ -144,7 +157,8 @@ def begin_snapshot(conn: PooledConnection, cur: cursor, timeout_ms: int) -> date
     # Whether the server is a replica is known from the answer only. A replica needs a statement
     # before the snapshot, so the first transaction of a connection to one begins twice.
     was_replica = bool(conn.is_to_replica)
-    cur.execute(BEGIN_ON_REPLICA if was_replica else BEGIN, (timeout_ms,))
+    begin = BEGIN_ON_REPLICA if was_replica else BEGIN
+    cur.execute(begin.format(path=conn.path), (timeout_ms,))
     as_of: datetime
     as_of, conn.is_to_replica = cur.fetchone() or ()
     if was_replica or not conn.is_to_replica:
@@ -153,12 +167,24 @@ def begin_snapshot(conn: PooledConnection, cur: cursor, timeout_ms: int) -> date
     return begin_snapshot(conn, cur, timeout_ms)
 
 
-def begin_writing(_: PooledConnection, cur: cursor, timeout_ms: int) -> datetime:
+def begin_writing(conn: PooledConnection, cur: cursor, timeout_ms: int) -> datetime:
     """Begin a read-write transaction; return its time, `now()`."""
-    cur.execute(BEGIN_WRITING, (timeout_ms,))
+    cur.execute(BEGIN_WRITING.format(path=conn.path), (timeout_ms,))
     now: datetime
     (now,) = cur.fetchone() or ()
     return now
+
+
+def _identity(conn: PooledConnection, identify: Identify) -> str | None:
+    """Raises: psycopg2.Error."""
+    if not conn.path:
+        return identify(conn)
+    with conn.cursor() as cur:
+        cur.execute("begin; " + conn.path)
+        try:
+            return identify(conn)
+        finally:
+            cur.execute("rollback")
 
 
 class GuardedPool(SimpleConnectionPool):
@@ -182,7 +208,7 @@ class GuardedPool(SimpleConnectionPool):
         *,
         stats: ConnectionStats,
         lifetime_s: float,
-        identify: Callable[[connection], str | None] | None = None,
+        identify: Identify | None = None,
         **arguments: Any,
     ) -> None:
         """`identify` reads the identity of the database from a new connection."""
@@ -192,6 +218,7 @@ class GuardedPool(SimpleConnectionPool):
         self._connecting = 0
         self._stats = stats
         self._lifetime_s = lifetime_s
+        self._search_path = search_path(dsn)
         self._sessions = PoolSessions()
         self._breaker = CircuitBreaker(max_failures=1, first_pause_s=0.2, max_pause_s=2)
         # No connection is opened here, so that the service can start before PostgreSQL.
@@ -298,18 +325,20 @@ class GuardedPool(SimpleConnectionPool):
         generation = self._generation  # before connecting: `retire` may run meanwhile
         try:
             conn = cast(PooledConnection, psycopg2.connect(*self._args, **self._kwargs))
+            conn.autocommit = True  # transactions are begun by the text that they consist of
+            if self._search_path and not is_direct(conn):
+                conn.path = f"set local search_path = {self._search_path}; "
         except psycopg2.OperationalError:
             self._breaker.record_failure()
             raise
         self._breaker.record_success()
         conn.session = Session(self._sessions)
-        conn.autocommit = True  # transactions begin with an explicit statement
         # Jitter: connections that were opened together are not replaced together.
         conn.retire_at = time.monotonic() + self._lifetime_s * random.uniform(0.8, 1)
         conn.generation = generation
         if self._identify:
             try:
-                conn.identity = self._identify(conn)
+                conn.identity = _identity(conn, self._identify)
             except psycopg2.Error:  # usable, but replaced soon
                 conn.retire_at = min(conn.retire_at, time.monotonic() + _UNIDENTIFIED_LIFETIME_S)
         return conn

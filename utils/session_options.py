@@ -4,8 +4,12 @@ import re
 import sys
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote, unquote
 
 _NAME_COMMENT = re.compile(r"\s*/\* (\w+) \*/")
+_SCHEMA = re.compile(r"\w[\w$-]*")
+_LOGIN = re.compile(r"\w+://[^@/]*@")
+_SEARCH_PATH = re.compile(r"-c search_path=(\S+)")
 
 # The server ends a running query whose client has gone. Only Linux supports the check.
 _CHECK_CLIENT = {"client_connection_check_interval": "500"} if sys.platform == "linux" else {}
@@ -33,13 +37,14 @@ _KEEPALIVE = {
     "tcp_user_timeout": 15_000,
 }
 
+# `{path}` sets the search path where the session may have another one than it was started with.
 BEGIN = """
 begin isolation level repeatable read read only;
-set local statement_timeout = %s;
+{path}set local statement_timeout = %s;
 select now(), pg_is_in_recovery()
 """
 
-BEGIN_WRITING = "begin; set local statement_timeout = %s; select now()"
+BEGIN_WRITING = "begin; {path}set local statement_timeout = %s; select now()"
 
 # The replay position is read before the snapshot is taken, since replay goes on meanwhile: a later
 # position would promise commits that the snapshot lacks. A replica that has replayed no commit
@@ -53,7 +58,7 @@ select set_config(
     false);
 commit;
 begin isolation level repeatable read read only;
-set local statement_timeout = %s;
+{path}set local statement_timeout = %s;
 select case when pg_is_in_recovery() then current_setting('analytics.replayed')::timestamptz
             else now() end,
        pg_is_in_recovery()
@@ -61,15 +66,60 @@ select case when pg_is_in_recovery() then current_setting('analytics.replayed'):
 
 
 def connect_arguments(
-    options: Mapping[str, str], application_name: str, request_s: float | None = None
+    url: str, options: Mapping[str, str], application_name: str, request_s: float | None = None
 ) -> dict[str, Any]:
     """Return keyword arguments of `psycopg2.connect` for a session with these server settings.
+
+    They override the options of the URL. A schema other than `public` is appended to the name.
 
     `request_s` is the deadline of a request in seconds; it limits statements and idle transactions.
     """
     limits = {} if request_s is None else _time_limits(request_s)
-    server_options = " ".join(f"-c {name}={value}" for name, value in {**options, **limits}.items())
-    return {"options": server_options, "application_name": application_name, **_KEEPALIVE}
+    ours = (f"-c {name}={value}" for name, value in {**options, **limits}.items())
+    server_options = " ".join([*_options(url), *ours])
+    schema = (search_path(url) or "public").strip('"')
+    name = application_name if schema == "public" else f"{application_name} {schema[:40]}"
+    return {"options": server_options, "application_name": name, **_KEEPALIVE}
+
+
+def schema_fault(name: str) -> str | None:
+    """Why no schema can be called so, if none can; names that need quotes in SQL are fine."""
+    if not _SCHEMA.fullmatch(name) or len(name.encode()) > 63:
+        return (
+            "must be a name of letters, digits, _, $ and -, of at most 63 bytes, as it is and "
+            "without quotes"
+        )
+    if name.startswith("pg_") or name == "information_schema":
+        return "must not be a schema of PostgreSQL itself"
+    return None
+
+
+def in_schema(url: str, schema: str) -> str:
+    """The URL of the same database, whose sessions look for tables in this schema alone."""
+    start, query = _parts(url)
+    others = [part for part in query if not part.startswith("options=")]
+    options = " ".join([*_options(url), f'-c search_path="{schema}"'])
+    return start + "?" + "&".join([*others, "options=" + quote(options, safe="")])
+
+
+def search_path(url: str) -> str | None:
+    """The search path that the URL starts sessions with, as SQL; None where it names none."""
+    found = _SEARCH_PATH.findall(" ".join(_options(url)))
+    return found[-1] if found else None
+
+
+def _options(url: str) -> list[str]:
+    _, query = _parts(url)
+    return [unquote(part.removeprefix("options=")) for part in query if part.startswith("options=")]
+
+
+def _parts(url: str) -> tuple[str, list[str]]:
+    """What stands before the query, and the parts of the query, still encoded: `urllib.parse` reads
+    `+` as a space and breaks URLs without a host, and libpq does neither."""
+    login = _LOGIN.match(url)
+    start, _, query = url[login.end() :].partition("?") if login else url.partition("?")
+    before = login[0] if login else ""
+    return before + start, [part for part in query.split("&") if part]
 
 
 def _time_limits(request_s: float) -> dict[str, str]:

@@ -49,6 +49,11 @@ def _local_function(adoption_id: int, home: str) -> Identifier:
     return Identifier(home, f"adopted_moment_{adoption_id}")
 
 
+def trigger_name(home: str) -> str:
+    """As SQL. Each installation of a database has its own on a table."""
+    return "analytics_adopt" if home == "public" else f'"analytics_adopt_{home}"'
+
+
 def is_trigger_enabled(cur: cursor, table: Table) -> bool | None:
     """Whether the trigger is on; None: it is not there."""
     cur.execute(SQL["adopt_trigger_state"], {"oid": table.oid})
@@ -95,7 +100,10 @@ def _stale_rules(cur: cursor) -> list[tuple[Any, ...]]:
 def create_trigger(cur: cursor, adoption: Adoption) -> None:
     kind = "row" if adoption.table.is_partitioned else "statement"
     statement = Text(SQL[f"adopt_trigger_{kind}"])
-    cur.execute(statement.format(table=adoption.table.identifier, function=adoption.function))
+    name = Text(trigger_name(adoption.names.home))
+    cur.execute(
+        statement.format(trigger=name, table=adoption.table.identifier, function=adoption.function)
+    )
 
 
 def disable_trigger(cur: cursor, adoption_id: int, home: str) -> None:

@@ -1,16 +1,30 @@
 -- name: adopt_table
--- What is called so, as it is or with its schema before it.
-select c.oid, nspname, relname, relkind::text, relispartition,
-       exists (select from pg_inherits where inhparent = c.oid) as has_children,
-       has_table_privilege(c.oid, 'select') as may_read,
-       has_table_privilege(c.oid, 'trigger') as may_trigger,
-       row_security_active(c.oid) as is_filtered,
-       c.oid = to_regclass('events') as is_events
-from   pg_class c
-join   pg_namespace n on n.oid = relnamespace
-where  relkind in ('r', 'p', 'v', 'm', 'f')
-and    (relname = %(name)s and pg_table_is_visible(c.oid) or nspname || '.' || relname = %(name)s)
-order  by c.oid
+-- What is called so, with its schema before it or not: then it is that of `public`, else one that is
+-- neither PostgreSQL's nor ours.
+with called as (
+    select c.oid, nspname, relname, relkind::text as kind, relispartition,
+           case when nspname || '.' || relname = %(name)s then 1
+                when nspname = 'public' then 2
+                else 3
+           end as rank
+    from   pg_class c
+    join   pg_namespace n on n.oid = relnamespace
+    where  relkind in ('r', 'p', 'v', 'm', 'f')
+    and    (nspname || '.' || relname = %(name)s
+            or relname = %(name)s
+               and (nspname = 'public'
+                    or nspname not in (current_schema(), 'pg_catalog', 'information_schema')
+                       and nspname !~ '^pg_(temp|toast)'))
+)
+select oid, nspname, relname, kind, relispartition,
+       exists (select from pg_inherits where inhparent = oid) as has_children,
+       has_table_privilege(oid, 'select') as may_read,
+       has_table_privilege(oid, 'trigger') as may_trigger,
+       row_security_active(oid) as is_filtered,
+       oid = to_regclass('events') as is_events
+from   called
+where  rank = (select min(rank) from called)
+order  by oid
 limit  2;
 
 -- name: adopt_columns
@@ -67,9 +81,9 @@ select coalesce(
     (select table_name
      from   pg_trigger
      join   pg_proc p on p.oid = tgfoid
+     join   pg_namespace n on n.oid = pronamespace and nspname = current_schema()
      join   adopted_tables on proname = 'adopted_rows_' || adoption_id
-     where  tgrelid = %(oid)s
-     and    tgname = 'analytics_adopt'),
+     where  tgrelid = %(oid)s),
     format('%%I.%%I', %(schema)s::text, %(name)s::text)
 );
 
@@ -97,8 +111,10 @@ delete from adopted_parts where adoption_id = %(adoption_id)s;
 -- `O` and `A`: it fires.
 select tgenabled::text in ('O', 'A')
 from   pg_trigger
+join   pg_proc p on p.oid = tgfoid
+join   pg_namespace n on n.oid = pronamespace and nspname = current_schema()
 where  tgrelid = %(oid)s
-and    tgname = 'analytics_adopt';
+and    proname ~ '^adopted_rows_\d+$';
 
 -- name: adopt_holders
 -- Whose transactions hold the table, the longest first.
@@ -196,7 +212,7 @@ select has_table_privilege('adopted_tables', 'select, update');
 select table_name, adoption_id, nspname, fields ->> 'tz'
 from   adopted_tables
 join   pg_proc p on proname = 'adopted_moment_' || adoption_id
-join   pg_namespace n on n.oid = pronamespace
+join   pg_namespace n on n.oid = pronamespace and nspname = current_schema()
 where  obj_description(p.oid, 'pg_proc') is distinct from %(rules)s
 and    pg_has_role(proowner, 'usage')
 for    update of adopted_tables;
@@ -264,12 +280,12 @@ as {body};
 revoke all on function {function}() from public;
 
 -- name: adopt_trigger_statement
-create trigger analytics_adopt after insert on {table}
+create trigger {trigger} after insert on {table}
 referencing new table as arriving
 for each statement execute function {function}();
 
 -- name: adopt_trigger_row
-create trigger analytics_adopt after insert on {table}
+create trigger {trigger} after insert on {table}
 for each row execute function {function}();
 
 -- name: adopt_disable_trigger

@@ -41,6 +41,17 @@ $$;
 -- Whether this session is the owner of the tables.
 select pg_has_role(relowner, 'usage') from pg_class where oid = to_regclass('events');
 
+-- name: roles_lock
+-- Of whoever grants in this database, for another schema too: rights on the database are one row.
+select pg_advisory_xact_lock(%(lock)s);
+
+-- name: roles_without_usage
+-- Roles that cannot use the schema, whose owner is another one.
+select name
+from   unnest(%(names)s::text[]) as name
+where  to_regrole(name) is not null
+and    not has_schema_privilege(to_regrole(name), current_schema(), 'usage');
+
 -- name: roles_lacking
 -- All rights that roles have stand here; those that they lack come out, as the statements that grant
 -- them. A new table is one word in a line. What only commands of the owner need is nobody else's:
@@ -111,6 +122,12 @@ join   pg_attribute on attrelid = to_regclass("table") and attname = any(columns
 where  to_regrole(grantee) is not null
 and    not has_column_privilege(to_regrole(grantee), attrelid, attnum, "right")
 group  by grantee, "right", "table"
+union  all
+select format('grant usage on schema %I to %I', current_schema(), grantee)
+from   (select distinct grantee from grantees) as roles
+where  to_regrole(grantee) is not null
+and    has_schema_privilege(current_schema(), 'usage with grant option')
+and    not has_schema_privilege(to_regrole(grantee), current_schema(), 'usage')
 union  all
 select format('grant %s on database %I to %I', "right", datname, grantee)
 from   on_database

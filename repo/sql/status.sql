@@ -13,13 +13,15 @@ select current_setting('server_version'),
                                then now() - pg_last_xact_replay_timestamp() end)::float8;
 
 -- name: status_sessions
--- Which commands are connected, by the names of their sessions, which every role may read.
-select   application_name, count(*)
+-- Which commands of this installation are connected, by the names of their sessions, which every role
+-- may read; the schema follows the name.
+select   split_part(application_name, ' ', 1), count(*)
 from     pg_stat_activity
 where    datname = current_database()
 and      application_name like 'analytics-%'
+and      split_part(application_name, ' ', 2) = split_part(current_setting('application_name'), ' ', 2)
 and      pid <> pg_backend_pid()
-group by application_name;
+group by 1;
 
 -- name: status_fold
 -- The last fold of the generation that answers questions, seconds since then, and how many other
@@ -79,8 +81,7 @@ select   table_name,
          (select bool_and(tgenabled::text in ('O', 'A'))
           from   pg_trigger
           join   pg_proc p on p.oid = tgfoid
-          where  tgname = 'analytics_adopt'
-          and    proname = 'adopted_rows_' || adoption_id
+          where  proname = 'adopted_rows_' || adoption_id
           and    pronamespace = (select relnamespace from pg_class where oid = 'events'::regclass)),
          coalesce((select sum(pages - least(copied, pages))
                    from   adopted_parts

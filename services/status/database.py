@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from config.invocation import invocation
 from config.settings import Settings
+from repo.adopt.trigger import trigger_name
 from repo.status import LastFold, StatusRepo, Unreadable
 from services.container import may_be_open
 from services.status.check import Check, State, Values, count, day, duration
@@ -162,6 +163,7 @@ def retention(context: Context) -> Iterator[Check]:
 def adopted_tables(context: Context) -> Iterator[Check]:
     """One check per adopted table."""
     is_copying = bool(context.sessions.get(_ADOPT))
+    trigger = trigger_name(context.settings.database_schema)
     for table in context.repo.adopted_tables():
         summary, action = "new rows become events", ""
         adopt = invocation(f"adopt --table {table.name}")
@@ -175,7 +177,7 @@ def adopted_tables(context: Context) -> Iterator[Check]:
             summary, action = "the trigger is missing", f"run `{adopt}` with its options again"
         elif not table.trigger_fires:
             summary = "the trigger is disabled"
-            action = f"ALTER TABLE {table.name} ENABLE TRIGGER analytics_adopt, then run `{adopt}`"
+            action = f"ALTER TABLE {table.name} ENABLE TRIGGER {trigger}, then run `{adopt}`"
         elif table.pages_left:
             summary = f"{count(table.pages_left, 'page')} not copied yet"
             action = "" if is_copying else f"run `{adopt}` with its options again"

@@ -13,6 +13,7 @@ from services.container import open_cache
 from services.database_identity import Identity
 from services.disk_space import storage_limits
 from services.status.check import Check, Values, duration, size
+from utils.session_options import in_schema
 
 _CLEARING = "cache_of_erased_users"
 _TRIES = 3  # connecting may take longer than the timeout of a command
@@ -111,7 +112,8 @@ def connections(settings: Settings, state: DatabaseState | None) -> Iterator[Che
     """Checks of the other URLs that are set: that they lead to the same database."""
     for field in _ROLES:
         if url := getattr(settings, field):
-            yield _connection(variable(field), url.get_secret_value(), state)
+            found = in_schema(url.get_secret_value(), settings.database_schema)
+            yield _connection(variable(field), found, state)
 
 
 def _connection(setting: str, url: str, state: DatabaseState | None) -> Check:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import psycopg2
 import pytest
-from psycopg2.extensions import connection, parse_dsn
+from psycopg2.extensions import connection
 from pydantic import SecretStr
 
 from services import auth, container
@@ -19,7 +19,7 @@ from tests.faults.proxy import proxy_to
 from tests.faults.service_process import proxied_url
 from tests.live_server import running
 from tests.problems import assert_problem
-from tests.servers import KEY
+from tests.servers import KEY, SCHEMA, as_user
 from tests.slow_events import slow_down
 from tests.wait_until import adjusted_for_load, wait_until
 
@@ -110,18 +110,20 @@ def test_when_they_could_not_be_read_for_a_while(
             ready = service.get("/readyz")
             assert ready.status_code == 503
             assert ready.json()["checks"]["database"] == "unavailable: RightsMissing"
-            conn.cursor().execute("grant select on all tables in schema public to without_rights")
+            conn.cursor().execute(
+                f'grant usage on schema "{SCHEMA}" to without_rights; '
+                f'grant select on all tables in schema "{SCHEMA}" to without_rights'
+            )
             wait_until(lambda: status(service, {}) == 200, timeout_s=5)
             ends_in_time(service)
 
 
 @contextmanager
 def reader_without_rights(database_url: str, conn: connection) -> Iterator[str]:
-    parts = parse_dsn(database_url)
     cur = conn.cursor()
     cur.execute("create role without_rights login password 'x'")
     try:
-        yield f"postgresql://without_rights:x@{parts['host']}:{parts['port']}/{parts['dbname']}"
+        yield as_user(database_url, "without_rights", "x")
     finally:
         cur.execute("drop owned by without_rights; drop role without_rights")
 

@@ -63,8 +63,8 @@ def test_commands_that_store_events_say_so(
     file = tmp_path / "events.ndjson"
     file.write_bytes(ndjson(event(1)))
     with conn.cursor() as cur:
-        cur.execute("create table visits (id bigint primary key, name text, at timestamptz)")
-        cur.execute("insert into visits values (1, 'view', '2025-01-31')")
+        cur.execute("create table public.visits (id bigint primary key, name text, at timestamptz)")
+        cur.execute("insert into public.visits values (1, 'view', '2025-01-31')")
     names = ("--map", "event_id=id", "--map", "event_name=name", "--map", "occurred_at=at")
     for arguments in (
         ("load", file),

@@ -34,7 +34,7 @@ where  datname = current_database()
 and    application_name like 'analytics-%%'
 and    wait_event_type = 'Lock'
 """
-STATUS = "select pid from pg_stat_activity where application_name = 'analytics-status'"
+STATUS = "select pid from pg_stat_activity where application_name ~ '^analytics-status'"
 LONG_AGO = datetime.now(UTC) - timedelta(days=400)
 # Whoever commits an event of this name takes a while for it.
 SLOW = """
@@ -47,7 +47,7 @@ COMMITTING = """
 select pid
 from   pg_stat_activity
 where  datname = current_database()
-and    application_name = 'analytics-load'
+and    application_name ~ '^analytics-load'
 and    wait_event = 'PgSleep'
 """
 

@@ -58,7 +58,7 @@ def rollup_sessions(conn: connection) -> int:
         one(
             conn,
             "select count(*) from pg_stat_activity "
-            "where datname = current_database() and application_name = 'analytics-rollup'",
+            "where datname = current_database() and application_name ~ '^analytics-rollup'",
         )
     )
 
@@ -239,7 +239,7 @@ def test_the_folder_outlives_its_connection(environment: dict[str, str], conn: c
         one(
             conn,
             "select count(pg_terminate_backend(pid)) from pg_stat_activity "
-            "where datname = current_database() and application_name = 'analytics-rollup'",
+            "where datname = current_database() and application_name ~ '^analytics-rollup'",
         )
         insert(conn, ("u", "view", NOON))
         wait_until(lambda: folded(conn) == 2, timeout_s=10)

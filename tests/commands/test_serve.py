@@ -137,7 +137,7 @@ def rollup_sessions(conn: connection) -> int:
     with conn.cursor() as cur:
         cur.execute(
             "select from pg_stat_activity "
-            "where datname = current_database() and application_name = 'analytics-rollup'"
+            "where datname = current_database() and application_name ~ '^analytics-rollup'"
         )
         return cur.rowcount
 

@@ -13,6 +13,7 @@ import pytest
 from click.testing import Result
 from psycopg2.extensions import connection
 
+from config.database import connect
 from repo.migrate import migrations
 from services.auth import digest_of
 from services.embedded import embedded_servers
@@ -147,7 +148,7 @@ def test_rollups_of_another_cluster_need_a_worker(
     )
     needs(done, "rollups", summary, "start `ours serve`, or run `ours rollup --once`")
     assert check_of(done, "rollups")["values"]["answers_from"] == "events"
-    with closing(psycopg2.connect(database_url, application_name="analytics-rollup")):
+    with closing(connect(database_url, "analytics-rollup")):
         assert check_of(status("--json"), "rollups")["state"] == "ok"
 
 
@@ -164,7 +165,7 @@ def test_a_worker_that_does_not_fold_is_told(
     needs(done, "rollups", summary, without)
     values = check_of(done, "rollups")["values"]
     assert (values["unfolded_events"], round(values["lag_s"], -2)) == (3, 7200)
-    with closing(psycopg2.connect(database_url, application_name="analytics-rollup")):
+    with closing(connect(database_url, "analytics-rollup")):
         stuck = "a rollup worker is connected but does not fold: see its log"
         needs(status("--json"), "rollups", summary, stuck)
 
@@ -181,7 +182,7 @@ def test_days_that_wait_are_told(status: Status, conn: connection, database_url:
         "2 days to be recomputed",
         "run `ours rollup --once`",
     )
-    with closing(psycopg2.connect(database_url, application_name="analytics-rollup")):
+    with closing(connect(database_url, "analytics-rollup")):
         is_fine(status("--json"), "daily_statistics", "2 days to be recomputed")
         run_sql(conn, "update day_users set counted_at = now() - interval '3 hours'")
         summary = "2 days to be recomputed, and none was for 3 h"
@@ -262,7 +263,7 @@ def test_old_events_that_are_not_all_dropped_are_told(
     needs(status("--json"), "retention", summary, action)
     run_sql(conn, "update retention set horizon = takes_from")
     needs(status("--json"), "retention", summary, action)
-    with closing(psycopg2.connect(database_url, application_name="analytics-retain")):
+    with closing(connect(database_url, "analytics-retain")):
         running = "events before 2025-06-01 are refused and are being dropped"
         is_fine(status("--json"), "retention", running)
     run_sql(conn, "begin; set local analytics.reason = 'retain'; delete from events; commit")

@@ -180,7 +180,7 @@ def test_ctrl_c_while_it_works_ends_it(start: Start, environment: dict[str, str]
 def test_an_error_of_the_program_is_told_and_where_it_is_on_demand(
     monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:
-    def broken(_: str) -> bool:
+    def broken(_: str, **__: bool) -> bool:
         raise ZeroDivisionError("of the test")
 
     monkeypatch.setattr("commands.migrate.apply_migrations", broken)

@@ -266,8 +266,16 @@ class TestKubernetes:
             sources = chain.from_iterable(source.values() for source in found.get("envFrom", ()))
             assert {source["name"] for source in sources} <= names
             for entry in found.get("env", ()):
-                reference = entry["valueFrom"]["secretKeyRef"]
-                assert (reference["name"], reference["key"]) in there
+                if "value" not in entry:
+                    reference = entry["valueFrom"]["secretKeyRef"]
+                    assert (reference["name"], reference["key"]) in there
+
+    def test_the_job_and_the_service_have_the_same_schema(self) -> None:
+        (config,) = of_kind("ConfigMap")
+        literals = {
+            e["name"]: e["value"] for e in container(of_kind("Job")[0])["env"] if "value" in e
+        }
+        assert literals == {"ANALYTICS_SCHEMA": config["data"]["ANALYTICS_SCHEMA"]}
 
     def test_only_the_service_and_the_job_know_the_owner(self) -> None:
         (url,) = container(WORKLOADS["analytics-rollup"])["env"]

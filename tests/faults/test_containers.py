@@ -102,6 +102,21 @@ def users(url: str) -> set[str]:
     )
 
 
+@pytest.mark.parametrize(
+    ("schema", "home"), [("Analytics-2", "Analytics-2"), ("", "public"), (None, "public")]
+)
+def test_the_tables_are_in_the_schema_of_the_settings(
+    shell: Shell, schema: str | None, home: str
+) -> None:
+    if schema is not None:
+        shell.variables["ANALYTICS_SCHEMA"] = schema
+    prepare(shell)
+    dashboards = as_login(shell, "dashboards", "DASHBOARDS_PASSWORD")
+    assert (
+        one(dashboards, "select current_schema() from daily_users right join pg_am on true") == home
+    )
+
+
 @pytest.mark.check(43)
 def test_the_service_of_compose(
     own: DedicatedServers, shell: Shell, tmp_path: Path, postgres: str, check: Check

@@ -30,6 +30,7 @@ from tests.servers import KEY, OLDER_POSTGRES, OPTIONS
 from tests.source_comparison import connected, open_asker
 from tests.wait_until import wait_until
 from utils.postgres_releases import Release, find_release
+from utils.session_options import in_schema
 
 BLOCKS = blocks()
 NOW = datetime.now(UTC)
@@ -144,6 +145,31 @@ def test_status(shell: Shell, url: str) -> None:
     with connected(url) as conn:
         conn.cursor().execute("update fold_state set folded_at = now() - interval '2 hours'")
     assert "-> no rollup worker is connected: start `" in shell.run(look, fails=True)
+
+
+def test_a_schema_of_its_own(own: DedicatedServers, shell: Shell) -> None:
+    create, dump = BLOCKS["A schema of its own"]
+    shared = shell.variables["DATABASE_URL"] = own.cluster.empty_database()
+    with connected(shared) as conn:
+        conn.cursor().execute("create table public.events (id int); create table public.users ()")
+        conn.cursor().execute("insert into public.events select generate_series(1, 5)")
+    assert "owned by analytics: events, users." in shell.run("python main.py migrate", fails=True)
+    shell.run(create)
+    ours = in_schema(shared, "analytics")
+    with connected(ours) as conn:
+        insert(conn, *((f"u{n % 7}", "view", NOW - n * timedelta(hours=1)) for n in range(150)))
+    fold(ours)
+    before = answers(ours)
+    assert "   150\n" in shell.run(dump)
+    shell.variables.update(ANALYTICS_SCHEMA="analytics", NEW_SERVER_URL=server(shared))
+    assert ": all are equal." in shell.run(BLOCKS["With pg_dump"][1])
+    restored = f"{server(shared)}/restored"
+    assert answers(in_schema(restored, "analytics")) == before
+    with connected(restored) as conn, conn.cursor() as cur:
+        cur.execute("select to_regclass('public.events')")
+        assert cur.fetchone() == (None,)
+    own.cluster.execute("drop database restored with (force)")
+    own.cluster.drop(shared)
 
 
 @pytest.mark.usefixtures("logins")

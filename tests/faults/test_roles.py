@@ -51,11 +51,11 @@ MAY_CHANGE = """
 select relname
 from   pg_class
 cross  join unnest('{INSERT, UPDATE, DELETE, TRUNCATE}'::text[]) as granted
-where  relnamespace = 'public'::regnamespace
+where  relnamespace = (select oid from pg_namespace where nspname = current_schema())
 and    relkind in ('r', 'v', 'p')
 and    has_table_privilege('analytics_test_reader', oid, granted)
 union  all
-select 'any' where has_schema_privilege('analytics_test_reader', 'public', 'create')
+select 'any' where has_schema_privilege('analytics_test_reader', current_schema(), 'create')
 """
 
 

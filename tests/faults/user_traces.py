@@ -18,7 +18,7 @@ select format('%I.%I', nspname, relname)
 from   pg_class c
 join   pg_namespace n on n.oid = relnamespace
 where  relkind in ('r', 'v', 'm')
-and    nspname in ('public', 'pg_catalog')
+and    nspname in (current_schema(), 'pg_catalog')
 and    relname not like '%numa%'  -- of memory, and not to be read everywhere
 """
 _GZIP = b"\x1f\x8b\x08"

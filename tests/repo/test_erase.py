@@ -55,7 +55,7 @@ def traces(conn: connection, user: str) -> list[tuple[Any, ...]]:
     tables = rows(
         conn,
         "select table_name from information_schema.tables "
-        "where table_schema = 'public' and table_type = 'BASE TABLE'",
+        "where table_schema = current_schema() and table_type = 'BASE TABLE'",
     )
     texts = (f"select '{table}' from {table} as t where t::text like %s" for (table,) in tables)
     return [row for text in texts for row in rows(conn, text, f"%{user}%")]

@@ -8,7 +8,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from repo.migrate import Migration, MigrationError, migrate, migrations
-from tests.servers import Cluster
+from tests.servers import SCHEMA, Cluster
 
 ONE = Migration(1, "one", "create table one (x int)")
 TWO = Migration(2, "two", "create table two (x int)")
@@ -31,7 +31,7 @@ def empty(empty_url: str) -> Iterator[connection]:
 
 def tables(conn: connection) -> set[str]:
     with conn, conn.cursor() as cur:
-        cur.execute("select tablename from pg_tables where schemaname = 'public'")
+        cur.execute("select tablename from pg_tables where schemaname = current_schema()")
         return {name for (name,) in cur}
 
 
@@ -84,6 +84,7 @@ def test_a_table_of_others_that_is_in_the_way_is_told(empty: connection) -> None
 
 def test_tables_of_another_program_are_left_alone(empty: connection) -> None:
     with empty, empty.cursor() as cur:
+        cur.execute(f'create schema if not exists "{SCHEMA}"')
         cur.execute("create table one (mine text); create view two as select 1 as x")
     with pytest.raises(MigrationError, match=r"another program, owned by analytics: one, two\."):
         migrate(empty, [ONE, TWO])
@@ -107,6 +108,7 @@ def test_a_newer_database_is_left_alone(empty: connection) -> None:
 def test_keys_that_have_ended_do_not_come_back(empty: connection) -> None:
     """Those that a version ended which did not write down what it revoked."""
     with empty, empty.cursor() as cur:
+        cur.execute(f'create schema if not exists "{SCHEMA}"')
         for before in migrations()[:17]:
             cur.execute(before.text)
         cur.execute(

@@ -4,17 +4,16 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import psycopg2
 import pytest
-from psycopg2.extensions import connection
+from psycopg2.extensions import connection, parse_dsn
 
 from repo.lifecycle.erasure import EraseRepo
 from repo.migrate import migrate, migrations
 from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
-from tests.servers import OLDER_POSTGRES, Cluster, older_postgres
+from tests.servers import HOME, OLDER_POSTGRES, Cluster, older_postgres
 from utils.time.zones import zone
 
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
@@ -83,7 +82,7 @@ def samples(conn: connection) -> str:
         rows(
             conn,
             "select tablename, attname, most_common_vals::text, histogram_bounds::text, "
-            "most_common_elems::text from pg_stats where schemaname = 'public'",
+            "most_common_elems::text from pg_stats where schemaname = current_schema()",
         )
     )
 
@@ -92,7 +91,7 @@ def sampled(conn: connection) -> set[tuple[object, ...]]:
     return set(
         rows(
             conn,
-            "select tablename, attname from pg_stats where schemaname = 'public' "
+            "select tablename, attname from pg_stats where schemaname = current_schema() "
             "and (tablename, attname) = any(select * from unnest(%s::name[], %s::name[]))",
             [table for table, _ in IDS_OR_PROPERTIES],
             [column for _, column in IDS_OR_PROPERTIES],
@@ -105,7 +104,7 @@ def test_each_column_of_text_is_known_to_hold_users_or_not(conn: connection) -> 
     columns = rows(
         conn,
         "select relname, attname, attstattarget = 0 from pg_attribute "
-        "join pg_class c on c.oid = attrelid where relnamespace = 'public'::regnamespace "
+        f"join pg_class c on c.oid = attrelid where relnamespace = {HOME} "
         "and relkind in ('r', 'p', 'm') and attnum > 0 and not attisdropped "
         "and atttypid not in (select oid from pg_type where typcategory in ('N', 'D', 'B')) "
         "and format_type(atttypid, null) <> all(array['xid8', 'pg_snapshot', 'oid'])",
@@ -168,7 +167,8 @@ def opened(request: pytest.FixtureRequest) -> Iterator[Opened]:
         conn = stack.enter_context(closing(psycopg2.connect(url)))
         if owner:
             cluster.execute(MAKE_OWNER)
-            cluster.execute(f'alter database "{Path(url).name}" owner to analytics_test_owner')
+            name = parse_dsn(url)["dbname"]
+            cluster.execute(f'alter database "{name}" owner to analytics_test_owner')
             conn.cursor().execute("set session authorization analytics_test_owner")
             conn.commit()
         migrate(conn, migrations())

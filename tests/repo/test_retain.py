@@ -22,7 +22,7 @@ from repo.verify.sample import verify_sample
 from services.background.rollup_worker import _publish_refused_events
 from tests.events import insert
 from tests.retention import drop
-from tests.servers import Cluster
+from tests.servers import SCHEMA, Cluster
 from tests.source_comparison import connected, open_asker
 from utils.time.zones import zone
 
@@ -97,7 +97,8 @@ def test_who_may_only_insert_needs_no_other_right(dropped: connection) -> None:
     """And cannot have what the owner may by tables of the same name."""
     name = "writer_of_events"
     changed(dropped, f"drop role if exists {name}; create role {name}")
-    changed(dropped, f"grant insert on events to {name}; set role {name}")
+    changed(dropped, f"grant insert on events to {name}")
+    changed(dropped, f'grant usage on schema "{SCHEMA}" to {name}; set role {name}')
     changed(dropped, "create temporary table refused_events (reason int)")
     insert(dropped, ("x", "view", OLD))
     changed(dropped, f"reset role; drop owned by {name}; drop role {name}")

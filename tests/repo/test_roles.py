@@ -21,7 +21,7 @@ from repo.rollups.rollup_writer import RollupWriter
 from repo.verify.sample import verify_sample
 from tests.events import insert
 from tests.repo.test_restores import ROWS_OF_ELSEWHERE, WITH_CONSTRAINT, WITHOUT_CONSTRAINT
-from tests.servers import as_role
+from tests.servers import HOME, as_role
 from tests.source_comparison import connected, open_asker
 from utils.time.zones import zone
 
@@ -79,7 +79,7 @@ def names(conn: connection, text: str, *values: object) -> set[str]:
 def tables(conn: connection) -> set[str]:
     return names(
         conn,
-        "select relname from pg_class where relnamespace = 'public'::regnamespace "
+        f"select relname from pg_class where relnamespace = {HOME} "
         "and relkind in ('r', 'v', 'p', 'm', 'f')",
     )
 
@@ -99,7 +99,7 @@ def test_a_role_has_these_rights_and_no_others(conn: connection, role: Role, rig
         on_columns = names(
             conn,
             "select table_name || '.' || column_name from information_schema.columns "
-            "where table_schema = 'public' and table_name <> all(%s) "
+            "where table_schema = current_schema() and table_name <> all(%s) "
             "and has_column_privilege(%s, table_name, column_name, %s)",
             list(on_tables), role_name(role), right,
         )  # fmt: skip
@@ -108,7 +108,7 @@ def test_a_role_has_these_rights_and_no_others(conn: connection, role: Role, rig
 
 MAKES = """
 select what
-from   (values ('tables', has_schema_privilege(%(role)s, 'public', 'create')),
+from   (values ('tables', has_schema_privilege(%(role)s, current_schema(), 'create')),
                ('schemas', has_database_privilege(%(role)s, current_database(), 'create')),
                ('roles', (select rolcreaterole or rolcreatedb or rolsuper or rolbypassrls
                           from   pg_roles

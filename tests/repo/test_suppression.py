@@ -17,6 +17,7 @@ from repo import ingest as ingest_module
 from repo.ingest import Event, IngestRepo, Inserted, as_rows
 from repo.lifecycle.suppression import SuppressionRepo, WritersActive
 from tests.events import insert
+from tests.servers import SCHEMA
 from tests.source_comparison import connected
 from tests.wait_until import adjusted_for_load, wait_until
 
@@ -169,7 +170,8 @@ def test_whoever_may_insert_events_needs_no_right_to_the_list(
     """And cannot put another list before it."""
     suppressing.add(["u"], 1)
     execute(conn, "drop role if exists only_writes; create role only_writes")
-    execute(conn, "grant insert on events to only_writes; set role only_writes")
+    execute(conn, "grant insert on events to only_writes")
+    execute(conn, f'grant usage on schema "{SCHEMA}" to only_writes; set role only_writes')
     execute(conn, "create temporary table suppressed_users (digest bytea)")
     insert(conn, ("u", "view", NOON), ("v", "view", NOON))
     execute(conn, "reset role; drop owned by only_writes; drop role only_writes")

@@ -29,6 +29,8 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ANALYTICS_REQUEST_TIMEOUT_S", "nan"),
         ("ANALYTICS_CACHE_TIMEOUT_S", "5"),
         ("ANALYTICS_LOG_LEVEL", "loud"),
+        ("ANALYTICS_SCHEMA", '"analytics"'),
+        ("ANALYTICS_SCHEMA", "pg_catalog"),
         ("ANALYTICS_METRIC_EVENTS", "view,other"),
         ("ANALYTICS_METRIC_EVENTS", ",".join(map(str, range(51)))),
         ("DATABASE_URL", f"mysql://me:{SECRET}@db/analytics"),

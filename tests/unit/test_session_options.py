@@ -1,0 +1,64 @@
+"""A URL says in which schema its sessions look for tables."""
+
+import pytest
+from psycopg2.extensions import parse_dsn
+
+from utils.session_options import connect_arguments, in_schema, schema_fault, search_path
+
+
+@pytest.mark.parametrize("schema", ["analytics", "Analytics-2", "1", "größe", "a$", "x" * 63])
+def test_a_url_names_the_schema(schema: str) -> None:
+    url = in_schema("postgresql://me:a+b?c@db:5433/shop?sslmode=disable", schema)
+    assert parse_dsn(url) == {
+        "user": "me",
+        "password": "a+b?c",
+        "host": "db",
+        "port": "5433",
+        "dbname": "shop",
+        "sslmode": "disable",
+        "options": f'-c search_path="{schema}"',
+    }
+    assert search_path(url) == f'"{schema}"'
+    assert schema_fault(schema) is None
+
+
+def test_other_options_of_a_url_are_kept() -> None:
+    url = in_schema("postgresql:///shop?host=/tmp&options=-c%20geqo%3Doff", "one")
+    assert parse_dsn(url) == {
+        "host": "/tmp",
+        "dbname": "shop",
+        "options": '-c geqo=off -c search_path="one"',
+    }
+    assert search_path(in_schema(url, "two")) == '"two"'
+    options = connect_arguments(url, {"timezone": "UTC"}, "x", 1)["options"]
+    assert options == (
+        '-c geqo=off -c search_path="one" -c timezone=UTC '
+        "-c statement_timeout=1000 -c idle_in_transaction_session_timeout=6000"
+    )
+
+
+def test_a_url_without_options_names_no_schema() -> None:
+    assert search_path("postgresql://me@db/options=") is None
+    assert connect_arguments("postgresql://me@db/x", {}, "x")["options"] == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        '"a"',
+        "a b",
+        "a.b",
+        "$user",
+        "-a",
+        "a,b",
+        "a\n",
+        "a%",
+        "x" * 64,
+        "ä" * 32,
+        "pg_x",
+        "information_schema",
+    ],
+)
+def test_what_is_no_name_of_a_schema_is_told(name: str) -> None:
+    assert schema_fault(name) is not None
