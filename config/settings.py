@@ -1,4 +1,4 @@
-"""What can be set from outside. Nowhere else is the environment read."""
+"""The settings of the service. No other module reads the environment."""
 
 import os
 import sys
@@ -322,7 +322,7 @@ def _refuse_unknown() -> None:
 
 
 def _refuse_conflicts(settings: Settings) -> None:
-    """Raises: SettingsError where a deprecated variable has another value than the new one."""
+    """Check that no deprecated variable differs from its new one. Raises: SettingsError."""
     for field, value in deprecated_values(os.environ).items():
         if not _has_value(settings, field, value):
             raise SettingsError(

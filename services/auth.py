@@ -29,7 +29,7 @@ _RECORD_EVERY_S = 15.0
 _TIMEOUT_S = 5.0
 _GUESS_TIMEOUT_S = 1.0
 _MAX_GUESSES = 4  # requests with an unknown key that may wait for the next read at a time
-_TRUSTED_S = 2 * _READ_EVERY_S  # how long the last read may reject an unknown key by itself
+_TRUSTED_S = 2 * _READ_EVERY_S  # maximum age of the keys in memory for rejecting an unknown key
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ _PLANS = ("free", "free", "free", "pro", "team")
 
 _HOUR = timedelta(hours=1)
 _ANONYMOUS_SHARE = 0.04
-_EXISTING_SHARE = 0.6  # of the users, who joined before the period begins
+_EXISTING_SHARE = 0.6  # the share of users who joined before the period
 _GROWTH = 0.8  # the last hour has 1.8 times the events of the first
 _WEEKEND_FACTOR = 0.55
 

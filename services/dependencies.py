@@ -33,7 +33,7 @@ from services.ingest.http_body import parse_body_headers
 from services.rate_limit import count_request
 from utils.formats import preferred_format
 
-_STOPS = (
+_SHUTTING_DOWN = (
     "The service is shutting down. Nothing was erased, unless the erasure was committed at this "
     "moment: repeat the request."
 )
@@ -67,7 +67,10 @@ def _require_scope(scope: Scope) -> Callable[..., Coroutine[Any, Any, ApiKey | N
         # Only for the OpenAPI description: it checks nothing.
         _: Annotated[object, Depends(HTTPBearer(auto_error=False))],
     ) -> ApiKey | None:
-        """Raises: Unauthorized, InvalidKey, Forbidden, Unavailable."""
+        """The key; None if none is required.
+
+        Raises: Unauthorized, InvalidKey, Forbidden, Unavailable.
+        """
         deadline = request.state.began + resources.request_s
         authorization = request.headers.get("authorization")
         key = await resources.keys.check(authorization, scope, deadline)
@@ -195,7 +198,7 @@ class Erase:
                 user_id, suppressed=suppressed, deadline=self._deadline
             )
         except asyncio.CancelledError:  # by uvicorn at shutdown, which still sends the response
-            raise Unavailable(_STOPS) from None
+            raise Unavailable(_SHUTTING_DOWN) from None
 
 
 async def get_erase(

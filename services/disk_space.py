@@ -98,7 +98,7 @@ class StorageGate:
         self._measured_at = -math.inf
 
     def __call__(self) -> None:
-        """Raises: DiskFull, DatabaseUnavailable."""
+        """Check that the next batch may be stored. Raises: DiskFull, DatabaseUnavailable."""
         self._limits.check_free()
         if self._limits.max_database and time.monotonic() - self._measured_at >= _MEASURE_EVERY_S:
             self._limits.check_size(self._read_size())

@@ -154,7 +154,7 @@ def _publish_business_metrics(writer: RollupWriter, names: Sequence[str]) -> Non
 
 
 def _publish_active_users(users: Mapping[str, int]) -> None:
-    """Set the gauges of active users; NaN for unknown ones, which else would keep an old value."""
+    """Set the gauges of active users; an unknown one is NaN, so that it keeps no old value."""
     for period in PERIODS:
         ACTIVE_USERS.labels(period).set(users.get(period, math.nan))
 

@@ -146,7 +146,7 @@ def _start(config: SupervisorConfig) -> "subprocess.Popen[bytes]":
             # servers do.
             start_new_session=True,
         )
-    # Reap the supervisor if it ends before this process, which else would have a zombie.
+    # Reap the supervisor if it ends before this process does: it would stay as a zombie.
     Thread(target=supervisor.wait, daemon=True).start()
     return supervisor
 

@@ -105,7 +105,7 @@ def endpoints(access: ServerAccess) -> Endpoints:
 def _free_port(preferred: int) -> int:
     """The preferred port if it is free, else any free port."""
     with socket.socket() as probe:
-        # Else a port in TIME_WAIT, after a restart of the server, would count as taken.
+        # Without this a port in TIME_WAIT, after a restart of the server, would count as taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", preferred))

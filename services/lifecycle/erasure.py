@@ -42,7 +42,7 @@ class ErasureService:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Receipt]] = set()
         self._is_closed = False
-        self._hang_up: Callable[[], None] = lambda: None
+        self._abort: Callable[[], None] = lambda: None
 
     async def erase(self, user_id: str, *, suppressed: bool, deadline: float) -> Receipt:
         """Erase a user, and return what was erased. `deadline` is a monotonic time.
@@ -63,7 +63,7 @@ class ErasureService:
     async def close(self) -> None:
         """Abort the erasure that runs, unless it is committed: then the cache is still purged."""
         self._is_closed = True
-        self._hang_up()
+        self._abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _erase_and_purge(self, user_id: str, suppressed: bool, deadline: float) -> Receipt:
@@ -83,7 +83,7 @@ class ErasureService:
         try:
             with connect_with_timeout(self._writer_url, "analytics-erase", remaining_s) as conn:
                 conn.autocommit = True
-                self._hang_up = partial(abort_connection, conn)
+                self._abort = partial(abort_connection, conn)
                 # Checked after the assignment: `close` either sees this connection or was earlier.
                 if self._is_closed:
                     raise DatabaseUnavailable("the service is shutting down")

@@ -91,7 +91,7 @@ class RetentionRun:
         Raises: DatabaseUnavailable.
         """
         for _ in range(_TRIES):
-            # Fails while a rebuild has not folded all events: its rollups would lack them.
+            # Fails while an event before `until` is not folded: dropping it would lose its counts.
             if self.repo.publish(until):
                 time.sleep(request_s)
                 return

@@ -1,1 +1,1 @@
-"""What an operator has to know: checks of the database, of Redis and of what connects them."""
+"""Status of the service: checks of the database, of Redis, and of the connections to them."""
