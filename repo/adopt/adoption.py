@@ -1,4 +1,4 @@
-"""Adopting a table: the trigger on it, the copy of what was there, and what became of its rows."""
+"""Adopt a table: install the trigger, copy existing rows, and report what became of the rows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,11 +35,11 @@ from utils.time.local_times import Adjustment
 
 
 class LockHeld(Exception):
-    """Transactions of others hold the table: nothing was changed."""
+    """Other transactions hold a lock on the table; nothing was changed."""
 
 
 class MappedRow(NamedTuple):
-    """A row as an event, or the reason why it cannot be one."""
+    """A row as an event, or with the reason why it cannot be one."""
 
     key: str | None
     event_id: UUID | None
@@ -51,7 +51,7 @@ class MappedRow(NamedTuple):
 
 
 class AdoptedTable(NamedTuple):
-    """A table that was adopted once."""
+    """A table that is adopted, or was and is released."""
 
     adoption_id: int
     fields: dict[str, Any]
@@ -59,7 +59,7 @@ class AdoptedTable(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A table, or a partition of it, and how many of its pages are copied."""
+    """A table or a partition of it, its pages, and how many of them are copied."""
 
     oid: int
     schema: str
@@ -70,14 +70,14 @@ class Part(NamedTuple):
 
 @dataclass(slots=True)
 class CopyResult:
-    """What became of some rows."""
+    """How many rows were read, and how many were stored as events."""
 
     rows: int
     inserted: int
 
 
 class ReportRow(NamedTuple):
-    """Rows of a day, of the same state: a name of `adopt_compare`, or the reason of a rejection."""
+    """The rows of a day with one state: a name in `adopt_compare`, or the reason of a rejection."""
 
     day: date | None
     state: str
@@ -86,14 +86,16 @@ class ReportRow(NamedTuple):
 
 
 class AdoptRepo:
-    """Each method is one transaction. Raises: CannotAdopt, DatabaseUnavailable."""
+    """Each method is one transaction, and raises CannotAdopt and DatabaseUnavailable."""
 
     def __init__(self, conn: connection) -> None:
         self._conn = conn
 
     def find(self, name: str) -> tuple[Table, AdoptionNames]:
+        """Return a table of the platform and its names."""
         with self._transaction() as cur:
             table = find_table(cur, name)
+            # A table that was renamed keeps the name that the ids of its events are made of.
             params = {"oid": table.oid, "schema": table.schema, "name": table.name}
             cur.execute(SQL["adopt_known_as"], params)
             (known_as,) = cur.fetchone() or (table.name,)
@@ -110,14 +112,14 @@ class AdoptRepo:
             return AdoptedTable(*row) if row else None
 
     def check_mapping(self, mapping: TableMapping, names: AdoptionNames) -> None:
-        """Raises: CannotAdopt where another one is in force."""
+        """Raises: CannotAdopt if the table is adopted with another mapping."""
         if adopted := self.find_adopted(names):
             _check_mapping(adopted, mapping)
 
     def sample(
         self, table: Table, mapping: TableMapping, names: AdoptionNames, limit: int
     ) -> list[MappedRow]:
-        """Some rows, as events."""
+        """Return some rows as events."""
         rows_sql = Text(SQL["adopt_sample"]).format(
             columns=columns(mapping.columns), table=table.identifier, most=Literal(limit)
         )
@@ -126,14 +128,14 @@ class AdoptRepo:
             return [MappedRow(*row) for row in cur]
 
     def is_trigger_enabled(self, table: Table) -> bool | None:
-        """Whether the trigger is on; None: it is not there."""
+        """Return whether the trigger is enabled; None if there is none."""
         with self._transaction() as cur:
             return is_trigger_enabled(cur, table)
 
     def install(
         self, table: Table, mapping: TableMapping, names: AdoptionNames, wait_ms: int
     ) -> Adoption:
-        """From the end of this on all that comes in is events as well. Raises: Held."""
+        """Install the trigger, which stores new rows as events from now on. Raises: LockHeld."""
         with self._transaction(wait_ms) as cur:
             adopted = _register(cur, mapping, names)
             adoption = Adoption(table, mapping, names, adopted.adoption_id)
@@ -141,19 +143,20 @@ class AdoptRepo:
             is_new = is_trigger_enabled(cur, table) is None
             if is_new:
                 create_trigger(cur, adoption)
+            # Rows of the time without a trigger may be on any page, so all pages are copied again.
             if is_new or adopted.is_released:
                 cur.execute(SQL["adopt_delete_parts"], {"adoption_id": adopted.adoption_id})
             return adoption
 
     def lock_holder(self, table: Table) -> tuple[int, int] | None:
-        """The process that has held the table for the longest, and for how many seconds."""
+        """Return the pid with the oldest lock on the table, and its seconds; None without one."""
         with self._transaction() as cur:
             cur.execute(SQL["adopt_holders"], {"oid": table.oid})
             row = cur.fetchone()
             return (row[0], row[1]) if row else None
 
     def parts(self, adoption: Adoption) -> list[Part]:
-        """What is to be copied; each part is as long as it was when it was first asked for."""
+        """Return the parts to copy, with the number of pages that they had when adoption began."""
         params = {"adoption_id": adoption.adoption_id, "oid": adoption.table.oid}
         with self._transaction() as cur:
             cur.execute(SQL["adopt_note_parts"], params)
@@ -161,7 +164,7 @@ class AdoptRepo:
             return [Part(*row) for row in cur]
 
     def copy_pages(self, adoption: Adoption, part: Part, beyond: int) -> CopyResult:
-        """Copy the pages of a part from those that are copied up to, not with, `beyond`."""
+        """Copy the next pages of a part, up to but not including the page `beyond`."""
         pages = Text(SQL["adopt_pages"]).format(
             columns=columns(adoption.mapping.columns),
             part=Identifier(part.schema, part.name),
@@ -169,7 +172,7 @@ class AdoptRepo:
             beyond=Literal(f"({beyond},0)"),
         )
         params = {"adoption_id": adoption.adoption_id, "part": part.oid, "copied": beyond}
-        at_stake = f"the events of up to {beyond - part.copied:,} more pages may be stored"
+        at_stake = f"the events of up to {beyond - part.copied:,} more pages may have been stored"
         with self._transaction(at_stake=at_stake) as cur:
             result = _copy(
                 cur, adoption, Text(SQL["adopt_stage"]).format(mapped=adoption.mapped_rows(pages))
@@ -178,20 +181,20 @@ class AdoptRepo:
             return result
 
     def copy_missing(self, adoption: Adoption) -> int:
-        """Copy all that is no event in one snapshot and should be, wherever in the table it is."""
-        with self._transaction(at_stake="events that were missing may be stored") as cur:
+        """Store events for all rows of one snapshot that should have one; return their number."""
+        with self._transaction(at_stake="missing events may have been stored") as cur:
             return _copy(
                 cur, adoption, _statement_over_rows("adopt_stage_missing", adoption)
             ).inserted
 
     def compare(self, adoption: Adoption) -> list[ReportRow]:
-        """What became of all rows, in one snapshot."""
+        """Return the states of all rows, counted in one snapshot."""
         with self._transaction() as cur:
             cur.execute(_statement_over_rows("adopt_compare", adoption))
             return [ReportRow(*row) for row in cur]
 
     def count_adjusted(self, adoption: Adoption) -> dict[Adjustment, int]:
-        """Rows whose local times clocks show twice, or never."""
+        """Return the number of rows with a repeated or skipped local time."""
         mapping = adoption.mapping
         if mapping.tz is None:
             return {}
@@ -203,21 +206,21 @@ class AdoptRepo:
             return dict(cur.fetchall())
 
     def disable_trigger(self, adoption_id: int, home: str) -> None:
-        """The trigger does nothing from now on."""
+        """Make the trigger do nothing from now on, without a lock on the table."""
         with self._transaction() as cur:
             disable_trigger(cur, adoption_id, home)
             cur.execute(SQL["adopt_released"], {"adoption_id": adoption_id})
 
     def drop(self, adoption_id: int, home: str, wait_ms: int) -> None:
-        """Raises: Held."""
+        """Drop the trigger and its functions. Raises: LockHeld."""
         with self._transaction(wait_ms) as cur:
             drop_trigger(cur, adoption_id, home)
 
     @contextmanager
     def _transaction(
-        self, wait_ms: int = 0, at_stake: str = "the last step may be done"
+        self, wait_ms: int = 0, at_stake: str = "the last step may have been stored"
     ) -> Iterator[cursor]:
-        """`wait_ms` is how long a lock is waited for; 0: as long as it takes."""
+        """Open a transaction that waits `wait_ms` for each lock; 0 is without a limit."""
         try:
             with transaction(self._conn, at_stake) as cur:
                 cur.execute(f"set local lock_timeout = {wait_ms:d}")
@@ -225,9 +228,9 @@ class AdoptRepo:
         except errors.LockNotAvailable as exc:
             raise LockHeld from exc
         except errors.InsufficientPrivilege as exc:
-            raise CannotAdopt(f"this role may not do that: {exc}".strip()) from exc
+            raise CannotAdopt(f"this role lacks privileges: {exc}".strip()) from exc
         except errors.UndefinedTable as exc:
-            raise CannotAdopt(f"a table has gone: {exc}".strip()) from exc
+            raise CannotAdopt(f"a table no longer exists: {exc}".strip()) from exc
         except errors.DiskFull as exc:
             raise DiskFull(DISK_FULL_MESSAGE) from exc
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
@@ -237,7 +240,7 @@ class AdoptRepo:
 
 
 def _statement_over_rows(name: str, adoption: Adoption) -> Composed:
-    """A statement over all rows of the table and what there is of them here."""
+    """Return a statement over all rows of the table and the events made of them."""
     own_tables = ("events", "retention", "suppressed_users")
     tables = {name: Identifier(adoption.names.home, name) for name in own_tables}
     excluded = Text(SQL["adopt_missing"]).format(**tables)
@@ -246,7 +249,7 @@ def _statement_over_rows(name: str, adoption: Adoption) -> Composed:
 
 
 def _register(cur: cursor, mapping: TableMapping, names: AdoptionNames) -> AdoptedTable:
-    """What was known before. Raises: CannotAdopt for another map than is in force."""
+    """Store the mapping, and return the adoption as it was. Raises: CannotAdopt."""
     fields = Json(mapping.as_json())
     cur.execute(SQL["adopt_remember"], {"known_as": names.known_as, "fields": fields})
     adopted = AdoptedTable(*(cur.fetchone() or ()))
@@ -260,14 +263,14 @@ def _check_mapping(adopted: AdoptedTable, mapping: TableMapping) -> None:
     if adopted.fields["event_id"] != requested["event_id"]:
         key_columns = ", ".join(adopted.fields["event_id"])
         raise CannotAdopt(
-            f"its rows are events by {key_columns}: by another key they would count twice"
+            f"its rows are events by the key {key_columns}: by another key they would count twice"
         )
     if adopted.fields != requested and not adopted.is_released:
-        raise CannotAdopt("it is adopted with another map: call adopt with --release first")
+        raise CannotAdopt("it is adopted with another mapping: run adopt with --release first")
 
 
 def _copy(cur: cursor, adoption: Adoption, staged: Composed) -> CopyResult:
-    """Read rows into a table of our own, and from there into events."""
+    """Read rows into a staging table, store new events, and record rejected rows."""
     cur.execute(SQL["adopt_staging"])
     cur.execute(staged)
     rows = cur.rowcount

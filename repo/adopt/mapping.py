@@ -1,4 +1,4 @@
-"""Which column of a table is which field of an event, and the SQL that says so."""
+"""Map the columns of a table to the fields of an event, and build the SQL of the mapping."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ _INTEGERS = {"int2", "int4", "int8"}
 _NUMBERS = {*_INTEGERS, "numeric", "float4", "float8"}
 _WITHOUT_ZONE = {"timestamp", "date"}
 _TIME_TYPES = {"timestamptz", *_WITHOUT_ZONE}
-# Whose text is the same in every session, whatever it has set.
+# Types whose text does not depend on settings of the session, so that it can be part of an id.
 _STABLE_TEXT = {*_INTEGERS, "numeric", "uuid", "bool"}
 _JSON_TYPES = {*_STABLE_TEXT, *_NUMBERS, *_TIME_TYPES, "jsonb"}
 _MAX_PROPERTIES = 50  # a function of PostgreSQL takes 100 arguments
@@ -25,7 +25,7 @@ _MAX_PROPERTIES = 50  # a function of PostgreSQL takes 100 arguments
 
 @dataclass(frozen=True, slots=True)
 class TableMapping:
-    """Columns by field; where `properties` are several, each is one of that name."""
+    """The column of each field; each of `property_columns` becomes a property of its name."""
 
     event_id: tuple[str, ...]
     event_name: str
@@ -38,13 +38,13 @@ class TableMapping:
 
     @property
     def columns(self) -> list[str]:
-        """Those that are read, each once."""
+        """The columns that are read, each once."""
         single = (self.event_name, self.occurred_at, self.user_id, self.properties)
         named = (*self.event_id, *single, *self.property_columns)
         return list(dict.fromkeys(name for name in named if name is not None))
 
     def as_json(self) -> dict[str, Any]:
-        """As it is kept."""
+        """Return the mapping as it is stored."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
@@ -52,7 +52,7 @@ class TableMapping:
 
 
 class AdoptionNames(NamedTuple):
-    """Where our own tables are, and what the table is called in ids."""
+    """The schema of the service's own tables, and the name of the table in ids of events."""
 
     home: str
     known_as: str
@@ -66,9 +66,9 @@ def make_mapping(
     tz: str | None = None,
     epoch: Epoch | None = None,
 ) -> TableMapping:
-    """`names` are columns by field; a column that is called as a field need not be named.
+    """Return the mapping of a table; `names` are columns by field.
 
-    Raises: CannotAdopt.
+    A field without a name is the column of its own name. Raises: CannotAdopt.
     """
     optional = {field: _column(table, names, field) for field in ("user_id", "properties")}
     time_column = _required_field(table, names, "occurred_at")
@@ -87,7 +87,7 @@ def make_mapping(
 
 
 def stored_mapping(table: Table, fields: Mapping[str, Any]) -> TableMapping:
-    """The map that was kept. Raises: CannotAdopt where one of its columns has gone."""
+    """Return a stored mapping. Raises: CannotAdopt if a column or the zone no longer exists."""
     stored: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
     }
@@ -95,14 +95,14 @@ def stored_mapping(table: Table, fields: Mapping[str, Any]) -> TableMapping:
     for name in mapping.columns:
         _require_column(table, name)
     if mapping.tz is not None and mapping.tz not in zone_names():
-        raise CannotAdopt(f"tzdata has no zone {mapping.tz} any more: call adopt with another --tz")
+        raise CannotAdopt(f"tzdata has no zone {mapping.tz} any more: run adopt with another --tz")
     return mapping
 
 
 def _require_column(table: Table, name: str) -> str:
     if name not in table.columns:
         listed = ", ".join(table.columns)
-        raise CannotAdopt(f"{table.name} has no column {name} that holds values; it has {listed}")
+        raise CannotAdopt(f"{table.name} has no stored column {name}; it has {listed}")
     return name
 
 
@@ -115,17 +115,17 @@ def _column(table: Table, names: Mapping[str, str], field: str) -> str | None:
 def _required_field(table: Table, names: Mapping[str, str], field: str) -> str:
     if (column := _column(table, names, field)) is None:
         listed = ", ".join(table.columns)
-        raise CannotAdopt(f"say which column is {field}: --map {field}=COLUMN, one of {listed}")
+        raise CannotAdopt(f"no column is named {field}: add --map {field}=COLUMN, one of {listed}")
     return column
 
 
 def _event_id_columns(table: Table, names: Mapping[str, str]) -> tuple[str, ...]:
-    """The primary key, unless a column is named."""
+    """Return the named column, or else the primary key. Raises: CannotAdopt."""
     if column := _column(table, names, "event_id"):
         return (column,)
     if not table.key:
         raise CannotAdopt(
-            f"{table.name} has no primary key: say what tells its rows apart, --map event_id=COLUMN"
+            f"{table.name} has no primary key: name a unique column with --map event_id=COLUMN"
         )
     return table.key
 
@@ -150,18 +150,18 @@ def _check_type(
     if name is None:
         return
     column = table.columns[name]
-    # Texts and enums.
+    # Categories of pg_type: S is text, E an enum.
     if column.base not in bases and not (texts and column.category in "SE"):
         raise CannotAdopt(f"{name} is {column.display_type}, which cannot be {field}")
 
 
 def _check_time(column: Column, mapping: TableMapping) -> None:
     if column.base in _WITHOUT_ZONE and mapping.tz is None:
-        raise CannotAdopt(f"{column.name} is {column.display_type}: name its zone with --tz")
+        raise CannotAdopt(f"{column.name} is {column.display_type}: name its time zone with --tz")
     if column.base in _NUMBERS and mapping.epoch is None:
         raise CannotAdopt(
-            f"{column.name} is {column.display_type}: say what it counts since 1970, "
-            "--epoch s, ms or us"
+            f"{column.name} is {column.display_type}: name its unit since 1970 with --epoch s, ms "
+            "or us"
         )
 
 
@@ -172,9 +172,9 @@ def mapped_rows(
     rows: Composable,
     instant: Instant | None = None,
 ) -> Composed:
-    """A query for these rows as events, with the reason why one cannot be; it takes no values.
+    """Return a query without parameters for rows as events, or with the reason of a rejection.
 
-    `instant` reads local times, unless the rules of their zone are to stand in the query.
+    `instant` converts local times; by default, the rules of the zone are part of the query.
     """
     return Text(SQL["adopt_mapped"]).format(
         key=_key_text(table, mapping),
@@ -193,7 +193,7 @@ def mapped_rows(
 
 
 def types_unchanged(table: Table, mapping: TableMapping) -> Composed:
-    """Whether the columns of a row have the types that they had."""
+    """Return a condition that the columns of a row still have the same types."""
     conditions = (
         Text("pg_typeof({}) = {}::regtype").format(
             _row_column(name), Value(table.columns[name].type)
@@ -204,6 +204,7 @@ def types_unchanged(table: Table, mapping: TableMapping) -> Composed:
 
 
 def columns(names: Iterable[str]) -> Composed:
+    """Return quoted names, separated by commas."""
     return Text(", ").join(map(Identifier, names))
 
 
@@ -219,7 +220,7 @@ def _key_text(table: Table, mapping: TableMapping) -> Composable:
 
 
 def _stable_text(column: Column) -> Composable:
-    """Moments as seconds since 1970: their own text is another one in other zones."""
+    # Times as seconds since 1970, since their text depends on the zone of the session.
     template = "extract(epoch from {})::text" if column.base in _TIME_TYPES else "{}::text"
     return Text(template).format(_row_column(column.name))
 
@@ -227,6 +228,7 @@ def _stable_text(column: Column) -> Composable:
 def _event_id_sql(table: Table, mapping: TableMapping, known_as: str) -> Composable:
     if [table.columns[name].base for name in mapping.event_id] == ["uuid"]:
         return _row_column(mapping.event_id[0])
+    # The name of the table is part of the hash: rows of two tables may have the same key.
     hashed = Text("md5({} || {})::uuid")
     return hashed.format(Value(known_as + "/"), _key_text(table, mapping))
 
@@ -251,6 +253,7 @@ def _properties_column(table: Table, mapping: TableMapping, home: str) -> list[C
     column = _row_column(mapping.properties)
     if table.columns[mapping.properties].base != "jsonb":
         column = _read_json(column, home)
+    # No properties are stored for null, be it that of SQL or of JSON.
     return [Text("coalesce(nullif({}, 'null'), '{{}}')").format(column)]
 
 
@@ -260,7 +263,7 @@ def _read_json(column: Composable, home: str) -> Composed:
 
 
 def _has_repeated_key(table: Table, mapping: TableMapping, home: str) -> Composable:
-    """Whether a key comes twice in properties; in `jsonb` none does."""
+    """Return a condition that a key occurs twice in properties, which `jsonb` rules out."""
     if mapping.properties is None or table.columns[mapping.properties].base == "jsonb":
         return Text("false")
     column = _row_column(mapping.properties)
@@ -269,7 +272,7 @@ def _has_repeated_key(table: Table, mapping: TableMapping, home: str) -> Composa
 
 
 def _conflicting_column(table: Table, mapping: TableMapping, home: str) -> Composable:
-    """The name of a column that would replace another value in properties."""
+    """Return an expression for the name of a column that would overwrite a property."""
     existing, built = _properties_column(table, mapping, home), _built_properties(mapping)
     if not (existing and built):
         return Text("null::text")

@@ -1,4 +1,4 @@
-"""What the catalog tells of a table that is to be adopted."""
+"""Read from the catalog what is needed to adopt a table, and check that it can be adopted."""
 
 from typing import NamedTuple
 
@@ -11,17 +11,19 @@ SQL = statements("adopt")
 
 
 class CannotAdopt(Exception):
-    """The rows of the table cannot be events in this way; the text tells why."""
+    """The table cannot be adopted in this way; the message says why."""
 
 
 class Column(NamedTuple):
     name: str
     type: str
-    """As SQL finds it, whatever the search path."""
+    """The type with its schema, which does not depend on the search path."""
     display_type: str
+    """The type as PostgreSQL shows it, such as timestamp without time zone."""
     base: str
-    """What the catalog calls the type, such as int8; of a domain, the type that it is made of."""
+    """The name of the type in the catalog, such as int8; for a domain, that of its base type."""
     category: str
+    """The category of the base type in pg_type."""
 
 
 class Table(NamedTuple):
@@ -31,11 +33,11 @@ class Table(NamedTuple):
     is_partitioned: bool
     columns: dict[str, Column]
     key: tuple[str, ...]
-    """The columns of the primary key; none where there is none."""
+    """The columns of the primary key; empty without one."""
     rows: int
-    """About as many."""
+    """An estimate."""
     size: int
-    """In bytes, about."""
+    """The approximate size in bytes."""
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -43,12 +45,14 @@ class Table(NamedTuple):
 
 
 def find_table(cur: cursor, name: str) -> Table:
-    """`name` is exact, with its schema before it or not. Raises: CannotAdopt."""
+    """Return the table of this exact name, with or without its schema. Raises: CannotAdopt."""
     cur.execute(SQL["adopt_table"], {"name": name})
     matches = cur.fetchall()
     if len(matches) != 1:
         problem = "two tables are" if matches else "no table is"
-        raise CannotAdopt(f"{problem} called {name}: say it as SCHEMA.TABLE, letters as they are")
+        raise CannotAdopt(
+            f"{problem} named {name}: write SCHEMA.TABLE in exact upper and lower case"
+        )
     oid, schema, called, *_ = matches[0]
     _check_kind(name, *matches[0][3:])
     cur.execute(SQL["adopt_size"], {"oid": oid})
@@ -70,13 +74,13 @@ def _check_kind(
     is_events: bool,
 ) -> None:
     problems = {
-        "is the table of events itself": is_events,
-        "is no table, and only tables have rows that come in": kind not in "rp",
-        "is a partition: adopt the table that it is a part of": is_partition,
+        "is the table of events of this service": is_events,
+        "is not a table, and only tables can be adopted": kind not in "rp",
+        "is a partition: adopt its partitioned table": is_partition,
         "has tables that inherit from it: adopt each of them": has_children and kind == "r",
-        "may not be read by this role: grant it SELECT": not may_read,
-        "may not get triggers from this role: grant it TRIGGER": not may_trigger,
-        "hides rows from this role by row level security: use its owner": is_filtered,
+        "cannot be read by this role: grant it SELECT": not may_read,
+        "cannot get triggers from this role: grant it TRIGGER": not may_trigger,
+        "hides rows from this role by row-level security: connect as its owner": is_filtered,
     }
     for problem, is_so in problems.items():
         if is_so:
@@ -85,7 +89,7 @@ def _check_kind(
 
 def _columns(cur: cursor, oid: int) -> dict[str, Column]:
     cur.execute(SQL["adopt_columns"], {"oid": oid})
-    # What is computed when it is read is not there when a trigger looks.
+    # Virtual generated columns are computed when they are read, and have no value in a trigger.
     return {name: Column(name, *types) for name, generated, *types in cur if generated != "v"}
 
 
@@ -95,7 +99,7 @@ def _key(cur: cursor, oid: int) -> tuple[str, ...]:
 
 
 def schema_of_events(cur: cursor) -> str:
-    """The schema of our own tables."""
+    """Return the schema of the service's own tables."""
     cur.execute(SQL["adopt_home"])
     (schema,) = cur.fetchone() or ("public",)
     return str(schema)

@@ -1,5 +1,6 @@
-"""When a row occurred, in SQL. Local times are read by the rules of the pinned tzdata: those that
-PostgreSQL has may be others.
+"""SQL expressions for the time of an event, from epochs and local times.
+
+Local times are converted by the rules of the pinned tzdata package, since PostgreSQL's may differ.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,11 +21,12 @@ _UNITS: dict[Epoch, str] = {"s": "1 second", "ms": "1 millisecond", "us": "1 mic
 _FROM, _UNTIL = 946_684_800, 4_102_444_800  # 2000 and 2100, in seconds since 1970
 
 Instant = Callable[[Composable], Composable]
-"""From a local time to the expression of its instant."""
+"""Returns the expression of the instant of a local time."""
 
 
 def epoch_instant(value: Composable, epoch: Epoch) -> Composed:
-    """Null where it is so far away that to convert it would fail."""
+    """Return an expression for the instant of an epoch; null outside the years 2000 to 2099."""
+    # Far values would make the conversion fail, and with it the transaction of the platform.
     per_second = PER_SECOND[epoch]
     return Text(
         "case when {0} >= {1} and {0} < {2} "
@@ -38,24 +40,24 @@ def epoch_instant(value: Composable, epoch: Epoch) -> Composed:
 
 
 def local_instant(value: Composable, instant: Instant) -> Composed:
-    """Null where it is so far away that to convert it would fail."""
+    """Return an expression for the instant of a local time; null far from the years of events."""
     return Text("case when {0} then {1} end").format(
         is_in_range(value), instant(Text("{}::timestamp").format(value))
     )
 
 
 def is_in_range(value: Composable) -> Composed:
-    """Whether a local time is near the years in which events can be."""
+    """Return a condition that a local time is within or near the years of events."""
     return Text("{0} >= '1999-12-01' and {0} < '2100-02-01'").format(value)
 
 
 def by_rules(tz: str) -> Instant:
-    """By the rules of a zone, which stand in the expression. Raises: KeyError."""
+    """Return a conversion whose expressions contain the rules of a zone. Raises: KeyError."""
     return lambda local: Text(SQL["adopt_instant"]).format(local=local, **rules_of(tz))
 
 
 def rules_of(tz: str) -> dict[str, Composable]:
-    """The rules of a zone as arrays of SQL. Raises: KeyError."""
+    """Return the rules of a zone as SQL arrays, `times` and `offsets`. Raises: KeyError."""
     rules = local_rules(zone(tz))
     seconds = [f"{gap.total_seconds():g} seconds" for gap in (rules.first, *rules.offsets)]
     return {

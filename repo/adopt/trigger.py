@@ -1,4 +1,4 @@
-"""The trigger on an adopted table: what comes in is events in the same transaction."""
+"""The trigger on an adopted table, which stores new rows as events in the same transaction."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +13,14 @@ from repo.adopt.timestamps import Instant, by_rules
 from repo.transactions import transaction
 from utils.time.zones import TZDATA_VERSION, zone_names
 
+# Limits of what is recorded of rejected rows: the size of the table, and the rows of one statement.
 MAX_REJECTED_BYTES = 8 * 1024 * 1024
-"""So large grows the table of rejected rows."""
 MAX_REJECTED_ROWS = 1000
-"""So many rows of a statement are kept there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """A table, how its rows are events, and its number."""
+    """A table, its mapping and names, and the id of the adoption."""
 
     table: Table
     mapping: TableMapping
@@ -34,7 +33,7 @@ class Adoption:
 
     @property
     def local_function(self) -> Identifier:
-        """What reads local times in the trigger."""
+        """The function that converts local times in the trigger."""
         return _local_function(self.adoption_id, self.names.home)
 
     def mapped_rows(self, rows: Composable) -> Composed:
@@ -55,14 +54,15 @@ def trigger_name(home: str) -> str:
 
 
 def is_trigger_enabled(cur: cursor, table: Table) -> bool | None:
-    """Whether the trigger is on; None: it is not there."""
+    """Return whether the trigger is enabled; None if there is none."""
     cur.execute(SQL["adopt_trigger_state"], {"oid": table.oid})
     row = cur.fetchone()
     return bool(row[0]) if row else None
 
 
 def create_function(cur: cursor, adoption: Adoption) -> None:
-    """The body is a literal, in which all names and values are quoted already."""
+    """Create or replace the function of the trigger."""
+    # The body is passed as a literal; the names and values in it are quoted already.
     if adoption.mapping.tz:
         create_local_function(cur, adoption.local_function, adoption.mapping.tz)
     body = Literal(trigger_body(cur, adoption).as_string(cur))
@@ -70,6 +70,7 @@ def create_function(cur: cursor, adoption: Adoption) -> None:
 
 
 def create_local_function(cur: cursor, function: Identifier, tz: str) -> None:
+    """Create or replace the function that converts local times of a zone."""
     body = Text("select {}").format(by_rules(tz)(Text("$1")))
     statement = Text(SQL["adopt_local_function"]).format(
         function=function, body=Literal(body.as_string(cur)), rules=Literal(TZDATA_VERSION)
@@ -78,11 +79,11 @@ def create_local_function(cur: cursor, function: Identifier, tz: str) -> None:
 
 
 def renew_rules(conn: connection) -> list[tuple[str, str]]:
-    """Have triggers read local times by the rules of the pinned tzdata.
+    """Update the rules of zones in triggers to the pinned tzdata.
 
-    Returns the tables and zones whose rules were replaced; none where the role may not do so.
+    Returns the tables and zones whose rules were replaced; none if the role may not replace them.
     """
-    with transaction(conn, "rules of zones may be renewed") as cur:
+    with transaction(conn, "rules of zones may have been renewed") as cur:
         stale = [row for row in _stale_rules(cur) if row[-1] in zone_names()]
         for _, adoption_id, home, tz in stale:
             create_local_function(cur, _local_function(adoption_id, home), tz)
@@ -98,6 +99,8 @@ def _stale_rules(cur: cursor) -> list[tuple[Any, ...]]:
 
 
 def create_trigger(cur: cursor, adoption: Adoption) -> None:
+    # Row triggers are cloned to partitions. A statement trigger would not fire for an INSERT into a
+    # partition itself.
     kind = "row" if adoption.table.is_partitioned else "statement"
     statement = Text(SQL[f"adopt_trigger_{kind}"])
     name = Text(trigger_name(adoption.names.home))
@@ -111,7 +114,7 @@ def disable_trigger(cur: cursor, adoption_id: int, home: str) -> None:
 
 
 def drop_trigger(cur: cursor, adoption_id: int, home: str) -> None:
-    """With the triggers that call the function."""
+    """Drop the functions, and the triggers that call them."""
     functions = {
         "function": _function(adoption_id, home),
         "local": _local_function(adoption_id, home),
@@ -142,7 +145,7 @@ def _instant(adoption: Adoption) -> Instant:
 
 
 def _arriving_rows(adoption: Adoption) -> Composable:
-    """Partitions get what a trigger for each row does; a statement may be of a partition alone."""
+    """Return the new rows as SQL: those of a statement, or the one of a partitioned table."""
     if not adoption.table.is_partitioned:
         return Identifier("arriving")
     values = (

@@ -333,14 +333,16 @@ def test_another_map_needs_a_release_and_another_key_is_refused(
 ) -> None:
     adopt(*ADOPT)
     other = ("--table=app_events", *MAP[:1], *MAP[2:])
-    assert "adopted with another map: call adopt with --release first" in adopt(*other).stderr
+    assert "adopted with another mapping: run adopt with --release first" in adopt(*other).stderr
     adopt("--table=app_events", "--release")
     assert adopt(*other).exit_code == 0
     run_sql(conn, GOOD)
     assert stored_events(conn)[event_id_of("3001")][0] == ""
     adopt("--table=app_events", "--release")
     keyed = adopt(*ADOPT, "--map=event_id=seen")
-    assert "its rows are events by id: by another key they would count twice" in keyed.stderr
+    assert (
+        "its rows are events by the key id: by another key they would count twice" in keyed.stderr
+    )
 
 
 def test_two_tables_with_the_same_keys_do_not_meet(adopt: Adopt, conn: connection) -> None:
@@ -446,7 +448,7 @@ def test_partitions_are_adopted_however_rows_come_into_them(adopt: Adopt, conn: 
     by_hand = event_id_of(f"{{1000,{seconds}.000000}}", "public.happenings")
     assert stored_events(conn)[by_hand][1] == "d"
     refused = adopt("--table=happenings_old", *options[1:])
-    assert "happenings_old is a partition: adopt the table that it is a part of" in refused.stderr
+    assert "happenings_old is a partition: adopt its partitioned table" in refused.stderr
 
 
 TYPES = [
@@ -679,32 +681,32 @@ def test_a_column_replaces_no_other_value_of_properties(
 
 
 REFUSED = {
-    "no table is called nothing: say it as SCHEMA.TABLE, letters as they are": (
+    "no table is named nothing: write SCHEMA.TABLE in exact upper and lower case": (
         "select 1",
         ("--table=nothing",),
     ),
-    "events is the table of events itself": ("select 1", ("--table=events",)),
-    "seen is no table, and only tables have rows that come in": (
+    "events is the table of events of this service": ("select 1", ("--table=events",)),
+    "seen is not a table, and only tables can be adopted": (
         "create view seen as select 1 as id",
         ("--table=seen",),
     ),
-    "plain has no primary key: say what tells its rows apart, --map event_id=COLUMN": (
+    "plain has no primary key: name a unique column with --map event_id=COLUMN": (
         "create table plain (event_name text, occurred_at timestamptz)",
         ("--table=plain",),
     ),
-    "say which column is event_name: --map event_name=COLUMN, one of id, occurred_at": (
+    "no column is named event_name: add --map event_name=COLUMN, one of id, occurred_at": (
         "create table plain (id int primary key, occurred_at timestamptz)",
         ("--table=plain",),
     ),
-    "plain has no column nam that holds values; it has id, name, occurred_at": (
+    "plain has no stored column nam; it has id, name, occurred_at": (
         "create table plain (id int primary key, name text, occurred_at timestamptz)",
         ("--table=plain", "--map=event_name=nam"),
     ),
-    "occurred_at is timestamp without time zone: name its zone with --tz": (
+    "occurred_at is timestamp without time zone: name its time zone with --tz": (
         "create table plain (id int primary key, event_name text, occurred_at timestamp)",
         ("--table=plain",),
     ),
-    "occurred_at is bigint: say what it counts since 1970, --epoch s, ms or us": (
+    "occurred_at is bigint: name its unit since 1970 with --epoch s, ms or us": (
         "create table plain (id int primary key, event_name text, occurred_at bigint)",
         ("--table=plain",),
     ),
@@ -753,7 +755,7 @@ def test_a_role_that_may_not_is_told(adopt: Adopt, conn: connection, platform_ur
     with connected(platform_url) as platform:
         repo = AdoptRepo(platform)
         platform.autocommit = False
-        with pytest.raises(Exception, match="may not get triggers from this role"):
+        with pytest.raises(Exception, match="cannot get triggers from this role"):
             repo.find("app_events")
 
 
