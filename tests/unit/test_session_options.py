@@ -1,9 +1,15 @@
-"""A URL says in which schema its sessions look for tables."""
+"""Options of sessions, the schema in a URL, and the names of statements."""
 
 import pytest
 from psycopg2.extensions import parse_dsn
 
-from utils.session_options import connect_arguments, in_schema, schema_fault, search_path
+from utils.session_options import (
+    connect_arguments,
+    in_schema,
+    schema_fault,
+    search_path,
+    statement_name,
+)
 
 
 @pytest.mark.parametrize("schema", ["analytics", "Analytics-2", "1", "größe", "a$", "x" * 63])
@@ -62,3 +68,15 @@ def test_a_url_without_options_names_no_schema() -> None:
 )
 def test_what_is_no_name_of_a_schema_is_told(name: str) -> None:
     assert schema_fault(name) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("/* rollups_state */ select 1", "rollups_state"),
+        ("select 1 /* late */", "sql"),
+        ("", "sql"),
+    ],
+)
+def test_statements_are_named_by_their_first_comment(text: str, name: str) -> None:
+    assert statement_name(text) == name

@@ -1,4 +1,4 @@
-"""What Redis did for a request that did not wait for it any more is undone."""
+"""The Redis client: replies and scripts, and what is undone if nobody waits for a reply."""
 
 import asyncio
 import time
@@ -9,9 +9,11 @@ from uuid import uuid4
 
 import pytest
 import redis
+from redis.exceptions import ResponseError
 
 from services.cache_service import CacheFailed, CacheService, Limits
 from services.database_identity import Identity
+from services.redis_client import MultiplexedRedis, Script
 from tests.faults.proxy import Proxy, proxy_to
 
 KEY = "analytics:test:late"
@@ -255,7 +257,7 @@ def test_an_end_whose_request_was_cancelled_is_told_later(
     asyncio.run(run())
 
 
-def test_late_answers_reach_nobody_else(
+def test_redis_client_reach_nobody_else(
     redis_url: str, client: redis.Redis, proxy: Proxy, limits: Limits
 ) -> None:
     async def run() -> None:
@@ -268,3 +270,33 @@ def test_late_answers_reach_nobody_else(
                 await cache.release(f"{KEY}{n}", Limits(), each, None)
 
     asyncio.run(run())
+
+
+def test_concurrent_commands_get_their_own_replies(redis_url: str) -> None:
+    async def replies() -> list[bytes | BaseException]:
+        multiplexed = MultiplexedRedis(redis_url, 5.0)
+        calls = [multiplexed.call("ECHO", text) for text in ("a", "b")]
+        failing = multiplexed.call("NO-SUCH-COMMAND")
+        results = await asyncio.gather(calls[0], failing, calls[1], return_exceptions=True)
+        await multiplexed.close()
+        return list(results)
+
+    first, error, second = asyncio.run(replies())
+    assert (first, second) == (b"a", b"b")
+    assert isinstance(error, ResponseError)
+
+
+def test_a_script_that_redis_has_lost_is_sent_again(redis_url: str, client: redis.Redis) -> None:
+    script = Script("return ARGV[1]", 0)
+    assert script.command("a") == ("EVAL", "return ARGV[1]", 0, "a")
+
+    async def run() -> list[bytes]:
+        multiplexed = MultiplexedRedis(redis_url, 5.0)
+        results = [await multiplexed.run(script, "a")]
+        client.script_flush()
+        results.append(await multiplexed.run(script, "b"))
+        await multiplexed.close()
+        return list(results)
+
+    assert asyncio.run(run()) == [b"a", b"b"]
+    assert script.command("c") == ("EVALSHA", script.digest, 0, "c")

@@ -1,0 +1,72 @@
+"""Rendered answers: body, headers, ETag and cache key."""
+
+import gzip
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+import pytest
+
+from common.answers import Answer, Meta
+from services.cached_response import CachedResponse, PreparedQuery, render
+from utils.formats import Format
+from utils.time.zones import TZDATA_VERSION
+
+NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
+META = Meta(NOON, NOON, "UTC", NOON, NOON, "rollups")
+
+
+def _no_answer(_: object) -> NoReturn:
+    raise AssertionError("rendering computes nothing")
+
+
+def query(
+    cache_version: str | None = "v1", form: Format = "json", *, compressed: bool = False
+) -> PreparedQuery:
+    return PreparedQuery(
+        "q", "base", (1, 2), cache_version, "e7", form, compressed, _no_answer, "db"
+    )
+
+
+def rendered(data: Any, meta: Meta = META, *, compressed: bool = False) -> CachedResponse:
+    answer = Answer(data, meta, "v2")
+    return render(query(compressed=compressed), answer, compute_s=0.1, fresh_s=60)
+
+
+def test_the_key_has_the_cache_version_or_the_last_erasure() -> None:
+    prefix = f"analytics:5.{TZDATA_VERSION}:db:base"
+    assert query("v1").key == f"{prefix}:v1"
+    assert query(None).key == f"{prefix}:e7"
+
+
+def test_a_response_is_stored_under_the_version_of_its_answer() -> None:
+    assert rendered([1]).key.endswith(":base:v2")
+
+
+def test_the_body_has_data_and_meta() -> None:
+    response = rendered([1, 2])
+    assert response.body.startswith(b'{"data":[1,2],"meta":{"start":"2025-03-01T12:00:00Z"')
+    assert (response.media_type, response.headers) == ("application/json", {})
+
+
+def test_the_etag_ignores_when_and_from_what_the_answer_was_computed() -> None:
+    later = Meta(NOON, NOON, "UTC", NOON + timedelta(1), NOON + timedelta(1), "events")
+    elsewhere = Meta(NOON, NOON, "Asia/Tokyo", NOON, NOON, "rollups")
+    assert rendered([1]).etag == rendered([1], later).etag
+    assert rendered([1]).etag not in (rendered([2]).etag, rendered([1], elsewhere).etag)
+
+
+def test_only_large_bodies_are_compressed() -> None:
+    large = rendered(["x" * 1_000], compressed=True)
+    assert large.headers == {"Content-Encoding": "gzip"}
+    assert b"x" * 1_000 in gzip.decompress(large.body)
+    assert rendered(["x"], compressed=True).headers == {}
+
+
+@pytest.mark.parametrize(("remaining_s", "is_due"), [(0.5, True), (1.0, False)])
+def test_a_response_is_refreshed_early_by_chance(
+    remaining_s: float, is_due: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # -1 s * ln(1 - 0.5) = 0.69 s before the expiry.
+    monkeypatch.setattr("random.random", lambda: 0.5)
+    response = CachedResponse("k", "application/json", {}, b"{}", 'W/"e"', 1.0, 60)
+    assert response.is_due(remaining_s) is is_due

@@ -1,0 +1,73 @@
+"""Which requests are answered before routing, and which go to the router."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from common.errors import Forbidden
+from routes.fast_path import FastPath
+from services.answering.lru_cache import LruCache
+from services.answering.responses import RememberedRequest, RequestKey
+from services.cached_response import PreparedQuery
+
+QUERY = cast(PreparedQuery, object())
+ROUTED = 299
+
+
+class Keys:
+    """API keys: all that are known lack the scope."""
+
+    is_open = False
+
+    def check_cached(self, authorization: str | None, scope: str) -> None:
+        if authorization == "Bearer known":
+            raise Forbidden("read")
+
+
+async def router(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": ROUTED, "headers": []})
+
+
+def status_of(path: str = "/analytics/top", method: str = "GET", authorization: str = "") -> int:
+    requests = LruCache[RequestKey, RememberedRequest](9)
+    requests.put(RequestKey(b"/analytics/top", b"", "", False), RememberedRequest(QUERY, "route"))
+    resources = SimpleNamespace(recent_requests=requests, keys=Keys())
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"authorization", authorization.encode())],
+        "app": SimpleNamespace(state=SimpleNamespace(resources=resources)),
+        "state": {},
+    }
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError("no request has a body")
+
+    asyncio.run(FastPath(router)(scope, receive, send))
+    return int(sent[0]["status"])
+
+
+def test_a_remembered_request_is_answered_before_routing() -> None:
+    assert status_of(authorization="Bearer known") == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [("/analytics/other", "GET"), ("/analytics/top", "POST"), ("/health", "GET")],
+)
+def test_other_requests_go_to_the_router(path: str, method: str) -> None:
+    assert status_of(path, method, "Bearer known") == ROUTED
+
+
+def test_a_key_that_is_not_in_memory_goes_to_the_router() -> None:
+    assert status_of(authorization="Bearer new") == ROUTED

@@ -1,0 +1,81 @@
+"""Keys of requests, conditional requests, and the headers of responses."""
+
+import time
+
+import pytest
+
+from services.answering.answer_service import ServedResponse
+from services.answering.responses import (
+    RequestKey,
+    accepts_gzip,
+    call_context,
+    has_etag,
+    receipt,
+    request_key,
+    respond,
+)
+from services.cache_service import CacheLookup, Limits
+from services.cached_response import CachedResponse
+from services.ingest.ingest_service import IngestResult
+
+STORED = CachedResponse("k", "text/csv", {"X-Next-Cursor": "c"}, b"a\n1\n", 'W/"e"', 0.1, 60)
+LOOKUP = CacheLookup("hit", "", 9, 200, False, b"", 5_700, 60_000, 0, STORED)
+
+
+@pytest.mark.parametrize(
+    ("header", "is_accepted"),
+    [("gzip", True), ("br, GZIP;q=0.5", True), ("gzip;q=0", False), ("*", False), ("br", False)],
+)
+def test_gzip_is_accepted_by_name(header: str, is_accepted: bool) -> None:
+    assert accepts_gzip({"accept-encoding": header}) is is_accepted
+
+
+@pytest.mark.parametrize(
+    ("header", "is_listed"),
+    [
+        ('W/"e"', True),
+        ('"e"', True),
+        ('"d", "e"', True),
+        ("*", True),
+        ('"d"', False),
+        (None, False),
+    ],
+)
+def test_etags_are_compared_weakly(header: str | None, is_listed: bool) -> None:
+    assert has_etag(header, 'W/"e"') is is_listed
+
+
+def test_a_request_key_has_what_determines_the_response() -> None:
+    scope = {"raw_path": b"/analytics/top-events", "query_string": b"last=7d"}
+    headers = {"accept": "text/csv", "accept-encoding": "gzip"}
+    key = RequestKey(b"/analytics/top-events", b"last=7d", "text/csv", True)
+    assert request_key(scope, headers) == key
+    assert request_key({**scope, "query_string": b"x" * 2_000}, headers) is None
+
+
+def test_no_cache_asks_for_a_fresh_answer() -> None:
+    assert call_context({"cache-control": "No-Cache"}, Limits(), 1.0).fresh
+    assert not call_context({"cache-control": "max-age=0"}, Limits(), 1.0).fresh
+
+
+def test_a_response_has_the_stored_body_and_headers() -> None:
+    served = ServedResponse(STORED, "hit", LOOKUP)
+    response = respond(served, {}, Limits(), time.monotonic())
+    headers = response.headers
+    assert (response.status_code, response.body) == (200, b"a\n1\n")
+    assert (headers["x-cache"], headers["age"], headers["etag"]) == ("hit", "5", 'W/"e"')
+    assert (headers["content-type"], headers["content-length"]) == ("text/csv", "4")
+    assert headers["x-next-cursor"] == "c"
+
+
+def test_a_client_that_has_the_response_gets_304_without_body() -> None:
+    served = ServedResponse(STORED, "hit", LOOKUP)
+    response = respond(served, {"if-none-match": '"e"'}, Limits(), time.monotonic())
+    assert (response.status_code, response.body) == (304, b"")
+    assert "content-type" not in response.headers
+
+
+def test_a_receipt_names_refused_events_if_there_are_any() -> None:
+    stored, some = IngestResult(2, 1, 0), IngestResult(2, 1, 3)
+    assert receipt(stored, None, Limits()).body == b'{"accepted":2,"duplicates":1}'
+    assert receipt(some, None, Limits()).body == b'{"accepted":2,"duplicates":1,"refused":3}'

@@ -1,0 +1,22 @@
+"""Named SQL statements of files."""
+
+import pytest
+
+from repo.statements import statements
+
+
+def test_a_statement_begins_with_its_name() -> None:
+    named = statements("rollups")
+    assert named["rollups_users"].startswith("/* rollups_users */ ")
+    assert "-- name:" not in "".join(named.values())
+
+
+def test_each_statement_of_a_file_has_its_own_text() -> None:
+    named = statements("fold")
+    assert {"fold_lock", "fold_state", "fold_store"} <= named.keys()
+    assert len(set(named.values())) == len(named)
+
+
+def test_an_unknown_file_is_an_error() -> None:
+    with pytest.raises(FileNotFoundError):
+        statements("absent")
