@@ -9,6 +9,7 @@ from typing import Any
 import psycopg2
 import pytest
 from psycopg2 import errors
+from psycopg2.extensions import parse_dsn
 
 from repo.migrate import MigrationError, check_schema, check_schema_location, migrate, migrations
 from repo.roles import ROLES, role_name, roles_without_usage
@@ -189,6 +190,8 @@ def test_installations_do_not_wait_for_each_other(empty_url: str) -> None:
 
 def test_many_are_made_at_once(empty_url: str) -> None:
     """In several schemas, some of them twice; what roles may in the database is one row for all."""
+    name = parse_dsn(empty_url)["dbname"]
+    executed(empty_url, f'revoke all on database "{name}" from public')
     start = threading.Barrier(8)
 
     def make(number: int) -> str:
