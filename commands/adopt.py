@@ -25,7 +25,6 @@ from repo.adopt.tables import CannotAdopt, Table
 from repo.adopt.timestamps import Epoch
 from repo.adopt.trigger import Adoption, trigger_name
 from repo.rollups.rollup_writer import RollupWriter
-from services.connections import database_server
 from services.disk_space import StorageGate, storage_limits
 from services.lifecycle.adoption import (
     BATCH,
@@ -36,6 +35,7 @@ from services.lifecycle.adoption import (
     install,
     release,
 )
+from services.server_urls import database_server
 from utils.signals import stoppable
 from utils.time.local_times import ADJUSTMENT_TEXTS, Adjustment
 

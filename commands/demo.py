@@ -13,11 +13,11 @@ from commands._settings import read_settings
 from config.database import connect
 from repo.database_size import database_size
 from repo.ingest import Event, IngestRepo, as_rows
-from repo.rejected_events import EventsExpired
-from services.connections import databases
+from repo.rejection_reasons import EventsExpired
 from services.demo_data import demo_events
 from services.disk_space import StorageGate, storage_limits
 from services.ingest.loader import BATCH
+from services.server_urls import databases
 from utils.signals import stoppable, uninterrupted
 
 _EVENTS_PER_USER = 20

@@ -21,10 +21,10 @@ from config.settings import Settings
 from repo.lifecycle.erasure import EraseRepo
 from repo.lifecycle.suppression import SuppressionRepo, WritersActive
 from services.background.cache_purger import purge_cache
-from services.connections import servers
 from services.container import open_cache
 from services.database_identity import Identity
 from services.disk_space import storage_limits
+from services.server_urls import servers
 from utils.paths import is_terminal
 from utils.signals import stoppable, uninterrupted
 

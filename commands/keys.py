@@ -15,7 +15,7 @@ from commands._settings import read_settings
 from config.database import connect
 from repo.api_keys import ApiKeyInfo, KeyExists, KeysRepo, NoSuchKey, Scope
 from services.auth import new_secret, parse_secret
-from services.connections import database_server
+from services.server_urls import database_server
 from utils.signals import stoppable, uninterrupted
 
 _SCOPES = ("read", "write", "admin")

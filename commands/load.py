@@ -25,12 +25,12 @@ from commands._settings import read_settings
 from config.database import connect
 from repo.database_size import database_size
 from repo.ingest import IngestRepo
-from services.connections import databases
 from services.disk_space import StorageGate, storage_limits
+from services.ingest.input_rows import ColumnMapping, Form, UnreadableInput
 from services.ingest.loader import BATCH, Loader, LoadReport, RejectedFile
 from services.ingest.readers import form_of, open_input
-from services.ingest.rows import ColumnMapping, Form, UnreadableInput
 from services.ingest.validation import FIELDS, Validator
+from services.server_urls import databases
 from utils.signals import stoppable
 from utils.time.local_times import ADJUSTMENT_TEXTS
 

@@ -11,7 +11,7 @@ from config.database import CommandConnection, connect
 from config.invocation import invocation
 from repo.roles import missing_roles, roles_without_usage
 from repo.schemas import other_schemas, own_schema
-from services.connections import database_server
+from services.server_urls import database_server
 
 _MISSING = """\
 Database roles are missing, and this user may not create them. The service works as the owner of the

@@ -14,9 +14,9 @@ from commands._settings import read_settings
 from common.errors import format_instant
 from config.invocation import invocation
 from repo.verify.report import Findings
-from services.connections import database_server
 from services.disk_space import storage_limits
 from services.lifecycle.retention import RetentionRun, horizon_of, open_retention_run
+from services.server_urls import database_server
 from utils.signals import stoppable
 from utils.time.ranges import RelativeRange, parse_age
 

@@ -19,8 +19,8 @@ from config.settings import Settings
 from repo.rollups.rollup_writer import RollupWriter
 from services.background.rollup_worker import fold_forever
 from services.background.verify_worker import verify_forever
-from services.connections import databases
 from services.disk_space import storage_limits
+from services.server_urls import databases
 from utils.signals import stoppable
 
 _MAX_LISTED_DAYS = 5

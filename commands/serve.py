@@ -28,8 +28,8 @@ from config.settings import Settings, variable
 from config.worker_slots import slot_directory
 from repo.api_keys import KeysRepo
 from repo.roles import ROLES
-from services.connections import servers
 from services.container import may_be_open
+from services.server_urls import servers
 from utils.processes import DieWithParent
 
 _EXIT_CODES = {

@@ -11,7 +11,7 @@ from commands._help import DATABASE, FAILED, Command
 from commands._report import print_result
 from commands._settings import read_settings
 from common.errors import format_instant
-from services.connections import running_servers
+from services.server_urls import running_servers
 from services.status.check import Check
 from services.status.report import Status, read_status
 from utils.signals import stoppable

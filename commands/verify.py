@@ -15,7 +15,7 @@ from commands._report import report
 from commands._settings import read_settings
 from config.database import connect
 from repo.verify.snapshot import Unverifiable
-from services.connections import database_server
+from services.server_urls import database_server
 from utils.signals import stoppable
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def verify_all(
     """
     # These modules need numpy, which is slow to import.
     from repo.verify.daily_stats import verify_daily_stats
-    from repo.verify.dictionaries import verify_tables
+    from repo.verify.other_tables import verify_tables
     from repo.verify.report import Findings
     from repo.verify.rollups import chunks, verify_chunk
 

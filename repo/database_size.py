@@ -9,7 +9,7 @@ from repo.statements import statements
 SQL = statements("database_size")
 
 
-class StorageRepo:
+class DatabaseSizeRepo:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 

@@ -9,7 +9,8 @@ from psycopg2.extensions import connection, cursor
 
 from common.decorators import in_transaction, translate_errors
 from config.database import Connection, Cursor
-from repo.rejected_events import (
+from repo.commit_outcome import transaction
+from repo.rejection_reasons import (
     REASONS,
     EventsExpired,
     EventsRefused,
@@ -18,7 +19,6 @@ from repo.rejected_events import (
     translate_refusals,
 )
 from repo.statements import statements
-from repo.transactions import transaction
 from utils.postgres import abort_connection
 
 SQL = statements("ingest")

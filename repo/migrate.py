@@ -17,7 +17,6 @@ from config.database import Connection, Cursor
 from config.database_errors import DiskFull
 from config.invocation import invocation
 from repo.engine.watermark import SQL
-from repo.planner_statistics import disable_statistics
 from repo.roles import create_roles, owns_tables
 from repo.schemas import (
     create_schema,
@@ -28,6 +27,7 @@ from repo.schemas import (
     other_schemas,
     own_schema,
 )
+from repo.statistics_privacy import disable_statistics
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _OWN_NAME = re.compile(

@@ -18,9 +18,9 @@ import msgspec
 from common.metrics import CACHE_ERRORS, track_reachability
 from common.question_registry import questions_about_one_user
 from services.answering.pending_releases import PendingReleases
-from services.cache_keys import bucket_key, flight_key, slots_key
 from services.cached_response import CachedResponse
 from services.database_identity import Identity
+from services.lease_and_limit_keys import bucket_key, flight_key, slots_key
 from services.redis_client import Command, MultiplexedRedis, lua_script
 from utils.circuit_breaker import CircuitBreaker
 from utils.tracing import trace_span
@@ -104,7 +104,7 @@ class CacheService:
         self._breaker = CircuitBreaker(max_failures=3, first_pause_s=0.5, max_pause_s=2)
         self._lookup_script = lua_script("lookup_and_lease", keys=4)
         self._release_script = lua_script("store_and_release", keys=4)
-        self._purge_script = lua_script("purge_users", keys=2)
+        self._purge_script = lua_script("record_erasure", keys=2)
         self._renew_script = lua_script("renew_lease", keys=1)
         self._releases = PendingReleases(self._writer, self._release_script)
         self._tokens = count()
@@ -262,7 +262,7 @@ class CacheService:
         """Check every second whether Redis is reachable, so that the metrics show it without
         traffic, and so that requests find an open connection."""
         while True:
-            with suppress(CacheFailed), track_reachability("redis", "pages"):
+            with suppress(CacheFailed), track_reachability("redis", "responses"):
                 await self.ping()
             await asyncio.sleep(_PING_EVERY_S)
 

@@ -18,18 +18,18 @@ from repo.api_keys import ApiKey
 from repo.database_identity import identity_of
 from services.answering.answer_service import AnswerService, Policy
 from services.answering.cache_versions import CacheVersions
-from services.answering.lru_cache import LruCache
 from services.answering.responses import RememberedRequest, RequestKey
 from services.auth import ApiKeyCache
 from services.background.cache_purger import CachePurger
 from services.cache_service import CacheFailed, CacheService, Limits
-from services.connections import servers
 from services.database_identity import Identity, check_forever
 from services.disk_space import Storage, storage_limits
 from services.ingest.ingest_service import IngestService
 from services.lifecycle.erasure import ErasureService
 from services.readiness import Readiness
-from services.telemetry import trace_requests
+from services.server_urls import servers
+from services.trace_export import trace_requests
+from utils.lru_cache import LruCache
 from utils.postgres import Identify
 from utils.session_options import INGEST_OPTIONS, QUESTION_OPTIONS
 
@@ -140,7 +140,9 @@ async def _cache_versions(
     """The cache versions, polled in the background."""
     # A connection of its own: a busy pool must not delay the notice of a late event, and polling
     # must not take connections from questions.
-    database = open_database(settings, url, 1, "analytics-editions", identity, identify=identity_of)
+    database = open_database(
+        settings, url, 1, "analytics-cache-versions", identity, identify=identity_of
+    )
     versions = CacheVersions(database, identity)
     try:
         with suppress(DatabaseError):

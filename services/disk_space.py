@@ -17,7 +17,7 @@ from common.metrics import STORAGE_HEADROOM
 from config.database import Database, get_connection
 from config.database_errors import DatabaseError, DiskFull
 from config.settings import Settings
-from repo.database_size import StorageRepo
+from repo.database_size import DatabaseSizeRepo
 
 MB, GB = 10**6, 10**9
 
@@ -167,4 +167,4 @@ class Storage:
 
     async def _measure_size(self) -> int:
         connection = get_connection(self._database, time.monotonic() + _TIMEOUT_S)
-        return await connection.run(StorageRepo(connection).get_database_size)
+        return await connection.run(DatabaseSizeRepo(connection).get_database_size)

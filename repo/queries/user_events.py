@@ -11,7 +11,7 @@ from common.answers import UserEvent
 from common.errors import EventsDropped, format_instant
 from common.questions import UserEvents
 from config.database import Cursor
-from repo.hidden_values import Hidden
+from repo.activity_privacy import Hidden
 from repo.statements import statements
 from utils.keyset import Direction, Position
 from utils.prepared_statements import prepared_statement

@@ -10,9 +10,9 @@ from itertools import pairwise
 import numpy as np
 from psycopg2.extensions import connection, cursor
 
+from repo.verify.dropped_slots import retained_records
 from repo.verify.recount import Records, Recount, pieces, recount
 from repo.verify.report import Difference, Findings, NameOf, compare, format_span
-from repo.verify.retained import retained_records
 from repo.verify.snapshot import AFTER, FIRST, SQL, FoldState, Span, snapshot
 from repo.verify.stored_rows import stored_slots, stored_spans
 

@@ -1,4 +1,4 @@
-"""One moment of the database, and up to where the folder had come at it."""
+"""A snapshot of the database for `verify`, and the watermark of the rollups in it."""
 
 import io
 from collections.abc import Iterator, Mapping
@@ -91,7 +91,9 @@ def _state(cur: cursor) -> FoldState:
     cur.execute(SQL["verify_state"])
     row = cur.fetchone()
     if row is None:
-        raise Unverifiable("there are no rollups that questions ask: the folder has yet to run")
+        raise Unverifiable(
+            "there are no rollups yet: run `rollup --once`, or wait for the rollup worker"
+        )
     state = FoldState(*row)
     if not state.is_of_this_cluster:
         raise Unverifiable(

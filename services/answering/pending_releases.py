@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Any
 
-from services.cache_keys import flight_key, slots_key
+from services.lease_and_limit_keys import flight_key, slots_key
 from services.redis_client import Command, MultiplexedRedis, Script
 
 _MAX_PENDING = 1_000  # older ones are dropped, since leases and slots also expire in Redis

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from repo.ingest import IngestRepo
-from repo.rejected_events import EventsExpired, EventsRefused
-from services.ingest.rows import RowOrigin
+from repo.rejection_reasons import EventsExpired, EventsRefused
+from services.ingest.input_rows import RowOrigin
 
 _BATCH_BYTES = 16 * 1024 * 1024
 # How long to wait for the current batch when a load is interrupted, so that its result is known.

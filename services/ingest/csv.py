@@ -9,7 +9,7 @@ from itertools import islice
 from typing import IO, cast
 
 from services.ingest.fast_validation import validate_block
-from services.ingest.rows import (
+from services.ingest.input_rows import (
     DAMAGED,
     MAX_LINE_BYTES,
     MAX_PART_BYTES,

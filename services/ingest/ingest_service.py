@@ -19,7 +19,7 @@ from common.metrics import INGEST_SECONDS, INGESTED
 from config.database import Connection, Database, get_connection
 from config.database_errors import DatabaseUnavailable, DeadlineExceeded, DiskFull, PoolBusy
 from repo.ingest import Event, HttpEventsRepo, as_rows
-from repo.rejected_events import EventsExpired, EventsRefused
+from repo.rejection_reasons import EventsExpired, EventsRefused
 from services.disk_space import Storage
 from services.ingest.http_body import BodyHeaders, BodyReader, Form, inflate
 from services.ingest.http_events import EVENT, Faults, read_events

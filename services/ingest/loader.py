@@ -10,8 +10,7 @@ from typing import Any
 
 from repo.ingest import IngestRepo, as_rows
 from services.ingest.batch_writer import Batch, BatchWriter
-from services.ingest.readers import read
-from services.ingest.rows import (
+from services.ingest.input_rows import (
     Block,
     ColumnMapping,
     Form,
@@ -21,6 +20,7 @@ from services.ingest.rows import (
     TruncatedInput,
     ValidRows,
 )
+from services.ingest.readers import read
 from services.ingest.validation import Invalid, Validator
 from utils.signals import uninterrupted
 from utils.time.local_times import Adjustment

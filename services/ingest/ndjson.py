@@ -9,9 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from services.ingest.fast_validation import validate_block
-from services.ingest.key_paths import Path, has_path, paths_in, source_of, suggest
-from services.ingest.line_decoder import ABSENT, LineShape
-from services.ingest.rows import (
+from services.ingest.input_rows import (
     DAMAGED,
     MAX_LINE_BYTES,
     ColumnMapping,
@@ -21,6 +19,8 @@ from services.ingest.rows import (
     ValidRows,
     parts,
 )
+from services.ingest.key_paths import Path, has_path, paths_in, source_of, suggest
+from services.ingest.ndjson_type import ABSENT, LineShape
 from services.ingest.strict_json import (
     HugeNumber,
     NotStrict,

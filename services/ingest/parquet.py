@@ -3,7 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
-from services.ingest.rows import ColumnMapping, Input, InputRow, TruncatedInput, UnreadableInput
+from services.ingest.input_rows import (
+    ColumnMapping,
+    Input,
+    InputRow,
+    TruncatedInput,
+    UnreadableInput,
+)
 from services.ingest.validation import FIELDS, Invalid, RawEvent
 
 _ROWS = 1_000

@@ -5,9 +5,7 @@ import io
 from collections.abc import Iterator
 
 from services.ingest.csv import csv_blocks
-from services.ingest.ndjson import ndjson_blocks
-from services.ingest.parquet import parquet_rows
-from services.ingest.rows import (
+from services.ingest.input_rows import (
     DAMAGED,
     Block,
     ColumnMapping,
@@ -19,6 +17,8 @@ from services.ingest.rows import (
     parts,
     size_of_row,
 )
+from services.ingest.ndjson import ndjson_blocks
+from services.ingest.parquet import parquet_rows
 
 
 def sniff(start: bytes) -> Form:

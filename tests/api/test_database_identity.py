@@ -158,7 +158,7 @@ def elsewhere(database_url: str) -> Iterator[str]:
         yield database_url.replace(f":{here['port']}/", f":{made['port']}/")
 
 
-@pytest.mark.parametrize("ended", ["analytics-editions-", "analytics-[0-9]"])
+@pytest.mark.parametrize("ended", ["analytics-cache-versions-", "analytics-[0-9]"])
 def test_answers_are_kept_for_the_database_that_gave_them(
     database_url: str, conn: connection, elsewhere: str, redis_url: str, ended: str
 ) -> None:

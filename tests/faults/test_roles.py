@@ -23,7 +23,7 @@ SETTINGS = {
 }
 USERS = {
     "analytics": "analytics_test_reader",
-    "analytics-editions": "analytics_test_reader",
+    "analytics-cache-versions": "analytics_test_reader",
     "analytics-keys": "analytics_test_writer",
     "analytics-rollup": "analytics_test_folder",
 }

@@ -15,7 +15,7 @@ from psycopg2.extensions import connection
 
 from config.database import Database, get_connection
 from repo.ingest import Event, HttpEventsRepo, IngestRepo, Inserted, as_rows
-from repo.rejected_events import EventsRefused
+from repo.rejection_reasons import EventsRefused
 from services.ingest.validation import min_stored_size
 from tests.factories import ID
 from tests.source_comparison import connected

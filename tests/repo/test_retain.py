@@ -16,7 +16,7 @@ from common.questions import EventCounts
 from config.database_errors import DatabaseUnavailable
 from repo.ingest import Event, IngestRepo, as_rows
 from repo.lifecycle.retention import RetainRepo
-from repo.rejected_events import EventsExpired
+from repo.rejection_reasons import EventsExpired
 from repo.rollups.rollup_writer import RollupWriter
 from repo.verify.sample import verify_sample
 from services.background.rollup_worker import _publish_refused_events

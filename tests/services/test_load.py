@@ -26,7 +26,7 @@ from config.database import connect
 from repo.ingest import IngestRepo
 from repo.lifecycle.suppression import SuppressionRepo
 from services.ingest.batch_writer import Batch, BatchWriter
-from services.ingest.rows import InputRow, size_of_row
+from services.ingest.input_rows import InputRow, size_of_row
 from services.ingest.validation import Invalid
 from tests.cli import run_cli
 from tests.events import GIT_HISTORY

@@ -16,8 +16,8 @@ from config.settings import Settings
 from repo.migrate import migrate, migrations
 from repo.roles import ROLES, Role, role_name
 from repo.rollups.rollup_writer import RollupWriter
-from services.connections import databases
 from services.embedded import Databases, Endpoints, embedded_servers
+from services.server_urls import databases
 from tests.cli import run_cli
 from tests.events import insert
 from tests.servers import OLDER_POSTGRES, OPTIONS, as_role, url_of

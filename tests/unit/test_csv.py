@@ -17,8 +17,14 @@ from hypothesis import strategies as st
 
 from repo.ingest import IngestRepo, Inserted, as_rows
 from services.ingest.csv import csv_blocks
+from services.ingest.input_rows import (
+    DAMAGED,
+    MAX_LINE_BYTES,
+    ColumnMapping,
+    InputRow,
+    UnreadableInput,
+)
 from services.ingest.loader import Loader, LoadReport, RejectedFile
-from services.ingest.rows import DAMAGED, MAX_LINE_BYTES, ColumnMapping, InputRow, UnreadableInput
 from services.ingest.validation import Invalid, Validator
 from tests.factories import event
 

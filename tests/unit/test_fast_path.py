@@ -9,9 +9,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from common.errors import Forbidden
 from routes.fast_path import FastPath
-from services.answering.lru_cache import LruCache
 from services.answering.responses import RememberedRequest, RequestKey
 from services.cached_response import PreparedQuery
+from utils.lru_cache import LruCache
 
 QUERY = cast(PreparedQuery, object())
 ROUTED = 299

@@ -4,8 +4,8 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
-from services.ingest.line_decoder import ABSENT, LineShape
-from services.ingest.rows import ColumnMapping, UnreadableInput
+from services.ingest.input_rows import ColumnMapping, UnreadableInput
+from services.ingest.ndjson_type import ABSENT, LineShape
 from services.ingest.validation import FIELDS
 
 

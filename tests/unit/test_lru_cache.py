@@ -1,6 +1,6 @@
 """The LRU cache holds the values that were used last."""
 
-from services.answering.lru_cache import LruCache
+from utils.lru_cache import LruCache
 
 
 def test_the_oldest_value_is_evicted() -> None:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repo.ingest import Event, as_rows
+from services.ingest.input_rows import DAMAGED, MAX_LINE_BYTES, ColumnMapping
 from services.ingest.ndjson import Decoders, NdjsonBlock, ndjson_blocks
-from services.ingest.rows import DAMAGED, MAX_LINE_BYTES, ColumnMapping
 from services.ingest.validation import Invalid, RawEvent, Validator
 from tests.events import GIT_HISTORY
 from tests.factories import event

@@ -12,8 +12,8 @@ from psycopg2.extensions import connection
 
 from common.questions import UserEvents
 from config.database import Database, get_connection
+from repo.activity_privacy import Hidden
 from repo.events import EventsRepo
-from repo.hidden_values import Hidden
 from repo.lifecycle.erasure import EraseRepo
 from repo.lifecycle.suppression import SuppressionRepo
 from tests.events import insert
