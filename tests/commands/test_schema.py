@@ -302,9 +302,9 @@ def test_a_table_is_found_by_its_name(shared_url: str, redis_url: str) -> None:
     orders = ("--table=orders", *ADOPT[1:-1])
     assert "\napp.orders: " in "\n" + call("adopt", *orders, stdin="n\n").stdout
     for name, told in (
-        ("visits", "two tables are called visits: "),
-        ("mine", "no table is called mine: "),
-        ("analytics.events", "analytics.events is the table of events itself"),
+        ("visits", "two tables are named visits: "),
+        ("mine", "no table is named mine: "),
+        ("analytics.events", "analytics.events is the table of events of this service"),
     ):
         refused = call("adopt", f"--table={name}", "--check")
         assert (refused.exit_code, refused.stderr.startswith(f"Error: {told}")) == (1, True)
