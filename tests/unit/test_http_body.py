@@ -1,0 +1,78 @@
+"""Bodies of requests: their headers, their limits, and how they are decompressed."""
+
+import asyncio
+import gzip
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from common.errors import SlowBody, TooLarge, UnreadableBody, UnsupportedMedia
+from services.ingest.http_body import BodyReader, inflate, parse_body_headers
+
+
+async def chunks(*parts: bytes, delay_s: float = 0) -> AsyncIterator[bytes]:
+    for part in parts:
+        await asyncio.sleep(delay_s)
+        yield part
+
+
+def received(body: AsyncIterator[bytes], timeout_s: float = 60) -> bytes:
+    async def receive() -> bytes:
+        async with BodyReader().receive(body, time.monotonic() + timeout_s) as whole:
+            return whole
+
+    return asyncio.run(receive())
+
+
+@pytest.mark.parametrize(
+    ("headers", "parsed"),
+    [
+        ({"content-type": "application/json"}, ("json", "identity")),
+        (
+            {"content-type": 'Application/X-NDJSON; charset="UTF-8"', "content-encoding": "GZip"},
+            ("ndjson", "gzip"),
+        ),
+    ],
+)
+def test_headers_name_form_and_compression(
+    headers: dict[str, str], parsed: tuple[str, str]
+) -> None:
+    assert parse_body_headers(headers) == parsed
+
+
+@pytest.mark.parametrize(
+    ("headers", "error"),
+    [
+        ({}, UnsupportedMedia),
+        ({"content-type": "text/csv"}, UnsupportedMedia),
+        ({"content-type": "application/json; charset=latin-1"}, UnsupportedMedia),
+        ({"content-type": "application/json", "content-encoding": "br"}, UnsupportedMedia),
+        ({"content-type": "application/json", "content-length": "8388609"}, TooLarge),
+    ],
+)
+def test_other_headers_are_refused(headers: dict[str, str], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        parse_body_headers(headers)
+
+
+def test_a_body_is_received_within_its_limits() -> None:
+    assert received(chunks(b"ab", b"c")) == b"abc"
+    with pytest.raises(TooLarge):
+        received(chunks(bytes(2**23), b"x"))
+    with pytest.raises(SlowBody):
+        received(chunks(b"a", delay_s=60), timeout_s=0.01)
+
+
+def test_gzip_members_are_concatenated() -> None:
+    assert inflate(gzip.compress(b"ab") + gzip.compress(b"c"), "gzip") == b"abc"
+    assert inflate(b"abc", "identity") == b"abc"
+
+
+def test_damaged_and_too_large_bodies_are_refused() -> None:
+    with pytest.raises(UnreadableBody):
+        inflate(gzip.compress(b"abc")[:-1], "gzip")
+    with pytest.raises(UnreadableBody):
+        inflate(b"abc", "zstd")
+    with pytest.raises(TooLarge):
+        inflate(gzip.compress(bytes(2**24 + 1)), "gzip")
