@@ -1,4 +1,4 @@
-"""The numbers of days, against what is counted anew from the events."""
+"""Verify the daily statistics by recounting them from the events."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -15,9 +15,7 @@ _RECOUNTS = ("verify_day_users", "verify_day_events")
 
 
 def verify_daily_stats(conn: connection, findings: Findings, declared: Sequence[str] = ()) -> None:
-    """All days of all zones that have numbers, or should have.
-
-    Those that wait to be counted anew are left out.
+    """Verify all days of all zones that have or should have statistics, except queued days.
 
     Raises: Unverifiable, DatabaseUnavailable.
     """
@@ -33,6 +31,7 @@ def _parts(days: Days) -> Iterator[Days]:
     first = days.first
     while first < days.end:
         end = min(first + _CHUNK, days.end)
+        # Days before `whole` are verified in another way, so no part has days of both kinds.
         if first < days.whole:
             end = min(end, days.whole)
         yield days._replace(first=first, end=end)
@@ -49,7 +48,7 @@ def _verify(cur: cursor, state: FoldState, days: Days, findings: Findings) -> No
     verify_calendar(cur, days, params["waiting"], findings)
     for check in _RECOUNTS if days.first >= days.whole else ():
         cur.execute(SQL[check], params)
-        for table, key, stored, true in cur:
-            findings.add(Difference(table, f"{days.zone} {key}", stored, true))
+        for table, key, stored, expected in cur:
+            findings.add(Difference(table, f"{days.zone} {key}", stored, expected))
     if days.first < days.whole:
         verify_retained_days(cur, state, params, findings)

@@ -1,4 +1,4 @@
-"""The numbers of days whose events are dropped, against the slots that are kept of them."""
+"""Verify the daily statistics of days with dropped events against the retained slots."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -17,13 +17,13 @@ _EMPTY_ROW = Row(0, np.empty(0, np.uint32))
 _WINDOWS = (1, 7, 30)
 
 DayValues = dict[str, str]
-"""What there is to tell about a day, by where it stands."""
+"""The values of a day, by table and key."""
 
 
 def verify_retained_days(
     cur: cursor, state: FoldState, params: Mapping[str, Any], findings: Findings
 ) -> None:
-    """Slots of events that are not dropped are compared with these elsewhere."""
+    """Compare the daily statistics with slots, which are verified elsewhere."""
     stored = _read_stored_names(cur, params)
     event_names, active = _read_event_names(cur), _LastActive()
     cur.execute(SQL["verify_retained_days"], params)
@@ -34,23 +34,25 @@ def verify_retained_days(
         if day < params["first"] or day in params["waiting"]:
             continue
         stored_values = {f"day_users {day}": _describe_users(events, users), **stored.get(day, {})}
-        true_values = {
+        expected_values = {
             f"day_users {day}": _describe_users(all_names.events, active_counts),
             **_values_by_name(day, rows, event_names),
         }
-        for difference in _differences(params["zone"], stored_values, true_values):
+        for difference in _differences(params["zone"], stored_values, expected_values):
             findings.add(difference)
 
 
 class _LastActive:
-    """On which day each user was active last."""
+    """The last day on which each user was active."""
 
     def __init__(self) -> None:
         self._days = np.zeros(1, np.int64)
 
     def count_active(self, day: date, users: Ordinals) -> list[int]:
-        """How many were active in the windows that end with the day, and how many of them in no
-        window of a day before; days come in order."""
+        """Return the active users of the windows that end with `day`, and how many are new.
+
+        Must be called with days in order.
+        """
         today, missing = day.toordinal(), max(users[-1:].tolist(), default=0) + 1 - len(self._days)
         self._days = np.pad(self._days, (0, max(missing, 0)))
         new = int((self._days[users] <= today - max(_WINDOWS)).sum())
@@ -99,10 +101,10 @@ def _describe_counts(events: int, users: int) -> str:
 
 
 def _differences(
-    zone: str, stored_values: DayValues, true_values: DayValues
+    zone: str, stored_values: DayValues, expected_values: DayValues
 ) -> Iterator[Difference]:
-    for key in sorted(stored_values.keys() | true_values.keys()):
-        stored, counted = stored_values.get(key, "no row"), true_values.get(key, "no row")
+    for key in sorted(stored_values.keys() | expected_values.keys()):
+        stored, counted = stored_values.get(key, "no row"), expected_values.get(key, "no row")
         if stored != counted:
             table, day = key.split(" ", 1)
             yield Difference(table, f"{zone} {day}", stored, counted)

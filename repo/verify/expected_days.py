@@ -1,6 +1,6 @@
-"""Which days the daily statistics should have, and where each begins and ends.
+"""Verify the calendar of the daily statistics: which days have rows, and their limits.
 
-By the rules of the pinned tzdata: those of PostgreSQL may be older or newer.
+The rules are those of the pinned tzdata package; PostgreSQL's may be older or newer.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -21,21 +21,21 @@ _MICROSECOND = timedelta.resolution
 
 
 class Days(NamedTuple):
-    """first <= day < end, in a zone."""
+    """A range of local days in a zone, first <= day < end."""
 
     zone: str
     first: date
     end: date
     whole: date
-    """The first day that all events of its windows are there of."""
+    """The first day whose windows include no dropped events."""
     begun: date | None
-    """The day of the first event."""
+    """The day of the first event; None without events."""
     folded_at: datetime
-    """Until then days have begun, and may be over."""
+    """The watermark: days that begin before it are due."""
 
 
 class _Row(NamedTuple):
-    """Of day_users."""
+    """A row of `day_users`."""
 
     day: date
     starts_at: datetime
@@ -46,11 +46,13 @@ class _Row(NamedTuple):
 def zones_to_verify(
     cur: cursor, state: FoldState, declared: Sequence[str], findings: Findings
 ) -> Iterator[Days]:
-    """The zones that have statistics, or should have. One that tzdata lacks is a difference."""
+    """Yield the days to verify in each zone that has or should have statistics."""
     cur.execute(SQL["verify_zones"], {"declared": list(declared)})
     for name, first, last in cur.fetchall():
         if name not in zone_names():
-            findings.add(Difference("day_users", repr(name), "a zone", "tzdata knows none"))
+            findings.add(
+                Difference("day_users", repr(name), "rows", "none, as tzdata has no such zone")
+            )
         elif first is not None or state.first_slot is not None:
             yield _days(state, name, first, last)
 
@@ -76,8 +78,10 @@ def _days(state: FoldState, name: str, first: date | None, last: date | None) ->
 
 
 def verify_calendar(cur: cursor, days: Days, queued: Collection[date], findings: Findings) -> None:
-    """Each day since the first event has a row, and no other day, of where its date begins and
-    ends; days that are over were counted after. Days that wait may be behind."""
+    """Check that exactly the days since the first event have rows, with the right limits.
+
+    Days that have ended must have been counted after their end. Queued days may be out of date.
+    """
     cur.execute(SQL["verify_days"], days._asdict())
     stored = {row.day: row for row in map(_Row._make, cur)}
     tz = zone(days.zone)
@@ -89,8 +93,8 @@ def verify_calendar(cur: cursor, days: Days, queued: Collection[date], findings:
             if row
             else _check_missing(day, days, tz, queued)
         )
-        for stored_value, true in faults:
-            findings.add(Difference("day_users", f"{days.zone} {day}", stored_value, true))
+        for stored_value, expected in faults:
+            findings.add(Difference("day_users", f"{days.zone} {day}", stored_value, expected))
 
 
 def _check_missing(
@@ -102,25 +106,25 @@ def _check_missing(
 
 def _check_row(row: _Row, days: Days, tz: ZoneInfo, is_queued: bool) -> Iterator[tuple[str, str]]:
     if row.day > _local_date(days.folded_at, tz):
-        yield "a row", "a day of the future"
+        yield "a row", "no row for a future day"
     if days.begun is None or row.day < days.begun:
-        yield "a row", "a day before the first event"
+        yield "a row", "no row before the first event"
     if is_queued:
         return
     if not _has_right_edges(row, tz):
         yield (
             f"{_format_instant(row.starts_at)}/{_format_instant(row.ends_at)}",
-            "where the date begins and ends",
+            "the beginning and end of the local day",
         )
     if row.counted_at < row.ends_at <= days.folded_at:
         yield (
             f"counted at {_format_instant(row.counted_at)}",
-            f"over since {_format_instant(row.ends_at)}",
+            f"after its end, {_format_instant(row.ends_at)}",
         )
 
 
 def _has_right_edges(row: _Row, tz: ZoneInfo) -> bool:
-    """Whether clocks show the date from the start on and not before, and no longer at the end."""
+    """Return whether clocks show the date from the start on, not before, and not at the end."""
     begins = (
         _local_date(row.starts_at - _MICROSECOND, tz) < row.day <= _local_date(row.starts_at, tz)
     )
@@ -130,7 +134,7 @@ def _has_right_edges(row: _Row, tz: ZoneInfo) -> bool:
 
 
 def _local_date(instant: datetime, tz: ZoneInfo) -> date:
-    """The date that clocks of the zone show."""
+    """Return the date that clocks of the zone show."""
     return instant.astimezone(tz).date()
 
 

@@ -1,4 +1,4 @@
-"""The tables beside slots and spans: the dictionaries, events ahead of time, and the state."""
+"""Verify the dictionaries of users and event names, future events, and the state of folds."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from repo.verify.snapshot import SQL, FoldState, snapshot
 
 
 def verify_tables(conn: connection, findings: Findings) -> None:
-    """Raises: Unverifiable, DatabaseUnavailable."""
+    """Verify the tables besides slots and spans. Raises: Unverifiable, DatabaseUnavailable."""
     with snapshot(conn) as (cur, state):
         for table in ("users", "event_names"):
             _verify_dictionary(cur, table, findings)
@@ -19,13 +19,13 @@ def verify_tables(conn: connection, findings: Findings) -> None:
 
 
 def _verify_dictionary(cur: cursor, table: str, findings: Findings) -> None:
-    """That a number is the right one, only slots and spans can tell."""
+    """Check that ids are unique and positive; whether they are right, slots and spans show."""
     cur.execute(SQL[f"verify_{table}"])
     rows, texts, numbers, refused = cur.fetchone() or (0, 0, 0, 0)
     findings.rows += rows
     if rows != texts or rows != numbers or refused:
-        stored = f"{rows} rows of {texts} texts and {numbers} numbers, {refused} of them below 1"
-        findings.add(Difference(table, "", stored, "one number from 1 on for each text"))
+        stored = f"{rows} rows of {texts} texts and {numbers} ids, {refused} of them below 1"
+        findings.add(Difference(table, "", stored, "one id from 1 on for each text"))
 
 
 def _verify_future_events(cur: cursor, state: FoldState, findings: Findings) -> None:
@@ -33,8 +33,8 @@ def _verify_future_events(cur: cursor, state: FoldState, findings: Findings) -> 
     (rows,) = cur.fetchone() or (0,)
     findings.rows += rows
     cur.execute(SQL["verify_future_events"], state.params())
-    for instant, name, stored, true in cur:
-        counts = (f"{count} events of one user" for count in (stored, true))
+    for instant, name, stored, expected in cur:
+        counts = (f"{count} events of one user" for count in (stored, expected))
         findings.add(Difference("future_events", f"{instant} {name!r}", *counts))
 
 

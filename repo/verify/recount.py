@@ -1,4 +1,4 @@
-"""What slots and spans should hold, counted from the events."""
+"""Recount from the events what slots and spans should contain."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,11 +13,11 @@ from repo.verify.roaring import Ordinals
 from repo.verify.snapshot import SQL, FoldState, Span, copy_out
 
 ALL = 0
-"""The name_id of all names together."""
+"""The `name_id` of all names together."""
 UNKNOWN = 2**32 - 1
-"""Stands for users without an ordinal."""
+"""Stands for a user without an ordinal."""
 MAX_EVENTS = 500_000
-"""Events in memory, unless a single slot holds more."""
+"""Events in memory at a time; a single slot may have more."""
 
 _SIGNATURE = 19  # bytes before the first row of COPY's binary format
 _RECORD = np.dtype(
@@ -33,19 +33,19 @@ _COUNT_RECORD = np.dtype(
     [("columns", ">i2"), ("l1", ">i4"), ("moment", ">i8"), ("l2", ">i4"), ("events", ">i8")]
 )
 _SLOT_US = 900 * 1_000_000
-_SLOTS_TO_2000 = 1_051_872  # moments of COPY count from 2000
-_MERGE_FROM = 16
+_SLOTS_TO_2000 = 1_051_872  # times in binary COPY count from 2000
+_MERGE_FROM = 16  # parts, which bounds the memory of spans that have many
 
 
 class Row(NamedTuple):
-    """Events, and the ordinals of their users in order."""
+    """The number of events, and the sorted ordinals of their users."""
 
     events: int
     users: Ordinals
 
 
 class Records(NamedTuple):
-    """How many events each user caused, by slot and name; in order of slots."""
+    """The number of events by slot, name and user, as parallel arrays in the order of slots."""
 
     slots: NDArray[np.int64]
     names: NDArray[np.int64]
@@ -58,7 +58,7 @@ class Records(NamedTuple):
 
 
 def recount(cur: cursor, state: FoldState, piece: Span) -> Records:
-    """Of the events that are folded and have occurred."""
+    """Count the events of a piece that are folded and have occurred."""
     params = {**piece.from_epoch()._asdict(), **state.params()}
     rows = _rows(copy_out(cur, SQL["verify_recount"], params), _RECORD)
     names, ordinals, events = (rows[name] for name in ("name_id", "ordinal", "events"))
@@ -67,7 +67,7 @@ def recount(cur: cursor, state: FoldState, piece: Span) -> Records:
 
 
 def pieces(cur: cursor, state: FoldState, outer: Span, cut: int) -> Iterator[Span]:
-    """Cut a range so that no piece has too many events; also at `cut`, and at the horizon."""
+    """Cut a range into pieces of at most MAX_EVENTS events, and at `cut` and the horizon."""
     cuts = [slot for slot in sorted({cut, state.horizon}) if outer.start < slot < outer.end]
     for pair in pairwise([outer.start, *cuts, outer.end]):
         yield from _pieces(cur, state, Span(*pair))
@@ -87,7 +87,7 @@ def _pieces(cur: cursor, state: FoldState, outer: Span) -> Iterator[Span]:
 
 @dataclass(slots=True)
 class Recount:
-    """What a slot or span should hold, by name_id; made of parts, each a run of slots."""
+    """The expected rows of a slot or span, collected from runs of slots."""
 
     _events: dict[int, int] = field(default_factory=dict)
     _users: dict[int, list[Ordinals]] = field(default_factory=dict)
@@ -98,6 +98,7 @@ class Recount:
         self._add(ALL, part.events.sum(), np.unique(part.ordinals))
         names, indexes = np.unique(part.names, return_inverse=True)
         events = np.bincount(indexes, part.events)  # as floats: exact up to 2**53
+        # Name and user in one integer of 64 bits, so that one sort finds distinct users by name.
         pairs = np.unique(part.names << 32 | part.ordinals)
         edges = [*np.searchsorted(pairs, names << 32).tolist(), len(pairs)]
         ordinals = pairs.astype(np.uint32)
@@ -120,6 +121,7 @@ class Recount:
 
 
 def merge(parts: list[Ordinals]) -> Ordinals:
+    """Return the sorted union of sets of ordinals."""
     return parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
 
 

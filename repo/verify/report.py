@@ -1,4 +1,4 @@
-"""What a verification found: how much was compared, and what is not as it should be."""
+"""The report of a verification: how much was compared, and the differences."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,30 +20,30 @@ _NO_ROW = "no row"
 
 
 NameOf = Callable[[int], str | None]
-"""The event name of a number; None where the dictionary has none."""
+"""Returns the event name of an id; None if the dictionary lacks it."""
 
 
 class Difference(NamedTuple):
-    """One line: where, what is stored there, and what is true."""
+    """A difference between a stored and an expected value, printed as one line."""
 
     table: str
     key: str
     stored: str
-    true: str
+    expected: str
 
     def __str__(self) -> str:
         key = f" {self.key}" if self.key else ""
-        return f"{self.table}{key}: stored {self.stored}; true {self.true}"
+        return f"{self.table}{key}: stored {self.stored}; expected {self.expected}"
 
 
 @dataclass(slots=True)
 class Findings:
-    """Counts all differences, and keeps the first ones."""
+    """Counts differences, and lists the first ones."""
 
     rows: int = 0
-    """Compared."""
+    """Rows that were compared."""
     events: int = 0
-    """Recounted."""
+    """Events that were recounted."""
     differences: int = 0
     listed: list[Difference] = field(default_factory=list)
 
@@ -57,47 +57,48 @@ def compare(
     findings: Findings,
     table: str,
     span: Span,
-    true: Mapping[int, Row],
+    expected: Mapping[int, Row],
     stored: Mapping[int, StoredRow],
     name_of: NameOf,
 ) -> None:
-    """The rows of one slot or span. Names are looked up for what is told."""
-    for name_id in sorted(true.keys() | stored.keys()):
+    """Compare the rows of one slot or span, and add differences to the findings."""
+    # Names are looked up only for differences that are listed.
+    for name_id in sorted(expected.keys() | stored.keys()):
         findings.rows += 1
-        if difference := _difference(true.get(name_id), stored.get(name_id)):
+        if difference := _difference(expected.get(name_id), stored.get(name_id)):
             is_listed = findings.differences < MAX_LISTED
             key = f"{format_span(span)} {_format_name(name_id, name_of)}" if is_listed else ""
             findings.add(Difference(table, key, *difference))
 
 
 def format_span(span: Span) -> str:
-    """In ISO times of UTC, as far as calendars go."""
+    """Return the start and end as ISO times in UTC, or as slots beyond the calendar."""
     return "/".join(map(_format_slot, span))
 
 
 def _format_name(name_id: int, name_of: NameOf) -> str:
-    """On one line, whatever the name holds."""
+    """Return the name on one line, whatever characters it has."""
     if name_id == ALL:
         return "all names"
     name = name_of(name_id)
-    return f"name_id {name_id}, which has no name" if name is None else repr(name)
+    return f"name_id {name_id} (not in event_names)" if name is None else repr(name)
 
 
-def _difference(true: Row | None, stored: StoredRow | None) -> tuple[str, str] | None:
-    """What is stored and what is true, where that is not the same."""
+def _difference(expected: Row | None, stored: StoredRow | None) -> tuple[str, str] | None:
+    """Describe the stored and the expected row; None if they are equal."""
     if stored is None:
-        return _NO_ROW, _describe(true)
+        return _NO_ROW, _describe(expected)
     try:
         stored_row = Row(stored.events, decode(stored.bitmap))
     except BadBitmap as exc:
         return f"{_format_events(stored.events)}, a bitmap that cannot be read ({exc})", _describe(
-            true
+            expected
         )
-    if true is None:
+    if expected is None:
         return _describe(stored_row), _NO_ROW
-    if stored_row.events == true.events and np.array_equal(stored_row.users, true.users):
+    if stored_row.events == expected.events and np.array_equal(stored_row.users, expected.users):
         return None
-    return _describe(stored_row, true.users), _describe(true, stored_row.users)
+    return _describe(stored_row, expected.users), _describe(expected, stored_row.users)
 
 
 def _describe(row: Row | None, other: Ordinals | None = None) -> str:
@@ -109,7 +110,9 @@ def _describe(row: Row | None, other: Ordinals | None = None) -> str:
 
 
 def _list_users(users: Ordinals) -> str:
-    names = ("one without ordinal" if n == UNKNOWN else str(n) for n in users[:_MAX_NAMED].tolist())
+    names = (
+        "one without an ordinal" if n == UNKNOWN else str(n) for n in users[:_MAX_NAMED].tolist()
+    )
     remaining = len(users) - _MAX_NAMED
     return "with " + ", ".join([*names, *([f"{remaining} more"] if remaining > 0 else [])])
 

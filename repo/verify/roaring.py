@@ -1,4 +1,4 @@
-"""Roaring bitmaps in the portable format, read without the library that wrote them.
+"""Decode roaring bitmaps in the portable format, independently of the library that writes them.
 
 Source: RoaringFormatSpec, "Specification of the compressed-bitmaps Roaring format".
 """
@@ -17,30 +17,29 @@ _NO_RUNS = 12346
 _WITH_RUNS = 12347
 _LARGEST_ARRAY = 4096
 _BITSET_BYTES = 8192
-_OFFSETS_FROM = 4
-"""Where there are runs, fewer containers than this have no offsets."""
+_OFFSETS_FROM = 4  # with runs, fewer containers have no offsets
 _HEAD = struct.Struct("<II")
 _COUNT = struct.Struct("<H")
 _LOW = np.dtype("<u2")
 
 
 class BadBitmap(ValueError):
-    """Not a roaring bitmap, or one that contradicts itself."""
+    """The data is not a roaring bitmap, or is inconsistent."""
 
 
 class _Head(NamedTuple):
-    """Of the containers: the high half of their members, how many, and where they stand."""
+    """The descriptive header: high halves, sizes and offsets of the containers."""
 
     keys: Sequence[int]
     sizes: Sequence[int]
     has_runs: Sequence[int] | None
-    """None: no container has."""
+    """None if no container has runs."""
     offsets: Sequence[int] | None
     end: int
 
 
 def decode(data: bytes) -> Ordinals:
-    """All members, in order. Raises: BadBitmap."""
+    """Return all members in order. Raises: BadBitmap."""
     try:
         members = _members(data)
     except (struct.error, ValueError) as exc:
@@ -68,10 +67,10 @@ def _head(data: bytes) -> _Head:
         )
         has_runs = flags[:count].tolist()
         if flags[count:].any():
-            raise BadBitmap("there are runs of no container")
+            raise BadBitmap("run flags exceed the number of containers")
         at += len(flags) // 8
     elif cookie != _NO_RUNS:
-        raise BadBitmap(f"begins with {cookie}")
+        raise BadBitmap(f"unknown cookie {cookie}")
     pairs = struct.unpack_from(f"<{2 * count}H", data, at)
     at += 4 * count
     offsets = None
@@ -82,12 +81,12 @@ def _head(data: bytes) -> _Head:
 
 
 def _arrays(data: bytes, head: _Head) -> Ordinals:
-    """All containers at once, as most bitmaps have but arrays."""
+    """Decode a bitmap whose containers are all arrays, as most are, without a loop."""
     starts = list(accumulate((2 * size for size in head.sizes), initial=head.end))
     if starts.pop() != len(data):
-        raise BadBitmap("its length is not what its sizes say")
+        raise BadBitmap("the length does not match the sizes of containers")
     if list(head.offsets or ()) != starts:
-        raise BadBitmap("offsets point elsewhere")
+        raise BadBitmap("wrong offsets of containers")
     high = np.array(head.keys, np.uint32) << np.uint32(16)
     low: NDArray[np.uint16] = np.frombuffer(data, _LOW, offset=head.end)
     return high.repeat(head.sizes) | low
@@ -97,7 +96,7 @@ def _containers(data: bytes, head: _Head) -> Iterator[Ordinals]:
     at = head.end
     for index, (key, size) in enumerate(zip(head.keys, head.sizes, strict=True)):
         if head.offsets is not None and head.offsets[index] != at:
-            raise BadBitmap("offsets point elsewhere")
+            raise BadBitmap("wrong offsets of containers")
         if head.has_runs is not None and head.has_runs[index]:
             low, at = _runs(data, at)
         elif size <= _LARGEST_ARRAY:
@@ -105,19 +104,20 @@ def _containers(data: bytes, head: _Head) -> Iterator[Ordinals]:
         else:
             low, at = _bitset(data, at)
         if len(low) != size:
-            raise BadBitmap(f"a container has {len(low)} members and says {size}")
+            raise BadBitmap(f"a container has {len(low)} members instead of {size}")
         yield low | np.uint32(key << 16)
     if at != len(data):
-        raise BadBitmap("its length is not what its sizes say")
+        raise BadBitmap("the length does not match the sizes of containers")
 
 
 def _runs(data: bytes, at: int) -> tuple[Ordinals, int]:
-    """Each run is its first member, and how many follow."""
+    """Decode runs, each of which is its first member and how many follow."""
     (count,) = _COUNT.unpack_from(data, at)
     pairs = np.frombuffer(data, _LOW, 2 * count, at + 2).astype(np.int64)
     starts, sizes = pairs[::2], pairs[1::2] + 1
     if (starts + sizes > 1 << 16).any():
-        raise BadBitmap("a run leaves its container")
+        raise BadBitmap("a run exceeds its container")
+    # Without a loop over runs: the members are 0, 1, 2, ... shifted for each run.
     before = np.cumsum(sizes) - sizes
     members = np.repeat(starts - before, sizes) + np.arange(sizes.sum())
     return members.astype(np.uint32), at + 2 + 4 * count

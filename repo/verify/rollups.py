@@ -1,6 +1,7 @@
-"""Slots and spans are compared with what is counted anew from the events.
+"""Verify slots and spans by recounting them from the events.
 
-Shares no code with what makes rollups or reads them, so that neither can hide its own mistake.
+This shares no code with the modules that write or read rollups, so that it does not repeat their
+mistakes.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from repo.verify.stored_rows import stored_slots, stored_spans
 
 
 def chunks(conn: connection) -> list[Span]:
-    """All of time in parts: UTC months, and what lies before and after.
+    """Return chunks that cover all slots: UTC months, and the times before and after them.
 
     Raises: Unverifiable, DatabaseUnavailable.
     """
@@ -29,7 +30,7 @@ def chunks(conn: connection) -> list[Span]:
 
 
 def verify_chunk(conn: connection, chunk: Span, findings: Findings) -> None:
-    """The slots of a part of time, and the spans that begin in it, in one snapshot.
+    """Verify the slots of a chunk and the spans that begin in it, in one snapshot.
 
     Raises: Unverifiable, DatabaseUnavailable.
     """
@@ -39,19 +40,22 @@ def verify_chunk(conn: connection, chunk: Span, findings: Findings) -> None:
 
 
 def sealed_spans(cur: cursor, state: FoldState, chunk: Span, findings: Findings) -> Iterator[Span]:
-    """The sealed spans that begin in the chunk; rows of any others are a difference."""
+    """Yield the sealed spans that begin in the chunk; rows of other spans are differences."""
     cur.execute(SQL["verify_sealed"], {"generation": state.generation, **chunk._asdict()})
     for start, end, is_sealed in cur.fetchall():
         span = Span(start, end)
         if is_sealed:
             yield span
         else:
-            findings.add(Difference("spans", format_span(span), "rows", "not sealed, so no rows"))
+            findings.add(
+                Difference("spans", format_span(span), "rows", "none, as it is not sealed")
+            )
 
 
 def name_finder(cur: cursor) -> NameOf:
-    """Looks names up one by one: few are told, and there may be very many."""
+    """Return a function that looks up event names."""
 
+    # One by one: few names are listed, and the dictionary may be very large.
     @cache
     def name_of(name_id: int) -> str | None:
         cur.execute(SQL["verify_name"], {"name_id": name_id})
@@ -62,7 +66,7 @@ def name_finder(cur: cursor) -> NameOf:
 
 
 class Verifier:
-    """Of parts of time, within a snapshot."""
+    """Verifies chunks within a snapshot."""
 
     def __init__(self, cur: cursor, state: FoldState, findings: Findings) -> None:
         self._cur = cur
@@ -71,7 +75,7 @@ class Verifier:
         self._name_of = name_finder(cur)
 
     def verify(self, chunk: Span, spans: list[Span]) -> None:
-        """The slots of the chunk, and these spans, which begin in it and may end after it."""
+        """Verify the slots of a chunk, and spans that begin in it and may end after it."""
         recounts = {span: Recount() for span in spans}
         end = max([chunk.end, *(span.end for span in spans)])
         for piece in pieces(self._cur, self._state, Span(chunk.start, end), chunk.end):
@@ -84,7 +88,7 @@ class Verifier:
             self._compare_spans({span: recounts.pop(span) for span in finished})
 
     def _records(self, piece: Span) -> Records:
-        """What is dropped can only agree with itself."""
+        """Return the recount of a piece, or the retained rows before the horizon."""
         if piece.end <= self._state.horizon:
             return retained_records(self._cur, self._state, piece)
         return recount(self._cur, self._state, piece)

@@ -1,4 +1,4 @@
-"""A small part of the rollups, chosen at random: cheap enough to be verified all the time."""
+"""Verify a small random sample of the rollups, at low cost, for continuous verification."""
 
 import random
 from contextlib import suppress
@@ -17,13 +17,11 @@ _HOUR = 4
 
 
 def verify_sample(conn: connection, max_events: int = MAX_EVENTS) -> Findings:
-    """Recount a random hour, or a quarter of one that has more events than `most`.
+    """Recount a random hour, or a slot of an hour with more than `max_events` events.
 
-    To recount a day or month would take too long: one row of one is compared with the slots under
-    it. Where there are no rollups nothing is compared. `conn` must be in autocommit.
-
-    Raises: DatabaseUnavailable.
+    Without rollups nothing is compared. `conn` must be in autocommit. Raises: DatabaseUnavailable.
     """
+    # Recounting a day or a month takes too long, so one row of one is compared with its slots.
     findings = Findings()
     with suppress(Unverifiable), snapshot(conn) as (cur, state):
         cur.execute(SQL["verify_background_priority"])
@@ -37,7 +35,7 @@ def verify_sample(conn: connection, max_events: int = MAX_EVENTS) -> Findings:
 
 
 def _random_piece(cur: cursor, max_events: int) -> Span | None:
-    """None where there are no events."""
+    """Return an hour or a slot; None without events."""
     cur.execute(SQL["verify_random_hour"], {"limit": max_events + 1})
     start, events = cur.fetchone() or (0, 0)
     if events <= max_events:
@@ -47,15 +45,15 @@ def _random_piece(cur: cursor, max_events: int) -> Span | None:
 
 
 def _verify_sum(cur: cursor, state: FoldState, slot: int, findings: Findings) -> None:
-    """One row of a day or month that holds the slot."""
+    """Compare one random row of a day or month that contains the slot with its slots."""
     cur.execute(SQL["verify_random_span"], {"generation": state.generation, "slot": slot})
     for span in [Span(*row) for row in cur]:
         cur.execute(SQL["verify_random_name"])
         (name_id,) = cur.fetchone() or (0,)
-        true = _sum(stored_slots_of_name(cur, state, span, name_id), findings)
+        expected = _sum(stored_slots_of_name(cur, state, span, name_id), findings)
         stored = stored_spans(cur, state, [span]).get(span, {})
         stored_row = {name_id: stored[name_id]} if name_id in stored else {}
-        row = {name_id: true} if true else {}
+        row = {name_id: expected} if expected else {}
         compare(findings, "spans", span, row, stored_row, name_finder(cur))
 
 

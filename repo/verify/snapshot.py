@@ -16,22 +16,21 @@ from repo.statements import statements
 
 SQL = statements("verify")
 
-FIRST, AFTER = -(2**31), 2**31 - 1
-"""Slots are integers of 4 bytes."""
+FIRST, AFTER = -(2**31), 2**31 - 1  # slots are integers of 4 bytes
 
 
 class Unverifiable(Exception):
-    """There is nothing that could be verified."""
+    """There are no rollups that can be verified; the message says why."""
 
 
 class Span(NamedTuple):
-    """start <= slot < end."""
+    """A run of slots, start <= slot < end."""
 
     start: int
     end: int
 
     def from_epoch(self) -> "Span":
-        """From 1970 on: PostgreSQL's calendar does not reach as far back as integers do."""
+        """Return the part from 1970 on, since earlier slots may be beyond PostgreSQL's calendar."""
         return Span(max(self.start, 0), max(self.end, 0))
 
     def intersection(self, other: "Span") -> "Span":
@@ -39,7 +38,7 @@ class Span(NamedTuple):
 
 
 class FoldState(NamedTuple):
-    """The row of fold_state that questions ask."""
+    """The row of `fold_state` of the current generation."""
 
     generation: int
     is_of_this_cluster: bool
@@ -49,18 +48,18 @@ class FoldState(NamedTuple):
     swept_id: str
     folded_at: str
     horizon: int
-    """The slot before which events are dropped, and cannot be recounted."""
+    """The slot before which events were dropped, and cannot be recounted."""
     first_slot: int | None
-    """That of the first event; None where there was none yet."""
+    """The slot of the first event; None if there was none yet."""
 
     def params(self) -> dict[str, Any]:
-        """What tells the events that are folded from those that are not."""
+        """Return parameters of statements that select the folded events."""
         return self._asdict()
 
 
 @contextmanager
 def snapshot(conn: connection) -> Iterator[tuple[cursor, FoldState]]:
-    """A transaction that only reads; `conn` must be in autocommit.
+    """Open a read-only snapshot; `conn` must be in autocommit.
 
     Raises: Unverifiable, DatabaseUnavailable.
     """
@@ -81,7 +80,7 @@ def snapshot(conn: connection) -> Iterator[tuple[cursor, FoldState]]:
 
 
 def copy_out(cur: cursor, statement: str, params: Mapping[str, Any]) -> bytes:
-    """What a COPY ... TO STDOUT gives."""
+    """Return the output of a `COPY ... TO STDOUT`."""
     buffer = io.BytesIO()
     cur.copy_expert(cur.mogrify(statement, params), buffer)
     return buffer.getvalue()
@@ -97,7 +96,7 @@ def _state(cur: cursor) -> FoldState:
     state = FoldState(*row)
     if not state.is_of_this_cluster:
         raise Unverifiable(
-            "the rollups were made in another cluster, and questions do not ask them: "
-            "its transaction ids tell nothing here"
+            "the rollups were made in another cluster, whose transaction ids are not valid here: "
+            "the rollup worker has to rebuild them first"
         )
     return state

@@ -1,4 +1,4 @@
-"""What slots and spans hold, as the tables have it."""
+"""Read the stored rows of slots and spans, with their bitmaps as bytes."""
 
 import struct
 from collections import defaultdict
@@ -11,7 +11,7 @@ from repo.verify.snapshot import SQL, FoldState, Span, copy_out
 
 _SIGNATURE = 19  # bytes before the first row of COPY's binary format
 _TRAILER = 2  # bytes that end it
-_ROW = struct.Struct("!hiiiiiiiqi")  # each column after its length, the bitmap after this
+_ROW = struct.Struct("!hiiiiiiiqi")  # length and value of each column; the bitmap follows
 
 
 class StoredRow(NamedTuple):
@@ -22,21 +22,23 @@ class StoredRow(NamedTuple):
 
 
 StoredRows = Mapping[Span, Mapping[int, StoredRow]]
-"""By place and name_id. A slot is a span of one."""
+"""Rows by span and `name_id`; a slot is a span of length 1."""
 
 
 def stored_slots(cur: cursor, state: FoldState, piece: Span) -> StoredRows:
+    """Return the rows of the slots of a piece."""
     params = {"generation": state.generation, **piece._asdict()}
     return _decode_rows(copy_out(cur, SQL["verify_slots"], params))
 
 
 def stored_slots_of_name(cur: cursor, state: FoldState, outer: Span, name_id: int) -> StoredRows:
-    """Of one name alone."""
+    """Return the rows of one event name in the slots of a range."""
     params = {"generation": state.generation, "name_id": name_id, **outer._asdict()}
     return _decode_rows(copy_out(cur, SQL["verify_slots_of_name"], params))
 
 
 def stored_spans(cur: cursor, state: FoldState, spans: Iterable[Span]) -> StoredRows:
+    """Return the rows of these spans."""
     listed = list(spans)
     params = {
         "generation": state.generation,

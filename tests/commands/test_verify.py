@@ -94,7 +94,7 @@ def test_the_command_tells_what_differs(folded: connection, folded_url: str) -> 
     lines = done.stdout.splitlines()
     assert lines[0] == (
         "slots 2026-01-31T22:45Z/2026-01-31T23:00Z all names: "
-        "stored 4 events, 2 users; true 3 events, 2 users"
+        "stored 4 events, 2 users; expected 3 events, 2 users"
     )
     assert re.fullmatch(r"\.\.\. and \d+ more\.", lines[-2])
     assert re.search(r": \d+ differ\.$", lines[-1])
@@ -117,21 +117,21 @@ PLANTED = {
         "end_slot, name_id from spans where name_id = 0 order by end_slot - start_slot desc, "
         "start_slot limit 1)",
         "spans 2026-01-01T00:00Z/2026-02-01T00:00Z all names: stored 9 events, 7 users; "
-        "true 11 events, 7 users",
+        "expected 11 events, 7 users",
     ),
     "a row of a slot is missing": (
         "delete from slots where name_id = 0 and slot = (select max(slot) from slots)",
-        "all names: stored no row; true 1 events, 1 users",
+        "all names: stored no row; expected 1 events, 1 users",
     ),
     "a row of a span is missing": (
         "delete from spans where name_id = 0 and (start_slot, end_slot) = (select start_slot, "
         "end_slot from spans order by end_slot - start_slot desc, start_slot limit 1)",
-        "all names: stored no row; true 11 events, 7 users",
+        "all names: stored no row; expected 11 events, 7 users",
     ),
     "a slot without events": (
         "insert into slots select generation, slot - 5, name_id, events, users from slots "
         "where name_id = 0 and slot = (select min(slot) from slots)",
-        "all names: stored 3 events, 2 users; true no row",
+        "all names: stored 3 events, 2 users; expected no row",
     ),
     "a slot of ages ago": (
         "insert into slots select generation, -2147483648, name_id, events, users from slots "
@@ -141,17 +141,17 @@ PLANTED = {
     "rows of a span that is not sealed": (
         "delete from sealed_spans where (start_slot, end_slot) = (select start_slot, end_slot "
         "from spans order by end_slot - start_slot desc, start_slot limit 1)",
-        "stored rows; true not sealed, so no rows",
+        "stored rows; expected none, as it is not sealed",
     ),
     "a sealed span that has events and no rows": (
         "insert into sealed_spans select generation, min(slot), max(slot), 1 from slots group by 1",
-        "all names: stored no row; true 201 events, 7 users",
+        "all names: stored no row; expected 201 events, 7 users",
     ),
     "an ordinal of another user": (
         "update users set ordinal = 8 where user_id = 'u3'",
         "users (with 8)",
     ),
-    "a user without ordinal": ("delete from users where user_id = 'u3'", "one without ordinal"),
+    "a user without ordinal": ("delete from users where user_id = 'u3'", "one without an ordinal"),
     "names that are exchanged": (
         "update event_names set event_name = case event_name when 'buy' then 'x' else 'buy' end",
         "'x': stored",
@@ -170,23 +170,23 @@ PLANTED = {
     "a count of a day": (
         "update day_users set events = events + 1 where zone = 'UTC' and day = '2026-01-31'",
         "day_users UTC 2026-01-31: stored 12 events, 7, 7 and 7 users, 7 new or resurrected; "
-        "true 11 events, 7, 7 and 7 users, 7 new or resurrected",
+        "expected 11 events, 7, 7 and 7 users, 7 new or resurrected",
     ),
     "dau": ("update day_users set dau = 3 where day = '2026-02-02'", "day_users UTC 2026-02-02"),
     "wau": ("update day_users set wau = 3 where day = '2026-02-05'", "day_users UTC 2026-02-05"),
     "mau": (
         "update day_users set mau = 3 where day = '2026-03-02'",
-        "0, 0 and 3 users, 0 new or resurrected; true",
+        "0, 0 and 3 users, 0 new or resurrected; expected",
     ),
     "who is new": (
         "update day_users set new_users = 0 where day = '2026-01-31'",
         "7, 7 and 7 users, 0 new or resurrected; "
-        "true 11 events, 7, 7 and 7 users, 7 new or resurrected",
+        "expected 11 events, 7, 7 and 7 users, 7 new or resurrected",
     ),
     "who is new is not counted": (
         "update day_users set new_users = null where day = '2026-03-01'",
         "0, 0 and 7 users, uncounted new or resurrected; "
-        "true 0 events, 0, 0 and 7 users, 0 new or resurrected",
+        "expected 0 events, 0, 0 and 7 users, 0 new or resurrected",
     ),
     "an edge of a day": (
         "update day_users set ends_at = ends_at + interval '1 second' "
@@ -205,20 +205,20 @@ PLANTED = {
     "a day of the future": (
         "insert into day_users select zone, day + 1, ends_at, ends_at + interval '1 day', 0, 0, "
         "wau, mau, counted_at from day_users where zone = 'UTC' order by day desc limit 1",
-        "stored a row; true a day of the future",
+        "stored a row; expected no row for a future day",
     ),
     "a day of before the first event": (
         "insert into day_users select zone, day - 1, starts_at - interval '1 day', starts_at, 0, "
         "0, 0, 0, counted_at, 0 from day_users where zone = 'UTC' order by day limit 1",
-        "stored a row; true a day before the first event",
+        "stored a row; expected no row before the first event",
     ),
     "a day that was not over": (
         "update day_users set counted_at = starts_at where zone = 'UTC' and day = '2026-02-01'",
-        "day_users UTC 2026-02-01: stored counted at 2026-02-01 00:00:00+00:00; true over since",
+        "day_users UTC 2026-02-01: stored counted at 2026-02-01 00:00:00+00:00; expected after",
     ),
     "a zone that is none": (
         "update day_users set zone = 'Nowhere' where zone = 'UTC'",
-        "day_users 'Nowhere': stored a zone; true tzdata knows none",
+        "day_users 'Nowhere': stored rows; expected none, as tzdata has no such zone",
     ),
     "all of a zone": (
         "with gone as (delete from day_events where zone = 'Europe/Berlin') "
@@ -236,7 +236,7 @@ PLANTED = {
     ),
     "a name that no event has": (
         "insert into day_events values ('UTC', '2026-03-01', 'sold', 1, 1)",
-        "day_events UTC 2026-03-01 'sold': stored 1 events, 1 users; true no row",
+        "day_events UTC 2026-03-01 'sold': stored 1 events, 1 users; expected no row",
     ),
 }
 

@@ -190,11 +190,11 @@ PLANTED = {
     ),
     "a count of one name": (
         f"update slots set events = 99 where name_id = 1 and {BEFORE}",
-        "all names: stored 1 events, 1 users; true 99 events, 1 users",
+        "all names: stored 1 events, 1 users; expected 99 events, 1 users",
     ),
     "a row of a slot is missing": (
         f"delete from slots where name_id = 0 and {BEFORE}",
-        "all names: stored no row; true",
+        "all names: stored no row; expected",
     ),
     "a bitmap that is none": (
         f"update slots set users = '\\x00' where name_id = 1 and {BEFORE}",
@@ -207,7 +207,7 @@ PLANTED = {
     "the month that is half dropped": (
         "update spans set events = 99 where end_slot - start_slot = 28 * 96",
         "spans 2026-02-01T00:00Z/2026-03-01T00:00Z all names: stored 99 events, 7 users; "
-        "true 197 events, 7 users",
+        "expected 197 events, 7 users",
     ),
     "a slot since": (
         f"update slots set events = 99 where not {BEFORE}",
@@ -217,21 +217,21 @@ PLANTED = {
     "dau": (
         "update day_users set dau = 99 where day = '2026-02-01'",
         "day_users UTC 2026-02-01: stored 48 events, 99, 7 and 7 users, 4 new or resurrected; "
-        "true 48 events, 7, 7 and 7 users, 4 new or resurrected",
+        "expected 48 events, 7, 7 and 7 users, 4 new or resurrected",
     ),
     "mau": (
         "update day_users set mau = 99 where day = '2026-02-20'",
-        "0, 0 and 99 users, 0 new or resurrected; true",
+        "0, 0 and 99 users, 0 new or resurrected; expected",
     ),
     "who is new": (
         "update day_users set new_users = 9 where day = '2026-02-01'",
         "7, 7 and 7 users, 9 new or resurrected; "
-        "true 48 events, 7, 7 and 7 users, 4 new or resurrected",
+        "expected 48 events, 7, 7 and 7 users, 4 new or resurrected",
     ),
     "mau later": ("update day_users set mau = 9 where day = '2026-03-05'", "0, 0 and 9 users"),
     "users of a name": (
         "update day_events set users = 99 where day = '2026-02-01' and event_name = 'buy'",
-        "day_events UTC 2026-02-01 'buy': stored 24 events, 99 users; true 24 events, 7 users",
+        "day_events UTC 2026-02-01 'buy': stored 24 events, 99 users; expected 24 events, 7 users",
     ),
     "a name of a day is missing": (
         "delete from day_events where day = '2026-02-01' and event_name = 'buy'",
@@ -239,7 +239,7 @@ PLANTED = {
     ),
     "a name that no event has": (
         "insert into day_events values ('UTC', '2026-02-01', 'sold', 1, 1)",
-        "day_events UTC 2026-02-01 'sold': stored 1 events, 1 users; true no row",
+        "day_events UTC 2026-02-01 'sold': stored 1 events, 1 users; expected no row",
     ),
     "a day is missing": (
         "delete from day_users where zone = 'UTC' and day = '2026-02-01'",
