@@ -29,6 +29,22 @@ SUITE = sorted(
     for path in ROOT.glob(f"tests/{folder}/test_*.py")
 )
 
+# Modules of logic, whose tests are found by their names.
+LOGIC = ("repo/engine", "repo/rollups", "services/answering", "utils", "utils/time")
+TESTED_BY_NAME = [
+    room for room in ROOMS if room.parent.as_posix() in LOGIC and room.name != "__init__.py"
+]
+# Tested by the tests of those that use them; this list may only become shorter.
+TESTED_ELSEWHERE = {
+    "repo/engine/raw_source.py",
+    "repo/engine/rollup_source.py",
+    "repo/engine/source.py",
+    "repo/rollups/fold.py",
+    "repo/rollups/rollup_writer.py",
+    "services/answering/answer_service.py",
+    "utils/postgres.py",
+}
+
 
 def tree(room: Path) -> ast.Module:
     return ast.parse((ROOT / room).read_text())
@@ -125,6 +141,19 @@ def test_sql_stands_in_files_and_carries_its_name() -> None:
         for name, text in statements(file.stem).items():
             assert name.startswith(file.stem)
             assert text.startswith(f"/* {name} */")
+
+
+@pytest.mark.parametrize("room", TESTED_BY_NAME, ids=str)
+def test_a_module_of_logic_has_a_test_of_its_name(room: Path) -> None:
+    has_test = f"test_{room.name}" in {path.name for path in SUITE}
+    if room.as_posix() in TESTED_ELSEWHERE:
+        assert not has_test, f"remove {room} from TESTED_ELSEWHERE: it has a test of its name"
+    else:
+        assert has_test, f"add tests/unit/test_{room.name}, or one in a folder with servers"
+
+
+def test_exceptions_are_modules() -> None:
+    assert {room.as_posix() for room in TESTED_BY_NAME} >= TESTED_ELSEWHERE
 
 
 @pytest.mark.parametrize("room", SUITE, ids=str)
