@@ -29,7 +29,7 @@ class Watermark:
 
     generation: int
     lineage: str
-    """Identifies one history of the rollups and the database, replicas included."""
+    """Identifies the rollups, the database and its timeline; replicas have the same one."""
     memory_key: str
     """The lineage and the start of the server: the key of what a process may cache."""
     folded_range: Range
