@@ -14,6 +14,10 @@ def test_rows_are_encoded_as_postgresql_documents() -> None:
     assert encode([(7, b"abc")], "ib") == ENCODED
 
 
+def test_integers_of_8_bytes_have_their_length() -> None:
+    assert encode([(7, b"")], "qb")[19:-2] == b"\0\x02\0\0\0\x08" + bytes(7) + b"\x07" + bytes(4)
+
+
 def test_encoded_rows_are_decoded() -> None:
     assert list(decode(ENCODED, "ib")) == [(7, b"abc")]
 
