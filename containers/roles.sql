@@ -33,8 +33,11 @@ grant analytics_rollup to rollup;
 grant analytics_grafana to dashboards;
 
 -- The login `folding` of version 0.1.0 goes on working: its role becomes a member of the new one.
+-- PostgreSQL rejects the grant if an administrator has granted membership the other way round.
 select 'grant analytics_rollup to analytics_folder'
-where  to_regrole('analytics_folder') is not null
+from   pg_roles
+where  rolname = 'analytics_folder'
+and    not pg_has_role('analytics_rollup', oid, 'member')
 \gexec
 
 select 'create database analytics owner analytics'

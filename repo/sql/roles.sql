@@ -24,12 +24,14 @@ $$;
 
 -- name: roles_grant_to_deprecated
 -- The role of version 0.1.0, which logins may still be members of, gets the rights of the one that has
--- replaced it. Where the owner may not grant membership, it gets the same rights itself, below.
+-- replaced it. Where the owner may not grant membership, or an administrator has made the new role a
+-- member of the old one, it gets the same rights itself, below.
 do $$
 begin
     if to_regrole('analytics_folder') is not null
        and to_regrole('analytics_rollup') is not null
-       and not pg_has_role('analytics_folder', 'analytics_rollup', 'usage') then
+       and not pg_has_role('analytics_folder', 'analytics_rollup', 'usage')
+       and not pg_has_role('analytics_rollup', 'analytics_folder', 'member') then
         grant analytics_rollup to analytics_folder;
     end if;
 exception

@@ -135,6 +135,17 @@ def test_an_owner_who_may_not_grant_roles_gives_the_deprecated_one_rights(fresh:
     assert can_read(url, "rollup", "events")
 
 
+@pytest.mark.parametrize("fresh", VERSIONS, ids=str, indirect=True)
+def test_the_new_role_may_already_be_a_member_of_the_deprecated_one(fresh: Endpoints) -> None:
+    with connected(fresh.database_url) as admin:
+        admin.cursor().execute(
+            OLD_LOGIN + "create role analytics_rollup; grant analytics_folder to analytics_rollup"
+        )
+    result = run_cli("migrate", DATABASE_URL=fresh.database_url)
+    assert (result.exit_code, result.stderr.count("Error")) == (0, 0), result.stderr
+    assert folded_by("folding", fresh.database_url) == 1
+
+
 def folded_by(login: str, url: str) -> int:
     """How many events this login folds, of one."""
     with connected(url) as owner:
