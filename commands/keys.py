@@ -12,6 +12,7 @@ from commands._help import DATABASE, Group
 from commands._migrate_first import apply_migrations
 from commands._report import print_result
 from commands._settings import read_settings
+from common.key_metrics import is_reserved
 from config.database import connect
 from repo.api_keys import ApiKeyInfo, KeyExists, KeysRepo, NoSuchKey, Scope
 from services.auth import new_secret, parse_secret
@@ -46,6 +47,11 @@ def _checked_name(_: click.Context, __: click.Parameter, name: str) -> str:
         or not 0 < len(name.encode()) <= _MAX_NAME_BYTES
     ):
         raise click.BadParameter(f"must be 1 to {_MAX_NAME_BYTES} bytes of text on one line")
+    if is_reserved(name):
+        raise click.BadParameter(
+            "`-`, `(none)` and `(other)`, also with `key ` before them, are reserved for metrics "
+            "and log lines: choose another name"
+        )
     return name
 
 

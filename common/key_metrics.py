@@ -19,6 +19,7 @@ MOST_NAMES = 50
 NO_KEY = "(none)"
 OTHER_KEYS = "(other)"
 _RESERVED = {NO_KEY, OTHER_KEYS, "-"}  # have another meaning in labels and log lines
+_PREFIX = "key "
 _SERIES = "analytics_key_requests_total"
 
 KEY_REQUESTS = Counter(
@@ -35,8 +36,13 @@ key_requests = cache(KEY_REQUESTS.labels)
 def printable_name(name: str) -> str:
     """Return the name for log lines and labels: printable, and different from reserved words."""
     if name in _RESERVED:
-        return f"key {name}"
+        return _PREFIX + name
     return "".join(char if char.isprintable() else "?" for char in name)
+
+
+def is_reserved(name: str) -> bool:
+    """Return whether a new key may not have this name: it, or its label, has another meaning."""
+    return name.removeprefix(_PREFIX) in _RESERVED
 
 
 class KeyLabels:

@@ -143,6 +143,26 @@ def test_a_name_that_cannot_be_told_is_refused(keys: Keys, conn: connection, nam
         assert cur.rowcount == 0
 
 
+@pytest.mark.parametrize("command", ["create", "first"])
+@pytest.mark.parametrize("name", ["-", "(none)", "(other)", "key -", "key (none)", "key (other)"])
+@pytest.mark.usefixtures("no_keys")
+def test_a_reserved_name_is_refused(keys: Keys, conn: connection, command: str, name: str) -> None:
+    refused = keys(command, name, "--scope", "read", given=FIRST_KEY)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr.splitlines()[-1] == (
+        "Error: Invalid value for 'NAME': `-`, `(none)` and `(other)`, also with `key ` before "
+        "them, are reserved for metrics and log lines: choose another name"
+    )
+    with conn.cursor() as cur:
+        cur.execute("select from api_keys")
+        assert cur.rowcount == 0
+
+
+@pytest.mark.parametrize("name", ["--", "none", "key", "key app", "key key -"])
+def test_a_name_like_a_reserved_one_is_accepted(keys: Keys, name: str) -> None:
+    assert keys("create", "--scope", "read", "--", name).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("call", "statuses"),
     [
