@@ -140,7 +140,7 @@ class KeysRepo:
     def rotate(self, name: str, digest: bytes, hint: str, grace: timedelta) -> None:
         """Replace the key of a name; the old one stays valid for `grace`. Raises: NoSuchKey."""
         with self._transaction() as cur:
-            cur.execute(SQL["api_keys_end"], {"name": name, "grace": grace})
+            cur.execute(SQL["api_keys_end"], {"name": name, "grace_period": grace})
             row = cur.fetchone()
             if row is None:
                 raise NoSuchKey(name)
@@ -162,5 +162,5 @@ class KeysRepo:
         with self._transaction() as cur:
             cur.execute(
                 SQL["api_keys_used"],
-                {"key_ids": list(last_used), "moments": list(last_used.values())},
+                {"key_ids": list(last_used), "used_at": list(last_used.values())},
             )

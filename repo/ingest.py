@@ -106,7 +106,7 @@ class HttpEventsRepo:
             stored = _write(cur, rows)
         if self._attempt_ids:
             stored = stored._replace(inserted=stored.inserted + self._count_stored_before(cur))
-        cur.execute(SQL["ingest_own_id"])
+        cur.execute(SQL["ingest_transaction_id"])
         self._attempt_ids += cur.fetchone() or ()
         return stored
 
@@ -126,7 +126,7 @@ class HttpEventsRepo:
         """Return the events that violate a constraint. Raises: EventsRefused."""
         with translate_refusals():
             _stage(cur, rows)
-        cur.execute(SQL["ingest_broken"])
+        cur.execute(SQL["ingest_violations"])
         return [RefusedEvent(index, REASONS[name]) for index, name in cur.fetchall()]
 
     def _refused_one_by_one(self, rows: Sequence[str], limit: int) -> Refusals:
@@ -154,11 +154,11 @@ class HttpEventsRepo:
     @in_transaction
     def _check(self, cur: Cursor, rows: Sequence[str]) -> None:
         with translate_refusals():
-            cur.execute(SQL["ingest_checked"])
+            cur.execute(SQL["ingest_create_check_table"])
             _copy(cur, "ingest_check", rows)
 
     def _count_stored_before(self, cur: Cursor) -> int:
-        cur.execute(SQL["ingest_stored_before"], (self._attempt_ids,))
+        cur.execute(SQL["ingest_already_stored"], (self._attempt_ids,))
         (count,) = cur.fetchone() or ()
         return int(count)
 
@@ -196,7 +196,7 @@ def _stage(cur: cursor, rows: Sequence[str]) -> None:
 
 def _has_long_list(cur: cursor) -> bool:
     """Return whether the denylist is so long that staging a batch costs less than the trigger."""
-    cur.execute(SQL["ingest_has_long_list"])
+    cur.execute(SQL["ingest_has_long_denylist"])
     return cur.fetchone() == (True,)
 
 

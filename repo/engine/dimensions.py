@@ -71,7 +71,7 @@ class EventNameDictionary:
         requested, cache = list(names), self._dictionary(memory_key).ids
         ids = cache.get_many(requested)
         if missing := [name for name in requested if name not in ids]:
-            cur.execute(SQL["rollups_ids"], {"names": missing})
+            cur.execute(SQL["rollups_name_ids"], {"names": missing})
             fetched = dict(cur.fetchall())
             cache.put_many(fetched)
             ids |= fetched

@@ -88,7 +88,7 @@ class RawSource:
         return Top(Count(*total), top, len(others), Count(events, users))
 
     def _other_users(self, time_range: Range, top: list[str]) -> int:
-        self._execute("top_events_other", time_range, top=top)
+        self._execute("top_events_other", time_range, top_names=top)
         (users,) = self._cur.fetchone() or (0,)
         return int(users)
 

@@ -118,7 +118,7 @@ class RollupReader:
             **self._watermark.tail,
             "start": bounds["start"],
             "end": bounds["end"],
-            "most": limit,
+            "limit": limit,
         }
         self._cur.execute(SQL["rollups_tail_count"], params)
         (count,) = self._cur.fetchone() or (0,)
@@ -135,7 +135,7 @@ class RollupReader:
             **self._span_params([span for plan in plans for span in plan.spans]),
             "gap_starts": [gap.start for plan in plans for gap in plan.gaps],
             "gap_ends": [gap.end for plan in plans for gap in plan.gaps],
-            "edges": [slot for edge in edges for slot in _slots_of(edge)],
+            "edge_slots": [slot for edge in edges for slot in _slots_of(edge)],
         }
         self._cur.execute(self._statement("rollups_cost"), params)
         return Cost(*self._cur.fetchone() or ())
@@ -229,7 +229,7 @@ class RollupReader:
             )
             # How many rows the planner expects: its statistics do not know events that were just
             # committed. Beyond the limit they are taken to be ten times as many.
-            params["many"] = count if count < _MAX_TAIL_COUNT else 10 * _MAX_TAIL_COUNT
+            params["row_estimate"] = count if count < _MAX_TAIL_COUNT else 10 * _MAX_TAIL_COUNT
         for segment, *row in self._read_events(statement, params):
             if segment in index_of_segment:  # else it is between two middles, which edges cover
                 self._add_row(partials[index_of_segment[segment]], *row)
@@ -239,7 +239,7 @@ class RollupReader:
             self._cur.mogrify(SQL[_statement_for(xid_range)], xid_range)
             for xid_range in split_ranges(self._watermark.tail)
         ]
-        return SQL["rollups_long_tail"].replace("{parts}", b" or ".join(parts).decode() or "false")
+        return SQL["rollups_long_tail"].replace("{ranges}", b" or ".join(parts).decode() or "false")
 
     def _add_edges(self, plans: Sequence[Plan], partials: list[Partials]) -> None:
         edges = [(index, edge) for index, plan in enumerate(plans) for edge in plan.edges]
@@ -278,7 +278,7 @@ def _slots_of(edge: Range) -> range:
 
 def _statement_for(xid_range: Mapping[str, str]) -> str:
     is_backfilled = xid_range["swept_until"] != NO_BACKFILL.until
-    return "rollups_long_tail_rest" if is_backfilled else "rollups_long_tail_part"
+    return "rollups_long_tail_backfilled_range" if is_backfilled else "rollups_long_tail_range"
 
 
 _FIRST = 2**31  # beyond all ordinals, which are positive integers of 4 bytes

@@ -108,7 +108,7 @@ class SpanCache:
 
 
 def _read_versions(cur: Cursor, watermark: Watermark, since: int) -> dict[Span, int]:
-    cur.execute(SQL["rollups_sealed"], {"generation": watermark.generation, "since": since})
+    cur.execute(SQL["rollups_sealed_since"], {"generation": watermark.generation, "since": since})
     return {Span(start, end): version for start, end, version in cur}
 
 

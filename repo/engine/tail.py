@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-_COLUMNS = ("first", "until", "swept_until", "swept_id")
+_COLUMNS = ("first_xid", "end_xid", "swept_until", "swept_id")
 
 
 class Snapshot(NamedTuple):
@@ -41,7 +41,7 @@ class BackfillCursor(NamedTuple):
 NO_BACKFILL = BackfillCursor("-infinity", "00000000-0000-0000-0000-000000000000")
 
 
-ALL_XIDS = {"firsts": ["3"], "untils": [str(2**64 - 1)]}
+ALL_XIDS = {"first_xids": ["3"], "end_xids": [str(2**64 - 1)]}
 """All transaction ids, including future ones, as parameters of statements."""
 
 
@@ -74,8 +74,8 @@ def tail_ranges(
         parts = [(part, backfill_cursor) for ids in unfolded for part in _visible(ids, backfill_to)]
         parts += [(part, NO_BACKFILL) for ids in unfolded for part in _invisible(ids, backfill_to)]
     return {
-        "firsts": [str(ids.first) for ids, _ in parts],
-        "untils": [str(ids.until) for ids, _ in parts],
+        "first_xids": [str(ids.first) for ids, _ in parts],
+        "end_xids": [str(ids.until) for ids, _ in parts],
         "swept_untils": [backfilled.until for _, backfilled in parts],
         "swept_ids": [backfilled.event_id for _, backfilled in parts],
     }

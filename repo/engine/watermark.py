@@ -16,7 +16,7 @@ from utils.time.slots import LEAD, slot_start
 SQL = statements("rollups")
 # From this many events on, their users are joined at once instead of looked up one by one.
 LONG_TAIL_EVENTS = 20_000
-WATERMARK = prepared_statement(SQL["rollups_state"].replace("{many}", str(LONG_TAIL_EVENTS)))
+WATERMARK = prepared_statement(SQL["rollups_state"].replace("{limit}", str(LONG_TAIL_EVENTS)))
 
 
 Months = tuple[int, int]
@@ -72,7 +72,7 @@ def read_watermark(cur: Cursor, months: Months | None = None) -> Watermark | Non
 
 def read_user_count(cur: cursor) -> int:
     """Return the highest ordinal, about the number of all users."""
-    cur.execute(SQL["rollups_users"])
+    cur.execute(SQL["rollups_max_ordinal"])
     (users,) = cur.fetchone() or (0,)
     return int(users)
 

@@ -128,9 +128,9 @@ class _Erasure:
     def _refuse_or_delete_foreign(self) -> None:
         """Delete rollups of another cluster, unless they are all that is left of dropped events."""
         if self.horizon is None:
-            self.cur.execute(SQL["erase_forget_others"])
+            self.cur.execute(SQL["erase_delete_foreign_rollups"])
             return
-        self.cur.execute(SQL["erase_has_others"])
+        self.cur.execute(SQL["erase_has_foreign_rollups"])
         if self.cur.fetchone() == (True,):
             raise DatabaseUnavailable(
                 "rollups of another cluster hold what was dropped: "
@@ -168,7 +168,7 @@ class _Erasure:
             "user_id": Hidden(self.user_id),
             "since": since,
         }
-        cur.execute(SQL["erase_counts"], params)
+        cur.execute(SQL["erase_event_counts"], params)
         for slot, name_id, count in cur:
             yield (slot, name_id), count
 
@@ -191,7 +191,7 @@ class _Erasure:
     def _bump_cache_versions(self, version: int) -> None:
         """Invalidate cached responses about the months of changed slots."""
         months = sorted(set(map(_month_of_slot, self.changed_slots)))
-        self.cur.execute(FOLD["fold_late"], {"months": months, "version": version})
+        self.cur.execute(FOLD["fold_raise_month_versions"], {"months": months, "version": version})
 
     def _recompute_daily_stats(self, days: Mapping[str, list[date]]) -> None:
         watermark = read_watermark(self.cur)
@@ -201,7 +201,7 @@ class _Erasure:
             daily_stats.recount(self.cur, watermark, days)
 
     def _has_long_tail(self, watermark: Watermark) -> bool:
-        self.cur.execute(FOLD["fold_count"], {**watermark.tail, "limit": LONG_TAIL})
+        self.cur.execute(FOLD["fold_count_tail"], {**watermark.tail, "limit": LONG_TAIL})
         return self.cur.fetchone() == (LONG_TAIL,)
 
     def _receipt(self, events: int, days: int, *, is_suppressed: bool) -> Receipt:
@@ -226,7 +226,7 @@ class _Erasure:
         return Receipt(erasure_id, erased_at, salt, **values, may_return_from=adopted)
 
     def _adopted_tables(self) -> tuple[str, ...]:
-        self.cur.execute(SQL["erase_adopted"])
+        self.cur.execute(SQL["erase_adopted_tables"])
         return tuple(name for (name,) in self.cur)
 
 

@@ -114,27 +114,27 @@ class RetainRepo:
     def drop(self, since: str, until: datetime) -> DroppedBatch:
         """Delete the next events between `since` and `until`, at most MAX_EVENTS."""
         with self._transaction() as cur:
-            params = {"since": since, "until": until, "most": MAX_EVENTS}
+            params = {"since": since, "until": until, "limit": MAX_EVENTS}
             cur.execute(SQL["retain_drop"], params)
             return DroppedBatch(*cur.fetchone() or (0, None))
 
     def vacuum(self) -> None:
         """Vacuum the events at the pace of autovacuum, so that the space is reused."""
         with self._cursor() as cur:
-            cur.execute(SQL["retain_pace"])
+            cur.execute(SQL["retain_vacuum_delay"])
             cur.execute(SQL["retain_vacuum"])
 
     def read_refused_counts(self) -> dict[str, int]:
         """Remove and return the counts of events that triggers have refused, by reason."""
         with self._cursor() as cur:
-            cur.execute(SQL["retain_refused"], {"most": _MAX_REPORTED})
+            cur.execute(SQL["retain_take_refused"], {"limit": _MAX_REPORTED})
             return dict(cur.fetchall())
 
     def _set_trigger(self, statement: str, until: datetime | None) -> None:
         with self._transaction() as cur:
             cur.execute(SQL[statement], {"takes_from": until})
             (accepted_from,) = cur.fetchone() or (None,)
-            cur.execute(SQL["retain_refuse"], {"takes_from": accepted_from})
+            cur.execute(SQL["retain_create_trigger"], {"takes_from": accepted_from})
 
     def _holders(self) -> list[str]:
         with self._cursor() as cur:

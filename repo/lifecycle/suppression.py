@@ -90,7 +90,7 @@ def _with_exclusive_lock(cur: cursor, timeout_s: float, change: Callable[[], Non
     deadline = time.monotonic() + timeout_s
     for lock_timeout_s in chain(_LOCK_TIMEOUTS_S, repeat(_LOCK_TIMEOUTS_S[-1])):
         with suppress(errors.LockNotAvailable, errors.DeadlockDetected), _transaction(cur):
-            cur.execute(SQL["suppression_lock"], {"patience_ms": int(lock_timeout_s * 1000)})
+            cur.execute(SQL["suppression_lock"], {"lock_timeout_ms": int(lock_timeout_s * 1000)})
             change()
             _install_trigger(cur)
             return
@@ -127,7 +127,7 @@ def _install_trigger(cur: cursor) -> None:
     if users:
         cur.execute(SQL["suppression_prefilter"])
         prefilter = _prefilter(prefix for (prefix,) in cur.fetchall())
-        params = {"sieve": prefilter, "xid": xid, "cluster": cluster}
+        params = {"prefilter": prefilter, "xid": xid, "cluster": cluster}
         cur.execute(SQL["suppression_enable"], params)
     else:
         cur.execute(SQL["suppression_disable"])

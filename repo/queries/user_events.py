@@ -74,7 +74,7 @@ def _page(
     if position is None:
         cur.execute_prepared(_FIRST_PAGE, params)
     else:
-        position_params = {"moment": position.occurred_at, "event_id": str(position.event_id)}
+        position_params = {"occurred_at": position.occurred_at, "event_id": str(position.event_id)}
         cur.execute(SQL[f"user_events_{position.direction}"], {**params, **position_params})
     records = cur.fetchmany(question.limit)
     now, is_replica, horizon, *_ = records[0]

@@ -74,7 +74,7 @@ def add_spans(cur: cursor, generation: int, version: int, deltas: Mapping[Key, D
 
 def read_sealed_spans(cur: cursor, generation: int, span: Span) -> list[Span]:
     """Return the sealed spans that overlap this one."""
-    cur.execute(SQL["fold_sealed"], {"generation": generation, **span._asdict()})
+    cur.execute(SQL["fold_overlapping_spans"], {"generation": generation, **span._asdict()})
     return [Span(*row) for row in cur]
 
 

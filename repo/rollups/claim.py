@@ -33,16 +33,16 @@ class BatchClaimer:
         params = {
             "generation": progress.generation,
             "until": progress.now,
-            "most": self._max_events,
+            "limit": self._max_events,
         }
-        cur.execute(SQL["fold_ripe_until"], params)
+        cur.execute(SQL["fold_due_until"], params)
         (progress.until,) = cur.fetchone() or (progress.now,)
-        return [self._next(cur, progress), _read_rows(cur, progress, "fold_claim_ripe", {})]
+        return [self._next(cur, progress), _read_rows(cur, progress, "fold_claim_due", {})]
 
     def _next(self, cur: cursor, progress: Progress) -> Rows:
         if not progress.is_backfilling:
             tail = tail_ranges(progress.visible_snapshot, progress.folded_snapshot)
-            cur.execute(SQL["fold_count"], {**tail, "limit": self._max_events + 1})
+            cur.execute(SQL["fold_count_tail"], {**tail, "limit": self._max_events + 1})
             (count,) = cur.fetchone() or (0,)
             if count <= self._max_events:
                 progress.folded_snapshot = progress.visible_snapshot
@@ -59,12 +59,12 @@ class BatchClaimer:
         # By the index on time if the unfolded events are dense there. Otherwise by the index on
         # transaction ids and a sort, which skips folded events.
         params = {
-            "folded": progress.folded_snapshot.text,
+            "watermark": progress.folded_snapshot.text,
             "sweeping_to": progress.backfill_to.text,
             "swept_until": progress.backfill_cursor.until,
             "swept_id": progress.backfill_cursor.event_id,
-            "most": self._max_events,
-            "among": _READ_FACTOR * self._max_events,
+            "limit": self._max_events,
+            "scan_limit": _READ_FACTOR * self._max_events,
             **tail_ranges(progress.backfill_to, progress.folded_snapshot),
         }
         if self._is_dense(cur, params):
@@ -80,7 +80,7 @@ class BatchClaimer:
         return rows
 
     def _is_dense(self, cur: cursor, params: Mapping[str, Any]) -> bool:
-        cur.execute(SQL["fold_density"], {**params, "probe": _PROBE})
+        cur.execute(SQL["fold_density"], {**params, "sample_size": _PROBE})
         (count,) = cur.fetchone() or (0,)
         return bool(count >= _PROBE * _DENSE)
 

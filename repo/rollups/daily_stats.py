@@ -46,7 +46,7 @@ def enqueue(cur: cursor, zones: Iterable[ZoneInfo], slots: Iterable[int], now: d
 def enqueue_behind(cur: cursor, zones: Iterable[ZoneInfo], first_slot: int, now: datetime) -> None:
     """Queue days without statistics, and days that had not ended when they were counted."""
     for tz in zones:
-        cur.execute(SQL["daily_stats_last_complete"], {"zone": tz.key})
+        cur.execute(SQL["daily_stats_up_to_date"], {"zone": tz.key})
         settled = {day for (day,) in cur}
         _enqueue(cur, tz, [day for day in _days(tz, first_slot, now) if day not in settled])
 
@@ -63,13 +63,13 @@ def prune(cur: cursor, zones: Iterable[ZoneInfo], first_slot: int | None, now: d
     for tz in {*zones, *_counted_zones(cur)}:
         today = local_day(now, tz)
         first = today + _DAY if first_slot is None else local_day(slot_start(first_slot), tz)
-        cur.execute(SQL["daily_stats_prune"], {"zone": tz.key, "first": first, "today": today})
+        cur.execute(SQL["daily_stats_prune"], {"zone": tz.key, "first_day": first, "today": today})
 
 
 def enqueue_moved(cur: cursor, zones: Iterable[ZoneInfo], now: datetime) -> None:
     """Queue days whose limits have moved: tzdata may have changed since they were counted."""
     for tz in zones:
-        cur.execute(SQL["daily_stats_edges"], {"zone": tz.key})
+        cur.execute(SQL["daily_stats_day_limits"], {"zone": tz.key})
         moved = [day for day, *edges in cur if edges != [*_day_range(day, tz)]]
         affected = {day + n * _DAY for day in moved for n in range(_WINDOW_DAYS)}
         today = local_day(now, tz)
@@ -78,7 +78,7 @@ def enqueue_moved(cur: cursor, zones: Iterable[ZoneInfo], now: datetime) -> None
 
 def delete_other_zones(cur: cursor, zones: Iterable[ZoneInfo]) -> None:
     """Delete the statistics of all other zones."""
-    cur.execute(SQL["daily_stats_forget"], {"zones": [tz.key for tz in zones]})
+    cur.execute(SQL["daily_stats_delete_other_zones"], {"zones": [tz.key for tz in zones]})
 
 
 def _affected_days(instants: Iterable[datetime], tz: ZoneInfo) -> set[date]:
@@ -112,7 +112,7 @@ def claim_due(
     Postponed days stay in the queue, and their zones come last.
     """
     zones, days = [zone for zone, _ in postponed], [day for _, day in postponed]
-    cur.execute(SQL["daily_stats_dequeue"], {"most": limit, "zones": zones, "days": days})
+    cur.execute(SQL["daily_stats_dequeue"], {"limit": limit, "zones": zones, "days": days})
     claimed = cur.fetchall()
     return DayBatch(claimed[0][0], sorted(day for _, day in claimed)) if claimed else None
 
@@ -137,7 +137,7 @@ def count(cur: Cursor, watermark: Watermark, batch: DayBatch) -> None:
 
 def delete_unknown_zones(cur: cursor) -> None:
     """Delete the statistics of zones that the pinned tzdata lacks."""
-    cur.execute(SQL["daily_stats_forget"], {"zones": list(zone_names())})
+    cur.execute(SQL["daily_stats_delete_other_zones"], {"zones": list(zone_names())})
 
 
 def max_days(cur: cursor, watermark: Watermark) -> int:
@@ -165,7 +165,7 @@ def _counted_zones(cur: cursor) -> list[ZoneInfo]:
 
 
 def _counted_days(cur: cursor, tz: ZoneInfo, days: list[date]) -> list[date]:
-    cur.execute(SQL["daily_stats_counted"], {"zone": tz.key, "days": days})
+    cur.execute(SQL["daily_stats_existing"], {"zone": tz.key, "days": days})
     return [day for (day,) in cur]
 
 
@@ -177,15 +177,15 @@ def recount(cur: Cursor, watermark: Watermark, days: Mapping[str, list[date]]) -
     max_count = max_days(cur, watermark)
     for name, zone_days in days.items():
         for run in _runs(zone_days, max_count):
-            cur.execute(SQL["daily_stats_written"], {"zone": name, "days": run})
+            cur.execute(SQL["daily_stats_dequeue_days"], {"zone": name, "days": run})
             _count(cur, watermark, name, run, caches)
 
 
 def clear(cur: cursor, days: Mapping[str, list[date]]) -> None:
     """Delete the statistics of these days, and queue them."""
     for name, zone_days in days.items():
-        cur.execute(SQL["daily_stats_clear"], {"zone": name, "days": zone_days})
-        cur.execute(SQL["daily_stats_clear_users"], {"zone": name, "days": zone_days})
+        cur.execute(SQL["daily_stats_delete_events"], {"zone": name, "days": zone_days})
+        cur.execute(SQL["daily_stats_delete_users"], {"zone": name, "days": zone_days})
         _enqueue(cur, zone(name), zone_days)
 
 
@@ -213,7 +213,7 @@ def _count(
         "events": [sum(counts.events for _, counts in name_counts) for name_counts in by_name],
         "counted_at": cur.as_of,
     }
-    cur.execute(SQL["daily_stats_users"], {**params, **_windows(source, tz, days, cur.as_of)})
+    cur.execute(SQL["daily_stats_write_users"], {**params, **_windows(source, tz, days, cur.as_of)})
 
 
 def _day_range(day: date, tz: ZoneInfo) -> Range:
@@ -223,17 +223,22 @@ def _day_range(day: date, tz: ZoneInfo) -> Range:
 def _write_events(
     cur: Cursor, zone: str, by_name: Sequence[tuple[date, Sequence[tuple[str, Count]]]]
 ) -> None:
-    cur.execute(SQL["daily_stats_clear"], {"zone": zone, "days": [day for day, _ in by_name]})
+    cur.execute(
+        SQL["daily_stats_delete_events"], {"zone": zone, "days": [day for day, _ in by_name]}
+    )
     rows = [(day, name, *count) for day, name_counts in by_name for name, count in name_counts]
     columns = zip(*rows, strict=True) if rows else ([], [], [], [])
     params = dict(zip(("days", "names", "events", "users"), map(list, columns), strict=True))
-    cur.execute(SQL["daily_stats_events"], {"zone": zone, **params})
+    cur.execute(SQL["daily_stats_write_events"], {"zone": zone, **params})
 
 
 def _windows(
     source: RollupSource, tz: ZoneInfo, due_days: Sequence[date], as_of: datetime
 ) -> dict[str, list[int]]:
-    """Return dau, wau, mau and new of each day: new users have no event in the 29 days before."""
+    """Return dau, wau, mau and the number of new or resurrected users of each day.
+
+    New or resurrected users have no event on the 29 days before.
+    """
     first = due_days[0] - _WINDOW_DAYS * _DAY
     days = [first + n * _DAY for n in range((due_days[-1] - first).days + 1)]
     starts = [day_start(day, tz) for day in [*days, days[-1] + _DAY]]
@@ -245,5 +250,7 @@ def _windows(
     earlier_counts = [rolling["active"][index - 1] for index in indexes]
     return {
         **windows,
-        "new": [mau - earlier for mau, earlier in zip(windows["mau"], earlier_counts, strict=True)],
+        "new_users": [
+            mau - earlier for mau, earlier in zip(windows["mau"], earlier_counts, strict=True)
+        ],
     }

@@ -84,7 +84,7 @@ class HistoryLost(DatabaseUnavailable):
 def snapshot_locked(conn: connection) -> Iterator[Cursor]:
     """Open a transaction that excludes all others that fold, seal or count daily statistics."""
     with conn.cursor(cursor_factory=Cursor) as cur:
-        cur.execute(SQL["fold_tables"])
+        cur.execute(SQL["fold_create_staging"])
         try:
             # The lock comes before the first query, which takes the snapshot: the snapshot must see
             # what the previous holder has committed.
@@ -101,12 +101,12 @@ def snapshot_locked(conn: connection) -> Iterator[Cursor]:
 
 def begin(cur: cursor) -> int:
     """Create a generation, within `snapshot_locked`, and return its number. Raises: HistoryLost."""
-    cur.execute(SQL["fold_has_lost"])
+    cur.execute(SQL["fold_has_lost_history"])
     if cur.fetchone() != (False,):
         raise HistoryLost
     cur.execute(SQL["fold_begin"])
     (generation,) = cur.fetchone() or (0,)
-    cur.execute(SQL["fold_keep"], {"generation": generation})
+    cur.execute(SQL["fold_copy_retained_slots"], {"generation": generation})
     metrics_outbox.forget_foreign(cur)
     return int(generation)
 
@@ -171,7 +171,7 @@ def store(cur: cursor, progress: Progress) -> None:
         "sealed": progress.sealed_version,
         "first_slot": progress.first_slot,
     }
-    cur.execute(SQL["fold_store"], params)
+    cur.execute(SQL["fold_update_state"], params)
 
 
 def _add_batch(cur: cursor, progress: Progress, batch: Batch) -> None:
@@ -188,4 +188,4 @@ def _add_batch(cur: cursor, progress: Progress, batch: Batch) -> None:
         metrics_outbox.add(cur, batch.names())
     late = batch.months_before(progress.now - SETTLED_AFTER + _LOCK_WAIT)
     if late and progress.is_current:
-        cur.execute(SQL["fold_late"], {"months": late, "version": progress.version})
+        cur.execute(SQL["fold_raise_month_versions"], {"months": late, "version": progress.version})

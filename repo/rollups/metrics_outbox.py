@@ -36,7 +36,7 @@ def forget_foreign(cur: cursor) -> None:
 
 def take_counts(cur: cursor, names: Sequence[str]) -> dict[str, int]:
     """Remove and return the unpublished counts of these names, and of all others as `other`."""
-    cur.execute(SQL["metrics_outbox_pop"], {"names": list(names), "other": OTHER})
+    cur.execute(SQL["metrics_outbox_pop"], {"event_names": list(names), "other": OTHER})
     return dict(cur.fetchall())
 
 

@@ -135,7 +135,7 @@ class RollupWriter:
         adopted = 1
         while adopted:
             cur.execute("begin")
-            cur.execute(SQL["fold_adopt"], {"most": _ADOPT_BATCH})
+            cur.execute(SQL["fold_adopt_restored"], {"limit": _ADOPT_BATCH})
             adopted = cur.rowcount
             cur.execute("commit")
 
@@ -148,7 +148,7 @@ class RollupWriter:
             cur.execute(SQL["fold_snapshot"])
             now, folded = cur.fetchone() or ()
             tail = tail_ranges(Snapshot(now), Snapshot(folded)) if folded else ALL_XIDS
-            cur.execute(SQL["fold_count"], {**tail, "limit": limit})
+            cur.execute(SQL["fold_count_tail"], {**tail, "limit": limit})
             (count,) = cur.fetchone() or (0,)
             return int(count)
 
@@ -222,14 +222,14 @@ class RollupWriter:
         Raises: DatabaseUnavailable.
         """
         with translate_errors(_RIGHTS_MESSAGE), self._conn.cursor() as cur:
-            cur.execute(SQL["fold_stored"])
+            cur.execute(SQL["fold_estimate_stored"])
             (events,) = cur.fetchone() or (-1,)
             return int(events) if events > 0 else None
 
     def count_folded(self) -> int:
         """Return the number of events in the rollups. Raises: DatabaseUnavailable."""
         with translate_errors(_RIGHTS_MESSAGE), self._conn.cursor() as cur:
-            cur.execute(SQL["fold_counted"])
+            cur.execute(SQL["fold_count_folded"])
             (events,) = cur.fetchone() or (0,)
             return int(events)
 
@@ -292,5 +292,5 @@ class RollupWriter:
 
 def _switch(cur: cursor, generation: int) -> None:
     """Make this generation the current one, and delete the others."""
-    for name in ("fold_switch", "fold_forget"):
+    for name in ("fold_switch", "fold_delete_other_generations"):
         cur.execute(SQL[name], {"generation": generation})

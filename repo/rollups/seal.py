@@ -63,7 +63,7 @@ def next_spans(cur: cursor, generation: int, spans: Sequence[Span]) -> Sequence[
     if len(spans) < 2:
         return spans
     outer = Span(min(span.start for span in spans), max(span.end for span in spans))
-    cur.execute(SQL["fold_sizes"], {"generation": generation, **outer._asdict()})
+    cur.execute(SQL["fold_slot_sizes"], {"generation": generation, **outer._asdict()})
     sizes = sorted(cur)
     slots, cumulative_sizes = (
         [slot for slot, _ in sizes],
@@ -138,5 +138,5 @@ def _merge_parts(parts: Parts, source: _SourceRows) -> dict[int, Delta]:
 def _unseal_hours(cur: cursor, progress: Progress) -> None:
     # Readers use the hours of SEALED_HOURS only; one day more is kept as a margin.
     before = slot_of(progress.until) - SEALED_HOURS - 24 * HOUR
-    params = {"generation": progress.generation, "before": before, "length": HOUR}
+    params = {"generation": progress.generation, "before": before, "span_length": HOUR}
     cur.execute(SQL["fold_unseal"], params)

@@ -65,7 +65,7 @@ class UserRemoval:
         """
         result, remaining, limit = RemovalResult(), iter(counts), self._max_counts()
         while part := dict(islice(remaining, limit)):
-            self.cur.execute(SQL["erase_part"])
+            self.cur.execute(SQL["erase_clear_staging"])
             result.slots |= self._remove_from_slots(part)
             result.spans |= self._remove_from_spans(part)
         return result
@@ -81,13 +81,17 @@ class UserRemoval:
         months, gaps = cover(outer, [months_in], sealed.__contains__)
         for span in sorted([*self._with_user(months), *gaps]):
             params = {"generation": self.generation, **span._asdict()}
-            for slot, users in decode(copy_out(self.cur, SQL["erase_sets_of_slots"], params), "ib"):
+            for slot, users in decode(
+                copy_out(self.cur, SQL["erase_user_sets_of_slots"], params), "ib"
+            ):
                 if self.ordinal in BitMap.deserialize(users):
                     yield slot
 
     def _with_user(self, months: Iterable[Span]) -> Iterator[Span]:
         params = {"generation": self.generation, **span_params(months)}
-        for *span, users in decode(copy_out(self.cur, SQL["erase_sets_of_spans"], params), "iib"):
+        for *span, users in decode(
+            copy_out(self.cur, SQL["erase_user_sets_of_spans"], params), "iib"
+        ):
             if self.ordinal in BitMap.deserialize(users):
                 yield Span(*span)
 
@@ -97,8 +101,8 @@ class UserRemoval:
         changed = self._subtract(stored, counts)
         write_slots(self.cur, self.generation, _filled(changed))
         emptied = _emptied(changed)
-        params = {"slots": [slot for slot, _ in emptied], "names": [name for _, name in emptied]}
-        self.cur.execute(SQL["erase_slots"], {"generation": self.generation, **params})
+        params = {"slots": [slot for slot, _ in emptied], "name_ids": [name for _, name in emptied]}
+        self.cur.execute(SQL["erase_delete_slots"], {"generation": self.generation, **params})
         return {slot for slot, _ in changed}
 
     def _remove_from_spans(self, counts: Mapping[Key, int]) -> set[Span]:
@@ -115,9 +119,9 @@ class UserRemoval:
         emptied = [(span, name) for span, rows in changed.items() for name in _emptied(rows)]
         params = {
             **span_params(span for span, _ in emptied),
-            "names": [name for _, name in emptied],
+            "name_ids": [name for _, name in emptied],
         }
-        self.cur.execute(SQL["erase_spans"], {"generation": self.generation, **params})
+        self.cur.execute(SQL["erase_delete_spans"], {"generation": self.generation, **params})
         return set(changed)
 
     def _counts_by_span(self, counts: Mapping[Key, int]) -> dict[Span, Counter[int]]:

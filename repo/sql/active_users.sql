@@ -1,7 +1,7 @@
 -- name: active_users
--- How the number of active users changes from day to day, for each window.
--- A user who is active on a day counts in a window of n days on that day and the n - 1 after it,
--- or until active again: so each stay is one step up and one step down, and none overlap.
+-- Changes of the number of active users per window and day. A user who is active on a day counts in a
+-- window of n days on this day and the n - 1 days after it, or until the next active day: each interval
+-- is +1 at its start and -1 at its end, and intervals of a user never overlap.
 with days as (
     select distinct user_id, width_bucket(occurred_at, %(starts)s::timestamptz[]) - 1 as day
     from   events
@@ -10,13 +10,13 @@ with days as (
     and    user_id <> ''
     and    (%(names)s::text[] is null or event_name = any(%(names)s))
 ),
-visits as (
-    select day, lead(day) over (partition by user_id order by day) as next
+active_days as (
+    select day, lead(day) over (partition by user_id order by day) as next_day
     from   days
 ),
-stays as (
-    select window_name, day as since, least(next, lapse) as until
-    from   visits
+intervals as (
+    select window_name, day as start_day, least(next_day, expiry_day) as end_day
+    from   active_days
     cross  join lateral (values
         ('dau', day + 1),
         ('wau', day + 7),
@@ -24,9 +24,9 @@ stays as (
         ('active', day + %(window)s),
         ('calendar_week', (%(week_ends)s::int[])[day + 1]),
         ('calendar_month', (%(month_ends)s::int[])[day + 1])
-    ) as windows (window_name, lapse)
+    ) as windows (window_name, expiry_day)
 )
-select window_name, day, sum(step)
-from   stays
-cross  join lateral (values (since, 1), (until, -1)) as steps (day, step)
+select window_name, day, sum(change)
+from   intervals
+cross  join lateral (values (start_day, 1), (end_day, -1)) as changes (day, change)
 group  by window_name, day;

@@ -1,6 +1,6 @@
 -- name: api_keys_active
--- Keys that work now. The clock may be set back, which brings no revoked one back. Names are in the
--- order in which they were first created: rotation gives a name a new key and does not move it.
+-- Active keys. A revoked key stays revoked if the clock is set back. Names are in the order of their first
+-- key: rotation gives a name a new key and does not move it.
 with keys as (
     select key_id, name, digest, scopes, revoked_at, ends_at,
            min(key_id) over (partition by name) as first_id
@@ -13,11 +13,11 @@ and      (ends_at is null or ends_at > now())
 order by first_id, key_id;
 
 -- name: api_keys_ever
--- Whether there ever was a key: those that ended stay.
+-- Whether a key was ever created. Rows of expired and revoked keys are never deleted.
 select exists (select from api_keys);
 
 -- name: api_keys_all
--- Keys that work and keys that worked, by name, the newest first.
+-- All keys, active or not, by name, the newest first.
 select   name, hint, scopes, created_at, ends_at, last_used_at
 from     api_keys
 order    by name, key_id desc;
@@ -27,23 +27,23 @@ insert into api_keys (name, digest, hint, scopes)
 values (%(name)s, %(digest)s, %(hint)s, %(scopes)s);
 
 -- name: api_keys_insert_first
--- Who comes at the same moment waits, and has come second.
+-- A concurrent insert waits for this one and then inserts nothing.
 insert into api_keys (name, digest, hint, scopes)
 select %(name)s, %(digest)s, %(hint)s, %(scopes)s
 where  not exists (select from api_keys)
 on     conflict do nothing;
 
 -- name: api_keys_end
--- The key of a name goes on for a while, or is revoked now.
+-- The key of a name expires after a grace period, or is revoked now if that is 0.
 update api_keys
-set    ends_at = now() + %(grace)s,
-       revoked_at = case when %(grace)s <= interval '0' then now() end
+set    ends_at = now() + %(grace_period)s,
+       revoked_at = case when %(grace_period)s <= interval '0' then now() end
 where  name = %(name)s
 and    ends_at is null
 returning scopes;
 
 -- name: api_keys_revoke
--- Also those that were about to end, or have ended. Whether one of them worked.
+-- Revokes all keys of a name, expired ones too, and returns whether any of them was active.
 with revoked as (
     update api_keys
     set    revoked_at = now(), ends_at = least(ends_at, now())
@@ -54,12 +54,12 @@ with revoked as (
 select exists (
     select
     from   revoked
-    join   api_keys before_now using (key_id)
+    join   api_keys before_update using (key_id)
     where  ends_at is null or ends_at > now()
 );
 
 -- name: api_keys_used
 update api_keys
-set    last_used_at = greatest(last_used_at, to_timestamp(used.at))
-from   unnest(%(key_ids)s::bigint[], %(moments)s::float8[]) as used (key_id, at)
+set    last_used_at = greatest(last_used_at, to_timestamp(used.used_at))
+from   unnest(%(key_ids)s::bigint[], %(used_at)s::float8[]) as used (key_id, used_at)
 where  api_keys.key_id = used.key_id;

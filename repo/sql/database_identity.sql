@@ -1,12 +1,12 @@
 -- name: database_identity_exists
--- Whether there is a schema that has one.
+-- Whether the schema is migrated far enough to have an identity.
 select to_regclass('installation') is not null;
 
 -- name: database_identity
--- What is kept elsewhere for this database, and for no other one; the last erasure in it, and before
--- which events are dropped; and this server's clock. A copy by a dump or from a template has the same
--- row and another oid or cluster, one in another schema another table, a copy of the cluster's files another
--- timeline once it is promoted; a replica is the same database.
+-- The identity of this installation, which no copy shares; the last erasure and the horizon; the server's
+-- clock. A copy by pg_dump or from a template has the same row and another oid or cluster, one in another
+-- schema another table, and a copy of the cluster's files another timeline once it is promoted. A read
+-- replica has the same identity.
 select concat_ws('/',
                  (select installation_id from installation),
                  (select system_identifier from pg_control_system()),

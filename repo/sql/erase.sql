@@ -1,28 +1,28 @@
--- name: erase_forget_others
--- Rollups of another cluster, which no question asks: of which events they are made cannot be told here.
-with gone as (
+-- name: erase_delete_foreign_rollups
+-- Deletes rollups of another cluster, which questions do not read: which events they contain is unknown here.
+with deleted as (
     delete from fold_state
     where  cluster <> (select system_identifier from pg_control_system())
     returning generation
 ),
-slots_of_gone as (
-    delete from slots where generation in (select generation from gone)
+deleted_slots as (
+    delete from slots where generation in (select generation from deleted)
 ),
-spans_of_gone as (
-    delete from spans where generation in (select generation from gone)
+deleted_spans as (
+    delete from spans where generation in (select generation from deleted)
 ),
-sealed_of_gone as (
-    delete from sealed_spans where generation in (select generation from gone)
+deleted_sealed_spans as (
+    delete from sealed_spans where generation in (select generation from deleted)
 )
-delete from future_events where generation in (select generation from gone);
+delete from future_events where generation in (select generation from deleted);
 
--- name: erase_has_others
+-- name: erase_has_foreign_rollups
 select exists (select
                from   fold_state
                where  cluster <> (select system_identifier from pg_control_system()));
 
 -- name: erase_generations
--- The others, and the version of what is changed in them now.
+-- All generations, and the version that this change of them gets.
 select   generation,
          is_current,
          first_slot,
@@ -36,8 +36,8 @@ select count(*) from events where user_id = any(%(user_ids)s);
 -- name: erase_ordinal
 select ordinal from users where user_id = %(user_id)s;
 
--- name: erase_counts
--- How many events of a user the slots of a generation hold, by name, and of all names together.
+-- name: erase_event_counts
+-- The number of folded events of a user by slot and name, and by slot (name 0).
 select   (extract(epoch from slot) / 900)::int, coalesce(name_id, 0), count(*)
 from     (select date_bin('15 minutes', occurred_at, timestamptz 'epoch') as slot, name_id
           from   fold_state
@@ -47,44 +47,44 @@ from     (select date_bin('15 minutes', occurred_at, timestamptz 'epoch') as slo
           join   event_names using (event_name)
           where  generation = %(generation)s
           and    user_id = %(user_id)s
-          and    occurred_at >= %(since)s  -- some of those that are dropped may still be there
+          and    occurred_at >= %(since)s  -- rows of dropped events may be left
           and    occurred_at < folded_at) as folded
 group    by grouping sets ((slot, name_id), (slot))
 order    by slot;
 
--- name: erase_part
--- Parts of one transaction share the tables that rows come in by.
+-- name: erase_clear_staging
+-- Generations are changed one after the other, each by way of the same staging tables.
 truncate fold_slots, fold_spans;
 
--- name: erase_slots
--- Rows that no event is left in.
+-- name: erase_delete_slots
+-- Rows whose last event is erased.
 delete from slots
-using  unnest(%(slots)s::int[], %(names)s::int[]) as emptied (slot, name_id)
+using  unnest(%(slots)s::int[], %(name_ids)s::int[]) as emptied (slot, name_id)
 where  generation = %(generation)s
 and    slots.slot = emptied.slot
 and    slots.name_id = emptied.name_id;
 
--- name: erase_spans
+-- name: erase_delete_spans
 delete from spans
-using  unnest(%(starts)s::int[], %(ends)s::int[], %(names)s::int[])
+using  unnest(%(starts)s::int[], %(ends)s::int[], %(name_ids)s::int[])
        as emptied (start_slot, end_slot, name_id)
 where  generation = %(generation)s
 and    spans.start_slot = emptied.start_slot
 and    spans.end_slot = emptied.end_slot
 and    spans.name_id = emptied.name_id;
 
--- name: erase_sets_of_spans
--- Who was there, whatever they did.
+-- name: erase_user_sets_of_spans
+-- The sets of users of all names together.
 copy (
     select start_slot, end_slot, users
     from   spans
-    join   unnest(%(starts)s::int[], %(ends)s::int[]) as wanted (start_slot, end_slot)
+    join   unnest(%(starts)s::int[], %(ends)s::int[]) as requested (start_slot, end_slot)
     using  (start_slot, end_slot)
     where  generation = %(generation)s
     and    name_id = 0
 ) to stdout (format binary);
 
--- name: erase_sets_of_slots
+-- name: erase_user_sets_of_slots
 copy (
     select slot, users
     from   slots
@@ -101,14 +101,14 @@ set    version = %(version)s,
 where  generation = %(generation)s;
 
 -- name: erase_events
--- All that this snapshot sees, and the slots that they were of.
+-- Deletes all events that this snapshot sees; returns how many there were by slot.
 set local analytics.reason = 'erase';
-with gone as (
+with deleted as (
     delete from events where user_id = %(user_id)s returning occurred_at
 )
 select   (extract(epoch from date_bin('15 minutes', occurred_at, timestamptz 'epoch')) / 900)::int,
          count(*)
-from     gone
+from     deleted
 group    by 1
 order    by 1;
 
@@ -117,16 +117,16 @@ order    by 1;
 delete from future_events where user_id = %(user_id)s;
 
 -- name: erase_user
-with gone as (
+with deleted as (
     delete from users where user_id = %(user_id)s returning ordinal
 )
 update erased_ordinals
 set    highest = greatest(highest, ordinal)
-from   gone;
+from   deleted;
 
--- name: erase_adopted
--- One that was released may be adopted again as long as it is there. The catalog tells that without the
--- rights in its schema that `to_regclass` would need.
+-- name: erase_adopted_tables
+-- Adopted tables, and released ones that exist, since they may be adopted again. Unlike `to_regclass`, the
+-- catalog needs no rights in their schemas.
 select   table_name
 from     adopted_tables
 where    released_at is null

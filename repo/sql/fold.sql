@@ -1,17 +1,17 @@
 -- name: fold_lock
--- Before the snapshot is taken, so that two folders can never both believe that they are alone.
+-- The lock comes before the snapshot, so that a rollup worker sees all folds of others.
 begin isolation level repeatable read;
 lock table fold_state in exclusive mode;
 
 -- name: fold_now
 select now();
 
--- name: fold_tables
--- Of this session, and emptied at the end of each transaction. A folder that went away in the middle
--- of one must not keep the others out. Sets of users hardly get smaller: nothing tries to compress them.
+-- name: fold_create_staging
+-- Staging tables of this session, emptied at the end of each transaction. The timeout ends the transaction of
+-- a rollup worker that was lost, so that others can fold. Bitmaps hardly compress, so nothing tries to.
 set idle_in_transaction_session_timeout = '60s';
 set jit = off;
-set work_mem = '64MB';  -- for as many events as one transaction folds
+set work_mem = '64MB';  -- enough to sort the events of one transaction
 do $$
 begin
     if to_regclass('pg_temp.fold_slots') is null then
@@ -37,8 +37,8 @@ end
 $$;
 
 -- name: fold_state
--- Time never goes back, though clocks may, and a transaction may wait for one that began later. What the
--- generation that questions ask folds is counted for the metrics; before there is one, what the first does.
+-- folded_at never goes back: clocks may, and a transaction may wait for one that began later. The third column
+-- is whether the metrics count what this generation folds: the current one, or the first one.
 select generation,
        is_current,
        is_current or not exists (select
@@ -58,15 +58,14 @@ from   fold_state
 where  generation = %(generation)s;
 
 -- name: fold_generations
--- The generation that questions ask, and the one that is being built, if there are any; and whether
--- the clock must have been put back since.
+-- The generations of this cluster, and whether the clock has been set back since their last fold.
 select generation, folded_at > now() + interval '1 hour'
 from   fold_state
 where  cluster = (select system_identifier from pg_control_system())
 order  by generation;
 
 -- name: fold_snapshot
--- What there is now, and what the generation that questions ask has folded.
+-- The present snapshot, and the watermark of the current generation.
 select pg_current_snapshot()::text,
        (select snapshot::text
         from   fold_state
@@ -74,7 +73,7 @@ select pg_current_snapshot()::text,
         and    cluster = (select system_identifier from pg_control_system()));
 
 -- name: fold_is_restored
--- Whether events have the constraint that gives them ids of this cluster: a restore makes it last.
+-- Whether a restore is complete: it creates this constraint last.
 select exists (
     select
     from   pg_constraint
@@ -83,8 +82,8 @@ select exists (
 );
 
 -- name: fold_begin
--- Where there is a horizon, slots before it are those of the generation that questions ask, or asked
--- in the cluster that this one was restored from: their events cannot be counted again.
+-- Creates a generation. Its slots before the horizon, whose events are dropped, will be those of the current
+-- generation, which may be of the cluster that this one was restored from.
 insert into fold_state (cluster, first_slot)
 select system_identifier,
        (select min(slot)
@@ -95,8 +94,8 @@ select system_identifier,
 from   pg_control_system()
 returning generation;
 
--- name: fold_keep
--- These slots; ordinals and numbers of names are those of all generations.
+-- name: fold_copy_retained_slots
+-- Copies the slots before the horizon. All generations share the ordinals and name ids.
 insert into slots (generation, slot, name_id, events, users)
 select %(generation)s, slot, name_id, events, users
 from   slots
@@ -104,98 +103,98 @@ join   fold_state using (generation)
 where  is_current
 and    slot < (select extract(epoch from horizon) / 900 from retention);
 
--- name: fold_has_lost
--- Whether there is nothing to keep them of.
+-- name: fold_has_lost_history
+-- Whether events were dropped whose slots are missing, since there is no current generation.
 select exists (select from retention where horizon is not null)
        and not exists (select from fold_state where is_current);
 
--- name: fold_stored
--- About how many events there are; -1 where nobody has looked yet.
+-- name: fold_estimate_stored
+-- The planner's estimate of the number of events; -1 before the first analyze.
 select reltuples::bigint from pg_class where oid = 'events'::regclass;
 
--- name: fold_counted
--- The events that the rollups hold which questions ask.
+-- name: fold_count_folded
+-- The number of events in the current rollups.
 select coalesce(sum(events), 0)::bigint
 from   slots
 join   fold_state using (generation)
 where  is_current
 and    name_id = 0;
 
--- name: fold_count
--- How many events are not folded, up to a limit.
+-- name: fold_count_tail
+-- The number of events in the tail, up to a limit.
 select count(*)
 from   (select
-        from   unnest(%(firsts)s::xid8[], %(untils)s::xid8[]) as over (first, until)
+        from   unnest(%(first_xids)s::xid8[], %(end_xids)s::xid8[]) as tail (first_xid, end_xid)
         cross  join lateral (
             select
             from   events
-            where  ingested_xid >= first
-            and    ingested_xid < until
+            where  ingested_xid >= first_xid
+            and    ingested_xid < end_xid
             and    occurred_at >= coalesce((select horizon from retention), '-infinity')
-            order  by ingested_xid  -- by the index, whatever the planner expects
+            order  by ingested_xid  -- makes the planner use the index
             limit  %(limit)s
-        ) as recent
-        limit  %(limit)s) as tail;
+        ) as unfolded
+        limit  %(limit)s) as counted;
 
 -- name: fold_claim
--- All that this snapshot sees and the last one did not; what is dropped is counted, though rows of it
--- may still be there.
-select recent.*
-from   unnest(%(firsts)s::xid8[], %(untils)s::xid8[]) as over (first, until)
+-- The events that this snapshot sees and the watermark does not. Rows before the horizon are folded already.
+select unfolded.*
+from   unnest(%(first_xids)s::xid8[], %(end_xids)s::xid8[]) as tail (first_xid, end_xid)
 cross  join lateral (
     select event_id, occurred_at, event_name, user_id
     from   events
-    where  ingested_xid >= first
-    and    ingested_xid < until
+    where  ingested_xid >= first_xid
+    and    ingested_xid < end_xid
     order  by ingested_xid
-    offset 0  -- by the index of ids, whatever the planner expects
-) as recent
+    offset 0  -- makes the planner use the index on ids
+) as unfolded
 where  occurred_at >= coalesce((select horizon from retention), '-infinity')
 
 -- name: fold_density
--- How many of the next events, in the order in which they occurred, wait.
+-- How many of the next events, in the order of occurred_at, are not folded.
 select count(*)
 from   (select   ingested_xid
         from     events
         where    (occurred_at, event_id) > (%(swept_until)s::timestamptz, %(swept_id)s::uuid)
         order    by occurred_at, event_id
-        limit    %(probe)s) as next
-where  not pg_visible_in_snapshot(ingested_xid, %(folded)s)
+        limit    %(sample_size)s) as sample
+where  not pg_visible_in_snapshot(ingested_xid, %(watermark)s)
 and    pg_visible_in_snapshot(ingested_xid, %(sweeping_to)s);
 
 -- name: fold_claim_dense
--- The next of many, in the order in which they occurred, among so many of all events.
+-- The next events of a backfill, by the index on time: the first ones that are not folded, of a limited number
+-- of events.
 select   event_id, occurred_at, event_name, user_id
 from     (select   event_id, occurred_at, event_name, user_id, ingested_xid
           from     events
           where    (occurred_at, event_id) > (%(swept_until)s::timestamptz, %(swept_id)s::uuid)
           and      occurred_at >= coalesce((select horizon from retention), '-infinity')
           order    by occurred_at, event_id
-          limit    %(among)s) as next
-where    not pg_visible_in_snapshot(ingested_xid, %(folded)s)
+          limit    %(scan_limit)s) as scanned
+where    not pg_visible_in_snapshot(ingested_xid, %(watermark)s)
 and      pg_visible_in_snapshot(ingested_xid, %(sweeping_to)s)
 order    by occurred_at, event_id
-limit    %(most)s
+limit    %(limit)s
 
 -- name: fold_claim_sparse
--- The same, where all that is left of them is read and sorted.
-select   recent.*
-from     unnest(%(firsts)s::xid8[], %(untils)s::xid8[]) as over (first, until)
+-- The next events of a backfill, by the index on ids: all that are left are read and sorted.
+select   unfolded.*
+from     unnest(%(first_xids)s::xid8[], %(end_xids)s::xid8[]) as tail (first_xid, end_xid)
 cross    join lateral (
     select event_id, occurred_at, event_name, user_id
     from   events
-    where  ingested_xid >= first
-    and    ingested_xid < until
+    where  ingested_xid >= first_xid
+    and    ingested_xid < end_xid
     and    occurred_at >= %(swept_until)s
     offset 0
-) as recent
+) as unfolded
 where    (occurred_at, event_id) > (%(swept_until)s::timestamptz, %(swept_id)s::uuid)
 and      occurred_at >= coalesce((select horizon from retention), '-infinity')
 order    by occurred_at, event_id
-limit    %(most)s
+limit    %(limit)s
 
--- name: fold_claim_ripe
--- Those whose time has come since they were folded.
+-- name: fold_claim_due
+-- Future events whose time has come.
 delete from future_events
 where  generation = %(generation)s
 and    occurred_at < %(until)s
@@ -204,51 +203,51 @@ returning '00000000-0000-0000-0000-000000000000'::uuid as event_id, occurred_at,
 -- name: fold_users_each
 left   join lateral (
     select ordinal from users where users.user_id = source.user_id offset 0
-) as known on true
+) as known_user on true
 
 -- name: fold_users_all
 left   join users using (user_id)
 
--- name: fold_ripe_until
--- A moment that is not further than the time of so many events that wait.
+-- name: fold_due_until
+-- The time up to which future events are due, reduced so that at most `limit` of them are.
 select   occurred_at + interval '1 microsecond'
 from     future_events
 where    generation = %(generation)s
 and      occurred_at < %(until)s
 order    by occurred_at
 limit    1
-offset   %(most)s - 1;
+offset   %(limit)s - 1;
 
 -- name: fold_batch
--- Events that were taken, those that have not occurred yet among them: these wait. New users get
--- ordinals from the highest on that was ever given. Statistics are older than what came in just now:
--- the second part of the union is never read, and lets the planner expect many whatever they say.
+-- Reads the claimed events with the ids of their names and users, and adds new ones to the dictionaries: a new
+-- user gets an ordinal that was never used. Events of the future are moved to future_events. The second part
+-- of the union is never read: it makes the planner expect many rows, which its statistics do not know yet.
 copy (
-    with waiting as ({source}),
+    with claimed as ({source}),
     source as (
-        select event_id, occurred_at, event_name, user_id from waiting
+        select event_id, occurred_at, event_name, user_id from claimed
         union  all
         select null, null, null, null from generate_series(1, 500000) where (select false)
     ),
-    taken as materialized (
+    resolved as materialized (
         select occurred_at, name_id, ordinal, event_id, event_name, source.user_id
         from   source
         left   join event_names using (event_name)
         {users}
     ),
-    early as (
+    future as (
         insert into future_events (generation, occurred_at, event_name, user_id)
         select %(generation)s, occurred_at, event_name, user_id
-        from   taken
+        from   resolved
         where  occurred_at >= %(until)s
     ),
     new_names as (
         insert into event_names (event_name, name_id)
         select event_name, (select coalesce(max(name_id), 0) from event_names) + row_number() over ()
         from   (select distinct event_name
-                from   taken
+                from   resolved
                 where  name_id is null
-                and    occurred_at < %(until)s) as unknown
+                and    occurred_at < %(until)s) as missing
         returning event_name, name_id
     ),
     new_users as (
@@ -258,37 +257,37 @@ copy (
                         (select highest from erased_ordinals))
                + row_number() over ()
         from   (select distinct user_id
-                from   taken
+                from   resolved
                 where  ordinal is null
                 and    user_id <> ''
-                and    occurred_at < %(until)s) as unknown
+                and    occurred_at < %(until)s) as missing
         returning user_id, ordinal
     )
     select occurred_at,
-           coalesce(taken.name_id, new_names.name_id, 0),
-           coalesce(taken.ordinal, new_users.ordinal, 0),
+           coalesce(resolved.name_id, new_names.name_id, 0),
+           coalesce(resolved.ordinal, new_users.ordinal, 0),
            event_id
-    from   taken
+    from   resolved
     left   join new_names using (event_name)
     left   join new_users using (user_id)
 ) to stdout (format binary);
 
 -- name: fold_read_gaps
 copy (
-    select found.*
-    from   unnest(%(starts)s::int[], %(ends)s::int[]) as gap (start_slot, end_slot)
+    select gap_rows.*
+    from   unnest(%(starts)s::int[], %(ends)s::int[]) as gaps (start_slot, end_slot)
     cross  join lateral (
         select slot, name_id, events, users
         from   slots
         where  generation = %(generation)s
         and    slot >= start_slot
         and    slot < end_slot
-        offset 0  -- one look into the index for each gap, whatever the planner knows
-    ) as found
+        offset 0  -- makes the planner look up each gap in the index
+    ) as gap_rows
 ) to stdout (format binary);
 
--- name: fold_sizes
--- Bytes of the sets of users in each slot of a range; they are not read for it.
+-- name: fold_slot_sizes
+-- Bytes of the sets of users in each slot of a range, without reading them.
 select   slot, sum(octet_length(users))
 from     slots
 where    generation = %(generation)s
@@ -314,8 +313,8 @@ from   fold_slots
 on conflict (generation, slot, name_id)
 do update set events = excluded.events, users = excluded.users;
 
--- name: fold_sealed
--- Sealed spans that reach into another one.
+-- name: fold_overlapping_spans
+-- Sealed spans that overlap with a range of slots.
 select start_slot, end_slot
 from   sealed_spans
 where  generation = %(generation)s
@@ -326,7 +325,7 @@ and    end_slot > %(start)s;
 copy (
     select start_slot, end_slot, name_id, events, users
     from   spans
-    join   unnest(%(starts)s::int[], %(ends)s::int[]) as wanted (start_slot, end_slot)
+    join   unnest(%(starts)s::int[], %(ends)s::int[]) as requested (start_slot, end_slot)
     using  (start_slot, end_slot)
     where  generation = %(generation)s
 ) to stdout (format binary);
@@ -342,7 +341,7 @@ on conflict (generation, start_slot, end_slot, name_id)
 do update set events = excluded.events, users = excluded.users;
 
 -- name: fold_seal
--- These spans are sealed, or changed, as of this version.
+-- Marks spans as sealed, or as changed, with this version.
 insert into sealed_spans (generation, start_slot, end_slot, version)
 select %(generation)s, start_slot, end_slot, %(version)s
 from   unnest(%(starts)s::int[], %(ends)s::int[]) as span (start_slot, end_slot)
@@ -350,32 +349,32 @@ on conflict (generation, start_slot, end_slot)
 do update set version = excluded.version;
 
 -- name: fold_unseal
--- Spans that are kept no longer.
-with gone as (
+-- Deletes sealed spans of one length up to a slot.
+with unsealed as (
     delete from sealed_spans
     where  generation = %(generation)s
     and    end_slot <= %(before)s
-    and    end_slot - start_slot = %(length)s
+    and    end_slot - start_slot = %(span_length)s
     returning start_slot, end_slot
 )
 delete from spans
-using  gone
+using  unsealed
 where  generation = %(generation)s
-and    spans.start_slot = gone.start_slot
-and    spans.end_slot = gone.end_slot;
+and    spans.start_slot = unsealed.start_slot
+and    spans.end_slot = unsealed.end_slot;
 
--- name: fold_late
--- Months that events change after they were answered for.
+-- name: fold_raise_month_versions
+-- Months of late events: cached answers about them are not valid any more.
 insert into month_versions (month, version)
 select unnest(%(months)s::int[]), %(version)s
 on conflict (month)
 do update set version = excluded.version;
 
 -- name: fold_heartbeat
--- A transaction that has an id leaves the time of its commit for replicas, and nothing else.
+-- Gives the transaction an id, so that replicas learn the time of its commit.
 select pg_current_xact_id() where exists (select from pg_stat_replication);
 
--- name: fold_store
+-- name: fold_update_state
 update fold_state
 set    snapshot = %(snapshot)s,
        sweeping_to = %(sweeping_to)s,
@@ -388,23 +387,23 @@ set    snapshot = %(snapshot)s,
 where  generation = %(generation)s;
 
 -- name: fold_switch
--- From now on questions ask this generation.
+-- Makes a generation the current one, which questions read.
 update fold_state set is_current = false where is_current;
 update fold_state set is_current = true where generation = %(generation)s;
--- Versions begin anew, perhaps below those of the past; another lineage makes all kept answers old.
+-- Versions start over, perhaps below the old ones. Cached answers are invalid anyway, because of the lineage.
 delete from month_versions;
 
--- name: fold_forget
--- The rollups of all other generations.
+-- name: fold_delete_other_generations
+-- Deletes all other generations.
 delete from slots where generation <> %(generation)s;
 delete from spans where generation <> %(generation)s;
 delete from sealed_spans where generation <> %(generation)s;
 delete from future_events where generation <> %(generation)s;
 delete from fold_state where generation <> %(generation)s;
 
--- name: fold_adopt
--- Events that are seen, though they bear ids of transactions which are not over here, or have not
--- begun: they were restored from another cluster. They get the id of this one, some at a time.
+-- name: fold_adopt_restored
+-- Events that are visible although their transaction ids belong to unfinished or future transactions: they were
+-- restored from another cluster. They get the id of this transaction, a limited number at a time.
 set local analytics.reason = 'adopt';
 update events
 set    ingested_xid = pg_current_xact_id()
@@ -413,5 +412,5 @@ where  ctid = any (array(
     from   events
     where  ingested_xid >= pg_snapshot_xmin(pg_current_snapshot())
     and    not pg_visible_in_snapshot(ingested_xid, pg_current_snapshot())
-    limit  %(most)s
+    limit  %(limit)s
 ));

@@ -3,7 +3,7 @@ copy events (event_id, user_id, event_name, occurred_at, properties)
 from stdin (encoding 'utf8');
 
 -- name: ingest_staging
--- Where a batch waits until it is known which of its events are new.
+-- Holds a batch until its new events are known.
 create temporary table if not exists staging (
     event_id    uuid,
     user_id     text,
@@ -17,19 +17,19 @@ copy staging (event_id, user_id, event_name, occurred_at, properties)
 from stdin (encoding 'utf8');
 
 -- name: ingest_expired
--- Which of the batch are older than what is kept. The lock is that of the insert: what is kept does
--- not change before its end.
+-- Events of the batch that are too old. The lock, which the insert takes too, keeps retention from changing
+-- until the end of the transaction.
 lock table events in row exclusive mode;
-select takes_from, place
+select takes_from, position
 from   retention
-join   (select occurred_at, row_number() over (order by ctid) - 1 as place from staging) as given
+join   (select occurred_at, row_number() over (order by ctid) - 1 as position from staging) as batch
 on     occurred_at < takes_from
-order  by place;
+order  by position;
 
 -- name: ingest_insert
--- In the order of ids, so that two writers never wait for each other; the first of an id counts. Nobody
--- of these is on the list of suppressed users, which the lock keeps as it is: the trigger need not look.
--- (A snapshot of before the lock may not show the list: there it must.)
+-- In the order of ids, so that concurrent writers do not deadlock; the first row of an id is stored. None of
+-- these users is on the denylist, which the lock keeps from changing, so the trigger need not look it up.
+-- In other isolation levels the snapshot may be older than the lock, and the trigger must.
 select set_config('analytics.suppressed', 'none', true)
 where  current_setting('transaction_isolation') = 'read committed';
 insert into events (event_id, user_id, event_name, occurred_at, properties)
@@ -43,7 +43,7 @@ order    by event_id, ctid
 on conflict (event_id) do nothing;
 
 -- name: ingest_delete_suppressed
--- The others, which the trigger leaves out and counts.
+-- Inserts the events of suppressed users, which the trigger does not store and counts.
 select set_config('analytics.suppressed', '', true);
 insert into events (event_id, user_id, event_name, occurred_at, properties)
 select   event_id, user_id, event_name, occurred_at, properties
@@ -54,25 +54,25 @@ where    (select true
 order    by event_id, ctid
 on conflict (event_id) do nothing;
 
--- name: ingest_has_long_list
--- Whether the trigger for suppressed users has to look at more than one event in three.
+-- name: ingest_has_long_denylist
+-- Whether the prefilter of the trigger passes more than one event in three.
 select exists (select from suppressed_users offset 1700);
 
--- name: ingest_own_id
--- By which what this transaction stores can be known afterwards.
+-- name: ingest_transaction_id
+-- Identifies the rows that this transaction stores.
 select pg_current_xact_id()::text;
 
--- name: ingest_stored_before
--- Of the batch, what earlier tries have stored whose commit was not answered.
+-- name: ingest_already_stored
+-- Events of the batch that earlier attempts have stored, whose commits got no answer.
 select count(*)
 from   events
 where  event_id in (select event_id from staging)
 and    ingested_xid = any (%s::text[]::xid8[]);
 
--- name: ingest_broken
--- Which of the staged batch break which constraint of events, the first of each.
-select   place, broken
-from     (select row_number() over (order by ctid) - 1 as place,
+-- name: ingest_violations
+-- Events of the batch that violate a constraint of events, with the name of the constraint.
+select   position, violated
+from     (select row_number() over (order by ctid) - 1 as position,
                  case
                      when octet_length(user_id) > 256
                      then 'events_user_id_is_short'
@@ -84,13 +84,13 @@ from     (select row_number() over (order by ctid) - 1 as place,
                      when jsonb_typeof(properties) <> 'object'
                           or octet_length(properties::text) >= 65536
                      then 'events_properties_is_a_small_object'
-                 end as broken
+                 end as violated
           from   staging) as measured
-where    broken is not null
-order by place;
+where    violated is not null
+order by position;
 
--- name: ingest_checked
--- What events takes, this takes: a batch is read into it to learn which of its events is at fault.
+-- name: ingest_create_check_table
+-- Has the constraints of events: a batch is copied into it to find its first invalid event.
 create temporary table checked
     (like event_checks including defaults including constraints)
     on commit drop;
@@ -100,8 +100,8 @@ copy checked (event_id, user_id, event_name, occurred_at, properties)
 from stdin (encoding 'utf8');
 
 -- name: ingest_suppressed
--- Rows of the batch whose users are suppressed. Whoever has inserted holds a lock that keeps the list as
--- it was.
+-- Number of events of the batch whose users are suppressed. The lock of the insert keeps the denylist from
+-- changing.
 select count(*)
 from   staging
 where  exists (select from suppressed_users)

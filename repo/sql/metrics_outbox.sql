@@ -1,15 +1,15 @@
 -- name: metrics_outbox_add
--- Events that a fold took.
+-- Adds the events of a fold by name.
 insert into metrics_outbox (name_id, events)
 select name_id, events
-from   unnest(%(name_ids)s::int[], %(events)s::bigint[]) as counted (name_id, events)
+from   unnest(%(name_ids)s::int[], %(events)s::bigint[]) as folded (name_id, events)
 on conflict (name_id)
 do update set events = metrics_outbox.events + excluded.events;
 
 -- name: metrics_outbox_add_missed
--- Events that this generation folded and the one that questions asked so far did not; after a restore,
--- those that came in since this one began.
-with since as (
+-- Adds the events that this generation has folded and the current one has not; after a restore into another
+-- cluster, those that were inserted since this generation was created.
+with counted_until as (
     select snapshot, sweeping_to, swept_until, swept_id
     from   fold_state
     where  is_current
@@ -25,7 +25,7 @@ with since as (
 ),
 missed as (
     select event_name
-    from   since
+    from   counted_until
     join   events on (ingested_xid >= pg_snapshot_xmax(snapshot)
                       or ingested_xid = any(array(select pg_snapshot_xip(snapshot))))
                  and not ((occurred_at, event_id) <= (swept_until, swept_id)
@@ -48,7 +48,7 @@ on conflict (name_id)
 do update set events = metrics_outbox.events + excluded.events;
 
 -- name: metrics_outbox_delete_foreign
--- What was not told in the cluster that this one was restored from.
+-- After a restore into another cluster: the service of the old cluster publishes these counts.
 delete from metrics_outbox
 where  exists (select
                from   fold_state
@@ -56,19 +56,19 @@ where  exists (select
                and    cluster <> (select system_identifier from pg_control_system()));
 
 -- name: metrics_outbox_pop
--- By name, as far as it is one of these; each event is told once.
-with told as (
+-- Takes all counts, by name or as `other`, so that each event is published once.
+with taken as (
     delete from metrics_outbox
     returning name_id, events
 )
-select   case when event_name = any(%(names)s) then event_name else %(other)s end as label,
+select   case when event_name = any(%(event_names)s) then event_name else %(other)s end as label,
          sum(events)::bigint
-from     told
+from     taken
 join     event_names using (name_id)
 group    by label;
 
 -- name: metrics_outbox_active_users
--- Of the day that it is in a zone; no row while that is not counted.
+-- Of the present day in a zone; no row if it is not computed yet.
 select   dau, wau, mau
 from     day_users
 where    zone = %(zone)s

@@ -1,5 +1,5 @@
 -- name: retain_state
--- The clock, from where on events are taken, and before which they are dropped.
+-- The server's clock, the time from which on events are accepted, and the horizon.
 select now(),
        (select takes_from from retention),
        (select horizon from retention);
@@ -8,16 +8,16 @@ select now(),
 select count(*) from events where occurred_at < %(until)s;
 
 -- name: retain_accepts_from
--- It never moves back: what was refused in between is missing.
+-- It never moves back, since events that were refused are missing.
 insert into retention (takes_from)
 values (%(takes_from)s)
 on conflict (is_only_row)
 do update set takes_from = greatest(retention.takes_from, excluded.takes_from)
 returning takes_from;
 
--- name: retain_refuse
--- From the commit on nothing older comes in: this waits for all who write, though not for long,
--- since whoever begins to write waits behind it.
+-- name: retain_create_trigger
+-- From the commit on, older events are refused. This waits for transactions that write events, and only
+-- briefly, since new writers wait behind it.
 set local lock_timeout = '200ms';
 create or replace trigger events_expired
     before insert on events
@@ -25,8 +25,8 @@ create or replace trigger events_expired
     execute function refuse_expired_event();
 
 -- name: retain_blocking_sessions
--- Who holds the table so that the trigger cannot be made. Of a transaction that was prepared only the
--- lock on its own number tells which one it is.
+-- The transactions that keep the trigger from being created, the oldest first. A prepared transaction is
+-- identified by the lock on its own id.
 with prepared as (
     select virtualtransaction, gid, prepared
     from   pg_locks
@@ -50,73 +50,73 @@ and      mode not in ('AccessShareLock', 'RowShareLock')
 order    by least(prepared, xact_start);
 
 -- name: retain_accepts_again
--- What is not dropped is taken again.
+-- Events from the horizon on are accepted again.
 update retention
 set    takes_from = coalesce(horizon, '2000-01-01 00:00:00+00')
 returning takes_from;
 
 -- name: retain_is_counted
--- Whether all that is to be dropped is in the rollups that questions ask, and nobody makes others.
+-- Whether all events before a time are in the current rollups, and no other generation is being built.
 select (select count(*) from fold_state) = 1
        and not exists (select
-                       from   unnest(%(firsts)s::xid8[], %(untils)s::xid8[],
+                       from   unnest(%(first_xids)s::xid8[], %(end_xids)s::xid8[],
                                      %(swept_untils)s::timestamptz[], %(swept_ids)s::uuid[])
-                              as over (first, until, swept_until, swept_id)
+                              as tail (first_xid, end_xid, swept_until, swept_id)
                        cross  join lateral (
                            select occurred_at
                            from   events
-                           where  ingested_xid >= first
-                           and    ingested_xid < over.until
+                           where  ingested_xid >= first_xid
+                           and    ingested_xid < end_xid
                            and    (occurred_at, event_id) > (swept_until, swept_id)
                            and    occurred_at < %(until)s
                            order  by ingested_xid
                            limit  1
-                       ) as recent)
+                       ) as unfolded)
        and not exists (select
                        from   future_events
                        where  generation = %(generation)s
                        and    occurred_at < %(until)s);
 
 -- name: retain_publish
--- From now on questions know.
+-- From the commit on, questions do not read older events.
 update retention
 set    horizon = greatest(horizon, %(until)s),
        published_at = now();
 
 -- name: retain_drop
--- The next of them, in the order in which they occurred, and the moment to which they reach.
+-- Deletes the next events, the oldest first; returns how many, and the time of the last one.
 set local analytics.reason = 'retain';
-with next as materialized (
-    select   ctid as place, occurred_at
+with oldest as materialized (
+    select   ctid as row_id, occurred_at
     from     events
     where    occurred_at >= %(since)s
     and      occurred_at < %(until)s
     order    by occurred_at
-    limit    %(most)s
+    limit    %(limit)s
 ),
-dropped as (
+deleted as (
     delete from events
-    where  ctid = any (array(select place from next))
+    where  ctid = any (array(select row_id from oldest))
     returning 1
 )
-select (select count(*) from dropped), max(occurred_at)::text
-from   next;
+select (select count(*) from deleted), max(occurred_at)::text
+from   oldest;
 
--- name: retain_pace
--- As autovacuum does it.
+-- name: retain_vacuum_delay
+-- As autovacuum, so that queries are not slowed down.
 set vacuum_cost_delay = '2ms';
 
 -- name: retain_vacuum
--- Without cutting off the end of the table: for that nobody could read it.
+-- Without truncating the end of the table, which would need an exclusive lock.
 vacuum (analyze, truncate false) events;
 
--- name: retain_refused
--- Counts of what triggers kept out, each told once.
-with told as (
+-- name: retain_take_refused
+-- Takes the counts of events that triggers refused, so that each is published once.
+with taken as (
     delete from refused_events
-    where  ctid = any (array(select ctid from refused_events limit %(most)s))
+    where  ctid = any (array(select ctid from refused_events limit %(limit)s))
     returning reason
 )
 select   reason, count(*)
-from     told
+from     taken
 group    by reason;

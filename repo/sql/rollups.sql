@@ -1,24 +1,24 @@
 -- name: rollups_state
--- Up to which snapshot all is folded; no row where nothing is, or where ids of transactions
--- are those of another cluster.
+-- The watermark of the current generation. No row if there is none, or if it is of another cluster, whose
+-- transaction ids mean nothing here.
 select generation,
-       -- What was restored has another past from here on, in place or from a backup. So has a replica
-       -- that was promoted, though the checkpoint that says so may come minutes later.
+       -- A restored database has a different history from here on, and so has a promoted replica, though
+       -- the checkpoint that shows its timeline may come minutes later.
        concat_ws('.', lineage,
                  (select greatest(timeline_id, min_recovery_end_timeline)
                   from   pg_control_checkpoint(), pg_control_recovery()),
                  'fold_state'::regclass::oid,
                  (select oid from pg_database where datname = current_database())),
-       -- The files of an older moment may be put back while the server is stopped: all else is the same.
+       -- Detects older files that were put back while the server was stopped: all else is the same then.
        pg_postmaster_start_time(),
        folded_at,
        first_slot,
        sealed,
-       -- A snapshot of a replica does not tell which transactions are not over.
+       -- A snapshot on a replica does not list the transactions in progress.
        pg_current_snapshot()::text
        || case when pg_is_in_recovery()
                then (select coalesce(string_agg(xid::text, ','), '')
-                     from   pg_snapshot_xip(snapshot) as late (xid)
+                     from   pg_snapshot_xip(snapshot) as in_progress (xid)
                      where  pg_xact_status(xid) = 'in progress')
                else ''
           end,
@@ -26,42 +26,42 @@ select generation,
        sweeping_to::text,
        swept_until::text,
        swept_id::text,
-       -- How many wait, up to a limit, without those of transactions that are not over. What came in
-       -- since the fold is read by the index, whatever the planner expects.
+       -- The number of events in the tail, up to a limit, first those of transactions since the watermark,
+       -- then those that were in progress at that time. The order makes the planner use the index.
        (select count(*)
         from   ((select
-                 from   (select lag(xid, 1, '0'::xid8) over (order by xid) as after, xid as until
+                 from   (select lag(xid, 1, '0'::xid8) over (order by xid) as after_xid, xid as before_xid
                          from   (select pg_snapshot_xip(pg_current_snapshot())
                                  union all
-                                 select pg_snapshot_xmax(pg_current_snapshot())) as open (xid)
-                         where  xid >= pg_snapshot_xmax(snapshot)) as over
+                                 select pg_snapshot_xmax(pg_current_snapshot())) as in_progress (xid)
+                         where  xid >= pg_snapshot_xmax(snapshot)) as tail
                  cross  join lateral (
                      select
                      from   events
                      where  ingested_xid >= pg_snapshot_xmax(snapshot)
-                     and    ingested_xid > after
-                     and    ingested_xid < until
+                     and    ingested_xid > after_xid
+                     and    ingested_xid < before_xid
                      order  by ingested_xid
-                     limit  {many}
+                     limit  {limit}
                  ) as recent
-                 limit  {many})
+                 limit  {limit})
                 union all
                 (select
                  from   (select xid
-                         from   pg_snapshot_xip(snapshot) as open (xid)
+                         from   pg_snapshot_xip(snapshot) as in_progress (xid)
                          where  pg_visible_in_snapshot(xid, pg_current_snapshot())
                          and    pg_xact_status(xid) is distinct from 'in progress'
-                         offset 0) as late
+                         offset 0) as ended
                  cross  join lateral (
                      select
                      from   events
                      where  ingested_xid >= xid
-                     and    ingested_xid <= xid  -- or it would be no order
+                     and    ingested_xid <= xid  -- an equality would make the order pointless
                      order  by ingested_xid
-                     limit  {many}
+                     limit  {limit}
                  ) as recent
-                 limit  {many})
-                limit  {many}) as waiting),
+                 limit  {limit})
+                limit  {limit}) as counted),
        exists (select
                from   future_events
                where  future_events.generation = fold_state.generation
@@ -76,28 +76,28 @@ where  is_current
 and    cluster = (select system_identifier from pg_control_system());
 
 -- name: rollups_horizon
--- Before which events are dropped; no row where none is.
+-- The horizon; no row if there is none.
 select horizon from retention where horizon is not null;
 
--- name: rollups_users
--- About how many users there are: none has a higher ordinal.
+-- name: rollups_max_ordinal
+-- The highest ordinal: about the number of users.
 select coalesce(max(ordinal), 0) from users;
 
--- name: rollups_sealed
--- Spans that were sealed or changed since a version.
+-- name: rollups_sealed_since
+-- Spans that were sealed or changed after a version.
 select start_slot, end_slot, version
 from   sealed_spans
 where  generation = %(generation)s
 and    version > %(since)s;
 
--- name: rollups_ids
+-- name: rollups_name_ids
 select event_name, name_id from event_names where event_name = any(%(names)s);
 
 -- name: rollups_names
 select name_id, event_name from event_names where name_id = any(%(name_ids)s);
 
 -- name: rollups_first_names
--- In the order of their code points, whatever the order of the database.
+-- The first names by code points, independent of the collation of the database.
 select   name_id, event_name
 from     event_names
 where    name_id = any(%(name_ids)s)
@@ -106,23 +106,23 @@ limit    %(count)s;
 
 -- name: rollups_spans
 copy (
-    select found.*
-    from   unnest(%(starts)s::int[], %(ends)s::int[]) as wanted (start_slot, end_slot)
+    select span_rows.*
+    from   unnest(%(starts)s::int[], %(ends)s::int[]) as requested (start_slot, end_slot)
     cross  join lateral (
         select start_slot, end_slot, name_id, events, users
         from   spans
         where  generation = %(generation)s
-        and    spans.start_slot = wanted.start_slot
-        and    spans.end_slot = wanted.end_slot
+        and    spans.start_slot = requested.start_slot
+        and    spans.end_slot = requested.end_slot
         and    {names}
-        offset 0  -- one look into the index for each span, whatever the planner knows
-    ) as found
+        offset 0  -- makes the planner look up each span in the index
+    ) as span_rows
 ) to stdout (format binary);
 
 -- name: rollups_slots
 copy (
-    select found.*
-    from   unnest(%(starts)s::int[], %(ends)s::int[]) as gap (start_slot, end_slot)
+    select slot_rows.*
+    from   unnest(%(starts)s::int[], %(ends)s::int[]) as gaps (start_slot, end_slot)
     cross  join lateral (
         select slot, name_id, events, users
         from   slots
@@ -131,26 +131,27 @@ copy (
         and    slot < end_slot
         and    {names}
         offset 0
-    ) as found
+    ) as slot_rows
 ) to stdout (format binary);
 
 -- name: rollups_cost
--- Rows and bytes of spans and slots, and at most so many events of slots that edges cut.
-with wanted as (
-    select found.bytes
-    from   unnest(%(starts)s::int[], %(ends)s::int[]) as wanted (start_slot, end_slot)
+-- Number of rows and bytes of spans and slots, and of events in the slots that edges cut (the upper limit of
+-- events in edges).
+with rollups as (
+    select span_sizes.bytes
+    from   unnest(%(starts)s::int[], %(ends)s::int[]) as requested (start_slot, end_slot)
     cross  join lateral (
         select octet_length(users) as bytes
         from   spans
         where  generation = %(generation)s
-        and    spans.start_slot = wanted.start_slot
-        and    spans.end_slot = wanted.end_slot
+        and    spans.start_slot = requested.start_slot
+        and    spans.end_slot = requested.end_slot
         and    {names}
         offset 0
-    ) as found
+    ) as span_sizes
     union  all
-    select found.bytes
-    from   unnest(%(gap_starts)s::int[], %(gap_ends)s::int[]) as gap (start_slot, end_slot)
+    select slot_sizes.bytes
+    from   unnest(%(gap_starts)s::int[], %(gap_ends)s::int[]) as gaps (start_slot, end_slot)
     cross  join lateral (
         select octet_length(users) as bytes
         from   slots
@@ -159,66 +160,67 @@ with wanted as (
         and    slot < end_slot
         and    {names}
         offset 0
-    ) as found
+    ) as slot_sizes
 )
 select count(*)::int8,
        coalesce(sum(bytes), 0)::int8,
        (select coalesce(sum(events), 0)::int8
         from   slots
         where  generation = %(generation)s
-        and    slot = any(%(edges)s::int[])
+        and    slot = any(%(edge_slots)s::int[])
         and    name_id = 0)
-from   wanted;
+from   rollups;
 
 -- name: rollups_tail_count
+-- The number of events of a range that are in the tail, up to a limit.
 select count(*)
 from   (select
-        from   unnest(%(firsts)s::xid8[], %(untils)s::xid8[],
+        from   unnest(%(first_xids)s::xid8[], %(end_xids)s::xid8[],
                       %(swept_untils)s::timestamptz[], %(swept_ids)s::uuid[])
-               as over (first, until, swept_until, swept_id)
+               as tail (first_xid, end_xid, swept_until, swept_id)
         cross  join (
-            select greatest(%(start)s::timestamptz, %(horizon)s) as since,
-                   %(end)s::timestamptz as before
+            select greatest(%(start)s::timestamptz, %(horizon)s) as start_time,
+                   %(end)s::timestamptz as end_time
             offset 0
         ) as range
         cross  join lateral (
             select
             from   events
-            where  ingested_xid >= first
-            and    ingested_xid < until
-            and    occurred_at >= since
-            and    occurred_at <  before
+            where  ingested_xid >= first_xid
+            and    ingested_xid < end_xid
+            and    occurred_at >= start_time
+            and    occurred_at <  end_time
             and    (occurred_at, event_id) > (swept_until, swept_id)
             order  by ingested_xid
-            limit  %(most)s
-        ) as recent
-        limit  %(most)s) as tail;
+            limit  %(limit)s
+        ) as unfolded
+        limit  %(limit)s) as counted;
 
 -- name: rollups_tail
--- Events that are not folded, or were folded before their time, by segment and name, and their users:
--- ordinals of 4 bytes each, and the ids of those who have none, each with a zero after it. Users come
--- as often as they have events: to tell them apart here costs more.
+-- The number of events in the tail and of future events, by segment and name, and their users: ordinals of
+-- 4 bytes each, and the ids of users without one, each followed by a zero byte. A user is repeated for each
+-- event, since removing duplicates here costs more.
 copy (
-    with waiting as (
-        select recent.*
-        from   unnest(%(firsts)s::xid8[], %(untils)s::xid8[],
+    with tail_events as (
+        select unfolded.*
+        from   unnest(%(first_xids)s::xid8[], %(end_xids)s::xid8[],
                       %(swept_untils)s::timestamptz[], %(swept_ids)s::uuid[])
-               as over (first, until, swept_until, swept_id)
+               as tail (first_xid, end_xid, swept_until, swept_id)
         cross  join (
-            -- Out of the planner's sight: by ids and time, and not by time alone.
-            select %(start)s::timestamptz as since, %(end)s::timestamptz as before offset 0
+            -- Hidden from the planner, so that it uses the index on ids and time, not the one on time.
+            select %(start)s::timestamptz as start_time, %(end)s::timestamptz as end_time offset 0
         ) as range
         cross  join lateral (
             select occurred_at, event_name, user_id
             from   events
-            where  ingested_xid >= first
-            and    ingested_xid < until
-            and    occurred_at >= since
-            and    occurred_at <  before
+            where  ingested_xid >= first_xid
+            and    ingested_xid < end_xid
+            and    occurred_at >= start_time
+            and    occurred_at <  end_time
             and    (occurred_at, event_id) > (swept_until, swept_id)
             order  by ingested_xid
             offset 0
-        ) as recent
+        ) as unfolded
         where  occurred_at >= %(horizon)s
         union  all
         select occurred_at, event_name, user_id
@@ -226,11 +228,11 @@ copy (
         where  generation = %(generation)s
         and    occurred_at >= %(folded_at)s
     ),
-    found as (
+    matching as (
         select width_bucket(occurred_at, %(edges)s::timestamptz[]) - 1 as segment,
                case when %(by_name)s then event_name else '' end as event_name,
                user_id
-        from   waiting
+        from   tail_events
         where  occurred_at >= %(start)s
         and    occurred_at <  %(end)s
         and    (%(names)s::text[] is null or event_name = any(%(names)s))
@@ -241,24 +243,24 @@ copy (
              coalesce(string_agg(int4send(ordinal), ''), ''),
              coalesce(string_agg(convert_to(user_id, 'UTF8') || '\x00', '')
                       filter (where ordinal is null and user_id <> ''), '')
-    from     found
+    from     matching
     left     join lateral (
-        select ordinal from users where users.user_id = found.user_id offset 0  -- one look for each
-    ) as known on true
+        select ordinal from users where users.user_id = matching.user_id offset 0  -- one lookup each
+    ) as known_user on true
     group    by segment, event_name
 ) to stdout (format binary);
 
 -- name: rollups_long_tail
--- The same of very many: the planner sees which ones they are, and their users are looked up all at
--- once. Statistics are older than what came in just now: the last part of the union is never read,
--- and lets the planner expect so many events whatever they say.
+-- As rollups_tail, for very many events: the conditions are visible to the planner, and users are joined all at
+-- once. The last part of the union is never read: it makes the planner expect so many rows, which its
+-- statistics do not know yet.
 copy (
-    with found as (
+    with matching as (
         select width_bucket(occurred_at, %(edges)s::timestamptz[]) - 1 as segment,
                case when %(by_name)s then event_name else '' end as event_name,
                user_id
         from   events
-        where  ({parts})
+        where  ({ranges})
         and    occurred_at >= %(horizon)s
         and    occurred_at >= %(start)s
         and    occurred_at <  %(end)s
@@ -274,7 +276,7 @@ copy (
         and    occurred_at <  %(end)s
         and    (%(names)s::text[] is null or event_name = any(%(names)s))
         union  all
-        select 0, '', '' from generate_series(1, %(many)s) where (select false)
+        select 0, '', '' from generate_series(1, %(row_estimate)s) where (select false)
     )
     select   segment,
              count(*)::int8,
@@ -282,38 +284,38 @@ copy (
              coalesce(string_agg(int4send(ordinal), ''), ''),
              coalesce(string_agg(convert_to(user_id, 'UTF8') || '\x00', '')
                       filter (where ordinal is null and user_id <> ''), '')
-    from     found
-    left     join (select user_id, ordinal from users offset 0) as known using (user_id)
+    from     matching
+    left     join (select user_id, ordinal from users offset 0) as known_users using (user_id)
     group    by segment, event_name
 ) to stdout (format binary);
 
--- name: rollups_long_tail_part
-ingested_xid >= %(first)s::xid8
-and ingested_xid < %(until)s::xid8
+-- name: rollups_long_tail_range
+ingested_xid >= %(first_xid)s::xid8
+and ingested_xid < %(end_xid)s::xid8
 
--- name: rollups_long_tail_rest
-ingested_xid >= %(first)s::xid8
-and ingested_xid < %(until)s::xid8
+-- name: rollups_long_tail_backfilled_range
+ingested_xid >= %(first_xid)s::xid8
+and ingested_xid < %(end_xid)s::xid8
 and (occurred_at, event_id) > (%(swept_until)s::timestamptz, %(swept_id)s::uuid)
 
 -- name: rollups_edges
--- Events of ranges that are finer than a slot, in the same way.
+-- The number of events and the users in edges: ranges that cut a slot. The columns are those of rollups_tail.
 copy (
-    with found as (
+    with matching as (
         select   segment,
                  case when %(by_name)s then event_name else '' end as event_name,
                  user_id,
                  count(*) as events
         from     unnest(%(segments)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
-                 as edge (segment, starts_at, ends_at)
+                 as edges (segment, start_time, end_time)
         cross    join lateral (
             select event_name, user_id
             from   events
-            where  occurred_at >= starts_at
-            and    occurred_at <  ends_at
+            where  occurred_at >= start_time
+            and    occurred_at <  end_time
             and    (%(names)s::text[] is null or event_name = any(%(names)s))
             offset 0
-        ) as inside
+        ) as edge_events
         group    by 1, 2, 3
     )
     select   segment,
@@ -322,16 +324,16 @@ copy (
              coalesce(string_agg(int4send(ordinal), ''), ''),
              coalesce(string_agg(convert_to(user_id, 'UTF8') || '\x00', '')
                       filter (where ordinal is null and user_id <> ''), '')
-    from     found
+    from     matching
     left     join lateral (
-        select ordinal from users where users.user_id = found.user_id offset 0
-    ) as known on true
+        select ordinal from users where users.user_id = matching.user_id offset 0
+    ) as known_user on true
     group    by segment, event_name
 ) to stdout (format binary);
 
 -- name: rollups_generations
--- Whether there are rollups that questions ask, and whether any are of this cluster.
-select coalesce(bool_or(is_current and here), false), coalesce(bool_or(not here), false)
+-- Whether there is a current generation of this cluster, and whether there is any of another one.
+select coalesce(bool_or(is_current and is_own), false), coalesce(bool_or(not is_own), false)
 from   (select is_current,
-               cluster = (select system_identifier from pg_control_system()) as here
+               cluster = (select system_identifier from pg_control_system()) as is_own
         from   fold_state) as generations;

@@ -1,6 +1,6 @@
 -- name: user_events_first
--- The first page of a user's events, newest first. Each row begins with the moment, whether it is that
--- of a replica, and the horizon; the only row of an empty page has nothing else.
+-- The first page of a user's events, newest first. Each row begins with the time of the snapshot, whether
+-- the server is a replica, and the horizon. An empty page is one row with nothing else.
 select   now(), pg_is_in_recovery(), horizon, event_id, event_name, occurred_at, properties
 from     (select (select horizon from retention) as horizon) as retention
 left     join lateral (
@@ -16,7 +16,7 @@ left     join lateral (
 order    by occurred_at desc, event_id desc;
 
 -- name: user_events_older
--- A page from just below a position. Its moment stands there by itself as well: there the index is entered.
+-- The page of the next older events. The condition on occurred_at alone is where the index scan starts.
 select   now(), pg_is_in_recovery(), horizon, event_id, event_name, occurred_at, properties
 from     (select (select horizon from retention) as horizon) as retention
 left     join lateral (
@@ -24,8 +24,8 @@ left     join lateral (
     from     events
     where    user_id = %(user_id)s
     and      occurred_at >= greatest(%(start)s, horizon)
-    and      occurred_at <  least(%(end)s, %(moment)s::timestamptz + interval '1 microsecond')
-    and      (occurred_at, event_id) < (%(moment)s, %(event_id)s::uuid)
+    and      occurred_at <  least(%(end)s, %(occurred_at)s::timestamptz + interval '1 microsecond')
+    and      (occurred_at, event_id) < (%(occurred_at)s, %(event_id)s::uuid)
     and      (%(names)s::text[] is null or event_name = any(%(names)s))
     order    by occurred_at desc, event_id desc
     limit    %(limit)s
@@ -33,16 +33,16 @@ left     join lateral (
 order    by occurred_at desc, event_id desc;
 
 -- name: user_events_newer
--- A page from just above a position, oldest first.
+-- The page of the next newer events, oldest first.
 select   now(), pg_is_in_recovery(), horizon, event_id, event_name, occurred_at, properties
 from     (select (select horizon from retention) as horizon) as retention
 left     join lateral (
     select   event_id, event_name, occurred_at, properties::text
     from     events
     where    user_id = %(user_id)s
-    and      occurred_at >= greatest(%(start)s, horizon, %(moment)s)
+    and      occurred_at >= greatest(%(start)s, horizon, %(occurred_at)s)
     and      occurred_at <  %(end)s
-    and      (occurred_at, event_id) > (%(moment)s, %(event_id)s::uuid)
+    and      (occurred_at, event_id) > (%(occurred_at)s, %(event_id)s::uuid)
     and      (%(names)s::text[] is null or event_name = any(%(names)s))
     order    by occurred_at, event_id
     limit    %(limit)s

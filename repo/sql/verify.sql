@@ -1,11 +1,11 @@
 -- name: verify_begin
--- All that is compared is seen at one moment. Sorts get memory, since each is of a bounded size.
+-- One snapshot for everything that is compared. Sorts get memory, since each is of a limited size.
 begin isolation level repeatable read read only;
 set local work_mem = '64MB';
 set local jit = off;
 
 -- name: verify_background_priority
--- One processor is enough for what nobody waits for.
+-- No parallel workers, which leaves the processors to questions.
 set local max_parallel_workers_per_gather = 0;
 
 -- name: verify_state
@@ -16,14 +16,14 @@ select generation,
        swept_until::text,
        swept_id::text,
        folded_at::text,
-       -- The first slot; where nothing is dropped, the first there could be.
+       -- The slot of the horizon; without one, the lowest possible slot.
        coalesce((select extract(epoch from horizon) / 900 from retention), -2147483648)::int,
        first_slot
 from   fold_state
 where  is_current;
 
 -- name: verify_edges
--- Where UTC months begin, from the first event to after the last, dropped or not, in slots.
+-- The first slots of the UTC months from the first event to after the last one, including dropped events.
 select   (extract(epoch from month at time zone 'UTC') / 900)::int
 from     (select least(min(occurred_at),
                        (select timestamptz 'epoch' + first_slot * interval '15 minutes'
@@ -44,8 +44,7 @@ select event_name from event_names where name_id = %(name_id)s;
 select name_id, event_name from event_names;
 
 -- name: verify_retained_slots
--- How many events the slots of a range hold, folded or not; where they are dropped, how many they
--- are said to hold.
+-- The number of events in each slot of a range, folded or not; before the horizon, the stored number.
 copy (
     select   date_bin('15 minutes', occurred_at, timestamptz 'epoch'), count(*)
     from     events
@@ -65,7 +64,7 @@ copy (
 ) to stdout (format binary);
 
 -- name: verify_recount
--- What slots should hold: by slot, name and user; 0 is nobody, -1 is whom no dictionary knows.
+-- The folded events of a range of slots by slot, name and user: 0 is no user, -1 is not in a dictionary.
 copy (
     select   date_bin('15 minutes', occurred_at, timestamptz 'epoch'),
              coalesce(name_id, -1),
@@ -95,20 +94,20 @@ copy (
 
 -- name: verify_spans
 copy (
-    select found.*
-    from   unnest(%(starts)s::int[], %(ends)s::int[]) as wanted (start_slot, end_slot)
+    select span_rows.*
+    from   unnest(%(starts)s::int[], %(ends)s::int[]) as requested (start_slot, end_slot)
     cross  join lateral (
         select start_slot, end_slot, name_id, events, users
         from   spans
         where  generation = %(generation)s
-        and    spans.start_slot = wanted.start_slot
-        and    spans.end_slot = wanted.end_slot
-        offset 0  -- one look into the index for each span, whatever the planner knows
-    ) as found
+        and    spans.start_slot = requested.start_slot
+        and    spans.end_slot = requested.end_slot
+        offset 0  -- makes the planner look up each span in the index
+    ) as span_rows
 ) to stdout (format binary);
 
 -- name: verify_sealed
--- The spans that begin in a range and are sealed, or have rows all the same.
+-- The spans that start in a range and are sealed, or are not and have rows.
 select   start_slot, end_slot, bool_or(is_sealed)
 from     (select start_slot, end_slot, true as is_sealed
           from   sealed_spans
@@ -120,12 +119,12 @@ from     (select start_slot, end_slot, true as is_sealed
           from   spans
           where  generation = %(generation)s
           and    start_slot >= %(start)s
-          and    start_slot < %(end)s) as span
+          and    start_slot < %(end)s) as listed_spans
 group    by 1, 2
 order    by 1, 2;
 
 -- name: verify_future_events
--- Events that were folded before their time, and those that wait: where they are not the same.
+-- Rows of future_events that differ from the folded events that occur later than the last fold.
 select   occurred_at::text, event_name, sum(stored)::bigint, sum(recounted)::bigint
 from     (select occurred_at, event_name, user_id, 1 as stored, 0 as recounted
           from   future_events
@@ -136,7 +135,7 @@ from     (select occurred_at, event_name, user_id, 1 as stored, 0 as recounted
           where  occurred_at >= %(folded_at)s
           and    (pg_visible_in_snapshot(ingested_xid, %(snapshot)s)
                   or (pg_visible_in_snapshot(ingested_xid, %(sweeping_to)s)
-                      and (occurred_at, event_id) <= (%(swept_until)s, %(swept_id)s)))) as waiting
+                      and (occurred_at, event_id) <= (%(swept_until)s, %(swept_id)s)))) as compared
 group    by occurred_at, event_name, user_id
 having   sum(stored) <> sum(recounted)
 order    by occurred_at, event_name, user_id;
@@ -145,7 +144,7 @@ order    by occurred_at, event_name, user_id;
 select count(*) from future_events where generation = %(generation)s;
 
 -- name: verify_users
--- Each id has one ordinal of its own; the indexes that say so are not asked.
+-- Each id must have one ordinal of its own. Counted without relying on the unique indexes.
 select count(*), count(distinct user_id), count(distinct ordinal), count(*) filter (where ordinal <= 0)
 from   users;
 
@@ -154,7 +153,8 @@ select count(*), count(distinct event_name), count(distinct name_id), count(*) f
 from   event_names;
 
 -- name: verify_fold_state
--- What readers conclude from the row: where slots begin, and which changes of spans to look for.
+-- Two values that readers rely on, the first slot and the version of the last change of a span, each with the
+-- true value.
 select first_slot,
        (select min(slot) from slots where slots.generation = fold_state.generation),
        sealed,
@@ -163,7 +163,7 @@ from   fold_state
 where  generation = %(generation)s;
 
 -- name: verify_random_hour
--- The hour of the first event from a random moment on, and how many events it holds up to a limit.
+-- The first slot of the hour of the first event after a random time, and its number of events up to a limit.
 with range as (
     select min(occurred_at) as first, max(occurred_at) as last
     from   events
@@ -182,11 +182,11 @@ select (extract(epoch from start) / 900)::int,
                 from   events
                 where  occurred_at >= start
                 and    occurred_at < start + interval '1 hour'
-                limit  %(limit)s) as held)
+                limit  %(limit)s) as counted)
 from   hour;
 
 -- name: verify_random_span
--- One of the sealed spans over a slot that are longer than an hour, at most a month back.
+-- A random sealed span that contains a slot and is longer than an hour.
 select   start_slot, end_slot
 from     sealed_spans
 where    generation = %(generation)s
@@ -198,11 +198,11 @@ order    by random()
 limit    1;
 
 -- name: verify_random_name
--- All names together as often as any one of them.
+-- All names together (0) in half of the cases, and otherwise a random name.
 select   name_id
 from     (select 0 as name_id, random() < 0.5 as is_first
           union  all
-          (select name_id, random() < 0.5 from event_names order by random() limit 1)) as name
+          (select name_id, random() < 0.5 from event_names order by random() limit 1)) as candidates
 order    by is_first desc, name_id
 limit    1;
 
@@ -217,7 +217,7 @@ copy (
 ) to stdout (format binary);
 
 -- name: verify_zones
--- The zones that have statistics, or should have, with the first and the last day that they have.
+-- The zones that have statistics or should have them, with their first and last day.
 select   zone, min(day), max(day)
 from     (select zone, day from day_users
           union  all
@@ -225,18 +225,18 @@ from     (select zone, day from day_users
           union  all
           select zone, day from daily_stats_queue
           union  all
-          select unnest(%(declared)s::text[]), null) as days
+          select unnest(%(declared_zones)s::text[]), null) as days
 group    by zone
 order    by zone;
 
 -- name: verify_daily_stats_queue
--- Days that may be behind: those that are due, and those that events change which are not folded. Of
--- these the day of UTC is known: that of the zone is at most one day away.
+-- Days whose statistics may be out of date: queued ones, and those that unfolded events will change. These are
+-- UTC days, which are at most one day from the day in the zone.
 select day
 from   daily_stats_queue
 where  zone = %(zone)s
 union
-select day + reach
+select day + distance
 from   (select distinct (occurred_at at time zone 'UTC')::date as day
         from   events
         where  ingested_xid >= pg_snapshot_xmin(%(snapshot)s)
@@ -246,7 +246,7 @@ from   (select distinct (occurred_at at time zone 'UTC')::date as day
         from   events
         where  occurred_at >= %(folded_at)s
         and    occurred_at < now()) as changed
-cross  join generate_series(-2, 31) as reach;
+cross  join generate_series(-2, 31) as distance;
 
 -- name: verify_daily_stats_rows
 select count(*) from day_users where zone = %(zone)s and day >= %(first)s and day < %(end)s
@@ -261,7 +261,7 @@ and    day >= %(first)s
 and    day < %(end)s;
 
 -- name: verify_retained_days
--- Days with the slots that they begin and end with, from the first one on whose users count in any.
+-- Days and their limits as slots, from 29 days earlier on: the users of these days count in mau.
 select   day,
          (extract(epoch from starts_at) / 900)::int,
          (extract(epoch from ends_at) / 900)::int,
@@ -280,7 +280,7 @@ and    day >= %(first)s
 and    day < %(end)s;
 
 -- name: verify_day_events
-with place as (
+with limits as (
     select array_agg(day order by day) as days,
            array_agg(starts_at order by day) as starts,
            array_agg(ends_at order by day) as ends
@@ -289,9 +289,9 @@ with place as (
     and    day >= %(first)s
     and    day < %(end)s
 ),
-held as (
-    select width_bucket(occurred_at, starts) as place, occurred_at, event_name, user_id
-    from   place
+located as (
+    select width_bucket(occurred_at, starts) as day_number, occurred_at, event_name, user_id
+    from   limits
     join   events on occurred_at >= starts[1] and occurred_at < ends[array_upper(ends, 1)]
     where  occurred_at < %(folded_at)s
     and    (pg_visible_in_snapshot(ingested_xid, %(snapshot)s)
@@ -299,12 +299,12 @@ held as (
                 and (occurred_at, event_id) <= (%(swept_until)s, %(swept_id)s)))
 ),
 counted as (
-    select   days[held.place] as day,
+    select   days[day_number] as day,
              event_name,
              count(*) as events,
              count(distinct nullif(user_id, '')) as users
-    from     held, place
-    where    occurred_at < ends[held.place]
+    from     located, limits
+    where    occurred_at < ends[day_number]
     group    by 1, 2
 ),
 stored as (
@@ -321,12 +321,12 @@ select   'day_events',
 from     stored
 full     join counted using (day, event_name)
 where    (stored.events, stored.users) is distinct from (counted.events, counted.users)
-and      day <> all(%(waiting)s::date[])
+and      day <> all(%(queued_days)s::date[])
 order    by day, event_name;
 
 -- name: verify_day_users
--- A user is active from a day on until the window has passed, or until a later day of theirs goes on.
-with place as (
+-- A user counts from a day of activity until the window has passed, or until the next day of activity.
+with limits as (
     select array_agg(day order by day) as days,
            array_agg(starts_at order by day) as starts,
            array_agg(ends_at order by day) as ends
@@ -335,9 +335,9 @@ with place as (
     and    day >= %(first)s::date - 29
     and    day < %(end)s
 ),
-held as (
-    select width_bucket(occurred_at, starts) as place, occurred_at, user_id
-    from   place
+located as (
+    select width_bucket(occurred_at, starts) as day_number, occurred_at, user_id
+    from   limits
     join   events on occurred_at >= starts[1] and occurred_at < ends[array_upper(ends, 1)]
     where  occurred_at < %(folded_at)s
     and    (pg_visible_in_snapshot(ingested_xid, %(snapshot)s)
@@ -345,31 +345,31 @@ held as (
                 and (occurred_at, event_id) <= (%(swept_until)s, %(swept_id)s)))
 ),
 active as (
-    select   days[held.place] as day, user_id, count(*) as events
-    from     held, place
-    where    occurred_at < ends[held.place]
+    select   days[day_number] as day, user_id, count(*) as events
+    from     located, limits
+    where    occurred_at < ends[day_number]
     group    by 1, 2
 ),
-followed as (
+with_next as (
     select day,
-           lead(day) over days as next,
+           lead(day) over days as next_day,
            (day - lag(day) over days < 30) is not true as is_new
     from   active
     where  user_id <> ''
     window days as (partition by user_id order by day)
 ),
-change as (
+changes as (
     select day, events, 0 as dau, 0 as wau, 0 as mau, 0 as new from active
     union  all
-    select day, 0, 1, 1, 1, is_new::int from followed
+    select day, 0, 1, 1, 1, is_new::int from with_next
     union  all
-    select day + 1, 0, -1, 0, 0, 0 from followed
+    select day + 1, 0, -1, 0, 0, 0 from with_next
     union  all
-    select least(day + 7, next), 0, 0, -1, 0, 0 from followed
+    select least(day + 7, next_day), 0, 0, -1, 0, 0 from with_next
     union  all
-    select least(day + 30, next), 0, 0, 0, -1, 0 from followed
+    select least(day + 30, next_day), 0, 0, 0, -1, 0 from with_next
     union  all
-    select unnest(days), 0, 0, 0, 0, 0 from place
+    select unnest(days), 0, 0, 0, 0, 0 from limits
 ),
 counted as (
     select   day,
@@ -378,7 +378,7 @@ counted as (
              sum(sum(wau)) over by_day as wau,
              sum(sum(mau)) over by_day as mau,
              sum(new) as new_users
-    from     change
+    from     changes
     group    by day
     window   by_day as (order by day)
 )
@@ -396,5 +396,5 @@ and      day < %(end)s
 and      (stored.events, stored.dau, stored.wau, stored.mau, stored.new_users)
          is distinct from
          (counted.events, counted.dau, counted.wau, counted.mau, counted.new_users)
-and      day <> all(%(waiting)s::date[])
+and      day <> all(%(queued_days)s::date[])
 order    by day;

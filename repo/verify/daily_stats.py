@@ -42,10 +42,10 @@ def _verify(cur: cursor, state: FoldState, days: Days, findings: Findings) -> No
     days = days._replace(folded_at=folded_at(state))
     params = {**days._asdict(), **state.params()}
     cur.execute(SQL["verify_daily_stats_queue"], params)
-    params["waiting"] = [day for (day,) in cur]
+    params["queued_days"] = [day for (day,) in cur]
     cur.execute(SQL["verify_daily_stats_rows"], params)
     findings.rows += sum(rows for (rows,) in cur)
-    verify_calendar(cur, days, params["waiting"], findings)
+    verify_calendar(cur, days, params["queued_days"], findings)
     for check in _RECOUNTS if days.first >= days.whole else ():
         cur.execute(SQL[check], params)
         for table, key, stored, expected in cur:

@@ -31,7 +31,7 @@ def verify_retained_days(
         rows = _slots(cur, state, Span(start, end))
         all_names = rows.pop(ALL, _EMPTY_ROW)
         active_counts = active.count_active(day, all_names.users)
-        if day < params["first"] or day in params["waiting"]:
+        if day < params["first"] or day in params["queued_days"]:
             continue
         stored_values = {f"day_users {day}": _describe_users(events, users), **stored.get(day, {})}
         expected_values = {

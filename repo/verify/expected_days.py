@@ -47,7 +47,7 @@ def zones_to_verify(
     cur: cursor, state: FoldState, declared: Sequence[str], findings: Findings
 ) -> Iterator[Days]:
     """Yield the days to verify in each zone that has or should have statistics."""
-    cur.execute(SQL["verify_zones"], {"declared": list(declared)})
+    cur.execute(SQL["verify_zones"], {"declared_zones": list(declared)})
     for name, first, last in cur.fetchall():
         if name not in zone_names():
             findings.add(

@@ -38,8 +38,8 @@ def test_the_snapshot_that_postgresql_shows() -> None:
 
 def test_a_transaction_that_is_not_over_is_left_out() -> None:
     parts = tail_ranges(Snapshot("7:30:7,21,22"), Snapshot("5:20:5,7"))
-    assert parts["firsts"] == ["5", "20", "23"]
-    assert parts["untils"] == ["6", "21", "30"]
+    assert parts["first_xids"] == ["5", "20", "23"]
+    assert parts["end_xids"] == ["6", "21", "30"]
     assert parts["swept_untils"] == ["-infinity"] * 3
 
 
