@@ -1,5 +1,6 @@
 """Options of PostgreSQL sessions, the statements that begin transactions, and statement names."""
 
+import hashlib
 import re
 import sys
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ _NAME_COMMENT = re.compile(r"\s*/\* (\w+) \*/")
 _SCHEMA = re.compile(r"\w[\w$-]*")
 _LOGIN = re.compile(r"\w+://[^@/]*@")
 _SEARCH_PATH = re.compile(r"-c search_path=(\S+)")
+_MAX_TAG = 32  # bytes; the names of sessions before it have up to 30
 
 # The server ends a running query whose client has gone. Only Linux supports the check.
 _CHECK_CLIENT = {"client_connection_check_interval": "500"} if sys.platform == "linux" else {}
@@ -70,7 +72,8 @@ def connect_arguments(
 ) -> dict[str, Any]:
     """Return keyword arguments of `psycopg2.connect` for a session with these server settings.
 
-    They override the options of the URL. A schema other than `public` is appended to the name.
+    They override the options of the URL. The tag of a schema other than `public` is appended to the
+    name.
 
     `request_s` is the deadline of a request in seconds; it limits statements and idle transactions.
     """
@@ -78,8 +81,16 @@ def connect_arguments(
     ours = (f"-c {name}={value}" for name, value in {**options, **limits}.items())
     server_options = " ".join([*_options(url), *ours])
     schema = (search_path(url) or "public").strip('"')
-    name = application_name if schema == "public" else f"{application_name} {schema[:40]}"
+    name = application_name if schema == "public" else f"{application_name} {_tag(schema)}"
     return {"options": server_options, "application_name": name, **_KEEPALIVE}
+
+
+def _tag(schema: str) -> str:
+    """The schema in an `application_name`: 8 digits of a hash if it is long or not ASCII, because
+    PostgreSQL escapes other bytes there and cuts the name to 63 bytes."""
+    if schema.isascii() and len(schema) <= _MAX_TAG:
+        return schema
+    return hashlib.sha256(schema.encode()).hexdigest()[:8]
 
 
 def schema_fault(name: str) -> str | None:

@@ -14,7 +14,7 @@ select current_setting('server_version'),
 
 -- name: status_sessions
 -- Which commands of this installation are connected, by the names of their sessions, which every role
--- may read; the schema follows the name.
+-- may read; a tag of the schema follows the name.
 select   split_part(application_name, ' ', 1), count(*)
 from     pg_stat_activity
 where    datname = current_database()

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +15,7 @@ from click.testing import Result
 from psycopg2.extensions import connection, cursor
 from pydantic import SecretStr
 
+from config.database import connect
 from repo.api_keys import KeysRepo
 from repo.migrate import migrations
 from repo.roles import Role
@@ -64,6 +65,13 @@ def shared_url(cluster: Cluster) -> Iterator[str]:
     after = platform(url)
     assert after[:2] == before[:2]
     assert after[2][: len(before[2])] == before[2]
+    cluster.drop(url)
+
+
+@pytest.fixture
+def empty_url(cluster: Cluster) -> Iterator[str]:
+    url = in_schema(cluster.empty_database(), "public")
+    yield url
     cluster.drop(url)
 
 
@@ -257,6 +265,24 @@ def test_installations_of_a_database_share_nothing(
         done(call("rollup", "--once"))
         done(call("verify"))
         assert "This database has other installations, in the schemas: " in call("migrate").stderr
+
+
+@pytest.mark.parametrize(
+    ("schema", "other"),
+    [("аналитика", "аналитики"), ("a" * 40 + "1", "a" * 40 + "2")],
+    ids=["not ASCII", "long"],
+)
+def test_status_counts_the_sessions_of_its_schema_alone(
+    empty_url: str, redis_url: str, schema: str, other: str
+) -> None:
+    call = installed(empty_url, redis_url, schema)
+    urls = [in_schema(empty_url, name) for name in (schema, other, other)]
+    with ExitStack() as stack:
+        for url in urls:
+            stack.enter_context(closing(connect(url, "analytics-rollup")))
+        checks = json.loads(call("status", "--json").stdout)["checks"]
+    (rollups,) = [check for check in checks if check["name"] == "rollups"]
+    assert rollups["values"]["rollup_workers"] == 1
 
 
 def test_a_wrong_setting_is_told(shared_url: str, redis_url: str, tmp_path: Path) -> None:

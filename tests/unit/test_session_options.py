@@ -49,6 +49,22 @@ def test_a_url_without_options_names_no_schema() -> None:
 
 
 @pytest.mark.parametrize(
+    ("schema", "name"),
+    [
+        ("public", "analytics-rollup"),
+        ("Analytics-2", "analytics-rollup Analytics-2"),
+        ("a" * 32, "analytics-rollup " + "a" * 32),
+        ("a" * 40 + "1", "analytics-rollup 695fe1a9"),
+        ("a" * 40 + "2", "analytics-rollup 8a0066df"),
+        ("аналитика", "analytics-rollup fa773991"),
+    ],
+)
+def test_the_application_name_has_a_short_ascii_tag_of_the_schema(schema: str, name: str) -> None:
+    url = in_schema("postgresql://me@db/x", schema)
+    assert connect_arguments(url, {}, "analytics-rollup")["application_name"] == name
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "",
