@@ -21,16 +21,16 @@ def _parse_release(_: click.Context, __: click.Parameter, text: str) -> Release:
     settings=(),
     exit_codes={
         0: "The upgrade is possible.",
-        1: "It is not: one line on standard error says why.",
+        1: "It is not possible: one line on standard error gives the reason.",
     },
     ends_at_signals=False,
 )
 @click.argument("old", callback=_parse_release)
 @click.argument("new", callback=_parse_release)
 def check_upgrade(old: Release, new: Release) -> None:
-    """Whether pg_upgrade can go from the OLD release of PostgreSQL to the NEW one.
+    """Check whether pg_upgrade can upgrade PostgreSQL from release OLD to release NEW.
 
-    Both as numbers, such as 18.6, or as `postgres --version` prints them.
+    Give both as numbers, such as 18.6, or as `postgres --version` prints them.
     """
     if fault := upgrade_fault(old, new):
         raise click.ClickException(fault)

@@ -26,28 +26,32 @@ _EVENTS_PER_USER = 20
 @click.command(
     cls=Command,
     settings=(*DATABASE, "ingest_database_url", "min_free_mb", "max_database_gb"),
-    exit_codes={0: "All of them are stored."},
+    exit_codes={0: "The events are stored, or with --if-empty there were some."},
 )
 @click.option(
     "--events",
     default=200_000,
     type=click.IntRange(1, 10_000_000),
     show_default=True,
-    help="How many events.",
+    help="The number of events.",
 )
 @click.option(
     "--days",
     default=90,
     type=click.IntRange(1, 3650),
     show_default=True,
-    help="Of how many days, up to now.",
+    help="The number of days, up to now.",
 )
-@click.option("--users", type=click.IntRange(1, 1_000_000), help="One for each 20 events.")
-@click.option("--seed", default=1, show_default=True, help="Other numbers, other events.")
-@click.option("--if-empty", is_flag=True, help="Do nothing where there are events.")
+@click.option(
+    "--users",
+    type=click.IntRange(1, 1_000_000),
+    help="The number of users; by default one for each 20 events.",
+)
+@click.option("--seed", default=1, show_default=True, help="The seed of the random numbers.")
+@click.option("--if-empty", is_flag=True, help="Do nothing if there are events.")
 @stoppable()
 def demo(events: int, days: int, users: int | None, seed: int, if_empty: bool) -> None:
-    """Fill in made-up events of the days that end now."""
+    """Store made-up events of the last days."""
     settings = read_settings()
     with databases(settings) as urls:
         apply_migrations(urls.owner)
@@ -82,7 +86,7 @@ def _fill(
         return f"Made {events:,} demo events of {days} days: inserted {inserted:,}."
 
     with (
-        report(summary, "It broke off: not all of them were inserted."),
+        report(summary, "Interrupted: not all of them were inserted."),
         progress("insert demo events", total=events) as insert_bar,
     ):
         for first in range(0, events, BATCH):

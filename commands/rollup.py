@@ -37,15 +37,17 @@ _MAX_COUNTED = 1_000_000
         "metric_events",
         "log_format",
     ),
-    exit_codes={0: "With --once or --rebuild: all is folded."},
+    exit_codes={0: "With --once or --rebuild: all events are folded."},
 )
-@click.option("--once", is_flag=True, help="Fold what is there, and stop.")
-@click.option("--rebuild", is_flag=True, help="Make all anew while questions go on, and stop.")
+@click.option("--once", is_flag=True, help="Fold all events, then exit.")
+@click.option(
+    "--rebuild", is_flag=True, help="Build the rollups anew beside the present ones, then exit."
+)
 @click.option("--metrics", type=click.Path(path_type=Path), hidden=True)
 def rollup(once: bool, rebuild: bool, metrics: Path | None) -> None:
-    """Keep the rollups up with the events; `serve` does so by itself."""
+    """Run the rollup worker, which folds events as they arrive. `serve` runs one by itself."""
     settings = read_settings_and_log(warns=metrics is None)
-    if metrics:  # those of the service that started it
+    if metrics:  # the directory of the service that started this process
         share_metrics(metrics)
     with databases(settings) as urls:
         if not settings.database_url:
@@ -69,13 +71,13 @@ def _fold(url: str, settings: Settings, *, rebuild: bool) -> None:
 
 
 def fold(writer: RollupWriter, *, rebuild: bool = False) -> None:
-    """Fold all that is there, and say how many events it was. Raises: DatabaseUnavailable."""
+    """Fold all events and print how many were folded. Raises: DatabaseUnavailable."""
     began, end = time.monotonic(), "."
 
     def summary() -> str:
         return f"Folded {writer.folded_events:,} events in {time.monotonic() - began:.1f} s{end}"
 
-    with report(summary, f"It broke off: run `{invocation('rollup --once')}` to fold the rest."):
+    with report(summary, f"Interrupted: run `{invocation('rollup --once')}` to fold the rest."):
         if rebuild:
             with progress("rebuild", total=writer.estimate_stored()) as bar:
                 writer.rebuild(lambda unit, count: bar.add(count, unit))
@@ -96,13 +98,13 @@ def fold(writer: RollupWriter, *, rebuild: bool = False) -> None:
 
 
 def _tail_total(writer: RollupWriter) -> int | None:
-    """None where there are so many that to count them takes long."""
+    """The number of events to fold; None if there are too many to count quickly."""
     pending = writer.count_pending(_MAX_COUNTED)
     return pending if pending < _MAX_COUNTED else None
 
 
 def _summary_end(writer: RollupWriter, by_others: int) -> str:
-    """Of the report: what another process, such as `serve`, has folded, and what waits."""
+    """The end of the report: what another process folded meanwhile, and what is left."""
     others = f"; another process folded {by_others:,} meanwhile." if by_others > 0 else ";"
     pending = _pending_text(writer.count_pending(_MAX_COUNTED))
     if by_others > 0:

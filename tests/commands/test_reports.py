@@ -110,7 +110,7 @@ def test_load_counts_the_batch_that_was_under_way(
     )
     assert count(conn) == 1_000
     assert stdout == f"{file}: read 1,000, inserted 1,000, already there 0, rejected 0\n"
-    assert complained.endswith("run the same command again, which counts no event twice\n")
+    assert complained.endswith("run the same command again, which stores no event twice\n")
     assert code == 128 + number
 
 
