@@ -120,6 +120,7 @@ class KeysRepo:
     def create_first(self, name: str, digest: bytes, hint: str, scopes: Sequence[Scope]) -> bool:
         """Create a key unless one has ever existed; return whether it was created."""
         with self._transaction() as cur:
+            # Checked by the statement itself: two processes may start at the same time.
             cur.execute(
                 SQL["api_keys_insert_first"],
                 {"name": name, "digest": digest, "hint": hint, "scopes": list(scopes)},
@@ -140,6 +141,7 @@ class KeysRepo:
     def rotate(self, name: str, digest: bytes, hint: str, grace: timedelta) -> None:
         """Replace the key of a name; the old one stays valid for `grace`. Raises: NoSuchKey."""
         with self._transaction() as cur:
+            # One transaction, so that there is never a moment without a valid key.
             cur.execute(SQL["api_keys_end"], {"name": name, "grace_period": grace})
             row = cur.fetchone()
             if row is None:

@@ -132,6 +132,7 @@ def query_of(question: Ranged) -> Query:
 
 def _source(cur: Cursor, question: Counting) -> Source:
     """Return the rollups as source if there are some of this cluster, else the events."""
+    # Must come before the range of the question, which depends on `cur.as_of`.
     watermark = read_watermark(cur, question.months)
     if watermark is None:
         source: Source = RawSource(cur, query_of(question), read_horizon(cur))

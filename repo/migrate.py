@@ -53,6 +53,7 @@ and      xact_start is not null
 order by xact_start
 limit    1
 """
+# Not a migration itself: its presence decides whether there is a schema.
 _LEDGER = """
 create table schema_migrations (
     number     integer     primary key,
@@ -187,6 +188,7 @@ def _migrate(
                 _refuse_second(cur, schema)
             _create_schema(cur, schema)
             cur.execute(_LEDGER)
+        # All in one transaction: a migration that fails leaves the schema as it was.
         missing = target[count_applied(cur, target) :]
         for migration in missing:
             _apply(cur, migration)
@@ -206,7 +208,7 @@ def missing_migrations(cur: cursor, target: list[Migration]) -> int:
 
 
 def _create_schema(cur: cursor, schema: str) -> None:
-    """Raises: MigrationError."""
+    """Create the schema unless it exists. Raises: MigrationError."""
     if has_schema(cur, schema):
         return
     try:
@@ -214,7 +216,7 @@ def _create_schema(cur: cursor, schema: str) -> None:
     except errors.InsufficientPrivilege as exc:
         user = cur.connection.info.user
         raise MigrationError(
-            f"this role may not make schemas: let an administrator run "
+            f"this role may not create schemas: let an administrator run "
             f'`create schema "{schema}" authorization "{user}"`'
         ) from exc
 
@@ -229,12 +231,13 @@ def _refuse_foreign(cur: cursor, schema: str, target: list[Migration]) -> None:
         raise MigrationError(
             f"the schema {schema} has tables of another program, owned by {conflicts[0][1]}: "
             f"{listed_names}. This service needs these names: set ANALYTICS_SCHEMA to another "
-            "schema, such as analytics, which `migrate` makes"
+            "schema, such as analytics, which `migrate` creates"
         )
 
 
 def _refuse_second(cur: cursor, schema: str) -> None:
-    """A setting that is missing or wrong must not make another installation."""
+    """Raises: MigrationError if another schema has an installation of the service."""
+    # A missing or wrong setting must not create a second, empty installation.
     if others := other_schemas(cur, schema):
         raise MigrationError(
             f"the schema {schema} has no tables of this service, and the schema {others[0]} has: "

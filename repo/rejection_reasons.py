@@ -19,6 +19,7 @@ REASONS = {
     "events_occurred_at_is_of_these_years": "occurred_at must be within the years 2000 to 2099",
     "events_properties_is_a_small_object": "properties must be an object of less than 64 kB",
 }
+# Errors that the values of an event can cause; all others are errors of the service or the server.
 _REFUSAL_ERRORS = (
     psycopg2.DataError,
     psycopg2.IntegrityError,
@@ -66,6 +67,7 @@ class EventsExpired(EventsRefused):
 
 
 def _refusal(error: psycopg2.Error) -> EventsRefused:
+    # PostgreSQL's message is part of the exception, but only `reason` is shown to clients.
     reason = REASONS.get(error.diag.constraint_name or "")
     refused = EventsRefused(reason or error.diag.message_primary or "cannot be stored")
     refused.reason = reason

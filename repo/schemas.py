@@ -1,4 +1,4 @@
-"""The schema of the service's tables: the one that sessions are started with."""
+"""The PostgreSQL schema of the service's tables, which is the search path of its sessions."""
 
 from typing import Any
 
@@ -9,18 +9,18 @@ from repo.statements import statements
 
 SQL = statements("schemas")
 
-_LOCK = 7_034_127_519_202_611  # any number, the same in all processes
+_LOCK = 7_034_127_519_202_611  # key of the advisory lock: arbitrary, equal in all processes
 
 
 def own_schema(cur: cursor) -> str:
-    """Its name; it need not exist."""
+    """Return the name of the session's schema, which may not exist yet."""
     cur.execute(SQL["schemas_own"])
     (name,) = cur.fetchone() or ()
     return str(name)
 
 
 def lock_schema(cur: cursor, schema: str) -> None:
-    """Wait for other processes that migrate it, until the end of the transaction."""
+    """Exclude other processes that migrate the schema, until the end of the transaction."""
     cur.execute(SQL["schemas_lock"], {"schema": schema, "lock": _LOCK})
 
 
@@ -30,23 +30,23 @@ def has_schema(cur: cursor, schema: str) -> bool:
 
 
 def create_schema(cur: cursor, schema: str) -> None:
-    """Raises: psycopg2.errors.InsufficientPrivilege."""
+    """Create the schema. Raises: psycopg2.errors.InsufficientPrivilege."""
     cur.execute(sql.SQL("create schema {}").format(sql.Identifier(schema)))
 
 
 def has_ledger(cur: cursor, schema: str) -> bool:
-    """Whether migrations were applied there. Raises: psycopg2.errors.InsufficientPrivilege."""
+    """Return whether migrations were applied. Raises: psycopg2.errors.InsufficientPrivilege."""
     cur.execute(SQL["schemas_has_ledger"], {"schema": schema})
     return cur.fetchone() == (True,)
 
 
 def name_conflicts(cur: cursor, schema: str, names: list[str]) -> list[tuple[Any, ...]]:
-    """Which of the names tables of the schema have, and their owners."""
+    """Return those of the names that tables of the schema have, with their owners."""
     cur.execute(SQL["schemas_name_conflicts"], {"schema": schema, "names": names})
     return cur.fetchall()
 
 
 def other_schemas(cur: cursor, schema: str) -> list[str]:
-    """Those of this database that have another installation."""
+    """Return the schemas of this database with other installations of the service."""
     cur.execute(SQL["schemas_others"], {"schema": schema})
     return [name for (name,) in cur]

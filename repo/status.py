@@ -116,6 +116,7 @@ class StatusRepo:
 
         Raises: MigrationError without a schema, or if it is not that of this program.
         """
+        # Checked first: without a schema every other part fails as well.
         wanted = migrations()
         check_ledger(self._cur, wanted)
         missing = missing_migrations(self._cur, wanted)
@@ -220,13 +221,14 @@ def status_snapshot(url: str, seconds: float) -> Iterator[StatusRepo]:
     Raises: RightsMissing, DatabaseUnavailable.
     """
     with connect_with_timeout(url, "analytics-status", seconds) as conn, translate_errors(_RIGHTS):
-        conn.autocommit = True
+        conn.autocommit = True  # `status_begin` begins the transaction, with options of its own
         with conn.cursor() as cur:
             cur.execute(SQL["status_begin"])
             yield StatusRepo(conn, cur)
 
 
 def _unreadable(exc: Exception) -> Unreadable:
+    # Errors of the repository wrap those of the driver.
     error = exc if isinstance(exc, psycopg2.Error) else exc.__cause__
     if isinstance(error, _TOO_SLOW):
         return Unreadable("the query timed out", is_forbidden=False)

@@ -94,11 +94,10 @@ def _tag(schema: str) -> str:
 
 
 def schema_fault(name: str) -> str | None:
-    """Why no schema can be called so, if none can; names that need quotes in SQL are fine."""
+    """Return why a schema cannot have this name; None if it can, even if SQL must quote it."""
     if not _SCHEMA.fullmatch(name) or len(name.encode()) > 63:
         return (
-            "must be a name of letters, digits, _, $ and -, of at most 63 bytes, as it is and "
-            "without quotes"
+            "must be a name of letters, digits, _, $ and -, of at most 63 bytes and without quotes"
         )
     if name.startswith("pg_") or name == "information_schema":
         return "must not be a schema of PostgreSQL itself"
@@ -106,7 +105,7 @@ def schema_fault(name: str) -> str | None:
 
 
 def in_schema(url: str, schema: str) -> str:
-    """The URL of the same database, whose sessions look for tables in this schema alone."""
+    """Return the URL with options that make this schema the search path of its sessions."""
     start, query = _parts(url)
     others = [part for part in query if not part.startswith("options=")]
     options = " ".join([*_options(url), f'-c search_path="{schema}"'])
@@ -114,9 +113,9 @@ def in_schema(url: str, schema: str) -> str:
 
 
 def search_path(url: str) -> str | None:
-    """The search path that the URL starts sessions with, as SQL; None where it names none."""
-    found = _SEARCH_PATH.findall(" ".join(_options(url)))
-    return found[-1] if found else None
+    """Return the search path in the options of a URL, as SQL; None if it has none."""
+    paths = _SEARCH_PATH.findall(" ".join(_options(url)))
+    return paths[-1] if paths else None
 
 
 def _options(url: str) -> list[str]:
@@ -125,8 +124,8 @@ def _options(url: str) -> list[str]:
 
 
 def _parts(url: str) -> tuple[str, list[str]]:
-    """What stands before the query, and the parts of the query, still encoded: `urllib.parse` reads
-    `+` as a space and breaks URLs without a host, and libpq does neither."""
+    """Return the URL before its query, and the parts of the query, all still encoded."""
+    # Not by `urllib.parse`: unlike libpq, it reads `+` as a space and breaks URLs without a host.
     login = _LOGIN.match(url)
     start, _, query = url[login.end() :].partition("?") if login else url.partition("?")
     before = login[0] if login else ""

@@ -165,6 +165,7 @@ class AdoptRepo:
 
     def copy_pages(self, adoption: Adoption, part: Part, beyond: int) -> CopyResult:
         """Copy the next pages of a part, up to but not including the page `beyond`."""
+        # A range of ctid reads these pages only, whatever indexes the table has.
         pages = Text(SQL["adopt_pages"]).format(
             columns=columns(adoption.mapping.columns),
             part=Identifier(part.schema, part.name),
@@ -177,6 +178,7 @@ class AdoptRepo:
             result = _copy(
                 cur, adoption, Text(SQL["adopt_stage"]).format(mapped=adoption.mapped_rows(pages))
             )
+            # In the same transaction as the events, so that a copy that ends can be continued.
             cur.execute(SQL["adopt_advance"], params)
             return result
 
@@ -221,6 +223,8 @@ class AdoptRepo:
         self, wait_ms: int = 0, at_stake: str = "the last step may have been stored"
     ) -> Iterator[cursor]:
         """Open a transaction that waits `wait_ms` for each lock; 0 is without a limit."""
+        # A trigger needs a lock that excludes writers: while this waits for it, all new writers of
+        # the platform queue behind it.
         try:
             with transaction(self._conn, at_stake) as cur:
                 cur.execute(f"set local lock_timeout = {wait_ms:d}")
@@ -254,6 +258,7 @@ def _register(cur: cursor, mapping: TableMapping, names: AdoptionNames) -> Adopt
     cur.execute(SQL["adopt_remember"], {"known_as": names.known_as, "fields": fields})
     adopted = AdoptedTable(*(cur.fetchone() or ()))
     _check_mapping(adopted, mapping)
+    # After a release, the mapping may change except for the key.
     cur.execute(SQL["adopt_change"], {"adoption_id": adopted.adoption_id, "fields": fields})
     return adopted
 

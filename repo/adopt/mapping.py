@@ -176,6 +176,8 @@ def mapped_rows(
 
     `instant` converts local times; by default, the rules of the zone are part of the query.
     """
+    # No expression may fail, whatever a row holds: the trigger runs it in the platform's
+    # transaction.
     return Text(SQL["adopt_mapped"]).format(
         key=_key_text(table, mapping),
         event_id=_event_id_sql(table, mapping, names.known_as),

@@ -58,6 +58,7 @@ def by_rules(tz: str) -> Instant:
 
 def rules_of(tz: str) -> dict[str, Composable]:
     """Return the rules of a zone as SQL arrays, `times` and `offsets`. Raises: KeyError."""
+    # As array literals, since the text becomes a part of the trigger's function.
     rules = local_rules(zone(tz))
     seconds = [f"{gap.total_seconds():g} seconds" for gap in (rules.first, *rules.offsets)]
     return {

@@ -58,6 +58,7 @@ class CardinalityCache:
         """Return the number of distinct users in all partial aggregates together."""
         rows = [row for partial in partials for row in partial.rows]
         uncached = [users for partial in partials for users in partial.uncached]
+        # Uncached sets are unique to this query, so the cardinality of their union is not cached.
         if uncached and len(partials) == 1:
             return len(self.users(*partials))
         if uncached:
@@ -143,6 +144,7 @@ class _BoundedCache(Generic[V]):
 
     def put(self, key: bytes, value: V, size: int) -> None:
         with self._lock:
+            # Another thread may have stored the same key meanwhile: its size is subtracted.
             self._bytes += size - self._values.pop(key, (None, 0))[1]
             self._values[key] = (value, size)
             while self._bytes > self._max_bytes:

@@ -72,6 +72,7 @@ class EventNameDictionary:
         ids = cache.get_many(requested)
         if missing := [name for name in requested if name not in ids]:
             cur.execute(SQL["rollups_name_ids"], {"names": missing})
+            # Names without an id are not cached: the next fold may assign one.
             fetched = dict(cur.fetchall())
             cache.put_many(fetched)
             ids |= fetched

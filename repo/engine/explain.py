@@ -64,6 +64,7 @@ class CostEstimator:
         self._cost += self._source.active_cost(ranges)
         return self._cost
 
+    # The queries call these methods with the same ranges as on a real source, and go on with zeros.
     def counts(self, ranges: Sequence[Range]) -> CountSeries:
         self.cost(ranges, by_name=False)
         return CountSeries(NO_COUNT, [NO_COUNT for _ in ranges])

@@ -79,11 +79,14 @@ class RollupReader:
 
         Raises: EventsDropped, TooExpensive.
         """
+        # Both checks come before the first read, so that a refused query costs nothing.
         plans = [self._plan(time_range) for time_range in ranges]
         if self._watermark.horizon and self._needs_dropped(plans):
             raise EventsDropped(self._watermark.horizon, _ALTERNATIVES)
         if self._is_guarded and self._may_be_large(plans):
             self._cost_of(plans).check(MAX_EDGE_EVENTS)
+        # Spans, slots and edges are disjoint. The tail is added between the edges, which are read
+        # from the events and so include theirs.
         partials: list[Partials] = [defaultdict(PartialAggregate) for _ in ranges]
         self._add_tail(plans, partials)
         self._add_spans(plans, partials)
@@ -217,6 +220,8 @@ class RollupReader:
         middles = [(plan.middle, index) for index, plan in enumerate(plans) if plan.middle]
         if not middles or not self._watermark.has_tail:
             return
+        # One statement reads the tail of all ranges: PostgreSQL numbers the segments between the
+        # sorted edges, and a series has one for each bucket.
         edges = sorted({edge for middle, _ in middles for edge in middle})
         segments = {edge: segment for segment, edge in enumerate(edges)}
         index_of_segment = {segments[middle.start]: index for middle, index in middles}

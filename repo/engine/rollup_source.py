@@ -28,8 +28,8 @@ class EngineCaches(NamedTuple):
     cardinalities: CardinalityCache
 
 
+# Shared by all threads of the process, for committed data only.
 CACHES = EngineCaches(SpanCache(), CardinalityCache())
-"""The caches of this process, for committed data only."""
 
 
 class RollupSource:

@@ -94,6 +94,7 @@ class SpanCache:
 
     def put(self, key: SpanKey, fetched: Rows, size: int) -> Rows:
         """Cache rows and return them with ids; evicts the least recently used ones."""
+        # New ids even for rows that were cached before: a cached cardinality must not outlive them.
         rows = {
             name_id: row._replace(row_id=next(self._row_ids)) for name_id, row in fetched.items()
         }

@@ -21,6 +21,7 @@ class Snapshot(NamedTuple):
         return _parsed(self.text)[1]
 
 
+# All queries between two folds parse the same few snapshots.
 @lru_cache(maxsize=16)
 def _parsed(text: str) -> tuple[int, list[int]]:
     _, xmax, xip = text.split(":")

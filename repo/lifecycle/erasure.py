@@ -67,6 +67,7 @@ class EraseRepo:
         Raises: RightsMissing, DatabaseUnavailable.
         """
         with translate_errors(RIGHTS_MESSAGE):
+            # The transaction is REPEATABLE READ: it fails if another one has changed the same rows.
             for _ in range(_MAX_ATTEMPTS):
                 with suppress(errors.SerializationFailure), snapshot_locked(self._conn) as cur:
                     horizon = read_horizon(cur)

@@ -21,7 +21,7 @@ from utils.time.slots import LEAD, slot_of
 SQL = statements("retain")
 
 _RIGHTS_MESSAGE = "only the owner of the tables may do this"
-MAX_EVENTS = 10_000  # of one transaction
+MAX_EVENTS = 10_000  # of one transaction, which an interrupt or a lock conflict rolls back
 _MAX_REPORTED = 100_000
 
 
@@ -132,6 +132,7 @@ class RetainRepo:
 
     def _set_trigger(self, statement: str, until: datetime | None) -> None:
         with self._transaction() as cur:
+            # Creating the trigger waits for open transactions of writers, and later ones see it.
             cur.execute(SQL[statement], {"takes_from": until})
             (accepted_from,) = cur.fetchone() or (None,)
             cur.execute(SQL["retain_create_trigger"], {"takes_from": accepted_from})

@@ -34,7 +34,7 @@ The ordinal of an event without a user is 0.
 Rows = NDArray[np.void]
 _SLOT_US = 15 * 60 * 1_000_000
 _EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
-_SLOT_2000 = 1_051_872  # PostgreSQL counts from 2000, slots from 1970
+_SLOT_2000 = 1_051_872  # the slot of 2000-01-01, from which binary COPY counts
 _MONTH_1970 = 1970 * 12
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -77,6 +77,7 @@ class Batch:
     """The events of a fold that occurred before an instant; later ones are left out."""
 
     def __init__(self, parts: Sequence[Rows], before: datetime) -> None:
+        # To the native byte order: COPY's is big-endian, in which numpy computes slowly.
         instants = _column(parts, "occurred_at").astype(np.int64)
         is_before = instants < _microseconds(before)
         self._instants = instants[is_before]

@@ -66,6 +66,7 @@ def add_spans(cur: cursor, generation: int, version: int, deltas: Mapping[Key, D
         ]
         if keys:
             late[span] = sum_by_name((name, deltas[slot, name]) for slot, name in keys)
+    # Spans are stored as unions of their slots, so a late event changes each one over its slot.
     if late:
         _merge(cur, generation, late)
         write_spans(cur, generation, version, late)

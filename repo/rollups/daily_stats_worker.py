@@ -89,6 +89,7 @@ class DailyStatsCounter:
         self._retries = {day: self._retries[day] for day in self._postponed()}
 
     def _succeed(self, batch: DayBatch) -> None:
+        # Grows again step by step, since other days near the failed one may fail as well.
         self._max_days = min(2 * self._max_days, _MAX_DAYS)
         for day in batch.days:
             self._retries.pop(FailedDay(batch.zone, day), None)

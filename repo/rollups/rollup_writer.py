@@ -244,6 +244,7 @@ class RollupWriter:
     def _step(self, generation: int) -> Step:
         with locked(self._conn, generation) as (cur, progress):
             events = fold(cur, progress, self._claimer.claim(cur, progress))
+            # After the fold, so that a span that is sealed now includes the events of this fold.
             spans = self._next_spans(cur, progress)
             if spans:
                 seal(cur, progress, spans)

@@ -29,6 +29,7 @@ def verify_retained_days(
     cur.execute(SQL["verify_retained_days"], params)
     for day, start, end, events, *users in cur.fetchall():
         rows = _slots(cur, state, Span(start, end))
+        # Also for days that are not compared: later windows include their users.
         all_names = rows.pop(ALL, _EMPTY_ROW)
         active_counts = active.count_active(day, all_names.users)
         if day < params["first"] or day in params["queued_days"]:
@@ -54,6 +55,7 @@ class _LastActive:
         Must be called with days in order.
         """
         today, missing = day.toordinal(), max(users[-1:].tolist(), default=0) + 1 - len(self._days)
+        # One number for each ordinal, which grows with the highest ordinal seen.
         self._days = np.pad(self._days, (0, max(missing, 0)))
         new = int((self._days[users] <= today - max(_WINDOWS)).sum())
         self._days[users] = today

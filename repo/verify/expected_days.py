@@ -65,6 +65,7 @@ def _days(state: FoldState, name: str, first: date | None, last: date | None) ->
     tz, folded = zone(name), folded_at(state)
     first_event_day = None if state.first_slot is None else _slot_day(state.first_slot, tz)
     today = _local_date(folded, tz)
+    # The windows of a day reach 29 days back, and the horizon may cut a day.
     complete_from = _slot_day(max(state.horizon, 0), tz) + 30 * _DAY
     first_days = [day for day in (first, first_event_day) if day]
     return Days(
@@ -109,7 +110,7 @@ def _check_row(row: _Row, days: Days, tz: ZoneInfo, is_queued: bool) -> Iterator
         yield "a row", "no row for a future day"
     if days.begun is None or row.day < days.begun:
         yield "a row", "no row before the first event"
-    if is_queued:
+    if is_queued:  # counts and limits may be out of date until it is counted
         return
     if not _has_right_edges(row, tz):
         yield (

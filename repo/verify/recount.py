@@ -93,6 +93,7 @@ class Recount:
     _users: dict[int, list[Ordinals]] = field(default_factory=dict)
 
     def add(self, part: Records) -> None:
+        # All names together are counted separately: their stored row must equal the recount.
         if not len(part.slots):
             return
         self._add(ALL, part.events.sum(), np.unique(part.ordinals))

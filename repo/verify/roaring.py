@@ -51,6 +51,7 @@ def decode(data: bytes) -> Ordinals:
 
 def _members(data: bytes) -> Ordinals:
     head = _head(data)
+    # Most bitmaps have small containers only, which are decoded at once.
     if head.has_runs is None and max(head.sizes, default=0) <= _LARGEST_ARRAY:
         return _arrays(data, head)
     parts = list(_containers(data, head))

@@ -77,6 +77,7 @@ class Verifier:
     def verify(self, chunk: Span, spans: list[Span]) -> None:
         """Verify the slots of a chunk, and spans that begin in it and may end after it."""
         recounts = {span: Recount() for span in spans}
+        # Events are read once, piece by piece, and counted for each span that contains them.
         end = max([chunk.end, *(span.end for span in spans)])
         for piece in pieces(self._cur, self._state, Span(chunk.start, end), chunk.end):
             records = self._records(piece)

@@ -24,6 +24,7 @@ def verify_sample(conn: connection, max_events: int = MAX_EVENTS) -> Findings:
     # Recounting a day or a month takes too long, so one row of one is compared with its slots.
     findings = Findings()
     with suppress(Unverifiable), snapshot(conn) as (cur, state):
+        # Verification must not slow queries down.
         cur.execute(SQL["verify_background_priority"])
         if piece := _random_piece(cur, max_events):
             spans = [

@@ -69,8 +69,10 @@ def snapshot(conn: connection) -> Iterator[tuple[cursor, FoldState]]:
             try:
                 yield cur, _state(cur)
             finally:
+                # The connection may be lost; the first error is the one to report.
                 with suppress(psycopg2.InterfaceError, psycopg2.OperationalError):
                     cur.execute("rollback")
+    # Not `translate_errors`: verification shares no code with what it verifies.
     except errors.UndefinedTable as exc:
         raise Unverifiable(f"the schema is missing: run `{invocation('migrate')}`") from exc
     except errors.DiskFull as exc:

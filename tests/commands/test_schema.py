@@ -172,7 +172,7 @@ def test_without_the_setting_nothing_is_done(shared_url: str, redis_url: str) ->
         assert re.fullmatch(
             r"Error: the schema public has tables of another program, owned by \w+: adopted_parts, "
             r".*\bevents, .*\busers\. This service needs these names: set ANALYTICS_SCHEMA to "
-            r"another schema, such as analytics, which `migrate` makes",
+            r"another schema, such as analytics, which `migrate` creates",
             line,
         )
 
@@ -311,7 +311,7 @@ def test_a_wrong_setting_is_told(shared_url: str, redis_url: str, tmp_path: Path
     assert (refused.exit_code, refused.stderr) == (
         1,
         "Error: ANALYTICS_SCHEMA: must be a name of letters, digits, _, $ and -, of at most 63 "
-        "bytes, as it is and without quotes\n",
+        "bytes and without quotes\n",
     )
 
 

@@ -133,7 +133,7 @@ def test_tables_of_another_program_are_named_and_nothing_is_done(empty_url: str)
         assert str(refused.value) == (
             "the schema one has tables of another program, owned by analytics: events, users. This "
             "service needs these names: set ANALYTICS_SCHEMA to another schema, such as analytics, "
-            "which `migrate` makes"
+            "which `migrate` creates"
         )
     assert executed(url, OURS) == before
 
