@@ -240,9 +240,9 @@ def _refuse_second(cur: cursor, schema: str) -> None:
     # A missing or wrong setting must not create a second, empty installation.
     if others := other_schemas(cur, schema):
         raise MigrationError(
-            f"the schema {schema} has no tables of this service, and the schema {others[0]} has: "
-            f"set ANALYTICS_SCHEMA to it, or run `{invocation('migrate')}` for another "
-            f"installation in {schema}"
+            f"the schema {schema} has no tables of this service, which are in: "
+            f"{', '.join(others)}. Set ANALYTICS_SCHEMA to the schema of your tables, or, for "
+            f"another installation, set it to {schema} and run `{invocation('migrate')}`"
         )
 
 

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from config.database import connect
 from repo.api_keys import KeysRepo
-from repo.migrate import migrations
+from repo.migrate import migrate, migrations
 from repo.roles import Role
 from services.auth import digest_of
 from tests.api.questions import ask
@@ -48,6 +48,7 @@ ORDER = "insert into public.events (user_id, event_name, at) values (%s, 'order'
 ADOPT = ("--table=events", "--map=event_id=id", "--map=occurred_at=at", "--yes")
 MARCH = {"start": "2026-03-01", "end": "2026-04-01"}
 NAMES = ["analytics", "Analytics-2"]
+VERSION_0_1_0 = 15  # its last migration
 Command = Callable[..., Result]
 
 
@@ -285,6 +286,42 @@ def test_status_counts_the_sessions_of_its_schema_alone(
     assert rollups["values"]["rollup_workers"] == 1
 
 
+@pytest.mark.parametrize("value", [None, ""], ids=["unset", "empty"])
+def test_migrate_creates_a_second_installation_only_with_the_setting(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    """Version 0.1.0 put its tables where the search path of the database led."""
+    url = empty_url.partition("?")[0]
+    with connected(url) as conn:
+        name = conn.info.dbname
+        conn.cursor().execute(
+            f'create schema stats; alter database "{name}" set search_path = stats'
+        )
+    with closing(psycopg2.connect(url)) as conn:
+        migrate(conn, migrations()[:VERSION_0_1_0])
+    environment = {"DATABASE_URL": url, "ANALYTICS_COMMAND": "ours"}
+    monkeypatch.delenv("ANALYTICS_SCHEMA")
+    if value is not None:
+        environment["ANALYTICS_SCHEMA"] = value
+    refused = run_cli("migrate", **environment)
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        "Error: the schema public has no tables of this service, which are in: stats. Set "
+        "ANALYTICS_SCHEMA to the schema of your tables, or, for another installation, set it to "
+        "public and run `ours migrate`\n",
+    )
+    done(run_cli("migrate", **environment | {"ANALYTICS_SCHEMA": "stats"}))
+    assert schemas_with_events(url) == ["stats"]
+    done(run_cli("migrate", **environment | {"ANALYTICS_SCHEMA": "public"}))
+    assert schemas_with_events(url) == ["public", "stats"]
+
+
+def schemas_with_events(url: str) -> list[str]:
+    with connected(url) as conn, conn.cursor() as cur:
+        cur.execute("select schemaname::text from pg_tables where tablename = 'events' order by 1")
+        return [name for (name,) in cur]
+
+
 def test_a_wrong_setting_is_told(shared_url: str, redis_url: str, tmp_path: Path) -> None:
     """And makes no second installation."""
     installed(shared_url, redis_url, "analytics")
@@ -301,8 +338,9 @@ def test_a_wrong_setting_is_told(shared_url: str, redis_url: str, tmp_path: Path
         assert refused.exit_code == 1, command
         lines.add(refused.stderr)
     assert lines == {
-        "Error: the schema analytic has no tables of this service, and the schema analytics has: "
-        "set ANALYTICS_SCHEMA to it, or run `ours migrate` for another installation in analytic\n"
+        "Error: the schema analytic has no tables of this service, which are in: analytics. Set "
+        "ANALYTICS_SCHEMA to the schema of your tables, or, for another installation, set it to "
+        "analytic and run `ours migrate`\n"
     }
     with connected(shared_url) as conn, conn.cursor() as cur:
         cur.execute("select to_regnamespace('analytic')")

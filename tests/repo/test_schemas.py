@@ -164,7 +164,8 @@ def test_where_the_tables_are_is_told(empty_url: str) -> None:
         assert other_schemas(cur, "nothing") == ["Analytics-2", "analytics"]
         assert other_schemas(cur, "analytics") == ["Analytics-2"]
         line = (
-            r"^the schema nothing has no tables of this service, and the schema Analytics-2 has: "
+            "^the schema nothing has no tables of this service, which are in: "
+            r"Analytics-2, analytics\. Set ANALYTICS_SCHEMA to the schema of your tables"
         )
         for check in (check_schema, check_schema_location):
             with pytest.raises(MigrationError, match=line):
