@@ -9,6 +9,7 @@ from config.settings import SettingsError, is_debugging, variable
 from repo.driver_errors import DriverError, driver_message
 from repo.migrate import MigrationError
 from services.embedded import EmbeddedError
+from utils.missing_packages import missing_package_message
 
 _EXPECTED = (SettingsError, DatabaseError, MigrationError)
 
@@ -36,6 +37,8 @@ def failure(exc: Exception) -> Failure:
         return Failure(str(exc))
     if isinstance(exc, DriverError):
         return Failure(_reason(exc))
+    if isinstance(exc, ImportError):
+        return Failure(missing_package_message(exc))
     if isinstance(exc, OSError):
         return Failure(_about_file(exc))
     if isinstance(exc, UnicodeError):

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from commands._errors import failure
 from commands._help import DATABASE, FAILED, Command
 from commands._report import print_result
 from commands._settings import read_settings
@@ -15,6 +16,7 @@ from services.server_urls import running_servers
 from services.status.check import Check
 from services.status.report import Status, read_status
 from utils.signals import stoppable
+from utils.version import version
 
 _MARKS = {"ok": "ok", "action": "ACTION", "unknown": "unknown"}
 
@@ -41,12 +43,22 @@ def status(is_json: bool) -> None:
 
     It changes nothing and starts no server. Exits with 1 if anything needs action.
     """
-    settings = read_settings()
-    with running_servers(settings) as endpoints:
-        found = read_status(settings, endpoints)
+    try:
+        found = _read()
+    except Exception as exc:
+        error = failure(exc)
+        if is_json:
+            print_result(_error_as_json(error.message))
+        raise error from exc
     print_result(_as_json(found) if is_json else _as_text(found))
     if found.needs_action:
         sys.exit(1)
+
+
+def _read() -> Status:
+    settings = read_settings()
+    with running_servers(settings) as endpoints:
+        return read_status(settings, endpoints)
 
 
 def _as_text(found: Status) -> str:
@@ -88,9 +100,17 @@ def _as_json(found: Status) -> str:
         "role": found.role,
         "checked_at": found.checked_at,
         "healthy": not found.needs_action,
+        "error": None,
         "checks": checks,
     }
     return json.dumps(whole, default=_as_value, indent=2)
+
+
+def _error_as_json(error: str) -> str:
+    """The same keys as those of a report, null where an error left the value unknown."""
+    unknown: dict[str, Any] = dict.fromkeys(("postgresql", "database", "role", "checked_at"))
+    whole = {"version": version(), **unknown, "healthy": False, "error": error, "checks": []}
+    return json.dumps(whole, indent=2)
 
 
 def _as_value(value: Any) -> str:

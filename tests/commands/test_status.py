@@ -522,17 +522,58 @@ def test_without_a_known_redis_it_is_told(status: Status, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("form", [(), ("--json",)])
-def test_without_postgresql_there_is_one_line(
-    status: Status, cluster: Cluster, form: tuple[str, ...]
+FOREIGN = "create table events (id bigint); create table users (id bigint)"
+
+
+@pytest.fixture(params=["away", "unmigrated", "foreign"])
+def unusable(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[tuple[str, str]]:
+    """The URL of a database without a status, and what the error says of it."""
+    if request.param == "away":
+        yield "postgresql://nobody@127.0.0.1:1/none", "PostgreSQL cannot be reached: "
+        return
+    url = cluster.empty_database()
+    if request.param == "unmigrated":
+        yield url, "the schema is missing: run `ours migrate`"
+    else:
+        with closing(psycopg2.connect(url)) as conn, conn, conn.cursor() as cur:
+            cur.execute(FOREIGN)
+        yield url, "tables of another program, owned by "
+    cluster.drop(url)
+
+
+def test_without_a_database_the_error_is_one_line(
+    status: Status, unusable: tuple[str, str]
 ) -> None:
-    empty = cluster.empty_database()
-    for url, told in (
-        ("postgresql://nobody@127.0.0.1:1/none", "Error: PostgreSQL cannot be reached: "),
-        (empty, "Error: the schema is missing: run `ours migrate`"),
-    ):
-        done = status(*form, DATABASE_URL=url)
-        assert (done.exit_code, done.stdout) == (1, "")
-        assert done.stderr.startswith(told)
-        assert "Traceback" not in done.stderr
-    cluster.drop(empty)
+    url, message = unusable
+    done = status(DATABASE_URL=url)
+    assert (done.exit_code, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert message in line
+
+
+def test_without_a_database_json_has_the_error(status: Status, unusable: tuple[str, str]) -> None:
+    url, message = unusable
+    whole = json.loads(status("--json").stdout)
+    assert whole["error"] is None
+    done = status("--json", DATABASE_URL=url)
+    assert done.exit_code == 1
+    printed = json.loads(done.stdout)
+    assert done.stderr == f"Error: {printed['error']}\n"
+    assert message in printed.pop("error")
+    assert printed == {
+        "version": "0.2.0",
+        "postgresql": None,
+        "database": None,
+        "role": None,
+        "checked_at": None,
+        "healthy": False,
+        "checks": [],
+    }
+    assert printed.keys() | {"error"} == whole.keys()
+
+
+def test_a_wrong_setting_is_an_error_in_json(status: Status) -> None:
+    done = status("--json", ANALYTICS_MIN_FREE_MB="x")
+    assert done.exit_code == 1
+    assert "ANALYTICS_MIN_FREE_MB" in json.loads(done.stdout)["error"]
