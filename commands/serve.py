@@ -34,7 +34,7 @@ from utils.processes import DieWithParent
 
 _EXIT_CODES = {
     0: "Ended by SIGINT (Ctrl-C) or SIGTERM.",
-    1: "It cannot start: one line on standard error says why.",
+    1: "The service cannot start: one line on standard error gives the reason.",
     129: "Ended by SIGHUP.",
 }
 

@@ -199,7 +199,7 @@ def test_what_fails_ends_with_1_and_one_line(name: str, tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert done.stderr.startswith("Error: ")
     assert len(done.stderr.splitlines()) == 1
-    assert "one line on standard error says why" in command(name).exit_codes[1]
+    assert "one line on standard error gives the reason" in command(name).exit_codes[1]
 
 
 @pytest.mark.parametrize("name", LEAVES)
