@@ -268,7 +268,7 @@ def _print_trigger_state(repo: AdoptRepo, table: Table, names: AdoptionNames) ->
             "The trigger is missing: run adopt to create it and to copy the rows that it missed."
         )
     elif not is_firing:
-        trigger = trigger_name(names.home)
+        trigger = trigger_name(names.own_schema)
         print_result(
             f"The trigger is disabled: ALTER TABLE ... ENABLE TRIGGER {trigger}, then adopt."
         )

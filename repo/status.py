@@ -141,10 +141,10 @@ class StatusRepo:
     def last_fold(self) -> LastFold:
         return LastFold(*self._row("status_fold"))
 
-    def unfolded_events(self, most: int) -> int:
+    def unfolded_events(self, limit: int) -> int:
         """Return the number of events in the tail, up to a limit."""
         with self._part():
-            return RollupWriter(self._conn, ()).count_pending(most)
+            return RollupWriter(self._conn, ()).count_pending(limit)
 
     def future_events(self) -> FutureEvents:
         return FutureEvents(*self._row("status_future"))
@@ -164,8 +164,8 @@ class StatusRepo:
 
     def keys_used_at(self) -> datetime | None:
         """Return when any key was last used; None if none ever was."""
-        (moment,) = self._row("status_keys_used")
-        return cast("datetime | None", moment)
+        (last_used_at,) = self._row("status_keys_used")
+        return cast("datetime | None", last_used_at)
 
     def retention(self) -> Retention:
         with self._part():

@@ -207,16 +207,16 @@ class AdoptRepo:
             cur.execute(statement)
             return dict(cur.fetchall())
 
-    def disable_trigger(self, adoption_id: int, home: str) -> None:
+    def disable_trigger(self, adoption_id: int, own_schema: str) -> None:
         """Make the trigger do nothing from now on, without a lock on the table."""
         with self._transaction() as cur:
-            disable_trigger(cur, adoption_id, home)
+            disable_trigger(cur, adoption_id, own_schema)
             cur.execute(SQL["adopt_released"], {"adoption_id": adoption_id})
 
-    def drop(self, adoption_id: int, home: str, wait_ms: int) -> None:
+    def drop(self, adoption_id: int, own_schema: str, wait_ms: int) -> None:
         """Drop the trigger and its functions. Raises: LockHeld."""
         with self._transaction(wait_ms) as cur:
-            drop_trigger(cur, adoption_id, home)
+            drop_trigger(cur, adoption_id, own_schema)
 
     @contextmanager
     def _transaction(
@@ -246,7 +246,7 @@ class AdoptRepo:
 def _statement_over_rows(name: str, adoption: Adoption) -> Composed:
     """Return a statement over all rows of the table and the events made of them."""
     own_tables = ("events", "retention", "suppressed_users")
-    tables = {name: Identifier(adoption.names.home, name) for name in own_tables}
+    tables = {name: Identifier(adoption.names.own_schema, name) for name in own_tables}
     excluded = Text(SQL["adopt_missing"]).format(**tables)
     rows = adoption.mapped_rows(adoption.table.identifier)
     return Text(SQL[name]).format(mapped=rows, left_out=excluded, **tables)

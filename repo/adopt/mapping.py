@@ -54,7 +54,7 @@ class TableMapping:
 class AdoptionNames(NamedTuple):
     """The schema of the service's own tables, and the name of the table in ids of events."""
 
-    home: str
+    own_schema: str
     known_as: str
 
 
@@ -187,9 +187,9 @@ def mapped_rows(
         event_name=Text("{}::text").format(_row_column(mapping.event_name)),
         occurred_at=_occurred_at(table, mapping, instant),
         moment=_row_column(mapping.occurred_at),
-        properties=_properties_sql(table, mapping, names.home),
-        repeats=_has_repeated_key(table, mapping, names.home),
-        conflict=_conflicting_column(table, mapping, names.home),
+        properties=_properties_sql(table, mapping, names.own_schema),
+        repeats=_has_repeated_key(table, mapping, names.own_schema),
+        conflict=_conflicting_column(table, mapping, names.own_schema),
         rows=rows,
     )
 
@@ -244,38 +244,38 @@ def _occurred_at(table: Table, mapping: TableMapping, instant: Instant | None) -
     return column
 
 
-def _properties_sql(table: Table, mapping: TableMapping, home: str) -> Composable:
-    parts = [*_properties_column(table, mapping, home), *_built_properties(mapping)]
+def _properties_sql(table: Table, mapping: TableMapping, own_schema: str) -> Composable:
+    parts = [*_properties_column(table, mapping, own_schema), *_built_properties(mapping)]
     return Text(" || ").join(parts) if parts else Text("'{}'::jsonb")
 
 
-def _properties_column(table: Table, mapping: TableMapping, home: str) -> list[Composable]:
+def _properties_column(table: Table, mapping: TableMapping, own_schema: str) -> list[Composable]:
     if mapping.properties is None:
         return []
     column = _row_column(mapping.properties)
     if table.columns[mapping.properties].base != "jsonb":
-        column = _read_json(column, home)
+        column = _read_json(column, own_schema)
     # No properties are stored for null, be it that of SQL or of JSON.
     return [Text("coalesce(nullif({}, 'null'), '{{}}')").format(column)]
 
 
-def _read_json(column: Composable, home: str) -> Composed:
-    function = Identifier(home, "adopted_json")
+def _read_json(column: Composable, own_schema: str) -> Composed:
+    function = Identifier(own_schema, "adopted_json")
     return Text("{}(nullif({}::text, ''))").format(function, column)
 
 
-def _has_repeated_key(table: Table, mapping: TableMapping, home: str) -> Composable:
+def _has_repeated_key(table: Table, mapping: TableMapping, own_schema: str) -> Composable:
     """Return a condition that a key occurs twice in properties, which `jsonb` rules out."""
     if mapping.properties is None or table.columns[mapping.properties].base == "jsonb":
         return Text("false")
     column = _row_column(mapping.properties)
-    text, read = Text("{}::text").format(column), _read_json(column, home)
+    text, read = Text("{}::text").format(column), _read_json(column, own_schema)
     return Text(SQL["adopt_repeats"]).format(text=text, read=read)
 
 
-def _conflicting_column(table: Table, mapping: TableMapping, home: str) -> Composable:
+def _conflicting_column(table: Table, mapping: TableMapping, own_schema: str) -> Composable:
     """Return an expression for the name of a column that would overwrite a property."""
-    existing, built = _properties_column(table, mapping, home), _built_properties(mapping)
+    existing, built = _properties_column(table, mapping, own_schema), _built_properties(mapping)
     if not (existing and built):
         return Text("null::text")
     return Text(SQL["adopt_conflict"]).format(given=existing[0], built=built[0])

@@ -29,28 +29,28 @@ class Adoption:
 
     @property
     def function(self) -> Identifier:
-        return _function(self.adoption_id, self.names.home)
+        return _function(self.adoption_id, self.names.own_schema)
 
     @property
     def local_function(self) -> Identifier:
         """The function that converts local times in the trigger."""
-        return _local_function(self.adoption_id, self.names.home)
+        return _local_function(self.adoption_id, self.names.own_schema)
 
     def mapped_rows(self, rows: Composable) -> Composed:
         return mapped_rows(self.table, self.mapping, self.names, rows)
 
 
-def _function(adoption_id: int, home: str) -> Identifier:
-    return Identifier(home, f"adopted_rows_{adoption_id}")
+def _function(adoption_id: int, own_schema: str) -> Identifier:
+    return Identifier(own_schema, f"adopted_rows_{adoption_id}")
 
 
-def _local_function(adoption_id: int, home: str) -> Identifier:
-    return Identifier(home, f"adopted_moment_{adoption_id}")
+def _local_function(adoption_id: int, own_schema: str) -> Identifier:
+    return Identifier(own_schema, f"adopted_moment_{adoption_id}")
 
 
-def trigger_name(home: str) -> str:
-    """As SQL. Each installation of a database has its own on a table."""
-    return "analytics_adopt" if home == "public" else f'"analytics_adopt_{home}"'
+def trigger_name(own_schema: str) -> str:
+    """Return the trigger's name as SQL, which differs between installations in one database."""
+    return "analytics_adopt" if own_schema == "public" else f'"analytics_adopt_{own_schema}"'
 
 
 def is_trigger_enabled(cur: cursor, table: Table) -> bool | None:
@@ -85,8 +85,8 @@ def renew_rules(conn: connection) -> list[tuple[str, str]]:
     """
     with transaction(conn, "rules of zones may have been renewed") as cur:
         stale = [row for row in _stale_rules(cur) if row[-1] in zone_names()]
-        for _, adoption_id, home, tz in stale:
-            create_local_function(cur, _local_function(adoption_id, home), tz)
+        for _, adoption_id, own_schema, tz in stale:
+            create_local_function(cur, _local_function(adoption_id, own_schema), tz)
     return [(table, tz) for table, *_, tz in stale]
 
 
@@ -103,35 +103,37 @@ def create_trigger(cur: cursor, adoption: Adoption) -> None:
     # partition itself.
     kind = "row" if adoption.table.is_partitioned else "statement"
     statement = Text(SQL[f"adopt_trigger_{kind}"])
-    name = Text(trigger_name(adoption.names.home))
+    name = Text(trigger_name(adoption.names.own_schema))
     cur.execute(
         statement.format(trigger=name, table=adoption.table.identifier, function=adoption.function)
     )
 
 
-def disable_trigger(cur: cursor, adoption_id: int, home: str) -> None:
-    cur.execute(Text(SQL["adopt_disable_trigger"]).format(function=_function(adoption_id, home)))
+def disable_trigger(cur: cursor, adoption_id: int, own_schema: str) -> None:
+    cur.execute(
+        Text(SQL["adopt_disable_trigger"]).format(function=_function(adoption_id, own_schema))
+    )
 
 
-def drop_trigger(cur: cursor, adoption_id: int, home: str) -> None:
+def drop_trigger(cur: cursor, adoption_id: int, own_schema: str) -> None:
     """Drop the functions, and the triggers that call them."""
     functions = {
-        "function": _function(adoption_id, home),
-        "local": _local_function(adoption_id, home),
+        "function": _function(adoption_id, own_schema),
+        "local": _local_function(adoption_id, own_schema),
     }
     cur.execute(Text(SQL["adopt_drop"]).format(**functions))
 
 
 def trigger_body(cur: cursor, adoption: Adoption) -> Composed:
-    home, rows = adoption.names.home, _arriving_rows(adoption)
-    rejected = Identifier(home, "rejected_rows")
+    own_schema, rows = adoption.names.own_schema, _arriving_rows(adoption)
+    rejected = Identifier(own_schema, "rejected_rows")
     return Text(SQL["adopt_body"]).format(
         shape=types_unchanged(adoption.table, adoption.mapping),
         rows=rows,
         mapped=mapped_rows(
             adoption.table, adoption.mapping, adoption.names, rows, _instant(adoption)
         ),
-        events=Identifier(home, "events"),
+        events=Identifier(own_schema, "events"),
         rejected=rejected,
         rejected_name=Literal(rejected.as_string(cur)),
         adoption_id=Literal(adoption.adoption_id),

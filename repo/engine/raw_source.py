@@ -103,8 +103,8 @@ class RawSource:
             week_ends=_last_indexes(self._query, days, "week"),
             month_ends=_last_indexes(self._query, days, "month"),
         )
-        # The statement returns by how many users each window changes from day to day, which grows
-        # with the number of events rather than with the length of windows.
+        # The statement returns the daily change of each window's number of users: its cost depends
+        # on the number of events, not on the length of windows.
         steps: dict[str, list[int]] = defaultdict(lambda: [0] * len(days))
         for window, day, step in self._cur:
             if day < len(days):  # users leave a window after the end of the series

@@ -98,7 +98,7 @@ class _Erasure:
     changed_slots: set[int] = field(default_factory=set)
     """All slots with events of the user, or whose sets contain the user."""
     dropped_slots: set[int] = field(default_factory=set)
-    """Those of them before the horizon."""
+    """The changed slots before the horizon."""
     removals: list[RemovalResult] = field(default_factory=list)
 
     def run(self, *, is_suppressed: bool) -> Receipt:

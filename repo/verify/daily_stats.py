@@ -31,9 +31,9 @@ def _parts(days: Days) -> Iterator[Days]:
     first = days.first
     while first < days.end:
         end = min(first + _CHUNK, days.end)
-        # Days before `whole` are verified in another way, so no part has days of both kinds.
-        if first < days.whole:
-            end = min(end, days.whole)
+        # Days before `complete_from` are verified in another way, so no part has both kinds.
+        if first < days.complete_from:
+            end = min(end, days.complete_from)
         yield days._replace(first=first, end=end)
         first = end
 
@@ -46,9 +46,9 @@ def _verify(cur: cursor, state: FoldState, days: Days, findings: Findings) -> No
     cur.execute(SQL["verify_daily_stats_rows"], params)
     findings.rows += sum(rows for (rows,) in cur)
     verify_calendar(cur, days, params["queued_days"], findings)
-    for check in _RECOUNTS if days.first >= days.whole else ():
+    for check in _RECOUNTS if days.first >= days.complete_from else ():
         cur.execute(SQL[check], params)
         for table, key, stored, expected in cur:
             findings.add(Difference(table, f"{days.zone} {key}", stored, expected))
-    if days.first < days.whole:
+    if days.first < days.complete_from:
         verify_retained_days(cur, state, params, findings)

@@ -26,9 +26,9 @@ class Days(NamedTuple):
     zone: str
     first: date
     end: date
-    whole: date
+    complete_from: date
     """The first day whose windows include no dropped events."""
-    begun: date | None
+    first_event_day: date | None
     """The day of the first event; None without events."""
     folded_at: datetime
     """The watermark: days that begin before it are due."""
@@ -101,14 +101,18 @@ def verify_calendar(cur: cursor, days: Days, queued: Collection[date], findings:
 def _check_missing(
     day: date, days: Days, tz: ZoneInfo, queued: Collection[date]
 ) -> Iterator[tuple[str, str]]:
-    if days.begun and days.begun <= day <= _local_date(days.folded_at, tz) and day not in queued:
+    if (
+        days.first_event_day
+        and days.first_event_day <= day <= _local_date(days.folded_at, tz)
+        and day not in queued
+    ):
         yield "no row", "a row"
 
 
 def _check_row(row: _Row, days: Days, tz: ZoneInfo, is_queued: bool) -> Iterator[tuple[str, str]]:
     if row.day > _local_date(days.folded_at, tz):
         yield "a row", "no row for a future day"
-    if days.begun is None or row.day < days.begun:
+    if days.first_event_day is None or row.day < days.first_event_day:
         yield "a row", "no row before the first event"
     if is_queued:  # counts and limits may be out of date until it is counted
         return

@@ -23,14 +23,14 @@ _SIGNATURE = 19  # bytes before the first row of COPY's binary format
 _RECORD = np.dtype(
     [
         ("columns", ">i2"),
-        ("l1", ">i4"), ("moment", ">i8"),
+        ("l1", ">i4"), ("instant", ">i8"),
         ("l2", ">i4"), ("name_id", ">i4"),
         ("l3", ">i4"), ("ordinal", ">i4"),
         ("l4", ">i4"), ("events", ">i8"),
     ]
 )  # fmt: skip
 _COUNT_RECORD = np.dtype(
-    [("columns", ">i2"), ("l1", ">i4"), ("moment", ">i8"), ("l2", ">i4"), ("events", ">i8")]
+    [("columns", ">i2"), ("l1", ">i4"), ("instant", ">i8"), ("l2", ">i4"), ("events", ">i8")]
 )
 _SLOT_US = 900 * 1_000_000
 _SLOTS_TO_2000 = 1_051_872  # times in binary COPY count from 2000
@@ -62,7 +62,7 @@ def recount(cur: cursor, state: FoldState, piece: Span) -> Records:
     params = {**piece.from_epoch()._asdict(), **state.params()}
     rows = _rows(copy_out(cur, SQL["verify_recount"], params), _RECORD)
     names, ordinals, events = (rows[name] for name in ("name_id", "ordinal", "events"))
-    slots = _slots(rows["moment"])
+    slots = _slots(rows["instant"])
     return Records(slots, names.astype(np.int64), ordinals.astype(np.uint32), events.astype(int))
 
 
@@ -77,7 +77,7 @@ def _pieces(cur: cursor, state: FoldState, outer: Span) -> Iterator[Span]:
     params = {**state.params(), **outer.from_epoch()._asdict()}
     rows = _rows(copy_out(cur, SQL["verify_retained_slots"], params), _COUNT_RECORD)
     start, events = outer.start, 0
-    for slot, count in zip(_slots(rows["moment"]).tolist(), rows["events"].tolist(), strict=True):
+    for slot, count in zip(_slots(rows["instant"]).tolist(), rows["events"].tolist(), strict=True):
         if events and events + count > MAX_EVENTS:
             yield Span(start, slot)
             start, events = slot, 0

@@ -99,8 +99,10 @@ def release(repo: AdoptRepo, table: Table, adoption_names: AdoptionNames, adopti
 
     Raises: CannotAdopt.
     """
-    repo.disable_trigger(adoption_id, adoption_names.home)
-    _retry_while_locked(repo, table, lambda: repo.drop(adoption_id, adoption_names.home, _LOCK_MS))
+    repo.disable_trigger(adoption_id, adoption_names.own_schema)
+    _retry_while_locked(
+        repo, table, lambda: repo.drop(adoption_id, adoption_names.own_schema, _LOCK_MS)
+    )
 
 
 def _retry_while_locked(repo: AdoptRepo, table: Table, work: Callable[[], R]) -> R:
