@@ -153,7 +153,7 @@ def _confirm(
     repo.check_mapping(field_map, adoption_names)
     rows = repo.sample(table, field_map, adoption_names, _SAMPLE_ROWS)
     about = f"about {table.rows:,} rows, " if table.rows else ""
-    click.echo(f"{adoption_names.known_as}: {about}{table.size / _MB:,.1f} MB\n")
+    click.echo(f"{adoption_names.original_name}: {about}{table.size / _MB:,.1f} MB\n")
     for field, source in _sources(table, field_map).items():
         click.echo(f"  {field:<11}  {source}")
     click.echo("\nSample rows as events:\n" if rows else "\nThe table has no rows yet.")
@@ -228,7 +228,7 @@ def _check(repo: AdoptRepo, table: Table, adoption_names: AdoptionNames) -> None
     """Exit with 1 if a row has no event although it could, or another one."""
     adopted = repo.find_adopted(adoption_names)
     if adopted is None:
-        raise CannotAdopt(f"{adoption_names.known_as} was never adopted")
+        raise CannotAdopt(f"{adoption_names.original_name} was never adopted")
     field_map = stored_mapping(table, adopted.fields)
     adoption = Adoption(table, field_map, adoption_names, adopted.adoption_id)
     with progress("compare", "days"):
@@ -248,7 +248,7 @@ def _print_comparison(
 ) -> None:
     total = comparison.total
     print_result(
-        f"{adoption_names.known_as}: {total.rows:,} rows, {total.events:,} events, "
+        f"{adoption_names.original_name}: {total.rows:,} rows, {total.events:,} events, "
         f"rejected {comparison.rejected.total():,}"
     )
     for reason, count in comparison.rejected.most_common():
@@ -280,8 +280,10 @@ def _release(
 ) -> None:
     adopted = repo.find_adopted(adoption_names)
     if adopted is None or (adopted.is_released and repo.is_trigger_enabled(table) is None):
-        raise CannotAdopt(f"{adoption_names.known_as} is not adopted")
+        raise CannotAdopt(f"{adoption_names.original_name} is not adopted")
     if not is_confirmed:
-        click.confirm(f"Stop storing new rows of {adoption_names.known_as} as events?", abort=True)
+        click.confirm(
+            f"Stop storing new rows of {adoption_names.original_name} as events?", abort=True
+        )
     release(repo, table, adoption_names, adopted.adoption_id)
-    print_result(f"{adoption_names.known_as} is released. The events of its rows stay.")
+    print_result(f"{adoption_names.original_name} is released. The events of its rows stay.")

@@ -29,7 +29,7 @@ _GRANTS_LOCK = 7_034_127_519_202_613
 
 def owns_tables(cur: cursor) -> bool:
     """Return whether the session's role owns the tables, if there are any."""
-    cur.execute(SQL["roles_owns"])
+    cur.execute(SQL["roles_is_owner"])
     return bool(cur.fetchone() == (True,))
 
 
@@ -39,7 +39,7 @@ def create_roles(cur: cursor) -> None:
     An owner who may not create roles creates none.
     """
     if missing_roles(cur):
-        cur.execute(SQL["roles_make"])
+        cur.execute(SQL["roles_create"])
     cur.execute(SQL["roles_grant_to_deprecated"])
     if _missing_grants(cur):
         cur.execute(SQL["roles_lock"], {"lock": _GRANTS_LOCK})
@@ -49,7 +49,7 @@ def create_roles(cur: cursor) -> None:
 
 def _missing_grants(cur: cursor) -> list[str]:
     """Return the statements that grant missing privileges."""
-    cur.execute(SQL["roles_lacking"])
+    cur.execute(SQL["roles_missing_grants"])
     return [grant for (grant,) in cur.fetchall()]
 
 
@@ -75,7 +75,7 @@ def enable_logins(conn: connection, passwords: Mapping[Role, str]) -> None:
             return
         # Checked again under the lock: another process may have set the passwords meanwhile.
         cur.execute("select pg_advisory_xact_lock(%s)", (_LOGINS_LOCK,))
-        cur.execute(SQL["roles_make"])
+        cur.execute(SQL["roles_create"])
         without_login = _roles_without_login(cur)
         for role, password in passwords.items():
             if role_name(role) in without_login:

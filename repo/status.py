@@ -147,7 +147,7 @@ class StatusRepo:
             return RollupWriter(self._conn, ()).count_pending(limit)
 
     def future_events(self) -> FutureEvents:
-        return FutureEvents(*self._row("status_future"))
+        return FutureEvents(*self._row("status_future_events"))
 
     def due_days(self) -> int:
         """Return how many days of the daily statistics are queued."""
@@ -156,7 +156,7 @@ class StatusRepo:
 
     def statistics_age_s(self) -> float | None:
         """Return the seconds since daily statistics were last written; None if they never were."""
-        (age_s,) = self._row("status_counted")
+        (age_s,) = self._row("status_daily_stats")
         return cast("float | None", age_s)
 
     def keys(self) -> Keys:
@@ -173,7 +173,7 @@ class StatusRepo:
 
     def has_expired_events(self) -> bool:
         """Return whether events older than the horizon are still stored."""
-        (is_so,) = self._row("status_not_dropped")
+        (is_so,) = self._row("status_has_expired_events")
         return bool(is_so)
 
     def database_state(self) -> DatabaseState:
@@ -193,7 +193,7 @@ class StatusRepo:
 
     def adopted_tables(self) -> list[AdoptedTable]:
         with self._part():
-            self._cur.execute(SQL["status_adoptions"])
+            self._cur.execute(SQL["status_adopted_tables"])
             return [AdoptedTable(*row) for row in self._cur]
 
     def _row(self, name: str) -> tuple[Any, ...]:

@@ -97,9 +97,9 @@ class AdoptRepo:
             table = find_table(cur, name)
             # A table that was renamed keeps the name that the ids of its events are made of.
             params = {"oid": table.oid, "schema": table.schema, "name": table.name}
-            cur.execute(SQL["adopt_known_as"], params)
-            (known_as,) = cur.fetchone() or (table.name,)
-            return table, AdoptionNames(schema_of_events(cur), known_as)
+            cur.execute(SQL["adopt_original_name"], params)
+            (original_name,) = cur.fetchone() or (table.name,)
+            return table, AdoptionNames(schema_of_events(cur), original_name)
 
     def database_size(self) -> int:
         with self._transaction() as cur:
@@ -107,7 +107,7 @@ class AdoptRepo:
 
     def find_adopted(self, names: AdoptionNames) -> AdoptedTable | None:
         with self._transaction() as cur:
-            cur.execute(SQL["adopt_find"], {"known_as": names.known_as})
+            cur.execute(SQL["adopt_find"], {"original_name": names.original_name})
             row = cur.fetchone()
             return AdoptedTable(*row) if row else None
 
@@ -121,7 +121,7 @@ class AdoptRepo:
     ) -> list[MappedRow]:
         """Return some rows as events."""
         rows_sql = Text(SQL["adopt_sample"]).format(
-            columns=columns(mapping.columns), table=table.identifier, most=Literal(limit)
+            columns=columns(mapping.columns), table=table.identifier, limit=Literal(limit)
         )
         with self._transaction() as cur:
             cur.execute(mapped_rows(table, mapping, names, rows_sql))
@@ -151,7 +151,7 @@ class AdoptRepo:
     def lock_holder(self, table: Table) -> tuple[int, int] | None:
         """Return the pid with the oldest lock on the table, and its seconds; None without one."""
         with self._transaction() as cur:
-            cur.execute(SQL["adopt_holders"], {"oid": table.oid})
+            cur.execute(SQL["adopt_lock_holder"], {"oid": table.oid})
             row = cur.fetchone()
             return (row[0], row[1]) if row else None
 
@@ -159,27 +159,27 @@ class AdoptRepo:
         """Return the parts to copy, with the number of pages that they had when adoption began."""
         params = {"adoption_id": adoption.adoption_id, "oid": adoption.table.oid}
         with self._transaction() as cur:
-            cur.execute(SQL["adopt_note_parts"], params)
+            cur.execute(SQL["adopt_insert_parts"], params)
             cur.execute(SQL["adopt_parts"], params)
             return [Part(*row) for row in cur]
 
-    def copy_pages(self, adoption: Adoption, part: Part, beyond: int) -> CopyResult:
-        """Copy the next pages of a part, up to but not including the page `beyond`."""
+    def copy_pages(self, adoption: Adoption, part: Part, end_page: int) -> CopyResult:
+        """Copy the next pages of a part, up to but not including the page `end_page`."""
         # A range of ctid reads these pages only, whatever indexes the table has.
         pages = Text(SQL["adopt_pages"]).format(
             columns=columns(adoption.mapping.columns),
             part=Identifier(part.schema, part.name),
-            first=Literal(f"({part.copied},0)"),
-            beyond=Literal(f"({beyond},0)"),
+            first_tid=Literal(f"({part.copied},0)"),
+            end_tid=Literal(f"({end_page},0)"),
         )
-        params = {"adoption_id": adoption.adoption_id, "part": part.oid, "copied": beyond}
-        at_stake = f"the events of up to {beyond - part.copied:,} more pages may have been stored"
+        params = {"adoption_id": adoption.adoption_id, "part": part.oid, "copied_pages": end_page}
+        at_stake = f"the events of up to {end_page - part.copied:,} more pages may have been stored"
         with self._transaction(at_stake=at_stake) as cur:
             result = _copy(
                 cur, adoption, Text(SQL["adopt_stage"]).format(mapped=adoption.mapped_rows(pages))
             )
             # In the same transaction as the events, so that a copy that ends can be continued.
-            cur.execute(SQL["adopt_advance"], params)
+            cur.execute(SQL["adopt_update_part"], params)
             return result
 
     def copy_missing(self, adoption: Adoption) -> int:
@@ -202,7 +202,7 @@ class AdoptRepo:
             return {}
         local = Identifier("r", mapping.occurred_at)
         parts = {"local": local, "in_range": is_in_range(local), "rows": adoption.table.identifier}
-        statement = Text(SQL["adopt_adjusted"]).format(**parts, **rules_of(mapping.tz))
+        statement = Text(SQL["adopt_count_adjusted"]).format(**parts, **rules_of(mapping.tz))
         with self._transaction() as cur:
             cur.execute(statement)
             return dict(cur.fetchall())
@@ -211,7 +211,7 @@ class AdoptRepo:
         """Make the trigger do nothing from now on, without a lock on the table."""
         with self._transaction() as cur:
             disable_trigger(cur, adoption_id, own_schema)
-            cur.execute(SQL["adopt_released"], {"adoption_id": adoption_id})
+            cur.execute(SQL["adopt_release"], {"adoption_id": adoption_id})
 
     def drop(self, adoption_id: int, own_schema: str, wait_ms: int) -> None:
         """Drop the trigger and its functions. Raises: LockHeld."""
@@ -247,19 +247,19 @@ def _statement_over_rows(name: str, adoption: Adoption) -> Composed:
     """Return a statement over all rows of the table and the events made of them."""
     own_tables = ("events", "retention", "suppressed_users")
     tables = {name: Identifier(adoption.names.own_schema, name) for name in own_tables}
-    excluded = Text(SQL["adopt_missing"]).format(**tables)
+    excluded = Text(SQL["adopt_exclusion"]).format(**tables)
     rows = adoption.mapped_rows(adoption.table.identifier)
-    return Text(SQL[name]).format(mapped=rows, left_out=excluded, **tables)
+    return Text(SQL[name]).format(mapped=rows, exclusion=excluded, **tables)
 
 
 def _register(cur: cursor, mapping: TableMapping, names: AdoptionNames) -> AdoptedTable:
     """Store the mapping, and return the adoption as it was. Raises: CannotAdopt."""
     fields = Json(mapping.as_json())
-    cur.execute(SQL["adopt_remember"], {"known_as": names.known_as, "fields": fields})
+    cur.execute(SQL["adopt_register"], {"original_name": names.original_name, "fields": fields})
     adopted = AdoptedTable(*(cur.fetchone() or ()))
     _check_mapping(adopted, mapping)
     # After a release, the mapping may change except for the key.
-    cur.execute(SQL["adopt_change"], {"adoption_id": adopted.adoption_id, "fields": fields})
+    cur.execute(SQL["adopt_update"], {"adoption_id": adopted.adoption_id, "fields": fields})
     return adopted
 
 
@@ -276,11 +276,11 @@ def _check_mapping(adopted: AdoptedTable, mapping: TableMapping) -> None:
 
 def _copy(cur: cursor, adoption: Adoption, staged: Composed) -> CopyResult:
     """Read rows into a staging table, store new events, and record rejected rows."""
-    cur.execute(SQL["adopt_staging"])
+    cur.execute(SQL["adopt_create_staging"])
     cur.execute(staged)
     rows = cur.rowcount
     cur.execute(SQL["adopt_insert_events"])
     inserted = cur.rowcount
-    bounds = {"most_bytes": MAX_REJECTED_BYTES, "most_rows": MAX_REJECTED_ROWS}
+    bounds = {"max_bytes": MAX_REJECTED_BYTES, "max_rows": MAX_REJECTED_ROWS}
     cur.execute(SQL["adopt_reject"], {"adoption_id": adoption.adoption_id, **bounds})
     return CopyResult(rows, inserted)

@@ -55,7 +55,7 @@ class AdoptionNames(NamedTuple):
     """The schema of the service's own tables, and the name of the table in ids of events."""
 
     own_schema: str
-    known_as: str
+    original_name: str
 
 
 def make_mapping(
@@ -180,15 +180,15 @@ def mapped_rows(
     # transaction.
     return Text(SQL["adopt_mapped"]).format(
         key=_key_text(table, mapping),
-        event_id=_event_id_sql(table, mapping, names.known_as),
+        event_id=_event_id_sql(table, mapping, names.original_name),
         user_id=Text("{}::text").format(_row_column(mapping.user_id))
         if mapping.user_id
         else Text("''"),
         event_name=Text("{}::text").format(_row_column(mapping.event_name)),
         occurred_at=_occurred_at(table, mapping, instant),
-        moment=_row_column(mapping.occurred_at),
+        time_column=_row_column(mapping.occurred_at),
         properties=_properties_sql(table, mapping, names.own_schema),
-        repeats=_has_repeated_key(table, mapping, names.own_schema),
+        has_repeated_key=_has_repeated_key(table, mapping, names.own_schema),
         conflict=_conflicting_column(table, mapping, names.own_schema),
         rows=rows,
     )
@@ -227,12 +227,12 @@ def _stable_text(column: Column) -> Composable:
     return Text(template).format(_row_column(column.name))
 
 
-def _event_id_sql(table: Table, mapping: TableMapping, known_as: str) -> Composable:
+def _event_id_sql(table: Table, mapping: TableMapping, original_name: str) -> Composable:
     if [table.columns[name].base for name in mapping.event_id] == ["uuid"]:
         return _row_column(mapping.event_id[0])
     # The name of the table is part of the hash: rows of two tables may have the same key.
     hashed = Text("md5({} || {})::uuid")
-    return hashed.format(Value(known_as + "/"), _key_text(table, mapping))
+    return hashed.format(Value(original_name + "/"), _key_text(table, mapping))
 
 
 def _occurred_at(table: Table, mapping: TableMapping, instant: Instant | None) -> Composable:
@@ -269,8 +269,8 @@ def _has_repeated_key(table: Table, mapping: TableMapping, own_schema: str) -> C
     if mapping.properties is None or table.columns[mapping.properties].base == "jsonb":
         return Text("false")
     column = _row_column(mapping.properties)
-    text, read = Text("{}::text").format(column), _read_json(column, own_schema)
-    return Text(SQL["adopt_repeats"]).format(text=text, read=read)
+    text, parsed = Text("{}::text").format(column), _read_json(column, own_schema)
+    return Text(SQL["adopt_has_repeated_key"]).format(text=text, parsed=parsed)
 
 
 def _conflicting_column(table: Table, mapping: TableMapping, own_schema: str) -> Composable:
@@ -278,7 +278,7 @@ def _conflicting_column(table: Table, mapping: TableMapping, own_schema: str) ->
     existing, built = _properties_column(table, mapping, own_schema), _built_properties(mapping)
     if not (existing and built):
         return Text("null::text")
-    return Text(SQL["adopt_conflict"]).format(given=existing[0], built=built[0])
+    return Text(SQL["adopt_conflict"]).format(from_properties=existing[0], from_columns=built[0])
 
 
 def _built_properties(mapping: TableMapping) -> list[Composable]:

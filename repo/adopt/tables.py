@@ -55,7 +55,7 @@ def find_table(cur: cursor, name: str) -> Table:
         )
     oid, schema, called, *_ = matches[0]
     _check_kind(name, *matches[0][3:])
-    cur.execute(SQL["adopt_size"], {"oid": oid})
+    cur.execute(SQL["adopt_estimate_size"], {"oid": oid})
     rows, size = cur.fetchone() or (0, 0)
     is_partitioned = matches[0][3] == "p"
     return Table(
@@ -100,6 +100,6 @@ def _key(cur: cursor, oid: int) -> tuple[str, ...]:
 
 def schema_of_events(cur: cursor) -> str:
     """Return the schema of the service's own tables."""
-    cur.execute(SQL["adopt_home"])
+    cur.execute(SQL["adopt_own_schema"])
     (schema,) = cur.fetchone() or ("public",)
     return str(schema)

@@ -91,7 +91,7 @@ def renew_rules(conn: connection) -> list[tuple[str, str]]:
 
 
 def _stale_rules(cur: cursor) -> list[tuple[Any, ...]]:
-    cur.execute(SQL["adopt_may_renew"])
+    cur.execute(SQL["adopt_may_update"])
     if cur.fetchone() != (True,):
         return []
     cur.execute(SQL["adopt_stale_rules"], {"rules": TZDATA_VERSION})
@@ -137,8 +137,8 @@ def trigger_body(cur: cursor, adoption: Adoption) -> Composed:
         rejected=rejected,
         rejected_name=Literal(rejected.as_string(cur)),
         adoption_id=Literal(adoption.adoption_id),
-        most_bytes=Literal(MAX_REJECTED_BYTES),
-        most_rows=Literal(MAX_REJECTED_ROWS),
+        max_bytes=Literal(MAX_REJECTED_BYTES),
+        max_rows=Literal(MAX_REJECTED_ROWS),
     )
 
 

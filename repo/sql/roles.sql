@@ -1,12 +1,12 @@
 -- name: roles_missing
--- Those of the cluster that are not there.
+-- Roles that do not exist in the cluster.
 select name
 from   unnest(%(names)s::text[]) as name
 where  to_regrole(name) is null;
 
--- name: roles_make
--- Another database of the cluster may make the same role at this moment, and an owner of tables may
--- not be allowed to: it is told what is missing, and works on as the owner.
+-- name: roles_create
+-- Ignores roles that another session has just created, and an owner without the right to create roles:
+-- `migrate` then prints which ones are missing, and everything works as the owner.
 do $$
 declare
     name text;
@@ -23,9 +23,9 @@ end
 $$;
 
 -- name: roles_grant_to_deprecated
--- The role of version 0.1.0, which logins may still be members of, gets the rights of the one that has
--- replaced it. Where the owner may not grant membership, or an administrator has made the new role a
--- member of the old one, it gets the same rights itself, below.
+-- Logins may still be members of the role of version 0.1.0, which gets the rights of the one that replaced it
+-- as a member of it. If the owner may not grant that, or an administrator has made the new role a member of
+-- the old one, roles_missing_grants grants the same rights directly.
 do $$
 begin
     if to_regrole('analytics_folder') is not null
@@ -39,31 +39,31 @@ exception
 end
 $$;
 
--- name: roles_owns
+-- name: roles_is_owner
 -- Whether this session is the owner of the tables.
 select pg_has_role(relowner, 'usage') from pg_class where oid = to_regclass('events');
 
 -- name: roles_lock
--- Of whoever grants in this database, for another schema too: rights on the database are one row.
+-- Serializes grants in this database, in all its schemas, since rights on the database are one catalog row.
 select pg_advisory_xact_lock(%(lock)s);
 
 -- name: roles_without_usage
--- Roles that cannot use the schema, whose owner is another one.
+-- Roles without the right to use the schema, if another role owns it.
 select name
 from   unnest(%(names)s::text[]) as name
 where  to_regrole(name) is not null
 and    not has_schema_privilege(to_regrole(name), current_schema(), 'usage');
 
--- name: roles_lacking
--- All rights that roles have stand here; those that they lack come out, as the statements that grant
--- them. A new table is one word in a line. What only commands of the owner need is nobody else's:
--- adopted_tables, adopted_parts, and rejected_rows but for how many there are.
+-- name: roles_missing_grants
+-- The rights of all roles. Returns the missing ones as GRANT statements. A new table is one more word in a list.
+-- adopted_tables and adopted_parts are for commands of the owner only, and so is rejected_rows except for its
+-- number of rows.
 with on_tables (role, rights, tables) as (
     values
         ('analytics_reader', '{select}',
          '{events, users, event_names, fold_state, slots, sealed_spans, spans, future_events,
            month_versions, retention, installation, schema_migrations}'),
-        -- On the whole table: the right to lock it comes with that alone.
+        -- On the whole table, since the right to lock it needs that.
         ('analytics_writer', '{insert}', '{events}'),
         ('analytics_writer', '{select}',
          '{event_checks, retention, suppressed_users, schema_migrations}'),
@@ -72,7 +72,7 @@ with on_tables (role, rights, tables) as (
         ('analytics_rollup', '{select, insert, update, delete}',
          '{users, event_names, fold_state, slots, sealed_spans, spans, future_events, month_versions,
            day_events, day_users, daily_stats_queue, refused_events, metrics_outbox}'),
-        -- Deprecated names, for processes of the version before this one.
+        -- Deprecated names, for processes of version 0.1.0.
         ('analytics_reader', '{select}', '{ahead}'),
         ('analytics_rollup', '{select, insert, update, delete}',
          '{ahead, numbers_due, untold_events}'),
@@ -86,9 +86,9 @@ on_columns (role, "right", "table", columns) as (
          '{key_id, name, digest, scopes, ends_at, revoked_at, last_used_at}'),
         ('analytics_writer', 'update', 'api_keys', '{last_used_at}'),
         ('analytics_reader', 'select', 'erasures', '{number, erasure_id}'),
-        -- What is there already, and what an earlier try has stored.
+        -- For duplicates, and for events that an earlier attempt has stored.
         ('analytics_writer', 'select', 'events', '{event_id, ingested_xid}'),
-        -- After a restore events get ids of transactions of their new cluster.
+        -- For events that were restored from another cluster: they get transaction ids of this one.
         ('analytics_rollup', 'update', 'events', '{ingested_xid}'),
         ('analytics_rollup', 'select', 'rejected_rows', '{adoption_id}')
 ),
@@ -98,7 +98,7 @@ on_database (role, "right") as (
         ('analytics_writer', 'connect'),
         ('analytics_rollup', 'connect'),
         ('analytics_grafana', 'connect'),
-        -- What they write comes in by tables of their sessions.
+        -- For their staging tables.
         ('analytics_writer', 'temporary'),
         ('analytics_rollup', 'temporary')
 ),
@@ -142,8 +142,8 @@ and    not has_database_privilege(to_regrole(grantee), datname, "right");
 select rolname from pg_roles where rolname = any(%(names)s) and rolcanlogin;
 
 -- name: roles_revoke_public
--- Nobody else comes in, and who only reads has no use for tables of its own. For a database that is
--- this program's alone.
+-- For the embedded database, which only this program uses: no other role may connect, and readers may not create
+-- temporary tables.
 do $$
 begin
     execute format('revoke all on database %I from public', current_database());

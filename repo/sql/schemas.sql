@@ -1,25 +1,25 @@
 -- name: schemas_own
--- The first schema of the search path, whether it exists and may be used or not.
+-- The first schema of the search path, even if it does not exist or may not be used.
 select coalesce(current_schema(), (parse_ident(current_setting('search_path')))[1]);
 
 -- name: schemas_exists
 select exists (select from pg_namespace where nspname = %(schema)s);
 
 -- name: schemas_lock
--- Of migrations in one schema; `public` has the lock of versions that knew no other.
+-- Serializes migrations of one schema. That of `public` is the lock of versions without ANALYTICS_SCHEMA.
 select pg_advisory_xact_lock(case when %(schema)s = 'public' then %(lock)s
                                   else hashtextextended(%(schema)s, %(lock)s) end);
 
 -- name: schemas_has_ledger
--- Other programs have tables of this name, too, with other columns. A role that may not use the schema
--- is told so, since the name is qualified.
+-- Whether the schema has a table of our migrations: other programs have tables of this name with other columns.
+-- The qualified name makes PostgreSQL report an error if the role may not use the schema.
 select count(*) = 3
 from   pg_attribute
 where  attrelid = to_regclass(quote_ident(%(schema)s) || '.schema_migrations')
 and    attname in ('number', 'name', 'checksum');
 
 -- name: schemas_name_conflicts
--- Which of these names belong to something in the schema, and to whom.
+-- The relations of the schema that have one of these names, and their owners.
 select   relname, pg_get_userbyid(relowner)
 from     pg_class
 join     pg_namespace n on n.oid = relnamespace
@@ -29,7 +29,7 @@ and      relkind in ('r', 'p', 'v', 'm', 'f')
 order by relname;
 
 -- name: schemas_others
--- Schemas of this database with another installation.
+-- Other schemas of this database with tables of this service.
 select   nspname
 from     pg_class c
 join     pg_namespace n on n.oid = relnamespace

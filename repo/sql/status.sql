@@ -1,5 +1,5 @@
 -- name: status_begin
--- One snapshot for all checks, which writes nothing and does not wait long.
+-- One read-only snapshot for all checks, with short timeouts.
 begin isolation level repeatable read read only;
 set local statement_timeout = '5s';
 set local lock_timeout = '1s';
@@ -24,28 +24,28 @@ and      pid <> pg_backend_pid()
 group by 1;
 
 -- name: status_fold
--- The last fold of the generation that answers questions, seconds since then, and how many other
--- generations are being built.
+-- The last fold of the current generation, seconds since then, and the number of generations that are being
+-- built.
 select nullif(max(folded_at) filter (where is_current), '-infinity'),
        extract(epoch from now() - nullif(max(folded_at) filter (where is_current), '-infinity'))::float8,
        count(*) filter (where not is_current)
 from   fold_state
 where  cluster = (select system_identifier from pg_control_system());
 
--- name: status_future
--- Events that are counted when their time comes, and when the first and the last one does.
+-- name: status_future_events
+-- Future events: their number, and the first and last time.
 select count(*), min(occurred_at), max(occurred_at)
 from   future_events
 join   fold_state using (generation)
 where  is_current
 and    occurred_at >= folded_at;
 
--- name: status_counted
+-- name: status_daily_stats
 -- Seconds since daily statistics were last written.
 select extract(epoch from now() - max(counted_at))::float8 from day_users;
 
 -- name: status_keys
--- A key may have several scopes.
+-- The number of keys by state and scope. A key may have several scopes.
 select count(*) filter (where works),
        count(*) filter (where works and 'read' = any(scopes)),
        count(*) filter (where works and 'write' = any(scopes)),
@@ -60,8 +60,8 @@ from   (select scopes,
 -- name: status_keys_used
 select max(last_used_at) from api_keys;
 
--- name: status_not_dropped
--- Whether events are stored that are older than what is kept.
+-- name: status_has_expired_events
+-- Whether events before the horizon are still stored.
 select exists (select
                from   events
                where  occurred_at < (select horizon from retention));
@@ -72,9 +72,9 @@ from     storage
 group by part
 order by part;
 
--- name: status_adoptions
--- Each adopted table with its trigger, which is null where it is missing, the pages that are not copied
--- yet, and the rows that cannot be events.
+-- name: status_adopted_tables
+-- Each adopted table: whether it is released, whether it exists, whether its trigger is enabled (null: there is
+-- none), the pages that are not copied yet, and the rejected rows.
 select   table_name,
          released_at is not null,
          to_regclass(table_name) is not null,

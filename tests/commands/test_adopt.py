@@ -226,7 +226,7 @@ def test_a_table_that_changes_its_shape_is_written_on(
     assert len(stored_events(conn)) == 2971
     assert (
         run_sql(conn, "select reason from rejected_rows where key = ''")
-        == [("the columns of the table are others than when it was adopted",)] * 2
+        == [("the columns of the table have changed since it was adopted",)] * 2
     )
 
 
