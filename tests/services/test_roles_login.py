@@ -183,7 +183,7 @@ def test_a_data_directory_of_an_older_version_gets_logins(
     state["role_passwords"] = saved_passwords
     (folder / "places.json").write_text(json.dumps(state))
     with databases(Settings(data_dir=folder)) as urls:
-        assert urls.owner == before.database_url
+        assert urls.owner.startswith(before.database_url)
         assert run_cli("migrate", ANALYTICS_DATA_DIR=str(folder)).exit_code == 0
         assert who(urls.url("rollup")) == "analytics_rollup"
 
