@@ -100,7 +100,7 @@ class Recorder:
 
 def trips() -> dict[str, Trip]:
     """The trip of each of `REQUESTS`, by its name."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # Embedded PostgreSQL runs as another user where this process is root.
         os.chmod(folder, 0o755)
         data_dir = Path(folder) / "servers"
@@ -109,7 +109,9 @@ def trips() -> dict[str, Trip]:
         for name in ("DATABASE_URL", "REDIS_URL"):
             os.environ.pop(name, None)
         with _service():
-            return asyncio.run(_trips())
+            result = asyncio.run(_trips())
+        _wait_until_stopped(data_dir)
+        return result
 
 
 @contextmanager
@@ -142,6 +144,13 @@ def _wait_until_ready(port: int) -> None:
         except OSError:
             time.sleep(0.1)
     raise SystemExit(f"`serve` was not ready within {_READY_TIMEOUT_S} s")
+
+
+def _wait_until_stopped(data_dir: Path) -> None:
+    # The supervisor of the embedded servers stops them after `serve`, their last user, has ended.
+    deadline = time.monotonic() + _READY_TIMEOUT_S
+    while any(data_dir.rglob("postmaster.pid")) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 async def _trips() -> dict[str, Trip]:

@@ -188,7 +188,7 @@ def test_an_error_of_the_program_is_told_and_where_it_is_on_demand(
     assert done.exit_code == 70
     assert done.stderr == (
         "Error: unexpected ZeroDivisionError, a bug in this program: run the command with "
-        "ANALYTICS_LOG_LEVEL=debug shows where\n"
+        "ANALYTICS_LOG_LEVEL=debug for a traceback\n"
     )
     more = run_cli("migrate", DATABASE_URL=database_url, ANALYTICS_LOG_LEVEL="debug")
     assert more.exit_code == 70

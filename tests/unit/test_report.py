@@ -36,16 +36,17 @@ def test_a_difference_names_row_events_and_users() -> None:
     (line,) = differences({1: true(3, 5, UNKNOWN)}, {1: stored(2, 5, 6)})
     assert line == (
         "slots 2000-01-01T00:00Z/2000-01-01T00:15Z 'view': "
-        "stored 2 events, 2 users (with 6); true 3 events, 2 users (with one without ordinal)"
+        "stored 2 events, 2 users (with 6); "
+        "expected 3 events, 2 users (with one without an ordinal)"
     )
 
 
 def test_missing_rows_are_named() -> None:
     assert differences({ALL: true(1, 5)}, {2: stored(1, 5)}) == [
         "slots 2000-01-01T00:00Z/2000-01-01T00:15Z all names: "
-        "stored no row; true 1 events, 1 users",
-        "slots 2000-01-01T00:00Z/2000-01-01T00:15Z name_id 2, which has no name: "
-        "stored 1 events, 1 users; true no row",
+        "stored no row; expected 1 events, 1 users",
+        "slots 2000-01-01T00:00Z/2000-01-01T00:15Z name_id 2 (not in event_names): "
+        "stored 1 events, 1 users; expected no row",
     ]
 
 

@@ -7,13 +7,13 @@ from repo.statements import statements
 
 def test_a_statement_begins_with_its_name() -> None:
     named = statements("rollups")
-    assert named["rollups_users"].startswith("/* rollups_users */ ")
+    assert named["rollups_state"].startswith("/* rollups_state */ ")
     assert "-- name:" not in "".join(named.values())
 
 
 def test_each_statement_of_a_file_has_its_own_text() -> None:
     named = statements("fold")
-    assert {"fold_lock", "fold_state", "fold_store"} <= named.keys()
+    assert {"fold_lock", "fold_state", "fold_switch"} <= named.keys()
     assert len(set(named.values())) == len(named)
 
 
