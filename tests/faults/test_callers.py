@@ -13,7 +13,7 @@ from tests.faults.service_process import COUNTS, Service, service
 from tests.faults.test_postgres import statuses
 
 RATE = 50
-OPEN_TO_ALL = {"/healthz", "/readyz"}
+OPEN_TO_ALL = {"/", "/healthz", "/readyz"}
 
 
 @pytest.fixture
