@@ -25,7 +25,7 @@ USERS = {
     "analytics": "analytics_test_reader",
     "analytics-cache-versions": "analytics_test_reader",
     "analytics-keys": "analytics_test_writer",
-    "analytics-rollup": "analytics_test_folder",
+    "analytics-rollup": "analytics_test_rollup",
 }
 
 # Whoever reads events tells how its session was started.
