@@ -251,4 +251,4 @@ def test_the_command_names_what_is_left_to_do(redis_url: str, database_url: str)
     done = run_cli("erase", "u", "--yes", **urls)
     assert done.exit_code == 1
     assert json.loads(done.stdout)["cache_cleared"] is False
-    assert "A service that runs drops them" in done.stderr
+    assert "Services that can reach PostgreSQL do not use them" in done.stderr
