@@ -65,7 +65,7 @@ class Case:
 
     @property
     def reached(self) -> list[date]:
-        """Those days and the ones that their windows contain."""
+        """The days of the range, and the days before it that their rolling windows contain."""
         return _dates(self.days[0] - _REACH * _DAY, self.days[-1])
 
     @property

@@ -25,7 +25,7 @@ USERS = 500_000
 _HOURS = 24
 _NOBODY = 0.03
 _GROWTH = 0.5
-"""By what share the last day is busier than the first."""
+"""The growth from the first to the last day, as a share."""
 _WEEKEND = 0.6
 _SKEW = 0.6
 """Exponent of Zipf's law. 0: all users are equal; 1: the most active causes 1/14 of all events."""

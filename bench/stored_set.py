@@ -57,7 +57,7 @@ create table events (
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where the three stores are."""
+    """The locations of the three stores."""
 
     folder: Path
     endpoints: Endpoints
@@ -76,7 +76,7 @@ class Stores:
 
 
 class Description(msgspec.Struct, frozen=True):
-    """What was built. Written last: without it, a crash left the directory incomplete."""
+    """The number of events in a stored set. Written last: a directory without it is incomplete."""
 
     events: int
 

@@ -107,13 +107,13 @@ def _as_json(found: Status) -> str:
 
 
 def _error_as_json(error: str) -> str:
-    """The same keys as those of a report, null where an error left the value unknown."""
+    """The JSON of a status that could not be read: the keys of a report, with null values."""
     unknown: dict[str, Any] = dict.fromkeys(("postgresql", "database", "role", "checked_at"))
     whole = {"version": version(), **unknown, "healthy": False, "error": error, "checks": []}
     return json.dumps(whole, indent=2)
 
 
 def _as_value(value: Any) -> str:
-    """Of what JSON has no form for, which are times alone."""
+    """A time in ISO 8601, for the JSON encoder; no other type reaches it."""
     assert isinstance(value, datetime)
     return format_instant(value)

@@ -190,7 +190,7 @@ class UserEvent:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What an answer is about, and when and from what it was computed."""
+    """Metadata of an answer: range, time zone, and the time and source of its computation."""
 
     start: datetime | None
     """For a full history, the horizon, or null if there is none."""

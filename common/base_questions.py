@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from abc import abstractmethod
 from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar, Self
@@ -193,9 +194,9 @@ class Bucketed(Counting):
     """A question whose answer is cut into hours, days or longer units of a time zone."""
 
     @property
+    @abstractmethod
     def series_interval(self) -> Interval | None:
         """The interval of the series; None without a series."""
-        raise NotImplementedError
 
     def _check_limits(self, time_range: Range) -> None:
         if self.series_interval and too_many_buckets(time_range, self.series_interval):

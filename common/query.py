@@ -8,7 +8,7 @@ from utils.time.calendar import Weekday
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to count. The time ranges are arguments of each call."""
+    """Event names and calendar of a count. The time ranges are arguments of each call."""
 
     name: str
     """The name of the question, a label in metrics."""

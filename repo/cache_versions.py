@@ -35,7 +35,7 @@ class CacheVersions:
 
 @dataclass(frozen=True, slots=True)
 class CacheState:
-    """What decides which cached responses are valid."""
+    """The database state in cache keys: identity, last erasure and versions of months."""
 
     identity: str
     """The identity of the database, which its replicas share."""

@@ -40,7 +40,7 @@ class Event(NamedTuple):
 
 
 class Inserted(NamedTuple):
-    """How many events of a batch were stored or suppressed; the others are duplicates."""
+    """Numbers of events of a batch that were stored or suppressed; the others are duplicates."""
 
     inserted: int
     suppressed: int

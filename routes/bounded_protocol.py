@@ -42,7 +42,7 @@ _MAX_DISCARDED_BYTES = 2**20
 
 
 _Phase = Literal["head", "answer", "rest", "idle", "closing"]
-"""What a connection is waiting for."""
+"""The phase of a connection, which selects its timeout."""
 _HEAD: Final = "head"
 _ANSWER: Final = "answer"
 _REST: Final = "rest"

@@ -49,7 +49,7 @@ class Request(NamedTuple):
 
 
 class Trip(NamedTuple):
-    """How a request went through the code."""
+    """The status of a request, and the figures of its walk through the code."""
 
     status: int
     files: int

@@ -40,7 +40,7 @@ def prepared_statement(text: str) -> PreparedStatement:
 
 @dataclass(slots=True)
 class PoolSessions:
-    """What holds for all sessions of a pool."""
+    """Properties that all sessions of a pool share."""
 
     # A pooler such as PgBouncer in transaction mode uses another session for each transaction, even
     # one of another server: it does not know the statements that were prepared before.

@@ -70,7 +70,7 @@ class Part(NamedTuple):
 
 @dataclass(slots=True)
 class CopyResult:
-    """How many rows were read, and how many were stored as events."""
+    """Numbers of rows that were read, and of rows that were stored as events."""
 
     rows: int
     inserted: int

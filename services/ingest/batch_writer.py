@@ -33,7 +33,7 @@ class Batch:
 
 
 class BatchResult(NamedTuple):
-    """What happened to the rows of a batch."""
+    """Numbers of rows of a batch that were inserted, present, suppressed or refused."""
 
     inserted: int
     present: int

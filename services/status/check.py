@@ -22,7 +22,7 @@ class Check:
     summary: str
     """One line of text."""
     action: str = ""
-    """What to do, if the state is `action`."""
+    """The command or step that is needed, if the state is `action`; else empty."""
     values: Values = field(default_factory=dict)
     """The result for programs: numbers, and times in UTC."""
     subject: str = ""
