@@ -24,9 +24,10 @@ from bench.rates import history_rate, question_rate
 from bench.report import Report, machine, show, write
 from bench.rounds import Row, measure_case
 from bench.serving import ROOT, make_key, serving
-from bench.stored_set import Stores, connected, open_stores, working_copy
+from bench.stored_set import Stores, open_stores, working_copy
 from bench.systems import Cached, ChDb, DuckDb, Postgres, System, Uncached
 from tests.live_server import AUTHORIZED
+from tests.source_comparison import connected
 
 PARTS = ("questions", "anatomy", "rates", "ingest", "load", "hot-path")
 CASES = [case.name for case in cases()]

@@ -25,13 +25,14 @@ from psycopg2.extensions import cursor
 from psycopg2.sql import SQL, Literal
 
 from bench.serving import command, run
-from bench.stored_set import connected, execute
+from bench.stored_set import execute
 from repo.adopt.adoption import AdoptRepo
 from repo.adopt.mapping import make_mapping
 from repo.adopt.trigger import Adoption, create_trigger, trigger_body
 from repo.migrate import migrate, migrations
 from services.embedded import embedded_servers
 from tests.servers import url_of
+from tests.source_comparison import connected
 
 _OPTIONS = {"shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
 _CLIENTS = 8

@@ -13,7 +13,7 @@ from uuid import uuid4
 from bench.cases import EVENTS_PER_SECOND
 from bench.event_set import sample
 from bench.serving import running
-from bench.stored_set import connected
+from tests.source_comparison import connected
 
 _INTERVAL_S = 0.05
 _SAMPLE_SIZE = 100_000

@@ -19,11 +19,12 @@ import httpx
 
 from bench.event_set import END, START, days_of_events
 from bench.serving import make_key, serving
-from bench.stored_set import connected, copy, execute
+from bench.stored_set import copy, execute
 from repo.migrate import migrate, migrations
 from services.embedded import embedded_servers
 from tests.live_server import AUTHORIZED, METRICS_TOKEN
 from tests.servers import url_of
+from tests.source_comparison import connected
 
 _ROWS_BEFORE = 300_000
 """Events that exist and are folded before the COPY."""

@@ -12,9 +12,10 @@ import pyarrow.parquet
 
 from bench.event_set import sample
 from bench.serving import run
-from bench.stored_set import Stores, as_csv, connected, fresh_database
+from bench.stored_set import Stores, as_csv, fresh_database
 from main import COMMANDS
 from repo.migrate import migrate, migrations
+from tests.source_comparison import connected
 
 _ROWS = 500_000
 _ROUNDS = 3

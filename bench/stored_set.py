@@ -11,7 +11,6 @@ from pathlib import Path
 import chdb.session
 import duckdb
 import msgspec
-import psycopg2
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
@@ -21,6 +20,7 @@ from bench.event_set import days_of_events
 from repo.migrate import migrate, migrations
 from services.embedded import Endpoints, embedded_servers
 from tests.servers import url_of
+from tests.source_comparison import connected
 
 SET = "event_set"
 """The database that holds nothing but the set; queries run on a copy."""
@@ -135,16 +135,6 @@ def _database(stores: Stores, name: str, create_statement: str) -> Iterator[str]
         yield url_of(server, name)
     finally:
         execute(server, drop_statement)
-
-
-@contextmanager
-def connected(url: str) -> Iterator[connection]:
-    conn = psycopg2.connect(url)
-    conn.autocommit = True
-    try:
-        yield conn
-    finally:
-        conn.close()
 
 
 def execute(url: str, *statements: str) -> None:
