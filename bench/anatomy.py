@@ -16,8 +16,10 @@ from psycopg2.extensions import cursor
 from bench.cases import QUESTIONS, Case, address, cases
 from bench.layers import Call, measure, open_app, request_call
 from bench.serving import zones
-from common.base_questions import Counting
-from common.questions import ActiveUsers, EventCounts, TopEvents
+from common.questions.active_users import ActiveUsers
+from common.questions.base import Counting
+from common.questions.event_counts import EventCounts
+from common.questions.top_events import TopEvents
 from config.database import Cursor, get_connection
 from repo.engine.watermark import WATERMARK
 from repo.events import EventsRepo

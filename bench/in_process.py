@@ -12,7 +12,10 @@ from pydantic import SecretStr
 from bench.cases import Case, example_user
 from bench.serving import TIMEOUT_S, zones
 from bench.systems import Answer, from_service
-from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents
+from common.questions.active_users import ActiveUsers
+from common.questions.event_counts import EventCounts
+from common.questions.top_events import TopEvents
+from common.questions.user_events import UserEvents
 from config.database import get_connection
 from config.settings import Settings
 from main import create_app, lifespan

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from starlette.types import ASGIApp, Message
 
-from common.questions import UserEvents
+from common.questions.user_events import UserEvents
 from config.database import get_connection
 from config.settings import Settings
 from main import create_app, lifespan

@@ -19,7 +19,9 @@ import numpy as np
 from psycopg2.extensions import connection, cursor
 
 from bench.event_set import DAYS, END, START
-from common.questions import ActiveUsers, EventCounts, TopEvents
+from common.questions.active_users import ActiveUsers
+from common.questions.event_counts import EventCounts
+from common.questions.top_events import TopEvents
 from config.database import Database, get_connection
 from repo.engine.tail import NO_BACKFILL, BackfillCursor
 from repo.events import EventsRepo

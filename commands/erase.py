@@ -15,7 +15,7 @@ from commands._migrate_first import migrate_embedded
 from commands._progress import progress
 from commands._report import print_error, print_result
 from commands._settings import read_settings
-from common.answers import Receipt
+from common.receipts import Receipt
 from config.database import connect
 from config.settings import Settings
 from repo.lifecycle.erasure import EraseRepo

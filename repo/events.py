@@ -5,23 +5,16 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from common.answers import (
-    ActiveUsersAnswer,
-    ActiveUsersMeta,
-    Answer,
-    EventCountsData,
-    Meta,
-    PageMeta,
-    PlanData,
-    TopEventsData,
-    UserEventsAnswer,
-)
-from common.base_questions import Counting, Ranged
 from common.decorators import with_cursor, with_statement
 from common.metrics import PLANS
 from common.parameters import ALL_TIME
 from common.query import Query
-from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents
+from common.questions.active_users import ActiveUsers, ActiveUsersAnswer, ActiveUsersMeta
+from common.questions.answer import Answer, Meta, PlanData
+from common.questions.base import Counting, Ranged
+from common.questions.event_counts import EventCounts, EventCountsData
+from common.questions.top_events import TopEvents, TopEventsData
+from common.questions.user_events import PageMeta, UserEvents, UserEventsAnswer
 from config.database import Connection, Cursor
 from repo.engine.explain import CostEstimator
 from repo.engine.raw_source import RawSource

@@ -6,16 +6,12 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from common.answers import (
-    ActiveUsersAnswer,
-    Answer,
-    EventCountsData,
-    PlanData,
-    TopEventsData,
-    UserEventsAnswer,
-)
 from common.parameters import UserId
-from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents, UserEventsQuery
+from common.questions.active_users import ActiveUsers, ActiveUsersAnswer
+from common.questions.answer import Answer, PlanData
+from common.questions.event_counts import EventCounts, EventCountsData
+from common.questions.top_events import TopEvents, TopEventsData
+from common.questions.user_events import UserEvents, UserEventsAnswer, UserEventsQuery
 from repo.events import EventsRepo
 from routes.errors import PROBLEMS, refuse_repeated
 from routes.users import USER

@@ -17,7 +17,10 @@ from common.errors import (
     refused_parameter,
     translate_database_error,
 )
-from common.questions import ActiveUsers, EventCounts, TopEvents, UserEventsQuery
+from common.questions.active_users import ActiveUsers
+from common.questions.event_counts import EventCounts
+from common.questions.top_events import TopEvents
+from common.questions.user_events import UserEventsQuery
 from config.database_errors import DatabaseError
 from config.logging import request_id
 

@@ -8,8 +8,8 @@ from pydantic import Field
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
-from common.answers import Receipt
 from common.parameters import Boolean, Parameters, UserId
+from common.receipts import Receipt
 from routes.errors import PROBLEMS, refuse_repeated
 from services.dependencies import Erase, get_admin, get_erase
 

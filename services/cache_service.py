@@ -16,7 +16,7 @@ from typing import Any, Literal, NoReturn, TypeVar, cast
 import msgspec
 
 from common.metrics import CACHE_ERRORS, track_reachability
-from common.question_registry import questions_about_one_user
+from common.questions import questions_about_one_user
 from services.answering.pending_releases import PendingReleases
 from services.cached_response import CachedResponse
 from services.database_identity import Identity

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from common.answers import Answer
+from common.questions.answer import Answer
 from config.database import Connection
 from repo.engine.watermark import Months
 from utils.formats import MEDIA_TYPES, Format, as_csv, as_json, as_ndjson

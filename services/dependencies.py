@@ -11,9 +11,10 @@ from typing import Annotated, Any, TypeVar, cast
 from fastapi import Depends, Request, Response
 from fastapi.security import HTTPBearer
 
-from common.answers import Answer, Receipt
-from common.base_questions import Question
 from common.errors import Unavailable
+from common.questions.answer import Answer
+from common.questions.base import Question
+from common.receipts import Receipt
 from config.database import Connection, get_connection
 from repo.api_keys import ApiKey, Scope
 from repo.events import EventsRepo

@@ -10,8 +10,10 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection, cursor
 
-from common.base_questions import Counting
-from common.questions import ActiveUsers, EventCounts, TopEvents
+from common.questions.active_users import ActiveUsers
+from common.questions.base import Counting
+from common.questions.event_counts import EventCounts
+from common.questions.top_events import TopEvents
 from config.database import Cursor, Database, get_connection
 from repo.engine import rollup_reader, span_cache
 from repo.engine.raw_source import RawSource

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 
-from common.answers import PlanData
+from common.questions.answer import PlanData
 from repo.engine.cost import MAX_BYTES, MAX_ROWS, Cost
 from repo.engine.source import NO_COUNT, CountSeries, Source, Top
 from utils.time.calendar import Range

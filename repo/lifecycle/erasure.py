@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
-from common.answers import Receipt
 from common.decorators import translate_errors
+from common.receipts import Receipt
 from config.database import Cursor
 from config.database_errors import DatabaseUnavailable
 from config.invocation import invocation

@@ -5,8 +5,7 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 
-from common.answers import ActiveDay, ActiveUsersData
-from common.questions import ActiveUsers
+from common.questions.active_users import ActiveDay, ActiveUsers, ActiveUsersData
 from repo.engine.source import Source
 from utils.time.calendar import Range, day_start, days_of
 

@@ -3,8 +3,7 @@
 from dataclasses import replace
 from datetime import datetime
 
-from common.answers import Bucket, EventCountsData, Previous
-from common.questions import EventCounts
+from common.questions.event_counts import Bucket, EventCounts, EventCountsData, Previous
 from repo.engine.source import Count, Source
 from utils.time.calendar import Interval, Range, buckets
 from utils.time.ranges import previous_range

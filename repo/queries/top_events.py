@@ -2,8 +2,7 @@
 
 from datetime import datetime
 
-from common.answers import Other, TopEvent, TopEventsData
-from common.questions import TopEvents
+from common.questions.top_events import Other, TopEvent, TopEvents, TopEventsData
 from repo.engine.source import Source
 from utils.time.calendar import Range
 

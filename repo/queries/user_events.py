@@ -7,9 +7,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from common.answers import UserEvent
 from common.errors import EventsDropped, format_instant
-from common.questions import UserEvents
+from common.questions.user_events import UserEvent, UserEvents
 from config.database import Cursor
 from repo.activity_privacy import Hidden
 from repo.statements import statements

@@ -13,7 +13,6 @@ from typing import Any
 
 from psycopg2.extensions import connection, cursor
 
-from common.answers import SETTLED_AFTER
 from config.database import Cursor
 from config.database_errors import DatabaseUnavailable
 from repo.commit_outcome import commit
@@ -22,6 +21,7 @@ from repo.rollups import metrics_outbox
 from repo.rollups.aggregate import Batch, Rows
 from repo.rollups.bitmap_store import add_slots, add_spans
 from repo.statements import statements
+from utils.time.slots import SETTLED_AFTER
 
 SQL = statements("fold")
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from common.answers import Receipt
 from common.errors import Busy, TooSlow, Unavailable
+from common.receipts import Receipt
 from config.database import connect_with_timeout
 from config.database_errors import DatabaseUnavailable, RightsMissing
 from repo.lifecycle.erasure import EraseRepo

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from psycopg2.extensions import connection
 
-from common.answers import PageMeta, UserEventsAnswer
+from common.questions.user_events import PageMeta, UserEventsAnswer
 from config.database_errors import DatabaseUnavailable
 from config.settings import Settings
 from repo.rollups.rollup_writer import RollupWriter

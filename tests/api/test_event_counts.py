@@ -8,7 +8,7 @@ import httpx
 import pytest
 from psycopg2.extensions import connection
 
-from common import base_questions
+from common.questions import base
 from tests.api.questions import ask
 from tests.events import insert
 from tests.problems import assert_problem
@@ -179,7 +179,7 @@ def test_a_remembered_question_has_no_more_buckets_than_any_other(
     params = {"start": start.isoformat().replace("+00:00", "Z"), "interval": "hour"}
     refused = service.get("/analytics/event-counts", params=params)
     with monkeypatch.context() as earlier:
-        earlier.setattr(base_questions, "_now", lambda: datetime.now(UTC) - 3 * DAY)
+        earlier.setattr(base, "_now", lambda: datetime.now(UTC) - 3 * DAY)
         first = service.get("/analytics/event-counts", params=params)
     remembered = service.get("/analytics/event-counts", params=params)
     for answer in (refused, first, remembered):

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from psycopg2.extensions import connection
 
-from common.questions import UserEvents
+from common.questions.user_events import UserEvents
 from tests.api.questions import ask
 from tests.events import insert
 from tests.problems import assert_problem

@@ -19,7 +19,8 @@ from psycopg2.extensions import connection
 
 from commands.verify import verify_all
 from common.errors import EventsDropped
-from common.questions import EventCounts, UserEvents
+from common.questions.event_counts import EventCounts
+from common.questions.user_events import UserEvents
 from config.database import Database, get_connection
 from main import cli
 from repo.events import EventsRepo

@@ -1,6 +1,6 @@
 """What concerns one user says so where it is declared, and everything else is derived."""
 
-from common.question_registry import all_questions, questions_about_one_user
+from common.questions import all_questions, questions_about_one_user
 
 
 def test_a_question_with_a_user_says_that_it_concerns_one() -> None:

@@ -14,8 +14,10 @@ import httpx
 import psycopg2
 import pytest
 
-from common.base_questions import Counting
-from common.questions import ActiveUsers, EventCounts, TopEvents
+from common.questions.active_users import ActiveUsers
+from common.questions.base import Counting
+from common.questions.event_counts import EventCounts
+from common.questions.top_events import TopEvents
 from repo.api_keys import KeysRepo
 from repo.migrate import migrate, migrations
 from services.auth import digest_of

@@ -9,7 +9,9 @@ from typing import Any
 import psycopg2
 import pytest
 
-from common.questions import ActiveUsers, EventCounts, TopEvents
+from common.questions.active_users import ActiveUsers
+from common.questions.event_counts import EventCounts
+from common.questions.top_events import TopEvents
 from config.database import Database, get_connection
 from repo.events import EventsRepo
 from repo.rollups.rollup_writer import RollupWriter

@@ -10,7 +10,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
-from common.questions import UserEvents
+from common.questions.user_events import UserEvents
 from config.database import Database, get_connection
 from repo.activity_privacy import Hidden
 from repo.events import EventsRepo

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from psycopg2.extensions import connection
 
-from common.questions import ActiveUsers, EventCounts
+from common.questions.active_users import ActiveUsers
+from common.questions.event_counts import EventCounts
 from config.database_errors import DatabaseUnavailable
 from repo.rollups import claim
 from repo.rollups import rollup_writer as rollup_writer_module

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from psycopg2.extensions import connection
 
 from commands.verify import verify_all
-from common.questions import ActiveUsers, TopEvents
+from common.questions.active_users import ActiveUsers
+from common.questions.top_events import TopEvents
 from config.database import Database, get_connection
 from repo.engine import cost, rollup_reader
 from repo.events import EventsRepo

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from psycopg2.extensions import connection
 
-from common.base_questions import Counting
-from common.questions import EventCounts, TopEvents
+from common.questions.base import Counting
+from common.questions.event_counts import EventCounts
+from common.questions.top_events import TopEvents
 from config.database import Cursor
 from repo.engine import rollup_source
 from repo.engine.dimensions import EventNameDictionary, EventNameFilter

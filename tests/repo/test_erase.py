@@ -13,7 +13,9 @@ from psycopg2.extensions import connection
 from pyroaring import BitMap
 
 from commands.verify import verify_all
-from common.questions import ActiveUsers, EventCounts, TopEvents
+from common.questions.active_users import ActiveUsers
+from common.questions.event_counts import EventCounts
+from common.questions.top_events import TopEvents
 from config.database_errors import DatabaseUnavailable, RightsMissing
 from repo.lifecycle import erasure as erasure_module
 from repo.lifecycle.erasure import EraseRepo

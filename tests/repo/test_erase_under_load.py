@@ -8,8 +8,8 @@ import pytest
 from psycopg2.extensions import connection
 
 from commands.verify import verify_all
-from common.base_questions import Counting
-from common.questions import EventCounts
+from common.questions.base import Counting
+from common.questions.event_counts import EventCounts
 from repo.lifecycle.erasure import EraseRepo
 from repo.lifecycle.suppression import SuppressionRepo
 from repo.rollups.rollup_writer import RollupWriter

@@ -7,7 +7,9 @@ import pytest
 from psycopg2.extensions import connection
 from pyroaring import BitMap
 
-from common.questions import ActiveUsers, EventCounts, TopEvents
+from common.questions.active_users import ActiveUsers
+from common.questions.event_counts import EventCounts
+from common.questions.top_events import TopEvents
 from config.database_errors import DatabaseUnavailable
 from repo.engine import span_cache as span_cache_module
 from repo.engine.span_cache import Row, SpanCache, SpanKey

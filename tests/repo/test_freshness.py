@@ -12,8 +12,10 @@ from uuid import uuid4
 import pytest
 from psycopg2.extensions import connection, cursor
 
-from common.base_questions import Counting
-from common.questions import ActiveUsers, EventCounts, TopEvents
+from common.questions.active_users import ActiveUsers
+from common.questions.base import Counting
+from common.questions.event_counts import EventCounts
+from common.questions.top_events import TopEvents
 from repo.rollups.rollup_writer import RollupWriter
 from tests.example_counts import seconds
 from tests.source_comparison import Asker, connected, open_asker

@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
-from common.questions import EventCounts
+from common.questions.event_counts import EventCounts
 from repo.engine.rollup_reader import RollupReader
 from repo.engine.watermark import read_watermark
 from repo.events import _source

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from psycopg2.extensions import connection
 from psycopg2.extras import execute_values
 
-from common.answers import Bucket
-from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents
+from common.questions.active_users import ActiveUsers
+from common.questions.event_counts import Bucket, EventCounts
+from common.questions.top_events import TopEvents
+from common.questions.user_events import UserEvents
 from config.database import Database, get_connection
 from repo.events import EventsRepo
 from repo.rollups import rollup_writer as rollup_writer_module

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from psycopg2.extensions import connection
 
-from common.questions import EventCounts, UserEvents
+from common.questions.event_counts import EventCounts
+from common.questions.user_events import UserEvents
 from config.database import Database, get_connection
 from config.database_errors import DeadlineExceeded, SerializationFailure
 from repo.events import EventsRepo

@@ -17,8 +17,8 @@ import pytest
 from psycopg2.extensions import connection
 from pydantic import SecretStr
 
-from common.base_questions import Counting
-from common.questions import EventCounts
+from common.questions.base import Counting
+from common.questions.event_counts import EventCounts
 from config.database import Cursor, Database, get_connection
 from repo.cache_versions import CacheVersionsRepo
 from repo.engine.watermark import read_watermark

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from psycopg2.extensions import connection, parse_dsn
 
-from common.questions import EventCounts, TopEvents
+from common.questions.event_counts import EventCounts
+from common.questions.top_events import TopEvents
 from config.database import Database, get_connection
 from config.database_errors import DatabaseUnavailable
 from repo.cache_versions import CacheVersions, CacheVersionsRepo

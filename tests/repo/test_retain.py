@@ -12,7 +12,7 @@ from pyroaring import BitMap
 from commands.verify import verify_all
 from common.metrics import HORIZON as HORIZON_TOLD
 from common.metrics import REFUSED
-from common.questions import EventCounts
+from common.questions.event_counts import EventCounts
 from config.database_errors import DatabaseUnavailable
 from repo.ingest import Event, IngestRepo, as_rows
 from repo.lifecycle.retention import RetainRepo

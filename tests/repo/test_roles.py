@@ -11,7 +11,9 @@ import pytest
 from psycopg2 import errors
 from psycopg2.extensions import connection
 
-from common.questions import ActiveUsers, EventCounts, TopEvents
+from common.questions.active_users import ActiveUsers
+from common.questions.event_counts import EventCounts
+from common.questions.top_events import TopEvents
 from config.database_errors import RightsMissing
 from repo.api_keys import KeysRepo
 from repo.ingest import Event, IngestRepo, as_rows

@@ -23,10 +23,13 @@ from psycopg2.extensions import connection
 from psycopg2.extras import execute_values
 
 from commands.verify import verify_all
-from common.base_questions import Counting
 from common.errors import EventsDropped
 from common.parameters import ALL_TIME
-from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents
+from common.questions.active_users import ActiveUsers
+from common.questions.base import Counting
+from common.questions.event_counts import EventCounts
+from common.questions.top_events import TopEvents
+from common.questions.user_events import UserEvents
 from config.database import Database, get_connection
 from config.database_errors import DatabaseUnavailable
 from repo.events import EventsRepo

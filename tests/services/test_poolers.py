@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 from pydantic import SecretStr
 
-from common.questions import EventCounts
+from common.questions.event_counts import EventCounts
 from config.database import Database, connect, connect_with_timeout, get_connection
 from config.database_errors import OtherSearchPath
 from repo.api_keys import KeysRepo

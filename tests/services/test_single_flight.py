@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from common.answers import PageMeta, UserEventsAnswer
+from common.questions.user_events import PageMeta, UserEventsAnswer
 from config.database_errors import DeadlineExceeded, PoolBusy
 from services import cache_service
 from services.answering.local_flights import Flight

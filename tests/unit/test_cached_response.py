@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from common.answers import Answer, Meta
+from common.questions.answer import Answer, Meta
 from services.cached_response import CachedResponse, PreparedQuery, render
 from utils.formats import Format
 from utils.time.zones import TZDATA_VERSION

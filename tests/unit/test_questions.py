@@ -5,9 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import ValidationError
 
-from common.base_questions import Ranged
 from common.errors import InvalidParameter
-from common.questions import ActiveUsers, EventCounts, TopEvents, UserEvents
+from common.questions.active_users import ActiveUsers
+from common.questions.base import Ranged
+from common.questions.event_counts import EventCounts
+from common.questions.top_events import TopEvents
+from common.questions.user_events import UserEvents
 
 NOW = datetime(2025, 3, 10, 12, tzinfo=UTC)
 

@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 from utils.time.calendar import add_months, day_start, local_day
 
 SLOT = timedelta(minutes=15)
+# An event is late if it is stored more than this after it occurred.
+SETTLED_AFTER = timedelta(minutes=15)
 # Lengths in slots.
 HOUR = 4
 SEALED_HOURS = 100 * 24 * HOUR

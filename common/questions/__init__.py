@@ -1,9 +1,14 @@
-"""The registry of questions, derived from the classes."""
+"""The questions, one module each: the question, and its answer."""
 
 from collections.abc import Iterator
+from importlib import import_module
+from pkgutil import iter_modules
 
-import common.questions  # noqa: F401  (the import defines the subclasses)
-from common.base_questions import Question
+from common.questions.base import Question
+
+# The import of a module defines its subclasses of `Question`.
+for _module in iter_modules(__path__, f"{__name__}."):
+    import_module(_module.name)
 
 
 def questions_about_one_user() -> list[str]:

@@ -1,77 +1,17 @@
-"""The questions: each class defines the name, the query string, and its validation and texts."""
+"""The question `user_events` and its answer."""
 
-from datetime import datetime, timedelta
-from typing import Annotated, Literal, Self
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, WithJsonSchema, model_validator
 
-from common.base_questions import Bucketed, Counting, Ranged
 from common.errors import InvalidCursor
 from common.parameters import ALL_TIME, EARLIEST, LATEST, DateOrInstant, Integer, UserId
+from common.questions.answer import Answer, Meta, Table
+from common.questions.base import Ranged
 from utils.keyset import Position, decode_cursor, encode_cursor
-from utils.time.calendar import Interval, Range
-
-_DAY = timedelta(days=1)
-_MONTH_DAYS = 32  # the longest month, and a day for the difference of zones
-# The previous range may be longer than this one, since months, quarters and years differ in length.
-_LENGTH_VARIATION = timedelta(days=8)
-
-
-class EventCounts(Bucketed):
-    """The number of events and of distinct users."""
-
-    interval: Interval | None = Field(
-        None, description="Also count per hour, day or longer unit in `tz`, including zeros."
-    )
-    compare: Literal["previous"] | None = Field(
-        None,
-        description="Also count the previous range, cut to the part that has elapsed of this one. "
-        "A range of whole years, quarters, months, weeks or days is shifted by these units, any "
-        "other by its length.",
-    )
-
-    def _look_back(self, time_range: Range) -> timedelta:
-        return (
-            time_range.end - time_range.start + _LENGTH_VARIATION if self.compare else timedelta(0)
-        )
-
-    @property
-    def series_interval(self) -> Interval | None:
-        return self.interval
-
-
-class TopEvents(Counting):
-    """The most frequent event names."""
-
-    limit: Integer = Field(10, ge=1, le=1000, description="The maximum number of event names.")
-
-
-class ActiveUsers(Bucketed):
-    """Daily, weekly and monthly active users of each day."""
-
-    window: Integer | None = Field(
-        None, ge=1, le=366, description="Also count the active users of this many rolling days."
-    )
-
-    @property
-    def windows(self) -> dict[str, str]:
-        """The window of each count in the series."""
-        requested = {"active": f"rolling {self.window} days"} if self.window else {}
-        return {
-            "dau": "rolling 1 day",
-            "wau": "rolling 7 days",
-            "mau": "rolling 30 days",
-            **requested,
-            "calendar_week": f"calendar week from {self.week_start}, up to the day",
-            "calendar_month": "calendar month, up to the day",
-        }
-
-    def _look_back(self, time_range: Range) -> timedelta:
-        return max(_MONTH_DAYS, self.window or 0) * _DAY
-
-    @property
-    def series_interval(self) -> Interval:
-        return "day"
+from utils.time.calendar import Range
 
 
 class UserEventsQuery(Ranged):
@@ -144,3 +84,28 @@ class UserEvents(UserEventsQuery):
     def _check_cursor(self) -> Self:
         _ = self.position  # raises InvalidCursor
         return self
+
+
+# Not frozen: creating a frozen instance takes three times as long, and a page has up to 1,000.
+@dataclass(slots=True)
+class UserEvent:
+    event_id: Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+    event_name: str
+    occurred_at: datetime
+    properties: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PageMeta(Meta):
+    next_cursor: str | None
+    """The cursor for older events; null at the end of the history."""
+    previous_cursor: str | None
+    """The cursor for newer events; null at the beginning of the history."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserEventsAnswer(Answer[list[UserEvent]]):
+    meta: PageMeta
+
+    def table(self) -> Table:
+        return UserEvent, self.data

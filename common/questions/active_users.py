@@ -1,0 +1,83 @@
+"""The question `active_users` and its answer."""
+
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+from pydantic import Field
+
+from common.parameters import Integer
+from common.questions.answer import Answer, Meta, Table, absent_field
+from common.questions.base import Bucketed
+from utils.time.calendar import Interval, Range
+
+_DAY = timedelta(days=1)
+_MONTH_DAYS = 32  # the longest month, and a day for the difference of zones
+
+
+class ActiveUsers(Bucketed):
+    """Daily, weekly and monthly active users of each day."""
+
+    window: Integer | None = Field(
+        None, ge=1, le=366, description="Also count the active users of this many rolling days."
+    )
+
+    @property
+    def windows(self) -> dict[str, str]:
+        """The window of each count in the series."""
+        requested = {"active": f"rolling {self.window} days"} if self.window else {}
+        return {
+            "dau": "rolling 1 day",
+            "wau": "rolling 7 days",
+            "mau": "rolling 30 days",
+            **requested,
+            "calendar_week": f"calendar week from {self.week_start}, up to the day",
+            "calendar_month": "calendar month, up to the day",
+        }
+
+    def _look_back(self, time_range: Range) -> timedelta:
+        return max(_MONTH_DAYS, self.window or 0) * _DAY
+
+    @property
+    def series_interval(self) -> Interval:
+        return "day"
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveDay:
+    """Active users of one day: distinct users with an event in each window that ends with it."""
+
+    date: date
+    dau: int
+    wau: int
+    """Users of the rolling 7 days."""
+    mau: int
+    """Users of the rolling 30 days."""
+    stickiness: float | None
+    """dau / mau; null if mau is 0."""
+    calendar_week: int
+    """Users of the calendar week, up to the day."""
+    calendar_month: int
+    """Users of the calendar month, up to the day."""
+    partial: bool
+    """Whether the day had not ended when the answer was computed."""
+    active: int = field(default_factory=absent_field)
+    """Users of the rolling days of the parameter `window`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveUsersData:
+    series: list[ActiveDay]
+
+    def table(self) -> Table:
+        return ActiveDay, self.series
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveUsersMeta(Meta):
+    windows: dict[str, str]
+    """The window of each count in `series`: rolling days or a calendar unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveUsersAnswer(Answer[ActiveUsersData]):
+    meta: ActiveUsersMeta

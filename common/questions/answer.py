@@ -1,0 +1,96 @@
+"""The parts that the answers of all questions share: `meta`, plans, and rows for CSV and NDJSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Generic, Protocol, TypeVar, cast
+
+import msgspec
+from pydantic import Field
+
+from utils.time.slots import SETTLED_AFTER
+
+D = TypeVar("D")
+
+Table = tuple[type, Sequence[Any]]
+"""The dataclass of the rows, whose fields name the columns if there are no rows, and the rows."""
+
+
+class Tabular(Protocol):
+    """Data with a form as rows, for CSV and NDJSON."""
+
+    def table(self) -> Table: ...
+
+
+def absent_field() -> Any:
+    """Return the default of a field that is left out of the answer unless requested."""
+    # msgspec leaves UNSET out of JSON; None would be written as null.
+    return msgspec.UNSET
+
+
+def is_absent(value: object) -> bool:
+    return value is msgspec.UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class PlanData:
+    """The plan of a question: what it would read, and the limits."""
+
+    source: str
+    """`rollups`, or `events` if this database has no rollups."""
+    rows: int
+    """Rows of rollups, also those in the memory of the process, and set operations for the windows
+    of active users: eight for each day and 64 kB of its users."""
+    bytes: int
+    """Bytes of these rows, and of the sets of the longest window."""
+    events: int
+    """Events of edges that are finer than a slot, at most; without rollups, an estimate of all
+    events read. For active users each counts twelve times, for entering and leaving six windows."""
+    tail: int
+    """Events in the tail, up to 10,000; they are read in addition, and do not count."""
+    allowed_rows: int
+    allowed_bytes: int
+    allowed_events: int
+    horizon: datetime | None
+    """Events before it are dropped; null if none are."""
+    needs_dropped: bool
+    """Whether the question needs dropped events, and would be refused with 409."""
+
+    def table(self) -> Table:
+        return PlanData, [self]
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """Metadata of an answer: range, time zone, and the time and source of its computation."""
+
+    start: datetime | None
+    """For a full history, the horizon, or null if there is none."""
+    end: datetime | None
+    tz: str
+    computed_at: datetime
+    """The database's clock when the snapshot was taken; on a replica, the time of its replay."""
+    complete_until: datetime
+    """All events before this instant that were committed by `computed_at` are counted."""
+    source: str
+    """`rollups`, or `events` for histories and for databases without rollups."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether only late events can change the answer."""
+        return self.end is not None and self.end <= self.computed_at - SETTLED_AFTER
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[D]):
+    data: D
+    meta: Meta
+    cache_version: Annotated[str | None, Field(exclude=True)] = None
+    """The cache version of the months that the answer depends on, never part of the response.
+
+    None if late events are not tracked.
+    """
+
+    def table(self) -> Table:
+        """Return the rows of the answer, for CSV and NDJSON."""
+        return cast(Tabular, self.data).table()

@@ -1,0 +1,80 @@
+"""The question `event_counts` and its answer."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import Field
+
+from common.questions.answer import Table, absent_field, is_absent
+from common.questions.base import Bucketed
+from utils.time.calendar import Interval, Range
+
+# The previous range may be longer than this one, since months, quarters and years differ in length.
+_LENGTH_VARIATION = timedelta(days=8)
+
+
+class EventCounts(Bucketed):
+    """The number of events and of distinct users."""
+
+    interval: Interval | None = Field(
+        None, description="Also count per hour, day or longer unit in `tz`, including zeros."
+    )
+    compare: Literal["previous"] | None = Field(
+        None,
+        description="Also count the previous range, cut to the part that has elapsed of this one. "
+        "A range of whole years, quarters, months, weeks or days is shifted by these units, any "
+        "other by its length.",
+    )
+
+    def _look_back(self, time_range: Range) -> timedelta:
+        return (
+            time_range.end - time_range.start + _LENGTH_VARIATION if self.compare else timedelta(0)
+        )
+
+    @property
+    def series_interval(self) -> Interval | None:
+        return self.interval
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One hour, day, ... of a series."""
+
+    start: datetime
+    end: datetime
+    events: int
+    users: int
+    partial: bool
+    """Whether the bucket had not ended when the answer was computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The counts of a range without a series, as a row."""
+
+    events: int
+    users: int
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """The counts of the previous range."""
+
+    start: datetime
+    end: datetime
+    events: int
+    users: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventCountsData:
+    events: int
+    users: int
+    series: list[Bucket] = field(default_factory=absent_field)
+    previous: Previous = field(default_factory=absent_field)
+
+    def table(self) -> Table:
+        if is_absent(self.series):
+            return Counts, [Counts(self.events, self.users)]
+        return Bucket, self.series

@@ -1,0 +1,60 @@
+"""The question `top_events` and its answer."""
+
+from dataclasses import astuple, dataclass
+
+from pydantic import Field
+
+from common.parameters import Integer
+from common.questions.answer import Table
+from common.questions.base import Counting
+
+
+class TopEvents(Counting):
+    """The most frequent event names."""
+
+    limit: Integer = Field(10, ge=1, le=1000, description="The maximum number of event names.")
+
+
+@dataclass(frozen=True, slots=True)
+class TopEvent:
+    event_name: str
+    events: int
+    users: int
+    share: float
+    """The share of all events in the range and filter, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """The totals of all event names beyond the limit."""
+
+    event_names: int
+    events: int
+    users: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class TopEventRow:
+    """A row of CSV or NDJSON; the one without a name holds all other event names."""
+
+    event_name: str | None
+    events: int
+    users: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class TopEventsData:
+    events: int
+    users: int
+    rows: list[TopEvent]
+    other: Other
+
+    def table(self) -> Table:
+        """Return the rows, the last of which holds the other names, so that the events add up."""
+        rows: list[TopEventRow] = [TopEventRow(*astuple(row)) for row in self.rows]
+        if self.other.event_names:
+            other = self.other
+            rows.append(TopEventRow(None, other.events, other.users, other.share))
+        return TopEventRow, rows
