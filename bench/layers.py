@@ -126,7 +126,7 @@ def routed_call(app: FastAPI, address: str) -> Call:
     cache = app.state.resources.recent_requests
 
     async def call() -> None:
-        cache._items.clear()
+        cache.clear()
         await call_app()
 
     return call
@@ -134,7 +134,7 @@ def routed_call(app: FastAPI, address: str) -> Call:
 
 def lookup_call(resources: Resources, limits: Limits) -> Call:
     async def call() -> None:
-        remembered: RememberedRequest = next(iter(resources.recent_requests._items.values()))
+        remembered: RememberedRequest = next(iter(resources.recent_requests.values()))
         lookup = await resources.cache.look_up(remembered.query.key, limits)
         assert lookup.verdict == "hit"
 

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from cachetools import LRUCache
 from pydantic import SecretStr
 
 from common.pool_metrics import Pool, publish_pool
@@ -29,7 +30,6 @@ from services.lifecycle.erasure import ErasureService
 from services.readiness import Readiness
 from services.server_urls import servers
 from services.trace_export import trace_requests
-from utils.lru_cache import LruCache
 from utils.postgres import Identify
 from utils.session_options import INGEST_OPTIONS, QUESTION_OPTIONS
 
@@ -51,7 +51,7 @@ class Resources:
     erasure: ErasureService
     keys: ApiKeyCache
     readiness: Readiness
-    recent_requests: LruCache[RequestKey, RememberedRequest]
+    recent_requests: LRUCache[RequestKey, RememberedRequest]
     identity: Identity
     per_second: int
     concurrency: int
@@ -96,7 +96,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             erasure,
             await stack.enter_async_context(key_cache),
             Readiness(database, cache, purger, storage, timeout_s=settings.request_timeout_s),
-            LruCache(_MAX_REMEMBERED),
+            LRUCache(_MAX_REMEMBERED),
             identity,
             settings.rate_limit,
             settings.max_concurrent_queries,

@@ -107,9 +107,8 @@ class QueryRunner:
         request.state.counted = True
         query = self._prepare(method, question)
         if lru_key := request_key(request.scope, request.headers):
-            self._resources.recent_requests.put(
-                lru_key, RememberedRequest(query, request.scope["route"])
-            )
+            remembered = RememberedRequest(query, request.scope["route"])
+            self._resources.recent_requests[lru_key] = remembered
         served = await deliver(self._resources.answers, query, self._context, request.receive)
         return respond(served, request.headers, self._limits, request.state.began)
 

@@ -1,32 +1,42 @@
-"""LRU cache in memory, used for the prepared queries of recent requests."""
+"""LRU cache in memory, for several threads."""
 
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from threading import Lock
 from typing import Generic, TypeVar
+
+from cachetools import LRUCache
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
-class LruCache(Generic[K, V]):
-    """A mapping that holds the `size` values that were used last.
+class SharedLruCache(Generic[K, V]):
+    """A `cachetools.LRUCache` with a lock. Its bound is in entries, or in the unit of `size_of`."""
 
-    It is not thread-safe: it is for the event loop only.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._items: dict[K, V] = {}
+    def __init__(self, max_size: int, size_of: Callable[[V], int] | None = None) -> None:
+        self._lock = Lock()
+        self._entries: LRUCache[K, V] = LRUCache(max_size, size_of)
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._entries)
 
     def get(self, key: K) -> V | None:
-        value = self._items.pop(key, None)
-        if value is not None:
-            self._items[key] = value  # moved to the end: dictionaries keep the insertion order
-        return value
+        with self._lock:
+            return self._entries.get(key)
+
+    def get_many(self, keys: Iterable[K]) -> dict[K, V]:
+        """Return the entries of those keys that are cached."""
+        with self._lock:
+            return {key: self._entries[key] for key in keys if key in self._entries}
 
     def put(self, key: K, value: V) -> None:
-        self._items.pop(key, None)
-        self._items[key] = value
-        if len(self._items) > self._size:
-            del self._items[next(iter(self._items))]
+        self.put_many({key: value})
+
+    def put_many(self, entries: Mapping[K, V]) -> None:
+        """Store entries, except those that are larger than the bound."""
+        with self._lock:
+            for key, value in entries.items():
+                self._entries.pop(key, None)
+                with suppress(ValueError):  # "value too large"
+                    self._entries[key] = value

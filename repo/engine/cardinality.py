@@ -4,25 +4,22 @@ Cached rows have ids, and a cardinality is cached under the ids of its rows. It 
 a row that changes gets another id.
 """
 
-import threading
 from array import array
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import accumulate
-from typing import Generic, TypeVar
 
 from pyroaring import BitMap
 
 from repo.engine.bitmaps import rolling_counts, running_counts, union_of
 from repo.engine.span_cache import Row, size_of
+from utils.lru_cache import SharedLruCache
 
-_MAX_COUNTS = 20_000
+_MAX_COUNTS = 20_000  # about 4 MB
 _MAX_SET_BYTES = 12 * 2**20
-_ENTRY_BYTES = 200  # of a cached count, and of a cached set in addition to its own size
+_SET_OVERHEAD = 200  # bytes of a cached set in addition to its own size
 
-V = TypeVar("V")
 Count = Callable[[Sequence[BitMap], int], Iterable[int]]
 """Counts the users of windows, given the sets of days from this index on."""
 
@@ -51,8 +48,10 @@ class CardinalityCache:
     """A bounded cache of cardinalities and unions, shared by the threads of a process."""
 
     def __init__(self) -> None:
-        self._counts: _BoundedCache[int] = _BoundedCache(_MAX_COUNTS * _ENTRY_BYTES)
-        self._sets: _BoundedCache[BitMap] = _BoundedCache(_MAX_SET_BYTES)
+        self._counts: SharedLruCache[bytes, int] = SharedLruCache(_MAX_COUNTS)
+        self._sets: SharedLruCache[bytes, BitMap] = SharedLruCache(
+            _MAX_SET_BYTES, size_of=lambda users: size_of(users) + _SET_OVERHEAD
+        )
 
     def count(self, partials: Sequence[PartialAggregate]) -> int:
         """Return the number of distinct users in all partial aggregates together."""
@@ -69,7 +68,7 @@ class CardinalityCache:
         count = self._counts.get(key)
         if count is None:
             count = len(union_of(row.users for row in rows))
-            self._counts.put(key, count, _ENTRY_BYTES)
+            self._counts.put(key, count)
         return count
 
     def users(self, partial: PartialAggregate) -> BitMap:
@@ -108,7 +107,7 @@ class CardinalityCache:
         computed = list(count([self.users(day) for day in days[start:]], start))[missing - start :]
         for key, number in zip(keys[missing:], computed, strict=True):
             if key:
-                self._counts.put(key, number, _ENTRY_BYTES)
+                self._counts.put(key, number)
         return [*(number or 0 for number in cached[:missing]), *computed]
 
     def _union_of(self, rows: Sequence[Row]) -> BitMap:
@@ -119,37 +118,8 @@ class CardinalityCache:
         users = self._sets.get(key)
         if users is None:
             users = union_of(row.users for row in rows)
-            self._sets.put(key, users, size_of(users) + _ENTRY_BYTES)
+            self._sets.put(key, users)
         return users
-
-
-class _BoundedCache(Generic[V]):
-    """An LRU cache with a limit in bytes, safe for threads."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._lock = threading.Lock()
-        self._values: OrderedDict[bytes, tuple[V, int]] = OrderedDict()
-        self._bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def get(self, key: bytes) -> V | None:
-        with self._lock:
-            if key not in self._values:
-                return None
-            self._values.move_to_end(key)
-            return self._values[key][0]
-
-    def put(self, key: bytes, value: V, size: int) -> None:
-        with self._lock:
-            # Another thread may have stored the same key meanwhile: its size is subtracted.
-            self._bytes += size - self._values.pop(key, (None, 0))[1]
-            self._values[key] = (value, size)
-            while self._bytes > self._max_bytes:
-                _, (_, evicted_bytes) = self._values.popitem(last=False)
-                self._bytes -= evicted_bytes
 
 
 def _key(row_ids: Iterable[int]) -> bytes:

@@ -1,13 +1,14 @@
 """Event names as a dimension of rollups: their dictionary of ids, and the filter of a query."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Generic, TypeVar
+
+from cachetools import LRUCache
 
 from config.database import Cursor
 from repo.engine.watermark import SQL, Watermark
+from utils.lru_cache import SharedLruCache
 
 ALL = 0
 """The id of all names together."""
@@ -16,46 +17,16 @@ _MAX_NAMES = 100_000  # cached in a process: about 25 MB
 # While queries move to another generation, threads use the dictionaries of both.
 _MAX_DICTIONARIES = 2
 
-K = TypeVar("K")
-V = TypeVar("V")
 Key = int | str
 """The id of an event name, or the name itself if the dictionary lacks it."""
-
-
-class _LruCache(Generic[K, V]):
-    """An LRU cache with a limit of entries, safe for threads."""
-
-    def __init__(self, max_entries: int) -> None:
-        self._max_entries = max_entries
-        self._lock = threading.Lock()
-        self._entries: OrderedDict[K, V] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def get_many(self, keys: Iterable[K]) -> dict[K, V]:
-        """Return the entries of those keys that are cached."""
-        with self._lock:
-            entries = {key: self._entries[key] for key in keys if key in self._entries}
-            for key in entries:
-                self._entries.move_to_end(key)
-        return entries
-
-    def put_many(self, entries: Mapping[K, V]) -> None:
-        with self._lock:
-            for key, value in entries.items():
-                self._entries[key] = value
-                self._entries.move_to_end(key)
-            while len(self._entries) > self._max_entries:
-                self._entries.popitem(last=False)
 
 
 class _Dictionary:
     """The cached dictionary of one memory key, in both directions."""
 
     def __init__(self, max_entries: int) -> None:
-        self.names: _LruCache[Key, str] = _LruCache(max_entries)
-        self.ids: _LruCache[str, int] = _LruCache(max_entries)
+        self.names: SharedLruCache[Key, str] = SharedLruCache(max_entries)
+        self.ids: SharedLruCache[str, int] = SharedLruCache(max_entries)
 
 
 class EventNameDictionary:
@@ -64,7 +35,7 @@ class EventNameDictionary:
     def __init__(self, max_entries: int = _MAX_NAMES) -> None:
         self._max_entries = max_entries
         self._lock = threading.Lock()
-        self._dictionaries: OrderedDict[str, _Dictionary] = OrderedDict()
+        self._dictionaries: LRUCache[str, _Dictionary] = LRUCache(_MAX_DICTIONARIES)
 
     def ids(self, cur: Cursor, memory_key: str, names: Iterable[str]) -> dict[str, int]:
         """Return the ids of those names that have one; the others are in no rollup."""
@@ -93,9 +64,6 @@ class EventNameDictionary:
         with self._lock:
             if memory_key not in self._dictionaries:
                 self._dictionaries[memory_key] = _Dictionary(self._max_entries)
-            self._dictionaries.move_to_end(memory_key)
-            while len(self._dictionaries) > _MAX_DICTIONARIES:
-                self._dictionaries.popitem(last=False)
             return self._dictionaries[memory_key]
 
 

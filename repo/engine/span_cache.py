@@ -1,16 +1,17 @@
 """A cache of the rows of sealed spans, which have a version and seldom change."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
+from operator import itemgetter
 from typing import NamedTuple
 
 from pyroaring import BitMap
 
 from config.database import Cursor
 from repo.engine.watermark import SQL, Watermark
+from utils.lru_cache import SharedLruCache
 from utils.time.slots import HOUR, SEALED_HOURS, Span, slot_of
 
 _MAX_BYTES = 40 * 2**20
@@ -55,11 +56,11 @@ class SpanCache:
     """A bounded cache, shared by the threads of a process."""
 
     def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
-        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._sealed: dict[str, _SealedVersions] = {}
-        self._rows: OrderedDict[SpanKey, tuple[Rows, int]] = OrderedDict()
-        self._bytes = 0
+        self._rows: SharedLruCache[SpanKey, tuple[Rows, int]] = SharedLruCache(
+            max_bytes, size_of=itemgetter(1)
+        )
         self._row_ids = count(1)
 
     def sealed_versions(self, cur: Cursor, watermark: Watermark) -> Mapping[Span, int]:
@@ -84,13 +85,7 @@ class SpanCache:
 
     def get_many(self, keys: Iterable[SpanKey]) -> dict[SpanKey, Rows]:
         """Return the cached rows of these keys."""
-        cached = {}
-        with self._lock:
-            for key in keys:
-                if entry := self._rows.get(key):
-                    self._rows.move_to_end(key)
-                    cached[key] = entry[0]
-        return cached
+        return {key: rows for key, (rows, _) in self._rows.get_many(keys).items()}
 
     def put(self, key: SpanKey, fetched: Rows, size: int) -> Rows:
         """Cache rows and return them with ids; evicts the least recently used ones."""
@@ -98,13 +93,7 @@ class SpanCache:
         rows = {
             name_id: row._replace(row_id=next(self._row_ids)) for name_id, row in fetched.items()
         }
-        size += (len(rows) + 1) * _OVERHEAD
-        with self._lock:
-            self._bytes += size - self._rows.pop(key, ({}, 0))[1]
-            self._rows[key] = (rows, size)
-            while self._bytes > self._max_bytes:
-                _, (_, evicted_bytes) = self._rows.popitem(last=False)
-                self._bytes -= evicted_bytes
+        self._rows.put(key, (rows, size + (len(rows) + 1) * _OVERHEAD))
         return rows
 
 

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from cachetools import LRUCache
 from starlette.types import Message, Receive, Scope, Send
 
 from common.errors import Forbidden
 from routes.fast_path import FastPath
 from services.answering.responses import RememberedRequest, RequestKey
 from services.cached_response import PreparedQuery
-from utils.lru_cache import LruCache
 
 QUERY = cast(PreparedQuery, object())
 ROUTED = 299
@@ -32,8 +32,8 @@ async def router(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def status_of(path: str = "/analytics/top", method: str = "GET", authorization: str = "") -> int:
-    requests = LruCache[RequestKey, RememberedRequest](9)
-    requests.put(RequestKey(b"/analytics/top", b"", "", False), RememberedRequest(QUERY, "route"))
+    requests = LRUCache[RequestKey, RememberedRequest](9)
+    requests[RequestKey(b"/analytics/top", b"", "", False)] = RememberedRequest(QUERY, "route")
     resources = SimpleNamespace(recent_requests=requests, keys=Keys())
     scope = {
         "type": "http",
