@@ -3,7 +3,7 @@
 import re
 from contextlib import suppress
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -111,6 +111,12 @@ class Parameters(BaseModel):
 
     # Errors must not repeat input, which may hold ids of users.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @classmethod
+    def single_parameters(cls) -> set[str]:
+        """Return the names of the parameters that have one value; tuples may be repeated."""
+        fields = cls.model_fields.items()
+        return {name for name, field in fields if get_origin(field.annotation) is not tuple}
 
     @model_validator(mode="before")
     @classmethod

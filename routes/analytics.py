@@ -7,11 +7,13 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from common.parameters import UserId
-from common.questions.active_users import ActiveUsers, ActiveUsersAnswer
+from common.questions import QUESTIONS
+from common.questions.active_users import ActiveUsers
 from common.questions.answer import Answer, PlanData
-from common.questions.event_counts import EventCounts, EventCountsData
-from common.questions.top_events import TopEvents, TopEventsData
-from common.questions.user_events import UserEvents, UserEventsAnswer, UserEventsQuery
+from common.questions.base import Counting, Question
+from common.questions.event_counts import EventCounts
+from common.questions.top_events import TopEvents
+from common.questions.user_events import UserEvents, UserEventsQuery
 from repo.events import EventsRepo
 from routes.errors import PROBLEMS, refuse_repeated
 from routes.users import USER
@@ -24,17 +26,19 @@ router = APIRouter(
     prefix="/analytics",
     tags=["analytics"],
     responses=PROBLEMS,
-    dependencies=[Depends(get_reader), Depends(refuse_repeated)],
+    dependencies=[Depends(get_reader), Depends(refuse_repeated(*QUESTIONS))],
 )
 
 
-def _forms(model: Any) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI description of the media types of an answer."""
+def _answers(question: type[Question]) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI description of the answers to a question, in all media types."""
+    may_explain = issubclass(question, Counting)
+    model = question.answer | Answer[PlanData] if may_explain else question.answer
     text = {"schema": {"type": "string"}}
     return {200: {"model": model, "content": {"text/csv": text, "application/x-ndjson": text}}}
 
 
-@router.get("/event-counts", responses=_forms(Answer[EventCountsData] | Answer[PlanData]))
+@router.get("/event-counts", responses=_answers(EventCounts))
 async def event_counts(
     question: Annotated[EventCounts, Query()], run_query: Runner, repo: Events
 ) -> Response:
@@ -42,7 +46,7 @@ async def event_counts(
     return await run_query(repo.get_plan if question.explain else repo.get_event_counts, question)
 
 
-@router.get("/top-events", responses=_forms(Answer[TopEventsData] | Answer[PlanData]))
+@router.get("/top-events", responses=_answers(TopEvents))
 async def top_events(
     question: Annotated[TopEvents, Query()], run_query: Runner, repo: Events
 ) -> Response:
@@ -50,7 +54,7 @@ async def top_events(
     return await run_query(repo.get_plan if question.explain else repo.get_top_events, question)
 
 
-@router.get("/active-users", responses=_forms(ActiveUsersAnswer | Answer[PlanData]))
+@router.get("/active-users", responses=_answers(ActiveUsers))
 async def active_users(
     question: Annotated[ActiveUsers, Query()], run_query: Runner, repo: Events
 ) -> Response:
@@ -69,7 +73,7 @@ async def _user_events(
         raise RequestValidationError(faults) from None
 
 
-@router.get(f"{USER}/events", responses=_forms(UserEventsAnswer))
+@router.get(f"{USER}/events", responses=_answers(UserEvents))
 async def user_events(
     question: Annotated[UserEvents, Depends(_user_events)], run_query: Runner, repo: Events
 ) -> Response:

@@ -7,6 +7,7 @@ from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 from common.metrics import requests
+from common.questions import QUESTIONS
 from routes import analytics, events, health, metrics, root, users
 from routes.authorization_middleware import CountRefusals, SingleKey
 from routes.errors import add_error_handlers
@@ -32,11 +33,8 @@ _CORS: dict[str, Any] = {
         "Retry-After",
         "Server-Timing",
         "X-Cache",
-        "X-Next-Cursor",
-        "X-Previous-Cursor",
-        "X-Previous-Events",
-        "X-Previous-Users",
         "X-Request-Id",
+        *(header for question in QUESTIONS for header in question.response_headers),
     ],
     "max_age": 3600,
 }

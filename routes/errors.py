@@ -1,6 +1,6 @@
 """Errors over HTTP: RFC 9457 problem details, which never contain values of the request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -17,19 +17,11 @@ from common.errors import (
     refused_parameter,
     translate_database_error,
 )
-from common.questions.active_users import ActiveUsers
-from common.questions.event_counts import EventCounts
-from common.questions.top_events import TopEvents
-from common.questions.user_events import UserEventsQuery
+from common.parameters import Parameters
 from config.database_errors import DatabaseError
 from config.logging import request_id
 
 MEDIA_TYPE = "application/problem+json"
-
-_QUESTIONS = (EventCounts, TopEvents, ActiveUsers, UserEventsQuery)
-_REPEATABLE = {"event"}
-_SINGLE = {field for question in _QUESTIONS for field in question.model_fields} - _REPEATABLE
-_SINGLE |= {"suppress"}
 
 _DETAILS = {
     404: "There is no resource at this path; /docs lists all paths.",
@@ -109,12 +101,20 @@ def analytics_problem(error: AnalyticsError) -> Response:
     )
 
 
-async def refuse_repeated(request: Request) -> None:
-    """Reject repeated parameters, of which one value would be ignored. Raises: InvalidParameter."""
-    names = [name for name, _ in request.query_params.multi_items()]
-    repeated = sorted(name for name in _SINGLE if names.count(name) > 1)
-    if repeated:
-        raise InvalidParameter(faults=[Fault(name, "must be given once") for name in repeated])
+def refuse_repeated(*models: type[Parameters]) -> Callable[[Request], Awaitable[None]]:
+    """Return a dependency that rejects repeated parameters, of which one value would be ignored.
+
+    The dependency raises: InvalidParameter.
+    """
+    single = set[str]().union(*(model.single_parameters() for model in models))
+
+    async def check(request: Request) -> None:
+        names = [name for name, _ in request.query_params.multi_items()]
+        repeated = sorted(name for name in single if names.count(name) > 1)
+        if repeated:
+            raise InvalidParameter(faults=[Fault(name, "must be given once") for name in repeated])
+
+    return check
 
 
 def add_error_handlers(app: FastAPI) -> None:

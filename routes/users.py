@@ -57,7 +57,7 @@ router = APIRouter(
     prefix="/analytics",
     tags=["users"],
     responses=PROBLEMS,
-    dependencies=[Depends(get_admin), Depends(refuse_history), Depends(refuse_repeated)],
+    dependencies=[Depends(get_admin), Depends(refuse_history), Depends(refuse_repeated(Erasure))],
 )
 
 

@@ -88,7 +88,7 @@ def render(
     """
     data = msgspec.Raw(as_json(answer.data))  # encoded once, for the body and for the ETag
     body = _body(answer, data, query.form)
-    headers = _row_headers(answer)
+    headers = answer.headers()
     if query.compressed and len(body) >= _MIN_COMPRESSED_BYTES:
         body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
         headers["Content-Encoding"] = "gzip"
@@ -102,18 +102,6 @@ def _body(answer: Answer[Any], data: msgspec.Raw, form: Format) -> bytes:
         return as_json({"data": data, "meta": answer.meta})
     row_type, rows = answer.table()
     return as_csv(row_type, rows) if form == "csv" else as_ndjson(rows)
-
-
-def _row_headers(answer: Answer[Any]) -> dict[str, str]:
-    """Headers for cursors and totals, for which CSV and NDJSON have no other place."""
-    previous = getattr(answer.data, "previous", None)
-    values = {
-        "X-Next-Cursor": getattr(answer.meta, "next_cursor", None),
-        "X-Previous-Cursor": getattr(answer.meta, "previous_cursor", None),
-        "X-Previous-Events": getattr(previous, "events", None),
-        "X-Previous-Users": getattr(previous, "users", None),
-    }
-    return {header: str(value) for header, value in values.items() if value is not None}
 
 
 def _etag(answer: Answer[Any], data: msgspec.Raw, form: Format) -> str:

@@ -6,18 +6,26 @@ from pkgutil import iter_modules
 
 from common.questions.base import Question
 
+
+def _subclasses(base: type[Question]) -> Iterator[type[Question]]:
+    for subclass in base.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
 # The import of a module defines its subclasses of `Question`.
 for _module in iter_modules(__path__, f"{__name__}."):
     import_module(_module.name)
 
+QUESTIONS: tuple[type[Question], ...] = tuple(
+    sorted(
+        (each for each in _subclasses(Question) if each.__module__ == f"{__name__}.{each.name}"),
+        key=lambda question: question.name,
+    )
+)
+"""All questions, by name: the classes that have the names of their modules."""
+
 
 def questions_about_one_user() -> list[str]:
     """Return the names of the questions whose answers are about one user."""
-    return sorted({question.name for question in all_questions() if question.concerns_one_user})
-
-
-def all_questions(base: type[Question] = Question) -> Iterator[type[Question]]:
-    """Yield all subclasses of `base`, direct and indirect."""
-    for question in base.__subclasses__():
-        yield question
-        yield from all_questions(question)
+    return [question.name for question in QUESTIONS if question.concerns_one_user]

@@ -6,40 +6,12 @@ from datetime import date, timedelta
 from pydantic import Field
 
 from common.parameters import Integer
-from common.questions.answer import Answer, Meta, Table, absent_field
+from common.questions.answer import Answer, Meta, Table, Tabular, absent_field
 from common.questions.base import Bucketed
 from utils.time.calendar import Interval, Range
 
 _DAY = timedelta(days=1)
 _MONTH_DAYS = 32  # the longest month, and a day for the difference of zones
-
-
-class ActiveUsers(Bucketed):
-    """Daily, weekly and monthly active users of each day."""
-
-    window: Integer | None = Field(
-        None, ge=1, le=366, description="Also count the active users of this many rolling days."
-    )
-
-    @property
-    def windows(self) -> dict[str, str]:
-        """The window of each count in the series."""
-        requested = {"active": f"rolling {self.window} days"} if self.window else {}
-        return {
-            "dau": "rolling 1 day",
-            "wau": "rolling 7 days",
-            "mau": "rolling 30 days",
-            **requested,
-            "calendar_week": f"calendar week from {self.week_start}, up to the day",
-            "calendar_month": "calendar month, up to the day",
-        }
-
-    def _look_back(self, time_range: Range) -> timedelta:
-        return max(_MONTH_DAYS, self.window or 0) * _DAY
-
-    @property
-    def series_interval(self) -> Interval:
-        return "day"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +37,7 @@ class ActiveDay:
 
 
 @dataclass(frozen=True, slots=True)
-class ActiveUsersData:
+class ActiveUsersData(Tabular):
     series: list[ActiveDay]
 
     def table(self) -> Table:
@@ -81,3 +53,33 @@ class ActiveUsersMeta(Meta):
 @dataclass(frozen=True, slots=True)
 class ActiveUsersAnswer(Answer[ActiveUsersData]):
     meta: ActiveUsersMeta
+
+
+class ActiveUsers(Bucketed):
+    """Daily, weekly and monthly active users of each day."""
+
+    answer = ActiveUsersAnswer
+
+    window: Integer | None = Field(
+        None, ge=1, le=366, description="Also count the active users of this many rolling days."
+    )
+
+    @property
+    def windows(self) -> dict[str, str]:
+        """The window of each count in the series."""
+        requested = {"active": f"rolling {self.window} days"} if self.window else {}
+        return {
+            "dau": "rolling 1 day",
+            "wau": "rolling 7 days",
+            "mau": "rolling 30 days",
+            **requested,
+            "calendar_week": f"calendar week from {self.week_start}, up to the day",
+            "calendar_month": "calendar month, up to the day",
+        }
+
+    def _look_back(self, time_range: Range) -> timedelta:
+        return max(_MONTH_DAYS, self.window or 0) * _DAY
+
+    @property
+    def series_interval(self) -> Interval:
+        return "day"

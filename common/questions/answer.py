@@ -1,9 +1,10 @@
 """The parts that the answers of all questions share: `meta`, plans, and rows for CSV and NDJSON."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Generic, Protocol, TypeVar, cast
+from typing import Annotated, Any, Generic, TypeVar, cast
 
 import msgspec
 from pydantic import Field
@@ -16,10 +17,17 @@ Table = tuple[type, Sequence[Any]]
 """The dataclass of the rows, whose fields name the columns if there are no rows, and the rows."""
 
 
-class Tabular(Protocol):
+class Tabular(ABC):
     """Data with a form as rows, for CSV and NDJSON."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def table(self) -> Table: ...
+
+    def headers(self) -> dict[str, str]:
+        """Return response headers with what has no place in the rows."""
+        return {}
 
 
 def absent_field() -> Any:
@@ -33,7 +41,7 @@ def is_absent(value: object) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanData:
+class PlanData(Tabular):
     """The plan of a question: what it would read, and the limits."""
 
     source: str
@@ -94,3 +102,7 @@ class Answer(Generic[D]):
     def table(self) -> Table:
         """Return the rows of the answer, for CSV and NDJSON."""
         return cast(Tabular, self.data).table()
+
+    def headers(self) -> dict[str, str]:
+        """Return response headers with what has no place in the rows."""
+        return cast(Tabular, self.data).headers()

@@ -49,6 +49,10 @@ class Question(Parameters):
     """The base class of every question."""
 
     name: ClassVar[str]
+    answer: ClassVar[Any]
+    """The type of the answer, for the OpenAPI description."""
+    response_headers: ClassVar[tuple[str, ...]] = ()
+    """Headers with what has no place in CSV and NDJSON, which scripts in browsers may read."""
     concerns_one_user: ClassVar[bool] = False
     """Whether answers are about one user, so that an erasure drops them from the cache."""
 

@@ -6,35 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from common.questions.answer import Table, absent_field, is_absent
+from common.questions.answer import Answer, Table, Tabular, absent_field, is_absent
 from common.questions.base import Bucketed
 from utils.time.calendar import Interval, Range
 
 # The previous range may be longer than this one, since months, quarters and years differ in length.
 _LENGTH_VARIATION = timedelta(days=8)
-
-
-class EventCounts(Bucketed):
-    """The number of events and of distinct users."""
-
-    interval: Interval | None = Field(
-        None, description="Also count per hour, day or longer unit in `tz`, including zeros."
-    )
-    compare: Literal["previous"] | None = Field(
-        None,
-        description="Also count the previous range, cut to the part that has elapsed of this one. "
-        "A range of whole years, quarters, months, weeks or days is shifted by these units, any "
-        "other by its length.",
-    )
-
-    def _look_back(self, time_range: Range) -> timedelta:
-        return (
-            time_range.end - time_range.start + _LENGTH_VARIATION if self.compare else timedelta(0)
-        )
-
-    @property
-    def series_interval(self) -> Interval | None:
-        return self.interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +45,7 @@ class Previous:
 
 
 @dataclass(frozen=True, slots=True)
-class EventCountsData:
+class EventCountsData(Tabular):
     events: int
     users: int
     series: list[Bucket] = field(default_factory=absent_field)
@@ -78,3 +55,36 @@ class EventCountsData:
         if is_absent(self.series):
             return Counts, [Counts(self.events, self.users)]
         return Bucket, self.series
+
+    def headers(self) -> dict[str, str]:
+        """Return the counts of the previous range, if requested."""
+        if is_absent(self.previous):
+            return {}
+        previous = self.previous
+        return {"X-Previous-Events": f"{previous.events}", "X-Previous-Users": f"{previous.users}"}
+
+
+class EventCounts(Bucketed):
+    """The number of events and of distinct users."""
+
+    answer = Answer[EventCountsData]
+    response_headers = ("X-Previous-Events", "X-Previous-Users")
+
+    interval: Interval | None = Field(
+        None, description="Also count per hour, day or longer unit in `tz`, including zeros."
+    )
+    compare: Literal["previous"] | None = Field(
+        None,
+        description="Also count the previous range, cut to the part that has elapsed of this one. "
+        "A range of whole years, quarters, months, weeks or days is shifted by these units, any "
+        "other by its length.",
+    )
+
+    def _look_back(self, time_range: Range) -> timedelta:
+        return (
+            time_range.end - time_range.start + _LENGTH_VARIATION if self.compare else timedelta(0)
+        )
+
+    @property
+    def series_interval(self) -> Interval | None:
+        return self.interval

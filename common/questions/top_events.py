@@ -5,14 +5,8 @@ from dataclasses import astuple, dataclass
 from pydantic import Field
 
 from common.parameters import Integer
-from common.questions.answer import Table
+from common.questions.answer import Answer, Table, Tabular
 from common.questions.base import Counting
-
-
-class TopEvents(Counting):
-    """The most frequent event names."""
-
-    limit: Integer = Field(10, ge=1, le=1000, description="The maximum number of event names.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +39,7 @@ class TopEventRow:
 
 
 @dataclass(frozen=True, slots=True)
-class TopEventsData:
+class TopEventsData(Tabular):
     events: int
     users: int
     rows: list[TopEvent]
@@ -58,3 +52,11 @@ class TopEventsData:
             other = self.other
             rows.append(TopEventRow(None, other.events, other.users, other.share))
         return TopEventRow, rows
+
+
+class TopEvents(Counting):
+    """The most frequent event names."""
+
+    answer = Answer[TopEventsData]
+
+    limit: Integer = Field(10, ge=1, le=1000, description="The maximum number of event names.")

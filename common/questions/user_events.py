@@ -14,6 +14,39 @@ from utils.keyset import Position, decode_cursor, encode_cursor
 from utils.time.calendar import Range
 
 
+# Not frozen: creating a frozen instance takes three times as long, and a page has up to 1,000.
+@dataclass(slots=True)
+class UserEvent:
+    event_id: Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+    event_name: str
+    occurred_at: datetime
+    properties: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PageMeta(Meta):
+    next_cursor: str | None
+    """The cursor for older events; null at the end of the history."""
+    previous_cursor: str | None
+    """The cursor for newer events; null at the beginning of the history."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserEventsAnswer(Answer[list[UserEvent]]):
+    meta: PageMeta
+
+    def table(self) -> Table:
+        return UserEvent, self.data
+
+    def headers(self) -> dict[str, str]:
+        """Return the cursors of the pages before and after this one."""
+        cursors = {
+            "X-Next-Cursor": self.meta.next_cursor,
+            "X-Previous-Cursor": self.meta.previous_cursor,
+        }
+        return {header: cursor for header, cursor in cursors.items() if cursor is not None}
+
+
 class UserEventsQuery(Ranged):
     """The query string of a user's history, whose user is in the path."""
 
@@ -30,6 +63,8 @@ class UserEventsQuery(Ranged):
 class UserEvents(UserEventsQuery):
     """The events of one user, newest first."""
 
+    answer = UserEventsAnswer
+    response_headers = ("X-Next-Cursor", "X-Previous-Cursor")
     concerns_one_user = True
     user_id: UserId
 
@@ -84,28 +119,3 @@ class UserEvents(UserEventsQuery):
     def _check_cursor(self) -> Self:
         _ = self.position  # raises InvalidCursor
         return self
-
-
-# Not frozen: creating a frozen instance takes three times as long, and a page has up to 1,000.
-@dataclass(slots=True)
-class UserEvent:
-    event_id: Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
-    event_name: str
-    occurred_at: datetime
-    properties: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class PageMeta(Meta):
-    next_cursor: str | None
-    """The cursor for older events; null at the end of the history."""
-    previous_cursor: str | None
-    """The cursor for newer events; null at the beginning of the history."""
-
-
-@dataclass(frozen=True, slots=True)
-class UserEventsAnswer(Answer[list[UserEvent]]):
-    meta: PageMeta
-
-    def table(self) -> Table:
-        return UserEvent, self.data

@@ -22,6 +22,7 @@ UPGRADING = (DOCS / "upgrading.md").read_text()
 
 # CONTRIBUTING.md tells where a new question would be.
 NEW_FILES = {
+    "common/questions/lapsed_users.py",
     "repo/queries/lapsed_users.py",
     "repo/sql/lapsed_users.sql",
     "tests/api/test_lapsed_users.py",

@@ -1,18 +1,30 @@
 """Rendered answers: body, headers, ETag and cache key."""
 
 import gzip
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 
-from common.questions.answer import Answer, Meta
+from common.questions.answer import Answer, Meta, Table, Tabular
 from services.cached_response import CachedResponse, PreparedQuery, render
 from utils.formats import Format
 from utils.time.zones import TZDATA_VERSION
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 META = Meta(NOON, NOON, "UTC", NOON, NOON, "rollups")
+
+
+@dataclass
+class Values(Tabular):
+    values: list[int | str]
+
+    def table(self) -> Table:
+        return Values, [self]
+
+    def headers(self) -> dict[str, str]:
+        return {"X-Negative": "true"} if -1 in self.values else {}
 
 
 def _no_answer(_: object) -> NoReturn:
@@ -27,8 +39,10 @@ def query(
     )
 
 
-def rendered(data: Any, meta: Meta = META, *, compressed: bool = False) -> CachedResponse:
-    answer = Answer(data, meta, "v2")
+def rendered(
+    values: list[int | str], meta: Meta = META, *, compressed: bool = False
+) -> CachedResponse:
+    answer = Answer(Values(values), meta, "v2")
     return render(query(compressed=compressed), answer, compute_s=0.1, fresh_s=60)
 
 
@@ -44,8 +58,14 @@ def test_a_response_is_stored_under_the_version_of_its_answer() -> None:
 
 def test_the_body_has_data_and_meta() -> None:
     response = rendered([1, 2])
-    assert response.body.startswith(b'{"data":[1,2],"meta":{"start":"2025-03-01T12:00:00Z"')
+    assert response.body.startswith(
+        b'{"data":{"values":[1,2]},"meta":{"start":"2025-03-01T12:00:00Z"'
+    )
     assert (response.media_type, response.headers) == ("application/json", {})
+
+
+def test_what_has_no_place_in_rows_is_a_header() -> None:
+    assert rendered([-1]).headers == {"X-Negative": "true"}
 
 
 def test_the_etag_ignores_when_and_from_what_the_answer_was_computed() -> None:
