@@ -5,6 +5,7 @@ not in the cache of recent requests, or are unusual in any way, go through the r
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -12,7 +13,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from common.errors import AnalyticsError, translate_database_error
 from config.database_errors import DatabaseError
 from routes.errors import analytics_problem
-from services.answering.responses import call_context, deliver, request_key, respond
+from services.answering.answer_service import bind_repo
+from services.answering.responses import asks_for_fresh, deliver, request_key, respond
+from services.answering.single_flight import CallContext
 from services.cached_response import PreparedQuery
 from services.container import Resources
 
@@ -25,13 +28,18 @@ class FastPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = None
-        if scope["type"] == "http" and _is_question(scope):
+        if scope["type"] == "http" and _is_question(scope) and not _is_overridden(scope):
             response = await _answer(scope, receive)
         await (response or self._app)(scope, receive, send)
 
 
 def _is_question(scope: Scope) -> bool:
     return scope["method"] == "GET" and bool(scope["path"].startswith(_PREFIX))
+
+
+def _is_overridden(scope: Scope) -> bool:
+    """Whether a dependency of the handlers is overridden, which this path would not call."""
+    return bool(scope["app"].dependency_overrides)
 
 
 def _decode_headers(scope: Scope) -> dict[str, str]:
@@ -71,7 +79,9 @@ async def _serve(
     state["authorized"] = state["counted"] = True
     state["key"] = key
     began, limits = state["began"], resources.limits_of(key)
-    context = call_context(headers, limits, began + resources.request_s)
+    deadline = began + resources.request_s
+    bind = partial(bind_repo, resources.database, deadline, limits.caller)
+    context = CallContext(limits, deadline, bind, asks_for_fresh(headers))
     served = await deliver(resources.answers, resources.answers.current(query), context, receive)
     if served.cache == "hit":
         state["hit"] = True

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from common.questions.answer import Answer
-from config.database import Connection
 from repo.engine.watermark import Months
+from repo.events import EventsRepo
 from utils.formats import MEDIA_TYPES, Format, as_csv, as_json, as_ndjson
 from utils.time.zones import TZDATA_VERSION
 
@@ -49,7 +49,7 @@ class CachedResponse(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class PreparedQuery:
-    """A question, the form of its response, and the function that answers it."""
+    """A question, the form of its response, and the call that answers it."""
 
     name: str
     base_key: str
@@ -62,7 +62,8 @@ class PreparedQuery:
     """The last erasure, as last read. It is part of keys without a cache version."""
     form: Format
     compressed: bool
-    answer: Callable[[Connection], Answer[Any]]
+    answer: Callable[[EventsRepo], Answer[Any]]
+    """Answers the question with a repo. A query outlives its request, so it must hold no repo."""
     identity: str = ""
     """The identity of the database, as last read."""
 

@@ -5,7 +5,7 @@ All are async: FastAPI runs sync dependencies in a thread pool, which costs more
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from functools import partial
+from operator import methodcaller
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends, Request, Response
@@ -15,18 +15,19 @@ from common.errors import Unavailable
 from common.questions.answer import Answer
 from common.questions.base import Question
 from common.receipts import Receipt
-from config.database import Connection, get_connection
 from repo.api_keys import ApiKey, Scope
 from repo.events import EventsRepo
+from services.answering.answer_service import bind_repo
 from services.answering.responses import (
     RememberedRequest,
     accepts_gzip,
-    call_context,
+    asks_for_fresh,
     deliver,
     receipt,
     request_key,
     respond,
 )
+from services.answering.single_flight import BoundRepo, CallContext
 from services.cache_service import CacheLookup, Limits
 from services.cached_response import PreparedQuery
 from services.container import Resources
@@ -44,19 +45,6 @@ Q = TypeVar("Q", bound=Question)
 
 async def get_resources(request: Request) -> Resources:
     return cast(Resources, request.app.state.resources)
-
-
-async def get_request_connection(
-    request: Request, resources: Annotated[Resources, Depends(get_resources)]
-) -> Connection:
-    """A connection with the deadline of the request; none is taken from the pool yet."""
-    return get_connection(resources.database, request.state.began + resources.request_s)
-
-
-async def get_events_repo(
-    connection: Annotated[Connection, Depends(get_request_connection)],
-) -> EventsRepo:
-    return EventsRepo(connection)
 
 
 def _require_scope(scope: Scope) -> Callable[..., Coroutine[Any, Any, ApiKey | None]]:
@@ -87,15 +75,38 @@ get_writer = _require_scope("write")
 get_admin = _require_scope("admin")
 
 
+async def get_bound_repo(
+    request: Request,
+    resources: Annotated[Resources, Depends(get_resources)],
+    key: Annotated[ApiKey | None, Depends(get_reader)],
+) -> BoundRepo:
+    """The repo of a request, with its deadline; no connection is taken from the pool yet."""
+    deadline = request.state.began + resources.request_s
+    return bind_repo(resources.database, deadline, resources.limits_of(key).caller)
+
+
+async def get_events_repo(bound: Annotated[BoundRepo, Depends(get_bound_repo)]) -> EventsRepo:
+    """The repo that runs the query of a request. It may be overridden."""
+    return bound.repo
+
+
 class QueryRunner:
     """Answers the question of a request, and renders the response in the form that it accepts."""
 
-    def __init__(self, request: Request, resources: Resources, key: ApiKey | None) -> None:
+    def __init__(
+        self, request: Request, resources: Resources, key: ApiKey | None, bound: BoundRepo
+    ) -> None:
         self._request = request
         self._resources = resources
         self._limits = resources.limits_of(key)
-        deadline = request.state.began + resources.request_s
-        self._context = call_context(request.headers, self._limits, deadline)
+        # The answers of an override belong to no database whose identity a cache key could have.
+        self._is_overridden = get_events_repo in request.app.dependency_overrides
+        self._context = CallContext(
+            self._limits,
+            request.state.began + resources.request_s,
+            lambda: bound,
+            self._is_overridden or asks_for_fresh(request.headers),
+        )
 
     async def __call__(self, method: Callable[[Q], Answer[Any]], question: Q) -> Response:
         """The response to a question. `method` is a bound method of a repo.
@@ -106,20 +117,23 @@ class QueryRunner:
         request = self._request
         request.state.counted = True
         query = self._prepare(method, question)
-        if lru_key := request_key(request.scope, request.headers):
-            remembered = RememberedRequest(query, request.scope["route"])
-            self._resources.recent_requests[lru_key] = remembered
+        if not self._is_overridden:
+            self._remember(query)
         served = await deliver(self._resources.answers, query, self._context, request.receive)
         return respond(served, request.headers, self._limits, request.state.began)
+
+    def _remember(self, query: PreparedQuery) -> None:
+        """Let the fast path answer the next request of this form."""
+        scope = self._request.scope
+        if lru_key := request_key(scope, self._request.headers):
+            remembered = RememberedRequest(query, scope["route"])
+            self._resources.recent_requests[lru_key] = remembered
 
     def _prepare(self, method: Callable[[Q], Answer[Any]], question: Q) -> PreparedQuery:
         headers = self._request.headers
         form = question.format or preferred_format(headers.get("accept", ""))
         compressed = accepts_gzip(headers)
         coding = "gzip" if compressed else "plain"
-        # Only the type of the repo is kept: a prepared query outlives the request, and gets the
-        # connection that runs it.
-        repo_type = type(cast(Any, method).__self__)
         query = PreparedQuery(
             question.name,
             f"{question.name}:{form}:{coding}:{question.fingerprint()}",
@@ -128,18 +142,17 @@ class QueryRunner:
             "",
             form,
             compressed,
-            partial(_answer, repo_type, method.__name__, question),
+            self._call(method, question),
         )
         return self._resources.answers.current(query)
 
-
-def _answer(
-    repo_type: Callable[[Connection], object],
-    method: str,
-    question: Question,
-    connection: Connection,
-) -> Answer[Any]:
-    return cast(Answer[Any], getattr(repo_type(connection), method)(question))
+    def _call(
+        self, method: Callable[[Q], Answer[Any]], question: Q
+    ) -> Callable[[EventsRepo], Answer[Any]]:
+        """The call of this method on any repo, or on the override alone."""
+        if self._is_overridden:
+            return lambda _: method(question)
+        return methodcaller(method.__name__, question)
 
 
 async def _count(request: Request, resources: Resources, limits: Limits) -> CacheLookup | None:
@@ -213,5 +226,6 @@ async def get_query_runner(
     request: Request,
     resources: Annotated[Resources, Depends(get_resources)],
     key: Annotated[ApiKey | None, Depends(get_reader)],
+    bound: Annotated[BoundRepo, Depends(get_bound_repo)],
 ) -> QueryRunner:
-    return QueryRunner(request, resources, key)
+    return QueryRunner(request, resources, key, bound)

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import httpx
 import psycopg2
 import uvicorn
+from fastapi import FastAPI
 from pydantic import SecretStr
 
 from commands._server import ServerConfig
@@ -28,6 +29,7 @@ _DEFAULTS: dict[str, Any] = {
     "concurrency_limit": 0,
 }
 _URLS: WeakKeyDictionary[httpx.Client, str] = WeakKeyDictionary()
+_APPS: WeakKeyDictionary[httpx.Client, FastAPI] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -43,14 +45,15 @@ def running(database_url: str, redis_url: str, **more: Any) -> Iterator[httpx.Cl
         **{**roles, **_DEFAULTS, **more},
     )
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(ServerConfig(settings, create_app(settings)))
+    app = create_app(settings)
+    server = uvicorn.Server(ServerConfig(settings, app))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     try:
         _wait_until_started(server, thread)
         base = f"http://127.0.0.1:{listening.getsockname()[1]}"
         with httpx.Client(base_url=base, headers=AUTHORIZED, timeout=30) as client:
-            _URLS[client] = database_url
+            _URLS[client], _APPS[client] = database_url, app
             yield client
     finally:
         server.should_exit = True
@@ -63,6 +66,11 @@ def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> Non
         assert thread.is_alive(), "the service stopped while it started"
         assert time.monotonic() < deadline, "the service did not start in time"
         time.sleep(0.005)
+
+
+def app_of(service: httpx.Client) -> FastAPI:
+    """The application that serves this client."""
+    return _APPS[service]
 
 
 def identity_in(database_url: str) -> str:

@@ -4,13 +4,16 @@ import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 from common.metrics import LIMITED, QUESTION_SECONDS, cache_requests
-from config.database import Connection, Database, get_connection
+from common.questions.answer import Answer
+from config.database import Database, get_connection
 from config.database_errors import DatabaseError
+from repo.events import EventsRepo
 from services.answering.cache_versions import CacheVersions
-from services.answering.single_flight import CallContext, SingleFlight
+from services.answering.single_flight import BoundRepo, CallContext, SingleFlight
 from services.cache_service import CacheFailed, CacheLookup, CacheService, Limits
 from services.cached_response import CachedResponse, PreparedQuery, render
 from services.database_identity import Identity
@@ -53,6 +56,15 @@ class ServedResponse:
     @property
     def age_s(self) -> int:
         return self.lookup.age_ms // 1000 if self.lookup and self.cache != "miss" else 0
+
+
+def bind_repo(database: Database, deadline: float, caller: str) -> BoundRepo:
+    """The repo of one request; its connection is taken from the pool by the first statement.
+
+    `deadline` is in monotonic time. Connections are shared fairly between callers.
+    """
+    connection = get_connection(database, deadline, caller)
+    return BoundRepo(EventsRepo(connection), connection)
 
 
 class AnswerService:
@@ -170,29 +182,31 @@ class AnswerService:
         return await self._single_flight.fetch(query, context, lookup)
 
     async def _run_query(self, query: PreparedQuery, context: CallContext) -> CachedResponse:
-        connection = get_connection(self._database, context.deadline, context.limits.caller)
-        return await self._run_timed(query, connection)
-
-    async def _run_timed(self, query: PreparedQuery, connection: Connection) -> CachedResponse:
         began, source = time.perf_counter(), "none"
+        bound = context.bind_repo()
         try:
-            response, source = await connection.run(lambda: self._render(query, connection))
+            response, source = await bound.connection.run(partial(self._answer, query, bound))
             return response
         finally:
             QUESTION_SECONDS.labels(query.name, source).observe(time.perf_counter() - began)
 
-    def _render(self, query: PreparedQuery, connection: Connection) -> tuple[CachedResponse, str]:
+    def _answer(self, query: PreparedQuery, bound: BoundRepo) -> tuple[CachedResponse, str]:
         """The response, and the source that it was computed from. Runs in a thread."""
         began = time.perf_counter()
-        answer = query.answer(connection)
+        answer = query.answer(bound.repo)
+        return self._render(query, answer, bound.connection.identity, began), answer.meta.source
+
+    def _render(
+        self, query: PreparedQuery, answer: Answer[Any], identity: str | None, began: float
+    ) -> CachedResponse:
+        """`identity` is that of the database which gave the answer, None if none did."""
         is_versioned = query.cache_version and answer.cache_version and answer.meta.is_settled
         ttl_s = self._policy.closed_s if is_versioned else self._policy.open_s
-        # The connection led to another database than the one in the key: do not store the response.
-        if connection.identity != query.identity:
+        # The answer is not from the database in the key: do not store the response.
+        if identity != query.identity:
             ttl_s = 0
         with trace_span("write"):
-            response = render(query, answer, compute_s=time.perf_counter() - began, fresh_s=ttl_s)
-        return response, answer.meta.source
+            return render(query, answer, compute_s=time.perf_counter() - began, fresh_s=ttl_s)
 
     def _refresh(self, query: PreparedQuery) -> None:
         if not self._single_flight.is_open(query.key):
@@ -201,7 +215,9 @@ class AnswerService:
             task.add_done_callback(self._refreshing.discard)
 
     async def _run_refresh(self, query: PreparedQuery) -> None:
-        context = CallContext(_REFRESH_LIMITS, time.monotonic() + self._policy.request_s)
+        deadline = time.monotonic() + self._policy.request_s
+        bind = partial(bind_repo, self._database, deadline, _REFRESH_LIMITS.caller)
+        context = CallContext(_REFRESH_LIMITS, deadline, bind)
         with suppress(CacheFailed, DatabaseError):
             lookup = await self._cache.look_up(query.key, _NO_LIMITS, bypass=True)
             if lookup.holds_lease:

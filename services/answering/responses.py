@@ -54,11 +54,9 @@ def accepts_gzip(headers: Mapping[str, str]) -> bool:
     return False
 
 
-def call_context(headers: Mapping[str, str], limits: Limits, deadline: float) -> CallContext:
-    """The context of a request; `Cache-Control: no-cache` skips the cache."""
-    return CallContext(
-        limits, deadline, fresh="no-cache" in headers.get("cache-control", "").lower()
-    )
+def asks_for_fresh(headers: Mapping[str, str]) -> bool:
+    """Whether `Cache-Control: no-cache` skips the cache."""
+    return "no-cache" in headers.get("cache-control", "").lower()
 
 
 async def deliver(

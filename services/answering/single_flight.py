@@ -10,8 +10,11 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+from config.database import Connection
 from config.database_errors import DeadlineExceeded, PoolBusy
+from repo.events import EventsRepo
 from services.answering.local_flights import Flight, Flights, Lease
 from services.cache_service import CacheFailed, CacheLookup, CacheService, Limits
 from services.cached_response import CachedResponse, PreparedQuery
@@ -26,13 +29,27 @@ _HEARTBEAT_EVERY_S = 0.3
 _DEADLINE_TOLERANCE_S = 0.005
 
 
+class BoundRepo(NamedTuple):
+    """The repo of one request, and the connection in whose thread it runs its queries.
+
+    A repo that overrides `get_events_repo` may ignore the connection.
+    """
+
+    repo: EventsRepo
+    connection: Connection
+
+
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """The limits of the caller, the deadline in monotonic time, and whether to skip the cache."""
+    """What a request brings to its question."""
 
     limits: Limits
     deadline: float
+    """In monotonic time."""
+    bind_repo: Callable[[], BoundRepo]
+    """The repo of the request, called only if the response must be computed."""
     fresh: bool = False
+    """Whether to skip the cache."""
 
 
 Compute = Callable[[PreparedQuery, CallContext], Awaitable[CachedResponse]]

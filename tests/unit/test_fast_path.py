@@ -31,7 +31,12 @@ async def router(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.start", "status": ROUTED, "headers": []})
 
 
-def status_of(path: str = "/analytics/top", method: str = "GET", authorization: str = "") -> int:
+def status_of(
+    path: str = "/analytics/top",
+    method: str = "GET",
+    authorization: str = "",
+    overrides: dict[Any, Any] | None = None,
+) -> int:
     requests = LRUCache[RequestKey, RememberedRequest](9)
     requests[RequestKey(b"/analytics/top", b"", "", False)] = RememberedRequest(QUERY, "route")
     resources = SimpleNamespace(recent_requests=requests, keys=Keys())
@@ -42,7 +47,9 @@ def status_of(path: str = "/analytics/top", method: str = "GET", authorization: 
         "raw_path": path.encode(),
         "query_string": b"",
         "headers": [(b"authorization", authorization.encode())],
-        "app": SimpleNamespace(state=SimpleNamespace(resources=resources)),
+        "app": SimpleNamespace(
+            state=SimpleNamespace(resources=resources), dependency_overrides=overrides or {}
+        ),
         "state": {},
     }
     sent: list[Message] = []
@@ -67,6 +74,10 @@ def test_a_remembered_request_is_answered_before_routing() -> None:
 )
 def test_other_requests_go_to_the_router(path: str, method: str) -> None:
     assert status_of(path, method, "Bearer known") == ROUTED
+
+
+def test_no_request_is_answered_before_routing_while_a_dependency_is_overridden() -> None:
+    assert status_of(authorization="Bearer known", overrides={"get_events_repo": dict}) == ROUTED
 
 
 def test_a_key_that_is_not_in_memory_goes_to_the_router() -> None:

@@ -8,7 +8,7 @@ from services.answering.answer_service import ServedResponse
 from services.answering.responses import (
     RequestKey,
     accepts_gzip,
-    call_context,
+    asks_for_fresh,
     has_etag,
     receipt,
     request_key,
@@ -54,8 +54,8 @@ def test_a_request_key_has_what_determines_the_response() -> None:
 
 
 def test_no_cache_asks_for_a_fresh_answer() -> None:
-    assert call_context({"cache-control": "No-Cache"}, Limits(), 1.0).fresh
-    assert not call_context({"cache-control": "max-age=0"}, Limits(), 1.0).fresh
+    assert asks_for_fresh({"cache-control": "No-Cache"})
+    assert not asks_for_fresh({"cache-control": "max-age=0"})
 
 
 def test_a_response_has_the_stored_body_and_headers() -> None:
