@@ -35,7 +35,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 WORKDIR /app
 USER 10001:10001
 EXPOSE 8000
-# Liveness only: a restart does not help while PostgreSQL is away, which /readyz reports.
+# Liveness only: a restart does not help while PostgreSQL is unreachable, which /readyz reports.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["python", "/app/containers/alive.py"]
 ENTRYPOINT ["python", "/app/main.py"]

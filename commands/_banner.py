@@ -11,16 +11,20 @@ _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """The address to call where the service listens on all addresses."""
 
 
-def print_banner(settings: Settings, port: int, *, needs_key: bool, is_away: bool) -> None:
-    """Print addresses and a first request. `is_away`: PostgreSQL is not reachable yet."""
+def print_banner(settings: Settings, port: int, *, needs_key: bool, is_unreachable: bool) -> None:
+    """Print addresses and a first request. `is_unreachable`: PostgreSQL is not reachable yet."""
     host = _ANY.get(settings.host, settings.host)
     base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    rows = [f"  {what:<31}  {where}" for what, where in _rows(settings, base, needs_key, is_away)]
+    rows = [
+        f"  {what:<31}  {where}" for what, where in _rows(settings, base, needs_key, is_unreachable)
+    ]
     with suppress(OSError):  # standard output is closed
         click.echo("\n" + "\n".join(rows) + "\n")
 
 
-def _rows(settings: Settings, base: str, needs_key: bool, is_away: bool) -> list[tuple[str, str]]:
+def _rows(
+    settings: Settings, base: str, needs_key: bool, is_unreachable: bool
+) -> list[tuple[str, str]]:
     first = f"'{base}/analytics/event-counts?last=7d&interval=day'"
     rows = [("a page to begin with", f"{base}/")]
     rows.append(("questions and their parameters", f"{base}/docs"))
@@ -30,8 +34,8 @@ def _rows(settings: Settings, base: str, needs_key: bool, is_away: bool) -> list
     else:
         rows.append(("a first question", f"curl {first}"))
     rows.append(("metrics", _metrics(settings, f"{base}/metrics", needs_key)))
-    if is_away:
-        rows.append(("not ready: PostgreSQL is away", f"{base}/readyz"))
+    if is_unreachable:
+        rows.append(("not ready: PostgreSQL is unreachable", f"{base}/readyz"))
     return rows
 
 

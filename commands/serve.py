@@ -57,7 +57,11 @@ def serve() -> None:
         state = _key_state(settings, endpoints.databases.url("reader"))
         port = listener.getsockname()[1]
         banner = partial(
-            print_banner, settings, port, needs_key=state != "open", is_away=state == "away"
+            print_banner,
+            settings,
+            port,
+            needs_key=state != "open",
+            is_unreachable=state == "unreachable",
         )
         with (
             slot_directory() as slot_dir,
@@ -96,15 +100,15 @@ def _listen(settings: Settings) -> socket.socket:
         ) from None
 
 
-def _key_state(settings: Settings, database_url: str) -> Literal["open", "needed", "away"]:
-    """Whether requests need a key. "away": unknown, and keys are needed until PostgreSQL is back.
+def _key_state(settings: Settings, database_url: str) -> Literal["open", "needed", "unreachable"]:
+    """Whether requests need a key. "unreachable": unknown; they do until PostgreSQL is back.
 
     Raises: click.ClickException if keys are needed and there is none.
     """
     try:
         conn = connect(database_url, "analytics-serve")
     except DatabaseUnavailable:
-        return "away"
+        return "unreachable"
     with closing(conn):
         keys = KeysRepo(conn)
         if may_be_open(settings):

@@ -84,7 +84,7 @@ CACHE_CLEARING_PENDING = _gauge(
 )
 LIMITED = _counter(
     "analytics_limited_requests",
-    "Requests over a limit of their key: rate, at_once; unknown: admitted while Redis is away.",
+    "Requests over a limit of their key: rate, at_once; unknown: admitted without Redis.",
     "limit",
 )
 KEY_CHECKS = _counter(

@@ -19,7 +19,7 @@ from utils.processes import DieWithParent
 _READY_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 10
 _LARGE_LOG = 10 * 2**20
-State = Literal["ready", "at work", "away"]
+State = Literal["ready", "at work", "unreachable"]
 _MAX_SOCKET_DIR_BYTES = 90  # the path of a socket has at most 107 bytes on Linux, 103 on macOS
 
 _POSTGRES = {
@@ -252,10 +252,10 @@ def _probe_postgres(binaries: Binaries, port: int) -> State:
     # An open port is not enough: during recovery PostgreSQL listens, but rejects connections.
     command = [str(binaries.postgres / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
     states: dict[int, State] = {0: "ready", 1: "at work"}
-    return states.get(subprocess.run(command).returncode, "away")
+    return states.get(subprocess.run(command).returncode, "unreachable")
 
 
 def _probe_valkey(port: int) -> State:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return "ready"
-    return "away"
+    return "unreachable"

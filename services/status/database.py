@@ -150,7 +150,7 @@ def retention(context: Context) -> Iterator[Check]:
     is_published = found.horizon == found.accepted_from
     is_dropped = is_published and not context.repo.has_expired_events()
     values["is_complete"] = is_dropped
-    summary = f"events before {day(found.accepted_from)} are refused"
+    summary = f"events before {day(found.accepted_from)} are rejected"
     if is_dropped:
         yield Check("retention", "ok", f"{summary} and were dropped", values=values)
     elif context.sessions.get(_RETAIN):

@@ -126,7 +126,7 @@ def test_pages_of_a_history_that_was_longer_end_at_the_horizon(
 
 
 def test_a_history_that_is_kept_is_not_shown_any_more(database_url: str, redis_url: str) -> None:
-    """However long answers are kept, and also where PostgreSQL is away."""
+    """However long answers are kept, and also where PostgreSQL is unreachable."""
     with running(database_url, redis_url, cache_ttl_open_s=3600) as service:
         path = f"/analytics/{HISTORY}"
         wait_until(lambda: service.get(path).headers["x-cache"] == "hit", timeout_s=5)

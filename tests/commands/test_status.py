@@ -258,17 +258,17 @@ def test_old_events_that_are_not_all_dropped_are_told(
     insert(conn, ("u", "view", datetime(2025, 1, 1, tzinfo=UTC)))
     fold(database_url)
     run_sql(conn, "insert into retention (takes_from) values ('2025-06-01Z')")
-    summary = "events before 2025-06-01 are refused, but not all were dropped"
+    summary = "events before 2025-06-01 are rejected, but not all were dropped"
     action = "run `ours retain --raw AGE` again, with the AGE of that run"
     needs(status("--json"), "retention", summary, action)
     run_sql(conn, "update retention set horizon = takes_from")
     needs(status("--json"), "retention", summary, action)
     with closing(connect(database_url, "analytics-retain")):
-        running = "events before 2025-06-01 are refused and are being dropped"
+        running = "events before 2025-06-01 are rejected and are being dropped"
         is_fine(status("--json"), "retention", running)
     run_sql(conn, "begin; set local analytics.reason = 'retain'; delete from events; commit")
     done = status("--json")
-    is_fine(done, "retention", "events before 2025-06-01 are refused and were dropped")
+    is_fine(done, "retention", "events before 2025-06-01 are rejected and were dropped")
     assert check_of(done, "retention")["values"] == {
         "horizon": "2025-06-01T00:00:00Z",
         "refused_before": "2025-06-01T00:00:00Z",
@@ -525,10 +525,10 @@ def test_without_a_known_redis_it_is_told(status: Status, tmp_path: Path) -> Non
 FOREIGN = "create table events (id bigint); create table users (id bigint)"
 
 
-@pytest.fixture(params=["away", "unmigrated", "foreign"])
+@pytest.fixture(params=["unreachable", "unmigrated", "foreign"])
 def unusable(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[tuple[str, str]]:
     """The URL of a database without a status, and what the error says of it."""
-    if request.param == "away":
+    if request.param == "unreachable":
         yield "postgresql://nobody@127.0.0.1:1/none", "PostgreSQL cannot be reached: "
         return
     url = cluster.empty_database()

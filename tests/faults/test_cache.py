@@ -1,4 +1,4 @@
-"""Redis that is away, silent, full or filled with garbage; and many who ask for one page."""
+"""Redis that is unreachable, silent, full or filled with garbage; and many who ask for one page."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 @pytest.mark.check(16)
 def test_redis_refuses(running: Service, check: Check) -> None:
-    """Redis is away"""
+    """Redis is unreachable"""
     baseline = percentile(running.ask_fresh(100, at_once=2, mark="with"), 95)
     running.cache.refuse()
     replies = running.ask_fresh(200, at_once=2, mark="without")

@@ -77,7 +77,7 @@ def shell(own: DedicatedServers, folder: Path, url: str) -> Shell:
     variables = {
         "DATABASE_URL": url,
         "REDIS_URL": own.endpoints.redis_url,
-        "PLACE": host_and_port(url),
+        "HOST_PORT_DB": host_and_port(url),
     }
     return Shell(folder, postgres_programs(own.folder), variables)
 
@@ -321,7 +321,7 @@ def test_read_replica(shell: Shell, url: str) -> None:
     shell.run(copy, as_server=True)
     options = {"max_connections": "80"}
     with PostgresServer(shell.programs, replica, free_port()).running(url, **options) as there:
-        shell.variables.update(REPLICA_PLACE=host_and_port(there), REPLICA_URL=there)
+        shell.variables.update(REPLICA_HOST_PORT_DB=host_and_port(there), REPLICA_URL=there)
         with shell.serving(serve) as base:
             assert responses(base)["source"] == "rollups"
             wait_until(lambda: "questions" in users(there), timeout_s=10)

@@ -193,7 +193,7 @@ def reconnect(own: DedicatedServers, running: Service) -> None:
 
 @pytest.mark.check(7)
 def test_down_at_start(own: DedicatedServers, fault_url: str, check: Check) -> None:
-    """PostgreSQL is away when the service starts"""
+    """PostgreSQL is unreachable when the service starts"""
     with service(fault_url, own.endpoints.redis_url, ready=False) as late:
         late.database.refuse()
         wait_until(lambda: health(late) == 200, timeout_s=15)

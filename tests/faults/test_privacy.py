@@ -191,8 +191,10 @@ def activity(running: Service) -> list[str]:
 
 
 @pytest.mark.check(73)
-def test_erased_while_redis_is_away(own: DedicatedServers, fault_url: str, check: Check) -> None:
-    """Redis away during an erasure, and back as it was: cleared, and PostgreSQL may go as well"""
+def test_erased_while_redis_is_unreachable(
+    own: DedicatedServers, fault_url: str, check: Check
+) -> None:
+    """Redis unreachable during an erasure, then back as it was: cleared, and PostgreSQL may stop"""
     with (
         cache_of(own) as store,
         long_cached_service(own, fault_url) as running,

@@ -1,4 +1,4 @@
-"""Workers that are stopped, killed and watched, and a collector that is away."""
+"""Workers that are stopped, killed and watched, and a collector that is unreachable."""
 
 import os
 import shutil

@@ -137,7 +137,7 @@ def test_a_lease_is_handed_to_the_flight_that_waits_for_it(redis_url: str) -> No
 
 
 def test_a_lease_granted_while_the_page_is_computed_is_returned_with_it(redis_url: str) -> None:
-    """The first request had no lease: Redis was away."""
+    """The first request had no lease: Redis was unreachable."""
 
     async def test(process: Process, other: Process) -> None:
         first = process.ask(None)

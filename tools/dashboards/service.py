@@ -69,9 +69,9 @@ def _by_status() -> Json:
     classes = [("2", "2xx", GOOD), ("3", "3xx", EVENTS), ("4", "4xx", WARN), ("5", "5xx", BAD)]
     return bars(
         "Requests by status",
-        "5xx are failures of the service: 503 means that a server is away or connections are "
-        "short, 504 that a question took too long, 500 a bug. 4xx are errors of callers: 401 and "
-        "403 keys, 422 parameters, 429 limits.",
+        "5xx are failures of the service: 503 means that a server is unreachable or connections "
+        "are short, 504 that a question took too long, 500 a bug. 4xx are errors of callers: 401 "
+        "and 403 keys, 422 parameters, 429 limits.",
         *(promql(or_zero(rate(_REQUESTS, status=f"~{at}..")), name) for at, name, _ in classes),
         unit="reqps",
         colors={name: color for _, name, color in classes},
@@ -185,7 +185,7 @@ def _cache_results() -> Json:
         "Questions by result",
         "hit: cached; joined: another request computed it; refresh: computed again before it "
         "expired; miss: computed; bypass: the caller sent no-cache; stale: an old answer while "
-        "PostgreSQL is away; error: Redis is away.",
+        "PostgreSQL is unreachable; error: Redis is unreachable.",
         promql(rate(_CACHE, "result"), "{{result}}"),
         unit="reqps",
         colors=colors,

@@ -167,7 +167,7 @@ def _resident_mb(pid: int) -> float:
 
 
 def _sessions(own: DedicatedServers) -> int:
-    """The sessions of all processes of the service; 0 while PostgreSQL is away."""
+    """The sessions of all processes of the service; 0 while PostgreSQL is unreachable."""
     try:
         conn = psycopg2.connect(own.endpoints.database_url)
     except psycopg2.OperationalError:
