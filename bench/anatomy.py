@@ -27,6 +27,7 @@ from services.cache_service import Limits
 from services.cached_response import PreparedQuery, render
 from services.container import Resources
 from services.embedded import Endpoints
+from utils.postgres import prepare_command
 
 TURNS = 200
 _KINDS: dict[str, type[Counting]] = {"top_events": TopEvents, "active_users": ActiveUsers}
@@ -83,7 +84,7 @@ class _PartialCalls:
         statements = list(self._statements())
         conn = psycopg2.connect(database_url)
         cur = conn.cursor()
-        cur.execute(WATERMARK.prepare_sql)
+        cur.execute(prepare_command(WATERMARK))
 
         async def redis() -> None:
             lookup = await self._resources.cache.look_up("anatomy", Limits(), bypass=True)

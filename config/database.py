@@ -69,12 +69,14 @@ class Cursor(PreparingCursor):
     """A cursor in a transaction. Each statement is a span of the trace, with its name."""
 
     def execute(self, query: Any, vars: Any = None) -> None:
-        with trace_span(statement_name(query)):
-            super().execute(query, vars)
+        text = self.text_of(query)
+        with trace_span(statement_name(text)):
+            super().execute(text, vars)
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
-        with trace_span(statement_name(sql)):
-            super().copy_expert(sql, file, size)
+        text = self.text_of(sql)
+        with trace_span(statement_name(text)):
+            super().copy_expert(text, file, size)
 
 
 class Database:
@@ -194,7 +196,7 @@ class Connection:
             with conn.cursor(None, Cursor) as cur:
                 # Several statements in one simple-query message are one implicit transaction, so
                 # `set local` applies to the statement.
-                cur.prefix = f"{conn.path}set local statement_timeout = {self._remaining_ms()}; "
+                cur.set_prefix(conn.path, self._remaining_ms())
                 yield cur
 
     def transaction(self) -> AbstractContextManager[Cursor]:

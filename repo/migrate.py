@@ -180,7 +180,7 @@ def _migrate(
     with conn, conn.cursor() as cur:
         schema = own_schema(cur)
         lock_schema(cur, schema)
-        cur.execute(f"set local lock_timeout = {lock_timeout_s * 1000:.0f}")
+        cur.execute("set local lock_timeout = %s", (round(lock_timeout_s * 1000),))
         # Not `create table if not exists`: it needs the privilege even if the table exists.
         if not has_ledger(cur, schema):
             _refuse_foreign(cur, schema, target)

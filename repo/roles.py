@@ -92,5 +92,7 @@ def _roles_without_login(cur: cursor) -> set[str]:
 def _set_password(cur: cursor, name: str, password: str) -> None:
     # Only the verifier is part of the statement, which logs of the server may show.
     verifier = encrypt_password(password, name, cur.connection, "scram-sha-256")
-    statement = sql.SQL("alter role {} login password {}")
-    cur.execute(statement.format(sql.Identifier(name), sql.Literal(verifier)))
+    statement = sql.SQL("alter role {} login password {}").format(
+        sql.Identifier(name), sql.Literal(verifier)
+    )
+    cur.execute(statement)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import cache
 from typing import Any, Protocol, cast
 
 import psycopg2
@@ -17,6 +18,7 @@ from psycopg2 import errors
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, cursor
 from psycopg2.extensions import libpq_version as _libpq_version
 from psycopg2.pool import PoolError, SimpleConnectionPool
+from psycopg2.sql import SQL, Composable, Composed, Identifier, Literal, Placeholder
 
 from utils.circuit_breaker import CircuitBreaker
 from utils.prepared_statements import PoolSessions, PreparedStatement, Session
@@ -97,7 +99,7 @@ class PooledConnection(connection):
     is_to_replica: bool | None = None
     """Whether the last transaction was on a replica; None before the first transaction."""
     path = ""
-    """A statement that sets the search path of a transaction; empty if the session has it."""
+    """The search path that each transaction has to set, as SQL; empty if the session has it."""
     session: Session
 
     def mark_session_changed(self) -> SessionChanged:
@@ -119,11 +121,22 @@ class PreparingCursor(cursor):
 
     On a replica, the time of the last replayed commit, which stands still while none arrives.
     """
-    prefix = ""
+    prefix: Composed | None = None
     """SQL to send before a statement that is a transaction by itself, in the same message."""
 
     def execute(self, query: Any, vars: Any = None) -> None:
-        super().execute(self.prefix + query if self.prefix else query, vars)
+        if self.prefix:
+            query = self.prefix + (query if isinstance(query, Composable) else SQL(query))
+        super().execute(query, vars)
+
+    def text_of(self, query: str | bytes | Composable) -> str | bytes:
+        """Return a statement as text, which psycopg2 makes of composed ones when it sends them."""
+        return query.as_string(self) if isinstance(query, Composable) else query
+
+    def set_prefix(self, path: str, timeout_ms: int) -> None:
+        """Set `prefix` to the search path and the time limit of a transaction."""
+        set_timeout = in_path("{path}set local statement_timeout = ", path)
+        self.prefix = set_timeout + Literal(timeout_ms) + SQL("; ")
 
     def execute_prepared(self, statement: PreparedStatement, params: Mapping[str, Any]) -> None:
         """Execute a prepared statement, preparing it first if needed. Raises: SessionChanged."""
@@ -132,10 +145,11 @@ class PreparingCursor(cursor):
             self.execute(statement.plain_sql, params)
             return
         try:
-            if prepare_sql := conn.session.pending_prepare(statement):
-                super().execute(prepare_sql)
+            if not conn.session.has_plan(statement):
+                is_prepared = conn.session.is_prepared(statement)
+                super().execute(prepare_command(statement, is_prepared=is_prepared))
                 conn.session.mark_prepared(statement)
-            self.execute(statement.execute_sql, params)
+            self.execute(execute_command(statement), params)
         except _PLAN_ERRORS as exc:
             raise conn.mark_session_changed() from exc
 
@@ -152,13 +166,36 @@ class PreparingCursor(cursor):
         self.as_of = now
 
 
+@cache
+def in_path(statement: str, path: str) -> Composed:
+    """Return a statement that sets this search path at its `{path}`, unless the path is empty."""
+    set_path = SQL("set local search_path = {}; ").format(SQL(path)) if path else SQL("")
+    return SQL(statement).format(path=set_path)
+
+
+@cache
+def prepare_command(statement: PreparedStatement, *, is_prepared: bool = False) -> Composed:
+    """Return `prepare`, after a `deallocate` if the session has prepared the statement before."""
+    name = Identifier(statement.name)
+    deallocate = SQL("deallocate {}; ").format(name) if is_prepared else SQL("")
+    return SQL("{}prepare {} as {}").format(deallocate, name, SQL(statement.numbered_sql))
+
+
+@cache
+def execute_command(statement: PreparedStatement) -> Composed:
+    """Return `execute` with the parameters of a prepared statement."""
+    arguments = SQL(", ").join(map(Placeholder, statement.parameters))
+    label, name = SQL(statement.label), Identifier(statement.name)
+    return SQL("/* {} */ execute {} ({})").format(label, name, arguments)
+
+
 def begin_snapshot(conn: PooledConnection, cur: cursor, timeout_ms: int) -> datetime:
     """Begin a read-only transaction; return the time up to which it sees every commit."""
     # Whether the server is a replica is known from the answer only. A replica needs a statement
     # before the snapshot, so the first transaction of a connection to one begins twice.
     was_replica = bool(conn.is_to_replica)
     begin = BEGIN_ON_REPLICA if was_replica else BEGIN
-    cur.execute(begin.format(path=conn.path), (timeout_ms,))
+    cur.execute(in_path(begin, conn.path), (timeout_ms,))
     as_of: datetime
     as_of, conn.is_to_replica = cur.fetchone() or ()
     if was_replica or not conn.is_to_replica:
@@ -169,7 +206,7 @@ def begin_snapshot(conn: PooledConnection, cur: cursor, timeout_ms: int) -> date
 
 def begin_writing(conn: PooledConnection, cur: cursor, timeout_ms: int) -> datetime:
     """Begin a read-write transaction; return its time, `now()`."""
-    cur.execute(BEGIN_WRITING.format(path=conn.path), (timeout_ms,))
+    cur.execute(in_path(BEGIN_WRITING, conn.path), (timeout_ms,))
     now: datetime
     (now,) = cur.fetchone() or ()
     return now
@@ -180,7 +217,7 @@ def _identity(conn: PooledConnection, identify: Identify) -> str | None:
     if not conn.path:
         return identify(conn)
     with conn.cursor() as cur:
-        cur.execute("begin; " + conn.path)
+        cur.execute(in_path("begin; {path}", conn.path))
         try:
             return identify(conn)
         finally:
@@ -327,7 +364,7 @@ class GuardedPool(SimpleConnectionPool):
             conn = cast(PooledConnection, psycopg2.connect(*self._args, **self._kwargs))
             conn.autocommit = True  # transactions are begun by the text that they consist of
             if self._search_path and not is_direct(conn):
-                conn.path = f"set local search_path = {self._search_path}; "
+                conn.path = self._search_path
         except psycopg2.OperationalError:
             self._breaker.record_failure()
             raise

@@ -1,6 +1,7 @@
 """Prepared statements, for frequent queries whose planning takes longer than their execution."""
 
 import hashlib
+import math
 import re
 import time
 from dataclasses import dataclass, field
@@ -15,26 +16,25 @@ _PLAN_LIFETIME_S = 10.0
 
 
 class PreparedStatement(NamedTuple):
-    """A statement as plain SQL, and the SQL to prepare and to execute it."""
+    """A statement as plain SQL, and as the SQL of `prepare`, which numbers the parameters."""
 
+    label: str
+    """The name in the comment before the statement."""
     name: str
     """The name in the session; unique to the text, so versions of the service do not clash."""
     plain_sql: str
-    prepare_sql: str
-    execute_sql: str
+    numbered_sql: str
+    parameters: tuple[str, ...]
+    """The names of the parameters, in the order of their numbers."""
 
 
 def prepared_statement(text: str) -> PreparedStatement:
     """Return the forms of a statement, from whose text PostgreSQL can infer the parameter types."""
-    parameters = list(dict.fromkeys(_PARAMETER.findall(text)))
+    parameters = tuple(dict.fromkeys(_PARAMETER.findall(text)))
     numbered = _PARAMETER.sub(lambda match: f"${parameters.index(match[1]) + 1}", text)
-    name = f"{statement_name(text)}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    arguments = ", ".join(f"%({parameter})s" for parameter in parameters)
+    label, digest = statement_name(text), hashlib.sha256(text.encode()).hexdigest()
     return PreparedStatement(
-        name,
-        text,
-        f"prepare {name} as {numbered.replace('%%', '%')}",
-        f"/* {statement_name(text)} */ execute {name} ({arguments})",
+        label, f"{label}_{digest[:12]}", text, numbered.replace("%%", "%"), parameters
     )
 
 
@@ -55,14 +55,13 @@ class Session:
     pool_sessions: PoolSessions = field(default_factory=PoolSessions)
     _prepared_at: dict[str, float] = field(default_factory=dict)
 
-    def pending_prepare(self, statement: PreparedStatement) -> str | None:
-        """Return the SQL to run before executing a statement; None if it is prepared."""
-        prepared_at = self._prepared_at.get(statement.name)
-        if prepared_at is None:
-            return statement.prepare_sql
-        if time.monotonic() < prepared_at + _PLAN_LIFETIME_S:
-            return None
-        return f"deallocate {statement.name}; {statement.prepare_sql}"
+    def is_prepared(self, statement: PreparedStatement) -> bool:
+        return statement.name in self._prepared_at
+
+    def has_plan(self, statement: PreparedStatement) -> bool:
+        """Return whether a statement is prepared, and not too long ago."""
+        prepared_at = self._prepared_at.get(statement.name, -math.inf)
+        return time.monotonic() < prepared_at + _PLAN_LIFETIME_S
 
     def mark_prepared(self, statement: PreparedStatement) -> None:
         self._prepared_at[statement.name] = time.monotonic()

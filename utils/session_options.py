@@ -11,6 +11,7 @@ _NAME_COMMENT = re.compile(r"\s*/\* (\w+) \*/")
 _SCHEMA = re.compile(r"\w[\w$-]*")
 _LOGIN = re.compile(r"\w+://[^@/]*@")
 _SEARCH_PATH = re.compile(r"-c search_path=(\S+)")
+_MAX_NAME = 100  # bytes of a comment with the name of a statement
 _MAX_TAG = 32  # bytes; the names of sessions before it have up to 30
 
 # The server ends a running query whose client has gone. Only Linux supports the check.
@@ -141,7 +142,8 @@ def _time_limits(request_s: float) -> dict[str, str]:
     }
 
 
-def statement_name(text: str) -> str:
+def statement_name(text: str | bytes) -> str:
     """Return the name in the comment before a statement; `sql` without one."""
-    match = _NAME_COMMENT.match(text)
+    start = text[:_MAX_NAME].decode(errors="replace") if isinstance(text, bytes) else text
+    match = _NAME_COMMENT.match(start)
     return match[1] if match else "sql"

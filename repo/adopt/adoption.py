@@ -227,7 +227,7 @@ class AdoptRepo:
         # the platform queue behind it.
         try:
             with transaction(self._conn, at_stake) as cur:
-                cur.execute(f"set local lock_timeout = {wait_ms:d}")
+                cur.execute("set local lock_timeout = %s", (wait_ms,))
                 yield cur
         except errors.LockNotAvailable as exc:
             raise LockHeld from exc

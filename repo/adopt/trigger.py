@@ -102,11 +102,12 @@ def create_trigger(cur: cursor, adoption: Adoption) -> None:
     # Row triggers are cloned to partitions. A statement trigger would not fire for an INSERT into a
     # partition itself.
     kind = "row" if adoption.table.is_partitioned else "statement"
-    statement = Text(SQL[f"adopt_trigger_{kind}"])
-    name = Text(trigger_name(adoption.names.own_schema))
-    cur.execute(
-        statement.format(trigger=name, table=adoption.table.identifier, function=adoption.function)
+    statement = Text(SQL[f"adopt_trigger_{kind}"]).format(
+        trigger=Text(trigger_name(adoption.names.own_schema)),
+        table=adoption.table.identifier,
+        function=adoption.function,
     )
+    cur.execute(statement)
 
 
 def disable_trigger(cur: cursor, adoption_id: int, own_schema: str) -> None:

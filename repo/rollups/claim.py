@@ -10,6 +10,7 @@ from repo.engine.watermark import LONG_TAIL_EVENTS
 from repo.rollups.aggregate import Rows, decode_rows, last_event
 from repo.rollups.bitmap_store import copy_out
 from repo.rollups.fold import SQL, Progress
+from repo.statements import compose
 
 # Events of one transaction, which bounds its memory.
 MAX_EVENTS = 500_000
@@ -100,6 +101,6 @@ def _read_rows(
 ) -> Rows:
     """Return the rows that a statement claims; with `has_many`, users are joined all at once."""
     users = SQL["fold_users_all" if has_many else "fold_users_each"]
-    statement = SQL["fold_batch"].replace("{source}", SQL[source]).replace("{users}", users)
+    statement = compose(SQL["fold_batch"], source=SQL[source], users=users)
     own = {"generation": progress.generation, "until": progress.until}
     return decode_rows(copy_out(cur, statement, {**params, **own}))

@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
+from io import StringIO
 from typing import Any
 
 import pytest
 from psycopg2.extensions import connection
+from psycopg2.sql import SQL, Literal
 
 from common.questions.event_counts import EventCounts
 from common.questions.user_events import UserEvents
+from config import database as database_module
 from config.database import Database, get_connection
 from config.database_errors import DeadlineExceeded, SerializationFailure
 from repo.events import EventsRepo
@@ -18,7 +21,7 @@ from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
 from tests.wait_until import adjusted_for_load
 from utils import prepared_statements as prepared_statements_module
-from utils.postgres import PooledConnection
+from utils.postgres import PooledConnection, execute_command, prepare_command
 from utils.prepared_statements import prepared_statement
 from utils.time.zones import zone
 
@@ -85,12 +88,14 @@ def _is_prepared(conn: PooledConnection) -> None:
     conn.session._prepared_at.clear()
 
 
-def test_the_three_forms_say_the_same() -> None:
+def test_the_three_forms_say_the_same(conn: connection) -> None:
     made = prepared_statement("/* some */ select %(b)s::int, 100 %% %(a)s::int, %(b)s")
-    assert (
-        made.prepare_sql == f"prepare {made.name} as /* some */ select $1::int, 100 % $2::int, $1"
-    )
-    assert made.execute_sql == f"/* some */ execute {made.name} (%(b)s, %(a)s)"
+    prepare = f'prepare "{made.name}" as /* some */ select $1::int, 100 % $2::int, $1'
+    assert prepare_command(made).as_string(conn) == prepare
+    again = prepare_command(made, is_prepared=True).as_string(conn)
+    assert again == f'deallocate "{made.name}"; {prepare}'
+    execute = execute_command(made).as_string(conn)
+    assert execute == f'/* some */ execute "{made.name}" (%(b)s, %(a)s)'
     assert made.name.startswith("some_")
     assert prepared_statement("/* some */ select 1").name != made.name
 
@@ -175,3 +180,31 @@ def test_a_session_that_is_a_replica_by_now_is_asked_as_one(database: Database) 
     with get_connection(database, time.monotonic() + 10).statement() as cur:
         assert not cur.prefix
         assert cur.as_of > NOON
+
+
+def test_composed_statements_have_their_name_in_traces(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a transaction, and as a transaction by themselves, which has SQL before them."""
+    spans: list[str] = []
+
+    def trace_span(name: str) -> AbstractContextManager[None]:
+        spans.append(name)
+        return nullcontext()
+
+    one = SQL("/* one */ select {} || %s").format(Literal("1"))
+    copy = SQL("/* copied */ copy (select {}) to stdout").format(Literal("it's"))
+    repo(database).get_user_events(HISTORY)
+    deadline = time.monotonic() + 10
+    monkeypatch.setattr(database_module, "trace_span", trace_span)
+    with get_connection(database, deadline).statement() as cur:
+        assert cur.prefix
+        cur.execute(one, ("!",))
+        assert cur.fetchone() == ("1!",)
+    assert spans == ["one"]
+    with get_connection(database, deadline).snapshot() as cur:
+        cur.execute(cur.mogrify(one, ("?",)))
+        assert cur.fetchone() == ("1?",)
+        cur.copy_expert(copy, copied := StringIO())
+        assert copied.getvalue() == "it's\n"
+    assert spans == ["one", "sql", "one", "copied", "sql"]

@@ -90,9 +90,11 @@ def test_what_is_no_name_of_a_schema_is_told(name: str) -> None:
     ("text", "name"),
     [
         ("/* rollups_state */ select 1", "rollups_state"),
+        (b"/* rollups_state */ select '\xc3\xa4'", "rollups_state"),
+        (b"\xff", "sql"),
         ("select 1 /* late */", "sql"),
         ("", "sql"),
     ],
 )
-def test_statements_are_named_by_their_first_comment(text: str, name: str) -> None:
+def test_statements_are_named_by_their_first_comment(text: str | bytes, name: str) -> None:
     assert statement_name(text) == name
