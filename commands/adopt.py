@@ -20,8 +20,8 @@ from commands.rollup import fold
 from config.database import connect
 from config.settings import Settings
 from repo.adopt.adoption import AdoptRepo, MappedRow
+from repo.adopt.catalog import CannotAdopt, Table
 from repo.adopt.mapping import AdoptionNames, TableMapping, make_mapping, stored_mapping
-from repo.adopt.tables import CannotAdopt, Table
 from repo.adopt.timestamps import Epoch
 from repo.adopt.trigger import Adoption, trigger_name
 from repo.rollups.rollup_writer import RollupWriter
@@ -36,6 +36,7 @@ from services.lifecycle.adoption import (
     release,
 )
 from services.server_urls import database_server
+from utils.formats import quantity
 from utils.signals import stoppable
 from utils.time.local_times import ADJUSTMENT_TEXTS, Adjustment
 
@@ -205,7 +206,9 @@ def _copy_rows(
         copier = Copier(repo, adoption, batch=batch, pace=pace, progress=bar.add, check_space=gate)
 
         def summary() -> str:
-            return f"Copied {copier.inserted:,} events in {time.monotonic() - began:.1f} s."
+            return (
+                f"Copied {quantity(copier.inserted, 'event')} in {time.monotonic() - began:.1f} s."
+            )
 
         with report(summary, _INTERRUPTED):
             bar.total = sum(part.pages - part.copied for part in repo.parts(adoption))

@@ -25,6 +25,7 @@ from services.container import open_cache
 from services.database_identity import Identity
 from services.disk_space import storage_limits
 from services.server_urls import servers
+from utils.formats import quantity
 from utils.paths import is_terminal
 from utils.signals import stoppable, uninterrupted
 
@@ -142,10 +143,9 @@ class _EraseCommand:
     def confirm(self, users: list[str], *, yes: bool) -> None:
         """Raises: click.Abort."""
         if not yes:
-            events = self._erase_repo.count(users)
-            whom = f"{len(users):,} users" if len(users) > 1 else "1 user"
-            question = f"Erase {whom} with {events:,} events? This cannot be undone."
-            click.confirm(question, abort=True, err=True)
+            events = quantity(self._erase_repo.count(users), "event")
+            question = f"Erase {quantity(len(users), 'user')} with {events}?"
+            click.confirm(f"{question} This cannot be undone.", abort=True, err=True)
 
     def erase(self, users: list[str], *, suppress: bool) -> None:
         """Erase the users; exit with 1 if the cache could not be cleared."""

@@ -9,8 +9,8 @@ from commands._migrate_first import apply_migrations
 from commands._settings import read_settings
 from config.database import CommandConnection, connect
 from config.invocation import invocation
+from repo.postgres_schema import other_schemas, own_schema
 from repo.roles import missing_roles, roles_without_usage
-from repo.schemas import other_schemas, own_schema
 from services.server_urls import database_server
 
 _MISSING = """\

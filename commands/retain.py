@@ -17,12 +17,13 @@ from repo.verify.report import Findings
 from services.disk_space import storage_limits
 from services.lifecycle.retention import RetentionRun, horizon_of, open_retention_run
 from services.server_urls import database_server
+from utils.formats import quantity
 from utils.signals import stoppable
 from utils.time.ranges import RelativeRange, parse_age
 
 _INTERRUPTED = "Interrupted: run the same command again to drop the rest."
 _CONFIRMATION = (
-    "Drop {events:,} events before {until}, and reject events before it from now on? Counts stay "
+    "Drop {events} before {until}, and reject events before it from now on? Counts stay "
     "exact for ranges that begin and end on a quarter of an hour; histories begin at this time. "
     "This cannot be undone."
 )
@@ -65,7 +66,10 @@ def retain(raw: RelativeRange, yes: bool) -> None:
             if not yes:
                 events = run.repo.count(until)
                 click.confirm(
-                    _CONFIRMATION.format(events=events, until=format_instant(until)), abort=True
+                    _CONFIRMATION.format(
+                        events=quantity(events, "event"), until=format_instant(until)
+                    ),
+                    abort=True,
                 )
             _publish(run, until, settings.request_timeout_s)
             _drop(run, until)
@@ -113,7 +117,7 @@ def _drop(run: RetentionRun, until: datetime) -> None:
     vacuum_s: float | None = None
 
     def summary() -> str:
-        dropped = f"Dropped {run.dropped:,} events before {format_instant(until)}"
+        dropped = f"Dropped {quantity(run.dropped, 'event')} before {format_instant(until)}"
         if vacuum_s is None:
             return f"{dropped} in {time.monotonic() - began:.1f} s."
         drop_s = time.monotonic() - began - vacuum_s

@@ -21,6 +21,7 @@ from services.background.rollup_worker import fold_forever
 from services.background.verify_worker import verify_forever
 from services.disk_space import storage_limits
 from services.server_urls import databases
+from utils.formats import quantity
 from utils.signals import stoppable
 
 _MAX_LISTED_DAYS = 5
@@ -75,7 +76,8 @@ def fold(writer: RollupWriter, *, rebuild: bool = False) -> None:
     began, end = time.monotonic(), "."
 
     def summary() -> str:
-        return f"Folded {writer.folded_events:,} events in {time.monotonic() - began:.1f} s{end}"
+        folded = quantity(writer.folded_events, "event")
+        return f"Folded {folded} in {time.monotonic() - began:.1f} s{end}"
 
     with report(summary, f"Interrupted: run `{invocation('rollup --once')}` to fold the rest."):
         if rebuild:

@@ -16,6 +16,7 @@ from commands._settings import read_settings
 from config.database import connect
 from repo.verify.snapshot import Unverifiable
 from services.server_urls import database_server
+from utils.formats import quantity
 from utils.signals import stoppable
 
 if TYPE_CHECKING:
@@ -93,5 +94,7 @@ def _summary(findings: "Findings", seconds: float, *, is_complete: bool) -> str:
     outcome = f"{findings.differences:,} differ" if findings.differences else "all are equal"
     if not is_complete:
         outcome = f"{findings.differences:,} differ so far, and the rest was not compared"
-    compared = f"Compared {findings.rows:,} rows with {findings.events:,} events"
+    compared = (
+        f"Compared {quantity(findings.rows, 'row')} with {quantity(findings.events, 'event')}"
+    )
     return "\n".join([*lines, f"{compared} in {seconds:.1f} s: {outcome}."])

@@ -9,7 +9,6 @@ from psycopg2.extensions import connection, cursor
 
 from common.decorators import in_transaction, translate_errors
 from config.database import Connection, Cursor
-from repo.commit_outcome import transaction
 from repo.rejection_reasons import (
     REASONS,
     EventsExpired,
@@ -19,6 +18,7 @@ from repo.rejection_reasons import (
     translate_refusals,
 )
 from repo.statements import statements
+from repo.transactions import transaction
 from utils.postgres import abort_connection
 
 SQL = statements("ingest")

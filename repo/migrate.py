@@ -17,8 +17,8 @@ from config.database import Connection, Cursor
 from config.database_errors import DiskFull
 from config.invocation import invocation
 from repo.engine.watermark import SQL
-from repo.roles import create_roles, owns_tables
-from repo.schemas import (
+from repo.planner_statistics import disable_statistics
+from repo.postgres_schema import (
     create_schema,
     has_ledger,
     has_schema,
@@ -27,7 +27,7 @@ from repo.schemas import (
     other_schemas,
     own_schema,
 )
-from repo.statistics_privacy import disable_statistics
+from repo.roles import create_roles, owns_tables
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _OWN_NAME = re.compile(

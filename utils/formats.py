@@ -25,6 +25,11 @@ _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
+def quantity(count: int, noun: str) -> str:
+    """Return a number with its noun, such as `1 event` or `1,000 events`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def as_json(value: Any) -> bytes:
     return _encode(value)
 

@@ -16,8 +16,8 @@ from psycopg2.sql import Composed, Identifier, Literal
 
 from common.decorators import DISK_FULL_MESSAGE
 from config.database_errors import DatabaseUnavailable, DiskFull
+from repo.adopt.catalog import SQL, CannotAdopt, Table, find_table, schema_of_events
 from repo.adopt.mapping import AdoptionNames, TableMapping, columns, mapped_rows
-from repo.adopt.tables import SQL, CannotAdopt, Table, find_table, schema_of_events
 from repo.adopt.timestamps import is_in_range, rules_of
 from repo.adopt.trigger import (
     MAX_REJECTED_BYTES,
@@ -29,8 +29,8 @@ from repo.adopt.trigger import (
     drop_trigger,
     is_trigger_enabled,
 )
-from repo.commit_outcome import transaction
 from repo.database_size import read_database_size
+from repo.transactions import transaction
 from utils.time.local_times import Adjustment
 
 

@@ -9,7 +9,7 @@ from psycopg2.sql import SQL as Text
 from psycopg2.sql import Composable, Composed, Identifier
 from psycopg2.sql import Literal as Value
 
-from repo.adopt.tables import SQL, CannotAdopt, Column, Table
+from repo.adopt.catalog import SQL, CannotAdopt, Column, Table
 from repo.adopt.timestamps import Epoch, Instant, by_rules, epoch_instant, local_instant
 from utils.time.zones import zone_names
 

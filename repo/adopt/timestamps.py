@@ -10,7 +10,7 @@ from psycopg2.sql import SQL as Text
 from psycopg2.sql import Composable, Composed
 from psycopg2.sql import Literal as Value
 
-from repo.adopt.tables import SQL
+from repo.adopt.catalog import SQL
 from utils.time.local_times import local_rules
 from utils.time.zones import zone
 

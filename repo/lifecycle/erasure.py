@@ -17,16 +17,16 @@ from common.receipts import Receipt
 from config.database import Cursor
 from config.database_errors import DatabaseUnavailable
 from config.invocation import invocation
-from repo.activity_privacy import Hidden
 from repo.database_identity import read_identity
 from repo.engine.watermark import Watermark, read_horizon, read_watermark
+from repo.planner_statistics import disable_statistics, refresh_time_statistics
 from repo.rollups import daily_stats
 from repo.rollups.aggregate import ALL, Key
 from repo.rollups.fold import SQL as FOLD
 from repo.rollups.fold import snapshot_locked
 from repo.rollups.user_removal import NO_ORDINAL, RemovalResult, UserRemoval
+from repo.statement_redaction import Hidden
 from repo.statements import statements
-from repo.statistics_privacy import disable_statistics, refresh_time_statistics
 from utils.time.slots import Span, month_number, slot_of, slot_start
 
 SQL = statements("erase")

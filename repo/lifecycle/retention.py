@@ -9,10 +9,10 @@ from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
 from common.decorators import translate_errors
-from repo.commit_outcome import commit
 from repo.engine.watermark import read_watermark
 from repo.rollups.fold import snapshot_locked
 from repo.statements import statements
+from repo.transactions import commit
 from repo.verify.report import Findings
 from repo.verify.rollups import chunks, verify_chunk
 from repo.verify.snapshot import FIRST, Span

@@ -15,12 +15,12 @@ from psycopg2.extensions import connection, cursor
 
 from config.database import Cursor
 from config.database_errors import DatabaseUnavailable
-from repo.commit_outcome import commit
 from repo.engine.tail import NO_BACKFILL, BackfillCursor, Snapshot
 from repo.rollups import metrics_outbox
 from repo.rollups.aggregate import Batch, Rows
 from repo.rollups.bitmap_store import add_slots, add_spans
 from repo.statements import statements
+from repo.transactions import commit
 from utils.time.slots import SETTLED_AFTER
 
 SQL = statements("fold")

@@ -316,8 +316,10 @@ stored as (
 )
 select   'day_events',
          day || ' ' || quote_literal(event_name),
-         coalesce(stored.events || ' events, ' || stored.users || ' users', 'no row'),
-         coalesce(counted.events || ' events, ' || counted.users || ' users', 'no row')
+         coalesce(stored.events || case stored.events when 1 then ' event, ' else ' events, ' end
+                  || stored.users || case stored.users when 1 then ' user' else ' users' end, 'no row'),
+         coalesce(counted.events || case counted.events when 1 then ' event, ' else ' events, ' end
+                  || counted.users || case counted.users when 1 then ' user' else ' users' end, 'no row')
 from     stored
 full     join counted using (day, event_name)
 where    (stored.events, stored.users) is distinct from (counted.events, counted.users)

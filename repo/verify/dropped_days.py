@@ -12,6 +12,7 @@ from repo.verify.recount import ALL, Recount, Row
 from repo.verify.report import Difference, Findings
 from repo.verify.roaring import Ordinals
 from repo.verify.snapshot import SQL, FoldState, Span
+from utils.formats import quantity
 
 _EMPTY_ROW = Row(0, np.empty(0, np.uint32))
 _WINDOWS = (1, 7, 30)
@@ -95,11 +96,13 @@ def _key(day: date, name: str) -> str:
 def _describe_users(events: int, users: Sequence[int | None]) -> str:
     dau, wau, mau, new = users
     new_text = "uncounted" if new is None else new
-    return f"{events} events, {dau}, {wau} and {mau} users, {new_text} new or resurrected"
+    return (
+        f"{quantity(events, 'event')}, {dau}, {wau} and {mau} users, {new_text} new or resurrected"
+    )
 
 
 def _describe_counts(events: int, users: int) -> str:
-    return f"{events} events, {users} users"
+    return f"{quantity(events, 'event')}, {quantity(users, 'user')}"
 
 
 def _differences(

@@ -6,6 +6,7 @@ from psycopg2.extensions import connection, cursor
 
 from repo.verify.report import Difference, Findings
 from repo.verify.snapshot import SQL, FoldState, snapshot
+from utils.formats import quantity
 
 
 def verify_tables(conn: connection, findings: Findings) -> None:
@@ -34,7 +35,7 @@ def _verify_future_events(cur: cursor, state: FoldState, findings: Findings) -> 
     findings.rows += rows
     cur.execute(SQL["verify_future_events"], state.params())
     for instant, name, stored, expected in cur:
-        counts = (f"{count} events of one user" for count in (stored, expected))
+        counts = (f"{quantity(count, 'event')} of one user" for count in (stored, expected))
         findings.add(Difference("future_events", f"{instant} {name!r}", *counts))
 
 

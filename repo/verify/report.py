@@ -11,6 +11,7 @@ from repo.verify.recount import ALL, UNKNOWN, Row
 from repo.verify.roaring import BadBitmap, Ordinals, decode
 from repo.verify.snapshot import Span
 from repo.verify.stored_rows import StoredRow
+from utils.formats import quantity
 
 MAX_LISTED = 100
 _MAX_NAMED = 3
@@ -91,8 +92,9 @@ def _difference(expected: Row | None, stored: StoredRow | None) -> tuple[str, st
     try:
         stored_row = Row(stored.events, decode(stored.bitmap))
     except BadBitmap as exc:
-        return f"{_format_events(stored.events)}, a bitmap that cannot be read ({exc})", _describe(
-            expected
+        return (
+            f"{quantity(stored.events, 'event')}, a bitmap that cannot be read ({exc})",
+            _describe(expected),
         )
     if expected is None:
         return _describe(stored_row), _NO_ROW
@@ -104,7 +106,7 @@ def _difference(expected: Row | None, stored: StoredRow | None) -> tuple[str, st
 def _describe(row: Row | None, other: Ordinals | None = None) -> str:
     if row is None:
         return _NO_ROW
-    text = f"{_format_events(row.events)}, {len(row.users)} users"
+    text = f"{quantity(row.events, 'event')}, {quantity(len(row.users), 'user')}"
     extra = np.setdiff1d(row.users, row.users[:0] if other is None else other)
     return f"{text} ({_list_users(extra)})" if other is not None and len(extra) else text
 
@@ -115,10 +117,6 @@ def _list_users(users: Ordinals) -> str:
     )
     remaining = len(users) - _MAX_NAMED
     return "with " + ", ".join([*names, *([f"{remaining} more"] if remaining > 0 else [])])
-
-
-def _format_events(count: int) -> str:
-    return f"{count} events"
 
 
 def _format_slot(slot: int) -> str:

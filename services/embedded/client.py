@@ -15,7 +15,7 @@ from threading import Event, Thread
 import msgspec
 
 from services.embedded.binaries import EmbeddedError, child_user
-from services.embedded.state_dir import (
+from services.embedded.data_dir import (
     ENDPOINTS,
     FAILURE,
     SUPERVISOR_LOCK,

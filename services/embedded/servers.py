@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from services.embedded.binaries import Binaries, EmbeddedError, child_user, chown_to_child
-from services.embedded.state_dir import DATABASE_NAME, ServerAccess, write_private
+from services.embedded.data_dir import DATABASE_NAME, ServerAccess, write_private
 from utils.processes import DieWithParent
 
 _READY_TIMEOUT_S = 60

@@ -12,8 +12,7 @@ from threading import Event, Thread
 import msgspec
 
 from services.embedded.binaries import EmbeddedError, find_binaries
-from services.embedded.servers import Server, postgres, valkey
-from services.embedded.state_dir import (
+from services.embedded.data_dir import (
     ENDPOINTS,
     FAILURE,
     SUPERVISOR_LOCK,
@@ -23,6 +22,7 @@ from services.embedded.state_dir import (
     load_access,
     write_private,
 )
+from services.embedded.servers import Server, postgres, valkey
 
 _CHECK_EVERY_S = 0.5
 

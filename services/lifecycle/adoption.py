@@ -9,8 +9,8 @@ from datetime import date
 from typing import TypeVar
 
 from repo.adopt.adoption import AdoptRepo, LockHeld, Part, ReportRow
+from repo.adopt.catalog import CannotAdopt, Table
 from repo.adopt.mapping import AdoptionNames, TableMapping
-from repo.adopt.tables import CannotAdopt, Table
 from repo.adopt.trigger import Adoption
 from utils.signals import uninterrupted
 

@@ -107,7 +107,7 @@ def test_a_path_that_is_not_utf_8_is_refused(history: httpx.Client, value: str) 
     )
 
 
-def test_an_empty_user_is_nobody(history: httpx.Client) -> None:
+def test_an_empty_user_id_is_rejected(history: httpx.Client) -> None:
     assert_problem(history.get("/analytics/users//events"), 422, "invalid-parameter", "user_id")
 
 

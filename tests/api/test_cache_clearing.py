@@ -56,7 +56,7 @@ def admin(conn: connection) -> dict[str, str]:
     return add_key(conn, "an-admin", "admin", name="admin")
 
 
-def test_a_cache_that_could_not_be_told_is_told_later(
+def test_a_failed_purge_is_retried(
     service: httpx.Client,
     conn: connection,
     admin: dict[str, str],
@@ -84,7 +84,7 @@ def ready(service: httpx.Client) -> str:
     return str(service.get("/readyz").json()["checks"]["cache"])
 
 
-def test_whoever_ends_between_commit_and_cache_leaves_it_to_others(
+def test_other_processes_purge_after_an_erasure_that_did_not(
     service: httpx.Client, conn: connection, store: "redis.Redis"
 ) -> None:
     cache_history(service, conn, store)

@@ -27,7 +27,7 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
         yield opened
 
 
-def test_who_asked_earlier_does_not_replace_a_newer_page(
+def test_an_older_computation_does_not_overwrite_a_newer_response(
     service: httpx.Client, conn: connection
 ) -> None:
     insert(conn, ("u", "view", NOON))
@@ -56,7 +56,9 @@ def test_who_asked_earlier_does_not_replace_a_newer_page(
         lambda client, key: client.lpush(key, "garbage"),
     ],
 )
-def test_garbage_is_no_lead(service: httpx.Client, client: redis.Redis, fill: Fill) -> None:
+def test_garbage_in_the_lease_key_does_not_block_requests(
+    service: httpx.Client, client: redis.Redis, fill: Fill
+) -> None:
     service.get(COUNTS, params=CLOSED)
     (page,) = pages(client, service)
     client.delete(page)
@@ -67,7 +69,7 @@ def test_garbage_is_no_lead(service: httpx.Client, client: redis.Redis, fill: Fi
     assert service.get(COUNTS, params=CLOSED).headers["x-cache"] == "hit"
 
 
-def test_the_lead_of_another_one_is_not_kept_alive(
+def test_a_lease_of_another_request_is_not_renewed(
     service: httpx.Client, client: redis.Redis, conn: connection
 ) -> None:
     service.get(COUNTS, params=CLOSED)
@@ -138,7 +140,7 @@ def test_no_lease_is_taken_for_what_is_not_kept(
         assert leases_while_asked(start="2025-03-10") == 1
 
 
-def test_who_has_time_left_is_not_told_that_it_is_up(
+def test_a_joined_request_keeps_its_own_deadline(
     database_url: str, redis_url: str, conn: connection
 ) -> None:
     slow_down(conn, 10)

@@ -25,17 +25,17 @@ IN_MARCH = "2026-03-20T12:00:00Z"
 
 
 @pytest.fixture
-def folder(conn: connection) -> RollupWriter:
+def writer(conn: connection) -> RollupWriter:
     return RollupWriter(conn, [zone("UTC")])
 
 
 @pytest.fixture
 def workers(
-    database_url: str, redis_url: str, conn: connection, folder: RollupWriter
+    database_url: str, redis_url: str, conn: connection, writer: RollupWriter
 ) -> Iterator[list[httpx.Client]]:
     """Two that share a cache, over one event in each month; open answers are not kept."""
     insert(conn, ("u", "view", IN_JANUARY), ("u", "view", IN_MARCH))
-    folder.catch_up()
+    writer.catch_up()
     with ExitStack() as stack:
         open_ = (running(database_url, redis_url, cache_ttl_open_s=0) for _ in range(2))
         clients = [stack.enter_context(one) for one in open_]
@@ -63,10 +63,10 @@ def _mau(client: httpx.Client, params: dict[str, str]) -> int:
 
 
 def test_a_late_event_changes_the_answers_over_its_month_everywhere(
-    workers: list[httpx.Client], conn: connection, folder: RollupWriter
+    workers: list[httpx.Client], conn: connection, writer: RollupWriter
 ) -> None:
     insert(conn, ("late", "view", IN_JANUARY))
-    folder.catch_up()
+    writer.catch_up()
     began = time.monotonic()
     for client in workers:
         wait_until(partial(_counts, client, JANUARY, 2), timeout_s=1)
@@ -76,32 +76,32 @@ def test_a_late_event_changes_the_answers_over_its_month_everywhere(
 
 
 def test_ranges_that_reach_back_into_the_month_change_as_well(
-    workers: list[httpx.Client], conn: connection, folder: RollupWriter
+    workers: list[httpx.Client], conn: connection, writer: RollupWriter
 ) -> None:
     february = {"start": "2026-02-01", "end": "2026-02-10"}
     assert _mau(workers[0], february) == 1
     insert(conn, ("late", "view", "2026-01-31T12:00:00Z"))
-    folder.catch_up()
+    writer.catch_up()
     wait_until(lambda: _mau(workers[0], february) == 2, timeout_s=1)
 
 
-def test_without_a_folder_nothing_is_kept_for_long(
+def test_responses_are_cached_briefly_without_a_rollup_worker(
     workers: list[httpx.Client], conn: connection
 ) -> None:
-    """Late events are watched by the folder; once it is seen to be behind, its word is no good."""
+    """Late events are watched by the rollup worker; it is not relied on once it is seen to lag."""
     insert(conn, ("late", "view", IN_JANUARY))
     wait_until(lambda: _events(workers[0], JANUARY) == 2, timeout_s=5)
 
 
-def test_how_long_events_have_waited_is_told_without_a_folder(
-    workers: list[httpx.Client], conn: connection, folder: RollupWriter
+def test_rollup_lag_is_reported_without_a_rollup_worker(
+    workers: list[httpx.Client], conn: connection, writer: RollupWriter
 ) -> None:
     wait_until(lambda: _wait_s() == 0, timeout_s=2)
     inserted_at = time.monotonic()
     insert(conn, ("late", "view", IN_JANUARY))
     wait_until(lambda: _wait_s() > 1, timeout_s=5)
     assert _wait_s() <= time.monotonic() - inserted_at
-    folder.catch_up()
+    writer.catch_up()
     wait_until(lambda: _wait_s() == 0, timeout_s=2)
 
 
@@ -110,10 +110,10 @@ def _wait_s() -> float:
     return float(metric.samples[0].value)
 
 
-def test_an_event_after_a_pause_does_not_hide_what_is_kept(
-    workers: list[httpx.Client], conn: connection, folder: RollupWriter
+def test_an_event_after_an_idle_period_does_not_disable_cached_responses(
+    workers: list[httpx.Client], conn: connection, writer: RollupWriter
 ) -> None:
-    """The folder has folded nothing for long since there was nothing to fold."""
+    """The rollup worker has folded nothing for long since there was nothing to fold."""
     cur = conn.cursor()
     cur.execute("update fold_state set folded_at = folded_at - interval '1 minute'")
     wait_until(lambda: _is_cached(workers[0], MARCH), timeout_s=2)
@@ -123,7 +123,7 @@ def test_an_event_after_a_pause_does_not_hide_what_is_kept(
         assert _is_cached(workers[0], MARCH)
 
 
-def test_while_very_many_events_are_folded_nothing_is_kept_for_long(
+def test_responses_are_cached_briefly_during_a_backfill(
     workers: list[httpx.Client], conn: connection
 ) -> None:
     insert(conn, *[("late", "view", IN_JANUARY)] * 3)
@@ -135,16 +135,16 @@ def test_while_very_many_events_are_folded_nothing_is_kept_for_long(
     wait_until(partial(_is_cached, workers[0], MARCH), timeout_s=2)
 
 
-def test_a_new_generation_is_another_past(
-    workers: list[httpx.Client], conn: connection, folder: RollupWriter
+def test_a_rebuild_invalidates_cached_responses(
+    workers: list[httpx.Client], conn: connection, writer: RollupWriter
 ) -> None:
-    folder.rebuild()
+    writer.rebuild()
     wait_until(lambda: not _is_cached(workers[0], MARCH), timeout_s=2)
     assert _events(workers[0], MARCH) == 1
 
 
 def test_late_events_are_seen_after_a_clock_was_put_right(
-    workers: list[httpx.Client], conn: connection, folder: RollupWriter
+    workers: list[httpx.Client], conn: connection, writer: RollupWriter
 ) -> None:
     """Folds of a clock that was ahead have versions that are; a rebuild begins below them."""
     ahead = (
@@ -152,21 +152,21 @@ def test_late_events_are_seen_after_a_clock_was_put_right(
     )
     conn.cursor().execute(ahead)
     insert(conn, ("late", "view", IN_JANUARY))
-    folder.catch_up()
-    folder.rebuild()
+    writer.catch_up()
+    writer.rebuild()
     wait_until(partial(_counts, workers[0], JANUARY, 2), timeout_s=2)
     wait_until(partial(_is_cached, workers[0], JANUARY), timeout_s=2)
     insert(conn, ("later", "view", IN_JANUARY))
-    folder.catch_up()
+    writer.catch_up()
     wait_until(partial(_counts, workers[0], JANUARY, 3), timeout_s=2)
 
 
 def test_a_plan_is_kept_as_answers_about_open_ranges_are(
-    database_url: str, redis_url: str, conn: connection, folder: RollupWriter
+    database_url: str, redis_url: str, conn: connection, writer: RollupWriter
 ) -> None:
     """It tells what is not folded yet, whatever the range."""
     insert(conn, ("u", "view", IN_JANUARY))
-    folder.catch_up()
+    writer.catch_up()
     params = {**JANUARY, "explain": "true"}
     with running(database_url, redis_url, cache_ttl_open_s=60) as service:
         answers = [service.get(COUNTS, params=params).headers["x-cache"] for _ in range(2)]

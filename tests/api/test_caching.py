@@ -44,7 +44,7 @@ LARGE = {"start": "2025-01-01", "end": "2025-03-01", "interval": "day"}
 
 
 class TestEtag:
-    def test_who_has_the_answer_gets_no_body(self, service: httpx.Client, conn: connection) -> None:
+    def test_matching_etag_returns_304(self, service: httpx.Client, conn: connection) -> None:
         insert(conn, ("u", "view", NOON))
         first = service.get(COUNTS, params=CLOSED)
         tag = first.headers["etag"]
@@ -61,7 +61,9 @@ class TestEtag:
         response = service.get(COUNTS, params=CLOSED, headers={"If-None-Match": condition})
         assert response.status_code == 304
 
-    def test_it_stays_while_the_answer_stays(self, service: httpx.Client, conn: connection) -> None:
+    def test_etag_changes_only_with_the_answer(
+        self, service: httpx.Client, conn: connection
+    ) -> None:
         """`computed_at` and `complete_until` are others each time, the tag is not."""
         open_range = {"start": "2025-03-10"}
         tags = [
@@ -95,7 +97,7 @@ class TestCompression:
         assert int(hit.headers["content-length"]) < len(hit.content) / 3
 
     @pytest.mark.parametrize("coding", ["identity", "br", "gzip;q=0", "*", ""])
-    def test_those_who_do_not_want_it_get_it_plain(
+    def test_clients_without_gzip_get_uncompressed_responses(
         self, service: httpx.Client, coding: str
     ) -> None:
         service.get(COUNTS, params=LARGE, headers={"Accept-Encoding": "gzip"})
@@ -104,13 +106,13 @@ class TestCompression:
         assert plain.headers["vary"] == "Accept, Accept-Encoding"
         assert len(data(plain)["series"]) == 59
 
-    def test_small_answers_are_not(self, service: httpx.Client) -> None:
+    def test_small_responses_are_not_compressed(self, service: httpx.Client) -> None:
         small = service.get(COUNTS, params=CLOSED, headers={"Accept-Encoding": "gzip"})
         assert "content-encoding" not in small.headers
 
 
 class TestFreshness:
-    def test_no_cache_sees_what_was_just_committed(
+    def test_no_cache_requests_include_the_latest_commit(
         self, service: httpx.Client, conn: connection
     ) -> None:
         for n in range(1, 4):
@@ -123,7 +125,7 @@ class TestFreshness:
         time.sleep(1.1)
         assert service.get(COUNTS, params=CLOSED).headers["age"] == "1"
 
-    def test_open_ranges_are_kept_for_a_moment(
+    def test_open_ranges_are_cached_for_the_open_ttl(
         self, database_url: str, redis_url: str, conn: connection
     ) -> None:
         with running(database_url, redis_url, cache_ttl_open_s=1) as service:
@@ -134,7 +136,7 @@ class TestFreshness:
             time.sleep(1.1)
             assert data(service.get(COUNTS, params=params))["events"] == 1
 
-    def test_the_kill_switch_keeps_nothing(self, database_url: str, redis_url: str) -> None:
+    def test_a_disabled_cache_stores_nothing(self, database_url: str, redis_url: str) -> None:
         with running(database_url, redis_url, cache_enabled=False) as service:
             answers = [service.get(COUNTS, params=CLOSED) for _ in range(2)]
             assert [answer.headers["x-cache"] for answer in answers] == ["miss", "miss"]
@@ -161,7 +163,7 @@ class TestOneFlight:
         assert len(answers) == 1
         assert executions(slow) - before == 1
 
-    def test_once_for_all_processes(
+    def test_concurrent_requests_to_two_processes_are_computed_once(
         self, slow: httpx.Client, database_url: str, redis_url: str
     ) -> None:
         """As long as Redis answers in time: a look-up that it does not may cost a computation."""
@@ -177,7 +179,7 @@ class TestOneFlight:
             assert 1 <= executions(slow) - before <= maximum
             assert len(answers) <= maximum
 
-    def test_one_who_hangs_up_does_not_disturb_the_others(self, slow: httpx.Client) -> None:
+    def test_a_disconnect_does_not_affect_other_waiting_clients(self, slow: httpx.Client) -> None:
         def impatient() -> None:
             with pytest.raises(httpx.TimeoutException):
                 httpx.get(
@@ -192,7 +194,7 @@ class TestOneFlight:
             assert {answer.result().status_code for answer in futures} == {200}
         first.join()
 
-    def test_a_failure_reaches_all_and_stays_with_none(
+    def test_errors_are_shared_by_waiting_requests_but_not_cached(
         self, service: httpx.Client, conn: connection
     ) -> None:
         conn.cursor().execute("alter table events rename to hidden")
@@ -202,7 +204,7 @@ class TestOneFlight:
         conn.cursor().execute("alter table hidden rename to events")
         assert service.get(COUNTS, params=CLOSED).status_code == 200
 
-    def test_a_hot_question_never_waits(
+    def test_a_popular_response_is_refreshed_before_it_expires(
         self, database_url: str, redis_url: str, conn: connection
     ) -> None:
         """It is kept for a second and takes a tenth: it is computed anew before its end."""
@@ -220,7 +222,7 @@ class TestOneFlight:
             assert len(answers) > 100
             assert executions(service) >= 4
 
-    def test_the_last_who_hangs_up_ends_the_query(
+    def test_the_query_is_cancelled_when_the_last_client_disconnects(
         self, slow: httpx.Client, conn: connection
     ) -> None:
         slow_down(conn, 5)

@@ -146,7 +146,7 @@ class TestTime:
 
 
 class TestNumber:
-    def test_silent_ones_make_room(self, small: httpx.Client) -> None:
+    def test_idle_connections_are_closed_at_the_limit(self, small: httpx.Client) -> None:
         with ExitStack() as stack:
             for _ in range(5 * FEW):
                 stack.enter_context(connected(small))

@@ -67,7 +67,7 @@ def head_of(size: int) -> bytes:
     return b"GET " + target + b" HTTP/1.1\r\n" + b"".join(lines) + b"\r\n"
 
 
-def test_what_is_no_http_is_a_problem(history: httpx.Client) -> None:
+def test_malformed_requests_get_a_problem_document(history: httpx.Client) -> None:
     status, _, content = problem(response_text(history, b"hello\r\n\r\n"))
     assert status == 400
     assert content | {"request_id": ""} == {
@@ -133,7 +133,7 @@ CHUNKED = b"GET /healthz HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n
     [b"0\r\n" + b"x: " + b"y" * 2**20, b"0\r\n" + b"x: y\r\n" * 2**18, b"1;" + b"x" * 2**20],
     ids=["trailer", "trailers", "extension"],
 )
-def test_what_frames_a_body_has_an_end(history: httpx.Client, endless: bytes) -> None:
+def test_chunk_framing_is_limited(history: httpx.Client, endless: bytes) -> None:
     """The answer came long before; the connection ends without another one."""
     answer = response_text(history, CHUNKED, endless)
     assert answer.count(b"HTTP/1.1 ") in (1, 2)
@@ -168,7 +168,7 @@ def test_of_too_many_the_first_are_answered_and_the_last_says_so(history: httpx.
     assert answer.count(b"connection: close") == 1
 
 
-def test_nonsense_after_a_request_takes_its_answer_from_nobody(history: httpx.Client) -> None:
+def test_a_request_before_malformed_data_is_answered(history: httpx.Client) -> None:
     answer = response_text(history, COMPLETE + b"hello\r\n\r\n")
     assert answer.count(b"HTTP/1.1 200") == 1
 

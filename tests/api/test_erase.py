@@ -67,7 +67,9 @@ def test_a_user_is_erased_and_has_a_receipt(
     assert events(conn) == ["v"]
 
 
-def test_a_user_whom_nobody_knows(service: httpx.Client, admin: dict[str, str]) -> None:
+def test_erasing_an_unknown_user_returns_an_empty_receipt(
+    service: httpx.Client, admin: dict[str, str]
+) -> None:
     for _ in range(2):
         answer = service.delete(USER, headers=admin)
         assert (answer.status_code, answer.json()["events"]) == (200, 0)
@@ -102,7 +104,9 @@ def test_what_is_not_understood_erases_nothing(
 
 
 @pytest.mark.parametrize("user", ["", "%00", "x" * 257, "%C3%BC" * 129])
-def test_nobody_is_called_so(service: httpx.Client, admin: dict[str, str], user: str) -> None:
+def test_invalid_user_ids_are_rejected(
+    service: httpx.Client, admin: dict[str, str], user: str
+) -> None:
     answer = service.delete(f"/analytics/users/{user}", headers=admin)
     assert_problem(answer, 422, "invalid-parameter", "user_id")
 
@@ -245,7 +249,7 @@ def counts(client: httpx.Client, params: dict[str, str], events: int) -> bool:
 
 
 @pytest.mark.usefixtures("deaf")
-def test_a_kept_history_is_gone_on_all_workers_at_once(
+def test_a_cached_history_is_invalid_on_all_workers_at_once(
     workers: Workers, admin: dict[str, str]
 ) -> None:
     first, second = workers
@@ -257,7 +261,7 @@ def test_a_kept_history_is_gone_on_all_workers_at_once(
 
 
 @pytest.mark.usefixtures("deaf")
-def test_nor_is_it_given_when_postgresql_goes_away(
+def test_a_cached_history_is_not_served_stale_after_an_erasure(
     database_url: str, redis_url: str, conn: connection, admin: dict[str, str]
 ) -> None:
     """At that very moment, before any worker has heard of it."""
@@ -272,7 +276,9 @@ def test_nor_is_it_given_when_postgresql_goes_away(
         assert_problem(service.get(HISTORY), 503, "unavailable")
 
 
-def test_answers_of_before_are_not_given_for_long(workers: Workers, admin: dict[str, str]) -> None:
+def test_cached_responses_from_before_an_erasure_soon_become_invalid(
+    workers: Workers, admin: dict[str, str]
+) -> None:
     """Those about months as well as those about what goes on."""
     first, second = workers
     ranges: list[dict[str, str]] = [MARCH, {"start": "2026-03-01"}, {"last": "2000d"}]
@@ -294,7 +300,7 @@ def test_answers_about_other_months_are_kept(workers: Workers, admin: dict[str, 
     assert is_cached(second, COUNTS, **april)
 
 
-def test_a_stale_page_is_looked_for_once_more_before_it_is_given(
+def test_a_stale_response_is_looked_up_again_before_it_is_served(
     database_url: str, redis_url: str, conn: connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have been found before the erasure, and PostgreSQL be away only since."""
@@ -314,7 +320,7 @@ def test_a_stale_page_is_looked_for_once_more_before_it_is_given(
         assert_problem(service.get(HISTORY), 503, "unavailable")
 
 
-def test_what_was_computed_before_is_not_kept_after(redis_url: str) -> None:
+def test_responses_computed_before_an_erasure_are_not_cached_after_it(redis_url: str) -> None:
     """Though it is computed slowly, and written down when all is over."""
 
     async def stored(between: Callable[[CacheService], object]) -> CachedResponse | None:
@@ -343,7 +349,7 @@ def answer() -> UserEventsAnswer:
     return UserEventsAnswer([], meta)
 
 
-def test_a_cache_that_cannot_be_told_is_told_of(
+def test_an_unreachable_cache_is_reported_in_the_receipt(
     service: httpx.Client, admin: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def unreachable(_: CacheService) -> None:

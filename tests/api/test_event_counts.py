@@ -21,7 +21,7 @@ def data(service: httpx.Client, **parameters: object) -> Any:
     return ask(service, "event-counts", **parameters)["data"]
 
 
-def test_nobody_counts_as_an_event_and_not_as_a_user(
+def test_events_without_a_user_count_only_as_events(
     service: httpx.Client, conn: connection
 ) -> None:
     insert(conn, ("", "view", NOON), ("u", "view", NOON), ("u", "buy", NOON))

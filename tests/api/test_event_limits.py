@@ -54,7 +54,7 @@ def test_as_many_as_are_allowed_and_one_more(service: httpx.Client, conn: connec
     ],
     ids=["blank lines", "empty objects", "numbers"],
 )
-def test_what_is_small_and_endless(service: httpx.Client, body: bytes) -> None:
+def test_small_bodies_of_very_many_values_are_rejected(service: httpx.Client, body: bytes) -> None:
     """It is given up without being held; a machine at rest takes 0.1 s for it."""
     form = "application/x-ndjson" if body.isspace() else JSON
     began = time.monotonic()
@@ -81,7 +81,7 @@ def head(*more: str) -> bytes:
     return "\r\n".join([*lines, *named, "", ""]).encode()
 
 
-def test_a_body_that_does_not_say_so_is_read_up_to_there(service: httpx.Client) -> None:
+def test_a_body_without_a_length_is_read_up_to_the_limit(service: httpx.Client) -> None:
     sent_bytes = [0]
 
     def chunks() -> Iterator[bytes]:
@@ -93,7 +93,7 @@ def test_a_body_that_does_not_say_so_is_read_up_to_there(service: httpx.Client) 
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
-def test_a_bomb(service: httpx.Client, coding: str) -> None:
+def test_a_decompression_bomb_is_rejected(service: httpx.Client, coding: str) -> None:
     bomb = ENCODERS[coding](b" " * (MAX_INFLATED_BYTES + 1))
     assert len(bomb) < 100_000
     assert_too_large(send(service, bomb, JSON, coding), TOO_LARGE)
@@ -150,7 +150,7 @@ def test_a_body_that_does_not_come(database_url: str, redis_url: str) -> None:
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"].endswith(":request-timeout")
 
 
-def test_a_client_that_hangs_up_half_way(service: httpx.Client) -> None:
+def test_a_client_that_disconnects_during_the_body_counts_as_499(service: httpx.Client) -> None:
     gone = 'http_requests_total{method="POST",route="/events",status="499"}'
     before = value(scrape(service), gone)
     with socket.create_connection(("127.0.0.1", service.base_url.port or 0)) as line:
@@ -159,7 +159,7 @@ def test_a_client_that_hangs_up_half_way(service: httpx.Client) -> None:
     wait_until(lambda: value(scrape(service), gone) - before == 1, timeout_s=5)
 
 
-def test_all_that_is_held_has_a_limit(
+def test_buffered_bodies_have_a_total_limit(
     service: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "_MAX_BUFFERED_BYTES", 1_000)
@@ -194,7 +194,7 @@ class TestKeys:
             ({"Authorization": "Bearer wrong"}, f'{NEEDED}, error="invalid_token"'),
         ],
     )
-    def test_one_is_needed(
+    def test_sending_events_needs_a_key(
         self, service: httpx.Client, sent: dict[str, str], challenge: str
     ) -> None:
         with httpx.Client(base_url=service.base_url) as stranger:

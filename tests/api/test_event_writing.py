@@ -114,7 +114,7 @@ def test_batches_that_overlap_do_not_lock_each_other_out(
     assert len(stored_rows(conn)) == 6_000
 
 
-def test_whoever_is_undone_for_another_one_tries_again(
+def test_a_deadlock_victim_is_retried(
     service: httpx.Client, database_url: str, conn: connection, threads: ThreadPoolExecutor
 ) -> None:
     """The platform's own writers need not keep any order.
@@ -159,7 +159,7 @@ def test_a_connection_that_dies_at_work_is_replaced(
     assert len(stored_rows(conn)) == 1
 
 
-def test_what_a_try_stored_that_was_not_answered_counts(database: Database) -> None:
+def test_events_of_an_unacknowledged_commit_count_as_accepted(database: Database) -> None:
     """Its commit went through, and the connection died before it could be told."""
     rows = rows_of(1, 2, 3, 3)
     repo = HttpEventsRepo(get_connection(database, soon()))
@@ -271,7 +271,9 @@ def test_a_refusal_keeps_the_connection(service: httpx.Client, conn: connection)
     assert len(seen) == 1
 
 
-def test_rows_of_the_platform_are_met(service: httpx.Client, conn: connection) -> None:
+def test_rows_inserted_by_other_programs_count_as_duplicates(
+    service: httpx.Client, conn: connection
+) -> None:
     insert(conn, ("u", "view", LONG_AGO))
     (known,) = stored_rows(conn)
     answer = send(service, ndjson(event(1, event_id=known), event(2)))

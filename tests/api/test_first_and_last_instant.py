@@ -168,18 +168,18 @@ def test_it_passes_through_all_paths(
 ) -> None:
     """Fold, statistics, dashboards, questions, verify, rebuild, erase, retain."""
     insert(conn, ("a", "buy", edge.instant), ("b", "view", edge.instant))
-    folder = RollupWriter(conn, [zone(edge.tz)])
-    assert (folder.catch_up(), folder.failed_days) == (2, [])
+    writer = RollupWriter(conn, [zone(edge.tz)])
+    assert (writer.catch_up(), writer.failed_days) == (2, [])
     assert_all_say(service, conn, edge, database_url, ["buy", "view"])
     history = ask(service, "users/a/events", tz=edge.tz)["data"]
     assert [event["occurred_at"][:10] for event in history] == [str(edge.day)]
     conn.cursor().execute("update day_users set events = 77")
-    assert folder.rebuild() == 2
+    assert writer.rebuild() == 2
     assert_all_say(service, conn, edge, database_url, ["buy", "view"])
     assert EraseRepo(conn).erase("a").events == 1
     assert ask(service, "users/a/events", tz=edge.tz)["data"] == []
     assert_all_say(service, conn, edge, database_url, ["view"])
     assert drop(database_url, [zone(edge.tz)], edge.midnight) == 1
     assert_all_say(service, conn, edge, database_url, ["view"])
-    assert folder.rebuild() == 0
+    assert writer.rebuild() == 0
     assert_all_say(service, conn, edge, database_url, ["view"])

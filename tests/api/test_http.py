@@ -84,7 +84,7 @@ class TestWithoutRedis:
             assert response.elapsed.total_seconds() < adjusted_for_load(0.25)
             assert service.get("/readyz").status_code == 200
 
-    def test_a_silent_one_is_not_waited_for(self, database_url: str) -> None:
+    def test_an_unresponsive_redis_does_not_delay_answers(self, database_url: str) -> None:
         """It takes connections and never answers, as a stopped process does."""
         with (
             socket.create_server(("127.0.0.1", 0)) as silent,
@@ -155,7 +155,7 @@ def test_who_asks_for_readiness_takes_no_connections_from_others(service: httpx.
     assert value(scrape(service), acquired) - before <= 10
 
 
-def test_what_nobody_foresaw_tells_nothing(
+def test_unexpected_errors_reveal_no_details(
     service: httpx.Client, conn: connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     conn.cursor().execute("alter table events rename column occurred_at to happened_at")

@@ -65,7 +65,7 @@ def status(service: httpx.Client, headers: dict[str, str]) -> int:
         ("Bearer " + "x" * 5_000, f'{NEEDED}, error="invalid_token"'),
     ],
 )
-def test_without_a_key_nothing_is_told(
+def test_requests_without_a_valid_key_are_rejected(
     service: httpx.Client, sent: str | None, challenge: str
 ) -> None:
     headers = {"Authorization": sent} if sent else {}
@@ -76,7 +76,7 @@ def test_without_a_key_nothing_is_told(
             assert response.headers["www-authenticate"] == challenge
 
 
-def test_what_is_kept_is_not_for_strangers(service: httpx.Client) -> None:
+def test_cached_responses_need_a_key(service: httpx.Client) -> None:
     assert status(service, {}) == 200
     with httpx.Client(base_url=service.base_url) as stranger:
         assert stranger.get(COUNTS, params=RANGE).status_code == 401
@@ -102,7 +102,7 @@ def test_a_scope_is_needed(service: httpx.Client, conn: connection) -> None:
     assert status(service, add_key(conn, "an-admin", "admin", name="admin")) == 200
 
 
-def test_a_scope_is_needed_for_what_is_kept_too(service: httpx.Client, conn: connection) -> None:
+def test_cached_responses_need_the_read_scope(service: httpx.Client, conn: connection) -> None:
     assert status(service, {}) == 200
     assert status(service, add_key(conn, "a-writer", "write")) == 403
 
@@ -134,7 +134,7 @@ NO_KEYS = ["", "Bearer", "Bearer nope", "Basic x", f"Basic {key_in('x')}", "Bear
 NO_KEYS += [f"Bearer {key_in('of two')} words", f"Bearer {key_in('x')}=", key_in("bare")]
 
 
-def test_what_has_not_the_form_of_a_key_waits_for_nothing(
+def test_malformed_keys_are_rejected_at_once(
     service: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing may wait here, and what would have to is told that it cannot be told."""
@@ -230,7 +230,7 @@ class TestLimits:
         time.sleep(1.1)
         assert status(limited, {}) == 200
 
-    def test_it_holds_across_workers(
+    def test_the_rate_limit_is_shared_by_workers(
         self, limited: httpx.Client, database_url: str, redis_url: str
     ) -> None:
         time.sleep(1)

@@ -58,7 +58,9 @@ def refused(service: httpx.Client, path: str, **params: str) -> str:
 
 
 @pytest.mark.parametrize("tz", ["UTC", "Europe/Berlin", "Asia/Kathmandu"])
-def test_what_was_counted_is_answered(service: httpx.Client, tz: str) -> None:
+def test_ranges_before_the_horizon_are_answered_from_rollups(
+    service: httpx.Client, tz: str
+) -> None:
     answer = ask(service, COUNTS, **MARCH, tz=tz, interval="day")
     assert (answer["data"]["events"], answer["data"]["users"]) == (4, 1)
     filled = [bucket["start"][:10] for bucket in answer["data"]["series"] if bucket["events"]]

@@ -188,7 +188,7 @@ class TestWithoutKeys:
         (command,) = commands(page_of(unlocked))
         assert '"data":' in called(command)
 
-    def test_a_name_that_leads_here_is_refused(self, unlocked: httpx.Client) -> None:
+    def test_a_foreign_host_header_is_rejected_without_keys(self, unlocked: httpx.Client) -> None:
         answer = unlocked.get("/", headers={**BROWSER, "Host": "evil.example"})
         assert_problem(answer, 403, "forbidden", payload="evil")
 
@@ -273,7 +273,7 @@ class TestNotReady:
             assert found["checks"]["cache"] == "unavailable: questions are answered without it"
 
 
-def test_who_asks_takes_no_connections_from_others(service: httpx.Client) -> None:
+def test_the_root_page_does_not_use_up_pool_connections(service: httpx.Client) -> None:
     """Anybody may ask, as often as they like."""
     service.get("/")
     acquired = 'analytics_pool_acquired_total{pool="questions"}'

@@ -50,7 +50,7 @@ def paths(routes: list[BaseRoute]) -> Iterator[str]:
             yield str(getattr(route, "path", route)).replace(":text}", "}")
 
 
-def test_there_is_no_other_door() -> None:
+def test_the_api_description_lists_exactly_these_routes() -> None:
     app = create_app()
     described = {
         (method.upper(), path)
@@ -61,7 +61,7 @@ def test_there_is_no_other_door() -> None:
     assert set(paths(app.routes)) == BESIDE | {path for _, path in ROUTES}
 
 
-def test_each_door_needs_its_scope(service: httpx.Client, conn: connection) -> None:
+def test_each_route_needs_its_scope(service: httpx.Client, conn: connection) -> None:
     """And with it, a request is looked at: it may still be refused for what it says."""
     who = {scope: add_key(conn, f"has-{scope}", scope, name=scope) for scope in SCOPES}
     with httpx.Client(base_url=service.base_url) as stranger:
@@ -75,7 +75,7 @@ def test_each_door_needs_its_scope(service: httpx.Client, conn: connection) -> N
             assert (statuses["nobody"] == 401) == ("nobody" not in may)
 
 
-def test_no_page_of_others_may_erase(database_url: str, redis_url: str) -> None:
+def test_cors_never_allows_delete(database_url: str, redis_url: str) -> None:
     """Pages of origins that are set may ask and send, and do nothing else."""
     with running(database_url, redis_url, cors_origins=ORIGIN) as service:
         allowed = {
@@ -113,7 +113,7 @@ class TestWithoutKeys:
         for host in ("127.0.0.1:8000", "localhost", "localhost:1", "[::1]:8000"):
             assert self.statuses(unlocked, Host=host).status_code == 200
 
-    def test_a_name_that_leads_here_is_not(self, unlocked: httpx.Client) -> None:
+    def test_foreign_host_headers_are_rejected_without_keys(self, unlocked: httpx.Client) -> None:
         """By any way: what was asked before in the same words is not looked at again."""
         assert self.statuses(unlocked).headers["x-cache"] == "hit"
         for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "10.0.0.1"):

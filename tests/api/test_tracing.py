@@ -87,7 +87,7 @@ def test_no_value_of_a_user_is_in_a_trace(database_url: str, redis_url: str) -> 
     assert not any("canary" in str(request) for request in collector.requests)
 
 
-def test_not_even_where_a_statement_fails(
+def test_failed_statements_put_no_values_into_traces(
     database_url: str, redis_url: str, conn: connection
 ) -> None:
     """PostgreSQL's messages quote the statement, and psycopg2 has put the values into it."""
@@ -165,7 +165,9 @@ class TestWhereTracesGo:
     @pytest.mark.parametrize(
         "off", [{"OTEL_TRACES_EXPORTER": "none"}, {"OTEL_SDK_DISABLED": "true"}]
     )
-    def test_nowhere(self, database_url: str, redis_url: str, off: dict[str, str]) -> None:
+    def test_disabled_export_sends_no_traces(
+        self, database_url: str, redis_url: str, off: dict[str, str]
+    ) -> None:
         endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "{}"}
         assert not self.exports(database_url, redis_url, **endpoint, **off).requests
 

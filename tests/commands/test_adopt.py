@@ -277,7 +277,7 @@ def test_what_comes_in_past_the_trigger_is_taken_by_the_next_adopt(
     assert checked.exit_code == 1
     assert "  2025-06-01: 1 rows, 0 events, missing 1, taken 0\n" not in checked.stdout
     assert "  2025-05-31: 1 rows, 0 events, missing 1, taken 0\n" in checked.stdout
-    assert "Copied 1 events" in adopt(*ADOPT).stdout
+    assert "Copied 1 event" in adopt(*ADOPT).stdout
     assert adopt("--table=app_events", "--check").exit_code == 0
 
 
@@ -443,7 +443,7 @@ def test_partitions_are_adopted_however_rows_come_into_them(adopt: Adopt, conn: 
         "for values from ('2026-01-01') to ('2027-01-01')",
     )
     assert adopt("--table=happenings", "--check").exit_code == 1
-    assert "Copied 1 events" in adopt(*options, "--map=user_id=who").stdout
+    assert "Copied 1 event" in adopt(*options, "--map=user_id=who").stdout
     seconds = int(datetime(2026, 5, 1, tzinfo=UTC).timestamp())
     by_hand = event_id_of(f"{{1000,{seconds}.000000}}", "public.happenings")
     assert stored_events(conn)[by_hand][1] == "d"

@@ -41,7 +41,7 @@ def users(conn: connection) -> list[str]:
 def test_it_asks_first(erase: Erase, conn: connection) -> None:
     refused = erase("u", given="n\n")
     assert refused.exit_code == 1
-    assert "Erase 1 user with 1 events? This cannot be undone. [y/N]" in refused.stderr
+    assert "Erase 1 user with 1 event? This cannot be undone. [y/N]" in refused.stderr
     assert refused.stdout == ""
     assert len(users(conn)) == 4
     done = erase("u", "v", "u", given="y\n")

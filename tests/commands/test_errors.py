@@ -171,13 +171,13 @@ def changed(cluster: Cluster, _: Endpoints) -> BrokenDatabase:
 
 def damaged(cluster: Cluster, _: Endpoints) -> BrokenDatabase:
     """Whatever somebody did to it."""
-    harm = (
+    damage = (
         "alter table events rename column event_name to x; alter table retention rename to y; "
         "alter table api_keys rename column name to x; alter table erasures rename to z;"
         "alter table adopted_tables rename to w; alter table suppressed_users rename to v;"
         "alter table fold_state rename column version to x"
     )
-    return BrokenDatabase(_run_sql(cluster.migrated_database(), harm), "")
+    return BrokenDatabase(_run_sql(cluster.migrated_database(), damage), "")
 
 
 FAULTS: list[tuple[Make, dict[str, list[str]]]] = [

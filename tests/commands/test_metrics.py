@@ -56,7 +56,7 @@ def test_events_are_counted_once_whoever_folds_them(running: Service, url: str) 
     assert counts(running) == {"view": 3, "buy": 1, "other": 1}
 
 
-def test_active_users_are_gone_while_the_folder_is(running: Service) -> None:
+def test_active_users_disappear_without_a_rollup_worker(running: Service) -> None:
     shows(running, TODAY, 3)
     before = counts(running)
     (folder,) = running.rollup_worker_pids()

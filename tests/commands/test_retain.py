@@ -157,7 +157,7 @@ def test_rollups_that_are_wrong_are_not_all_that_is_kept(
     conn.cursor().execute("update slots set events = 9 where slot = (select min(slot) from slots)")
     done = retain(environment, "--yes")
     assert done.exit_code == 1
-    assert "all names: stored 9 events, 1 users; expected 3 events, 1 users" in done.stdout
+    assert "all names: stored 9 events, 1 user; expected 3 events, 1 user" in done.stdout
     assert "Nothing was dropped" in done.stdout
     insert(conn, ("u", "view", OLD))
     assert (retained_rows(conn), horizon(conn)) == ((4, 1), None)

@@ -151,7 +151,7 @@ def test_a_rebuild_takes_the_place_of_what_was(
     insert(conn, ("u", "view", NOON))
     rollup(environment, "--once")
     conn.cursor().execute("update slots set events = 7")
-    assert rollup(environment, "--rebuild").stdout.startswith("Folded 1 events")
+    assert rollup(environment, "--rebuild").stdout.startswith("Folded 1 event")
     assert folded(conn) == 1
     assert one(conn, "select array_agg((generation, is_current)::text) from fold_state") == [
         "(2,t)"
@@ -168,7 +168,7 @@ def test_a_day_that_fails_is_told_and_the_others_are_counted(
     )
     result = rollup(environment, "--once")
     assert result.exit_code == 1
-    assert result.stdout.startswith("Folded 1 events")
+    assert result.stdout.startswith("Folded 1 event")
     assert result.stderr.splitlines()[-1] == (
         "Error: 1 day of the daily statistics could not be counted, and all others were: "
         "UTC 2026-03-21. The log says why."
@@ -198,7 +198,7 @@ def running(environment: dict[str, str], command: str) -> Iterator["subprocess.P
 
 
 def child(process: "subprocess.Popen[bytes]") -> int | None:
-    """The folder that the service started."""
+    """The rollup worker that the service started."""
     children = Path(f"/proc/{process.pid}/task")
     for task in children.glob("*/children"):
         for pid in map(int, task.read_text().split()):
@@ -207,7 +207,9 @@ def child(process: "subprocess.Popen[bytes]") -> int | None:
     return None
 
 
-def test_the_service_keeps_a_folder(environment: dict[str, str], conn: connection) -> None:
+def test_the_service_restarts_its_rollup_worker(
+    environment: dict[str, str], conn: connection
+) -> None:
     """It folds by itself, is started again when it is killed, and ends with the service."""
     with running(environment, "serve") as process:
         insert(conn, ("u", "view", NOON))
@@ -232,7 +234,9 @@ def test_samples_are_verified_beside_it(
     assert begun.is_set()
 
 
-def test_the_folder_outlives_its_connection(environment: dict[str, str], conn: connection) -> None:
+def test_the_rollup_worker_survives_a_lost_connection(
+    environment: dict[str, str], conn: connection
+) -> None:
     with running(environment, "rollup") as process:
         insert(conn, ("u", "view", NOON))
         wait_until(lambda: folded(conn) == 1, timeout_s=10)

@@ -277,7 +277,7 @@ def test_old_events_that_are_not_all_dropped_are_told(
 
 
 @pytest.mark.parametrize(
-    ("harm", "summary", "action"),
+    ("damage", "summary", "action"),
     [
         ("", "new rows become events; 1 row rejected", None),
         (
@@ -313,15 +313,15 @@ def test_each_adopted_table_has_its_state(
     status: Status,
     conn: connection,
     database_url: str,
-    harm: str,
+    damage: str,
     summary: str,
     action: str | None,
 ) -> None:
     make_table(conn, 100)
     adopted = run_cli("adopt", "--table=app_events", *MAP, "--yes", DATABASE_URL=database_url)
     assert adopted.exit_code == 0, adopted.output
-    if harm:
-        run_sql(conn, harm)
+    if damage:
+        run_sql(conn, damage)
     done = status("--json")
     if action:
         needs(done, "adopted_table", summary, action, "public.app_events")

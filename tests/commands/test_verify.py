@@ -121,7 +121,7 @@ PLANTED = {
     ),
     "a row of a slot is missing": (
         "delete from slots where name_id = 0 and slot = (select max(slot) from slots)",
-        "all names: stored no row; expected 1 events, 1 users",
+        "all names: stored no row; expected 1 event, 1 user",
     ),
     "a row of a span is missing": (
         "delete from spans where name_id = 0 and (start_slot, end_slot) = (select start_slot, "
@@ -236,7 +236,7 @@ PLANTED = {
     ),
     "a name that no event has": (
         "insert into day_events values ('UTC', '2026-03-01', 'sold', 1, 1)",
-        "day_events UTC 2026-03-01 'sold': stored 1 events, 1 users; expected no row",
+        "day_events UTC 2026-03-01 'sold': stored 1 event, 1 user; expected no row",
     ),
 }
 
@@ -276,11 +276,11 @@ def test_days_that_wait_are_not_compared(folded: connection, folded_url: str) ->
 
 def test_a_sweep_under_way_is_true(conn: connection, database_url: str) -> None:
     insert(conn, *events())
-    folder = RollupWriter(conn, ZONES, max_events=50)
-    folder.catch_up()
+    writer = RollupWriter(conn, ZONES, max_events=50)
+    writer.catch_up()
     insert(conn, *events())
     for _ in range(6):
-        folder.step()
+        writer.step()
         assert differences(database_url) == []
 
 

@@ -99,14 +99,14 @@ def modules(room: Path) -> Iterator[Path]:
         "repo/lifecycle/erasure.py",
     ],
 )
-def test_what_counts_by_itself_asks_no_http_question(room: str) -> None:
+def test_background_tasks_do_not_import_questions(room: str) -> None:
     """A question has the limits of a request, which events and days have not."""
     questions = {room for room in ROOMS if room.parent == Path("common/questions")}
     assert not questions & reached(Path(room)), "give it a common.query.Query"
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=str)
-def test_libraries_stay_behind_their_fences(room: Path) -> None:
+def test_libraries_are_imported_only_by_their_modules(room: Path) -> None:
     for name in imported(room):
         for module in [FENCES[floor(name)]] if floor(name) in FENCES else []:
             inside = {room.as_posix(), *(parent.as_posix() for parent in room.parents)}
@@ -127,7 +127,7 @@ def test_only_config_reads_the_environment(room: Path) -> None:
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=str)
-def test_rooms_and_functions_stay_small(room: Path) -> None:
+def test_modules_and_functions_are_limited_in_length(room: Path) -> None:
     assert len((ROOT / room).read_text().splitlines()) <= 500, f"{room} is more than one room"
     for node in ast.walk(tree(room)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -158,7 +158,7 @@ def test_exceptions_are_modules() -> None:
 
 
 @pytest.mark.parametrize("room", SUITE, ids=str)
-def test_a_bound_of_time_knows_how_busy_the_machine_is(room: Path) -> None:
+def test_time_limits_in_tests_are_adjusted_for_load(room: Path) -> None:
     raw = re.findall(
         r"^.*(?:- began|elapsed\.total_seconds\(\)) <=? [0-9.]+$", (ROOT / room).read_text(), re.M
     )

@@ -29,7 +29,7 @@ def table() -> dict[str, tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize("request_name", LIMITS)
-def test_a_request_walks_through_no_more_files_than_before(
+def test_the_number_of_files_a_request_passes_through_is_limited(
     table: dict[str, tuple[int, int, int]], request_name: str
 ) -> None:
     status, files, changes = table[request_name]

@@ -135,7 +135,7 @@ def test_stampede(running: Service, check: Check) -> None:
 
 
 @pytest.mark.check(19)
-def test_the_first_hangs_up(running: Service, check: Check) -> None:
+def test_first_waiting_client_disconnects(running: Service, check: Check) -> None:
     """The first of 20 who wait for one page hangs up"""
     slow_down(running.conn, 1)
     first = threading.Thread(
@@ -185,7 +185,7 @@ def test_cancelled_reads(running: Service, check: Check) -> None:
 
 
 @pytest.mark.check(21)
-def test_poison(own: DedicatedServers, running: Service, check: Check) -> None:
+def test_garbage_in_redis(own: DedicatedServers, running: Service, check: Check) -> None:
     """Garbage in Redis"""
     poisons = [b"", b"{", os.urandom(500), b"9" * 30, b"0" * 26 + b"\x93\x01\x02\x03"]
     with redis.Redis.from_url(own.endpoints.redis_url) as client:
@@ -202,7 +202,7 @@ def test_poison(own: DedicatedServers, running: Service, check: Check) -> None:
 
 
 @pytest.mark.check(22)
-def test_equality(running: Service, check: Check) -> None:
+def test_hits_equal_misses(running: Service, check: Check) -> None:
     """A hit is the bytes of the miss"""
     insert(
         running.conn,

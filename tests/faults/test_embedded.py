@@ -37,14 +37,14 @@ def join(folder: Path) -> Iterator[Join]:
         yield start
 
 
-def test_they_die_with_a_user_that_is_killed(folder: Path, join: Join) -> None:
+def test_servers_stop_when_their_last_client_is_killed(folder: Path, join: Join) -> None:
     user = join()
     assert processes(folder)
     user.send_signal(signal.SIGKILL)
     wait_until(lambda: not processes(folder), timeout_s=10)
 
 
-def test_they_die_with_their_supervisor_and_come_back(folder: Path, join: Join) -> None:
+def test_servers_stop_with_their_supervisor_and_are_restarted(folder: Path, join: Join) -> None:
     join()
     with embedded_servers(folder) as endpoints:
         query(endpoints, "create table kept as select 42 as x")
@@ -67,7 +67,9 @@ def no_file_left() -> Iterator[None]:
 
 
 @pytest.mark.check(60)
-def test_a_user_that_had_no_file_left_looks_on(folder: Path, check: Check) -> None:
+def test_a_client_watches_its_supervisor_after_running_out_of_file_descriptors(
+    folder: Path, check: Check
+) -> None:
     """A supervisor that dies after its user had no file left for 3 s"""
     with embedded_servers(folder) as endpoints:
         query(endpoints, "create table kept as select 42 as x")
@@ -83,7 +85,7 @@ def test_a_user_that_had_no_file_left_looks_on(folder: Path, check: Check) -> No
 
 
 @pytest.mark.check(60)
-def test_a_supervisor_that_has_no_file_left_goes_on(folder: Path, check: Check) -> None:
+def test_a_supervisor_survives_running_out_of_file_descriptors(folder: Path, check: Check) -> None:
     """A supervisor that dies after its user had no file left for 3 s"""
     with embedded_servers(folder) as endpoints:
         query(endpoints, "create table kept as select 42 as x")
@@ -102,7 +104,7 @@ def test_a_supervisor_that_has_no_file_left_goes_on(folder: Path, check: Check) 
         assert query(endpoints, "select x from kept") == (42,)
 
 
-def test_the_number_of_a_dead_server_may_be_anothers(folder: Path) -> None:
+def test_a_stale_pid_file_is_ignored(folder: Path) -> None:
     with embedded_servers(folder):
         pass
     wait_until(lambda: not processes(folder), timeout_s=10)
@@ -125,7 +127,7 @@ def test_a_server_that_is_killed_comes_back_where_it_was(folder: Path) -> None:
         wait_until(lambda: answers(endpoints), timeout_s=20)
 
 
-def test_what_a_crash_left_half_made_is_made_anew(folder: Path) -> None:
+def test_an_incomplete_initialization_is_repeated(folder: Path) -> None:
     (folder / "postgres.new").mkdir()
     (folder / "postgres.new" / "PG_VERSION").write_text("18")
     with embedded_servers(folder) as endpoints:

@@ -66,7 +66,7 @@ def batches() -> list[list[dict[str, object]]]:
 
 
 @pytest.mark.check(15)
-def test_what_has_no_id_is_there_once(
+def test_events_without_ids_are_stored_once(
     own: DedicatedServers, running: Service, check: Check
 ) -> None:
     """Events without ids are sent once while connections and PostgreSQL are killed"""
@@ -94,7 +94,7 @@ def test_what_has_no_id_is_there_once(
 
 
 @pytest.mark.check(15)
-def test_what_is_acknowledged_is_there(
+def test_acknowledged_events_are_stored(
     own: DedicatedServers, running: Service, check: Check
 ) -> None:
     """PostgreSQL and a worker are killed while 10,000 events come in, repeated until taken"""

@@ -143,7 +143,7 @@ def fuzz(cases: "SearchStrategy[Any]", running: Service) -> int:
 
 
 @pytest.mark.check(39)
-def test_caps(running: Service, check: Check) -> None:
+def test_questions_above_limits_run_no_query(running: Service, check: Check) -> None:
     """Questions that are too large are refused without a query"""
     for path in CAPS:
         running.get(path)

@@ -92,7 +92,7 @@ def test_the_package_that_is_missing_is_named(folder: Path, install: Install) ->
     assert not (folder / ".venv").exists()
 
 
-def test_what_is_whole_is_left_alone(folder: Path, install: Install) -> None:
+def test_a_complete_environment_is_not_recreated(folder: Path, install: Install) -> None:
     assert install().returncode == 0
     mine = folder / ".venv" / "mine"
     mine.touch()
@@ -102,7 +102,7 @@ def test_what_is_whole_is_left_alone(folder: Path, install: Install) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("damage", "told"),
     [
         ("rm -r .venv/lib/*/site-packages/pip", ".venv has no working pip"),
         ("ln -sf /nowhere/python3 .venv/bin/python", ".venv has no working Python"),
@@ -110,12 +110,12 @@ def test_what_is_whole_is_left_alone(folder: Path, install: Install) -> None:
         ("rm -r .venv && touch .venv", ".venv has no working Python"),
     ],
 )
-def test_what_is_not_whole_is_made_again(
-    folder: Path, install: Install, harm: str, told: str
+def test_an_incomplete_environment_is_recreated(
+    folder: Path, install: Install, damage: str, told: str
 ) -> None:
     made = [sys.executable, "-m", "venv", str(folder / ".venv")]
     subprocess.run(made, check=True)
-    subprocess.run(["sh", "-euc", harm], cwd=folder, check=True)
+    subprocess.run(["sh", "-euc", damage], cwd=folder, check=True)
     done = install()
     assert done.returncode == 0
     assert done.stderr.startswith(told)
@@ -123,7 +123,7 @@ def test_what_is_not_whole_is_made_again(
     assert works(folder)
 
 
-def test_one_of_another_python_is_made_again_where_that_is_named(
+def test_an_environment_of_another_python_is_recreated_on_request(
     folder: Path, install: Install
 ) -> None:
     assert install().returncode == 0
@@ -133,7 +133,7 @@ def test_one_of_another_python_is_made_again_where_that_is_named(
     assert install("--this-python", python=other).stderr.startswith(message)
 
 
-def test_what_was_cut_off_is_made_again(folder: Path, install: Install) -> None:
+def test_an_interrupted_installation_is_repeated(folder: Path, install: Install) -> None:
     """In the middle of an installation, whatever the reason."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]

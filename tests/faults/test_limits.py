@@ -181,7 +181,7 @@ def slow_on_one_day(running: Service) -> None:
 
 @pytest.mark.check(65)
 @pytest.mark.parametrize(("limit", "told"), [("", "default"), ("0", "no limit")])
-def test_one_key_and_others(
+def test_expensive_questions_of_one_key_do_not_delay_other_keys(
     own: DedicatedServers, fault_url: str, check: Check, limit: str, told: str
 ) -> None:
     """18 expensive questions of one key at a time, and another key asks cheap ones"""

@@ -347,7 +347,7 @@ def test_old_events(shell: Shell, url: str) -> None:
     with connected(url) as conn:
         insert(conn, ("old", "view", NOW - timedelta(days=500)))
     shell.variables["ANALYTICS_REQUEST_TIMEOUT_S"] = "1"
-    assert "Dropped 1 events before" in shell.run(retain)
+    assert "Dropped 1 event before" in shell.run(retain)
     assert "old" not in counted(url)
     answers(url)
 

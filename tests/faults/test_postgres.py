@@ -72,7 +72,7 @@ def test_pool_race(running: Service, check: Check) -> None:
 
 
 @pytest.mark.check(2)
-def test_no_churn(running: Service, check: Check) -> None:
+def test_connections_are_reused_under_load(running: Service, check: Check) -> None:
     """1,000 requests, as many at once as connections"""
     running.ask_fresh(20, at_once=MAX_CONNECTIONS, mark="warm")
     wait_until(lambda: len(running.backends()) == MAX_CONNECTIONS, timeout_s=5)
@@ -234,7 +234,7 @@ def heartbeat(running: Service) -> Iterator[list[float]]:
 
 
 @pytest.mark.check(8)
-def test_black_hole(running: Service, check: Check) -> None:
+def test_unresponsive_postgresql(running: Service, check: Check) -> None:
     """For 10 s PostgreSQL takes everything and answers nothing"""
     running.ask_fresh(20, at_once=10, mark="before")
     running.database.mode = "swallow"

@@ -78,7 +78,7 @@ def cache_of(own: DedicatedServers) -> Iterator["redis.Redis"]:
 
 
 @pytest.mark.check(71)
-def test_nothing_is_left(
+def test_no_trace_of_an_erased_user_is_left(
     own: DedicatedServers, fault_url: str, check: Check, tmp_path: Path
 ) -> None:
     """A user who came in and was asked for by all ways: nothing is left after the erasure"""
@@ -169,7 +169,9 @@ def ask_about(running: Service) -> None:
 
 
 @pytest.mark.check(72)
-def test_activity_shows_nobody(own: DedicatedServers, fault_url: str, check: Check) -> None:
+def test_pg_stat_activity_shows_no_user_ids(
+    own: DedicatedServers, fault_url: str, check: Check
+) -> None:
     """Histories asked for all the time: no session shows whose, at work or idle"""
     with service(fault_url, own.endpoints.redis_url, ANALYTICS_CACHE_ENABLED="false") as running:
         insert(running.conn, *((f"{CANARY}{n}", "view", NOW) for n in range(PARAMS)))
@@ -257,7 +259,7 @@ def is_waiting(running: Service) -> bool:
 
 @pytest.mark.check(75)
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_ended_between_commit_and_cache(
+def test_cache_is_purged_if_the_service_ends_after_the_erasure_commit(
     own: DedicatedServers, fault_url: str, check: Check, end: signal.Signals
 ) -> None:
     """A service that ends when an erasure is committed and the cache not cleared: the next does"""

@@ -1,4 +1,4 @@
-"""Events that come late, and a folder that is killed."""
+"""Events that come late, and a rollup worker that is killed."""
 
 import os
 import signal
@@ -75,8 +75,8 @@ def test_late_event(running: Service, check: Check) -> None:
 
 
 @pytest.mark.check(45)
-def test_folder_killed(running: Service, check: Check) -> None:
-    """The folder killed again and again while events come in"""
+def test_rollup_worker_killed(running: Service, check: Check) -> None:
+    """The rollup worker killed again and again while events come in"""
     kills, requests = 0, 0
     end = time.monotonic() + 8
     while time.monotonic() < end:

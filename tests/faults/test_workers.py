@@ -228,10 +228,10 @@ def test_no_worker_starts(
 
 
 @pytest.mark.check(61)
-def test_folders_of_workers(
+def test_slot_directories_after_kill(
     own: DedicatedServers, fault_url: str, check: Check, tmp_path: Path
 ) -> None:
-    """Folders of workers after kill -9 of the service, and a folder of another program"""
+    """Slot directories after kill -9 of the service, and a directory of another program"""
     others = tmp_path / "gauge_livesum_0.db"
     others.write_bytes(b"of another program")
     with service(

@@ -32,13 +32,13 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(claim, "_DENSE", 1 if request.param == "dense" else 2)
 
 
-def parts(folder: RollupWriter, url: str, events: int) -> list[int]:
+def parts(writer: RollupWriter, url: str, events: int) -> list[int]:
     """How many events each step folded; after each the answers are those of the events."""
     folded = []
     with open_asker(url) as asker:
         is_more = True
         while is_more:
-            step = folder.step()
+            step = writer.step()
             folded.append(step.events)
             is_more = step.has_more
             assert asker.compare(FULL_RANGE).events == events
@@ -58,22 +58,22 @@ def test_late_events_of_the_moment_that_a_sweep_has_come_to(
     """They belong to the next sweep, whatever their ids."""
     instant = NOW - timedelta(hours=30)
     insert(conn, *((f"u{n}", "view", instant) for n in range(5)))
-    folder = RollupWriter(conn, ZONES, max_events=2)
-    folder.step()
+    writer = RollupWriter(conn, ZONES, max_events=2)
+    writer.step()
     insert(conn, *((f"v{n}", "view", instant) for n in range(5)))
-    assert parts(folder, database_url, 10) == [2, 1, 2, 2, 1]
+    assert parts(writer, database_url, 10) == [2, 1, 2, 2, 1]
 
 
 def test_events_far_from_each_other(conn: connection, database_url: str) -> None:
     """Between them are more that are folded than a step reads."""
     near, far = NOW - timedelta(hours=30), NOW - timedelta(hours=20)
     insert(conn, *(("u", "view", near + timedelta(minutes=n)) for n in range(200)))
-    folder = RollupWriter(conn, ZONES)
-    folder.catch_up()
-    folder = RollupWriter(conn, ZONES, max_events=2)
+    writer = RollupWriter(conn, ZONES)
+    writer.catch_up()
+    writer = RollupWriter(conn, ZONES, max_events=2)
     insert(conn, *((f"v{n}", "view", near + timedelta(minutes=n)) for n in (-1, 60.5, 199.5)))
     insert(conn, *((f"w{n}", "buy", far) for n in range(5)))
-    assert sum(parts(folder, database_url, 208)) == 8
+    assert sum(parts(writer, database_url, 208)) == 8
 
 
 def test_events_whose_time_has_come_are_folded_in_parts(
@@ -82,12 +82,12 @@ def test_events_whose_time_has_come_are_folded_in_parts(
     soon = datetime.now(UTC) + timedelta(seconds=1)
     moments = [soon + timedelta(milliseconds=n // 2) for n in range(9)]
     insert(conn, *((f"u{n}", "view", instant) for n, instant in enumerate(moments)))
-    folder = RollupWriter(conn, ZONES, max_events=3)
-    while folder.step().has_more:
+    writer = RollupWriter(conn, ZONES, max_events=3)
+    while writer.step().has_more:
         pass
     wait_until(lambda: datetime.now(UTC) > moments[-1], timeout_s=5)
     time.sleep(0.05)
-    assert parts(folder, database_url, 9) == [4, 4, 1]  # with those of the same moment
+    assert parts(writer, database_url, 9) == [4, 4, 1]  # with those of the same moment
 
 
 def test_folds_that_fail_use_up_no_ordinals(

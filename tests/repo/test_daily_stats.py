@@ -55,7 +55,7 @@ def users(conn: connection, tz: str) -> dict[date, tuple[int, int, int]]:
     return {day: (dau, wau, mau) for day, dau, wau, mau in result_rows}
 
 
-def folder(conn: connection, *names: str) -> RollupWriter:
+def writer(conn: connection, *names: str) -> RollupWriter:
     return RollupWriter(conn, [zone(name) for name in names])
 
 
@@ -71,7 +71,7 @@ stored = st.lists(
 
 
 def fold_in_turn(conn: connection, *batches: list[Any]) -> None:
-    folding = folder(conn, *ZONES)
+    folding = writer(conn, *ZONES)
     for batch in batches:
         insert(conn, *batch)
         folding.catch_up()
@@ -145,14 +145,14 @@ order by day
 
 def test_a_user_is_resurrected_after_30_days(conn: connection, database_url: str) -> None:
     insert(conn, *(("u", "view", NOW - n * DAY) for n in (70, 40, 11, 0)))
-    folder(conn, "UTC").catch_up()
+    writer(conn, "UTC").catch_up()
     assert rows(conn, NEW_AND_RETURNING) == [(1, 0), (1, 0), (0, 1), (0, 1)]
     assert verify_all(database_url, [zone("UTC")]).listed == []
 
 
 def test_a_late_event_makes_others_return(conn: connection) -> None:
     insert(conn, ("u", "view", NOW - 20 * DAY))
-    folding = folder(conn, "UTC")
+    folding = writer(conn, "UTC")
     folding.catch_up()
     insert(conn, ("u", "view", NOW - 49 * DAY))
     folding.catch_up()
@@ -174,7 +174,7 @@ def test_days_are_counted_anew_after_an_upgrade(cluster: Cluster) -> None:
             migrate(other, migrations())
         assert rows(conn, "select new_or_resurrected_users from daily_users") == [(None,)]
         assert rows(conn, "select day from daily_stats_queue") == [(NOW.date() - 40 * DAY,)]
-        folder(conn, "UTC").catch_up()
+        writer(conn, "UTC").catch_up()
         assert rows(conn, "select sum(new_or_resurrected_users), count(*) from daily_users") == [
             (1, 41)
         ]
@@ -182,8 +182,8 @@ def test_days_are_counted_anew_after_an_upgrade(cluster: Cluster) -> None:
 
 
 def test_days_between_the_first_events_have_numbers_at_once(conn: connection) -> None:
-    """By a folder that was there before them, and within the same quarter of an hour."""
-    serving = folder(conn, "UTC")
+    """By a rollup worker that was there before them, and within the same quarter of an hour."""
+    serving = writer(conn, "UTC")
     for _ in range(2):
         serving.catch_up()
     insert(conn, ("a", "view", NOW - 50 * DAY), ("b", "view", NOW))
@@ -193,42 +193,44 @@ def test_days_between_the_first_events_have_numbers_at_once(conn: connection) ->
 
 def test_a_zone_that_is_declared_later_gets_all_its_days(conn: connection) -> None:
     insert(conn, ("u", "view", NOW - 3 * DAY))
-    folder(conn, "UTC").catch_up()
+    writer(conn, "UTC").catch_up()
     assert users(conn, "Asia/Kolkata") == {}
-    folder(conn, "UTC", "Asia/Kolkata").catch_up()
+    writer(conn, "UTC", "Asia/Kolkata").catch_up()
     assert [mau for _, _, mau in users(conn, "Asia/Kolkata").values()] == [1, 1, 1, 1]
 
 
 def test_a_zone_that_is_no_longer_declared_is_forgotten(conn: connection) -> None:
     insert(conn, ("u", "view", NOW))
-    folder(conn, *ZONES).catch_up()
-    folder(conn, "UTC").delete_undeclared_zones()
+    writer(conn, *ZONES).catch_up()
+    writer(conn, "UTC").delete_undeclared_zones()
     assert users(conn, "Europe/Berlin") == {}
     assert len(users(conn, "UTC")) == 1
 
 
 def test_who_folds_once_for_fewer_zones_takes_none_away(conn: connection) -> None:
     insert(conn, ("u", "view", NOW - 20 * DAY))
-    serving = folder(conn, *ZONES)
+    serving = writer(conn, *ZONES)
     serving.catch_up()
-    folder(conn, "UTC").catch_up()
+    writer(conn, "UTC").catch_up()
     insert(conn, ("v", "view", NOW))
     serving.catch_up()
     assert len(users(conn, "Europe/Berlin")) == 21
 
 
-def test_days_without_a_folder_are_made_up_for(conn: connection, database_url: str) -> None:
+def test_days_missed_by_the_rollup_worker_are_counted_later(
+    conn: connection, database_url: str
+) -> None:
     """Nothing happened on most of them."""
     insert(conn, ("a", "view", NOW - 20 * DAY), ("b", "view", NOW - 8 * DAY))
-    folder(conn, *ZONES).catch_up()
-    with conn.cursor() as cur:  # as the folder left it six days ago
+    writer(conn, *ZONES).catch_up()
+    with conn.cursor() as cur:  # as the writer left it six days ago
         cur.execute(
             "update fold_state set folded_at = now() - interval '6 days';"
             "delete from day_users where ends_at > now() - interval '5 days';"
             "update day_users set counted_at = starts_at where ends_at > now() - interval '7 days'"
         )
     insert(conn, ("c", "view", NOW))
-    folder(conn, *ZONES).catch_up()
+    writer(conn, *ZONES).catch_up()
     assert len(users(conn, "UTC")) == 21
     result_rows = rows(conn, "select count(*) from daily_users where partial")
     assert result_rows == [(len(ZONES),)]
@@ -236,10 +238,10 @@ def test_days_without_a_folder_are_made_up_for(conn: connection, database_url: s
 
 
 def test_who_is_active_today_is_not_told_of_the_day_that_was_counted_last(conn: connection) -> None:
-    """The folder is away since."""
+    """The rollup worker is away since."""
     statement = dashboard.SQL["analytics_today"].replace("$zone", "UTC")
     insert(conn, ("a", "view", datetime.now(UTC)))
-    folder(conn, "UTC").catch_up()
+    writer(conn, "UTC").catch_up()
     assert [dau for _, dau in rows(conn, statement)] == [1]
     with conn.cursor() as cur:
         cur.execute(
@@ -255,7 +257,7 @@ def test_which_day_it_is_in_a_zone_is_not_asked_of_postgresql(conn: connection) 
     """Its rules of the zone may be older: here, as if days began 14 hours earlier."""
     statement = dashboard.SQL["analytics_today"].replace("$zone", "UTC")
     insert(conn, ("a", "view", datetime.now(UTC)))
-    folder(conn, "UTC").catch_up()
+    writer(conn, "UTC").catch_up()
     with conn.cursor() as cur:
         cur.execute("update day_users set day = day + 1")
     assert [dau for _, dau in rows(conn, statement)] == [1]
@@ -264,11 +266,11 @@ def test_which_day_it_is_in_a_zone_is_not_asked_of_postgresql(conn: connection) 
 def test_a_clock_that_is_put_back_takes_nothing_away(conn: connection, database_url: str) -> None:
     hour = timedelta(hours=1)
     insert(conn, ("a", "view", NOW - 26 * hour), ("b", "view", NOW - timedelta(minutes=1)))
-    folder(conn, "UTC").catch_up()
+    writer(conn, "UTC").catch_up()
     with conn.cursor() as cur:
         cur.execute("update fold_state set folded_at = now() + interval '1 hour'")
     insert(conn, ("c", "view", NOW + hour / 2))
-    folder(conn, "UTC").catch_up()
+    writer(conn, "UTC").catch_up()
     assert sum(events for (events,) in rows(conn, "select events from day_users")) == 3
     assert verify_all(database_url, [zone("UTC")]).listed == []
 
@@ -280,7 +282,7 @@ def test_what_is_too_much_for_a_question_is_counted(
     monkeypatch.setattr(rollup_reader, "COST_CHECK_ROWS", 5)
     monkeypatch.setattr(daily_stats, "_MAX_ROWS", 100)
     insert(conn, *(("u", f"name{n}", NOW - day * DAY) for n in range(30) for day in range(5)))
-    folder(conn, "UTC").catch_up()
+    writer(conn, "UTC").catch_up()
     assert rows(conn, "select count(*) from day_events") == [(150,)]
     assert rows(conn, "select from daily_stats_queue") == []
 
@@ -289,7 +291,7 @@ def test_they_wait_while_very_many_events_do(
     conn: connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert(conn, ("a", "view", NOW))
-    counting = folder(conn, "UTC")
+    counting = writer(conn, "UTC")
     while counting.step().has_more:
         pass
     monkeypatch.setattr(rollup_writer_module, "LONG_TAIL", 5)
@@ -312,7 +314,7 @@ def test_what_comes_in_while_days_are_counted_is_counted_too(
         if unit == "days" and late:
             insert(conn, *late.pop())
 
-    counting = folder(conn, "UTC")
+    counting = writer(conn, "UTC")
     assert counting.catch_up(write) == 7
     assert (counting.count_pending(10), counting.count_due_days()) == (0, 0)
     assert users(conn, "UTC")[NOW.date()] == (2, 2, 2)
@@ -321,7 +323,7 @@ def test_what_comes_in_while_days_are_counted_is_counted_too(
 
 def test_the_day_that_goes_on_is_partial_and_others_are_not(conn: connection) -> None:
     insert(conn, ("u", "view", NOW - DAY), ("u", "view", NOW))
-    folder(conn, "UTC").catch_up()
+    writer(conn, "UTC").catch_up()
     result_rows = rows(conn, "select partial, stickiness from daily_users order by day")
     assert result_rows == [(False, 1.0), (True, 1.0)]
     assert rows(conn, "select partial from daily_events order by day") == [(False,), (True,)]
@@ -330,10 +332,10 @@ def test_the_day_that_goes_on_is_partial_and_others_are_not(conn: connection) ->
 def test_a_day_that_is_over_is_counted_once_more(conn: connection) -> None:
     """Then it is no longer partial, although nothing happened since."""
     insert(conn, ("u", "view", NOW - DAY))
-    folder(conn, "UTC").catch_up()
+    writer(conn, "UTC").catch_up()
     with conn.cursor() as cur:
         cur.execute("update day_users set counted_at = starts_at, wau = 7 where dau = 1")
-    folder(conn, "UTC").catch_up()
+    writer(conn, "UTC").catch_up()
     assert rows(conn, "select partial, wau from daily_users where dau = 1") == [(False, 1)]
 
 
@@ -342,7 +344,7 @@ def test_edges_that_a_worker_with_older_rules_left_are_corrected_within_an_hour(
 ) -> None:
     """It may still run beside this one while an upgrade is rolled out."""
     insert(conn, *(("u", "view", NOW - days * DAY) for days in (9, 5, 0)))
-    serving = folder(conn, "UTC")
+    serving = writer(conn, "UTC")
     serving.catch_up()
     day = (NOW - 5 * DAY).date()
     with conn.cursor() as cur:
@@ -370,7 +372,7 @@ def test_days_that_have_not_begun_go_when_the_clock_goes_back(
     """By itself; an event of such a day waits for its time, and no span of it stays sealed."""
     set_clock(conn, NOW + 3 * DAY)
     insert(conn, ("a", "view", NOW - DAY), ("b", "buy", NOW + 2 * DAY))
-    serving = folder(conn, *ZONES)
+    serving = writer(conn, *ZONES)
     serving.catch_up()
     assert days_of(conn) == ((NOW - DAY).date(), (NOW + 3 * DAY).date())
     set_clock(conn, NOW)
@@ -403,11 +405,11 @@ def test_days_that_no_event_can_be_of_are_deleted(
 ) -> None:
     """By a rebuild and by a worker as it starts, also in a zone that these do not declare."""
     insert(conn, ("u", "view", NOW - 5 * DAY))
-    folder(conn, "UTC", "Africa/Abidjan").catch_up()
+    writer(conn, "UTC", "Africa/Abidjan").catch_up()
     with conn.cursor() as cur:
         cur.execute(_PLANTED, {"days": days, "day": NOW.date()})
     assert verify_all(database_url, []).differences >= 2
-    getattr(folder(conn, "UTC"), cure)()
+    getattr(writer(conn, "UTC"), cure)()
     for table in ("day_users", "day_events", "daily_stats_queue"):
         text = f"select from {table} where not day between %s and %s"
         assert rows(conn, text, NOW.date() - 5 * DAY, NOW.date()) == []
@@ -416,7 +418,7 @@ def test_days_that_no_event_can_be_of_are_deleted(
 
 def test_a_rebuild_of_no_events_leaves_no_day(conn: connection, database_url: str) -> None:
     insert(conn, ("u", "view", NOW - 5 * DAY))
-    serving = folder(conn, *ZONES)
+    serving = writer(conn, *ZONES)
     serving.catch_up()
     EraseRepo(conn).erase("u")
     assert len(users(conn, "UTC")) == 6

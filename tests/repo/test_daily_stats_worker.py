@@ -44,70 +44,70 @@ def missing(conn: connection) -> list[tuple[str, date]]:
 
 
 @pytest.fixture
-def folder(conn: connection) -> RollupWriter:
+def writer(conn: connection) -> RollupWriter:
     """Of 501 days of three zones."""
     insert(conn, ("u", "view", NOW - 500 * DAY), ("u", "view", NOW))
     return RollupWriter(conn, [zone(name) for name in ZONES])
 
 
 def test_all_others_are_counted(
-    conn: connection, folder: RollupWriter, caplog: pytest.LogCaptureFixture
+    conn: connection, writer: RollupWriter, caplog: pytest.LogCaptureFixture
 ) -> None:
     refuse(conn, f"new.zone = 'America/New_York' and new.day = '{BAD}'")
     days = (NOW.date() - (NOW - 500 * DAY).date()).days + 1
     assert days == 501
-    assert folder.catch_up() == 2
+    assert writer.catch_up() == 2
     assert set(counted(conn)) == set(ZONES)
     assert counted(conn)["UTC"] == 501
     assert missing(conn) == [("America/New_York", BAD)]
-    assert folder.failed_days == [FailedDay("America/New_York", BAD)]
+    assert writer.failed_days == [FailedDay("America/New_York", BAD)]
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [record.getMessage() for record in errors] == [
         f"the daily statistics of America/New_York {BAD} could not be counted: "
         "the next attempt is in 60 s"
     ]
-    assert folder.count_daily_stats() == 0
+    assert writer.count_daily_stats() == 0
 
 
-def test_it_is_tried_again(conn: connection, folder: RollupWriter) -> None:
+def test_it_is_tried_again(conn: connection, writer: RollupWriter) -> None:
     refuse(conn, f"new.zone = 'UTC' and new.day = '{BAD}'")
-    folder.catch_up()
+    writer.catch_up()
     conn.cursor().execute("drop trigger refuse on day_users")
-    assert folder.count_daily_stats() == 0
-    folder._daily_stats._retries[FailedDay("UTC", BAD)].next_try = 0  # as a minute later
-    assert folder.count_daily_stats() == 1
-    assert (folder.failed_days, missing(conn)) == ([], [])
+    assert writer.count_daily_stats() == 0
+    writer._daily_stats._retries[FailedDay("UTC", BAD)].next_try = 0  # as a minute later
+    assert writer.count_daily_stats() == 1
+    assert (writer.failed_days, missing(conn)) == ([], [])
     assert counted(conn)["UTC"] == 501
 
 
-def test_a_zone_that_fails_as_a_whole_comes_last(conn: connection, folder: RollupWriter) -> None:
+def test_a_zone_that_fails_as_a_whole_comes_last(conn: connection, writer: RollupWriter) -> None:
     """As soon as one of its days has failed by itself."""
     refuse(conn, "new.zone = 'America/New_York'")
-    while folder.step().has_more:
+    while writer.step().has_more:
         pass
-    while not folder.failed_days:
-        assert folder.count_daily_stats()
+    while not writer.failed_days:
+        assert writer.count_daily_stats()
     while set(counted(conn)) != {"Asia/Tokyo", "UTC"} or len(missing(conn)) > 501:
-        assert folder.count_daily_stats()
-    assert len(folder.failed_days) == 1
+        assert writer.count_daily_stats()
+    assert len(writer.failed_days) == 1
 
 
 def test_days_of_a_zone_that_nobody_knows_are_forgotten(
-    conn: connection, folder: RollupWriter
+    conn: connection, writer: RollupWriter
 ) -> None:
-    folder.catch_up()
+    writer.catch_up()
     with conn.cursor() as cur:
         cur.execute("insert into daily_stats_queue values ('Atlantis/Capital', '2026-01-01')")
         cur.execute("insert into daily_stats_queue values ('UTC', '2026-01-01')")
-    assert folder.count_daily_stats() == 1
-    assert folder.count_daily_stats() == 1
-    assert (folder.failed_days, missing(conn)) == ([], [])
+    assert writer.count_daily_stats() == 1
+    assert writer.count_daily_stats() == 1
+    assert (writer.failed_days, missing(conn)) == ([], [])
 
 
-def test_no_day_is_to_blame_for_what_fails_all(conn: connection, folder: RollupWriter) -> None:
-    while folder.step().has_more:
+def test_no_day_is_to_blame_for_what_fails_all(conn: connection, writer: RollupWriter) -> None:
+    while writer.step().has_more:
         pass
     conn.cursor().execute("alter table day_users rename to gone")
     with pytest.raises(DatabaseUnavailable):
-        folder.count_daily_stats()
-    assert folder.failed_days == []
+        writer.count_daily_stats()
+    assert writer.failed_days == []

@@ -234,13 +234,13 @@ def test_versions_tell_workers_that_remember(conn: connection, asker: Asker) -> 
     assert rows(conn, "select version from month_versions where month < %s", month) == []
 
 
-def test_an_erase_that_fails_teaches_nobody(
+def test_a_failed_erasure_leaves_no_uncommitted_rows_in_caches(
     conn: connection, other: connection, asker: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that erases also answers: it must not remember what was not committed."""
     insert(conn, ("u", "view", NOW - 3 * DAY), ("v", "view", NOW - 3 * DAY))
-    folder = RollupWriter(conn, ZONES)
-    folder.catch_up()
+    rollup_writer = RollupWriter(conn, ZONES)
+    rollup_writer.catch_up()
     asker.compare(FULL_RANGE)
     with monkeypatch.context() as patch:
         patch.setattr("repo.lifecycle.erasure.secrets.token_hex", lambda _: 1 / 0)
@@ -250,20 +250,20 @@ def test_an_erase_that_fails_teaches_nobody(
         question = ActiveUsers(start=(NOW - 5 * DAY).date(), end=NOW.date())
         assert max(day.mau for day in asker.compare(question).series) == 2 + (user == "x")
         insert(conn, (user, "view", NOW - 4 * DAY))
-        folder.catch_up()
+        rollup_writer.catch_up()
 
 
 def test_while_very_many_events_are_not_folded_numbers_come_later(
     conn: connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert(conn, ("u", "view", NOW - 3 * DAY), ("v", "view", NOW - 3 * DAY))
-    folder = RollupWriter(conn, ZONES)
-    folder.catch_up()
+    rollup_writer = RollupWriter(conn, ZONES)
+    rollup_writer.catch_up()
     insert(conn, *[("w", "view", NOW - 2 * DAY)] * 5)
     monkeypatch.setattr(erasure_module, "LONG_TAIL", 5)
     EraseRepo(conn).erase("u")
     assert rows(conn, "select max(dau) from day_users") == [(None,)]
-    folder.catch_up()
+    rollup_writer.catch_up()
     assert rows(conn, "select max(mau), sum(events) from day_users") == [(2, 12)]
     assert verify_all(database_url, ZONES).listed == []
 
@@ -283,17 +283,17 @@ def test_a_rebuild_that_is_under_way_loses_the_user_as_well(
     RollupWriter(conn, ZONES).catch_up()
     insert(conn, ("u", "buy", NOW - DAY / 3), ("v", "view", NOW - DAY / 3))
     conn.cursor().execute(FOLD["fold_begin"])
-    folder = RollupWriter(conn, ZONES, max_events=5)
-    folder.step()
-    folder.step()
+    rollup_writer = RollupWriter(conn, ZONES, max_events=5)
+    rollup_writer.step()
+    rollup_writer.step()
     EraseRepo(conn).erase("u")
     assert verify_all(database_url, ZONES).listed == []
     for _ in range(3):
         assert in_sets(conn) == ordinals(conn)
         answer = asker.compare(FULL_RANGE)
         assert (answer.events, answer.users) == (12, 1)
-        folder.step()
-    folder.catch_up()
+        rollup_writer.step()
+    rollup_writer.catch_up()
     assert rows(conn, "select is_current, count(*) over () from fold_state") == [(True, 1)]
     assert verify_all(database_url, ZONES).listed == []
 
@@ -336,8 +336,8 @@ def test_only_the_owner_can_erase(conn: connection) -> None:
 
 def test_what_is_committed_later_is_new(conn: connection, other: connection, asker: Asker) -> None:
     insert(conn, ("u", "view", NOW - DAY))
-    folder = RollupWriter(conn, ZONES)
-    folder.catch_up()
+    rollup_writer = RollupWriter(conn, ZONES)
+    rollup_writer.catch_up()
     other.cursor().execute("begin")
     insert(other, ("u", "view", NOW - 2 * DAY))
     assert EraseRepo(conn).erase("u").events == 1
@@ -345,7 +345,7 @@ def test_what_is_committed_later_is_new(conn: connection, other: connection, ask
     for _ in range(2):
         answer = asker.compare(FULL_RANGE)
         assert (answer.events, answer.users) == (1, 1)
-        folder.catch_up()
+        rollup_writer.catch_up()
 
 
 def test_before_the_horizon_users_go_and_counts_stay(conn: connection, asker: Asker) -> None:

@@ -15,7 +15,7 @@ from repo.lifecycle.suppression import SuppressionRepo
 from repo.rollups.rollup_writer import RollupWriter
 from tests.example_counts import seconds
 from tests.repo.test_erase import in_sets, ordinals, rows
-from tests.repo.test_freshness import WRITERS, ZONES, Work, folder, reader, repeated, writer
+from tests.repo.test_freshness import WRITERS, ZONES, Work, reader, repeated, rollup_writer, writer
 from tests.source_comparison import connected, open_asker
 
 SECONDS = seconds(4)
@@ -40,7 +40,7 @@ def test_answers_are_right_while_users_are_erased(database_url: str, conn: conne
     with ExitStack() as stack:
         RollupWriter(conn, ZONES).catch_up()
         asker = stack.enter_context(open_asker(database_url))
-        works = [writer(database_url)] * WRITERS + [folder(database_url)] * 2
+        works = [writer(database_url)] * WRITERS + [rollup_writer(database_url)] * 2
         works += [reader(asker, compared), eraser(database_url, erased)]
         with ExitStack() as running:
             for seed, work in enumerate(works):

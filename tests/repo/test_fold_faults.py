@@ -1,4 +1,4 @@
-"""What may befall a folder and its readers, and changes no answer and stops nobody."""
+"""What may befall a rollup worker and its readers, and changes no answer and stops nobody."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -46,7 +46,7 @@ def test_hours_that_are_no_longer_sealed_are_not_taken_for_empty(
     RollupWriter(conn, ZONES).catch_up()
     asker.compare(EventCounts(**hour_of(old)))
 
-    # Time goes on by days: the folder lets the old hours go, and seals new ones.
+    # Time goes on by days: the rollup worker lets the old hours go, and seals new ones.
     for module in (seal, span_cache_module):
         monkeypatch.setattr(module, "SEALED_HOURS", 24 * HOUR, raising=False)
     RollupWriter(conn, ZONES).catch_up()
@@ -65,9 +65,9 @@ def test_spans_are_sealed_in_as_much_memory_as_there_is(
 ) -> None:
     insert(conn, *((f"u{n}", "view", NOW - n * HOUR_LONG) for n in range(24 * 3)))
     steps: list[int] = []
-    folder = RollupWriter(conn, ZONES)
+    writer = RollupWriter(conn, ZONES)
     monkeypatch.setattr(seal, "MAX_SET_BYTES", most)
-    while (step := folder.step()).has_more:
+    while (step := writer.step()).has_more:
         steps.append(step.spans)
     assert steps.count(1) > 40 if most == 1 else max(steps) > 20
     assert sum(steps) == sealed(conn)
@@ -75,21 +75,21 @@ def test_spans_are_sealed_in_as_much_memory_as_there_is(
 
 
 def test_a_clock_that_is_put_back_changes_no_answer(conn: connection, asker: Asker) -> None:
-    """As well as a folder that waited for another one longer than its transaction is old."""
+    """As well as a rollup worker that waited for another one longer than its transaction is old."""
     insert(conn, ("u1", "view", NOW), ("u2", "view", NOW + HOUR_LONG / 2))
-    folder = RollupWriter(conn, ZONES)
-    folder.catch_up()
+    writer = RollupWriter(conn, ZONES)
+    writer.catch_up()
     with conn.cursor() as cur:  # it was an hour later when the last fold took place
         cur.execute("delete from future_events returning occurred_at, event_name, user_id")
         cur.execute("update fold_state set folded_at = now() + interval '1 hour'")
         cur.execute("update fold_state set snapshot = '3:3:', first_slot = null")
         cur.execute("truncate slots, spans, sealed_spans")
-    folder.step()
+    writer.step()
     insert(conn, ("u3", "view", NOW + HOUR_LONG / 4), ("u4", "view", NOW + 2 * HOUR_LONG))
     for _ in range(2):
         question = EventCounts(start=NOW - HOUR_LONG, end=NOW + 3 * HOUR_LONG)
         assert asker.compare(question).events == 3
-        folder.step()
+        writer.step()
 
 
 def test_a_clock_that_was_days_ahead_does_no_lasting_harm(conn: connection, asker: Asker) -> None:
@@ -111,23 +111,23 @@ def test_a_clock_that_was_days_ahead_does_no_lasting_harm(conn: connection, aske
         assert cur.fetchone() == (1, True)
 
 
-def test_a_folder_that_cannot_get_the_lock_goes_on_later(
+def test_a_rollup_worker_without_the_lock_continues_later(
     conn: connection, other: connection
 ) -> None:
-    folder = RollupWriter(conn, ZONES)
-    folder.catch_up()
+    writer = RollupWriter(conn, ZONES)
+    writer.catch_up()
     insert(conn, ("u1", "view", NOW))
     with conn.cursor() as cur:
         cur.execute("set lock_timeout = '50ms'")
     with other.cursor() as cur:
         cur.execute("begin; lock table fold_state in exclusive mode")
         with pytest.raises(DatabaseUnavailable):
-            folder.step()
+            writer.step()
         cur.execute("commit")
-    assert folder.catch_up() == 1
+    assert writer.catch_up() == 1
 
 
-def test_folders_that_begin_together_both_go_on(
+def test_rollup_workers_that_begin_together_both_continue(
     conn: connection, other: connection, asker: Asker
 ) -> None:
     """Each begins a generation; the first that is done is asked."""
@@ -159,7 +159,7 @@ def test_what_a_failed_step_was_to_seal_is_sealed_by_the_next(
     assert spans == sealed(conn)
 
 
-def test_what_another_folder_has_sealed_is_left_alone(
+def test_spans_sealed_by_another_rollup_worker_are_not_changed(
     conn: connection, other: connection, asker: Asker
 ) -> None:
     """Though an event comes late for it."""

@@ -1,4 +1,4 @@
-"""What is committed is in the next answer, just once, whatever writers and folders are doing."""
+"""What is committed is in the next answer, once, whatever writers and rollup workers do."""
 
 import random
 import threading
@@ -70,7 +70,7 @@ def writer(url: str) -> Work:
     return work
 
 
-def folder(url: str) -> Work:
+def rollup_writer(url: str) -> Work:
     """It sweeps when it takes few at a time, and is replaced now and then."""
 
     def work(rng: random.Random) -> None:
@@ -160,7 +160,7 @@ def test_an_answer_is_always_that_of_the_events(database_url: str, conn: connect
         is_prepared = stack.enter_context(prepared(conn))
         RollupWriter(conn, ZONES).catch_up()
         askers = [stack.enter_context(open_asker(database_url)) for _ in range(READERS)]
-        works = [writer(database_url)] * WRITERS + [folder(database_url)] * FOLDERS
+        works = [writer(database_url)] * WRITERS + [rollup_writer(database_url)] * FOLDERS
         works += [reader(asker, compared) for asker in askers]
         with ExitStack() as running:
             for seed, work in enumerate(works):
@@ -179,9 +179,9 @@ def test_an_answer_is_always_that_of_the_events(database_url: str, conn: connect
 def compare_at_the_end(asker: Asker, conn: connection, is_prepared: bool) -> None:
     """All of it, folded and not folded, and what was prepared once it is committed."""
     full_question = EventCounts(last="5d", interval="day")
-    folder = RollupWriter(conn, ZONES)
+    rollup_writer = RollupWriter(conn, ZONES)
     asker.compare(full_question)
-    folder.catch_up()
+    rollup_writer.catch_up()
     before = asker.compare(full_question).events
     if is_prepared:
         conn.cursor().execute("commit prepared 'waits'")
@@ -189,7 +189,7 @@ def compare_at_the_end(asker: Asker, conn: connection, is_prepared: bool) -> Non
             assert asker.compare(full_question).events > before
             asker.compare(TopEvents(last="5d"))
             asker.compare(ActiveUsers(last="5d"))
-            folder.catch_up()
+            rollup_writer.catch_up()
     with conn.cursor() as cur:
         cur.execute(REMAINING)
         assert cur.fetchone() == (0,)

@@ -36,13 +36,13 @@ def writer(
 ) -> Iterator[connection]:
     """Has written much; before it and after it others did, and the last event is not folded."""
     with closing(psycopg2.connect(database_url)) as writer, connected(database_url) as folding:
-        folder = RollupWriter(folding, ZONES)
+        rollup_writer = RollupWriter(folding, ZONES)
         insert(conn, ("u", "view", NOW - 3 * HOUR), ("u", "view", NOW - 2 * HOUR))
         if request.param == "fold before it":
-            folder.catch_up()
+            rollup_writer.catch_up()
         insert_many(writer, WRITTEN, NOW - 2 * HOUR)
         if request.param == "fold beside it":
-            folder.catch_up()
+            rollup_writer.catch_up()
         insert(conn, ("v", "view", NOW - HOUR))
         yield writer
 
@@ -89,7 +89,7 @@ def test_where_nothing_waits_no_event_is_asked_for(
 
 
 @pytest.mark.usefixtures("writer")
-def test_neither_does_the_folder(database_url: str) -> None:
+def test_the_rollup_worker_reads_no_uncommitted_rows(database_url: str) -> None:
     with closing(psycopg2.connect(database_url)) as folding, folding.cursor() as cur:
         assert RollupWriter(folding, ZONES).count_pending(10 * WRITTEN) == 1
         assert rows_read(cur) < WRITTEN
@@ -97,10 +97,10 @@ def test_neither_does_the_folder(database_url: str) -> None:
 
 def test_it_is_folded_once_it_is_over(writer: connection, asker: Asker, database_url: str) -> None:
     with connected(database_url) as folding:
-        folder = RollupWriter(folding, ZONES)
-        assert folder.catch_up() == 1
+        rollup_writer = RollupWriter(folding, ZONES)
+        assert rollup_writer.catch_up() == 1
         assert asker.compare(FULL_RANGE).events == 3
         writer.commit()
-        assert folder.count_pending(10 * WRITTEN) == WRITTEN
-        assert folder.catch_up() == WRITTEN
+        assert rollup_writer.count_pending(10 * WRITTEN) == WRITTEN
+        assert rollup_writer.catch_up() == WRITTEN
     assert asker.compare(FULL_RANGE).events == 3 + WRITTEN

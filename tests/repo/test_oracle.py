@@ -88,7 +88,7 @@ def ranges_at(instants: st.SearchStrategy[datetime]) -> st.SearchStrategy[tuple[
 
 @dataclass(frozen=True)
 class Folding:
-    """How far the folder has come when it is asked."""
+    """How far the rollup worker has come when it is asked."""
 
     first: int
     """Events that are stored before it starts."""
@@ -172,13 +172,13 @@ def store(owner: connection, world: World) -> None:
     with owner.cursor() as cur:
         cur.execute(EMPTY)
     if folding := world.folding:
-        folder = RollupWriter(owner, [zone("Europe/Berlin")], folding.batch_size)
+        writer = RollupWriter(owner, [zone("Europe/Berlin")], folding.batch_size)
         insert(owner, world.stored[: folding.first])
-        while folder.step().has_more:  # the numbers for SQL readers are not asked here
+        while writer.step().has_more:  # the numbers for SQL readers are not asked here
             pass
         insert(owner, world.stored[folding.first : folding.second])
         for _ in range(folding.steps):
-            folder.step()
+            writer.step()
         insert(owner, world.stored[max(folding.first, folding.second) :])
     else:
         insert(owner, world.stored)

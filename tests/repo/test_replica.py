@@ -28,7 +28,7 @@ from tests.cli import run_cli
 from tests.events import insert, insert_many
 from tests.live_server import identity_in, running
 from tests.replica import replica_of
-from tests.repo.test_freshness import folder, reader, repeated, writer
+from tests.repo.test_freshness import reader, repeated, rollup_writer, writer
 from tests.servers import OPTIONS, Cluster, as_role
 from tests.slow_events import slow_down
 from tests.source_comparison import Asker, connected, open_asker, rows_read
@@ -152,7 +152,7 @@ def test_rollups_say_what_the_events_say(pair: Pair, conn: connection) -> None:
         askers = [
             stack.enter_context(open_asker(as_role(pair.replica, "reader"))) for _ in range(2)
         ]
-        works = [writer(pair.primary)] * 4 + [folder(pair.primary)]
+        works = [writer(pair.primary)] * 4 + [rollup_writer(pair.primary)]
         works += [reader(asker, compared) for asker in askers]
         with ExitStack() as running_:
             for seed, work in enumerate(works):
@@ -240,7 +240,9 @@ def test_its_moment_stands_still_while_it_is_paused(pair: Pair, conn: connection
         assert as_of(asker) > before
 
 
-def test_the_folder_tells_it_the_time_while_nothing_happens(pair: Pair, conn: connection) -> None:
+def test_the_rollup_worker_advances_the_replay_time_without_events(
+    pair: Pair, conn: connection
+) -> None:
     with open_asker(pair.replica) as asker:
         instant = clock(conn)
         assert as_of(asker) < instant
@@ -380,7 +382,7 @@ def remove_rows(conn: connection) -> None:
         conn.cursor().execute(text)
 
 
-def test_a_question_in_its_way_is_asked_once_more(pair: Pair, conn: connection) -> None:
+def test_a_question_cancelled_by_replay_is_retried(pair: Pair, conn: connection) -> None:
     conn.cursor().execute("create table gone (x int)")
     slow_down(conn, 1)
     wait_for_replay(pair)

@@ -75,7 +75,7 @@ def test_ids_of_elsewhere_may_be_those_of_transactions_under_way(
     assert counted(conn) == (403, 403)
 
 
-def test_a_folder_waits_for_the_end_of_a_restore(conn: connection, asker: Asker) -> None:
+def test_the_rollup_worker_waits_for_the_end_of_a_restore(conn: connection, asker: Asker) -> None:
     execute(conn, WITHOUT_CONSTRAINT)
     folder = RollupWriter(conn, ZONES)
     with pytest.raises(DatabaseUnavailable, match="being restored"):

@@ -190,7 +190,7 @@ PLANTED = {
     ),
     "a count of one name": (
         f"update slots set events = 99 where name_id = 1 and {BEFORE}",
-        "all names: stored 1 events, 1 users; expected 99 events, 1 users",
+        "all names: stored 1 event, 1 user; expected 99 events, 1 user",
     ),
     "a row of a slot is missing": (
         f"delete from slots where name_id = 0 and {BEFORE}",
@@ -239,7 +239,7 @@ PLANTED = {
     ),
     "a name that no event has": (
         "insert into day_events values ('UTC', '2026-02-01', 'sold', 1, 1)",
-        "day_events UTC 2026-02-01 'sold': stored 1 events, 1 users; expected no row",
+        "day_events UTC 2026-02-01 'sold': stored 1 event, 1 user; expected no row",
     ),
     "a day is missing": (
         "delete from day_users where zone = 'UTC' and day = '2026-02-01'",

@@ -194,11 +194,11 @@ def test_events_are_stored_folded_and_asked_by_three_roles(
         KeysRepo(writer).record_last_used({1: HOUR_AGO.timestamp()})
         assert KeysRepo(writer).has_any()
     with connected(as_role(database_url, "rollup")) as folding:
-        folder = RollupWriter(folding, ZONES)
-        folder.delete_undeclared_zones()
-        assert folder.catch_up() == 1
-        assert folder.rebuild() == 1
-        folder.heartbeat()
+        rollup_writer = RollupWriter(folding, ZONES)
+        rollup_writer.delete_undeclared_zones()
+        assert rollup_writer.catch_up() == 1
+        assert rollup_writer.rebuild() == 1
+        rollup_writer.heartbeat()
         assert verify_sample(folding).differences == 0
     with open_asker(as_role(database_url, "reader")) as asker:
         for question in (EventCounts(last="3d"), TopEvents(last="3d"), ActiveUsers(last="3d")):
@@ -214,7 +214,7 @@ def test_events_are_stored_folded_and_asked_by_three_roles(
     assert names(conn, "select user_id from events") == {"u"}
 
 
-def test_what_was_restored_is_taken_in_by_the_folder(database_url: str, conn: connection) -> None:
+def test_the_rollup_worker_folds_restored_events(database_url: str, conn: connection) -> None:
     for text in (WITHOUT_CONSTRAINT, ROWS_OF_ELSEWHERE, WITH_CONSTRAINT):
         conn.cursor().execute(text)
     insert(conn, ("u", "view", HOUR_AGO))

@@ -78,7 +78,9 @@ def test_the_list_names_nobody(conn: connection, suppressing: SuppressionRepo) -
     assert "somebody" not in row
 
 
-def test_who_is_off_the_list_is_taken_again(conn: connection, suppressing: SuppressionRepo) -> None:
+def test_events_of_unsuppressed_users_are_stored_again(
+    conn: connection, suppressing: SuppressionRepo
+) -> None:
     suppressing.add(["u", "v"], 1)
     suppressing.add(["v"], 1)
     assert suppressing.get_state().users == 2

@@ -53,7 +53,7 @@ def test_each_connection_is_served_at_once() -> None:
     run(test)
 
 
-def test_a_crowd_is_not_held_up() -> None:
+def test_500_simultaneous_connections_are_served_in_time() -> None:
     async def test(sock: socket.socket, _: AcceptBalancer) -> None:
         port = sock.getsockname()[1]
         began = time.monotonic()
@@ -64,7 +64,7 @@ def test_a_crowd_is_not_held_up() -> None:
     run(test)
 
 
-def test_a_hundred_need_few_turns() -> None:
+def test_96_connections_are_accepted_in_few_rounds() -> None:
     """Each of which takes some milliseconds."""
 
     async def test(sock: socket.socket, served: AcceptBalancer) -> None:
@@ -82,7 +82,7 @@ def test_a_hundred_need_few_turns() -> None:
     run(test)
 
 
-def test_nobody_is_taken_once_it_is_closed() -> None:
+def test_a_closed_balancer_accepts_no_connections() -> None:
     async def test(sock: socket.socket, served: AcceptBalancer) -> None:
         port = sock.getsockname()[1]
         await echoed(port)
@@ -93,7 +93,7 @@ def test_nobody_is_taken_once_it_is_closed() -> None:
     run(test)
 
 
-def test_who_took_one_lets_others_go_first() -> None:
+def test_a_worker_accepts_one_connection_and_then_yields_to_others() -> None:
     """Of many at once it takes one, and the rest only in turns of a moment each."""
 
     async def test(sock: socket.socket, served: AcceptBalancer) -> None:

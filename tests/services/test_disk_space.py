@@ -23,12 +23,12 @@ def limits(folder: Path | None, *, min_free: int = 0, max_database: int = 0) -> 
     return StorageLimits(folder, min_free, max_database)
 
 
-def test_below_the_margin_there_are_no_events(tmp_path: Path) -> None:
+def test_events_are_rejected_below_the_free_space_limit(tmp_path: Path) -> None:
     with pytest.raises(DiskFull, match=r"MB left, and no events .*\(ANALYTICS_MIN_FREE_MB\)"):
         limits(tmp_path, min_free=PLENTY).check_free()
 
 
-def test_below_half_of_it_nothing_is_written(tmp_path: Path) -> None:
+def test_all_writes_are_rejected_below_half_of_the_limit(tmp_path: Path) -> None:
     with pytest.raises(DiskFull, match="half of ANALYTICS_MIN_FREE_MB"):
         limits(tmp_path, min_free=PLENTY).check_reserve()
     free = limits(tmp_path, min_free=1).free()
@@ -40,20 +40,22 @@ def test_below_half_of_it_nothing_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("min_free", [0, MB])
-def test_with_room_or_without_a_margin_all_goes_on(tmp_path: Path, min_free: int) -> None:
+def test_writes_are_allowed_with_free_space_or_without_a_limit(
+    tmp_path: Path, min_free: int
+) -> None:
     disk_limits = limits(tmp_path, min_free=min_free)
     disk_limits.check_free()
     disk_limits.check_reserve()
 
 
-def test_the_disk_of_others_is_not_looked_at() -> None:
+def test_free_space_is_not_checked_for_external_servers() -> None:
     disk_limits = limits(None, min_free=PLENTY)
     assert disk_limits.free() is None
     disk_limits.check_free()
     disk_limits.check_reserve()
 
 
-def test_a_database_may_be_so_large_and_no_larger() -> None:
+def test_events_are_rejected_at_the_database_size_limit() -> None:
     disk_limits = limits(None, max_database=2_500 * MB)
     disk_limits.check_size(2_500 * MB - 1)
     with pytest.raises(DiskFull, match=r"takes 2.5 GB, .* from 2.5 GB on"):
@@ -65,7 +67,7 @@ class Stopped(BaseException):
     """The test is over."""
 
 
-def test_folding_waits_for_room_and_goes_on_by_itself(database_url: str, conn: connection) -> None:
+def test_folding_waits_for_free_space_and_resumes(database_url: str, conn: connection) -> None:
     room = {"is_there": False, "is_over": False}
     checks = []
 

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from services.embedded import EmbeddedError, embedded_servers
-from services.embedded.state_dir import ENDPOINTS
+from services.embedded.data_dir import ENDPOINTS
 from tests.embedded_servers import (
     JOIN_SCRIPT,
     ROOT,
@@ -100,7 +100,7 @@ def test_the_mode_of_a_folder_that_was_there_stays(shared: Path) -> None:
     assert shared.stat().st_mode & 0o7777 == 0o1777
 
 
-def test_a_long_path_is_no_hindrance(shared: Path) -> None:
+def test_a_long_data_directory_path_works(shared: Path) -> None:
     with embedded_servers(shared) as endpoints:
         assert answers(endpoints)
 
@@ -139,7 +139,7 @@ def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
         pass
 
 
-def test_a_folder_that_cannot_be_used_is_told(folder: Path) -> None:
+def test_an_unusable_data_directory_is_reported(folder: Path) -> None:
     """Root can write anywhere, but the user whom its servers run as cannot."""
     closed = folder / "closed"
     closed.mkdir(mode=0o700 if os.geteuid() == 0 else 0o500)

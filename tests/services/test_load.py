@@ -92,7 +92,7 @@ def test_one_broken_line_among_good_ones(load: Load, conn: connection, tmp_path:
     ]
 
 
-def test_events_of_users_who_are_not_to_come_back_are_counted(
+def test_events_of_suppressed_users_are_skipped_and_counted(
     load: Load, conn: connection, tmp_path: Path
 ) -> None:
     file = tmp_path / "events.ndjson"
@@ -106,7 +106,7 @@ def test_events_of_users_who_are_not_to_come_back_are_counted(
     assert stored(conn, "user_id") == ["u0", "u2", "u4"]
 
 
-def test_the_report_of_an_earlier_load_goes_away(load: Load, tmp_path: Path) -> None:
+def test_a_stale_rejects_file_is_removed(load: Load, tmp_path: Path) -> None:
     file = tmp_path / "events.ndjson"
     report = tmp_path / "events.ndjson.rejected.ndjson"
     file.write_bytes(ndjson(b"{"))
@@ -314,7 +314,7 @@ def test_bad_rows_of_csv_are_told_with_their_lines(
 @pytest.mark.parametrize(
     "arguments", [["--map", "nothing=x"], ["--tz", "Mars/Olympus"], ["--format", "xml"], []]
 )
-def test_calls_that_make_no_sense_are_told(load: Load, arguments: list[str]) -> None:
+def test_invalid_arguments_exit_with_2(load: Load, arguments: list[str]) -> None:
     files = ["a.csv"] if arguments else []
     assert load(*files, *arguments).exit_code == 2
 
@@ -428,7 +428,9 @@ def test_rejects_that_cannot_be_written_stop_nothing(
     assert stored(conn) == [ID.format(2)]
 
 
-def test_a_batch_that_takes_too_long_is_broken_off(database_url: str, conn: connection) -> None:
+def test_a_blocked_batch_is_cancelled_after_the_drain_timeout(
+    database_url: str, conn: connection
+) -> None:
     with closing(psycopg2.connect(database_url)) as holder:
         holder.cursor().execute("lock table events in share mode")
         writer = BatchWriter(

@@ -96,7 +96,7 @@ LINE = (
 )
 
 
-def test_commands_tell_what_the_login_needs(url: str, redis_url: str) -> None:
+def test_commands_print_the_missing_search_path_of_the_login(url: str, redis_url: str) -> None:
     name = url.partition("?")[0].rpartition("/")[2]
     with pytest.raises(OtherSearchPath) as refused, connect_with_timeout(url, "x", 5):
         pass
@@ -112,7 +112,9 @@ def test_commands_tell_what_the_login_needs(url: str, redis_url: str) -> None:
         assert (done.exit_code, done.stderr) == (1, f"Error: {LINE.format(name)}\n")
 
 
-def test_commands_work_where_the_login_has_it(url: str, plain_url: str, redis_url: str) -> None:
+def test_commands_work_if_the_login_has_the_search_path(
+    url: str, plain_url: str, redis_url: str
+) -> None:
     name = url.partition("?")[0].rpartition("/")[2]
     path = f'alter role analytics in database "{name}" set search_path = "{HERE}"'
     with connected(plain_url) as conn:
@@ -126,7 +128,7 @@ def test_commands_work_where_the_login_has_it(url: str, plain_url: str, redis_ur
         assert cur.fetchone() == (2, 0)
 
 
-def test_a_login_may_have_it_before_the_schema_is_there(cluster: Cluster) -> None:
+def test_the_search_path_may_be_set_before_the_schema_exists(cluster: Cluster) -> None:
     plain = in_schema(cluster.empty_database(), "public")
     name = plain.partition("?")[0].rpartition("/")[2]
     with connected(plain) as conn:

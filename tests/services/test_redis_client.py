@@ -82,7 +82,7 @@ def slow(proxy: Proxy) -> Iterator[None]:
     proxy.delay_s = 0
 
 
-def test_a_look_up_that_was_too_late_holds_nothing(
+def test_a_timed_out_lookup_holds_no_lease_or_slot(
     redis_url: str, client: redis.Redis, proxy: Proxy, limits: Limits
 ) -> None:
     async def run() -> None:
@@ -145,7 +145,7 @@ def test_a_request_that_is_cancelled_at_any_moment_holds_nothing(
     asyncio.run(run())
 
 
-def test_what_could_not_be_given_back_is_given_back_later(
+def test_a_failed_release_is_retried(
     redis_url: str, client: redis.Redis, proxy: Proxy, limits: Limits
 ) -> None:
     """While Redis fails most commands are not even tried."""
@@ -238,7 +238,7 @@ def test_a_cache_that_is_closed_holds_nothing(
     asyncio.run(run())
 
 
-def test_an_end_whose_request_was_cancelled_is_told_later(
+def test_the_release_of_a_cancelled_request_is_sent_after_reconnecting(
     redis_url: str, client: redis.Redis, proxy: Proxy, limits: Limits
 ) -> None:
     """While it waits for a connection, nothing is sent yet."""
@@ -257,7 +257,7 @@ def test_an_end_whose_request_was_cancelled_is_told_later(
     asyncio.run(run())
 
 
-def test_redis_client_reach_nobody_else(
+def test_late_replies_do_not_reach_other_requests(
     redis_url: str, client: redis.Redis, proxy: Proxy, limits: Limits
 ) -> None:
     async def run() -> None:

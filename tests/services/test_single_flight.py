@@ -136,7 +136,7 @@ def test_a_lease_is_handed_to_the_flight_that_waits_for_it(redis_url: str) -> No
     run(redis_url, test)
 
 
-def test_a_lease_granted_while_the_page_is_computed_is_returned_with_it(redis_url: str) -> None:
+def test_a_lease_granted_during_the_computation_is_released_after_it(redis_url: str) -> None:
     """The first request had no lease: Redis was unreachable."""
 
     async def test(process: Process, other: Process) -> None:
@@ -152,7 +152,7 @@ def test_a_lease_granted_while_the_page_is_computed_is_returned_with_it(redis_ur
     run(redis_url, test)
 
 
-def test_who_leaves_early_leaves_the_lease_to_the_flight(redis_url: str) -> None:
+def test_a_cancelled_request_leaves_its_lease_to_the_flight(redis_url: str) -> None:
     async def test(process: Process, other: Process) -> None:
         first = process.ask(None)
         second = process.ask(await process.look_up())
@@ -167,7 +167,7 @@ def test_who_leaves_early_leaves_the_lease_to_the_flight(redis_url: str) -> None
     run(redis_url, test)
 
 
-def test_the_lease_is_returned_when_all_have_left(redis_url: str) -> None:
+def test_the_lease_is_released_when_all_requests_are_cancelled(redis_url: str) -> None:
     async def test(process: Process, _: Process) -> None:
         task = process.ask(await process.look_up())
         await until(lambda: _equals(process.computed, 1))
@@ -178,7 +178,7 @@ def test_the_lease_is_returned_when_all_have_left(redis_url: str) -> None:
     run(redis_url, test)
 
 
-def test_a_page_that_is_kept_is_computed_by_one_process(redis_url: str) -> None:
+def test_a_cacheable_response_is_computed_by_one_process(redis_url: str) -> None:
     async def test(first: Process, second: Process) -> None:
         tasks = [process.ask(await process.look_up()) for process in (first, second)]
         await until(lambda: _equals(first.computed, 1))
@@ -190,7 +190,7 @@ def test_a_page_that_is_kept_is_computed_by_one_process(redis_url: str) -> None:
     run(redis_url, test, fresh_s=60)
 
 
-def test_a_page_that_was_not_kept_is_waited_for_once(redis_url: str) -> None:
+def test_an_uncached_response_is_waited_for_once(redis_url: str) -> None:
     """The lease goes from one request of the other process to the next: none leaves a page."""
 
     async def test(process: Process, _: Process) -> None:
@@ -259,7 +259,7 @@ def test_a_caller_without_connections_is_refused_alone(redis_url: str) -> None:
     run(redis_url, test)
 
 
-def test_a_failed_sign_of_life_is_not_the_last(redis_url: str) -> None:
+def test_lease_renewal_is_retried_after_a_failure(redis_url: str) -> None:
     with proxy_to(urlsplit(redis_url).port or 6379) as proxy:
         url = redis_url.replace(f":{urlsplit(redis_url).port}", f":{proxy.port}")
 
@@ -288,7 +288,7 @@ async def _equals(value: object, expected: object) -> bool:
     return (await value if isinstance(value, Awaitable) else value) == expected
 
 
-def test_a_page_that_is_older_than_the_clock_is_not_kept(redis_url: str) -> None:
+def test_a_response_looked_up_at_a_future_time_is_not_cached(redis_url: str) -> None:
     """It was looked up while the clock was ahead: nobody can tell which erasures it has seen."""
 
     async def test(process: Process, _: Process) -> None:
@@ -302,7 +302,7 @@ def test_a_page_that_is_older_than_the_clock_is_not_kept(redis_url: str) -> None
     run(redis_url, test, fresh_s=60)
 
 
-def test_an_erasure_while_the_clock_was_ahead_is_over_later(redis_url: str) -> None:
+def test_an_erasure_recorded_at_a_future_time_does_not_disable_caching(redis_url: str) -> None:
     async def test(process: Process, _: Process) -> None:
         process.may_end.set()
         lookup = await process.look_up()

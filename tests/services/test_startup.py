@@ -38,12 +38,12 @@ def test_a_recovery_takes_as_long_as_it_needs(tmp_path: Path) -> None:
         process.wait()
 
 
-def test_a_server_that_says_nothing_is_ended(tmp_path: Path) -> None:
+def test_a_server_that_does_not_become_ready_is_stopped(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedError, match="PostgreSQL did not start"):
         server(tmp_path, RUNS_ON, repeat("unreachable")).start()
 
 
-def test_the_log_tells_of_the_server_before(tmp_path: Path) -> None:
+def test_the_log_of_earlier_start_attempts_is_kept(tmp_path: Path) -> None:
     """However often it was tried in vain to start another one."""
     for word in ("first", "second", "third"):
         with pytest.raises(EmbeddedError, match=word):
@@ -51,7 +51,7 @@ def test_the_log_tells_of_the_server_before(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "first\nsecond\nthird\n"
 
 
-def test_a_large_log_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_log_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "_LARGE_LOG", 3)
     for word in ("first", "second"):
         with pytest.raises(EmbeddedError, match=word):

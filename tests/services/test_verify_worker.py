@@ -48,7 +48,7 @@ def folded(conn: connection) -> connection:
     return conn
 
 
-def test_the_longer_a_sample_takes_the_longer_there_is_none(
+def test_the_pause_grows_with_the_duration_of_a_sample(
     monkeypatch: pytest.MonkeyPatch, folded: connection, database_url: str
 ) -> None:
     """At most a part of thirty of the time is theirs."""
@@ -58,7 +58,7 @@ def test_the_longer_a_sample_takes_the_longer_there_is_none(
     assert VERIFIED_ROWS._value.get() > rows
 
 
-def test_what_differs_is_counted_and_told(
+def test_differences_are_counted_and_logged(
     monkeypatch: pytest.MonkeyPatch,
     folded: connection,
     database_url: str,

@@ -1,4 +1,4 @@
-"""The folder that workers of one service share: what is shown of it, and when it is removed."""
+"""The directory that workers of one service share: what is shown of it, and when it is removed."""
 
 import fcntl
 import json
@@ -33,7 +33,7 @@ def abandoned(parent: Path) -> Path:
     return folder
 
 
-def test_an_import_takes_nothing_and_deletes_nothing(tmp_path: Path) -> None:
+def test_importing_metrics_does_not_touch_a_foreign_multiproc_directory(tmp_path: Path) -> None:
     """Whatever folder another program uses."""
     for name in ("gauge_livesum_0.db", "counter_0.db", "place.0"):
         (tmp_path / name).write_bytes(b"of another program")
@@ -81,26 +81,28 @@ def counted(folder: Path, before: int, after: int) -> dict[str, float]:
     return metrics
 
 
-def test_a_worker_counts_on_where_the_last_one_left() -> None:
+def test_a_restarted_worker_continues_the_counters_of_its_slot() -> None:
     """What was counted before it had the folder is not lost, and gauges begin anew."""
     with slot_directory() as folder:
         assert counted(folder, 2, 3) == {"events": 5.0, "in flight": 5.0}
         assert counted(folder, 10, 1) == {"events": 16.0, "in flight": 5.0}
 
 
-def test_the_folder_is_removed_at_the_end(parent: Path) -> None:
+def test_the_slot_directory_is_removed_at_shutdown(parent: Path) -> None:
     with slot_directory() as folder:
         assert folder.parent == parent
     assert list(parent.iterdir()) == []
 
 
-def test_the_next_one_removes_what_a_killed_service_left(parent: Path, abandoned: Path) -> None:
+def test_the_next_service_removes_the_directory_of_a_killed_one(
+    parent: Path, abandoned: Path
+) -> None:
     with slot_directory() as folder:
         assert list(parent.iterdir()) == [folder]
 
 
 @pytest.mark.parametrize("held", ["service.lock", "place.0"])
-def test_what_a_living_process_holds_stays(abandoned: Path, held: str) -> None:
+def test_a_directory_locked_by_a_running_process_is_not_removed(abandoned: Path, held: str) -> None:
     descriptor = os.open(abandoned / held, os.O_RDWR)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with slot_directory():
@@ -113,7 +115,7 @@ def test_what_a_living_process_holds_stays(abandoned: Path, held: str) -> None:
     os.close(descriptor)
 
 
-def test_what_is_not_known_to_be_ours_stays(parent: Path, abandoned: Path) -> None:
+def test_a_directory_without_our_lock_file_is_not_removed(parent: Path, abandoned: Path) -> None:
     """Of another version, or of anybody: without the lock nobody knows whether it is in use."""
     (abandoned / "service.lock").unlink()
     (parent / "analytics-workers-elsewhere").symlink_to(Path(__file__).parent)
@@ -128,7 +130,7 @@ def test_what_is_not_known_to_be_ours_stays(parent: Path, abandoned: Path) -> No
     assert abandoned.joinpath("counter_0.db").exists()
 
 
-def test_two_services_at_once_leave_each_other_alone(parent: Path) -> None:
+def test_two_services_use_separate_slot_directories(parent: Path) -> None:
     with slot_directory() as first, slot_directory() as second:
         assert first.is_dir()
         assert second.is_dir()

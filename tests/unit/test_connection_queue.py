@@ -52,7 +52,7 @@ def test_a_caller_may_hold_three_quarters(size: int, most: int) -> None:
     assert max_per_caller(size) == most
 
 
-def test_the_last_places_are_for_others() -> None:
+def test_a_caller_cannot_take_the_last_connections() -> None:
     async def run() -> list[str]:
         asking = Callers(connection_queue(4))
         for name in ("a1", "a2", "a3", "a4", "b1"):
@@ -108,7 +108,7 @@ def test_of_two_places_one_is_for_others() -> None:
     assert asyncio.run(run()) == ["a1", "b1"]
 
 
-def test_a_full_queue_loses_the_last_of_whoever_has_most_in_it() -> None:
+def test_a_full_queue_rejects_the_last_request_of_the_busiest_caller() -> None:
     async def run() -> None:
         of = connection_queue(1, waiters=3)
         asking = Callers(of)

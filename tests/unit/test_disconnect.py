@@ -69,7 +69,7 @@ def test_work_ends_with_the_client() -> None:
     run(asking)
 
 
-def test_who_else_ends_it_is_heard() -> None:
+def test_cancellation_from_outside_is_propagated() -> None:
     async def asking(client: Client) -> None:
         work = Work(10)
         task = asyncio.create_task(cancel_on_disconnect(client.receive, work()))

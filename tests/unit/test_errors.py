@@ -17,7 +17,7 @@ def all_of(error: type[AnalyticsError]) -> Iterator[type[AnalyticsError]]:
 ERRORS = list(all_of(AnalyticsError))
 
 
-def test_all_are_looked_at() -> None:
+def test_all_error_classes_are_tested() -> None:
     assert {AnalyticsError, protocol_errors.AmbiguousKey, protocol_errors.SlowHead} <= set(ERRORS)
 
 

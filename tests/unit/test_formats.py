@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from utils.formats import as_csv, as_ndjson, preferred_format
+from utils.formats import as_csv, as_ndjson, preferred_format, quantity
 
 
 @dataclass
@@ -21,6 +21,11 @@ class Row:
 
 
 NEW_YEAR = Row('a "quoted", ü', date(2025, 1, 1), datetime(2025, 1, 1, tzinfo=UTC), None, True)
+
+
+def test_quantities_are_singular_for_one() -> None:
+    counts = [quantity(count, "event") for count in (0, 1, 2, 1000)]
+    assert counts == ["0 events", "1 event", "2 events", "1,000 events"]
 
 
 def test_csv_quotes_what_must_be_quoted() -> None:

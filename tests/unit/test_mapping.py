@@ -2,8 +2,8 @@
 
 import pytest
 
+from repo.adopt.catalog import CannotAdopt, Column, Table
 from repo.adopt.mapping import TableMapping, make_mapping, stored_mapping
-from repo.adopt.tables import CannotAdopt, Column, Table
 
 
 def table(key: tuple[str, ...] = ("id",), **types: str) -> Table:

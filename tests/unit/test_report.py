@@ -44,15 +44,15 @@ def test_a_difference_names_row_events_and_users() -> None:
 def test_missing_rows_are_named() -> None:
     assert differences({ALL: true(1, 5)}, {2: stored(1, 5)}) == [
         "slots 2000-01-01T00:00Z/2000-01-01T00:15Z all names: "
-        "stored no row; expected 1 events, 1 users",
+        "stored no row; expected 1 event, 1 user",
         "slots 2000-01-01T00:00Z/2000-01-01T00:15Z name_id 2 (not in event_names): "
-        "stored 1 events, 1 users; expected no row",
+        "stored 1 event, 1 user; expected no row",
     ]
 
 
 def test_a_bitmap_that_cannot_be_read_is_a_difference() -> None:
     (line,) = differences({ALL: true(1, 5)}, {ALL: StoredRow(1, b"abc")})
-    assert "stored 1 events, a bitmap that cannot be read" in line
+    assert "stored 1 event, a bitmap that cannot be read" in line
 
 
 def test_all_differences_count_and_the_first_are_listed() -> None:

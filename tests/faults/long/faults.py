@@ -19,7 +19,7 @@ from tests.wait_until import wait_until
 
 
 @dataclass(frozen=True)
-class Harm:
+class Fault:
     """A fault, from its start until the killed process or server is back."""
 
     name: str
@@ -51,7 +51,7 @@ class FaultPlan:
         return [
             (0.08, "Redis killed", lambda: self._end_redis(signal.SIGKILL)),
             (0.16, "PostgreSQL killed", lambda: self._end_postgresql(signal.SIGKILL)),
-            (0.24, "folder killed", lambda: _kill(self.target.running.rollup_worker_pids)),
+            (0.24, "rollup worker killed", lambda: _kill(self.target.running.rollup_worker_pids)),
             (0.32, "worker killed", lambda: _kill(self.target.running.worker_pids)),
             (0.40, "user erased by command", lambda: self._erase_by_command(self.model.victims[0])),
             (0.46, "PostgreSQL restarted", lambda: self._end_postgresql(signal.SIGINT)),

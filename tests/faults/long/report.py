@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from tests.faults.http_load import BROKEN
-from tests.faults.long.faults import Harm
+from tests.faults.long.faults import Fault
 from tests.faults.long.queries import Outcome
 from tests.faults.long.run import Run
 
@@ -19,8 +19,8 @@ def faults_of(run: Run) -> list[str]:
     errors = [f"{o.kind} {o.status}: {o.error}" for o in run.outcomes if o.error]
     lost = [o for o in run.outcomes if o.status == BROKEN and not _may_be_lost(run, o)]
     late = [
-        f"{harm.name}: back after {back:.1f} s ({instead})"
-        for harm, back, instead in recoveries(run)
+        f"{fault.name}: back after {back:.1f} s ({instead})"
+        for fault, back, instead in recoveries(run)
         if back > BACK_S
     ]
     return [*errors, *(f"{o.kind} lost at {o.at:.1f}" for o in lost), *late, *_grown(run)]
@@ -29,22 +29,22 @@ def faults_of(run: Run) -> list[str]:
 def _may_be_lost(run: Run, outcome: Outcome) -> bool:
     """Whether the worker that computed it was killed."""
     return any(
-        harm.ends_connections and harm.began <= outcome.at <= harm.ended + _LOST_S
-        for harm in run.harms
+        fault.ends_connections and fault.began <= outcome.at <= fault.ended + _LOST_S
+        for fault in run.faults
     )
 
 
-def recoveries(run: Run) -> Iterator[tuple[Harm, float, str]]:
+def recoveries(run: Run) -> Iterator[tuple[Fault, float, str]]:
     """For each fault, the seconds from its end to the last failed or stale response.
 
     The text lists these failures.
     """
-    ends = [harm.began for harm in run.harms[1:]] + [float("inf")]
-    for harm, end in zip(run.harms, ends, strict=True):
-        bad = [o for o in run.outcomes if harm.ended <= o.at < end and not _is_normal(o)]
+    ends = [fault.began for fault in run.faults[1:]] + [float("inf")]
+    for fault, end in zip(run.faults, ends, strict=True):
+        bad = [o for o in run.outcomes if fault.ended <= o.at < end and not _is_normal(o)]
         instead = Counter("stale" if o.is_stale else str(o.status) for o in bad)
         instead_counts = ", ".join(f"{count} x {what}" for what, count in instead.items())
-        yield harm, max((o.at - harm.ended for o in bad), default=0.0), instead_counts
+        yield fault, max((o.at - fault.ended for o in bad), default=0.0), instead_counts
 
 
 def _is_normal(outcome: Outcome) -> bool:
@@ -83,8 +83,8 @@ def summary(run: Run) -> str:
     return "\n".join(lines)
 
 
-def _back(harm: Harm, back: float, instead: str) -> str:
-    took = f"{harm.name}: took {harm.ended - harm.began:.1f} s"
+def _back(fault: Fault, back: float, instead: str) -> str:
+    took = f"{fault.name}: took {fault.ended - fault.began:.1f} s"
     return f"{took}, all well {back:.1f} s later {instead}".rstrip()
 
 

@@ -15,7 +15,7 @@ import psycopg2
 
 from tests.faults.conftest import DedicatedServers
 from tests.faults.http_load import Client
-from tests.faults.long.faults import FaultPlan, Harm, Target
+from tests.faults.long.faults import Fault, FaultPlan, Target
 from tests.faults.long.model import Model
 from tests.faults.long.queries import Outcome, Question, ask, questions
 from tests.faults.long.writes import batch, send, send_victims
@@ -45,7 +45,7 @@ class Run:
     capacity: float
     """Requests per second of the same mix without pauses."""
     outcomes: list[Outcome] = field(default_factory=list)
-    harms: list[Harm] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
 
 
@@ -132,21 +132,21 @@ def long_run(target: Target, fixed_answers: dict[str, Any], seconds: float) -> R
     capacity = len(load.go(measured, None)) / measured
     run = Run(seconds, model, capacity)
     with ThreadPoolExecutor(2) as threads:
-        harming = threads.submit(_harm, FaultPlan(target, model), run)
+        injecting = threads.submit(_inject, FaultPlan(target, model), run)
         watching = threads.submit(_watch, target, run)
         run.outcomes = load.go(seconds, capacity * PART_OF_CAPACITY)
-        harming.result()
+        injecting.result()
         watching.result()
     return run
 
 
-def _harm(harmful: FaultPlan, run: Run) -> None:
+def _inject(plan: FaultPlan, run: Run) -> None:
     start = time.monotonic()
-    for part, name, do in harmful.steps():
+    for part, name, do in plan.steps():
         time.sleep(max(start + part * run.seconds - time.monotonic(), 0))
         began = time.time()
         do()
-        run.harms.append(Harm(name, began, time.time(), "worker" in name))
+        run.faults.append(Fault(name, began, time.time(), "worker" in name))
 
 
 def _watch(target: Target, run: Run) -> None:

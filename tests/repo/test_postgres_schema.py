@@ -12,8 +12,8 @@ from psycopg2 import errors
 from psycopg2.extensions import parse_dsn
 
 from repo.migrate import MigrationError, check_schema, check_schema_location, migrate, migrations
+from repo.postgres_schema import lock_schema, other_schemas, own_schema
 from repo.roles import ROLES, role_name, roles_without_usage
-from repo.schemas import lock_schema, other_schemas, own_schema
 from tests.events import insert
 from tests.live_server import identity_in
 from tests.servers import Cluster

@@ -12,10 +12,10 @@ from psycopg2.extensions import connection
 
 from common.questions.user_events import UserEvents
 from config.database import Database, get_connection
-from repo.activity_privacy import Hidden
 from repo.events import EventsRepo
 from repo.lifecycle.erasure import EraseRepo
 from repo.lifecycle.suppression import SuppressionRepo
+from repo.statement_redaction import Hidden
 from tests.events import insert
 
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)

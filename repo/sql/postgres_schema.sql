@@ -1,16 +1,16 @@
--- name: schemas_own
+-- name: postgres_schema_own
 -- The first schema of the search path, even if it does not exist or may not be used.
 select coalesce(current_schema(), (parse_ident(current_setting('search_path')))[1]);
 
--- name: schemas_exists
+-- name: postgres_schema_exists
 select exists (select from pg_namespace where nspname = %(schema)s);
 
--- name: schemas_lock
+-- name: postgres_schema_lock
 -- Serializes migrations of one schema. That of `public` is the lock of versions without ANALYTICS_SCHEMA.
 select pg_advisory_xact_lock(case when %(schema)s = 'public' then %(lock)s
                                   else hashtextextended(%(schema)s, %(lock)s) end);
 
--- name: schemas_has_ledger
+-- name: postgres_schema_has_ledger
 -- Whether the schema has a table of our migrations: other programs have tables of this name with other columns.
 -- The qualified name makes PostgreSQL report an error if the role may not use the schema.
 select count(*) = 3
@@ -18,7 +18,7 @@ from   pg_attribute
 where  attrelid = to_regclass(quote_ident(%(schema)s) || '.schema_migrations')
 and    attname in ('number', 'name', 'checksum');
 
--- name: schemas_name_conflicts
+-- name: postgres_schema_name_conflicts
 -- The relations of the schema that have one of these names, and their owners.
 select   relname, pg_get_userbyid(relowner)
 from     pg_class
@@ -28,7 +28,7 @@ and      relname = any(%(names)s)
 and      relkind in ('r', 'p', 'v', 'm', 'f')
 order by relname;
 
--- name: schemas_others
+-- name: postgres_schema_others
 -- Other schemas of this database with tables of this service.
 select   nspname
 from     pg_class c
