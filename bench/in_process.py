@@ -74,12 +74,12 @@ def _repo_call(question: str, case: Case) -> RepoCall:
     shared: dict[str, Any] = {"start": case.start, "end": case.end, "tz": case.tz}
     if question == "user_events":
         history = UserEvents(user_id=example_user(), **shared)
-        return lambda repo: repo.get_user_events(history)
+        return lambda repo: repo.get_user_events(history.query)
     if question == "top_events":
         top = TopEvents(**shared)
-        return lambda repo: repo.get_top_events(top)
+        return lambda repo: repo.get_top_events(top.query)
     if question == "active_users":
         active = ActiveUsers(**shared)
-        return lambda repo: repo.get_active_users(active)
+        return lambda repo: repo.get_active_users(active.query)
     counts = EventCounts(interval="day" if question.endswith("_per_day") else None, **shared)
-    return lambda repo: repo.get_event_counts(counts)
+    return lambda repo: repo.get_event_counts(counts.query)

@@ -163,6 +163,6 @@ def repo_call(resources: Resources) -> Call:
     async def call() -> None:
         connection = get_connection(resources.database, time.monotonic() + 10)
         repo = EventsRepo(connection)
-        await connection.run(lambda: repo.get_user_events(question))
+        await connection.run(lambda: repo.get_user_events(question.query))
 
     return call

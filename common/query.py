@@ -1,23 +1,87 @@
-"""The query: what the engine needs to know of a question or of a background task."""
+"""Queries: questions whose parameters are resolved, as the repository reads them."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from utils.time.calendar import Weekday
+from common.errors import Fault, InvalidParameter
+from common.parameters import EARLIEST, OUTSIDE_YEARS
+from utils.time.calendar import (
+    MAX_BUCKETS,
+    Interval,
+    Range,
+    Weekday,
+    day_start,
+    local_day,
+    too_many_buckets,
+)
+from utils.time.ranges import RelativeRange, last_range
+
+_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
+class Period:
+    """The range of time of a query, parts of which may depend on the current time.
+
+    Either `last` is set, or `start`. Without `end` the period ends with today.
+    """
+
+    start: datetime | None = None
+    end: datetime | None = None
+    last: RelativeRange | None = None
+
+    @property
+    def fixed_range(self) -> Range | None:
+        """The range if it does not depend on the current time, else None."""
+        return Range(self.start, self.end) if self.start and self.end else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Event names and calendar of a count. The time ranges are arguments of each call."""
+    """What a question counts: range, calendar and event names."""
 
     name: str
     """The name of the question, a label in metrics."""
+    period: Period
     zone: ZoneInfo
-    """The zone whose local days are read as spans."""
+    """The zone of days, weeks and months."""
+    week_start: Weekday = "monday"
     event_names: list[str] | None = None
     """The event names to count; None for all."""
     months: tuple[int, int] | None = None
     """The first and last UTC month that the answer depends on; None if they move with time."""
-    week_start: Weekday = "monday"
-    window: int = 1
-    """Length in days of the rolling window in addition to those of 1, 7 and 30 days."""
+    interval: Interval | None = None
+    """The length of the buckets of a series; None without a series."""
+
+    def range_at(self, now: datetime) -> Range:
+        """Return the range if the current time is `now`. Raises: InvalidParameter."""
+        time_range = self.period.fixed_range or self._moving_range(now)
+        if self.interval and too_many_buckets(time_range, self.interval):
+            raise _invalid(
+                "interval",
+                f"may give more than {MAX_BUCKETS} buckets over this range; use a longer interval "
+                "or a shorter range",
+            )
+        return time_range
+
+    def _moving_range(self, now: datetime) -> Range:
+        start = self.period.start
+        if start is None:
+            return self._last_range(now)
+        # `now` may be before the range: the clock of a replica that is a day behind.
+        return Range(start, max(start, day_start(local_day(now, self.zone) + _DAY, self.zone)))
+
+    def _last_range(self, now: datetime) -> Range:
+        assert self.period.last, "a period without a start has a length"
+        try:
+            time_range = last_range(self.period.last, now, self.zone, self.week_start)
+        except (ValueError, OverflowError):
+            raise _invalid("last", OUTSIDE_YEARS) from None
+        if time_range.start < EARLIEST:
+            raise _invalid("last", OUTSIDE_YEARS)
+        return time_range
+
+
+def _invalid(parameter: str, message: str) -> InvalidParameter:
+    return InvalidParameter(faults=[Fault(parameter, message)])

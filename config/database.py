@@ -183,7 +183,7 @@ class Connection:
     def statement(self) -> Iterator[Cursor]:
         """A cursor for a single statement, without round trips for `begin` and `commit`.
 
-        Its `as_of` is not set: the statement itself has to return the time. On a replica, and until
+        Its `now` is not set: the statement itself has to return the time. On a replica, and until
         the connection is known not to lead to one, this is a `snapshot`.
 
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
@@ -217,7 +217,7 @@ class Connection:
         self, conn: PooledConnection, begin: Callable[..., datetime]
     ) -> Iterator[Cursor]:
         with conn.cursor(None, Cursor) as cur:
-            cur.as_of = begin(conn, cur, self._remaining_ms())
+            cur.now = begin(conn, cur, self._remaining_ms())
             try:
                 yield cur
             except Exception:

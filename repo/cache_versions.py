@@ -62,7 +62,7 @@ class CacheVersionsRepo:
         if self.connection.identity is None and not has_identity(cur):
             return None
         identity, erasure_version, now = read_database_state(cur)
-        age_s = max((now - cur.as_of).total_seconds(), 0.0)
+        age_s = max((now - cur.now).total_seconds(), 0.0)
         watermark = read_watermark(cur)
         if watermark is None:
             return CacheState(identity, age_s, erasure_version)

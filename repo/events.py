@@ -1,37 +1,30 @@
 """The repository of questions about events; each method reads one snapshot."""
 
-from collections.abc import Callable
-from dataclasses import fields
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from common.decorators import with_cursor, with_statement
-from common.metrics import PLANS
 from common.parameters import ALL_TIME
 from common.query import Query
-from common.questions.active_users import ActiveUsers, ActiveUsersAnswer, ActiveUsersMeta
+from common.questions.active_users import ActiveUsersData, ActiveUsersQuery
 from common.questions.answer import Answer, Meta, PlanData
-from common.questions.base import Counting, Ranged
-from common.questions.event_counts import EventCounts, EventCountsData
-from common.questions.top_events import TopEvents, TopEventsData
-from common.questions.user_events import PageMeta, UserEvents, UserEventsAnswer
+from common.questions.event_counts import EventCountsData, EventCountsQuery
+from common.questions.top_events import TopEventsData, TopEventsQuery
+from common.questions.user_events import PageMeta, UserEventsAnswer, UserEventsQuery
 from config.database import Connection, Cursor
-from repo.engine.explain import CostEstimator
-from repo.engine.raw_source import RawSource
-from repo.engine.rollup_source import RollupSource
+from repo.engine.cost import MAX_BYTES, MAX_ROWS, Cost
+from repo.engine.plan import Plan
+from repo.engine.router import choose, open_sources
 from repo.engine.source import Source
-from repo.engine.watermark import read_horizon, read_watermark
-from repo.queries.active_users import active_users
-from repo.queries.event_counts import event_counts
-from repo.queries.top_events import top_events
+from repo.queries.active_users import ActiveUsersReduction
+from repo.queries.event_counts import EventCountsReduction
+from repo.queries.reduction import REDUCTIONS, Reduction
+from repo.queries.top_events import TopEventsReduction
 from repo.queries.user_events import History, user_events
 from utils.time.calendar import Range
 
-_REDUCTIONS: dict[type[Counting], Callable[[Source, Any, Range, datetime], object]] = {
-    EventCounts: event_counts,
-    TopEvents: top_events,
-    ActiveUsers: active_users,
-}
+Q = TypeVar("Q", bound=Query)
+D = TypeVar("D")
 
 
 class EventsRepo:
@@ -41,121 +34,122 @@ class EventsRepo:
         self.connection = connection
 
     @with_cursor
-    def get_event_counts(self, cur: Cursor, question: EventCounts) -> Answer[EventCountsData]:
+    def get_event_counts(self, cur: Cursor, query: EventCountsQuery) -> Answer[EventCountsData]:
         """Return the number of events and of distinct users, as a total or a series.
 
         Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
-        source = _source(cur, question)
-        time_range = question.range_now(cur.as_of)
-        data = event_counts(source, question, time_range, cur.as_of)
-        return Answer(data, _meta(cur, question, time_range, source.kind), source.cache_version)
+        return _answer(cur, query, EventCountsReduction)
 
     @with_cursor
-    def get_top_events(self, cur: Cursor, question: TopEvents) -> Answer[TopEventsData]:
+    def get_top_events(self, cur: Cursor, query: TopEventsQuery) -> Answer[TopEventsData]:
         """Return the most frequent event names; ties are ordered by name.
 
         Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
-        source = _source(cur, question)
-        time_range = question.range_now(cur.as_of)
-        data = top_events(source, question, time_range, cur.as_of)
-        return Answer(data, _meta(cur, question, time_range, source.kind), source.cache_version)
+        return _answer(cur, query, TopEventsReduction)
 
     @with_cursor
-    def get_active_users(self, cur: Cursor, question: ActiveUsers) -> ActiveUsersAnswer:
+    def get_active_users(self, cur: Cursor, query: ActiveUsersQuery) -> Answer[ActiveUsersData]:
         """Return the daily, weekly and monthly active users of each day that has begun.
 
         Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
-        source = _source(cur, question)
-        time_range = question.range_now(cur.as_of)
-        meta = _meta(cur, question, time_range, source.kind)
-        data = active_users(source, question, time_range, cur.as_of)
-        windows_meta = ActiveUsersMeta(**_meta_fields(meta), windows=question.windows)
-        return ActiveUsersAnswer(data, windows_meta, source.cache_version)
+        return _answer(cur, query, ActiveUsersReduction)
 
     @with_cursor
-    def get_plan(self, cur: Cursor, question: Counting) -> Answer[PlanData]:
-        """Return what a question would read, without reading it."""
-        estimator = CostEstimator(_source(cur, question))
-        time_range = question.range_now(cur.as_of)
-        _REDUCTIONS[type(question)](estimator, question, time_range, cur.as_of)
-        return Answer(estimator.plan(), _meta(cur, question, time_range, estimator.kind))
+    def get_plan(self, cur: Cursor, query: Query) -> Answer[PlanData]:
+        """Return what a query would read, and the limits, without reading it.
 
-    def get_user_events(self, question: UserEvents) -> UserEventsAnswer:
+        Raises: InvalidParameter.
+        """
+        choice = _choose(cur, query, REDUCTIONS[type(query)], explain=True)
+        return Answer(_plan_data(choice.plan), Meta(**choice.meta))
+
+    def get_user_events(self, query: UserEventsQuery) -> UserEventsAnswer:
         """Return a page of a user's events, newest first; empty for an unknown user.
 
         Raises: InvalidParameter, EventsDropped.
         """
         # A range that does not depend on the database's clock needs one round trip: the first page
         # is a single statement, which is its own snapshot.
-        time_range = question.fixed_range
-        return (
-            self._history_of_range(question, time_range)
-            if time_range
-            else self._history_now(question)
-        )
+        time_range = query.period.fixed_range
+        return self._history_of_range(query, time_range) if time_range else self._history_now(query)
 
     @with_statement
     def _history_of_range(
-        self, cur: Cursor, question: UserEvents, time_range: Range
+        self, cur: Cursor, query: UserEventsQuery, time_range: Range
     ) -> UserEventsAnswer:
-        return _history(cur, question, user_events(cur, question, time_range))
+        return _history(cur, query, user_events(cur, query, time_range))
 
     @with_cursor
-    def _history_now(self, cur: Cursor, question: UserEvents) -> UserEventsAnswer:
-        return _history(cur, question, user_events(cur, question, question.range_now(cur.as_of)))
+    def _history_now(self, cur: Cursor, query: UserEventsQuery) -> UserEventsAnswer:
+        return _history(cur, query, user_events(cur, query, query.range_at(cur.now)))
 
 
-def _history(cur: Cursor, question: UserEvents, history: History) -> UserEventsAnswer:
-    fields_of_meta = _meta_fields(
-        _meta(cur, question, history.time_range, is_full_history=question.is_full_history)
-    )
-    meta = PageMeta(**fields_of_meta, next_cursor=history.older, previous_cursor=history.newer)
-    return UserEventsAnswer(history.events, meta)
+class _Choice(NamedTuple, Generic[Q, D]):
+    """How to answer a query, and the fields of its meta."""
+
+    reduction: Reduction[Q, D]
+    source: Source
+    plan: Plan
+    meta: dict[str, Any]
 
 
-def query_of(question: Ranged) -> Query:
-    """Return the query that counts a question."""
-    window = (isinstance(question, ActiveUsers) and question.window) or 1
-    names, months = question.names, question.months
-    return Query(question.name, question.zone, names, months, question.week_start, window)
+def _choose(
+    cur: Cursor, query: Q, reduction_type: type[Reduction[Q, D]], *, explain: bool = False
+) -> _Choice[Q, D]:
+    # The sources come first: they may move the clock of the snapshot.
+    sources = open_sources(cur, query)
+    time_range = query.range_at(cur.now)
+    reduction = reduction_type(query, time_range, cur.now)
+    source, plan = choose(sources, reduction.aggregation(), explain=explain)
+    meta = _meta_fields(query, time_range, cur.now, source.kind)
+    return _Choice(reduction, source, plan, meta)
 
 
-def _source(cur: Cursor, question: Counting) -> Source:
-    """Return the rollups as source if there are some of this cluster, else the events."""
-    # Must come before the range of the question, which depends on `cur.as_of`.
-    watermark = read_watermark(cur, question.months)
-    if watermark is None:
-        source: Source = RawSource(cur, query_of(question), read_horizon(cur))
-    else:
-        # The clock may be behind the watermark: on a replica, or because it was put back.
-        cur.as_of = max(cur.as_of, watermark.folded_range.end)
-        source = RollupSource(cur, query_of(question), watermark)
-    PLANS.labels(question.name, source.kind).inc()
-    return source
+def _answer(cur: Cursor, query: Q, reduction_type: type[Reduction[Q, D]]) -> Answer[D]:
+    """Return the answer to a query. Raises: InvalidParameter, EventsDropped, TooExpensive."""
+    reduction, source, plan, meta = _choose(cur, query, reduction_type)
+    plan.check()
+    data = reduction.data(source.run(plan))
+    cache_version = source.cache_version if query.months else None
+    return Answer(data, reduction.meta_type(**meta, **reduction.extra_meta()), cache_version)
 
 
-def _meta(
-    cur: Cursor,
-    question: Ranged,
-    time_range: Range,
-    source: str = "events",
-    *,
-    is_full_history: bool = False,
-) -> Meta:
-    """Return the meta of an answer; a full history has a start only if events were dropped."""
-    start, end, as_of = (instant.astimezone(question.zone) for instant in (*time_range, cur.as_of))
-    return Meta(
-        start=None if is_full_history and time_range.start == ALL_TIME.start else start,
-        end=None if is_full_history else end,
-        tz=question.tz,
-        computed_at=as_of,
-        complete_until=min(end, as_of),
-        source=source,
+def _plan_data(plan: Plan) -> PlanData:
+    cost = plan.cost or Cost()
+    return PlanData(
+        source=plan.source,
+        rows=cost.rows,
+        bytes=cost.bytes,
+        events=cost.events,
+        tail=plan.tail,
+        allowed_rows=MAX_ROWS,
+        allowed_bytes=MAX_BYTES,
+        allowed_events=plan.allowed_events,
+        horizon=plan.horizon,
+        needs_dropped=plan.needs_dropped,
     )
 
 
-def _meta_fields(meta: Meta) -> dict[str, Any]:
-    return {field.name: getattr(meta, field.name) for field in fields(Meta)}
+def _history(cur: Cursor, query: UserEventsQuery, history: History) -> UserEventsAnswer:
+    meta = _meta_fields(query, history.time_range, cur.now, "events")
+    if query.is_full_history:
+        has_horizon = history.time_range.start != ALL_TIME.start
+        meta |= {"start": meta["start"] if has_horizon else None, "end": None}
+    page = PageMeta(**meta, next_cursor=history.older, previous_cursor=history.newer)
+    return UserEventsAnswer(history.events, page)
+
+
+def _meta_fields(query: Query, time_range: Range, now: datetime, source: str) -> dict[str, Any]:
+    """Return the fields that the meta of every answer has."""
+    start, end, computed_at = (each.astimezone(query.zone) for each in (*time_range, now))
+    return {
+        "start": start,
+        "end": end,
+        "tz": query.zone.key,
+        "computed_at": computed_at,
+        "complete_until": min(end, computed_at),
+        "source": source,
+    }

@@ -13,7 +13,7 @@ from common.questions.answer import Answer, PlanData
 from common.questions.base import Counting, Question
 from common.questions.event_counts import EventCounts
 from common.questions.top_events import TopEvents
-from common.questions.user_events import UserEvents, UserEventsQuery
+from common.questions.user_events import UserEvents, UserEventsParameters
 from repo.events import EventsRepo
 from routes.errors import PROBLEMS, refuse_repeated
 from routes.users import USER
@@ -64,10 +64,10 @@ async def active_users(
 
 async def _user_events(
     user_id: Annotated[UserId, Path(description="The user id as in events.")],
-    query: Annotated[UserEventsQuery, Query()],
+    query: Annotated[UserEventsParameters, Query()],
 ) -> UserEvents:
     try:
-        return UserEvents(user_id=user_id, **dict(query))
+        return UserEvents(user_id=user_id, **query.model_dump(exclude_unset=True))
     except ValidationError as exc:
         faults = [{**fault, "loc": ("query", *fault["loc"])} for fault in exc.errors()]
         raise RequestValidationError(faults) from None

@@ -6,24 +6,34 @@ All are async: FastAPI runs sync dependencies in a thread pool, which costs more
 import asyncio
 from collections.abc import Callable, Coroutine
 from operator import methodcaller
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request, Response
 from fastapi.security import HTTPBearer
 
 from common.errors import Unavailable
+from common.query import Query
 from common.questions.answer import Answer
 from common.questions.base import Question
 from common.receipts import Receipt
-from repo.api_keys import Scope
+from repo.api_keys import ApiKey, Scope
 from repo.events import EventsRepo
 from services.answering.answer_service import bind_repo
-from services.answering.responses import Caller, QuestionRequest, accepts_gzip, authorize, receipt
-from services.answering.single_flight import BoundRepo
+from services.answering.responses import (
+    RememberedRequest,
+    accepts_gzip,
+    asks_for_fresh,
+    deliver,
+    receipt,
+    request_key,
+    respond,
+)
+from services.answering.single_flight import BoundRepo, CallContext
 from services.cache_service import CacheLookup, Limits
 from services.cached_response import PreparedQuery
 from services.container import Resources
 from services.ingest.http_body import parse_body_headers
+from services.rate_limit import count_request
 from utils.formats import preferred_format
 
 _SHUTTING_DOWN = (
@@ -31,27 +41,32 @@ _SHUTTING_DOWN = (
     "moment: repeat the request."
 )
 
-Q = TypeVar("Q", bound=Question)
-
 
 async def get_resources(request: Request) -> Resources:
     return cast(Resources, request.app.state.resources)
 
 
-def _require_scope(scope: Scope) -> Callable[..., Coroutine[Any, Any, Caller]]:
-    """A dependency that returns the caller of a request, whose key must have this scope."""
+def _require_scope(scope: Scope) -> Callable[..., Coroutine[Any, Any, ApiKey | None]]:
+    """A dependency that returns the API key of a request, which must have this scope."""
 
-    async def get_caller(
+    async def get_key(
         request: Request,
         resources: Annotated[Resources, Depends(get_resources)],
         # Only for the OpenAPI description: it checks nothing.
         _: Annotated[object, Depends(HTTPBearer(auto_error=False))],
-    ) -> Caller:
-        """Raises: Unauthorized, InvalidKey, Forbidden, Unavailable."""
-        authorization = request.headers.get("authorization")
-        return await authorize(request.scope, authorization, resources, scope)
+    ) -> ApiKey | None:
+        """The key; None if none is required.
 
-    return get_caller
+        Raises: Unauthorized, InvalidKey, Forbidden, Unavailable.
+        """
+        deadline = request.state.began + resources.request_s
+        authorization = request.headers.get("authorization")
+        key = await resources.keys.check(authorization, scope, deadline)
+        request.state.authorized = True
+        request.state.key = key
+        return key
+
+    return get_key
 
 
 get_reader = _require_scope("read")
@@ -60,11 +75,13 @@ get_admin = _require_scope("admin")
 
 
 async def get_bound_repo(
+    request: Request,
     resources: Annotated[Resources, Depends(get_resources)],
-    caller: Annotated[Caller, Depends(get_reader)],
+    key: Annotated[ApiKey | None, Depends(get_reader)],
 ) -> BoundRepo:
     """The repo of a request, with its deadline; no connection is taken from the pool yet."""
-    return bind_repo(resources.database, caller.deadline, caller.limits.caller)
+    deadline = request.state.began + resources.request_s
+    return bind_repo(resources.database, deadline, resources.limits_of(key).caller)
 
 
 async def get_events_repo(bound: Annotated[BoundRepo, Depends(get_bound_repo)]) -> EventsRepo:
@@ -76,63 +93,80 @@ class QueryRunner:
     """Answers the question of a request, and renders the response in the form that it accepts."""
 
     def __init__(
-        self, request: QuestionRequest, caller: Caller, bound: BoundRepo, *, is_overridden: bool
+        self, request: Request, resources: Resources, key: ApiKey | None, bound: BoundRepo
     ) -> None:
-        """`is_overridden`: the handler has another repo than that of `bound`."""
         self._request = request
-        self._caller = caller
-        self._bound = bound
-        self._is_overridden = is_overridden
+        self._resources = resources
+        self._limits = resources.limits_of(key)
+        # The answers of an override belong to no database whose identity a cache key could have.
+        self._is_overridden = get_events_repo in request.app.dependency_overrides
+        self._context = CallContext(
+            self._limits,
+            request.state.began + resources.request_s,
+            lambda: bound,
+            self._is_overridden or asks_for_fresh(request.headers),
+        )
 
-    async def __call__(self, method: Callable[[Q], Answer[Any]], question: Q) -> Response:
+    async def __call__(self, method: Callable[[Any], Answer[Any]], question: Question) -> Response:
         """The response to a question. `method` is a bound method of a repo.
 
         Raises: TooManyRequests, TooManyConcurrent, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
         ClientDisconnected.
         """
+        request = self._request
+        request.state.counted = True
         query = self._prepare(method, question)
-        return await self._request.answer(
-            query, self._caller, lambda: self._bound, is_overridden=self._is_overridden
-        )
+        if not self._is_overridden:
+            self._remember(query)
+        served = await deliver(self._resources.answers, query, self._context, request.receive)
+        return respond(served, request.headers, self._limits, request.state.began)
 
-    def _prepare(self, method: Callable[[Q], Answer[Any]], question: Q) -> PreparedQuery:
+    def _remember(self, query: PreparedQuery) -> None:
+        """Let the fast path answer the next request of this form."""
+        scope = self._request.scope
+        if lru_key := request_key(scope, self._request.headers):
+            remembered = RememberedRequest(query, scope["route"])
+            self._resources.recent_requests[lru_key] = remembered
+
+    def _prepare(self, method: Callable[[Any], Answer[Any]], question: Question) -> PreparedQuery:
         headers = self._request.headers
         form = question.format or preferred_format(headers.get("accept", ""))
         compressed = accepts_gzip(headers)
         coding = "gzip" if compressed else "plain"
-        return PreparedQuery(
+        query = PreparedQuery(
             question.name,
             f"{question.name}:{form}:{coding}:{question.fingerprint()}",
-            question.months,
+            question.query.months,
             None,
             "",
             form,
             compressed,
-            self._call(method, question),
+            self._call(method, question.query),
         )
+        return self._resources.answers.current(query)
 
     def _call(
-        self, method: Callable[[Q], Answer[Any]], question: Q
+        self, method: Callable[[Any], Answer[Any]], query: Query
     ) -> Callable[[EventsRepo], Answer[Any]]:
         """The call of this method on any repo, or on the override alone."""
         if self._is_overridden:
-            return lambda _: method(question)
-        return methodcaller(method.__name__, question)
+            return lambda _: method(query)
+        return methodcaller(method.__name__, query)
 
 
 async def _count(request: Request, resources: Resources, limits: Limits) -> CacheLookup | None:
     """Count a request that is not a question against the rate limit. Raises: TooManyRequests."""
     request.state.counted = True
-    return await resources.cache.count(limits)
+    return await count_request(resources.cache, limits)
 
 
 class Ingest:
     """Stores the events of a request."""
 
-    def __init__(self, request: Request, resources: Resources, caller: Caller) -> None:
+    def __init__(self, request: Request, resources: Resources, key: ApiKey | None) -> None:
         self._request = request
         self._resources = resources
-        self._caller = caller
+        self._limits = resources.limits_of(key)
 
     async def __call__(self) -> Response:
         """The response with the counts of stored events.
@@ -141,28 +175,28 @@ class Ingest:
         TooManyRequests, Busy, TooSlow, Unavailable, ClientDisconnected.
         """
         request, ingest = self._request, self._resources.ingest
-        limits, deadline = self._caller
-        lookup = await _count(request, self._resources, limits)
-        body_headers = parse_body_headers(request.headers)
-        result = await ingest.store(body_headers, request.stream(), deadline, limits.caller)
-        return receipt(result, lookup, limits)
+        lookup = await _count(request, self._resources, self._limits)
+        deadline = request.state.began + self._resources.request_s
+        body_headers, caller = parse_body_headers(request.headers), self._limits.caller
+        result = await ingest.store(body_headers, request.stream(), deadline, caller)
+        return receipt(result, lookup, self._limits)
 
 
 async def get_ingest(
     request: Request,
     resources: Annotated[Resources, Depends(get_resources)],
-    caller: Annotated[Caller, Depends(get_writer)],
+    key: Annotated[ApiKey | None, Depends(get_writer)],
 ) -> Ingest:
-    return Ingest(request, resources, caller)
+    return Ingest(request, resources, key)
 
 
 class Erase:
     """Erases a user. The deadline is that of erasures, which is longer than that of questions."""
 
-    def __init__(self, request: Request, resources: Resources, limits: Limits) -> None:
+    def __init__(self, request: Request, resources: Resources, key: ApiKey | None) -> None:
         self._request = request
         self._resources = resources
-        self._limits = limits
+        self._limits = resources.limits_of(key)
         self._deadline = request.state.began + resources.erase_s
 
     async def __call__(self, user_id: str, *, suppressed: bool) -> Receipt:
@@ -182,20 +216,15 @@ class Erase:
 async def get_erase(
     request: Request,
     resources: Annotated[Resources, Depends(get_resources)],
-    caller: Annotated[Caller, Depends(get_admin)],
+    key: Annotated[ApiKey | None, Depends(get_admin)],
 ) -> Erase:
-    return Erase(request, resources, caller.limits)
+    return Erase(request, resources, key)
 
 
 async def get_query_runner(
     request: Request,
     resources: Annotated[Resources, Depends(get_resources)],
-    caller: Annotated[Caller, Depends(get_reader)],
+    key: Annotated[ApiKey | None, Depends(get_reader)],
     bound: Annotated[BoundRepo, Depends(get_bound_repo)],
 ) -> QueryRunner:
-    return QueryRunner(
-        QuestionRequest(request.scope, request.receive, resources),
-        caller,
-        bound,
-        is_overridden=get_events_repo in request.app.dependency_overrides,
-    )
+    return QueryRunner(request, resources, key, bound)

@@ -10,28 +10,18 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection, cursor
 
-from common.questions.active_users import ActiveUsers
 from common.questions.base import Counting
-from common.questions.event_counts import EventCounts
-from common.questions.top_events import TopEvents
 from config.database import Cursor, Database, get_connection
-from repo.engine import rollup_reader, span_cache
+from repo.engine import rollup_source, span_cache
 from repo.engine.raw_source import RawSource
 from repo.engine.rollup_source import RollupSource
+from repo.engine.router import open_sources
 from repo.engine.source import Source
 from repo.engine.watermark import LONG_TAIL_EVENTS
-from repo.events import _source, query_of
-from repo.queries.active_users import active_users
-from repo.queries.event_counts import event_counts
-from repo.queries.top_events import top_events
+from repo.queries.reduction import REDUCTIONS
 from repo.rollups import seal
+from tests import sql_oracle
 from utils.time.slots import HOUR
-
-ANSWERS: dict[type[Counting], Any] = {
-    EventCounts: event_counts,
-    TopEvents: top_events,
-    ActiveUsers: active_users,
-}
 
 _ROWS_READ = """
 select pg_stat_get_xact_tuples_returned('events'::regclass)
@@ -57,31 +47,41 @@ class Asker:
     def answer(self, question: Counting) -> Any:
         """The answer that callers get."""
         with self.snapshot() as cur:
-            return compute_answer(_source(cur, question), question, cur)
+            return compute_answer(cur, question)
 
     def compare(self, question: Counting) -> Any:
-        """The answer, after checking that both sources and the path for a long tail agree on it."""
+        """The answer, after checking that all sources agree on it with PostgreSQL itself.
+
+        Rollups answer twice, the second time as if the tail was long.
+        """
         with self.snapshot() as cur:
-            source = _source(cur, question)
-            expected = compute_answer(RawSource(cur, query_of(question)), question, cur)
+            (source,) = open_sources(cur, question.query)
+            expected = sql_oracle.answer(cur, question.query, cur.now)
+            sources: list[Source] = [source, RawSource(cur)]
             if isinstance(source, RollupSource):
                 self.rollup_answers += 1
-                long_tail = RollupSource(
-                    cur,
-                    query_of(question),
-                    replace(source._watermark, tail_events=LONG_TAIL_EVENTS),
-                )
-                assert compute_answer(long_tail, question, cur) == expected, (
-                    f"{question!r}, with a long tail"
-                )
-            answer = compute_answer(source, question, cur)
-            assert answer == expected, f"{question!r} as of {cur.as_of}"
-            return answer
+                watermark = replace(source._watermark, tail_events=LONG_TAIL_EVENTS)
+                sources.append(RollupSource(cur, watermark))
+            for number, each in enumerate(sources):
+                answer = run(cur, each, question)
+                assert answer == expected, f"{question!r} as of {cur.now}, source {number}"
+            return expected
 
 
-def compute_answer(source: Source, question: Counting, cur: Cursor) -> Any:
-    time_range = question.range(cur.as_of)
-    return ANSWERS[type(question)](source, question, time_range, cur.as_of)
+def compute_answer(cur: Cursor, question: Counting) -> Any:
+    """The data of the answer that callers get."""
+    (source,) = open_sources(cur, question.query)
+    return run(cur, source, question)
+
+
+def run(cur: Cursor, source: Source, question: Counting) -> Any:
+    """The data of the answer that is computed from this source."""
+    query = question.query
+    reduction = REDUCTIONS[type(query)](query, query.range_at(cur.now), cur.now)
+    plan = source.plan(reduction.aggregation())
+    assert plan is not None
+    plan.check()
+    return reduction.data(source.run(plan))
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def open_asker(url: str) -> Iterator[Asker]:
 def limited_hour_spans(days: int) -> Iterator[None]:
     """Seal hours for fewer days than 100, which saves time in tests."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (span_cache, rollup_reader, seal):
+        for module in (span_cache, rollup_source, seal):
             patch.setattr(module, "SEALED_HOURS", days * 24 * HOUR)
         yield
 

@@ -1,5 +1,6 @@
 """PostgreSQL connections: a thread-safe pool, prepared cursors, and snapshots, on psycopg2."""
 
+import io
 import logging
 import os
 import random
@@ -116,7 +117,7 @@ class PooledConnection(connection):
 class PreparingCursor(cursor):
     """A cursor for prepared statements, and for statements that are a transaction by themselves."""
 
-    as_of: datetime
+    now: datetime
     """The database's clock when the snapshot was taken: it holds all that was committed by then.
 
     On a replica, the time of the last replayed commit, which stands still while none arrives.
@@ -153,8 +154,14 @@ class PreparingCursor(cursor):
         except _PLAN_ERRORS as exc:
             raise conn.mark_session_changed() from exc
 
+    def copy_out(self, statement: str, params: Mapping[str, Any]) -> bytes:
+        """Return the output of a `COPY ... TO STDOUT`."""
+        buffer = io.BytesIO()
+        self.copy_expert(self.mogrify(statement, params).decode(), buffer)
+        return buffer.getvalue()
+
     def set_snapshot_time(self, now: datetime, *, is_replica: bool) -> None:
-        """Set `as_of` to the time of a statement that is a transaction by itself.
+        """Set `now` to the time of a statement that is a transaction by itself.
 
         Raises: SessionChanged on a replica, whose data is older than its clock.
         """
@@ -163,7 +170,7 @@ class PreparingCursor(cursor):
         # Only connections to a primary send such statements: a pooler has changed the server.
         if is_replica and isinstance(self.connection, PooledConnection):
             raise self.connection.mark_session_changed()
-        self.as_of = now
+        self.now = now
 
 
 @cache
@@ -196,10 +203,10 @@ def begin_snapshot(conn: PooledConnection, cur: cursor, timeout_ms: int) -> date
     was_replica = bool(conn.is_to_replica)
     begin = BEGIN_ON_REPLICA if was_replica else BEGIN
     cur.execute(in_path(begin, conn.path), (timeout_ms,))
-    as_of: datetime
-    as_of, conn.is_to_replica = cur.fetchone() or ()
+    now: datetime
+    now, conn.is_to_replica = cur.fetchone() or ()
     if was_replica or not conn.is_to_replica:
-        return as_of
+        return now
     cur.execute("rollback")
     return begin_snapshot(conn, cur, timeout_ms)
 

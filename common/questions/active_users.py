@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import cached_property
 
 from pydantic import Field
 
 from common.parameters import Integer
+from common.query import Query
 from common.questions.answer import Answer, Meta, Table, Tabular, absent_field
-from common.questions.base import Bucketed
-from utils.time.calendar import Interval, Range
+from common.questions.base import Counting
+from utils.time.calendar import Range
 
 _DAY = timedelta(days=1)
 _MONTH_DAYS = 32  # the longest month, and a day for the difference of zones
@@ -55,14 +57,10 @@ class ActiveUsersAnswer(Answer[ActiveUsersData]):
     meta: ActiveUsersMeta
 
 
-class ActiveUsers(Bucketed):
-    """Daily, weekly and monthly active users of each day."""
-
-    answer = ActiveUsersAnswer
-
-    window: Integer | None = Field(
-        None, ge=1, le=366, description="Also count the active users of this many rolling days."
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveUsersQuery(Query):
+    window: int | None
+    """The length in days of the rolling window to count besides those of 1, 7 and 30 days."""
 
     @property
     def windows(self) -> dict[str, str]:
@@ -77,9 +75,19 @@ class ActiveUsers(Bucketed):
             "calendar_month": "calendar month, up to the day",
         }
 
+
+class ActiveUsers(Counting):
+    """Daily, weekly and monthly active users of each day."""
+
+    answer = ActiveUsersAnswer
+
+    window: Integer | None = Field(
+        None, ge=1, le=366, description="Also count the active users of this many rolling days."
+    )
+
     def _look_back(self, time_range: Range) -> timedelta:
         return max(_MONTH_DAYS, self.window or 0) * _DAY
 
-    @property
-    def series_interval(self) -> Interval:
-        return "day"
+    @cached_property
+    def query(self) -> ActiveUsersQuery:
+        return ActiveUsersQuery(**self._resolved(), interval="day", window=self.window)

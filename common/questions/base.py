@@ -2,19 +2,15 @@
 
 import hashlib
 import re
-from abc import abstractmethod
 from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from typing import Any, ClassVar, Self
-from zoneinfo import ZoneInfo
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from common.errors import Fault, InvalidParameter, refuse, refused_parameter
+from common.errors import InvalidParameter, refuse
 from common.parameters import (
-    EARLIEST,
-    OUTSIDE_YEARS,
     Boolean,
     DateOrInstant,
     EventNames,
@@ -22,17 +18,14 @@ from common.parameters import (
     Parameters,
     Zone,
 )
+from common.query import Period, Query
 from utils.formats import Format
 from utils.time.calendar import (
-    MAX_BUCKETS,
-    Interval,
     Range,
     Weekday,
     day_start,
-    local_day,
-    too_many_buckets,
 )
-from utils.time.ranges import RelativeRange, last_range, parse_last
+from utils.time.ranges import parse_last
 from utils.time.slots import month_number
 from utils.time.zones import zone
 
@@ -65,10 +58,10 @@ class Question(Parameters):
         # EventCounts becomes event_counts: the name in SQL files, metrics and cache keys.
         cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
-    @property
-    def months(self) -> tuple[int, int] | None:
-        """The first and last UTC month that the answer depends on; None if they move with time."""
-        return None
+    @cached_property
+    def query(self) -> Query:
+        """The query that the question resolves to."""
+        raise NotImplementedError
 
     def fingerprint(self, *, without: Collection[str] = ("format",)) -> str:
         """Return a digest that is equal for questions with the same answer, in every process."""
@@ -95,66 +88,42 @@ class Ranged(Question):
     week_start: Weekday = Field("monday", description="The first day of the week.")
     event: EventNames = Field((), description="Count events of this name only; may be repeated.")
 
-    @property
-    def zone(self) -> ZoneInfo:
-        return zone(self.tz)
+    @cached_property
+    def query(self) -> Query:
+        """The query that the question resolves to."""
+        return Query(**self._resolved())
 
-    @property
-    def names(self) -> list[str] | None:
-        """The event names of the filter; None for all."""
-        return list(self.event) or None
+    def _resolved(self) -> dict[str, Any]:
+        """Return the fields that the queries of all questions have."""
+        period = self._period()
+        return {
+            "name": self.name,
+            "period": period,
+            "zone": zone(self.tz),
+            "week_start": self.week_start,
+            "event_names": list(self.event) or None,
+            "months": self._months(period.fixed_range) if period.fixed_range else None,
+        }
 
-    @property
-    def months(self) -> tuple[int, int] | None:
-        if self.start is None or self.end is None:
-            return None
-        time_range = Range(self._edge_instant(self.start), self._edge_instant(self.end))
+    def _period(self) -> Period:
+        if self.start is None:
+            return Period(last=parse_last(self.last or DEFAULT_LAST))
+        end = None if self.end is None else self._edge_instant(self.end)
+        return Period(self._edge_instant(self.start), end)
+
+    def _months(self, time_range: Range) -> tuple[int, int] | None:
+        """Return the first and last UTC month that the answer depends on."""
         # The end is exclusive, but one month too many does no harm: late events in it only cause a
         # cached answer to be computed again.
-        return month_number(time_range.start - self._look_back(time_range)), month_number(
-            time_range.end
-        )
+        first_instant = time_range.start - self._look_back(time_range)
+        return month_number(first_instant), month_number(time_range.end)
 
     def _look_back(self, time_range: Range) -> timedelta:
         """Return how long before the range events matter, at most."""
         return timedelta(0)
 
-    def range(self, now: datetime) -> Range:
-        """Return the range of the question if it is asked at `now`. Raises: PydanticCustomError."""
-        if self.start is None:
-            return self._last_range(parse_last(self.last or DEFAULT_LAST), now)
-        start = self._edge_instant(self.start)
-        if self.end is not None:
-            return Range(start, self._edge_instant(self.end))
-        # `now` may be before the range: the clock of a replica that is a day behind.
-        return Range(start, max(start, self._edge_instant(local_day(now, self.zone) + _DAY)))
-
-    def range_now(self, now: datetime) -> Range:
-        """Return the range at `now`, PostgreSQL's clock. Raises: InvalidParameter."""
-        # The limits were checked when the request was parsed, but by the service's clock, and the
-        # range may have grown since.
-        try:
-            time_range = self.range(now)
-            self._check_limits(time_range)
-        except PydanticCustomError as error:
-            fault = Fault(refused_parameter(error.type) or "(query)", error.message())
-            raise InvalidParameter(faults=[fault]) from None
-        return time_range
-
-    def _check_limits(self, time_range: Range) -> None:
-        """Check the range against the limits of the question. Raises: PydanticCustomError."""
-
-    def _last_range(self, last: RelativeRange, now: datetime) -> Range:
-        try:
-            time_range = last_range(last, now, self.zone, self.week_start)
-        except (ValueError, OverflowError):
-            raise refuse("last", OUTSIDE_YEARS) from None
-        if time_range.start < EARLIEST:
-            raise refuse("last", OUTSIDE_YEARS)
-        return time_range
-
     def _edge_instant(self, edge: date | datetime) -> datetime:
-        return edge if isinstance(edge, datetime) else day_start(edge, self.zone)
+        return edge if isinstance(edge, datetime) else day_start(edge, zone(self.tz))
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
@@ -163,9 +132,12 @@ class Ranged(Question):
         if self.end is not None and self.start is None:
             raise refuse("start", "must be given together with end")
         # A first check by the service's clock, so that most errors need no connection to the
-        # database; `range_now` checks again.
-        time_range = self.range(_now())
-        self._check_limits(time_range)
+        # database. The range may grow until the snapshot, whose clock counts.
+        try:
+            time_range = self.query.range_at(_now())
+        except InvalidParameter as error:
+            (fault,) = error.faults
+            raise refuse(fault.parameter, fault.message) from None
         if time_range.start >= time_range.end and not self._is_skipped_day:
             raise refuse("start", "must be before end, which is the end of today by default")
         return self
@@ -188,24 +160,6 @@ class Counting(Ranged):
         "limits. A question that exceeds them is refused.",
     )
 
-    @property
-    def months(self) -> tuple[int, int] | None:
-        """The months of the answer; None for a plan, which depends on the tail as well."""
-        return None if self.explain else super().months
-
-
-class Bucketed(Counting):
-    """A question whose answer is cut into hours, days or longer units of a time zone."""
-
-    @property
-    @abstractmethod
-    def series_interval(self) -> Interval | None:
-        """The interval of the series; None without a series."""
-
-    def _check_limits(self, time_range: Range) -> None:
-        if self.series_interval and too_many_buckets(time_range, self.series_interval):
-            raise refuse(
-                "interval",
-                f"may give more than {MAX_BUCKETS} buckets over this range; use a longer interval "
-                "or a shorter range",
-            )
+    def _resolved(self) -> dict[str, Any]:
+        # A plan depends on the tail as well, so that it has no months.
+        return super()._resolved() | ({"months": None} if self.explain else {})

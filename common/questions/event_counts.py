@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field
 
+from common.query import Query
 from common.questions.answer import Answer, Table, Tabular, absent_field, is_absent
-from common.questions.base import Bucketed
+from common.questions.base import Counting
 from utils.time.calendar import Interval, Range
 
 # The previous range may be longer than this one, since months, quarters and years differ in length.
@@ -64,7 +66,13 @@ class EventCountsData(Tabular):
         return {"X-Previous-Events": f"{previous.events}", "X-Previous-Users": f"{previous.users}"}
 
 
-class EventCounts(Bucketed):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventCountsQuery(Query):
+    has_previous: bool
+    """Whether to count the previous range as well."""
+
+
+class EventCounts(Counting):
     """The number of events and of distinct users."""
 
     answer = Answer[EventCountsData]
@@ -85,6 +93,8 @@ class EventCounts(Bucketed):
             time_range.end - time_range.start + _LENGTH_VARIATION if self.compare else timedelta(0)
         )
 
-    @property
-    def series_interval(self) -> Interval | None:
-        return self.interval
+    @cached_property
+    def query(self) -> EventCountsQuery:
+        return EventCountsQuery(
+            **self._resolved(), interval=self.interval, has_previous=self.compare is not None
+        )

@@ -1,10 +1,12 @@
 """The question `top_events` and its answer."""
 
 from dataclasses import astuple, dataclass
+from functools import cached_property
 
 from pydantic import Field
 
 from common.parameters import Integer
+from common.query import Query
 from common.questions.answer import Answer, Table, Tabular
 from common.questions.base import Counting
 
@@ -54,9 +56,19 @@ class TopEventsData(Tabular):
         return TopEventRow, rows
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopEventsQuery(Query):
+    limit: int
+    """The maximum number of event names."""
+
+
 class TopEvents(Counting):
     """The most frequent event names."""
 
     answer = Answer[TopEventsData]
 
     limit: Integer = Field(10, ge=1, le=1000, description="The maximum number of event names.")
+
+    @cached_property
+    def query(self) -> TopEventsQuery:
+        return TopEventsQuery(**self._resolved(), limit=self.limit)

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Self
+from functools import cached_property
+from typing import Annotated, Any
 
-from pydantic import Field, WithJsonSchema, model_validator
+from pydantic import Field, WithJsonSchema
 
 from common.errors import InvalidCursor
 from common.parameters import ALL_TIME, EARLIEST, LATEST, DateOrInstant, Integer, UserId
+from common.query import Period, Query
 from common.questions.answer import Answer, Meta, Table
 from common.questions.base import Ranged
 from utils.keyset import Position, decode_cursor, encode_cursor
@@ -47,7 +49,25 @@ class UserEventsAnswer(Answer[list[UserEvent]]):
         return {header: cursor for header, cursor in cursors.items() if cursor is not None}
 
 
-class UserEventsQuery(Ranged):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserEventsQuery(Query):
+    """A page of a history. Its period is that of the first page, which cursors hold."""
+
+    user_id: str
+    limit: int
+    position: Position | None
+    """The position of the cursor; None for the first page."""
+    is_full_history: bool
+    """Whether the request has no range."""
+    identity: str
+    """The fingerprint of the parameters that must not change from page to page."""
+
+    def cursor_at(self, position: Position) -> str:
+        """Return the cursor of a page."""
+        return encode_cursor(position, self.identity)
+
+
+class UserEventsParameters(Ranged):
     """The query string of a user's history, whose user is in the path."""
 
     start: DateOrInstant | None = Field(
@@ -60,7 +80,7 @@ class UserEventsQuery(Ranged):
     )
 
 
-class UserEvents(UserEventsQuery):
+class UserEvents(UserEventsParameters):
     """The events of one user, newest first."""
 
     answer = UserEventsAnswer
@@ -68,13 +88,37 @@ class UserEvents(UserEventsQuery):
     concerns_one_user = True
     user_id: UserId
 
+    @cached_property
+    def query(self) -> UserEventsQuery:
+        """Raises: InvalidCursor."""
+        return UserEventsQuery(
+            **self._resolved(),
+            user_id=self.user_id,
+            limit=self.limit,
+            position=self.page_position,
+            is_full_history=self._is_full_history,
+            identity=self.identity,
+        )
+
+    def _period(self) -> Period:
+        if position := self.page_position:
+            return Period(position.start, position.end)
+        return Period(*ALL_TIME) if self._is_full_history else super()._period()
+
+    def _months(self, _: Range) -> None:
+        """Return None: histories are read from the events, for which versions are not tracked."""
+
     @property
-    def position(self) -> Position | None:
+    def _is_full_history(self) -> bool:
+        return self.start is None and self.last is None
+
+    @cached_property
+    def page_position(self) -> Position | None:
         """The position of the cursor; None for the first page. Raises: InvalidCursor."""
         if self.cursor is None:
             return None
         try:
-            position = decode_cursor(self.cursor, self._identity)
+            position = decode_cursor(self.cursor, self.identity)
         except ValueError:
             raise InvalidCursor from None
         # The digest has no secret key, so anybody who has the source code can make a valid cursor.
@@ -83,39 +127,7 @@ class UserEvents(UserEventsQuery):
             raise InvalidCursor
         return position
 
-    @property
-    def is_full_history(self) -> bool:
-        """Whether the request has no range."""
-        return self.start is None and self.last is None
-
-    def cursor_at(self, position: Position) -> str:
-        return encode_cursor(position, self._identity)
-
-    def range(self, now: datetime) -> Range:
-        """Return the range of the first page, which cursors hold; all time for a full history."""
-        return self.fixed_range or super().range(now)
-
-    @property
-    def fixed_range(self) -> Range | None:
-        """The range if it does not depend on the current time, else None."""
-        if position := self.position:
-            return Range(position.start, position.end)
-        if self.is_full_history:
-            return ALL_TIME
-        if self.start is None or self.end is None:
-            return None
-        return Range(self._edge_instant(self.start), self._edge_instant(self.end))
-
-    @property
-    def months(self) -> None:
-        """None: histories are read from the events, for which cache versions are not tracked."""
-
-    @property
-    def _identity(self) -> str:
+    @cached_property
+    def identity(self) -> str:
         """The fingerprint of the parameters that must not change from page to page."""
         return self.fingerprint(without=("cursor", "limit", "format"))
-
-    @model_validator(mode="after")
-    def _check_cursor(self) -> Self:
-        _ = self.position  # raises InvalidCursor
-        return self

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import accumulate
+from typing import NamedTuple
 
 from pyroaring import BitMap
 
@@ -20,8 +21,15 @@ _MAX_COUNTS = 20_000  # about 4 MB
 _MAX_SET_BYTES = 12 * 2**20
 _SET_OVERHEAD = 200  # bytes of a cached set in addition to its own size
 
-Count = Callable[[Sequence[BitMap], int], Iterable[int]]
+WindowCount = Callable[[Sequence[BitMap], int], Iterable[int]]
 """Counts the users of windows, given the sets of days from this index on."""
+
+
+class Count(NamedTuple):
+    """The number of events and of their distinct users."""
+
+    events: int
+    users: int
 
 
 @dataclass(slots=True)
@@ -44,6 +52,17 @@ class PartialAggregate:
             self.uncached.append(row.users)
 
 
+def merge(partials: Sequence[PartialAggregate]) -> PartialAggregate:
+    """Return the partial aggregate of the events of all these, which have none in common."""
+    if len(partials) == 1:
+        return partials[0]
+    return PartialAggregate(
+        sum(partial.events for partial in partials),
+        [row for partial in partials for row in partial.rows],
+        [users for partial in partials for users in partial.uncached],
+    )
+
+
 class CardinalityCache:
     """A bounded cache of cardinalities and unions, shared by the threads of a process."""
 
@@ -53,15 +72,15 @@ class CardinalityCache:
             _MAX_SET_BYTES, size_of=lambda users: size_of(users) + _SET_OVERHEAD
         )
 
-    def count(self, partials: Sequence[PartialAggregate]) -> int:
-        """Return the number of distinct users in all partial aggregates together."""
-        rows = [row for partial in partials for row in partial.rows]
-        uncached = [users for partial in partials for users in partial.uncached]
+    def counts(self, partials: Iterable[PartialAggregate]) -> list[Count]:
+        """Return the events and the distinct users of each partial aggregate."""
+        return [Count(partial.events, self._cardinality(partial)) for partial in partials]
+
+    def _cardinality(self, partial: PartialAggregate) -> int:
         # Uncached sets are unique to this query, so the cardinality of their union is not cached.
-        if uncached and len(partials) == 1:
-            return len(self.users(*partials))
-        if uncached:
-            return len(union_of([self._union_of(rows), *uncached]))
+        if partial.uncached:
+            return len(self.users(partial))
+        rows = partial.rows
         if len(rows) < 2:
             return len(rows[0].users) if rows else 0
         key = _key(sorted(row.row_id for row in rows))
@@ -93,7 +112,7 @@ class CardinalityCache:
         )
 
     def _windows(
-        self, days: Sequence[PartialAggregate], firsts: Sequence[int], count: Count
+        self, days: Sequence[PartialAggregate], firsts: Sequence[int], count: WindowCount
     ) -> list[int]:
         """Return the count of each window, which begins at its index in `firsts`."""
         # A rolling count needs the days in order, so everything from the first unknown window on is

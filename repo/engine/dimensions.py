@@ -17,6 +17,9 @@ _MAX_NAMES = 100_000  # cached in a process: about 25 MB
 # While queries move to another generation, threads use the dictionaries of both.
 _MAX_DICTIONARIES = 2
 
+_EVERY_NAME = "name_id > 0"
+_LISTED_NAMES = "name_id = any(%(name_ids)s::int[])"
+
 Key = int | str
 """The id of an event name, or the name itself if the dictionary lacks it."""
 
@@ -98,16 +101,12 @@ class EventNameFilter:
     def condition(self) -> str:
         """The condition on rows of rollups, as SQL."""
         is_every_name = self.by_name and self.event_names is None
-        return "name_id > 0" if is_every_name else "name_id = any(%(name_ids)s::int[])"
+        return _EVERY_NAME if is_every_name else _LISTED_NAMES
 
     @property
     def scope(self) -> str:
         """A text that is equal for queries that read the same rows, for cache keys."""
         return "each" if self.by_name and self.event_names is None else repr(sorted(self.ids))
-
-    def key_of_row(self, name_id: int) -> int:
-        """Return the key that a row of rollups counts for."""
-        return name_id if self.by_name else ALL
 
     def keys_of_events(self, names: Iterable[str]) -> Mapping[str, Key]:
         """Return the keys that events with these names count for."""

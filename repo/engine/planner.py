@@ -1,72 +1,93 @@
-"""Plan which rows of rollups cover a range: the coarsest sealed spans that fit, then slots."""
+"""Plan which rows of rollups cover ranges: the coarsest sealed spans that fit, then slots."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
 
 from utils.time.calendar import Range
-from utils.time.slots import Span, slot_of, slot_start
+from utils.time.slots import Span, next_slot, slot_of, slot_start
 
-Kind = Callable[[Span], Iterator[Span]]
-"""Yields the spans of one kind, such as days, within another span, in order."""
+Kind = Callable[[Span], Sequence[Span]]
+"""Returns the spans of one kind, such as days, within another span, in order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A partition of a range: each instant is in exactly one part."""
+@dataclass(slots=True)
+class Cover:
+    """A partition of ranges, each part with the index of its range.
 
-    edges: tuple[Range, ...]
+    Each instant of a range is in exactly one edge or middle, and each folded slot of a middle in
+    exactly one span or gap.
+    """
+
+    edges: list[tuple[int, Range]] = field(default_factory=list)
     """Parts that are finer than a slot, counted from the events."""
-    middle: Range | None
-    """The part between the edges; its tail is added from the events."""
-    spans: tuple[Span, ...]
-    """The sealed parts of the middle."""
-    gaps: tuple[Span, ...]
-    """The other parts of the middle, read slot by slot."""
+    middles: list[tuple[int, Range]] = field(default_factory=list)
+    """The parts between the edges; their tail is added from the events."""
+    spans: list[tuple[int, Span]] = field(default_factory=list)
+    """The sealed parts of the middles."""
+    gaps: list[tuple[int, Span]] = field(default_factory=list)
+    """The other parts of the middles, read slot by slot."""
 
 
-def plan(
-    time_range: Range, folded_range: Range, kinds: Sequence[Kind], is_sealed: Callable[[Span], bool]
-) -> Plan:
-    """Return how to count a range; `kinds` are the kinds of spans to use, the coarsest first."""
-    if time_range.start >= time_range.end:
-        return Plan((), None, (), ())
-    first, after = _slot_from(time_range.start), slot_of(time_range.end)
-    # Slots hold no events after `folded_range`, so a range that ends later can use the whole slot
-    # that contains its end. Otherwise every range up to now would have an edge.
-    if folded_range.end <= time_range.end:
-        after = _slot_from(time_range.end)
-    if first >= after:
-        return Plan((time_range,), None, (), ())
-    middle = Range(slot_start(first), min(slot_start(after), time_range.end))
-    edges = (Range(time_range.start, middle.start), Range(middle.end, time_range.end))
-    folded_span = Span(
-        max(first, slot_of(folded_range.start)), min(after, _slot_from(folded_range.end))
-    )
-    spans, gaps = cover(folded_span, kinds, is_sealed)
-    return Plan(tuple(edge for edge in edges if edge.start < edge.end), middle, spans, gaps)
-
-
-def _slot_from(instant: datetime) -> int:
-    """Return the first slot that does not begin before `instant`."""
-    slot = slot_of(instant)
-    return slot + (slot_start(slot) < instant)
+def cover_ranges(
+    ranges: Sequence[Range],
+    folded_range: Range,
+    kinds: Sequence[Kind],
+    is_sealed: Callable[[Span], bool],
+) -> Cover:
+    """Return how to count ranges; `kinds` are the kinds of spans to use, the coarsest first."""
+    result = Cover()
+    _divide(result, ranges, folded_range)
+    result.spans, result.gaps = _cover_gaps(result.gaps, kinds, is_sealed)
+    return result
 
 
 def cover(
     outer: Span, kinds: Sequence[Kind], is_sealed: Callable[[Span], bool]
 ) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
     """Return disjoint sealed spans within `outer`, the coarsest first, and the gaps that remain."""
-    sealed_spans: list[Span] = []
-    gaps = [outer] if outer.start < outer.end else []
+    outer_gaps = [(0, outer)] if outer.start < outer.end else []
+    spans, gaps = _cover_gaps(outer_gaps, kinds, is_sealed)
+    return tuple(span for _, span in spans), tuple(gap for _, gap in gaps)
+
+
+def _divide(result: Cover, ranges: Sequence[Range], folded_range: Range) -> None:
+    """Add edges, middles, and the folded slots of the middles as gaps."""
+    first_folded, end_folded = slot_of(folded_range.start), next_slot(folded_range.end)
+    for index, (start, end) in enumerate(ranges):
+        # Slots hold no events after `folded_range`, so a range that ends later can use the whole
+        # slot that contains its end. Otherwise every range up to now would have an edge.
+        first, after = next_slot(start), slot_of(end)
+        if folded_range.end <= end:
+            after = next_slot(end)
+        if start < end and first >= after:
+            result.edges.append((index, Range(start, end)))
+        if start >= end or first >= after:
+            continue
+        middle = Range(slot_start(first), min(slot_start(after), end))
+        if start < middle.start:
+            result.edges.append((index, Range(start, middle.start)))
+        result.middles.append((index, middle))
+        if middle.end < end:
+            result.edges.append((index, Range(middle.end, end)))
+        folded = Span(max(first, first_folded), min(after, end_folded))
+        if folded.start < folded.end:
+            result.gaps.append((index, folded))
+
+
+def _cover_gaps(
+    gaps: list[tuple[int, Span]], kinds: Sequence[Kind], is_sealed: Callable[[Span], bool]
+) -> tuple[list[tuple[int, Span]], list[tuple[int, Span]]]:
+    """Return the sealed spans within gaps, the coarsest first, and the gaps that remain."""
+    spans: list[tuple[int, Span]] = []
     for kind in kinds:
-        remaining: list[Span] = []
-        for gap in gaps:
-            sealed = [span for span in kind(gap) if is_sealed(span)]
-            sealed_spans += sealed
-            remaining += _subtract(gap, sealed)
+        candidates = [kind(gap) for _, gap in gaps]
+        remaining: list[tuple[int, Span]] = []
+        for (index, gap), fitting in zip(gaps, candidates, strict=True):
+            sealed = list(filter(is_sealed, fitting))
+            spans += [(index, span) for span in sealed]
+            remaining += [(index, rest) for rest in _subtract(gap, sealed)]
         gaps = remaining
-    return tuple(sealed_spans), tuple(gaps)
+    return spans, gaps
 
 
 def _subtract(gap: Span, spans: Sequence[Span]) -> Iterator[Span]:

@@ -1,23 +1,33 @@
-"""The source that counts from rollups and the tail."""
+"""The source that aggregates rollups and the tail."""
 
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from collections import Counter
+from functools import partial
 from heapq import nlargest
 from typing import NamedTuple
 
-from common.query import Query
 from config.database import Cursor
 from repo.cache_versions import format_cache_version
-from repo.engine.cardinality import CardinalityCache, PartialAggregate
-from repo.engine.cost import FEW_SETS, MAX_EDGE_EVENTS, Cost, windows_cost
-from repo.engine.dimensions import ALL, EventNameDictionary, EventNameFilter, Key
-from repo.engine.rollup_reader import Partials, RollupReader
-from repo.engine.source import Count, CountSeries, Top
+from repo.engine.bitmaps import max_bytes
+from repo.engine.cardinality import CardinalityCache
+from repo.engine.cost import FEW_SETS, MAX_BYTES, MAX_EDGE_EVENTS, Cost, windows_cost
+from repo.engine.dimensions import EventNameDictionary, EventNameFilter, Key
+from repo.engine.plan import Aggregation, Plan
+from repo.engine.planner import Cover, Kind, cover_ranges
+from repo.engine.rollup_reader import Partials, RollupReader, count_tail, read_cost
+from repo.engine.source import Aggregates, aggregates
 from repo.engine.span_cache import SpanCache
 from repo.engine.watermark import Watermark, read_user_count
-from utils.time.calendar import Interval, Range, first_day
+from utils.time.slots import SEALED_HOURS, days_in, hours_in, months_in, slot_of
+from utils.time.zones import zone
 
-_MONTH_DAYS = 31
+_UTC = zone("UTC")
+_ALTERNATIVES = (
+    "a range that has ended and begins and ends with a quarter of an hour, or about one from that "
+    "time on"
+)
+# Up to this many rows a query is cheap, and runs without a look at its cost (0.2 ms).
+COST_CHECK_ROWS = 20_000
+_MAX_TAIL = 10_000  # of explained plans
 _EVENT_NAMES = EventNameDictionary()
 
 
@@ -33,141 +43,114 @@ CACHES = EngineCaches(SpanCache(), CardinalityCache())
 
 
 class RollupSource:
-    """A source on rollups; see `Source` for its methods."""
+    """A source on rollups, within one snapshot; see `Source` for its methods."""
 
     kind = "rollups"
 
     def __init__(
         self,
         cur: Cursor,
-        query: Query,
         watermark: Watermark,
         *,
         is_guarded: bool = True,
         caches: EngineCaches = CACHES,
     ) -> None:
-        """With `is_guarded`, queries that exceed the limits of cost raise TooExpensive."""
+        """Without `is_guarded`, the cost of plans is not looked up, so all are within limits."""
+        self._cur = cur
+        self._watermark = watermark
         self._is_guarded = is_guarded
         self._caches = caches
-        self._cur = cur
-        self._query = query
-        self._watermark = watermark
+        self._versions = caches.spans.sealed_versions(cur, watermark)
 
     @property
-    def cache_version(self) -> str | None:
-        watermark, months = self._watermark, self._query.months
-        return (
-            format_cache_version(watermark.lineage, watermark.changed_version) if months else None
+    def cache_version(self) -> str:
+        return format_cache_version(self._watermark.lineage, self._watermark.changed_version)
+
+    def plan(self, aggregation: Aggregation, *, explain: bool = False) -> Plan:
+        names, cover = self._names(aggregation), self._cover(aggregation)
+        horizon = self._watermark.horizon
+        return Plan(
+            source=self.kind,
+            aggregation=aggregation,
+            cover=cover,
+            cost=self._cost(aggregation, cover, names, explain=explain),
+            allowed_events=MAX_EDGE_EVENTS,
+            tail=count_tail(self._cur, self._watermark, _MAX_TAIL) if explain else 0,
+            horizon=horizon,
+            needs_dropped=horizon is not None
+            and any(edge.start < horizon for _, edge in cover.edges),
+            alternatives=_ALTERNATIVES,
         )
 
-    @property
-    def horizon(self) -> datetime | None:
-        return self._watermark.horizon
-
-    def needs_dropped(self, ranges: Sequence[Range]) -> bool:
-        return self._reader().needs_dropped(ranges)
-
-    def cost(self, ranges: Sequence[Range], *, by_name: bool) -> Cost:
-        return self._reader(by_name=by_name).cost(ranges)
-
-    allowed_events = MAX_EDGE_EVENTS
-
-    def tail(self) -> int:
-        return self._reader().tail()
-
-    def counts(self, ranges: Sequence[Range]) -> CountSeries:
-        partials = self._partials(ranges)
-        return CountSeries(self._count(partials), [self._count([partial]) for partial in partials])
-
-    def top(self, time_range: Range, limit: int) -> Top:
-        reader = self._reader(by_name=True)
-        (partials,) = reader.partials([time_range])
-        first = _most_frequent(partials, reader.name_filter, limit)
-        rows = [(name, self._count([partials[key]])) for key, name in first.items()]
-        others = [partial for key, partial in partials.items() if key not in first]
-        return Top(self._count([*partials.values()]), rows, len(others), self._count(others))
-
-    def by_name(self, ranges: Sequence[Range]) -> list[list[tuple[str, Count]]]:
-        """Return the event names of each range with their counts."""
-        reader = self._reader(by_name=True)
-        range_partials = reader.partials(ranges)
-        names = reader.name_filter.names_of(
-            {key for partials in range_partials for key in partials}
+    def run(self, plan: Plan) -> Aggregates:
+        names = self._names(plan.aggregation)
+        reader = RollupReader(
+            self._cur, self._watermark, self._caches.spans, self._versions, names, plan
         )
-        return [
-            [(names[key], self._count([partial])) for key, partial in partials.items()]
-            for partials in range_partials
+        partials = reader.read()
+        group = plan.aggregation.group
+        named = _most_frequent(partials, names, group.limit) if group else {}
+        return aggregates(partials, named, self._caches.cardinalities)
+
+    def _names(self, aggregation: Aggregation) -> EventNameFilter:
+        return EventNameFilter(
+            self._cur,
+            self._watermark,
+            aggregation.event_names,
+            _EVENT_NAMES,
+            by_name=aggregation.group is not None,
+        )
+
+    def _cover(self, aggregation: Aggregation) -> Cover:
+        folded_range = self._watermark.folded_range
+        # Older hours may have been deleted.
+        oldest_hour = slot_of(folded_range.end) - SEALED_HOURS
+        kinds: list[Kind] = [
+            months_in,
+            partial(days_in, tz=aggregation.zone),
+            partial(days_in, tz=_UTC),
+            partial(hours_in, since=oldest_hour),
         ]
+        return cover_ranges(aggregation.ranges, folded_range, kinds, self._versions.__contains__)
 
-    def active_cost(self, ranges: Sequence[Range]) -> Cost:
-        cost, users = self.cost(ranges, by_name=False), read_user_count(self._cur)
-        return cost + windows_cost(len(ranges), self._longest_window, cost.bytes, users)
+    def _cost(
+        self, aggregation: Aggregation, cover: Cover, names: EventNameFilter, *, explain: bool
+    ) -> Cost | None:
+        """Return the cost of a plan; None without `explain` if it is surely small."""
+        days, window_days = len(aggregation.ranges), aggregation.window_days
+        has_large_windows = window_days > 0 and days + window_days > FEW_SETS
+        is_looked_up = has_large_windows or self._may_be_large(cover, len(names))
+        if not explain and not (self._is_guarded and is_looked_up):
+            return None
+        cost = read_cost(self._cur, self._watermark, cover, names)
+        if has_large_windows or (explain and window_days):
+            cost += windows_cost(days, window_days, cost.bytes, read_user_count(self._cur))
+        return cost
 
-    @property
-    def _longest_window(self) -> int:
-        """The length of the longest window in days."""
-        return max(_MONTH_DAYS, self._query.window)
-
-    def active(self, days: Sequence[date], ranges: Sequence[Range]) -> Mapping[str, list[int]]:
-        # The reader checks the cost of rows; this check includes that of the windows.
-        if self._is_guarded and len(ranges) + self._longest_window > FEW_SETS:
-            self.active_cost(ranges).check(MAX_EDGE_EVENTS)
-        partials = self._partials(ranges)
-        cardinalities, query = self._caches.cardinalities, self._query
-        return {
-            **self._rolling(partials),
-            "active": cardinalities.rolling(partials, query.window),
-            "calendar_week": cardinalities.running(partials, _firsts(query, days, "week")),
-            "calendar_month": cardinalities.running(partials, _firsts(query, days, "month")),
-        }
-
-    def rolling(self, ranges: Sequence[Range], window: int) -> dict[str, list[int]]:
-        """Return dau, wau, mau and the users of the window, for consecutive days."""
-        partials = self._partials(ranges)
-        return {
-            **self._rolling(partials),
-            "active": self._caches.cardinalities.rolling(partials, window),
-        }
-
-    def _rolling(self, days: Sequence[PartialAggregate]) -> dict[str, list[int]]:
-        cardinalities = self._caches.cardinalities
-        return {
-            "dau": [cardinalities.count([day]) for day in days],
-            "wau": cardinalities.rolling(days, 7),
-            "mau": cardinalities.rolling(days, 30),
-        }
-
-    def _partials(self, ranges: Sequence[Range]) -> list[PartialAggregate]:
-        return [_partial_of_all(partials) for partials in self._reader().partials(ranges)]
-
-    def _count(self, partials: Sequence[PartialAggregate]) -> Count:
-        events = sum(partial.events for partial in partials)
-        return Count(events, self._caches.cardinalities.count(partials))
-
-    def _reader(self, *, by_name: bool = False) -> RollupReader:
-        cur, watermark, query = self._cur, self._watermark, self._query
-        name_filter = EventNameFilter(
-            cur, watermark, query.event_names, _EVENT_NAMES, by_name=by_name
-        )
-        return RollupReader(
-            cur, watermark, self._caches.spans, name_filter, query, is_guarded=self._is_guarded
+    def _may_be_large(self, cover: Cover, name_count: int) -> bool:
+        """Return whether to look up the cost before reading; most queries read little."""
+        if cover.edges:
+            return True
+        slots = sum(gap.end - gap.start for _, gap in cover.gaps)
+        rows = name_count * (slots + len(cover.spans))
+        return rows > COST_CHECK_ROWS or (
+            rows > FEW_SETS and rows * max_bytes(read_user_count(self._cur)) > MAX_BYTES
         )
 
 
-def _most_frequent(partials: Partials, name_filter: EventNameFilter, limit: int) -> dict[Key, str]:
+def _most_frequent(
+    partials: list[Partials], names: EventNameFilter, limit: int | None
+) -> dict[Key, str]:
     """Return the names of the most frequent keys, in the order of the answer."""
+    totals: Counter[Key] = Counter()
+    for part in partials:
+        totals.update({key: aggregate.events for key, aggregate in part.items()})
+    if limit is None:
+        return names.names_of(totals)
     # Only the names that are needed are read: all above the last place, and of those that tie for
     # it the first ones by name.
-    least = min(nlargest(limit, (partial.events for partial in partials.values())), default=0)
-    more = [key for key, partial in partials.items() if partial.events > least]
-    tied = [key for key, partial in partials.items() if partial.events == least]
-    names = name_filter.names_of(more) | name_filter.first_names(tied, limit - len(more))
-    return dict(sorted(names.items(), key=lambda named: (-partials[named[0]].events, named[1])))
-
-
-def _partial_of_all(partials: Partials) -> PartialAggregate:
-    return partials.get(ALL, PartialAggregate())
-
-
-def _firsts(query: Query, days: Sequence[date], unit: Interval) -> list[bool]:
-    return [first_day(day, unit, query.week_start) == day for day in days]
+    least = min(nlargest(limit, totals.values()), default=0)
+    more = [key for key, events in totals.items() if events > least]
+    tied = [key for key, events in totals.items() if events == least]
+    first = names.names_of(more) | names.first_names(tied, limit - len(more))
+    return dict(sorted(first.items(), key=lambda named: (-totals[named[0]], named[1])))

@@ -1,92 +1,79 @@
-"""The interface of sources of counts, which are the events or the rollups, with equal results."""
+"""The interface of sources, which aggregate events, and the partial aggregates they return."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import NamedTuple, Protocol
+from typing import Protocol, TypeVar
 
-from repo.engine.cost import Cost
-from utils.time.calendar import Range
-
-
-class Count(NamedTuple):
-    """The number of events and of their distinct users."""
-
-    events: int
-    users: int
-
-
-NO_COUNT = Count(0, 0)
+from repo.engine.cardinality import CardinalityCache, PartialAggregate, merge
+from repo.engine.plan import Aggregation, Plan
 
 
 @dataclass(frozen=True, slots=True)
-class CountSeries:
-    """The counts of consecutive ranges, and their total."""
+class RangeAggregate:
+    """The partial aggregates of one range."""
 
-    total: Count
-    counts: list[Count]
+    named: Mapping[str, PartialAggregate]
+    """By group, those with the most events in all ranges first; empty without groups."""
+    others: PartialAggregate
+    """Of all events in no named group."""
 
 
 @dataclass(frozen=True, slots=True)
-class Top:
-    """The most frequent event names with their counts, and the totals of the others."""
+class Aggregates:
+    """The partial aggregates of each range of an aggregation, in order."""
 
-    total: Count
-    rows: list[tuple[str, Count]]
-    other_names: int
-    other: Count
+    ranges: list[RangeAggregate]
+    cardinalities: CardinalityCache
+    """Counts the distinct users of partial aggregates."""
+    other_groups: int = 0
+    """How many groups the others are."""
+
+    @property
+    def totals(self) -> list[PartialAggregate]:
+        """The partial aggregate of each range, with all its groups together."""
+        return [merge([*part.named.values(), part.others]) for part in self.ranges]
 
 
 class Source(Protocol):
-    """Counts events that have occurred; ranges in the future have none."""
-
-    @property
-    def cache_version(self) -> str | None:
-        """The cache version of the query's months; None if late events are not tracked."""
-        ...
+    """Aggregates events that have occurred. All sources give equal results."""
 
     @property
     def kind(self) -> str:
         """`rollups` or `events`."""
         ...
 
-    def cost(self, ranges: Sequence[Range], *, by_name: bool) -> Cost:
-        """Return the cost of counting ranges, with `by_name` each event name by itself."""
-        ...
-
-    def active_cost(self, ranges: Sequence[Range]) -> Cost:
-        """Return the cost of counting the active users of these days in all windows."""
-        ...
-
     @property
-    def allowed_events(self) -> int:
-        """How many events a query may read one by one, in addition to the tail."""
+    def cache_version(self) -> str | None:
+        """The cache version of the query's months; None if late events are not tracked."""
         ...
 
-    @property
-    def horizon(self) -> datetime | None:
-        """The time before which events were dropped; None if none were."""
-        ...
+    def plan(self, aggregation: Aggregation, *, explain: bool = False) -> Plan | None:
+        """Return how to aggregate, without reading it; None if this source cannot.
 
-    def needs_dropped(self, ranges: Sequence[Range]) -> bool:
-        """Return whether counting these ranges would raise EventsDropped."""
-        ...
-
-    def tail(self) -> int:
-        """Return the number of events in the tail, up to 10,000."""
-        ...
-
-    def counts(self, ranges: Sequence[Range]) -> CountSeries:
-        """Return the counts of consecutive ranges. Raises: EventsDropped, TooExpensive."""
-        ...
-
-    def top(self, time_range: Range, limit: int) -> Top:
-        """Return the most frequent names, ties by name. Raises: EventsDropped, TooExpensive."""
-        ...
-
-    def active(self, days: Sequence[date], ranges: Sequence[Range]) -> Mapping[str, list[int]]:
-        """Return, by window, the number of active users in the one that ends with each day.
-
-        `ranges` are the parts of the days that have passed. Raises: EventsDropped, TooExpensive.
+        With `explain` the plan has its exact cost and the length of the tail.
         """
         ...
+
+    def run(self, plan: Plan) -> Aggregates:
+        """Read the partial aggregates of a plan of this source, in the same snapshot."""
+        ...
+
+
+K = TypeVar("K", bound=Hashable)
+
+
+def aggregates(
+    partials: Sequence[Mapping[K, PartialAggregate]],
+    named: Mapping[K, str],
+    cardinalities: CardinalityCache,
+) -> Aggregates:
+    """Return partial aggregates by range and key as aggregates with these groups."""
+    ranges = [
+        RangeAggregate(
+            {name: part[key] for key, name in named.items() if key in part},
+            merge([aggregate for key, aggregate in part.items() if key not in named]),
+        )
+        for part in partials
+    ]
+    keys = {key for part in partials for key in part}
+    return Aggregates(ranges, cardinalities, len(keys - named.keys()))

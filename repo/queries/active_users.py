@@ -1,52 +1,83 @@
-"""Compute the answer to `active_users` from the counts of a source."""
+"""Compute the answer to `active_users` from partial aggregates."""
 
-from collections.abc import Mapping
-from dataclasses import replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
-from common.questions.active_users import ActiveDay, ActiveUsers, ActiveUsersData
-from repo.engine.source import Source
-from utils.time.calendar import Range, day_start, days_of
+from common.questions.active_users import (
+    ActiveDay,
+    ActiveUsersData,
+    ActiveUsersMeta,
+    ActiveUsersQuery,
+)
+from repo.engine.plan import Aggregation
+from repo.engine.source import Aggregates
+from repo.queries.reduction import Reduction
+from utils.time.calendar import Interval, Range, day_start, days_of, first_day
 
 _DAY = timedelta(days=1)
 _LONGEST_WINDOW = 31  # days of the calendar month, the longest window that is always counted
 
 
-def active_users(
-    source: Source, question: ActiveUsers, time_range: Range, as_of: datetime
-) -> ActiveUsersData:
-    """Return the active users of each day that has begun by `as_of`."""
-    days = days_of(time_range, question.zone)
-    begun_days = [day for day in days if day_start(day, question.zone) <= as_of]
-    return ActiveUsersData(_series(source, question, begun_days, as_of) if begun_days else [])
+class ActiveUsersReduction(Reduction[ActiveUsersQuery, ActiveUsersData], query=ActiveUsersQuery):
+    """The active users of each day that has begun."""
 
+    meta_type = ActiveUsersMeta
 
-def _series(
-    source: Source, question: ActiveUsers, begun_days: list[date], as_of: datetime
-) -> list[ActiveDay]:
-    # The windows of the first days reach back before the range.
-    lead_days = max(_LONGEST_WINDOW, question.window or 0)
-    first = begun_days[0] - lead_days * _DAY
-    days = [first + n * _DAY for n in range((begun_days[-1] - first).days + 1)]
-    starts = [day_start(day, question.zone) for day in [*days, days[-1] + _DAY]]
-    ranges = [Range(*edges).until(as_of) for edges in pairwise(starts)]
-    active = source.active(days, ranges)
-    return [_point(question, day, active, (day - first).days, as_of) for day in begun_days]
+    def __init__(self, query: ActiveUsersQuery, time_range: Range, now: datetime) -> None:
+        super().__init__(query, time_range, now)
+        days = days_of(time_range, query.zone)
+        self._begun_days = [day for day in days if day_start(day, query.zone) <= now]
+        self._window_days = max(_LONGEST_WINDOW, query.window or 0)
+        self._days = self._days_of_windows()
 
+    def aggregation(self) -> Aggregation:
+        starts = [day_start(day, self.query.zone) for day in self._days]
+        ends = [day_start(day + _DAY, self.query.zone) for day in self._days[-1:]]
+        ranges = [Range(*edges) for edges in pairwise([*starts, *ends])]
+        return self._aggregation(ranges, window_days=self._window_days)
 
-def _point(
-    question: ActiveUsers, day: date, active: Mapping[str, list[int]], index: int, as_of: datetime
-) -> ActiveDay:
-    dau, wau, mau = (active[window][index] for window in ("dau", "wau", "mau"))
-    point = ActiveDay(
-        date=day,
-        dau=dau,
-        wau=wau,
-        mau=mau,
-        stickiness=dau / mau if mau else None,
-        calendar_week=active["calendar_week"][index],
-        calendar_month=active["calendar_month"][index],
-        partial=day_start(day + _DAY, question.zone) > as_of,
-    )
-    return replace(point, active=active["active"][index]) if question.window else point
+    def data(self, aggregates: Aggregates) -> ActiveUsersData:
+        windows = self._windows(aggregates)
+        lead = len(self._days) - len(self._begun_days)
+        series = [
+            self._point(day, {window: counts[index] for window, counts in windows.items()})
+            for index, day in enumerate(self._begun_days, lead)
+        ]
+        return ActiveUsersData(series)
+
+    def extra_meta(self) -> dict[str, Any]:
+        return {"windows": self.query.windows}
+
+    def _days_of_windows(self) -> list[date]:
+        """Return the days of the series, after those that the windows of the first day include."""
+        if not self._begun_days:
+            return []
+        first = self._begun_days[0] - self._window_days * _DAY
+        return [first + n * _DAY for n in range((self._begun_days[-1] - first).days + 1)]
+
+    def _windows(self, aggregates: Aggregates) -> dict[str, list[int]]:
+        """Return, by window, the active users in the one that ends with each day."""
+        days, cardinalities = aggregates.totals, aggregates.cardinalities
+        window = self.query.window
+        return {
+            "dau": [count.users for count in cardinalities.counts(days)],
+            "wau": cardinalities.rolling(days, 7),
+            "mau": cardinalities.rolling(days, 30),
+            "calendar_week": cardinalities.running(days, self._firsts("week")),
+            "calendar_month": cardinalities.running(days, self._firsts("month")),
+            **({"active": cardinalities.rolling(days, window)} if window else {}),
+        }
+
+    def _firsts(self, unit: Interval) -> list[bool]:
+        """Return, for each day, whether it is the first of its week or month."""
+        return [first_day(day, unit, self.query.week_start) == day for day in self._days]
+
+    def _point(self, day: date, users: dict[str, int]) -> ActiveDay:
+        mau = users["mau"]
+        return ActiveDay(
+            date=day,
+            stickiness=users["dau"] / mau if mau else None,
+            partial=day_start(day + _DAY, self.query.zone) > self.now,
+            **users,
+        )

@@ -1,49 +1,60 @@
-"""Compute the answer to `event_counts` from the counts of a source."""
+"""Compute the answer to `event_counts` from partial aggregates."""
 
 from dataclasses import replace
 from datetime import datetime
 
-from common.questions.event_counts import Bucket, EventCounts, EventCountsData, Previous
-from repo.engine.source import Count, Source
-from utils.time.calendar import Interval, Range, buckets
+from common.questions.event_counts import Bucket, EventCountsData, EventCountsQuery, Previous
+from repo.engine.cardinality import Count, merge
+from repo.engine.plan import Aggregation
+from repo.engine.source import Aggregates
+from repo.queries.reduction import Reduction
+from utils.time.calendar import Range, buckets
 from utils.time.ranges import previous_range
 
 
-def event_counts(
-    source: Source, question: EventCounts, time_range: Range, as_of: datetime
-) -> EventCountsData:
-    """Return the total up to `as_of`, and the series and the previous range if requested."""
-    if question.interval:
-        data = _with_series(source, question, question.interval, time_range, as_of)
-    else:
-        data = EventCountsData(*source.counts([time_range.until(as_of)]).total)
-    if question.compare:
-        data = replace(data, previous=_previous(source, question, time_range, as_of))
-    return data
+class EventCountsReduction(Reduction[EventCountsQuery, EventCountsData], query=EventCountsQuery):
+    """The total up to now, and the series and the previous range if requested."""
 
+    def __init__(self, query: EventCountsQuery, time_range: Range, now: datetime) -> None:
+        super().__init__(query, time_range, now)
+        self._buckets = self._begun_buckets() if query.interval else [time_range]
+        self._previous = (
+            [previous_range(time_range, now, query.zone, query.week_start)]
+            if query.has_previous
+            else []
+        )
 
-def _with_series(
-    source: Source, question: EventCounts, interval: Interval, time_range: Range, as_of: datetime
-) -> EventCountsData:
-    """Return all buckets that have begun, including those without events."""
-    all_buckets = buckets(time_range, interval, question.zone, week_start=question.week_start)
-    begun_buckets = [bucket for bucket in all_buckets if bucket.start <= as_of]
-    result = source.counts([bucket.until(as_of) for bucket in begun_buckets])
-    series = [
-        _bucket(question, bucket, count, as_of)
-        for bucket, count in zip(begun_buckets, result.counts, strict=True)
-    ]
-    return EventCountsData(*result.total, series=series)
+    def aggregation(self) -> Aggregation:
+        return self._aggregation([*self._previous, *self._buckets])
 
+    def data(self, aggregates: Aggregates) -> EventCountsData:
+        totals = aggregates.totals
+        previous, parts = totals[: len(self._previous)], totals[len(self._previous) :]
+        total, *others = aggregates.cardinalities.counts([merge(parts), *previous])
+        data = EventCountsData(*total)
+        if self.query.interval:
+            data = replace(data, series=self._series(aggregates.cardinalities.counts(parts)))
+        if self._previous:
+            data = replace(data, previous=self._previous_counts(*others))
+        return data
 
-def _bucket(question: EventCounts, bucket: Range, count: Count, as_of: datetime) -> Bucket:
-    start, end = (edge.astimezone(question.zone) for edge in bucket)
-    return Bucket(start, end, *count, partial=bucket.end > as_of)
+    def _begun_buckets(self) -> list[Range]:
+        """Return all buckets that have begun, including those without events."""
+        query = self.query
+        assert query.interval, "only a series has buckets"
+        all_buckets = buckets(
+            self.time_range, query.interval, query.zone, week_start=query.week_start
+        )
+        return [bucket for bucket in all_buckets if bucket.start <= self.now]
 
+    def _series(self, counts: list[Count]) -> list[Bucket]:
+        zone = self.query.zone
+        return [
+            Bucket(start.astimezone(zone), end.astimezone(zone), *count, partial=end > self.now)
+            for (start, end), count in zip(self._buckets, counts, strict=True)
+        ]
 
-def _previous(
-    source: Source, question: EventCounts, time_range: Range, as_of: datetime
-) -> Previous:
-    previous = previous_range(time_range, as_of, question.zone, question.week_start)
-    start, end = (edge.astimezone(question.zone) for edge in previous)
-    return Previous(start, end, *source.counts([previous.until(as_of)]).total)
+    def _previous_counts(self, count: Count) -> Previous:
+        (previous,) = self._previous
+        start, end = (edge.astimezone(self.query.zone) for edge in previous)
+        return Previous(start, end, *count)

@@ -1,22 +1,30 @@
-"""Compute the answer to `top_events` from the counts of a source."""
+"""Compute the answer to `top_events` from partial aggregates."""
 
-from datetime import datetime
-
-from common.questions.top_events import Other, TopEvent, TopEvents, TopEventsData
-from repo.engine.source import Source
-from utils.time.calendar import Range
-
-
-def top_events(
-    source: Source, question: TopEvents, time_range: Range, as_of: datetime
-) -> TopEventsData:
-    """Return the most frequent names of the range up to `as_of`, and the totals of the others."""
-    top = source.top(time_range.until(as_of), question.limit)
-    events, users = top.total
-    rows = [TopEvent(name, *count, _share(count.events, events)) for name, count in top.rows]
-    other = Other(top.other_names, *top.other, _share(top.other.events, events))
-    return TopEventsData(events, users, rows, other)
+from common.questions.top_events import Other, TopEvent, TopEventsData, TopEventsQuery
+from repo.engine.cardinality import Count
+from repo.engine.plan import Aggregation, Group
+from repo.engine.source import Aggregates
+from repo.queries.reduction import Reduction
 
 
-def _share(part: int, total: int) -> float:
-    return part / total if total else 0.0
+class TopEventsReduction(Reduction[TopEventsQuery, TopEventsData], query=TopEventsQuery):
+    """The most frequent names of the range up to now, and the totals of the others."""
+
+    def aggregation(self) -> Aggregation:
+        return self._aggregation([self.time_range], group=Group(self.query.limit))
+
+    def data(self, aggregates: Aggregates) -> TopEventsData:
+        (groups,) = aggregates.ranges
+        total, others, *counts = aggregates.cardinalities.counts(
+            [*aggregates.totals, groups.others, *groups.named.values()]
+        )
+        rows = [
+            TopEvent(name, *count, _share(count, total))
+            for name, count in zip(groups.named, counts, strict=True)
+        ]
+        other = Other(aggregates.other_groups, *others, _share(others, total))
+        return TopEventsData(*total, rows, other)
+
+
+def _share(part: Count, total: Count) -> float:
+    return part.events / total.events if total.events else 0.0

@@ -9,12 +9,11 @@ from zoneinfo import ZoneInfo
 
 from psycopg2.extensions import cursor
 
-from common.query import Query
 from config.database import Cursor
 from repo.engine.bitmaps import max_bytes
-from repo.engine.cardinality import CardinalityCache
+from repo.engine.cardinality import CardinalityCache, Count
+from repo.engine.plan import Aggregation, Group
 from repo.engine.rollup_source import CACHES, EngineCaches, RollupSource
-from repo.engine.source import Count
 from repo.engine.span_cache import SpanCache
 from repo.engine.watermark import Watermark, read_user_count
 from repo.statements import statements
@@ -128,7 +127,7 @@ def count_due(cur: cursor, postponed: Sequence[tuple[str, date]] = ()) -> int:
 def count(cur: Cursor, watermark: Watermark, batch: DayBatch) -> None:
     """Compute the statistics of claimed days; delete those of a zone that tzdata lacks."""
     # As for questions: the clock may be behind the watermark if it was put back.
-    cur.as_of = max(cur.as_of, watermark.folded_range.end)
+    cur.now = max(cur.now, watermark.folded_range.end)
     if batch.zone in zone_names():
         _count(cur, watermark, batch.zone, batch.days, CACHES)
     else:
@@ -171,7 +170,7 @@ def _counted_days(cur: cursor, tz: ZoneInfo, days: list[date]) -> list[date]:
 
 def recount(cur: Cursor, watermark: Watermark, days: Mapping[str, list[date]]) -> None:
     """Recompute the statistics of these days, within a transaction that may be rolled back."""
-    cur.as_of = max(cur.as_of, watermark.folded_range.end)
+    cur.now = max(cur.now, watermark.folded_range.end)
     # Own caches, since those of the process must hold committed data only.
     caches = EngineCaches(SpanCache(), CardinalityCache())
     max_count = max_days(cur, watermark)
@@ -201,9 +200,9 @@ def _count(
     cur: Cursor, watermark: Watermark, name: str, days: list[date], caches: EngineCaches
 ) -> None:
     tz = zone(name)
-    source = RollupSource(cur, Query(_NAME, tz), watermark, is_guarded=False, caches=caches)
+    source = RollupSource(cur, watermark, is_guarded=False, caches=caches)
     ranges = [_day_range(day, tz) for day in days]
-    by_name = source.by_name([time_range.until(cur.as_of) for time_range in ranges])
+    by_name = _counts_by_name(source, tz, [time_range.until(cur.now) for time_range in ranges])
     _write_events(cur, name, list(zip(days, by_name, strict=True)))
     params = {
         "zone": name,
@@ -211,9 +210,21 @@ def _count(
         "starts": [time_range.start for time_range in ranges],
         "ends": [time_range.end for time_range in ranges],
         "events": [sum(counts.events for _, counts in name_counts) for name_counts in by_name],
-        "counted_at": cur.as_of,
+        "counted_at": cur.now,
     }
-    cur.execute(SQL["daily_stats_write_users"], {**params, **_windows(source, tz, days, cur.as_of)})
+    cur.execute(SQL["daily_stats_write_users"], {**params, **_windows(source, tz, days, cur.now)})
+
+
+def _counts_by_name(
+    source: RollupSource, tz: ZoneInfo, ranges: list[Range]
+) -> list[list[tuple[str, Count]]]:
+    """Return the event names of each range with their counts."""
+    aggregation = Aggregation(question=_NAME, ranges=ranges, zone=tz, group=Group())
+    aggregates = source.run(source.plan(aggregation))
+    count = aggregates.cardinalities.counts
+    return [
+        list(zip(part.named, count(part.named.values()), strict=True)) for part in aggregates.ranges
+    ]
 
 
 def _day_range(day: date, tz: ZoneInfo) -> Range:
@@ -233,7 +244,7 @@ def _write_events(
 
 
 def _windows(
-    source: RollupSource, tz: ZoneInfo, due_days: Sequence[date], as_of: datetime
+    source: RollupSource, tz: ZoneInfo, due_days: Sequence[date], now: datetime
 ) -> dict[str, list[int]]:
     """Return dau, wau, mau and the number of new or resurrected users of each day.
 
@@ -242,12 +253,19 @@ def _windows(
     first = due_days[0] - _WINDOW_DAYS * _DAY
     days = [first + n * _DAY for n in range((due_days[-1] - first).days + 1)]
     starts = [day_start(day, tz) for day in [*days, days[-1] + _DAY]]
-    ranges = [Range(*edges).until(as_of) for edges in pairwise(starts)]
+    ranges = [Range(*edges).until(now) for edges in pairwise(starts)]
     indexes = [(day - first).days for day in due_days]
-    rolling = source.rolling(ranges, _WINDOW_DAYS - 1)
+    aggregates = source.run(source.plan(Aggregation(question=_NAME, ranges=ranges, zone=tz)))
+    totals, cardinalities = aggregates.totals, aggregates.cardinalities
+    rolling = {
+        "dau": [count.users for count in cardinalities.counts(totals)],
+        "wau": cardinalities.rolling(totals, 7),
+        "mau": cardinalities.rolling(totals, _WINDOW_DAYS),
+        "earlier": cardinalities.rolling(totals, _WINDOW_DAYS - 1),
+    }
     windows = {name: [rolling[name][at] for at in indexes] for name in ("dau", "wau", "mau")}
     # The users of the 30 days without those of the 29 days before are new on the last day.
-    earlier_counts = [rolling["active"][index - 1] for index in indexes]
+    earlier_counts = [rolling["earlier"][index - 1] for index in indexes]
     return {
         **windows,
         "new_users": [

@@ -90,7 +90,7 @@ def snapshot_locked(conn: connection) -> Iterator[Cursor]:
             # what the previous holder has committed.
             cur.execute(SQL["fold_lock"])
             cur.execute(SQL["fold_now"])
-            (cur.as_of,) = cur.fetchone() or ()
+            (cur.now,) = cur.fetchone() or ()
             yield cur
         except BaseException:
             if not conn.closed:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate, chain
@@ -93,7 +93,7 @@ def seal(cur: cursor, progress: Progress, spans: Sequence[Span]) -> None:
     _unseal_hours(cur, progress)
 
 
-def _recent_hours(outer: Span) -> Iterator[Span]:
+def _recent_hours(outer: Span) -> list[Span]:
     return hours_in(Span(max(outer.start, outer.end - SEALED_HOURS), outer.end))
 
 

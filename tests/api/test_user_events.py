@@ -117,6 +117,6 @@ def test_a_forged_cursor_is_refused(service: httpx.Client, forged: dict[str, dat
     """With the source anybody can make its digest."""
     good = {"start": NOON, "end": NOON + 5 * MINUTE, "occurred_at": NOON}
     position = Position(direction="older", event_id=UUID(int=1), **{**good, **forged})
-    cursor = UserEvents(user_id="u").cursor_at(position)
+    cursor = UserEvents(user_id="u").query.cursor_at(position)
     response = service.get("/analytics/users/u/events", params={"cursor": cursor})
     assert_problem(response, 400, "invalid-cursor", "cursor")

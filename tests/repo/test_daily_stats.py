@@ -17,7 +17,7 @@ from commands.verify import verify_all
 from common.questions.active_users import ActiveUsers
 from common.questions.top_events import TopEvents
 from config.database import Database, get_connection
-from repo.engine import cost, rollup_reader
+from repo.engine import cost, rollup_source
 from repo.events import EventsRepo
 from repo.lifecycle.erasure import EraseRepo
 from repo.migrate import migrate, migrations
@@ -88,7 +88,7 @@ def test_days_have_the_numbers_of_the_answers(
     for tz in ZONES:
         days = users(conn, tz)
         question = ActiveUsers(start=min(days), end=max(days) + DAY, tz=tz)
-        answered = repo.get_active_users(question).data.series
+        answered = repo.get_active_users(question.query).data.series
         assert days == {point.date: (point.dau, point.wau, point.mau) for point in answered}
         for day in days:
             assert by_name(conn, tz, day) == answered_names(repo, tz, day)
@@ -100,7 +100,7 @@ def by_name(conn: connection, tz: str, day: date) -> dict[str, tuple[int, int]]:
 
 
 def answered_names(repo: EventsRepo, tz: str, day: date) -> dict[str, tuple[int, int]]:
-    top = repo.get_top_events(TopEvents(start=day, end=day + DAY, tz=tz)).data.rows
+    top = repo.get_top_events(TopEvents(start=day, end=day + DAY, tz=tz).query).data.rows
     return {row.event_name: (row.events, row.users) for row in top}
 
 
@@ -279,7 +279,7 @@ def test_what_is_too_much_for_a_question_is_counted(
     conn: connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cost, "MAX_ROWS", 20)
-    monkeypatch.setattr(rollup_reader, "COST_CHECK_ROWS", 5)
+    monkeypatch.setattr(rollup_source, "COST_CHECK_ROWS", 5)
     monkeypatch.setattr(daily_stats, "_MAX_ROWS", 100)
     insert(conn, *(("u", f"name{n}", NOW - day * DAY) for n in range(30) for day in range(5)))
     writer(conn, "UTC").catch_up()

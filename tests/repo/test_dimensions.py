@@ -13,7 +13,6 @@ from config.database import Cursor
 from repo.engine import rollup_source
 from repo.engine.dimensions import EventNameDictionary, EventNameFilter
 from repo.engine.watermark import read_watermark
-from repo.events import _source
 from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
 from tests.source_comparison import Asker, compute_answer
@@ -62,7 +61,7 @@ def one(cur: Any, text: str) -> Any:
 def names_read(asker: Asker, question: Counting) -> int:
     """Rows of the dictionary that a question reads."""
     with asker.snapshot() as cur:
-        compute_answer(_source(cur, question), question, cur)
+        compute_answer(cur, question)
         return int(one(cur, _READ))
 
 

@@ -52,12 +52,12 @@ def test_each_day_and_month(history_url: str, repo: EventsRepo, tz: str) -> None
     expected = {day: (events, users) for day, events, users in rows(history_url, BY_DAY, tz)}
     assert sum(events for events, _ in expected.values()) == 200_925
 
-    counted = repo.get_event_counts(EventCounts(start=FIRST, end=END, tz=tz, interval="day"))
+    counted = repo.get_event_counts(EventCounts(start=FIRST, end=END, tz=tz, interval="day").query)
     series = counted.data.series
     assert len(series) == (END - FIRST).days
     assert {b.start.date(): (b.events, b.users) for b in series if b.events} == expected
 
-    active = repo.get_active_users(ActiveUsers(start=FIRST, end=END, tz=tz)).data.series
+    active = repo.get_active_users(ActiveUsers(start=FIRST, end=END, tz=tz).query).data.series
     assert {point.date: point.dau for point in active if point.dau} == {
         day: users for day, (_, users) in expected.items()
     }
@@ -69,5 +69,5 @@ def test_each_day_and_month(history_url: str, repo: EventsRepo, tz: str) -> None
     for month, names in months.items():
         end = date(month.year + month.month // 12, month.month % 12 + 1, 1)
         question = TopEvents(start=month, end=end, tz=tz, limit=1000)
-        top_rows = repo.get_top_events(question).data.rows
+        top_rows = repo.get_top_events(question.query).data.rows
         assert {row.event_name: (row.events, row.users) for row in top_rows} == names

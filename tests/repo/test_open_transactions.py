@@ -11,7 +11,6 @@ from psycopg2.extensions import connection
 from common.questions.event_counts import EventCounts
 from repo.engine.rollup_reader import RollupReader
 from repo.engine.watermark import read_watermark
-from repo.events import _source
 from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert, insert_many
 from tests.source_comparison import Asker, compute_answer, connected, rows_read
@@ -49,7 +48,7 @@ def writer(
 
 def test_a_question_reads_none_of_its_rows(asker: Asker, writer: connection) -> None:
     with asker.snapshot() as cur:
-        assert compute_answer(_source(cur, FULL_RANGE), FULL_RANGE, cur).events == 3
+        assert compute_answer(cur, FULL_RANGE).events == 3
         assert rows_read(cur) < WRITTEN
     assert asker.compare(FULL_RANGE).users == 2
 
@@ -78,7 +77,7 @@ def test_where_nothing_waits_no_event_is_asked_for(
     with connected(database_url) as folding:
         RollupWriter(folding, ZONES).catch_up()
     over = EventCounts(start=NOW.date() - timedelta(days=3), end=NOW.date() + timedelta(days=1))
-    monkeypatch.setattr(RollupReader, "_read_events", None)
+    monkeypatch.setattr(RollupReader, "_add_events", None)
     assert asker.answer(over).events == 3
     insert(writer, ("w", "view", NOW - HOUR))
     writer.commit()

@@ -27,6 +27,7 @@ from repo.rollups.fold import Progress
 from repo.rollups.rollup_writer import RollupWriter
 from tests import oracle
 from tests.example_counts import examples
+from tests.factories import with_cursor
 from tests.oracle import Event
 from tests.servers import OLDER_POSTGRES, Cluster, older_postgres
 from tests.source_comparison import limited_hour_spans
@@ -216,7 +217,7 @@ def test_event_counts_agree(
     store(owner, world)
     stored, time_range = world.stored, world.time_range
     question = EventCounts(start=time_range[0], end=time_range[1], compare="previous", **more)
-    answer = repo.get_event_counts(question)
+    answer = repo.get_event_counts(question.query)
 
     start, end = answer.meta.start, answer.meta.end
     selected = oracle.events_between(stored, start, end, question.event)
@@ -254,7 +255,7 @@ def test_top_events_agree(
     store(owner, world)
     stored, time_range = world.stored, world.time_range
     question = TopEvents(start=time_range[0], end=time_range[1], limit=limit, **more)
-    answer = repo.get_top_events(question)
+    answer = repo.get_top_events(question.query)
 
     selected = oracle.events_between(stored, answer.meta.start, answer.meta.end, question.event)
     top = oracle.top(selected, limit)
@@ -285,10 +286,10 @@ def test_active_users_agree(
     store(owner, world)
     stored, time_range = world.stored, world.time_range
     question = ActiveUsers(start=time_range[0], end=time_range[1], window=window, **more)
-    answer = repo.get_active_users(question)
+    answer = repo.get_active_users(question.query)
 
     every = oracle.events_between(stored, None, None, question.event)
-    start, end = question.range(answer.meta.computed_at)
+    start, end = question.query.range_at(answer.meta.computed_at)
     edges = (start, end - timedelta.resolution)
     labels = {oracle.label(instant, "day", question.tz) for instant in edges}
     if start == end:
@@ -334,7 +335,7 @@ def test_user_events_agree(
     stored, time_range = world.stored, world.time_range
     edges = {} if whole else {"start": time_range[0], "end": time_range[1]}
     question = UserEvents(user_id=user, limit=limit, **edges, **more)
-    pages = [repo.get_user_events(question)]
+    pages = [repo.get_user_events(question.query)]
     meta = pages[0].meta
     selected = oracle.events_between(stored, meta.start, meta.end, question.event)
     selected = [event for event in selected if event.user_id == user]
@@ -342,10 +343,10 @@ def test_user_events_agree(
     expected = [event.event_id for event in newest_first]
 
     while cursor := pages[-1].meta.next_cursor:
-        pages.append(repo.get_user_events(question.model_copy(update={"cursor": cursor})))
+        pages.append(repo.get_user_events(with_cursor(question, cursor)))
     assert [event.event_id for page in pages for event in page.data] == expected
 
     back = [pages[-1]]
     while cursor := back[-1].meta.previous_cursor:
-        back.append(repo.get_user_events(question.model_copy(update={"cursor": cursor})))
+        back.append(repo.get_user_events(with_cursor(question, cursor)))
     assert [event.event_id for page in reversed(back) for event in page.data] == expected

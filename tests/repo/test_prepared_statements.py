@@ -64,11 +64,11 @@ def names(database: Database) -> list[str]:
 
 
 def history(database: Database) -> int:
-    return len(repo(database).get_user_events(HISTORY).data)
+    return len(repo(database).get_user_events(HISTORY.query).data)
 
 
 def counts(database: Database) -> int:
-    counted = repo(database).get_event_counts(COUNTS)
+    counted = repo(database).get_event_counts(COUNTS.query)
     assert counted.meta.source == "rollups"
     return counted.data.events
 
@@ -145,20 +145,20 @@ def test_plans_are_made_anew_for_tables_that_grow(
 def test_the_first_question_of_a_connection_learns_whether_it_is_a_replica(
     database: Database,
 ) -> None:
-    first = repo(database).get_user_events(HISTORY).meta
-    second = repo(database).get_user_events(HISTORY).meta
+    first = repo(database).get_user_events(HISTORY.query).meta
+    second = repo(database).get_user_events(HISTORY.query).meta
     assert first.computed_at < second.computed_at
     with get_connection(database, time.monotonic() + 10).statement() as cur:
         assert cur.prefix
         cur.execute("select now(), current_setting('transaction_read_only')")
         now, is_read_only = cur.fetchone() or ()
         cur.set_snapshot_time(now, is_replica=False)
-        assert (cur.as_of, is_read_only) == (now, "on")
+        assert (cur.now, is_read_only) == (now, "on")
     assert in_session(database, "select current_setting('statement_timeout')") == [("1min",)]
 
 
 def test_a_statement_alone_ends_with_the_deadline(database: Database) -> None:
-    repo(database).get_user_events(HISTORY)
+    repo(database).get_user_events(HISTORY.query)
     began = time.monotonic()
     with (
         pytest.raises(DeadlineExceeded),
@@ -166,7 +166,7 @@ def test_a_statement_alone_ends_with_the_deadline(database: Database) -> None:
     ):
         cur.execute("select pg_sleep(20)")
     assert time.monotonic() - began < adjusted_for_load(2)
-    assert len(repo(database).get_user_events(HISTORY).data) == 1
+    assert len(repo(database).get_user_events(HISTORY.query).data) == 1
 
 
 def test_a_session_that_is_a_replica_by_now_is_asked_as_one(database: Database) -> None:
@@ -179,7 +179,7 @@ def test_a_session_that_is_a_replica_by_now_is_asked_as_one(database: Database) 
         cur.set_snapshot_time(NOON, is_replica=True)
     with get_connection(database, time.monotonic() + 10).statement() as cur:
         assert not cur.prefix
-        assert cur.as_of > NOON
+        assert cur.now > NOON
 
 
 def test_composed_statements_have_their_name_in_traces(
@@ -194,7 +194,7 @@ def test_composed_statements_have_their_name_in_traces(
 
     one = SQL("/* one */ select {} || %s").format(Literal("1"))
     copy = SQL("/* copied */ copy (select {}) to stdout").format(Literal("it's"))
-    repo(database).get_user_events(HISTORY)
+    repo(database).get_user_events(HISTORY.query)
     deadline = time.monotonic() + 10
     monkeypatch.setattr(database_module, "trace_span", trace_span)
     with get_connection(database, deadline).statement() as cur:

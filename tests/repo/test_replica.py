@@ -133,9 +133,9 @@ def paused(pair: Pair) -> Iterator[None]:
             one(replica, "select pg_wal_replay_resume()")
 
 
-def as_of(asker: Asker) -> datetime:
+def now(asker: Asker) -> datetime:
     with asker.snapshot() as cur:
-        return cur.as_of
+        return cur.now
 
 
 def clock(conn: connection) -> datetime:
@@ -190,7 +190,7 @@ def test_all_that_was_acknowledged_before_its_moment_is_counted(
                 with asker.snapshot() as cur:
                     cur.execute("select count(*) from events")
                     (seen,) = cur.fetchone() or (0,)
-                    instant = cur.as_of
+                    instant = cur.now
                 expected = [count for at, count in list(acknowledged) if at < instant]
                 assert seen >= max(expected, default=0), instant
                 requests += 1
@@ -229,15 +229,15 @@ def test_its_moment_stands_still_while_it_is_paused(pair: Pair, conn: connection
     wait_for_replay(pair)
     with open_asker(pair.replica) as asker:
         with paused(pair):
-            before = as_of(asker)
+            before = now(asker)
             insert(conn, ("u", "view", NOW - timedelta(hours=1)))
             RollupWriter(conn, ZONES).catch_up()
             time.sleep(0.2)
             assert asker.compare(DAYS).events == 1
-            assert as_of(asker) == before < clock(conn) - timedelta(seconds=0.2)
+            assert now(asker) == before < clock(conn) - timedelta(seconds=0.2)
         wait_for_replay(pair)
         assert asker.compare(DAYS).events == 2
-        assert as_of(asker) > before
+        assert now(asker) > before
 
 
 def test_the_rollup_worker_advances_the_replay_time_without_events(
@@ -245,10 +245,10 @@ def test_the_rollup_worker_advances_the_replay_time_without_events(
 ) -> None:
     with open_asker(pair.replica) as asker:
         instant = clock(conn)
-        assert as_of(asker) < instant
+        assert now(asker) < instant
         with connected(as_role(pair.primary, "rollup")) as folding:
             RollupWriter(folding, ZONES).heartbeat()
-        wait_until(lambda: as_of(asker) > instant, timeout_s=5)
+        wait_until(lambda: now(asker) > instant, timeout_s=5)
 
 
 def age_s(url: str) -> float:
@@ -280,7 +280,7 @@ def test_one_that_has_just_started_knows_no_more_than_the_last_checkpoint(pair: 
         here.cursor().execute("checkpoint")
         checkpoint = one(here, "select checkpoint_time from pg_control_checkpoint()")
         with replica_of(pair.primary, pair.folder, "another") as url, open_asker(url) as asker:
-            assert checkpoint <= as_of(asker) < clock(here)
+            assert checkpoint <= now(asker) < clock(here)
 
 
 @contextmanager
@@ -454,7 +454,7 @@ def test_one_that_is_promoted_has_another_past_at_once(pair: Pair, conn: connect
             assert identity_in(url) != identity_in(pair.primary)
             with asker.snapshot() as cur:
                 assert lineage(cur) != before
-                assert cur.as_of > clock(conn) - timedelta(seconds=1)
+                assert cur.now > clock(conn) - timedelta(seconds=1)
             insert(replica, ("v", "view", NOW - timedelta(hours=1)))
             RollupWriter(replica, ZONES).catch_up()
             answer = asker.compare(DAYS)

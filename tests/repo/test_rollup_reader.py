@@ -1,6 +1,5 @@
 """Counts of ranges from spans, slots, the tail and edges."""
 
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -8,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from psycopg2.extensions import connection
 
-from common.query import Query
+from repo.engine.cardinality import CardinalityCache
 from repo.engine.cost import Cost
-from repo.engine.dimensions import ALL, EventNameDictionary, EventNameFilter
-from repo.engine.rollup_reader import RollupReader, TemporaryOrdinals
+from repo.engine.plan import Aggregation, Group
+from repo.engine.rollup_source import EngineCaches, RollupSource
 from repo.engine.span_cache import SpanCache
 from repo.engine.watermark import read_watermark
 from tests.events import fold, insert
@@ -33,48 +32,54 @@ def events(conn: connection, database_url: str) -> None:
 
 
 @contextmanager
-def reader(asker: Asker, *, by_name: bool = False) -> Iterator[RollupReader]:
+def opened(asker: Asker) -> Iterator[RollupSource]:
     with asker.snapshot() as cur:
         watermark = read_watermark(cur)
         assert watermark is not None
-        names = EventNameFilter(cur, watermark, None, EventNameDictionary(), by_name=by_name)
-        query = Query("test", zone("UTC"))
-        yield RollupReader(cur, watermark, SpanCache(), names, query, is_guarded=True)
+        yield RollupSource(cur, watermark, caches=EngineCaches(SpanCache(), CardinalityCache()))
+
+
+def aggregation(*ranges: Range, group: Group | None = None) -> Aggregation:
+    return Aggregation(question="test", ranges=list(ranges), zone=zone("UTC"), group=group)
 
 
 @pytest.mark.usefixtures("events")
 def test_a_range_counts_folded_events_and_the_tail(asker: Asker) -> None:
-    with reader(asker) as opened:
-        (partials,) = opened.partials([MARCH])
-        assert opened.tail() == 1
-    assert list(partials) == [ALL]
-    assert partials[ALL].events == 4
+    with opened(asker) as source:
+        plan = source.plan(aggregation(MARCH), explain=True)
+        (part,) = source.run(plan).ranges
+    assert plan.tail == 1
+    assert part.named == {}
+    assert part.others.events == 4
 
 
 @pytest.mark.usefixtures("events")
 def test_names_are_counted_by_themselves(asker: Asker) -> None:
-    with reader(asker, by_name=True) as opened:
-        (partials,) = opened.partials([MARCH])
-        names = opened.name_filter.names_of(partials)
-    assert {names[key]: partial.events for key, partial in partials.items()} == {
-        "view": 3,
-        "buy": 1,
-    }
+    with opened(asker) as source:
+        result = source.run(source.plan(aggregation(MARCH, group=Group())))
+    (part,) = result.ranges
+    assert {name: partial.events for name, partial in part.named.items()} == {"view": 3, "buy": 1}
+    assert (part.others.events, result.other_groups) == (0, 0)
+
+
+@pytest.mark.usefixtures("events")
+def test_names_beyond_the_limit_are_the_others(asker: Asker) -> None:
+    with opened(asker) as source:
+        result = source.run(source.plan(aggregation(MARCH, group=Group(limit=1))))
+    (part,) = result.ranges
+    assert {name: partial.events for name, partial in part.named.items()} == {"view": 3}
+    assert (part.others.events, result.other_groups) == (1, 1)
+    assert result.cardinalities.counts(result.totals) == [(4, 3)]
 
 
 @pytest.mark.usefixtures("events")
 def test_parts_finer_than_a_slot_are_counted_from_the_events(asker: Asker) -> None:
     ranges = [Range(NOON, NOON + MINUTE), Range(NOON + MINUTE, NOON + 20 * MINUTE)]
-    with reader(asker) as opened:
-        counts = [partials[ALL].events for partials in opened.partials(ranges)]
-        assert opened.cost(ranges[:1]).events > 0
-        assert opened.cost([MARCH]) == Cost(rows=1, bytes=20)
+    with opened(asker) as source:
+        plan = source.plan(aggregation(*ranges))
+        counts = [part.others.events for part in source.run(plan).ranges]
+        assert plan.cost
+        assert plan.cost.events > 0
+        assert source.plan(aggregation(MARCH), explain=True).cost == Cost(rows=1, bytes=20)
+        assert source.plan(aggregation(MARCH)).cost is None
     assert counts == [2, 1]
-
-
-def test_users_without_ordinals_get_temporary_ones() -> None:
-    ordinals, users = TemporaryOrdinals(), array("I")
-    ordinals.add_to(users, b"a\0b\0a\0")
-    ordinals.add_to(users, b"c\0b\0")
-    first = 2**31
-    assert users.tolist() == [first, first + 1, first, first + 2, first + 1]

@@ -41,6 +41,7 @@ from repo.verify.report import Findings
 from services.lifecycle.retention import open_retention_run
 from tests import oracle
 from tests.example_counts import examples
+from tests.factories import with_cursor
 from tests.oracle import Event
 from tests.servers import Cluster
 from tests.source_comparison import connected, limited_hour_spans, open_asker
@@ -300,7 +301,7 @@ class RetentionRules(EventLife):
     )
     def ask_event_counts(self, edges: Edges, tz: str, **more: Any) -> None:
         question = EventCounts(start=edges[0], end=edges[1], tz=tz, **more)
-        time_range = question.range(NOW)
+        time_range = question.query.range_at(NOW)
         before = previous_range(time_range, NOW, zone(tz), "monday")
         needed = [time_range, before] if question.compare else [time_range]
         answer = self.answer(self.repo.get_event_counts, question, needed)
@@ -321,7 +322,7 @@ class RetentionRules(EventLife):
     @rule(edges=EDGES)
     def ask_top_events(self, edges: Edges) -> None:
         question = TopEvents(start=edges[0], end=edges[1])
-        time_range = question.range(NOW)
+        time_range = question.query.range_at(NOW)
         if answer := self.answer(self.repo.get_top_events, question, [time_range]):
             rows = [(row.event_name, row.events, row.users) for row in answer.data.rows]
             assert rows == oracle.top(oracle.events_between(self.accepted, *time_range, ()), 10)
@@ -349,14 +350,14 @@ class RetentionRules(EventLife):
     def ask_user_events(self, edges: Edges | None, user: str, limit: int) -> None:
         bounds = {"start": edges[0], "end": edges[1]} if edges else {}
         question = UserEvents(user_id=user, limit=limit, **bounds)
-        if edges and question.range(NOW).start < self.horizon:
+        if edges and question.query.range_at(NOW).start < self.horizon:
             with pytest.raises(EventsDropped):
-                self.repo.get_user_events(question)
+                self.repo.get_user_events(question.query)
             return
-        pages = [self.repo.get_user_events(question)]
+        pages = [self.repo.get_user_events(question.query)]
         while cursor := pages[-1].meta.next_cursor:
-            pages.append(self.repo.get_user_events(question.model_copy(update={"cursor": cursor})))
-        start, end = question.range(NOW)
+            pages.append(self.repo.get_user_events(with_cursor(question, cursor)))
+        start, end = question.query.range_at(NOW)
         retained = oracle.events_between(self.accepted, max(start, self.horizon), end, ())
         own = [event for event in retained if event.user_id == user]
         newest_first = sorted(own, key=lambda e: (e.occurred_at, UUID(e.event_id)), reverse=True)
@@ -374,13 +375,13 @@ class RetentionRules(EventLife):
             is_answerable = all(edge >= self.horizon or not _cuts_a_slot(edge) for edge in edges)
         else:
             is_answerable = all(time_range.start >= self.horizon for time_range in needed)
-        explained = self.repo.get_plan(question).data
+        explained = self.repo.get_plan(question.query).data
         assert explained.needs_dropped is not is_answerable
         assert explained.horizon == (self.horizon if self.horizon > ALL_TIME.start else None)
         if is_answerable:
-            return method(question)
+            return method(question.query)
         with pytest.raises(EventsDropped):
-            method(question)
+            method(question.query)
         return None
 
     def is_rolled_up(self) -> bool:

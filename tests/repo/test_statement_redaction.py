@@ -38,7 +38,7 @@ def displayed(conn: connection) -> str:
 
 def ask(database: Database, **more: Any) -> Any:
     repo = EventsRepo(get_connection(database, time.monotonic() + 10))
-    return repo.get_user_events(UserEvents(user_id=WHO, limit=2, **more))
+    return repo.get_user_events(UserEvents(user_id=WHO, limit=2, **more).query)
 
 
 def test_a_session_does_not_show_whose_history_was_asked_for(

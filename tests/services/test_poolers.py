@@ -67,7 +67,7 @@ def database(url: str) -> Iterator[Database]:
 
 def events(database: Database) -> int:
     repo = EventsRepo(get_connection(database, time.monotonic() + 10))
-    return repo.get_event_counts(COUNTS).data.events
+    return repo.get_event_counts(COUNTS.query).data.events
 
 
 def test_pools_set_the_search_path_in_each_transaction(database: Database, plain_url: str) -> None:

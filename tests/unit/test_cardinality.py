@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroaring import BitMap
 
-from repo.engine.cardinality import CardinalityCache, PartialAggregate
+from repo.engine.cardinality import CardinalityCache, Count, PartialAggregate, merge
 from repo.engine.span_cache import Row
 
 users = st.sets(st.integers(0, 12), max_size=5)
@@ -44,11 +44,11 @@ def test_counts_are_those_of_the_union(
     unions = CardinalityCache()
     for picked in asked * 2:
         aggregates, sets = partial_aggregates(pool, picked), sets_of(pool, picked)
-        assert unions.count(aggregates) == len(set().union(*sets))
-        assert [unions.count([tally]) for tally in aggregates] == [len(each) for each in sets]
-        assert [set(unions.users(tally)) for tally in aggregates] == sets
         events = [2 * len(indexes) + 3 * len(loose) for indexes, loose in picked]
-        assert [tally.events for tally in aggregates] == events
+        expected = [sum(events), *events], [len(set().union(*sets)), *map(len, sets)]
+        counts = unions.counts([merge(aggregates), *aggregates])
+        assert counts == list(map(Count, *expected))
+        assert [set(unions.users(tally)) for tally in aggregates] == sets
 
 
 @given(pools, st.lists(picks, max_size=4), st.integers(1, 5), st.lists(st.booleans()))
@@ -73,5 +73,5 @@ def test_what_is_kept_is_bounded() -> None:
     unions = CardinalityCache()
     rows = [Row(1, BitMap([n]), n + 1) for n in range(30_000)]
     for one, two in pairwise(rows):
-        assert unions.count([PartialAggregate(2, [one, two])]) == 2
+        assert unions.counts([PartialAggregate(2, [one, two])]) == [Count(2, 2)]
     assert len(unions._counts) <= 20_000

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repo.engine.planner import Kind, Plan, cover, plan
+from repo.engine.planner import Cover, Kind, cover, cover_ranges
 from utils.time.calendar import Range, day_start
 from utils.time.slots import (
     HOUR,
@@ -54,14 +54,36 @@ def kinds_of(tz: ZoneInfo) -> list[Kind]:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """The parts of the cover of one range."""
+
+    edges: list[Range]
+    middle: Range | None
+    spans: list[Span]
+    gaps: list[Span]
+
+
+def parts_of(covered: Cover, index: int = 0) -> Parts:
+    middles = [middle for at, middle in covered.middles if at == index]
+    return Parts(
+        [edge for at, edge in covered.edges if at == index],
+        middles[0] if middles else None,
+        [span for at, span in covered.spans if at == index],
+        [gap for at, gap in covered.gaps if at == index],
+    )
+
+
+@dataclass(frozen=True)
 class Case:
     time_range: Range
     folded: Range
     kinds: Sequence[Kind]
     sealed: frozenset[Span]
 
-    def plan(self) -> Plan:
-        return plan(self.time_range, self.folded, self.kinds, self.sealed.__contains__)
+    def parts(self) -> "Parts":
+        return parts_of(
+            cover_ranges([self.time_range], self.folded, self.kinds, self.sealed.__contains__)
+        )
 
 
 @st.composite
@@ -83,8 +105,8 @@ def ranges(spans: Iterable[Span]) -> list[Range]:
 
 @given(cases())
 def test_edges_and_middle_make_up_the_range(case: Case) -> None:
-    result_plan = case.plan()
-    parts = sorted([*result_plan.edges, *([result_plan.middle] if result_plan.middle else [])])
+    result = case.parts()
+    parts = sorted([*result.edges, *([result.middle] if result.middle else [])])
     assert all(part.start < part.end for part in parts)
     assert all(before.end == right.start for before, right in pairwise(parts))
     covered_range = Range(parts[0].start, parts[-1].end) if parts else None
@@ -96,14 +118,14 @@ def test_edges_and_middle_make_up_the_range(case: Case) -> None:
 @given(cases())
 def test_spans_and_gaps_are_what_is_folded_of_the_middle(case: Case) -> None:
     """And no event of slots that they read is outside of the range."""
-    result_plan = case.plan()
-    parts = sorted([*result_plan.spans, *result_plan.gaps])
+    result = case.parts()
+    parts = sorted([*result.spans, *result.gaps])
     assert all(part.start < part.end for part in parts)
     assert all(before.end == right.start for before, right in pairwise(parts))
-    if not result_plan.middle:
+    if not result.middle:
         assert not parts
         return
-    bounds = result_plan.middle.start, min(result_plan.middle.end, case.folded.end)
+    bounds = result.middle.start, min(result.middle.end, case.folded.end)
     known = max(bounds[0], case.folded.start), bounds[1]
     span_ranges = ranges(parts)
     if known[0] < known[1]:
@@ -111,41 +133,51 @@ def test_spans_and_gaps_are_what_is_folded_of_the_middle(case: Case) -> None:
         assert span_ranges[0].start <= known[0]
         assert span_ranges[-1].end >= known[1]
     if span_ranges:
-        assert span_ranges[0].start >= result_plan.middle.start
+        assert span_ranges[0].start >= result.middle.start
         # Slots hold what occurred before folded.end: what is read beyond is not there.
-        assert min(span_ranges[-1].end, case.folded.end) <= result_plan.middle.end
+        assert min(span_ranges[-1].end, case.folded.end) <= result.middle.end
 
 
 @given(cases())
 def test_only_sealed_spans_are_taken_and_the_coarsest_that_fit(case: Case) -> None:
-    result_plan = case.plan()
-    assert set(result_plan.spans) <= case.sealed
-    parts = sorted([*result_plan.spans, *result_plan.gaps])
+    result = case.parts()
+    assert set(result.spans) <= case.sealed
+    parts = sorted([*result.spans, *result.gaps])
     sealed = Span(parts[0].start, parts[-1].end) if parts else Span(0, 0)
     chosen: list[Span] = []
     for kind in case.kinds:
         fit = [
             s for s in kind(sealed) if s in case.sealed and not any(overlap(s, t) for t in chosen)
         ]
-        assert set(fit) <= set(result_plan.spans)
+        assert set(fit) <= set(result.spans)
         chosen += fit
-    assert sorted(chosen) == sorted(result_plan.spans)
+    assert sorted(chosen) == sorted(result.spans)
 
 
 def overlap(first: Span, second: Span) -> bool:
     return first.start < second.end and second.start < first.end
 
 
+@given(cases(), st.lists(moments, min_size=1, max_size=5))
+def test_several_ranges_are_covered_as_each_by_itself(case: Case, cuts: list[datetime]) -> None:
+    edges = sorted({*case.time_range, *cuts})
+    whole = [Range(*pair) for pair in pairwise(edges)]
+    covered = cover_ranges(whole, case.folded, case.kinds, case.sealed.__contains__)
+    for index, part in enumerate(whole):
+        alone = cover_ranges([part], case.folded, case.kinds, case.sealed.__contains__)
+        assert parts_of(covered, index) == parts_of(alone)
+
+
 def test_a_year_takes_its_months() -> None:
     year = Range(datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC))
-    result_plan = plan(year, year, kinds_of(UTC_ZONE), lambda _: True)
-    assert len(result_plan.spans) == 12
-    assert not result_plan.gaps
-    assert not result_plan.edges
+    result = parts_of(cover_ranges([year], year, kinds_of(UTC_ZONE), lambda _: True))
+    assert len(result.spans) == 12
+    assert not result.gaps
+    assert not result.edges
 
 
 def test_a_coarse_span_wins_over_the_finer_ones_in_it() -> None:
-    day = next(days_in(Span(0, 96), UTC_ZONE))
+    (day,) = days_in(Span(0, 96), UTC_ZONE)
     hours = set(hours_in(day))
     spans, gaps = cover(Span(0, 100), kinds_of(UTC_ZONE), ({day} | hours).__contains__)
     assert (spans, gaps) == ((day,), (Span(96, 100),))

@@ -45,18 +45,20 @@ def test_questions_of_another_kind_have_other_keys() -> None:
 
 def test_dates_are_of_the_zone_and_instants_are_not() -> None:
     berlin = EventCounts(start="2025-01-01", end="2025-02-01T00:00:00Z", tz="Europe/Berlin")
-    assert berlin.range(NOW) == (
+    assert berlin.query.range_at(NOW) == (
         datetime(2024, 12, 31, 23, tzinfo=UTC),
         datetime(2025, 2, 1, tzinfo=UTC),
     )
 
 
 def test_without_a_range_it_is_the_last_30_days() -> None:
-    assert EventCounts().range(NOW) == EventCounts(last="30d").range(NOW)
+    assert EventCounts().query.range_at(NOW) == EventCounts(last="30d").query.range_at(NOW)
 
 
 def test_without_an_end_it_is_the_end_of_today() -> None:
-    assert EventCounts(start="2025-03-01").range(NOW).end == datetime(2025, 3, 11, tzinfo=UTC)
+    assert EventCounts(start="2025-03-01").query.range_at(NOW).end == datetime(
+        2025, 3, 11, tzinfo=UTC
+    )
 
 
 def test_questions_do_not_change() -> None:
@@ -78,9 +80,9 @@ DAY = timedelta(days=1)
 )
 def test_buckets_are_counted_at_the_moment_of_the_answer(question: Ranged, last_day: int) -> None:
     """Without an end there are more of them each day."""
-    question.range_now(TODAY + last_day * DAY)
+    question.query.range_at(TODAY + last_day * DAY)
     with pytest.raises(InvalidParameter) as error_info:
-        question.range_now(TODAY + (last_day + 1) * DAY)
+        question.query.range_at(TODAY + (last_day + 1) * DAY)
     assert [fault.parameter for fault in error_info.value.faults] == ["interval"]
 
 
@@ -89,7 +91,7 @@ def test_buckets_are_counted_at_the_moment_of_the_answer(question: Ranged, last_
 )
 def test_a_clock_that_is_far_behind_is_no_fault_of_the_program(question: Ranged) -> None:
     with pytest.raises(InvalidParameter) as error_info:
-        question.range_now(datetime(2010, 1, 1, tzinfo=UTC))
+        question.query.range_at(datetime(2010, 1, 1, tzinfo=UTC))
     assert [fault.parameter for fault in error_info.value.faults] == ["last"]
 
 

@@ -16,11 +16,3 @@ where  occurred_at >= %(start)s
 and    occurred_at <  %(end)s
 and    (%(names)s::text[] is null or event_name = any(%(names)s))
 group  by bucket;
-
--- name: event_counts_estimate
--- The planner's estimate of the number of events in a range.
-explain (format json)
-select
-from   events
-where  occurred_at >= %(start)s
-and    occurred_at <  %(end)s;
