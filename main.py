@@ -9,8 +9,9 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 import gc
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def create_app(settings: "Settings | None" = None) -> "FastAPI":
     from config.settings import load_settings
     from routes.app import configure_app
 
-    # FastAPI's own traces contain paths, and paths contain user ids.
+    # FastAPI's own traces contain paths, and paths contain user ids; see routes/instrumentation.py.
     untraced = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPIOffline(
         title="Analytics Service",
@@ -55,7 +56,20 @@ def create_app(settings: "Settings | None" = None) -> "FastAPI":
     settings = settings or load_settings()
     app.state.settings = settings
     configure_app(app, settings.origins)
+    app.state.send_traces = _trace_requests(app, settings) if settings.sends_traces else nullcontext
     return app
+
+
+def _trace_requests(
+    app: "FastAPI", settings: "Settings"
+) -> Callable[[], AbstractContextManager[None]]:
+    """Instrument the application; returns a context manager that sends the traces of a block."""
+    from routes.instrumentation import instrument
+    from services.trace_export import TraceExport
+
+    export = TraceExport()
+    instrument(app, export.provider, link_only=settings.trace_link_only)
+    return partial(export.sending, settings.trace_timeout_s)
 
 
 @asynccontextmanager
@@ -63,11 +77,12 @@ async def lifespan(app: "FastAPI") -> AsyncIterator[None]:
     """Raises: EmbeddedError."""
     from services.container import open_resources
 
-    async with open_resources(app.state.settings) as resources:
-        app.state.resources = resources
-        gc.collect()
-        gc.freeze()  # the collector need not scan what lives as long as the process
-        yield
+    with app.state.send_traces():
+        async with open_resources(app.state.settings) as resources:
+            app.state.resources = resources
+            gc.collect()
+            gc.freeze()  # the collector need not scan what lives as long as the process
+            yield
 
 
 class _Commands(click.Group):

@@ -32,6 +32,8 @@ class ServerConfig(uvicorn.Config):
             access_log=False,
             server_header=False,
             proxy_headers=False,  # nothing depends on the address of the client
+            # A request that was pipelined would otherwise begin in the trace of the previous one.
+            reset_contextvars=True,
             timeout_graceful_shutdown=STOP_TIMEOUT_S,
             timeout_keep_alive=KEEP_ALIVE_S,
             **options,

@@ -1,5 +1,6 @@
 """Settings of traces: the variables of OpenTelemetry that the service itself has to know."""
 
+import os
 from typing import Literal
 
 from pydantic import Field
@@ -42,6 +43,12 @@ class TraceSettings(BaseSettings):
         False, validation_alias="OTEL_SDK_DISABLED", description="true: no traces"
     )
 
+    trace_link_only: bool = Field(
+        False,
+        description="true: the `traceparent` of a client is linked to a trace that begins here; "
+        "false: its trace is continued, and its sampled flag decides what is recorded",
+    )
+
     @property
     def sends_traces(self) -> bool:
         """Whether traces are sent: an endpoint is set, and neither variable disables traces."""
@@ -52,3 +59,9 @@ class TraceSettings(BaseSettings):
     def trace_timeout_s(self) -> float:
         """The timeout of sending traces, in seconds."""
         return self.otel_traces_timeout or self.otel_timeout or _TIMEOUT_S
+
+
+def use_stable_names() -> None:
+    """Let OpenTelemetry's instrumentation name attributes by the stable HTTP conventions."""
+    # It takes this from nowhere else, and reads it once.
+    os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "http"

@@ -10,7 +10,6 @@ from random import getrandbits
 from typing import cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from opentelemetry.trace import Span
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.errors import AnalyticsError, Fault, HostNotAllowed, InvalidParameter
@@ -21,14 +20,13 @@ from config.logging import request_id
 from routes.errors import analytics_problem
 from services.disconnect import ClientDisconnected
 from utils.paths import is_loopback
-from utils.tracing import finish_server_span, server_span
 
 log = logging.getLogger("analytics.access")
 
 _FRAMES = 8
 _VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
-_CLIENT_GONE = 499  # nginx's code for a client that closed the connection
+CLIENT_GONE = 499  # nginx's code for a client that closed the connection
 _LIST_HEADERS = frozenset(
     {
         b"accept",
@@ -39,11 +37,11 @@ _LIST_HEADERS = frozenset(
         b"if-none-match",
     }
 )
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class RequestContext:
-    """Gives each request an id, a trace span, metrics, an access line, and a 500 if it fails."""
+    """Gives each request an id, metrics, an access line, and a 500 if it fails."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -58,13 +56,10 @@ class RequestContext:
         exchange = _Exchange(scope, send)
         IN_FLIGHT.inc()
         try:
-            with server_span(exchange.method, scope["headers"]) as span:
-                try:
-                    await self._answer(scope, receive, exchange)
-                finally:
-                    exchange.record(span)
+            await self._answer(scope, receive, exchange)
         finally:
             IN_FLIGHT.dec()
+            exchange.record()
             request_id.reset(token)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
@@ -104,15 +99,14 @@ class _Exchange:
 
     @property
     def method(self) -> str:
-        return self._scope["method"] if self._scope["method"] in _METHODS else "other"
+        return self._scope["method"] if self._scope["method"] in METHODS else "other"
 
-    def record(self, span: Span | None) -> None:
-        """Record trace, metrics and access line."""
+    def record(self) -> None:
+        """Record metrics and access line."""
         # The template of the route, not the path: paths contain users and are unbounded.
         seconds = time.perf_counter() - self._began
         route = getattr(self._scope.get("route"), "path", "(none)")
-        status = self._status or _CLIENT_GONE
-        finish_server_span(span, self.method, route, status)
+        status = self._status or CLIENT_GONE
         requests(self.method, route, status).inc()
         request_seconds(self.method, route).observe(seconds)
         state = self._scope["state"]
@@ -177,6 +171,7 @@ class HeadAsGet:
             return
 
         async def without_body(message: Message) -> None:
+            _share_route(inner, scope)
             if message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
@@ -184,7 +179,6 @@ class HeadAsGet:
         # A copy, because the server must still see HEAD.
         inner = {**scope, "method": "GET"}
         await self._app(inner, receive, without_body)
-        _share_route(inner, scope)
 
 
 def _needs_no_key(scope: Scope) -> bool:

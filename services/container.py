@@ -29,7 +29,6 @@ from services.ingest.ingest_service import IngestService
 from services.lifecycle.erasure import ErasureService
 from services.readiness import Readiness
 from services.server_urls import servers
-from services.trace_export import trace_requests
 from utils.postgres import Identify
 from utils.session_options import INGEST_OPTIONS, QUESTION_OPTIONS
 
@@ -70,7 +69,6 @@ class Resources:
 async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     """Open all resources, and close them in reverse order. Raises: EmbeddedError."""
     async with AsyncExitStack() as stack:
-        stack.enter_context(trace_requests(settings))
         endpoints = stack.enter_context(servers(settings))
         url = endpoints.databases.url("reader")
         identity, policy = Identity(), _policy(settings)

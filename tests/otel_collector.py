@@ -7,6 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 
 class ReceivedSpan(NamedTuple):
@@ -14,8 +16,16 @@ class ReceivedSpan(NamedTuple):
 
     name: str
     parent: str | None
+    """The name of the parent; None if the collector has not received it."""
+    parent_id: str
+    """In hexadecimal digits, as `trace_id`; empty if the trace begins with the span."""
     trace_id: str
+    links: list[str]
+    """The ids of linked traces."""
     attributes: dict[str, str]
+    is_error: bool
+    library: str
+    """What created the span."""
 
 
 class Collector:
@@ -28,22 +38,30 @@ class Collector:
 
     def spans(self) -> list[ReceivedSpan]:
         exported = [
-            span
+            (scope.scope.name, span)
             for request in self.requests
             for resource in request.resource_spans
             for scope in resource.scope_spans
             for span in scope.spans
         ]
-        names = {span.span_id: span.name for span in exported}
+        names = {span.span_id: span.name for _, span in exported}
         return [
             ReceivedSpan(
                 span.name,
                 names.get(span.parent_span_id),
+                span.parent_span_id.hex(),
                 span.trace_id.hex(),
-                {pair.key: str(pair.value) for pair in span.attributes},
+                [link.trace_id.hex() for link in span.links],
+                {pair.key: _text(pair.value) for pair in span.attributes},
+                span.status.code == Status.STATUS_CODE_ERROR,
+                library,
             )
-            for span in exported
+            for library, span in exported
         ]
+
+
+def _text(value: AnyValue) -> str:
+    return str(getattr(value, value.WhichOneof("value") or "string_value"))
 
 
 @contextmanager
