@@ -6,15 +6,10 @@ from datetime import datetime
 from common.decorators import with_cursor
 from config.database import Connection, Cursor
 from repo.database_identity import has_identity, read_database_state
-from repo.engine.watermark import Months, read_watermark
+from repo.engine.watermark import Months, format_cache_version, read_watermark
 from repo.statements import statements
 
 SQL = statements("cache_versions")
-
-
-def format_cache_version(lineage: str, version: int) -> str:
-    """Return a cache version as text, a part of the keys of cached responses."""
-    return f"{lineage}.{version}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,10 @@ from common.questions.user_events import PageMeta, UserEventsAnswer, UserEventsQ
 from config.database import Connection, Cursor
 from repo.engine.cost import MAX_BYTES, MAX_ROWS, Cost
 from repo.engine.plan import Plan
-from repo.engine.router import choose, open_sources
-from repo.engine.source import Source
+from repo.engine.raw_source import RawSource
+from repo.engine.rollup_source import RollupSource
+from repo.engine.source import Source, choose
+from repo.engine.watermark import read_horizon, read_watermark
 from repo.queries.active_users import ActiveUsersReduction
 from repo.queries.event_counts import EventCountsReduction
 from repo.queries.reduction import REDUCTIONS, Reduction
@@ -85,6 +87,19 @@ class EventsRepo:
     @with_cursor
     def _history_now(self, cur: Cursor, query: UserEventsQuery) -> UserEventsAnswer:
         return _history(cur, query, user_events(cur, query, query.range_at(cur.now)))
+
+
+def open_sources(cur: Cursor, query: Query) -> list[Source]:
+    """Return the sources of the snapshot, and set its clock to that of the rollups if it is behind.
+
+    The events themselves are a source only where there are no rollups of this cluster.
+    """
+    watermark = read_watermark(cur, query.months)
+    if watermark is None:
+        return [RawSource(cur, read_horizon(cur))]
+    # The clock may be behind the watermark: on a replica, or because it was put back.
+    cur.now = max(cur.now, watermark.folded_range.end)
+    return [RollupSource(cur, watermark)]
 
 
 class _Choice(NamedTuple, Generic[Q, D]):

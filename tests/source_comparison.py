@@ -15,9 +15,9 @@ from config.database import Cursor, Database, get_connection
 from repo.engine import rollup_source, span_cache
 from repo.engine.raw_source import RawSource
 from repo.engine.rollup_source import RollupSource
-from repo.engine.router import open_sources
 from repo.engine.source import Source
 from repo.engine.watermark import LONG_TAIL_EVENTS
+from repo.events import open_sources
 from repo.queries.reduction import REDUCTIONS
 from repo.rollups import seal
 from tests import sql_oracle

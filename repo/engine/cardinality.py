@@ -1,15 +1,15 @@
-"""Count distinct users over several rows, with a cache of the cardinality of unions.
+"""Partial aggregates, and counts of their distinct users with a cache of cardinalities.
 
 Cached rows have ids, and a cardinality is cached under the ids of its rows. It never becomes stale:
 a row that changes gets another id.
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import accumulate
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pyroaring import BitMap
 
@@ -159,3 +159,52 @@ def _keys(days: Sequence[PartialAggregate], firsts: Sequence[int]) -> list[bytes
         is_cacheable = first > last_uncached
         keys.append(_digest(b"".join(row_ids[first : index + 1])) if is_cacheable else None)
     return keys
+
+
+@dataclass(frozen=True, slots=True)
+class RangeAggregate:
+    """The partial aggregates of one range."""
+
+    named: Mapping[str, PartialAggregate]
+    """By group, those with the most events in all ranges first; empty without groups."""
+    others: PartialAggregate
+    """Of all events in no named group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregates:
+    """The partial aggregates of each range of an aggregation, in order."""
+
+    ranges: list[RangeAggregate]
+    cardinalities: CardinalityCache
+    """Counts the distinct users of partial aggregates."""
+    other_groups: int = 0
+    """How many groups the others are."""
+
+    @property
+    def totals(self) -> list[PartialAggregate]:
+        """The partial aggregate of each range, with all its groups together."""
+        return [
+            merge([*part.named.values(), part.others]) if part.named else part.others
+            for part in self.ranges
+        ]
+
+
+K = TypeVar("K", bound=Hashable)
+
+
+def aggregates(
+    partials: Sequence[Mapping[K, PartialAggregate]],
+    named: Mapping[K, str],
+    cardinalities: CardinalityCache,
+) -> Aggregates:
+    """Return partial aggregates by range and key as aggregates with these groups."""
+    ranges = [
+        RangeAggregate(
+            {name: part[key] for key, name in named.items() if key in part},
+            merge([aggregate for key, aggregate in part.items() if key not in named]),
+        )
+        for part in partials
+    ]
+    keys = {key for part in partials for key in part}
+    return Aggregates(ranges, cardinalities, len(keys - named.keys()))

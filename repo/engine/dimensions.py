@@ -92,21 +92,13 @@ class EventNameFilter:
         self._keys: dict[str, Key] = {}
         self._names_by_key: dict[Key, str] = {}
         self.ids = [ALL] if event_names is None else list(self._ids(event_names).values())
-        self._count = watermark.name_count if by_name and event_names is None else len(self.ids)
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def condition(self) -> str:
+        is_every_name = by_name and event_names is None
+        self.row_count = watermark.name_count if is_every_name else len(self.ids)
+        """How many rows a slot or span has at most."""
+        self.condition = _EVERY_NAME if is_every_name else _LISTED_NAMES
         """The condition on rows of rollups, as SQL."""
-        is_every_name = self.by_name and self.event_names is None
-        return _EVERY_NAME if is_every_name else _LISTED_NAMES
-
-    @property
-    def scope(self) -> str:
+        self.scope = "each" if is_every_name else repr(sorted(self.ids))
         """A text that is equal for queries that read the same rows, for cache keys."""
-        return "each" if self.by_name and self.event_names is None else repr(sorted(self.ids))
 
     def keys_of_events(self, names: Iterable[str]) -> Mapping[str, Key]:
         """Return the keys that events with these names count for."""

@@ -5,7 +5,12 @@ from datetime import datetime
 
 from common.metrics import EVENTS_READ
 from config.database import Cursor
-from repo.engine.cardinality import CardinalityCache, PartialAggregate
+from repo.engine.cardinality import (
+    Aggregates,
+    CardinalityCache,
+    PartialAggregate,
+    aggregates,
+)
 from repo.engine.cost import MAX_EVENTS, WINDOWS, Cost
 from repo.engine.event_rows import (
     EventRow,
@@ -16,7 +21,6 @@ from repo.engine.event_rows import (
 )
 from repo.engine.plan import Aggregation, Plan
 from repo.engine.planner import Cover
-from repo.engine.source import Aggregates, aggregates
 from repo.statements import statements
 from utils.time.calendar import Range
 

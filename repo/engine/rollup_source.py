@@ -6,17 +6,15 @@ from heapq import nlargest
 from typing import NamedTuple
 
 from config.database import Cursor
-from repo.cache_versions import format_cache_version
 from repo.engine.bitmaps import max_bytes
-from repo.engine.cardinality import CardinalityCache
+from repo.engine.cardinality import Aggregates, CardinalityCache, aggregates
 from repo.engine.cost import FEW_SETS, MAX_BYTES, MAX_EDGE_EVENTS, Cost, windows_cost
 from repo.engine.dimensions import EventNameDictionary, EventNameFilter, Key
 from repo.engine.plan import Aggregation, Plan
 from repo.engine.planner import Cover, Kind, cover_ranges
 from repo.engine.rollup_reader import Partials, RollupReader, count_tail, read_cost
-from repo.engine.source import Aggregates, aggregates
 from repo.engine.span_cache import SpanCache
-from repo.engine.watermark import Watermark, read_user_count
+from repo.engine.watermark import Watermark, format_cache_version, read_user_count
 from utils.time.slots import SEALED_HOURS, days_in, hours_in, months_in, slot_of
 from utils.time.zones import zone
 
@@ -119,7 +117,7 @@ class RollupSource:
         """Return the cost of a plan; None without `explain` if it is surely small."""
         days, window_days = len(aggregation.ranges), aggregation.window_days
         has_large_windows = window_days > 0 and days + window_days > FEW_SETS
-        is_looked_up = has_large_windows or self._may_be_large(cover, len(names))
+        is_looked_up = has_large_windows or self._may_be_large(cover, names.row_count)
         if not explain and not (self._is_guarded and is_looked_up):
             return None
         cost = read_cost(self._cur, self._watermark, cover, names)
@@ -127,12 +125,12 @@ class RollupSource:
             cost += windows_cost(days, window_days, cost.bytes, read_user_count(self._cur))
         return cost
 
-    def _may_be_large(self, cover: Cover, name_count: int) -> bool:
+    def _may_be_large(self, cover: Cover, row_count: int) -> bool:
         """Return whether to look up the cost before reading; most queries read little."""
         if cover.edges:
             return True
         slots = sum(gap.end - gap.start for _, gap in cover.gaps)
-        rows = name_count * (slots + len(cover.spans))
+        rows = row_count * (slots + len(cover.spans))
         return rows > COST_CHECK_ROWS or (
             rows > FEW_SETS and rows * max_bytes(read_user_count(self._cur)) > MAX_BYTES
         )

@@ -1,37 +1,11 @@
-"""The interface of sources, which aggregate events, and the partial aggregates they return."""
+"""The interface of sources, which aggregate events, and the choice between them."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from collections.abc import Iterable
+from typing import Protocol
 
-from repo.engine.cardinality import CardinalityCache, PartialAggregate, merge
+from common.metrics import PLANS
+from repo.engine.cardinality import Aggregates
 from repo.engine.plan import Aggregation, Plan
-
-
-@dataclass(frozen=True, slots=True)
-class RangeAggregate:
-    """The partial aggregates of one range."""
-
-    named: Mapping[str, PartialAggregate]
-    """By group, those with the most events in all ranges first; empty without groups."""
-    others: PartialAggregate
-    """Of all events in no named group."""
-
-
-@dataclass(frozen=True, slots=True)
-class Aggregates:
-    """The partial aggregates of each range of an aggregation, in order."""
-
-    ranges: list[RangeAggregate]
-    cardinalities: CardinalityCache
-    """Counts the distinct users of partial aggregates."""
-    other_groups: int = 0
-    """How many groups the others are."""
-
-    @property
-    def totals(self) -> list[PartialAggregate]:
-        """The partial aggregate of each range, with all its groups together."""
-        return [merge([*part.named.values(), part.others]) for part in self.ranges]
 
 
 class Source(Protocol):
@@ -59,21 +33,12 @@ class Source(Protocol):
         ...
 
 
-K = TypeVar("K", bound=Hashable)
-
-
-def aggregates(
-    partials: Sequence[Mapping[K, PartialAggregate]],
-    named: Mapping[K, str],
-    cardinalities: CardinalityCache,
-) -> Aggregates:
-    """Return partial aggregates by range and key as aggregates with these groups."""
-    ranges = [
-        RangeAggregate(
-            {name: part[key] for key, name in named.items() if key in part},
-            merge([aggregate for key, aggregate in part.items() if key not in named]),
-        )
-        for part in partials
-    ]
-    keys = {key for part in partials for key in part}
-    return Aggregates(ranges, cardinalities, len(keys - named.keys()))
+def choose(
+    sources: Iterable[Source], aggregation: Aggregation, *, explain: bool
+) -> tuple[Source, Plan]:
+    """Return the source with the cheapest plan, and the plan."""
+    plans = [(source, source.plan(aggregation, explain=explain)) for source in sources]
+    able = [(source, plan) for source, plan in plans if plan is not None]
+    source, plan = min(able, key=lambda candidate: candidate[1].weight)
+    PLANS.labels(aggregation.question, source.kind).inc()
+    return source, plan

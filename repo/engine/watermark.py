@@ -72,6 +72,11 @@ def read_watermark(cur: Cursor, months: Months | None = None) -> Watermark | Non
     return _watermark(*row) if row else None
 
 
+def format_cache_version(lineage: str, version: int) -> str:
+    """Return a cache version as text, a part of the keys of cached responses."""
+    return f"{lineage}.{version}"
+
+
 def read_user_count(cur: cursor) -> int:
     """Return the highest ordinal, about the number of all users."""
     cur.execute(SQL["rollups_max_ordinal"])

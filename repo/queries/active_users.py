@@ -10,8 +10,8 @@ from common.questions.active_users import (
     ActiveUsersMeta,
     ActiveUsersQuery,
 )
+from repo.engine.cardinality import Aggregates
 from repo.engine.plan import Aggregation
-from repo.engine.source import Aggregates
 from repo.queries.reduction import Reduction
 from utils.time.calendar import Interval, Range, day_start, days_of, first_day
 

@@ -4,9 +4,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from common.questions.event_counts import Bucket, EventCountsData, EventCountsQuery, Previous
-from repo.engine.cardinality import Count, merge
+from repo.engine.cardinality import Aggregates, Count, merge
 from repo.engine.plan import Aggregation
-from repo.engine.source import Aggregates
 from repo.queries.reduction import Reduction
 from utils.time.calendar import Range, buckets
 from utils.time.ranges import previous_range

@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from common.query import Query
 from common.questions.answer import Meta
+from repo.engine.cardinality import Aggregates
 from repo.engine.plan import Aggregation
-from repo.engine.source import Aggregates
 from utils.time.calendar import Range
 
 Q = TypeVar("Q", bound=Query)

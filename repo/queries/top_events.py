@@ -1,9 +1,8 @@
 """Compute the answer to `top_events` from partial aggregates."""
 
 from common.questions.top_events import Other, TopEvent, TopEventsData, TopEventsQuery
-from repo.engine.cardinality import Count
+from repo.engine.cardinality import Aggregates, Count
 from repo.engine.plan import Aggregation, Group
-from repo.engine.source import Aggregates
 from repo.queries.reduction import Reduction
 
 

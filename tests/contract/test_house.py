@@ -38,7 +38,6 @@ TESTED_BY_NAME = [
 TESTED_ELSEWHERE = {
     "repo/engine/raw_source.py",
     "repo/engine/rollup_source.py",
-    "repo/engine/source.py",
     "repo/rollups/fold.py",
     "repo/rollups/rollup_writer.py",
     "services/answering/answer_service.py",

@@ -6,11 +6,12 @@ import pytest
 from psycopg2.extensions import connection
 
 from common.questions.event_counts import EventCounts
+from repo.engine.cardinality import Aggregates
 from repo.engine.cost import Cost
 from repo.engine.plan import Aggregation, Plan
 from repo.engine.planner import Cover
-from repo.engine.router import choose, open_sources
-from repo.engine.source import Aggregates
+from repo.engine.source import choose
+from repo.events import open_sources
 from tests.events import fold, insert
 from tests.source_comparison import Asker
 from utils.time.zones import zone
