@@ -230,14 +230,14 @@ class MultiplexedRedis:
             return self._connection
 
     async def _connect(self) -> _Connection:
-        loop, parts = asyncio.get_running_loop(), self._parts
-        if "path" in parts:
-            _, connection = await loop.create_unix_connection(self._new_connection, parts["path"])
-        else:
-            host, port = parts.get("host", "localhost"), parts.get("port", 6379)
-            _, connection = await loop.create_connection(
-                self._new_connection, host, port, ssl=_tls(parts) if _wants_tls(parts) else None
-            )
+        connection = _Connection(self._timeout_s, self._connections)
+        try:
+            await self._open(connection)
+        except BaseException:
+            # uvloop does not report the end of a connection that was cancelled while it opened,
+            # and `close` would wait for it forever.
+            self._connections.discard(connection)
+            raise
         try:
             await self._authenticate(connection)
         except BaseException:
@@ -245,14 +245,21 @@ class MultiplexedRedis:
             raise
         return connection
 
+    async def _open(self, connection: _Connection) -> None:
+        loop, parts = asyncio.get_running_loop(), self._parts
+        if "path" in parts:
+            await loop.create_unix_connection(lambda: connection, parts["path"])
+        else:
+            host, port = parts.get("host", "localhost"), parts.get("port", 6379)
+            await loop.create_connection(
+                lambda: connection, host, port, ssl=_tls(parts) if _wants_tls(parts) else None
+            )
+
     async def _authenticate(self, connection: _Connection) -> None:
         if password := self._parts.get("password"):
             await connection.send("AUTH", self._parts.get("username") or "default", password)
         if database := self._parts.get("db"):
             await connection.send("SELECT", database)
-
-    def _new_connection(self) -> _Connection:
-        return _Connection(self._timeout_s, self._connections)
 
 
 def _wants_tls(parts: dict[str, Any]) -> bool:

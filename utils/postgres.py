@@ -260,6 +260,8 @@ class GuardedPool(SimpleConnectionPool):
         self._generation = 0
         self._identify = identify
         self._connecting = 0
+        self._new: set[PooledConnection] = set()
+        self._is_aborted = False
         self._stats = stats
         self._lifetime_s = lifetime_s
         self._search_path = search_path(dsn)
@@ -317,7 +319,8 @@ class GuardedPool(SimpleConnectionPool):
     def abort_all(self) -> None:
         """Abort the connections in use, so that no thread outlives the service."""
         with self._lock:
-            for conn in self._used.values():
+            self._is_aborted = True
+            for conn in (*self._used.values(), *self._new):
                 abort_connection(conn)
 
     def _refresh_one(self) -> None:
@@ -382,10 +385,22 @@ class GuardedPool(SimpleConnectionPool):
         conn.generation = generation
         if self._identify:
             try:
-                conn.identity = _identity(conn, self._identify)
+                conn.identity = self._read_identity(conn, self._identify)
             except psycopg2.Error:  # usable, but replaced soon
                 conn.retire_at = min(conn.retire_at, time.monotonic() + _UNIDENTIFIED_LIFETIME_S)
         return conn
+
+    def _read_identity(self, conn: PooledConnection, identify: Identify) -> str | None:
+        """Read the identity in a way that `abort_all` can end. Raises: psycopg2.Error."""
+        with self._lock:
+            self._new.add(conn)
+            if self._is_aborted:
+                abort_connection(conn)
+        try:
+            return _identity(conn, identify)
+        finally:
+            with self._lock:
+                self._new.discard(conn)
 
     def _lend(self, conn: PooledConnection) -> PooledConnection:
         # The bookkeeping of the base class, whose `closeall` reads it.

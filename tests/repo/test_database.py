@@ -308,6 +308,24 @@ def test_a_connection_whose_database_could_not_be_identified_is_soon_replaced(
     opened.close()
 
 
+def test_closing_does_not_wait_for_a_new_connection(database_url: str, conn: connection) -> None:
+    """One whose server does not say which database it has, as if it were silent."""
+
+    def identify(new: connection) -> str:
+        with new.cursor() as cur:
+            cur.execute("select pg_sleep(600)")
+        return "identity"
+
+    database = Database(
+        database_url, size=1, waiters=1, acquire_timeout_s=5, name=NAME, identify=identify
+    )
+    with ThreadPoolExecutor(1) as threads:
+        refreshing = threads.submit(database.pool.refresh)
+        wait_until(lambda: sessions(conn, "active") == 1, timeout_s=5)
+        database.close()
+        refreshing.result(timeout=adjusted_for_load(10))
+
+
 def test_a_database_that_is_away_is_not_tried_by_everybody() -> None:
     """A connect that fails takes 2 seconds where packets vanish; here its tries are counted."""
     with socket.create_server(("127.0.0.1", 0)) as server:

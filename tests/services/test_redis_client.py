@@ -9,12 +9,14 @@ from uuid import uuid4
 
 import pytest
 import redis
+import uvloop
 from redis.exceptions import ResponseError
 
 from services.cache_service import CacheFailed, CacheService, Limits
 from services.database_identity import Identity
-from services.redis_client import MultiplexedRedis, Script
+from services.redis_client import MultiplexedRedis, Script, _Connection
 from tests.faults.proxy import Proxy, proxy_to
+from tests.wait_until import adjusted_for_load
 
 KEY = "analytics:test:late"
 TIMEOUT_S = 0.4
@@ -300,3 +302,33 @@ def test_a_script_that_redis_has_lost_is_sent_again(redis_url: str, client: redi
 
     assert asyncio.run(run()) == [b"a", b"b"]
     assert script.command("c") == ("EVALSHA", script.digest, 0, "c")
+
+
+def test_a_call_that_is_cancelled_while_it_connects_does_not_block_closing(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timeout may end just when the connection is open, which uvloop then forgets."""
+
+    async def cancel_while_connecting() -> None:
+        client = MultiplexedRedis(redis_url, 10)
+        call = asyncio.create_task(client.call("PING"))
+        with monkeypatch.context() as patch:
+            patch.setattr(_Connection, "connection_made", made_and_cancelled(call))
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        async with asyncio.timeout(adjusted_for_load(5)):
+            await client.close()
+        assert await client.call("PING") == b"PONG"
+        await client.close()
+
+    uvloop.run(cancel_while_connecting())
+
+
+def made_and_cancelled(call: "asyncio.Task[object]") -> Callable[..., None]:
+    made = _Connection.connection_made
+
+    def connection_made(connection: _Connection, transport: asyncio.BaseTransport) -> None:
+        made(connection, transport)
+        call.cancel()
+
+    return connection_made
