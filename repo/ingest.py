@@ -1,7 +1,8 @@
 """Store events: batches of `load`, and the events of HTTP requests."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from psycopg2 import errors
@@ -9,13 +10,15 @@ from psycopg2.extensions import connection, cursor
 
 from common.decorators import in_transaction, translate_errors
 from config.database import Connection, Cursor
+from config.database_errors import DatabaseUnavailable
 from repo.rejection_reasons import (
     REASONS,
+    REFUSAL_ERRORS,
     EventsExpired,
     EventsRefused,
     Refusals,
     RefusedEvent,
-    translate_refusals,
+    refusal,
 )
 from repo.statements import statements
 from repo.transactions import transaction
@@ -65,12 +68,12 @@ class IngestRepo:
         at_stake = f"up to {len(rows):,} more events may have been stored"
         with (
             translate_errors(rights),
-            translate_refusals(),
+            _translate_refusals(),
             transaction(self._conn, at_stake) as cur,
         ):
             if self._is_all_new and not _has_long_list(cur) and _try_copy(cur, sorted(rows)):
                 return Inserted(len(rows), 0)
-            stored = _write(cur, rows)
+            stored, _ = _write(cur, rows)
         self._is_all_new = stored.inserted == len(rows)
         return stored
 
@@ -102,12 +105,11 @@ class HttpEventsRepo:
         """
         # The decorator calls this again after a lost connection. If the earlier commit succeeded,
         # its events look like duplicates now, so they are counted here.
-        with translate_refusals():
-            stored = _write(cur, rows)
+        with _translate_refusals():
+            stored, transaction_id = _write(cur, rows)
         if self._attempt_ids:
             stored = stored._replace(inserted=stored.inserted + self._count_stored_before(cur))
-        cur.execute(SQL["ingest_transaction_id"])
-        self._attempt_ids += cur.fetchone() or ()
+        self._attempt_ids.append(transaction_id)
         return stored
 
     def get_refused(self, rows: Sequence[str], limit: int) -> Refusals:
@@ -124,8 +126,8 @@ class HttpEventsRepo:
     @in_transaction
     def _constraint_violations(self, cur: Cursor, rows: Sequence[str]) -> list[RefusedEvent]:
         """Return the events that violate a constraint. Raises: EventsRefused."""
-        with translate_refusals():
-            _stage(cur, rows)
+        with _translate_refusals():
+            _copy(cur, "ingest_stage", rows)
         cur.execute(SQL["ingest_violations"])
         return [RefusedEvent(index, REASONS[name]) for index, name in cur.fetchall()]
 
@@ -153,14 +155,24 @@ class HttpEventsRepo:
 
     @in_transaction
     def _check(self, cur: Cursor, rows: Sequence[str]) -> None:
-        with translate_refusals():
-            cur.execute(SQL["ingest_create_check_table"])
+        with _translate_refusals():
             _copy(cur, "ingest_check", rows)
 
     def _count_stored_before(self, cur: Cursor) -> int:
         cur.execute(SQL["ingest_already_stored"], (self._attempt_ids,))
         (count,) = cur.fetchone() or ()
         return int(count)
+
+
+@contextmanager
+def _translate_refusals() -> Iterator[None]:
+    """Translate errors about values. Raises: EventsRefused, DatabaseUnavailable."""
+    try:
+        yield
+    except REFUSAL_ERRORS as exc:
+        raise refusal(exc) from exc
+    except errors.ReadOnlySqlTransaction as exc:  # a replica, or a read-only primary
+        raise DatabaseUnavailable from exc
 
 
 def _try_copy(cur: cursor, rows: Sequence[str]) -> bool:
@@ -177,21 +189,20 @@ def _try_copy(cur: cursor, rows: Sequence[str]) -> bool:
     return False
 
 
-def _write(cur: cursor, rows: Sequence[str]) -> Inserted:
-    """Store new events by way of a staging table. Raises: EventsExpired."""
-    _stage(cur, rows)
-    _refuse_expired(cur)
+def _write(cur: cursor, rows: Sequence[str]) -> tuple[Inserted, str]:
+    """Store new events by way of a staging table; also return the id of the transaction.
+
+    Raises: EventsExpired if an event is too old.
+    """
+    _copy(cur, "ingest_stage", rows)
     cur.execute(SQL["ingest_insert"])
-    inserted = cur.rowcount
+    inserted, transaction_id, accepted_from, expired = cur.fetchone() or ()
+    if expired:
+        raise EventsExpired(accepted_from, expired)
     suppressed = _count_suppressed(cur) if inserted < len(rows) else 0
     if suppressed:
         cur.execute(SQL["ingest_delete_suppressed"])
-    return Inserted(inserted, suppressed)
-
-
-def _stage(cur: cursor, rows: Sequence[str]) -> None:
-    cur.execute(SQL["ingest_staging"])
-    _copy(cur, "ingest_stage", rows)
+    return Inserted(inserted, suppressed), transaction_id
 
 
 def _has_long_list(cur: cursor) -> bool:
@@ -212,14 +223,6 @@ def as_rows(events: Iterable[Event]) -> list[str]:
 def rows_of(columns: Iterable[Sequence[str]]) -> list[str]:
     """Return lines of COPY's text format from columns, in the order of the fields of Event."""
     return list(map("\t".join, zip(*map(_escaped, columns), strict=True)))
-
-
-def _refuse_expired(cur: cursor) -> None:
-    """Raises: EventsExpired if an event of the staged batch is too old."""
-    cur.execute(SQL["ingest_expired"])
-    expired = cur.fetchall()
-    if expired:
-        raise EventsExpired(expired[0][0], [index for _, index in expired])
 
 
 def _count_suppressed(cur: cursor) -> int:

@@ -1,8 +1,7 @@
 """Reasons why PostgreSQL refuses events, without the values that its own messages may hold."""
 
 import re
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
@@ -10,7 +9,6 @@ import psycopg2
 from psycopg2 import errors
 
 from common.errors import format_instant
-from config.database_errors import DatabaseUnavailable
 
 # By constraint of the table `events`.
 REASONS = {
@@ -20,7 +18,7 @@ REASONS = {
     "events_properties_is_a_small_object": "properties must be an object of less than 64 kB",
 }
 # Errors that the values of an event can cause; all others are errors of the service or the server.
-_REFUSAL_ERRORS = (
+REFUSAL_ERRORS = (
     psycopg2.DataError,
     psycopg2.IntegrityError,
     errors.RaiseException,
@@ -66,7 +64,8 @@ class EventsExpired(EventsRefused):
         self.indexes = frozenset(indexes)
 
 
-def _refusal(error: psycopg2.Error) -> EventsRefused:
+def refusal(error: psycopg2.Error) -> EventsRefused:
+    """Return the refusal of a batch as an error without values."""
     # PostgreSQL's message is part of the exception, but only `reason` is shown to clients.
     reason = REASONS.get(error.diag.constraint_name or "")
     refused = EventsRefused(reason or error.diag.message_primary or "cannot be stored")
@@ -74,14 +73,3 @@ def _refusal(error: psycopg2.Error) -> EventsRefused:
     if line := _LINE_NUMBER.search(error.diag.context or ""):
         refused.index = int(line[1]) - 1
     return refused
-
-
-@contextmanager
-def translate_refusals() -> Iterator[None]:
-    """Translate errors about values. Raises: EventsRefused, DatabaseUnavailable."""
-    try:
-        yield
-    except _REFUSAL_ERRORS as exc:
-        raise _refusal(exc) from exc
-    except errors.ReadOnlySqlTransaction as exc:  # a replica, or a read-only primary
-        raise DatabaseUnavailable from exc

@@ -2,8 +2,8 @@
 copy events (event_id, user_id, event_name, occurred_at, properties)
 from stdin (encoding 'utf8');
 
--- name: ingest_staging
--- Holds a batch until its new events are known.
+-- name: ingest_stage
+-- Copies a batch into a table that holds it until its new events are known.
 create temporary table if not exists staging (
     event_id    uuid,
     user_id     text,
@@ -11,36 +11,42 @@ create temporary table if not exists staging (
     occurred_at timestamptz,
     properties  jsonb
 ) on commit delete rows;
-
--- name: ingest_stage
 copy staging (event_id, user_id, event_name, occurred_at, properties)
 from stdin (encoding 'utf8');
 
--- name: ingest_expired
--- Events of the batch that are too old. The lock, which the insert takes too, keeps retention from changing
--- until the end of the transaction.
-lock table events in row exclusive mode;
-select takes_from, position
-from   retention
-join   (select occurred_at, row_number() over (order by ctid) - 1 as position from staging) as batch
-on     occurred_at < takes_from
-order  by position;
-
 -- name: ingest_insert
--- In the order of ids, so that concurrent writers do not deadlock; the first row of an id is stored. None of
--- these users is on the denylist, which the lock keeps from changing, so the trigger need not look it up.
--- In other isolation levels the snapshot may be older than the lock, and the trigger must.
+-- Stores the new events of the batch, none if some are too old. Returns how many were stored, the id of the
+-- transaction, the time from which events are accepted, and the positions of those that are older.
+-- The lock, which the insert takes too, keeps retention and the denylist from changing until the end of the
+-- transaction. None of the stored users is on the denylist, so the trigger need not look it up. In other
+-- isolation levels the snapshot may be older than the lock, and the trigger must.
+-- In the order of ids, so that concurrent writers do not deadlock; the first row of an id is stored.
+lock table events in row exclusive mode;
 select set_config('analytics.suppressed', 'none', true)
 where  current_setting('transaction_isolation') = 'read committed';
-insert into events (event_id, user_id, event_name, occurred_at, properties)
-select   event_id, user_id, event_name, occurred_at, properties
-from     staging
-where    not exists (select from suppressed_users)
-or       (select true
-          from   suppressed_users
-          where  digest = sha256(convert_to(user_id, 'UTF8'))) is null
-order    by event_id, ctid
-on conflict (event_id) do nothing;
+with expired as materialized (
+    select takes_from, position
+    from   retention
+    join   (select occurred_at, row_number() over (order by ctid) - 1 as position from staging) as batch
+    on     occurred_at < takes_from
+),
+inserted as (
+    insert into events (event_id, user_id, event_name, occurred_at, properties)
+    select   event_id, user_id, event_name, occurred_at, properties
+    from     staging
+    where    not exists (select from expired)
+    and      (not exists (select from suppressed_users)
+              or (select true
+                  from   suppressed_users
+                  where  digest = sha256(convert_to(user_id, 'UTF8'))) is null)
+    order by event_id, ctid
+    on conflict (event_id) do nothing
+    returning 1
+)
+select (select count(*) from inserted),
+       pg_current_xact_id()::text,
+       (select min(takes_from) from expired),
+       (select array_agg(position order by position) from expired);
 
 -- name: ingest_delete_suppressed
 -- Inserts the events of suppressed users, which the trigger does not store and counts.
@@ -57,10 +63,6 @@ on conflict (event_id) do nothing;
 -- name: ingest_has_long_denylist
 -- Whether the prefilter of the trigger passes more than one event in three.
 select exists (select from suppressed_users offset 1700);
-
--- name: ingest_transaction_id
--- Identifies the rows that this transaction stores.
-select pg_current_xact_id()::text;
 
 -- name: ingest_already_stored
 -- Events of the batch that earlier attempts have stored, whose commits got no answer.
@@ -89,13 +91,11 @@ from     (select row_number() over (order by ctid) - 1 as position,
 where    violated is not null
 order by position;
 
--- name: ingest_create_check_table
--- Has the constraints of events: a batch is copied into it to find its first invalid event.
+-- name: ingest_check
+-- Copies a batch into a table with the constraints of events, to find its first invalid event.
 create temporary table checked
     (like event_checks including defaults including constraints)
     on commit drop;
-
--- name: ingest_check
 copy checked (event_id, user_id, event_name, occurred_at, properties)
 from stdin (encoding 'utf8');
 
