@@ -8,20 +8,13 @@ from common.errors import Fault, InvalidParameter
 from common.event_models import NewEvent, StoredEvents
 from routes.errors import PROBLEMS_OF_BODIES
 from services.dependencies import Ingest, get_ingest, get_writer
-from services.ingest.http_events import MAX_EVENTS
-from services.ingest.json_limits import MAX_VALUES
-
-
-async def refuse_parameters(request: Request) -> None:
-    """Reject query parameters. Raises: InvalidParameter."""
-    if request.query_params:
-        raise InvalidParameter(faults=[Fault("(unknown)", "no query parameters are allowed")])
-
+from services.ingest.http_body import MAX_EVENTS
+from services.ingest.http_events import MAX_VALUES
 
 router = APIRouter(
     tags=["events"],
     responses=PROBLEMS_OF_BODIES,
-    dependencies=[Depends(get_writer), Depends(refuse_parameters)],
+    dependencies=[Depends(get_writer)],
 )
 
 
@@ -46,10 +39,12 @@ def _body() -> dict[str, Any]:
     response_description="All events are committed",
     openapi_extra={"requestBody": _body()},
 )
-async def post_events(ingest: Annotated[Ingest, Depends(get_ingest)]) -> Response:
+async def post_events(request: Request, ingest: Annotated[Ingest, Depends(get_ingest)]) -> Response:
     """Store events: all events of the request, or none if one of them is invalid.
 
     Events are committed before the response. If no response arrives, repeat the request: each
     `event_id` is stored once.
     """
+    if request.query_params:
+        raise InvalidParameter(faults=[Fault("(unknown)", "no query parameters are allowed")])
     return await ingest()

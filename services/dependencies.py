@@ -32,7 +32,6 @@ from services.answering.single_flight import BoundRepo, CallContext
 from services.cache_service import CacheLookup, Limits
 from services.cached_response import PreparedQuery
 from services.container import Resources
-from services.ingest.http_body import parse_body_headers
 from services.rate_limit import count_request
 from utils.formats import preferred_format
 
@@ -177,8 +176,8 @@ class Ingest:
         request, ingest = self._request, self._resources.ingest
         lookup = await _count(request, self._resources, self._limits)
         deadline = request.state.began + self._resources.request_s
-        body_headers, caller = parse_body_headers(request.headers), self._limits.caller
-        result = await ingest.store(body_headers, request.stream(), deadline, caller)
+        caller = self._limits.caller
+        result = await ingest.store(request.headers, request.stream(), deadline, caller)
         return receipt(result, lookup, self._limits)
 
 

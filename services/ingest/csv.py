@@ -5,6 +5,7 @@ import io
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from typing import IO, cast
 
@@ -167,7 +168,7 @@ class CsvBlock:
     positions: list[int | None]
     width: int
 
-    def rows(self, until: str) -> ValidRows | None:
+    def rows(self, latest: datetime) -> ValidRows | None:
         """All rows in the text format of COPY; None if any of them needs a closer look."""
         if any(map(_is_cut, self.raw)):
             return None
@@ -183,7 +184,7 @@ class CsvBlock:
         values = parsed
         if _NULL in text:
             values = [_values(row, [raw]) for row, raw in zip(parsed, self.raw, strict=True)]
-        rows = validate_block(self._columns(values), until)
+        rows = validate_block(self._columns(values), latest)
         if rows is None:
             return None
         return rows, list(enumerate(parsed, self.all_lines.skip(len(parsed))))

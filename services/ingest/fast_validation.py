@@ -6,10 +6,13 @@ a block, the events are validated one by one, which also finds the reasons.
 
 import re
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from repo.ingest import rows_of
 from services.ingest.strict_json import are_strict
+from services.ingest.validation import has_storable_escapes
 
+_MAX_OFFSET = timedelta(hours=16)  # PostgreSQL accepts offsets below this
 _MAX_LETTERS = 50  # of an event name or a user id: at most 200 bytes in UTF-8
 _MAX_PROPERTIES_CHARS = 10_000
 _FIRST_DATE = "2000-01-02"  # with a positive offset, 2000-01-01 may be a day of 1999 in UTC
@@ -23,11 +26,14 @@ _TIMES = re.compile(rf"(?:{_DATE}[T ]{_CLOCK}\n)+", re.ASCII)
 _IDS = re.compile(r"(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\n)+")
 
 
-def validate_block(columns: Sequence[Sequence[str]], until: str) -> list[str] | None:
+def validate_block(
+    columns: Sequence[Sequence[str]], latest: datetime, text: bytes | None = None
+) -> list[str] | None:
     """The rows in the text format of COPY; None if any event needs a closer look.
 
-    `columns` are in the order of FIELDS. Times must be less than `until` as text, which ignores
-    their offsets; see `Validator.until`.
+    `columns` are in the order of FIELDS. `latest`, in UTC, is the latest time that an event may
+    have. `text` is the JSON of the events, one per line, which must be strict as a whole; without
+    it only the properties must be.
 
     Raises: TypeError if a value is missing or not a string.
     """
@@ -35,12 +41,15 @@ def validate_block(columns: Sequence[Sequence[str]], until: str) -> list[str] | 
     if not (
         _all_match(_IDS, ids)
         and _all_match(_TIMES, times)
-        and _are_between(_FIRST_DATE, times, until)
+        and _are_in_range(times, latest)
+        and all(names)
+        and _are_short(names)
+        and _are_short(users)
+        and _are_objects(objects)
     ):
         return None
-    if not (all(names) and _are_short(names) and _are_short(users) and _are_objects(objects)):
-        return None
-    return rows_of(columns)
+    text = "\n".join(objects).encode() if text is None else text
+    return rows_of(columns) if are_strict(text, len(objects)) else None
 
 
 def _all_match(pattern: re.Pattern[str], values: Sequence[str]) -> bool:
@@ -49,10 +58,14 @@ def _all_match(pattern: re.Pattern[str], values: Sequence[str]) -> bool:
     return text.count("\n") == len(values) and bool(pattern.fullmatch(text))
 
 
-def _are_between(start: str, times: Sequence[str], until: str) -> bool:
-    # ISO times compare as strings, but a space sorts before `T`.
-    normalized = "\n".join(times).replace(" ", "T").split("\n")
-    return start <= min(normalized) and max(normalized) < until
+def _are_in_range(times: Sequence[str], latest: datetime) -> bool:
+    # ISO times in UTC compare as strings, but a space sorts before `T`.
+    text = "\n".join((*times, "")).replace(" ", "T")
+    are_utc = text.count("Z\n") + text.count("+00:00\n") == len(times)
+    # The others may be hours later than the text says.
+    end = latest if are_utc else latest - _MAX_OFFSET
+    normalized = text.split()
+    return min(normalized) >= _FIRST_DATE and max(normalized) < end.isoformat()[:19]
 
 
 def _are_short(values: Sequence[str]) -> bool:
@@ -62,8 +75,8 @@ def _are_short(values: Sequence[str]) -> bool:
 def _are_objects(values: Sequence[str]) -> bool:
     text = "\n".join(("", *values))
     are_one_per_line = text.count("\n{") == len(values) == text.count("\n")
-    # `\u` may escape a NUL or a lone surrogate, which PostgreSQL does not store.
-    is_usual = (
-        are_one_per_line and max(map(len, values)) <= _MAX_PROPERTIES_CHARS and "\\u" not in text
+    return (
+        are_one_per_line
+        and max(map(len, values)) <= _MAX_PROPERTIES_CHARS
+        and ("\\u" not in text or has_storable_escapes(text))
     )
-    return is_usual and are_strict(text.encode())

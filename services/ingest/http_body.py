@@ -1,17 +1,20 @@
-"""Request bodies: receiving and decompressing them, within limits of time and memory.
+"""Request bodies: receiving, decompressing and splitting them, within limits of time and memory.
 
 A body that exceeds a limit is rejected as soon as the limit is reached, whatever its headers say.
 """
 
 import asyncio
+import io
 import sys
+import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal, NamedTuple, Protocol, cast
 
+import msgspec
 from starlette.requests import ClientDisconnect
 
 from common.errors import Busy, SlowBody, TooLarge, UnreadableBody, UnsupportedMedia
@@ -24,10 +27,15 @@ else:
 
 MAX_BODY_BYTES = 8 * 2**20
 MAX_INFLATED_BYTES = 16 * 2**20
+MAX_EVENTS = 10_000
 _MAX_BUFFERED_BYTES = 32 * 2**20  # of all concurrent requests of a worker process
 _MAX_CALLER_BYTES = 24 * 2**20  # of the concurrent requests of one caller
 _MAX_PARTS = 100  # gzip members or zstd frames, which may be concatenated
 _WINDOW_LOG = 23  # zstd window of at most 8 MB (RFC 9659), which bounds the memory of a decoder
+
+# More commas may be an array of too many elements, which are counted first without keeping them.
+_MAX_COMMAS = 500_000
+_BOM = b"\xef\xbb\xbf"
 
 _TYPES = {"application/json": "json", "application/x-ndjson": "ndjson"}
 _CODINGS = ("gzip", "zstd", "identity")
@@ -174,3 +182,76 @@ def _zstd() -> _Inflater:
 def _too_large() -> TooLarge:
     max_mb, max_inflated_mb = MAX_BODY_BYTES // 2**20, MAX_INFLATED_BYTES // 2**20
     return TooLarge(f"must be at most {max_mb} MB as sent, and {max_inflated_mb} MB decompressed")
+
+
+class _Counted(msgspec.Struct, gc=False):
+    """An element of an array that is only counted; decoding stops after MAX_EVENTS of them."""
+
+    def __post_init__(self) -> None:
+        _counter.count += 1
+        if _counter.count > MAX_EVENTS:
+            raise ValueError
+
+
+_counter = threading.local()  # msgspec passes no context to `__post_init__`
+_count = msgspec.json.Decoder(list[_Counted]).decode
+_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_skip = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def split_events(text: bytes, form: Form) -> list[bytes]:
+    """The JSON text of each event of a decompressed body. This may take long: call it in a thread.
+
+    Raises: UnreadableBody, TooLarge.
+    """
+    text = text.removeprefix(_BOM)
+    if form == "ndjson":
+        return list(_lines(text))
+    try:
+        if text.lstrip(b" \t\r\n").startswith(b"["):
+            return _elements(text)
+        _skip(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise UnreadableBody("must be valid JSON in UTF-8") from None
+    return [text]
+
+
+def _lines(text: bytes) -> Iterator[bytes]:
+    """The lines that are not blank. Raises: TooLarge."""
+    if text.count(b"\n") > 2 * MAX_EVENTS:
+        raise _too_many()
+    count = 0
+    for line in io.BytesIO(text):
+        if not line.isspace():
+            count += 1
+            if count > MAX_EVENTS:
+                raise _too_many()
+            yield line
+
+
+def _elements(text: bytes) -> list[bytes]:
+    """The elements of an array. Raises: UnreadableBody, TooLarge, and errors of the decoder."""
+    if text.count(b",") > _MAX_COMMAS:
+        _count_elements(text)
+    elements = _split(text)
+    if len(elements) > MAX_EVENTS:
+        raise _too_many()
+    return list(map(bytes, elements))
+
+
+def _count_elements(text: bytes) -> None:
+    """Check the number of elements without keeping them.
+
+    Raises: UnreadableBody, TooLarge, and errors of the decoder.
+    """
+    _counter.count = 0
+    try:
+        _count(text)
+    except msgspec.ValidationError:
+        if _counter.count > MAX_EVENTS:
+            raise _too_many() from None
+        raise UnreadableBody("must be an array of JSON objects") from None
+
+
+def _too_many() -> TooLarge:
+    return TooLarge(f"must hold at most {MAX_EVENTS:,} events")

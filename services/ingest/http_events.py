@@ -1,25 +1,35 @@
-"""Parsing and validation of the events in an HTTP body."""
+"""Validation of the events in an HTTP body, within limits of their size.
 
-import io
+Blocks of events are validated at once. From the first block on that needs a closer look, the events
+are validated one by one, which finds the reasons.
+"""
+
 import re
-import threading
-from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 import msgspec
 
-from common.errors import EventFault, InvalidEvents, TooLarge, UnreadableBody
-from repo.ingest import Event
-from services.ingest.http_body import Form
-from services.ingest.json_limits import JsonLimits
-from services.ingest.strict_json import HugeNumber, NotStrict, check_strict
+from common.errors import EventFault, InvalidEvents, TooLarge
+from repo.ingest import Event, as_rows
+from services.ingest.fast_validation import validate_block
+from services.ingest.strict_json import (
+    HugeNumber,
+    NotStrict,
+    check_strict,
+)
 from services.ingest.validation import FIELDS, REQUESTS, Invalid, RawEvent, Validator
 from utils.uuid7 import time_ordered_uuid
 
-MAX_EVENTS = 10_000
 MAX_FAULTS = 100  # of a request that are reported; the others are only counted
+# Properties may have 64 kB as PostgreSQL writes them; escapes and spaces can make the text longer.
+MAX_EVENT_BYTES = 2**18
+# More values do not fit into 64 kB: PostgreSQL writes at least two bytes for each.
+MAX_EVENT_VALUES = 2**15
+# Of all events of a request together; parsing so many takes some tenths of a second.
+MAX_VALUES = 1_000_000
 
 EVENT = "(event)"
+_BLOCK = 100  # events that are validated at once
 _UNKNOWN = f"(unknown) only these are allowed: {', '.join(FIELDS)}"
 _TYPES = {
     "event_id": "event_id must be a UUID",
@@ -28,10 +38,11 @@ _TYPES = {
     "occurred_at": "occurred_at must be a time such as 2025-01-31T09:00:00+01:00",
 }
 _FIELD = re.compile(rf"at `\$\.({'|'.join(_TYPES)})`$")
-_BOM = b"\xef\xbb\xbf"
+# Linear time for any text: possessive quantifiers do not backtrack, and an unterminated string
+# matches up to the end.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _NULL = msgspec.Raw(b"null")
-# More commas may be an array of too many elements, which are counted first without keeping them.
-_MAX_COMMAS = 500_000
+_SPACES = b" \t\r\n"
 
 
 class EventBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -44,136 +55,101 @@ class EventBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     properties: msgspec.Raw = _NULL
 
 
-class _Counted(msgspec.Struct, gc=False):
-    """An element of an array that is only counted; decoding stops after MAX_EVENTS of them."""
-
-    def __post_init__(self) -> None:
-        _counter.count += 1
-        if _counter.count > MAX_EVENTS:
-            raise ValueError
+_decoder = msgspec.json.Decoder(EventBody)
+_decode, _decode_lines = _decoder.decode, _decoder.decode_lines
 
 
-_counter = threading.local()  # msgspec passes no context to `__post_init__`
-_decode = msgspec.json.Decoder(EventBody).decode
-_count = msgspec.json.Decoder(list[_Counted]).decode
-_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_skip = msgspec.json.Decoder(msgspec.Raw).decode
+def read_rows(pieces: list[bytes], now: datetime) -> list[str]:
+    """The events of a request, each a JSON text, as rows in the text format of COPY.
 
+    `now` is the time of receipt in UTC. This may take long: call it in a thread.
 
-def read_events(text: bytes, form: Form, now: datetime) -> list[Event]:
-    """All events of a body. This may take long: call it in a thread.
-
-    Raises: UnreadableBody, TooLarge, InvalidEvents.
+    Raises: TooLarge, InvalidEvents.
     """
-    text = text.removeprefix(_BOM)
-    reader, limits = _Reader(now), JsonLimits(text)
+    limits = JsonLimits(pieces)
+    rows = [] if limits.are_near else _read_blocks(pieces, now)
+    if len(rows) < len(pieces):
+        rows += _read_one_by_one(pieces, len(rows), limits, now)
+    return rows
+
+
+def _read_blocks(pieces: list[bytes], now: datetime) -> list[str]:
+    """The rows of the first blocks, up to one that needs a closer look."""
+    rows: list[str] = []
+    for first in range(0, len(pieces), _BLOCK):
+        try:
+            block_rows = _read_block(pieces[first : first + _BLOCK], now)
+        except (ValueError, RecursionError):
+            return rows
+        if block_rows is None:
+            return rows
+        rows += block_rows
+    return rows
+
+
+def _read_block(pieces: list[bytes], now: datetime) -> list[str] | None:
+    """The rows of a block of events; None if any of them needs a closer look.
+
+    Raises: ValueError or RecursionError if any of them cannot be decoded.
+    """
+    if max(map(len, pieces)) > MAX_EVENT_BYTES:
+        return None
+    lines = b"\n".join([piece.strip(_SPACES) for piece in pieces])
+    if _separators(lines) > MAX_EVENT_VALUES:
+        return None
+    events = _decode_lines(lines)
+    if len(events) != len(pieces) or any(map(_lacks_time, events)):
+        return None
+    columns = list(zip(*[_texts(event, now) for event in events], strict=True))
+    return validate_block(columns, now + REQUESTS.max_ahead, lines)
+
+
+def _texts(event: EventBody, now: datetime) -> Event:
+    """The fields of an event as text. A missing event_id or occurred_at is generated."""
+    return Event(
+        time_ordered_uuid(now) if event.event_id is None else event.event_id,
+        event.user_id or "",
+        event.event_name or "",
+        now.isoformat() if event.occurred_at is None else event.occurred_at,
+        "{}" if event.properties == _NULL else str(event.properties, "utf-8"),
+    )
+
+
+def _lacks_time(event: EventBody) -> bool:
+    # A retry with the same event_id would have another time if it were generated.
+    return event.occurred_at is None and event.event_id is not None
+
+
+def _read_one_by_one(
+    pieces: list[bytes], first: int, limits: "JsonLimits", now: datetime
+) -> list[str]:
+    """The rows of the events from `first` on. Raises: TooLarge, InvalidEvents."""
+    validator = Validator(None, lambda: now, REQUESTS)
     events: list[Event] = []
     faults = Faults()
-    for index, piece in enumerate(_pieces(text, form)):
+    for index, piece in enumerate(pieces[first:], first):
         try:
             limits.check(piece)
-            events.append(reader.event(piece))
+            events.append(validator(_raw_event(piece, now), is_strict=True))
         except Invalid as exc:
             faults.add(index, str(exc))
     if faults.count:
-        raise faults.error(len(events) + faults.count)
-    return events
+        raise faults.error(len(pieces))
+    return as_rows(events)
 
 
-class Faults:
-    """The faults of the events of a request, of which the first 100 are reported."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._reported: list[EventFault] = []
-
-    def add(self, index: int, reason: str) -> None:
-        """Add a fault. The first word of `reason` is the field at fault."""
-        self.count += 1
-        if len(self._reported) < MAX_FAULTS:
-            parameter, _, message = reason.partition(" ")
-            self._reported.append(EventFault(parameter, message, index))
-
-    def error(self, events: int, *, are_all: bool = True) -> InvalidEvents:
-        """The error about `events` events in all; `are_all` false: there may be more faults."""
-        return InvalidEvents(self.count, events, self._reported, is_complete=are_all)
-
-
-class _Reader:
-    """Reads the events of one request, which have the same time of receipt."""
-
-    def __init__(self, now: datetime) -> None:
-        self._now = now
-        self._validator = Validator(None, lambda: now, REQUESTS)
-
-    def event(self, piece: bytes) -> Event:
-        """The valid event in a JSON text. A missing event_id or occurred_at is generated.
-
-        Raises: Invalid.
-        """
-        body = _decode_event(piece)
-        if body.event_id is not None and body.occurred_at is None:
-            # Otherwise a retry with the same event_id would have another time.
-            raise Invalid("occurred_at must be given if event_id is")
-        return self._validator(
-            RawEvent(
-                time_ordered_uuid(self._now) if body.event_id is None else body.event_id,
-                body.user_id,
-                body.event_name,
-                self._now if body.occurred_at is None else body.occurred_at,
-                None if body.properties == _NULL else bytes(body.properties).decode(),
-            )
-        )
-
-
-def _pieces(text: bytes, form: Form) -> Iterable[bytes]:
-    """The JSON text of each event. Raises: UnreadableBody, TooLarge."""
-    if form == "ndjson":
-        return _lines(text)
-    try:
-        if text.lstrip(b" \t\r\n").startswith(b"["):
-            return _elements(text)
-        _skip(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise UnreadableBody("must be valid JSON in UTF-8") from None
-    return (text,)
-
-
-def _lines(text: bytes) -> Iterator[bytes]:
-    """The lines that are not blank. Raises: TooLarge."""
-    if text.count(b"\n") > 2 * MAX_EVENTS:
-        raise _too_many()
-    count = 0
-    for line in io.BytesIO(text):
-        if not line.isspace():
-            count += 1
-            if count > MAX_EVENTS:
-                raise _too_many()
-            yield line
-
-
-def _elements(text: bytes) -> Iterable[bytes]:
-    """The elements of an array. Raises: UnreadableBody, TooLarge, and errors of the decoder."""
-    if text.count(b",") > _MAX_COMMAS:
-        _count_elements(text)
-    elements = _split(text)
-    if len(elements) > MAX_EVENTS:
-        raise _too_many()
-    return map(bytes, elements)
-
-
-def _count_elements(text: bytes) -> None:
-    """Check the number of elements without keeping them.
-
-    Raises: UnreadableBody, TooLarge, and errors of the decoder.
-    """
-    _counter.count = 0
-    try:
-        _count(text)
-    except msgspec.ValidationError:
-        if _counter.count > MAX_EVENTS:
-            raise _too_many() from None
-        raise UnreadableBody("must be an array of JSON objects") from None
+def _raw_event(piece: bytes, now: datetime) -> RawEvent:
+    """The event in a JSON text. A missing event_id or occurred_at is generated. Raises: Invalid."""
+    event = _decode_event(piece)
+    if _lacks_time(event):
+        raise Invalid("occurred_at must be given if event_id is")
+    return RawEvent(
+        time_ordered_uuid(now) if event.event_id is None else event.event_id,
+        event.user_id,
+        event.event_name,
+        now if event.occurred_at is None else event.occurred_at,
+        None if event.properties == _NULL else bytes(event.properties).decode(),
+    )
 
 
 def _decode_event(piece: bytes) -> EventBody:
@@ -208,5 +184,59 @@ def _check(text: str) -> None:
         raise Invalid(f"{EVENT} {exc}") from None
 
 
-def _too_many() -> TooLarge:
-    return TooLarge(f"must hold at most {MAX_EVENTS:,} events")
+class Faults:
+    """The faults of the events of a request, of which the first 100 are reported."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._reported: list[EventFault] = []
+
+    def add(self, index: int, reason: str) -> None:
+        """Add a fault. The first word of `reason` is the field at fault."""
+        self.count += 1
+        if len(self._reported) < MAX_FAULTS:
+            parameter, _, message = reason.partition(" ")
+            self._reported.append(EventFault(parameter, message, index))
+
+    def error(self, events: int, *, are_all: bool = True) -> InvalidEvents:
+        """The error about `events` events in all; `are_all` false: there may be more faults."""
+        return InvalidEvents(self.count, events, self._reported, is_complete=are_all)
+
+
+class JsonLimits:
+    """Checks the events of one request before they are parsed: a small text can become large
+    objects."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        # A separator takes a byte, so those of a short text need not be counted.
+        is_long = sum(map(len, pieces)) > MAX_VALUES
+        self.are_near = is_long and sum(map(_separators, pieces)) > MAX_VALUES
+        """Whether all events together may have too many values."""
+        self._remaining = MAX_VALUES
+
+    def check(self, event: bytes) -> None:
+        """Check the next event.
+
+        Raises: Invalid if the event is too large, TooLarge if all events together are.
+        """
+        if len(event) > MAX_EVENT_BYTES:
+            raise Invalid(f"{EVENT} must be at most {MAX_EVENT_BYTES // 1024} kB long")
+        values = self._count_values(event)
+        if values > MAX_EVENT_VALUES:
+            raise Invalid("properties must be an object of less than 64 kB")
+        self._remaining -= values
+        if self._remaining < 0:
+            raise TooLarge(f"must hold at most {MAX_VALUES:,} JSON values")
+
+    def _count_values(self, event: bytes) -> int:
+        """The number of values, estimated by commas and opening brackets."""
+        # Those inside strings make it an upper bound. Removing the strings takes time, so this is
+        # only done if the bound exceeds a limit.
+        upper_bound = _separators(event)
+        if self.are_near or upper_bound > MAX_EVENT_VALUES:
+            return _separators(_STRING.sub(b"", event))
+        return upper_bound
+
+
+def _separators(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -18,11 +18,17 @@ from common.errors import (
 from common.metrics import INGEST_SECONDS, INGESTED
 from config.database import Connection, Database, get_connection
 from config.database_errors import DatabaseUnavailable, DeadlineExceeded, DiskFull, PoolBusy
-from repo.ingest import Event, HttpEventsRepo, as_rows
+from repo.ingest import HttpEventsRepo
 from repo.rejection_reasons import EventsExpired, EventsRefused
 from services.disk_space import Storage
-from services.ingest.http_body import BodyHeaders, BodyReader, Form, inflate
-from services.ingest.http_events import EVENT, Faults, read_events
+from services.ingest.http_body import (
+    BodyHeaders,
+    BodyReader,
+    inflate,
+    parse_body_headers,
+    split_events,
+)
+from services.ingest.http_events import EVENT, Faults, read_rows
 from utils.tracing import trace_span
 
 _MAX_CHECKED = 10  # refused events that are searched for: each one takes another statement
@@ -58,7 +64,7 @@ class IngestService:
 
     async def store(
         self,
-        body_headers: BodyHeaders,
+        headers: Mapping[str, str],
         chunks: AsyncIterator[bytes],
         deadline: float,
         caller: str = "",
@@ -67,16 +73,17 @@ class IngestService:
 
         `caller` owns the request: callers share connections and buffers fairly.
 
-        Raises: DiskFull, UnreadableBody, SlowBody, TooLarge, InvalidEvents, Busy, TooSlow,
-        Unavailable, InsufficientStorage, ClientDisconnected.
+        Raises: DiskFull, UnsupportedMedia, UnreadableBody, SlowBody, TooLarge, InvalidEvents, Busy,
+        TooSlow, Unavailable, InsufficientStorage, ClientDisconnected.
         """
         self._storage.check()
+        body_headers = parse_body_headers(headers)
         async with self._bodies.receive(chunks, deadline, caller) as body:
             with INGEST_SECONDS.time():
                 result = await self._store_body(body_headers, body, caller)
-        INGESTED.labels("accepted").inc(result.accepted)
-        INGESTED.labels("duplicate").inc(result.duplicates)
-        INGESTED.labels("refused").inc(result.refused)
+            INGESTED.labels("accepted").inc(result.accepted)
+            INGESTED.labels("duplicate").inc(result.duplicates)
+            INGESTED.labels("refused").inc(result.refused)
         return result
 
     async def _store_body(
@@ -105,25 +112,21 @@ class IngestService:
 
 def _store(body_headers: BodyHeaders, body: bytes, connection: Connection) -> IngestResult:
     """Decompress, parse, validate and store the events of a body. Runs in a thread."""
+    now = datetime.now(UTC)
     with trace_span("read events"):
-        events, rows = _read(inflate(body, body_headers.coding), body_headers.form)
-    if not events:
+        text = inflate(body, body_headers.coding)
+        with _read_lock:
+            rows = read_rows(split_events(text, body_headers.form), now)
+    if not rows:
         return IngestResult(0, 0)
     repo = HttpEventsRepo(connection)
     try:
         accepted, refused = repo.insert(rows)
     except EventsExpired as exc:
-        raise _expired(exc, len(events)) from None
+        raise _expired(exc, len(rows)) from None
     except EventsRefused:
         raise _refusal(repo, rows) from None
-    return IngestResult(accepted, len(events) - accepted - refused, refused)
-
-
-def _read(text: bytes, form: Form) -> tuple[list[Event], list[str]]:
-    now = datetime.now(UTC)
-    with _read_lock:
-        events = read_events(text, form, now)
-        return events, as_rows(events)
+    return IngestResult(accepted, len(rows) - accepted - refused, refused)
 
 
 def _expired(error: EventsExpired, events: int) -> InvalidEvents:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from services.ingest.key_paths import path_of, suggest
@@ -50,10 +51,10 @@ ValidRows = tuple[list[str], list[RowOrigin]]
 class Block(Protocol):
     """Consecutive rows of an input, which are validated at once or one by one."""
 
-    def rows(self, until: str) -> ValidRows | None:
+    def rows(self, latest: datetime) -> ValidRows | None:
         """All rows; None if any of them needs a closer look.
 
-        Times must be less than `until` as text; see `Validator.until`.
+        `latest` is the latest time that an event may have; see `Validator.latest`.
         """
 
     def lines(self) -> Iterator[InputRow]:

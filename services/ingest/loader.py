@@ -166,7 +166,7 @@ class Loader:
         """The valid rows of a part: of the whole block at once if possible, else row by row."""
         if isinstance(part, list):
             return self._validate_rows(part, report, rejected)
-        if valid_rows := part.rows(self._validator.until()):
+        if valid_rows := part.rows(self._validator.latest()):
             return valid_rows
         return self._validate_rows(list(part.lines()), report, rejected)
 

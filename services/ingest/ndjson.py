@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
@@ -24,8 +25,8 @@ from services.ingest.ndjson_type import ABSENT, LineShape
 from services.ingest.strict_json import (
     HugeNumber,
     NotStrict,
-    are_strict,
     check_strict,
+    has_one_object_per_line,
     may_escape_colon,
 )
 from services.ingest.validation import FIELDS, Invalid, RawEvent
@@ -58,38 +59,40 @@ class NdjsonBlock:
     raw: list[bytes]
     decoders: Decoders
 
-    def rows(self, until: str) -> ValidRows | None:
+    def rows(self, latest: datetime) -> ValidRows | None:
         """All rows in the text format of COPY; None if any of them needs a closer look."""
         text = b"".join(self.raw)
-        if not _has_one_object_per_line(text, len(self.raw)):
+        if not has_one_object_per_line(text, len(self.raw)):
             return None
         try:
             text.decode()
-            rows = self._rows(text, until)
+            rows = self._rows(text, latest)
         except (ValueError, TypeError, AttributeError, RecursionError):
             return None
         return None if rows is None else (rows, list(enumerate(self.raw, self.number)))
 
-    def _rows(self, text: bytes, until: str) -> list[str] | None:
+    def _rows(self, text: bytes, latest: datetime) -> list[str] | None:
         decoded = self.decoders.all(text)
         if len(decoded) != len(self.raw):
             return None
         columns = list(zip(*map(self.decoders.values, decoded), strict=True))
         texts, raws = columns[:_TEXTS], columns[_TEXTS:]
-        rows = validate_block([*texts, [str(raw, "utf-8") for raw in raws[0]]], until)
-        return rows if rows and self._has_each_key_once(text, texts, raws) else None
+        properties, *ignored = raws
+        rows = validate_block(
+            [*texts, [str(raw, "utf-8") for raw in properties]], latest, text if ignored else None
+        )
+        if ignored or (rows and self._has_each_key_once(text, texts, properties)):
+            return rows
+        return None
 
     def _has_each_key_once(
-        self, text: bytes, texts: Sequence[Sequence[str]], raws: Sequence[Sequence[Any]]
+        self, text: bytes, texts: Sequence[Sequence[str]], properties: Sequence[Any]
     ) -> bool:
         """Whether no line certainly repeats a key outside of its properties.
 
         The decoder ignores a repeated key, but its colon is in the text: there must be one colon
         per key, and those inside values.
         """
-        properties, *ignored = raws
-        if ignored:
-            return are_strict(text)
         present = [raw for raw in properties if raw is not ABSENT]
         keys = len(self.raw) * self.decoders.shape.keys + len(present)
         # The first column, event_id, has no colons.
@@ -230,9 +233,3 @@ def _is_cut(line: bytes) -> bool:
 def _skip_line(file: Input) -> None:
     while (part := file.readline(MAX_LINE_BYTES)) and not part.endswith(b"\n"):
         pass
-
-
-def _has_one_object_per_line(text: bytes, lines: int) -> bool:
-    """Whether each line is one object, provided that the text decodes as that many objects."""
-    # Then none continues on the next line: `}` is never followed by `{` within an object.
-    return text.startswith(b"{") and text.count(b"}\n{") == lines - 1

@@ -30,16 +30,30 @@ class HugeNumber(NotStrict):
         super().__init__("must not hold numbers beyond 1.8e308")
 
 
-def are_strict(objects: bytes) -> bool:
-    """Whether objects, one per line, are certainly strict. If false, each needs a closer look."""
+def are_strict(text: bytes, objects: int) -> bool:
+    """Whether a text is this number of objects, one per line, that are certainly strict.
+
+    If false, each needs a closer look.
+    """
     # Decoding drops duplicate keys. Encoded again, the text has fewer colons then: there is one per
     # key, and those in strings are kept.
-    if may_escape_colon(objects) or _HUGE in objects.translate(_AS_ZEROS):
+    if (
+        not has_one_object_per_line(text, objects)
+        or may_escape_colon(text)
+        or _HUGE in text.translate(_AS_ZEROS)
+    ):
         return False
     try:
-        return _encode(_decode(objects)).count(b":") == objects.count(b":")
+        decoded = _decode(text)
+        return len(decoded) == objects and _encode(decoded).count(b":") == text.count(b":")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
+
+
+def has_one_object_per_line(text: bytes, lines: int) -> bool:
+    """Whether each line is one object, provided that the text decodes as that many objects."""
+    # Then none continues on the next line: `}` is never followed by `{` within an object.
+    return text.startswith(b"{") and text.count(b"}\n{") == lines - 1
 
 
 def may_escape_colon(text: bytes) -> bool:
@@ -49,7 +63,7 @@ def may_escape_colon(text: bytes) -> bool:
 
 def check_strict(text: str) -> None:
     """Check one text. Raises: NotStrict."""
-    if are_strict(text.encode(errors="replace")):
+    if are_strict(text.encode(errors="replace"), 1):
         return
     try:
         _strict_decoder.decode(text)

@@ -31,7 +31,6 @@ _STORABLE = re.compile(
 )
 _FIRST_INSTANT = datetime(2000, 1, 1, tzinfo=UTC)
 _END_INSTANT = datetime(2100, 1, 1, tzinfo=UTC)
-_MAX_OFFSET = timedelta(hours=16)  # PostgreSQL accepts offsets below this
 _STORED_LIMIT = 65_536  # properties must be shorter than this, as PostgreSQL writes them
 # Matches only from the first digit of a number on: starting at each digit takes quadratic time.
 _WITH_EXPONENT = re.compile(r"[0-9](?<![0-9.].)[0-9.]*+[eE][+-]?[0-9]++")
@@ -85,20 +84,22 @@ class Validator:
         self._now = now
         self._policy = policy
 
-    def __call__(self, raw: RawEvent) -> Event:
-        """The event as stored, in normal form. Raises: Invalid."""
+    def __call__(self, raw: RawEvent, *, is_strict: bool = False) -> Event:
+        """The event as stored, in normal form. Raises: Invalid.
+
+        `is_strict`: the caller has checked that the properties are strict JSON.
+        """
         return Event(
             _event_id(raw.event_id),
             _user_id(raw.user_id),
             _event_name(raw.event_name),
             self._occurred_at(raw.occurred_at),
-            _properties(raw.properties),
+            _properties(raw.properties, is_strict),
         )
 
-    def until(self) -> str:
-        """An upper bound for `validate_block`: a time that is less as text is not too far in the
-        future, whatever its offset."""
-        return (self._now() + self._policy.max_ahead - _MAX_OFFSET).isoformat()[:19]
+    def latest(self) -> datetime:
+        """The latest time that an event may have, in UTC."""
+        return self._now() + self._policy.max_ahead
 
     def _occurred_at(self, value: Any) -> str:
         instant = value if isinstance(value, datetime) else _parse_time(value)
@@ -114,7 +115,7 @@ class Validator:
             raise Invalid("occurred_at must be within the years 2000 to 2099") from None
         if not _FIRST_INSTANT <= instant < _END_INSTANT:
             raise Invalid("occurred_at must be within the years 2000 to 2099")
-        if instant > self._now() + self._policy.max_ahead:
+        if instant > self.latest():
             raise Invalid(self._policy.too_far_message)
         return instant.isoformat()
 
@@ -169,7 +170,7 @@ def _parse_time(value: Any) -> datetime:
     raise Invalid("occurred_at must be a time such as 2025-01-31T09:00:00+01:00")
 
 
-def _properties(value: Any) -> str:
+def _properties(value: Any, is_strict: bool) -> str:
     """The JSON text of properties. Raises: Invalid."""
     # The text of the client is kept: decoding and encoding would round long numbers.
     if value is None or value == "":
@@ -181,6 +182,8 @@ def _properties(value: Any) -> str:
         raise Invalid("properties must be an object of less than 64 kB")
     if "\\u" in text:
         _check_escapes(text)
+    if is_strict:
+        return text
     try:
         check_strict(text)
     except NotStrict as exc:
@@ -219,9 +222,14 @@ def _json_default(value: Any) -> str:
     return str(value)
 
 
+def has_storable_escapes(text: str) -> bool:
+    """Whether a JSON text is free of escapes that jsonb cannot store: NUL and lone surrogates."""
+    return bool(_STORABLE.fullmatch(text))
+
+
 def _check_escapes(text: str) -> None:
-    """Check for escapes that jsonb cannot store: NUL and lone surrogates. Raises: Invalid."""
-    if _STORABLE.fullmatch(text):
+    """Raises: Invalid, if the text has escapes that jsonb cannot store."""
+    if has_storable_escapes(text):
         return
     if _NUL.search(text):
         raise Invalid("properties must not contain a NUL character")

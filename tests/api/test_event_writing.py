@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from psycopg2.extensions import connection
 from config.database import Database, get_connection
 from repo.ingest import Event, HttpEventsRepo, Inserted, as_rows
 from services.ingest import ingest_service
+from services.ingest.http_events import read_rows
 from tests.api.requests import ndjson, send, stored_rows
 from tests.events import insert
 from tests.factories import ID, event
@@ -197,16 +199,16 @@ def test_bodies_are_read_one_after_another(
     together = threading.Barrier(2)
     read: list[str] = []
 
-    def as_rows_slowly(events: list[Event]) -> list[str]:
+    def read_rows_slowly(pieces: list[bytes], now: datetime) -> list[str]:
         try:
             together.wait(0.2)
             read.append("with another one")
         except threading.BrokenBarrierError:
             read.append("alone")
             together.reset()
-        return as_rows(events)
+        return read_rows(pieces, now)
 
-    monkeypatch.setattr(ingest_service, "as_rows", as_rows_slowly)
+    monkeypatch.setattr(ingest_service, "read_rows", read_rows_slowly)
     sent = [threads.submit(send, service, ndjson(event(n))) for n in range(3)]
     assert [sender.result().json()["accepted"] for sender in sent] == [1, 1, 1]
     assert read == ["alone"] * 3

@@ -38,7 +38,7 @@ def read(text: bytes, *, limit: int, is_fast: bool) -> Iterator[Read]:
     """Of each row its number, and the row as COPY reads it or what is wrong with it."""
     with gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(text, 1))) as file:
         for block in csv_blocks(file, ColumnMapping(), limit):
-            valid_rows = block.rows(VALIDATOR.until()) if is_fast else None
+            valid_rows = block.rows(VALIDATOR.latest()) if is_fast else None
             if valid_rows:
                 rows, positions = valid_rows
                 yield from zip((number for number, _ in positions), rows, strict=True)
@@ -67,7 +67,7 @@ def test_usual_rows_are_taken_as_a_whole() -> None:
     text = HEADER + csv_line(1) + csv_line(2, user_id='a "b", \\ü') + csv_line(3, user_id="")
     with gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(text.encode()))) as file:
         block = next(csv_blocks(file, ColumnMapping(), 500))
-        valid_rows = block.rows(VALIDATOR.until())
+        valid_rows = block.rows(VALIDATOR.latest())
     assert valid_rows is not None
     rows, positions = valid_rows
     assert [number for number, _ in positions] == [2, 3, 4]
@@ -111,7 +111,7 @@ def test_an_unquoted_null_is_taken_as_a_whole() -> None:
     results = list(read(text, limit=500, is_fast=True))
     assert [row.split("\t")[1] for _, row in results] == ["", "\\\\N"]  # as COPY escapes it
     with gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(text))) as file:
-        assert next(csv_blocks(file, ColumnMapping(), 500)).rows(VALIDATOR.until()) is not None
+        assert next(csv_blocks(file, ColumnMapping(), 500)).rows(VALIDATOR.latest()) is not None
 
 
 @given(st.lists(ROWS, max_size=30), st.integers(1, 8))
@@ -160,7 +160,7 @@ def test_damage_within_a_row_loses_no_row_before_it(tmp_path: Path) -> None:
 
 def _numbers(file: gzip.GzipFile) -> Iterator[Read]:
     for block in csv_blocks(file, ColumnMapping(), 500):
-        rows, positions = block.rows(VALIDATOR.until()) or ([], [])
+        rows, positions = block.rows(VALIDATOR.latest()) or ([], [])
         yield from zip((number for number, _ in positions), rows, strict=True)
 
 

@@ -53,7 +53,7 @@ def is_strict(text: str) -> bool:
 @example(['{"a":1,"a":"\\u003a"}'])
 @given(st.lists(OBJECTS, min_size=1, max_size=3))
 def test_what_is_taken_holds_each_key_once(texts: list[str]) -> None:
-    if are_strict("\n".join(texts).encode()):
+    if are_strict("\n".join(texts).encode(), len(texts)):
         assert all(map(is_strict, texts))
     for text in texts:
         assert (_reason(text) is None) == is_strict(text)
@@ -85,4 +85,4 @@ def test_reasons(text: str, reason: str | None) -> None:
 
 def test_the_quick_look_takes_what_is_usual() -> None:
     usual = ['{"path":"/a:b","n":1.5,"deep":{"x":[1,{"y":null}]}}', '{"ü" : "\\u00fc\\n"}', "{}"]
-    assert are_strict("\n".join(usual).encode())
+    assert are_strict("\n".join(usual).encode(), len(usual))
