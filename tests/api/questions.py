@@ -3,6 +3,28 @@
 from typing import Any
 
 import httpx
+from fastapi.routing import APIRoute
+
+from common.questions.base import Question
+from routes import analytics
+
+PATHS = {
+    route.name: route.path.replace(":text}", "}")
+    for route in analytics.router.routes
+    if isinstance(route, APIRoute)
+}
+"""The path of each question by its name, in the order of the routes."""
+
+
+def path_of(question: type[Question], user_id: str = "u") -> str:
+    """The path of a question, about this user if it is about one."""
+    return PATHS[question.name].format(user_id=user_id)
+
+
+def parameters_of(question: type[Question]) -> list[str]:
+    """The parameters in the query string of a question, in the order of its fields."""
+    path = PATHS[question.name]
+    return [name for name in question.model_fields if f"{{{name}}}" not in path]
 
 
 def ask(client: httpx.Client, path: str, **parameters: Any) -> Any:

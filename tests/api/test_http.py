@@ -20,28 +20,6 @@ from tests.wait_until import adjusted_for_load
 
 NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
 RANGE = {"start": "2025-03-10", "end": "2025-03-12"}
-PATHS = ["event-counts", "top-events", "active-users", "users/u/events"]
-
-
-@pytest.mark.parametrize("path", PATHS)
-def test_head_is_get_without_the_body(service: httpx.Client, path: str) -> None:
-    got = service.get(f"/analytics/{path}", params=RANGE)
-    head = service.head(f"/analytics/{path}", params=RANGE)
-    assert head.status_code == 200
-    assert head.content == b""
-    assert head.headers["content-length"] == str(len(got.content))
-
-
-@pytest.mark.parametrize("path", PATHS)
-def test_a_hit_is_the_bytes_of_the_miss(service: httpx.Client, conn: connection, path: str) -> None:
-    insert(conn, ("u", "Öl", NOON, {"ü": 0.1}))
-    for form in ("json", "csv", "ndjson"):
-        miss, hit = (
-            service.get(f"/analytics/{path}", params={**RANGE, "format": form}) for _ in "12"
-        )
-        assert (miss.headers["x-cache"], hit.headers["x-cache"]) == ("miss", "hit")
-        assert hit.content == miss.content
-        assert hit.headers["content-type"] == miss.headers["content-type"]
 
 
 def test_csv_and_ndjson_by_accept_and_by_parameter(service: httpx.Client, conn: connection) -> None:

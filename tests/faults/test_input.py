@@ -14,6 +14,8 @@ from hypothesis.strategies import SearchStrategy
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from common.questions import QUESTIONS
+from tests.api.questions import parameters_of, path_of
 from tests.events import insert
 from tests.faults.conftest import Check
 from tests.faults.http_load import ask_all, percentile
@@ -22,22 +24,7 @@ from tests.faults.test_postgres import statuses
 
 MINUTE = "/analytics/event-counts?start=2025-03-10T09:01:00Z&end=2025-03-10T09:02:00Z"
 """Events are read for it, whatever is folded."""
-PARAMETERS = {
-    "/analytics/event-counts": [
-        "start",
-        "end",
-        "last",
-        "tz",
-        "week_start",
-        "event",
-        "interval",
-        "compare",
-        "format",
-    ],
-    "/analytics/top-events": ["start", "end", "last", "tz", "event", "limit"],
-    "/analytics/active-users": ["start", "last", "tz", "event", "window"],
-    "/analytics/users/u/events": ["start", "tz", "event", "limit", "cursor"],
-}
+PARAMETERS = {path_of(question): parameters_of(question) for question in QUESTIONS}
 CORPUS: list[bytes] = [
     b"NaN",
     b"1e400",
