@@ -9,10 +9,9 @@ from starlette.middleware.cors import CORSMiddleware
 from common.metrics import requests
 from common.questions import QUESTIONS
 from routes import analytics, events, health, metrics, root, users
-from routes.authorization_middleware import CountRefusals, SingleKey
 from routes.errors import add_error_handlers
 from routes.fast_path import FastPath
-from routes.middleware import HeadAsGet, HostCheck, ReadableUrl, RequestContext
+from routes.middleware import RequestChecks, RequestContext
 from routes.openapi import describe
 
 _CORS: dict[str, Any] = {
@@ -50,8 +49,8 @@ def configure_app(app: FastAPI, origins: list[str]) -> None:
     _count_failures_from_zero()
     add_error_handlers(app)
     # The middleware that is added last is the outermost.
-    for middleware in (FastPath, HeadAsGet, ReadableUrl, CountRefusals, SingleKey, HostCheck):
-        app.add_middleware(middleware)
+    app.add_middleware(FastPath)
+    app.add_middleware(RequestChecks)
     if origins:
         app.add_middleware(CORSMiddleware, allow_origins=origins, **_CORS)
     app.add_middleware(RequestContext)

@@ -1,10 +1,11 @@
-"""ASGI middleware around every request: context, checks of URL and host, HEAD."""
+"""ASGI middleware around every request: its context, and the checks that need no route."""
 
 import asyncio
 import logging
 import re
 import time
 import traceback
+from functools import lru_cache
 from pathlib import Path
 from random import getrandbits
 from typing import cast
@@ -12,12 +13,20 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from common.errors import AnalyticsError, Fault, HostNotAllowed, InvalidParameter
+from common.errors import (
+    AnalyticsError,
+    Fault,
+    HostNotAllowed,
+    InvalidParameter,
+    TooManyRequests,
+)
 from common.key_metrics import NO_KEY, key_requests
 from common.metrics import IN_FLIGHT, request_seconds, requests
-from common.protocol_errors import Stopping
+from common.protocol_errors import AmbiguousKey, Stopping
 from config.logging import request_id
 from routes.errors import analytics_problem
+from services.answering.responses import limits_of
+from services.container import Resources
 from services.disconnect import ClientDisconnected
 from utils.paths import is_loopback
 
@@ -38,6 +47,9 @@ _LIST_HEADERS = frozenset(
     }
 )
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_METRICS = "/metrics"
+_COMMA = re.compile(rb",")
+_SECOND_TOKEN = re.compile(rb",\s*Bearer\s", re.IGNORECASE)
 
 
 class RequestContext:
@@ -84,6 +96,7 @@ class _Exchange:
         self._send = send
         self._began = time.perf_counter()
         self._status: int | None = None
+        self._method = scope["method"] if scope["method"] in METHODS else "other"
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -97,18 +110,14 @@ class _Exchange:
         if self._status is None:
             await analytics_problem(error)(self._scope, receive, self.send)
 
-    @property
-    def method(self) -> str:
-        return self._scope["method"] if self._scope["method"] in METHODS else "other"
-
     def record(self) -> None:
         """Record metrics and access line."""
         # The template of the route, not the path: paths contain users and are unbounded.
         seconds = time.perf_counter() - self._began
         route = getattr(self._scope.get("route"), "path", "(none)")
         status = self._status or CLIENT_GONE
-        requests(self.method, route, status).inc()
-        request_seconds(self.method, route).observe(seconds)
+        requests(self._method, route, status).inc()
+        request_seconds(self._method, route).observe(seconds)
         state = self._scope["state"]
         key = state.get("key")
         key_requests(key.label if key else NO_KEY, status).inc()
@@ -116,7 +125,7 @@ class _Exchange:
         level = logging.DEBUG if "hit" in state else logging.INFO
         if log.isEnabledFor(level):
             line = {
-                "method": self.method,
+                "method": self._method,
                 "route": route,
                 "status": status,
                 "key": key.name if key else NO_KEY,
@@ -125,53 +134,37 @@ class _Exchange:
             log.log(level, "request", extra=line)
 
 
-class ReadableUrl:
-    """Rejects URLs that are not UTF-8, which would be decoded to other text."""
+class RequestChecks:
+    """Rejects requests that no route may see, and handles HEAD like GET, without the body.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        part = _unreadable_part(scope) if scope["type"] == "http" else None
-        if part is None:
-            await self._app(scope, receive, send)
-            return
-        error = InvalidParameter(faults=[Fault(part, "must be UTF-8, percent-encoded")])
-        await analytics_problem(error)(scope, receive, send)
-
-
-class HostCheck:
-    """While no key is needed, accepts only requests whose Host is a loopback name or address.
-
-    Protects against DNS rebinding: a foreign page whose name resolves to 127.0.0.1 could otherwise
-    read answers through the browser of a visitor.
+    With an `Authorization` header, each rejection below this point counts against the rate limit of
+    the key; beyond the limit it becomes a 429.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_refused = (
-            scope["type"] == "http" and _needs_no_key(scope) and not _has_loopback_host(scope)
-        )
-        await (analytics_problem(HostNotAllowed()) if is_refused else self._app)(
-            scope, receive, send
-        )
-
-
-class HeadAsGet:
-    """Handles HEAD like GET, without the body."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "HEAD":
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        authorizations = [value for name, value in scope["headers"] if name == b"authorization"]
+        if error := _host_error(scope) or _key_error(scope["path"], authorizations):
+            await analytics_problem(error)(scope, receive, send)
+            return
+        if authorizations:
+            send = _CountedResponse(scope, receive, send, authorizations[0]).send
+        if error := _url_error(scope):
+            await analytics_problem(error)(scope, receive, send)
+        elif scope["method"] == "HEAD":
+            await self._answer_head(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
+    async def _answer_head(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def without_body(message: Message) -> None:
-            _share_route(inner, scope)
+            if "route" in inner:
+                scope["route"] = inner["route"]
             if message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
@@ -181,21 +174,82 @@ class HeadAsGet:
         await self._app(inner, receive, without_body)
 
 
-def _needs_no_key(scope: Scope) -> bool:
-    return bool(scope["app"].state.resources.keys.is_open)
+class _CountedResponse:
+    """One response to a request with a key, which may be replaced by a 429."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, authorization: bytes) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._authorization = authorization
+        self._is_replaced = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and self._is_uncounted_refusal(
+            message["status"]
+        ):
+            try:
+                await self._count()
+            except TooManyRequests as error:
+                self._is_replaced = True
+                await analytics_problem(error)(self._scope, self._receive, self._send)
+        if not self._is_replaced:
+            await self._send(message)
+
+    def _is_uncounted_refusal(self, status: int) -> bool:
+        """Whether the response rejects a request that was not counted."""
+        return 400 <= status < 500 and "counted" not in self._scope["state"]
+
+    async def _count(self) -> None:
+        """Count the request against the limit of its key. Raises: TooManyRequests."""
+        resources: Resources = self._scope["app"].state.resources
+        key = resources.keys.find(self._authorization.decode("latin-1"))
+        self._scope["state"]["key"] = key
+        await resources.cache.count(limits_of(key, resources))
 
 
-def _has_loopback_host(scope: Scope) -> bool:
-    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+def _host_error(scope: Scope) -> AnalyticsError | None:
+    """While no key is needed, accept only requests whose Host is a loopback name or address.
+
+    Protects against DNS rebinding: a foreign page whose name resolves to 127.0.0.1 could otherwise
+    read answers through the browser of a visitor.
+    """
+    if not scope["app"].state.resources.keys.is_open:
+        return None
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    return None if all(map(_is_local, hosts)) else HostNotAllowed()
+
+
+@lru_cache(maxsize=64)
+def _is_local(host: bytes) -> bool:
     try:
-        return all(is_loopback(urlsplit(f"//{host}").hostname or "") for host in hosts)
+        return is_loopback(urlsplit(f"//{host.decode('latin-1')}").hostname or "")
     except ValueError:
         return False
 
 
-def _share_route(inner: Scope, outer: Scope) -> None:
-    if "route" in inner:
-        outer["route"] = inner["route"]
+def _key_error(path: str, authorizations: list[bytes]) -> AnalyticsError | None:
+    """Accept at most one key.
+
+    Keys contain no comma, so a comma separates two keys; the token of `/metrics` may contain one.
+    """
+    separator = _SECOND_TOKEN if path == _METRICS else _COMMA
+    is_ambiguous = len(authorizations) > 1 or any(map(separator.search, authorizations))
+    return AmbiguousKey() if is_ambiguous else None
+
+
+def _url_error(scope: Scope) -> AnalyticsError | None:
+    """Accept only URLs that are UTF-8; others would be decoded to other text."""
+    for part in ("raw_path", "query_string"):
+        raw = scope.get(part) or b""
+        if b"%" in raw or not raw.isascii():
+            try:
+                unquote_to_bytes(raw).decode()
+            except UnicodeDecodeError:
+                parameter = "path" if part == "raw_path" else "query"
+                fault = Fault(parameter, "must be UTF-8, percent-encoded")
+                return InvalidParameter(faults=[fault])
+    return None
 
 
 def _without_values(error: BaseException) -> list[str]:
@@ -226,15 +280,3 @@ def _request_id_of(scope: Scope) -> str:
         if name == b"x-request-id" and _VALID_REQUEST_ID.fullmatch(value):
             return cast(bytes, value).decode()
     return f"{getrandbits(128):032x}"  # not a secret, so no system call is needed
-
-
-def _unreadable_part(scope: Scope) -> str | None:
-    parts = {"path": scope.get("raw_path") or b"", "query": scope.get("query_string") or b""}
-    for name, raw in parts.items():
-        if b"%" not in raw and raw.isascii():
-            continue
-        try:
-            unquote_to_bytes(raw).decode()
-        except UnicodeDecodeError:
-            return name
-    return None

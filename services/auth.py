@@ -87,7 +87,8 @@ class ApiKeyCache:
         self._may_be_open = may_be_open
         self._keys: dict[bytes, ApiKey] | None = None
         self._labels = KeyLabels()
-        self._never_had_keys = False
+        self.is_open = False
+        """Whether requests need no key."""
         self._last_used: dict[int, float] = {}
         self._read_at = -_MIN_READ_INTERVAL_S
         self._as_of = self._read_at
@@ -96,11 +97,6 @@ class ApiKeyCache:
         # A request has waited for a read until its timeout, and none has succeeded since. Until
         # one does, requests with unknown keys fail at once.
         self._is_stalled = False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether requests need no key."""
-        return self._may_be_open and self._never_had_keys
 
     async def check(
         self, authorization: str | None, scope: Scope, deadline: float
@@ -244,7 +240,7 @@ class ApiKeyCache:
     def _replace_keys(self, known_keys: ApiKeySet) -> None:
         self._is_stalled = False
         self._keys = {key.digest: key for key in self._labelled(known_keys.active)}
-        self._never_had_keys = not known_keys.has_existed
+        self.is_open = self._may_be_open and not known_keys.has_existed
 
     def _labelled(self, keys: list[ApiKey]) -> list[ApiKey]:
         """The keys, with printable names and with the label of their metrics."""

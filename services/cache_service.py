@@ -5,27 +5,24 @@ enforced.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
 from secrets import token_hex
-from typing import Any, Literal, NoReturn, TypeVar, cast
+from types import TracebackType
+from typing import Any, Literal, NoReturn, Self, cast
 
 import msgspec
 
-from common.metrics import CACHE_ERRORS, track_reachability
+from common.errors import TooManyConcurrent, TooManyRequests
+from common.metrics import CACHE_ERRORS, LIMITED, track_reachability
 from common.questions import questions_about_one_user
-from services.answering.pending_releases import PendingReleases
 from services.cached_response import CachedResponse
 from services.database_identity import Identity
-from services.lease_and_limit_keys import bucket_key, flight_key, slots_key
-from services.redis_client import Command, MultiplexedRedis, lua_script
+from services.redis_client import Command, MultiplexedRedis, Script, lua_script
 from utils.circuit_breaker import CircuitBreaker
 from utils.tracing import trace_span
-
-T = TypeVar("T")
 
 Verdict = Literal["hit", "miss", "rate", "slots"]
 
@@ -39,6 +36,7 @@ _PURGE_PREFIX = "analytics:forgotten"
 _SHARED_VERSIONS = tuple(b"%d" % version for version in range(5))
 _CLEARED_TTL_S = 30 * 86_400  # after it expires, the cache is purged once more, which is harmless
 _PING_EVERY_S = 1.0
+_MAX_PENDING = 1_000  # older releases are dropped, since leases and slots also expire in Redis
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +115,12 @@ class CacheService:
 
         `bypass` skips the stored response; without `may_lease` no lease is granted.
 
-        Raises: CacheFailed.
+        Raises: TooManyRequests, TooManyConcurrent, CacheFailed.
         """
         token = f"{self._process}{next(self._tokens):x}"
-        keys = (key, flight_key(key), bucket_key(limits.caller), slots_key(limits.caller))
+        keys = (key, _flight_key(key), _bucket_key(limits.caller), _slots_key(limits.caller))
         limit = (limits.per_second, limits.concurrency, self._request_ms)
         arguments = (*keys, token, _FLIGHT_MS if may_lease else 0, *limit, int(bypass))
-
-        async def request() -> CacheLookup:
-            reply = await self._reader.run(self._lookup_script, *arguments, undo=undo)
-            return _parse_lookup(key, token, *reply)
 
         def undo(reply: Any) -> Command | None:
             """Release what Redis granted, if the request has been cancelled meanwhile."""
@@ -136,15 +130,35 @@ class CacheService:
                 return self._releases.command(key, limits.caller, token)
             return None
 
-        return await self._guarded("look_up", request)
+        with self._attempt("look_up"):
+            reply = await self._reader.run(self._lookup_script, *arguments, undo=undo)
+            lookup = _parse_lookup(key, token, *reply)
+        if lookup.verdict in ("rate", "slots"):
+            raise _limit_error(lookup, limits)
+        return lookup
 
-    async def count(self, limits: Limits) -> CacheLookup:
-        """Count a request that is not a question against the rate limit. Raises: CacheFailed."""
-        bucket = bucket_key(limits.caller)
+    async def count(self, limits: Limits) -> CacheLookup | None:
+        """Count a request that is not a question against the rate limit of its key.
+
+        Returns what the key has left; None without a limit, and while Redis is unavailable.
+
+        Raises: TooManyRequests.
+        """
+        if not limits.per_second:
+            return None
+        bucket = _bucket_key(limits.caller)
         # With "rate" the script reads the bucket alone; the other three keys are placeholders.
         arguments = (*[bucket] * 4, "", 0, limits.per_second, 0, 0, "rate")
-        run = partial(self._reader.run, self._lookup_script, *arguments)
-        return _parse_lookup("", "", *await self._guarded("count", run))
+        try:
+            with self._attempt("count"):
+                reply = await self._reader.run(self._lookup_script, *arguments)
+                lookup = _parse_lookup("", "", *reply)
+        except CacheFailed:
+            LIMITED.labels("unknown").inc()
+            return None
+        if lookup.verdict == "rate":
+            raise _limit_error(lookup, limits)
+        return lookup
 
     async def release(
         self,
@@ -167,8 +181,8 @@ class CacheService:
         )
         keys = (
             response.key if response else key,
-            flight_key(key),
-            slots_key(limits.caller),
+            _flight_key(key),
+            _slots_key(limits.caller),
             self._purge_key,
         )
         ttl_ms = fresh_ms + self._stale_ms
@@ -176,9 +190,8 @@ class CacheService:
         times = (fresh_ms, ttl_ms, lookup.now_ms, self._purge_mark_ms)
         arguments = (*tokens, payload if fresh_ms else b"", *times)
         try:
-            await self._guarded(
-                "settle", lambda: self._writer.run(self._release_script, *keys, *arguments)
-            )
+            with self._attempt("settle"):
+                await self._writer.run(self._release_script, *keys, *arguments)
         except (CacheFailed, asyncio.CancelledError):
             self._releases.add(key, limits.caller, *tokens)
             raise
@@ -190,12 +203,13 @@ class CacheService:
 
     async def renew_lease(self, key: str, token: str) -> None:
         """Extend the lease while the response is being computed. Raises: CacheFailed."""
-        arguments = (flight_key(key), token, _FLIGHT_MS)
-        await self._guarded("renew", lambda: self._writer.run(self._renew_script, *arguments))
+        with self._attempt("renew"):
+            await self._writer.run(self._renew_script, _flight_key(key), token, _FLIGHT_MS)
 
     async def get(self, key: str) -> CachedResponse | None:
         """The stored response of a key, fresh or not. Raises: CacheFailed."""
-        payload = await self._guarded("look_up", lambda: self._reader.call("GET", key))
+        with self._attempt("look_up"):
+            payload = await self._reader.call("GET", key)
         return _decode(key, payload) if payload else None
 
     async def purge_users(self) -> None:
@@ -208,19 +222,23 @@ class CacheService:
         # First record the time, so that responses which are being computed now are not stored after
         # the deletion.
         arguments = (self._purge_key, _PURGE_PREFIX, self._purge_mark_ms)
-        await self._guarded("forget", lambda: self._writer.run(self._purge_script, *arguments))
+        with self._attempt("forget"):
+            await self._writer.run(self._purge_script, *arguments)
         for name in questions_about_one_user():
-            await self._guarded("forget", partial(self._delete_matching, f"analytics:*:{name}:*"))
+            with self._attempt("forget"):
+                await self._delete_matching(f"analytics:*:{name}:*")
 
     async def is_cleared(self, erasure: str) -> bool:
         """Whether the cache was purged after this erasure. Raises: CacheFailed."""
         key = self._cleared_key(erasure)
-        return bool(await self._guarded("look_up", lambda: self._writer.call("EXISTS", key)))
+        with self._attempt("look_up"):
+            return bool(await self._writer.call("EXISTS", key))
 
     async def mark_cleared(self, erasure: str) -> None:
         """Record that the cache was purged after this erasure. Raises: CacheFailed."""
         arguments = ("SET", self._cleared_key(erasure), "1", "EX", _CLEARED_TTL_S)
-        await self._guarded("forget", lambda: self._writer.call(*arguments))
+        with self._attempt("forget"):
+            await self._writer.call(*arguments)
 
     async def _delete_matching(self, pattern: str) -> None:
         cursor = b"0"
@@ -246,7 +264,8 @@ class CacheService:
 
     async def ping(self) -> None:
         """Check that Redis replies, and connect if needed. Raises: CacheFailed."""
-        await self._guarded("ping", self._ping)
+        with self._attempt("ping"):
+            await self._ping()
 
     async def _ping(self) -> None:
         await self._reader.load(self._lookup_script)
@@ -275,19 +294,98 @@ class CacheService:
         await self._reader.close()
         await self._writer.close()
 
-    async def _guarded(self, operation: str, command: Callable[[], Awaitable[T]]) -> T:
-        if not self._breaker.allows():
+    def _attempt(self, operation: str) -> "_Attempt":
+        return _Attempt(self._breaker, operation)
+
+
+class _Attempt:
+    """A block that uses Redis: it raises CacheFailed for any error, so that no failure of Redis
+    makes a request fail, and at once while the circuit breaker is open."""
+
+    # A class, since generators of `contextmanager` cost three times as much.
+    __slots__ = ("_breaker", "_operation", "_span")
+
+    def __init__(self, breaker: CircuitBreaker, operation: str) -> None:
+        self._breaker = breaker
+        self._operation = operation
+        self._span = trace_span(f"cache {operation}")
+
+    def __enter__(self) -> Self:
+        if self._breaker.is_open and not self._breaker.allows():
             CACHE_ERRORS.labels("skipped").inc()
-            raise CacheFailed(operation)
-        try:
-            with trace_span(f"cache {operation}"):
-                answer = await command()
-        except Exception as exc:  # any error: no failure of Redis may make a request fail
+            raise CacheFailed(self._operation)
+        self._span.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._span.__exit__(kind, error, traceback)
+        if error is None:
+            if self._breaker.failures:
+                self._breaker.record_success()
+        elif isinstance(error, Exception):
             self._breaker.record_failure()
-            CACHE_ERRORS.labels(operation).inc()
-            raise CacheFailed(operation) from exc
-        self._breaker.record_success()
-        return answer
+            CACHE_ERRORS.labels(self._operation).inc()
+            raise CacheFailed(self._operation) from error
+
+
+class PendingReleases:
+    """Leases and concurrency slots that could not be released, to be released later."""
+
+    def __init__(self, client: MultiplexedRedis, release: Script) -> None:
+        self._client = client
+        self._release = release
+        self._pending: deque[tuple[Any, ...]] = deque(maxlen=_MAX_PENDING)
+
+    def add(self, key: str, caller: str, token: str, lease: str) -> None:
+        """Let the next `run` release the concurrency slot `token` of a caller, and a lease."""
+        self._pending.append(_release_arguments(key, caller, token, lease))
+
+    def command(self, key: str, caller: str, token: str) -> Command:
+        """The Redis command that releases the slot and the lease of one request now."""
+        return self._release.command(*_release_arguments(key, caller, token, token))
+
+    async def run(self) -> None:
+        """Send all releases; one that fails stays for the next run. Raises: RedisError, OSError."""
+        while self._pending:
+            first = self._pending.popleft()
+            try:
+                await self._client.run(self._release, *first)
+            except BaseException:
+                self._pending.appendleft(first)
+                raise
+
+
+def _release_arguments(key: str, caller: str, token: str, lease: str) -> tuple[Any, ...]:
+    """Arguments of `store_and_release.lua` for a release without a response."""
+    return (key, _flight_key(key), _slots_key(caller), key, token, lease, b"", 0, 0, 0, 0)
+
+
+def _flight_key(response_key: str) -> str:
+    """The key of the lease to compute a response, from the key of the response."""
+    return f"{response_key}:flight"
+
+
+def _bucket_key(caller: str) -> str:
+    """The key of the rate limit of a caller."""
+    return f"analytics:limit:{caller}:rate"
+
+
+def _slots_key(caller: str) -> str:
+    """The key of the concurrency slots of a caller."""
+    return f"analytics:limit:{caller}:slots"
+
+
+def _limit_error(lookup: CacheLookup, limits: Limits) -> TooManyRequests | TooManyConcurrent:
+    if lookup.verdict == "rate":
+        LIMITED.labels("rate").inc()
+        return TooManyRequests(limits.per_second, lookup.wait_ms)
+    LIMITED.labels("at_once").inc()
+    return TooManyConcurrent(limits.concurrency)
 
 
 def _parse_lookup(

@@ -4,7 +4,7 @@ import gzip
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from typing import Any
 
@@ -49,7 +49,7 @@ class CachedResponse(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class PreparedQuery:
-    """A question, the form of its response, and the call that answers it."""
+    """A question, the form of its response, the call that answers it, and its key in the cache."""
 
     name: str
     base_key: str
@@ -66,11 +66,14 @@ class PreparedQuery:
     """Answers the question with a repo. A query outlives its request, so it must hold no repo."""
     identity: str = ""
     """The identity of the database, as last read."""
+    epoch: object = None
+    """The epoch of `CacheVersions` in which the versions and the identity were read."""
+    key: str = field(init=False)
+    """The key to look up."""
 
-    @property
-    def key(self) -> str:
-        """The key to look up."""
-        return self.key_for(self.cache_version)
+    def __post_init__(self) -> None:
+        # `object`, since a frozen instance has no assignment.
+        object.__setattr__(self, "key", self.key_for(self.cache_version))
 
     def key_for(self, cache_version: str | None) -> str:
         """The key of a response that was computed from this cache version."""

@@ -15,14 +15,13 @@ from common.pool_metrics import Pool, publish_pool
 from config.database import Database
 from config.database_errors import DatabaseError
 from config.settings import Settings
-from repo.api_keys import ApiKey
 from repo.database_identity import identity_of
 from services.answering.answer_service import AnswerService, Policy
 from services.answering.cache_versions import CacheVersions
 from services.answering.responses import RememberedRequest, RequestKey
 from services.auth import ApiKeyCache
 from services.background.cache_purger import CachePurger
-from services.cache_service import CacheFailed, CacheService, Limits
+from services.cache_service import CacheFailed, CacheService
 from services.database_identity import Identity, check_forever
 from services.disk_space import Storage, storage_limits
 from services.ingest.ingest_service import IngestService
@@ -36,7 +35,6 @@ log = logging.getLogger("analytics.resources")
 
 _MAX_REMEMBERED = 5_000  # requests
 _SINGLE_USE_LIFETIME_S = 0.001  # so short that the pool closes a connection after each use
-_NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +55,6 @@ class Resources:
     request_s: float
     erase_s: float
     metrics_token: SecretStr | None
-
-    def limits_of(self, key: ApiKey | None) -> Limits:
-        """The limits of a key; none without a key."""
-        if key is None:
-            return _NO_LIMITS
-        return Limits(f"{self.identity.value}:{key.key_id}", self.per_second, self.concurrency)
 
 
 @asynccontextmanager

@@ -201,7 +201,8 @@ class MultiplexedRedis:
 
     async def run(self, script: Script, *arguments: Any, undo: Undo | None = None) -> Any:
         """The result of a script. Raises: RedisError, OSError."""
-        await self.load(script)
+        if not script.digest:
+            await self.load(script)
         try:
             return await self.call("EVALSHA", script.digest, script.keys, *arguments, undo=undo)
         except ResponseError as exc:

@@ -25,12 +25,10 @@ class CircuitBreaker:
         self._max_pause_s = max_pause_s
         self._clock = clock
         self._lock = threading.Lock()
-        self._failures = 0
+        self.failures = 0
+        """Failures in a row."""
         self._next_attempt_at = 0.0
-
-    @property
-    def is_open(self) -> bool:
-        return self._failures >= self._max_failures
+        self.is_open = False
 
     def allows(self) -> bool:
         """Return whether the caller may try; while open, true for one caller after each pause."""
@@ -44,16 +42,19 @@ class CircuitBreaker:
             return True
 
     def record_success(self) -> None:
-        self._failures = 0
+        if self.failures:
+            with self._lock:
+                self.failures, self.is_open = 0, False
 
     def record_failure(self) -> None:
         with self._lock:
-            self._failures += 1
+            self.failures += 1
+            self.is_open = self.failures >= self._max_failures
             if self.is_open:
                 self._next_attempt_at = self._clock() + self._pause()
 
     def _pause(self) -> float:
-        doublings = min(max(self._failures - self._max_failures, 0), 30)
+        doublings = min(max(self.failures - self._max_failures, 0), 30)
         full_pause_s = min(self._first_pause_s * 2.0**doublings, self._max_pause_s)
         # Jitter, so that processes that saw the same failure do not try at the same moment.
         return full_pause_s * random.uniform(0.5, 1)

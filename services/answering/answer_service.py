@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
+from starlette.types import Receive
+
 from common.metrics import LIMITED, QUESTION_SECONDS, cache_requests
 from common.questions.answer import Answer
 from config.database import Database, get_connection
@@ -17,7 +19,7 @@ from services.answering.single_flight import BoundRepo, CallContext, SingleFligh
 from services.cache_service import CacheFailed, CacheLookup, CacheService, Limits
 from services.cached_response import CachedResponse, PreparedQuery, render
 from services.database_identity import Identity
-from services.rate_limit import refuse_over_limit
+from services.disconnect import cancel_on_disconnect
 from utils.tracing import trace_span
 
 CacheResult = Literal["hit", "miss", "stale"]
@@ -48,14 +50,11 @@ class Policy:
 class ServedResponse:
     """A response, how it was obtained, and the seconds that each step took, by step."""
 
+    query: PreparedQuery
     response: CachedResponse
     cache: CacheResult
     lookup: CacheLookup | None
     seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def age_s(self) -> int:
-        return self.lookup.age_ms // 1000 if self.lookup and self.cache != "miss" else 0
 
 
 def bind_repo(database: Database, deadline: float, caller: str) -> BoundRepo:
@@ -95,25 +94,43 @@ class AnswerService:
 
     def current(self, query: PreparedQuery) -> PreparedQuery:
         """The query with the current cache version, erasure version and database identity."""
-        cache_version = self._versions.for_months(query.months) if query.months else None
-        erasure, identity = self._versions.erasure_version, self._identity.value
-        if (cache_version, erasure, identity) == (
-            query.cache_version,
-            query.erasure_version,
-            query.identity,
-        ):
+        versions = self._versions
+        if query.epoch is versions.epoch:
             return query
         return replace(
-            query, cache_version=cache_version, erasure_version=erasure, identity=identity
+            query,
+            cache_version=versions.for_months(query.months) if query.months else None,
+            erasure_version=versions.erasure_version,
+            identity=self._identity.value,
+            epoch=versions.epoch,
         )
 
-    async def look_up(self, query: PreparedQuery, context: CallContext) -> CacheLookup | None:
+    async def answer(
+        self, query: PreparedQuery, context: CallContext, receive: Receive
+    ) -> ServedResponse:
+        """The response to a question, cached or computed; cancelled when the client disconnects.
+
+        Raises: TooManyRequests, TooManyConcurrent, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
+        ClientDisconnected.
+        """
+        began = time.perf_counter()
+        query = self.current(query)
+        lookup = await self._look_up(query, context)
+        looked_up_at = time.perf_counter()
+        served = self._hit(query, lookup) if lookup else None
+        if served is None:
+            served = await cancel_on_disconnect(receive, self._compute(query, context, lookup))
+            served.seconds["answer"] = time.perf_counter() - looked_up_at
+        served.seconds["cache"] = looked_up_at - began
+        return served
+
+    async def _look_up(self, query: PreparedQuery, context: CallContext) -> CacheLookup | None:
         """The result of the lookup in Redis; None while Redis is unavailable.
 
         Raises: TooManyRequests, TooManyConcurrent.
         """
         try:
-            lookup = await self._cache.look_up(
+            return await self._cache.look_up(
                 query.key,
                 context.limits,
                 bypass=self._bypasses_cache(context),
@@ -123,10 +140,8 @@ class AnswerService:
             if context.limits:
                 LIMITED.labels("unknown").inc()
             return None
-        refuse_over_limit(lookup, context.limits)
-        return lookup
 
-    def hit(self, query: PreparedQuery, lookup: CacheLookup) -> ServedResponse | None:
+    def _hit(self, query: PreparedQuery, lookup: CacheLookup) -> ServedResponse | None:
         """The cached response, if the lookup found a fresh one.
 
         Shortly before the response expires, a refresh is started in the background.
@@ -136,9 +151,9 @@ class AnswerService:
         cache_requests("hit").inc()
         if lookup.response.is_due(lookup.fresh_ms / 1000):
             self._refresh(query)
-        return ServedResponse(lookup.response, "hit", lookup)
+        return ServedResponse(query, lookup.response, "hit", lookup)
 
-    async def compute(
+    async def _compute(
         self, query: PreparedQuery, context: CallContext, lookup: CacheLookup | None
     ) -> ServedResponse:
         """A newly computed response; if that fails, the stale one of the cache, if there is one.
@@ -146,13 +161,14 @@ class AnswerService:
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
         try:
-            return ServedResponse(await self._fetch(query, context, lookup), "miss", lookup)
+            response = await self._fetch(query, context, lookup)
+            return ServedResponse(query, response, "miss", lookup)
         except DatabaseError:
-            response = await self._stale_response(query) if lookup and lookup.response else None
-            if response is None:
+            stale = await self._stale_response(query) if lookup and lookup.response else None
+            if stale is None:
                 raise
             cache_requests("stale").inc()
-            return ServedResponse(response, "stale", lookup)
+            return ServedResponse(query, stale, "stale", lookup)
 
     async def close(self) -> None:
         """Cancel the refreshes that still run: no client waits for them."""

@@ -46,6 +46,9 @@ class CacheVersions:
         self.erasure_version = _unknown_erasure()
         self._by_months: dict[Months, str | None] = {}
         self._tail_age = _TailAge()
+        self.epoch = object()
+        """Replaced whenever a version, the last erasure or the identity changes."""
+        identity.on_change(self._begin_epoch)
 
     def for_months(self, months: Months) -> str | None:
         """The cache version of these months; None if there is none that can be relied on."""
@@ -79,18 +82,26 @@ class CacheVersions:
             self._reset()
             return
         REPLICA_LAG_SECONDS.set(latest.age_s)
-        self.erasure_version, self._has_polled = latest.erasure_version, True
+        if latest.erasure_version != self.erasure_version:
+            self.erasure_version = latest.erasure_version
+            self._begin_epoch()
+        self._has_polled = True
         tail_age_s = self._tail_age.age_s(latest.tail_since)
         ROLLUP_LAG_SECONDS.set(tail_age_s)
         stored = latest.cache_versions if tail_age_s < _MAX_IDLE_S else None
         if stored != self._stored:
             self._stored, self._by_months = stored, {}
+            self._begin_epoch()
 
     def _reset(self) -> None:
         """Forget all versions: the database has no schema, so it is another one than before."""
         if self._has_polled:
             self.erasure_version, self._has_polled = _unknown_erasure(), False
             self._stored, self._by_months = None, {}
+            self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        self.epoch = object()
 
 
 def _unknown_erasure() -> str:

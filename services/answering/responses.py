@@ -1,23 +1,62 @@
-"""HTTP responses: keys of requests, conditional requests, and the headers of responses."""
+"""Requests over HTTP: what guards them, and how those with a question are answered.
+
+The fast path and the handlers use these functions alone, so that a check of one is a check of both.
+"""
 
 import time
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from common.errors import rate_limit_headers
-from services.answering.answer_service import AnswerService, ServedResponse
-from services.answering.single_flight import CallContext
+from repo.api_keys import ApiKey
+from repo.api_keys import Scope as KeyScope
+from services.answering.answer_service import ServedResponse, bind_repo
+from services.answering.single_flight import BoundRepo, CallContext
 from services.cache_service import CacheLookup, Limits
 from services.cached_response import PreparedQuery
-from services.disconnect import cancel_on_disconnect
 from services.ingest.ingest_service import IngestResult
+
+if TYPE_CHECKING:
+    from services.container import Resources
 
 _MAX_REMEMBERED_BYTES = 2_000  # of path, query string and Accept header
 _CACHE_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Accept-Encoding"}
+_NO_LIMITS = Limits()
+
+
+class Caller(NamedTuple):
+    """What the checked key of a request allows."""
+
+    limits: Limits
+    deadline: float
+    """In monotonic time."""
+
+
+async def authorize(
+    scope: Scope, authorization: str | None, resources: "Resources", needed: KeyScope
+) -> Caller:
+    """Check the key of a request, which must have the scope `needed`.
+
+    Raises: Unauthorized, InvalidKey, Forbidden, Unavailable.
+    """
+    state = scope["state"]
+    deadline = state["began"] + resources.request_s
+    key = await resources.keys.check(authorization, needed, deadline)
+    state["authorized"], state["key"] = True, key
+    return Caller(limits_of(key, resources), deadline)
+
+
+def limits_of(key: ApiKey | None, resources: "Resources") -> Limits:
+    """The limits of a key; none without a key."""
+    if key is None:
+        return _NO_LIMITS
+    caller = f"{resources.identity.value}:{key.key_id}"
+    return Limits(caller, resources.per_second, resources.concurrency)
 
 
 class RequestKey(NamedTuple):
@@ -54,28 +93,67 @@ def accepts_gzip(headers: Mapping[str, str]) -> bool:
     return False
 
 
-def asks_for_fresh(headers: Mapping[str, str]) -> bool:
-    """Whether `Cache-Control: no-cache` skips the cache."""
-    return "no-cache" in headers.get("cache-control", "").lower()
+class QuestionRequest:
+    """A request with a question."""
 
+    def __init__(self, scope: Scope, receive: Receive, resources: "Resources") -> None:
+        self._scope = scope
+        self._receive = receive
+        self._resources = resources
+        # Of a repeated header the first value, as in Starlette.
+        self.headers = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in reversed(scope["headers"])
+        }
+        self._key = request_key(scope, self.headers)
+        self._remembered: PreparedQuery | None = None
 
-async def deliver(
-    answers: AnswerService, query: PreparedQuery, context: CallContext, receive: Receive
-) -> ServedResponse:
-    """The response to a question, cached or computed; cancelled when the client disconnects.
+    async def answer_remembered(self) -> Response | None:
+        """The response, if the same question was answered before; else None.
 
-    Raises: TooManyRequests, TooManyConcurrent, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
-    ClientDisconnected.
-    """
-    began = time.perf_counter()
-    lookup = await answers.look_up(query, context)
-    looked_up_at = time.perf_counter()
-    served = answers.hit(query, lookup) if lookup else None
-    if served is None:
-        served = await cancel_on_disconnect(receive, answers.compute(query, context, lookup))
-        served.seconds["answer"] = time.perf_counter() - looked_up_at
-    served.seconds["cache"] = looked_up_at - began
-    return served
+        Raises what `authorize` and `answer` raise.
+        """
+        resources = self._resources
+        remembered = resources.recent_requests.get(self._key) if self._key else None
+        if remembered is None:
+            return None
+        query, self._scope["route"] = remembered
+        self._remembered = query
+        authorization = self.headers.get("authorization")
+        caller = await authorize(self._scope, authorization, resources, "read")
+        bind = partial(bind_repo, resources.database, caller.deadline, caller.limits.caller)
+        return await self.answer(query, caller, bind)
+
+    async def answer(
+        self,
+        query: PreparedQuery,
+        caller: Caller,
+        bind: Callable[[], BoundRepo],
+        *,
+        is_overridden: bool = False,
+    ) -> Response:
+        """The response to a question of this caller. `bind` returns the repo that computes it.
+
+        `is_overridden`: the repo is not that of the service, so its answers are not cached.
+
+        Raises: TooManyRequests, TooManyConcurrent, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
+        ClientDisconnected.
+        """
+        state = self._scope["state"]
+        state["counted"] = True
+        no_cache = "no-cache" in self.headers.get("cache-control", "").lower()
+        context = CallContext(caller.limits, caller.deadline, bind, no_cache or is_overridden)
+        served = await self._resources.answers.answer(query, context, self._receive)
+        if served.cache == "hit":
+            state["hit"] = True
+        if not is_overridden and served.query is not self._remembered:
+            self._remember(served.query)
+        return respond(served, self.headers, caller.limits, state["began"])
+
+    def _remember(self, query: PreparedQuery) -> None:
+        if self._key:
+            remembered = RememberedRequest(query, self._scope["route"])
+            self._resources.recent_requests[self._key] = remembered
 
 
 class BytesResponse(Response):
@@ -104,7 +182,7 @@ def respond(
         **_CACHE_HEADERS,
         "ETag": response.etag,
         "X-Cache": served.cache,
-        "Age": str(served.age_s),
+        "Age": str(_age_s(served)),
         "Server-Timing": _timing(served.seconds, time.monotonic() - began),
         **_rate_limit_headers(served.lookup, limits),
     }
@@ -134,6 +212,10 @@ def has_etag(if_none_match: str | None, etag: str) -> bool:
         return False
     tags = [tag.strip() for tag in if_none_match.split(",")]
     return "*" in tags or any(tag.removeprefix("W/") == etag.removeprefix("W/") for tag in tags)
+
+
+def _age_s(served: ServedResponse) -> int:
+    return served.lookup.age_ms // 1000 if served.lookup and served.cache != "miss" else 0
 
 
 def _timing(seconds: dict[str, float], total: float) -> str:

@@ -14,8 +14,7 @@ import pytest
 from common.questions.user_events import PageMeta, UserEventsAnswer
 from config.database_errors import DeadlineExceeded, PoolBusy
 from services import cache_service
-from services.answering.local_flights import Flight
-from services.answering.single_flight import CallContext, SingleFlight
+from services.answering.single_flight import CallContext, Flight, SingleFlight
 from services.cache_service import CacheLookup, CacheService, Limits
 from services.cached_response import CachedResponse, PreparedQuery, render
 from services.database_identity import Identity

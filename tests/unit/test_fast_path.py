@@ -8,7 +8,7 @@ import pytest
 from cachetools import LRUCache
 from starlette.types import Message, Receive, Scope, Send
 
-from common.errors import Forbidden
+from common.errors import Forbidden, InvalidKey
 from routes.fast_path import FastPath
 from services.answering.responses import RememberedRequest, RequestKey
 from services.cached_response import PreparedQuery
@@ -20,11 +20,9 @@ ROUTED = 299
 class Keys:
     """API keys: all that are known lack the scope."""
 
-    is_open = False
-
-    def check_cached(self, authorization: str | None, scope: str) -> None:
-        if authorization == "Bearer known":
-            raise Forbidden("read")
+    async def check(self, authorization: str | None, scope: str, deadline: float) -> None:
+        assert (scope, deadline) == ("read", 12.0)
+        raise Forbidden("read") if authorization == "Bearer known" else InvalidKey
 
 
 async def router(scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,7 +37,7 @@ def status_of(
 ) -> int:
     requests = LRUCache[RequestKey, RememberedRequest](9)
     requests[RequestKey(b"/analytics/top", b"", "", False)] = RememberedRequest(QUERY, "route")
-    resources = SimpleNamespace(recent_requests=requests, keys=Keys())
+    resources = SimpleNamespace(recent_requests=requests, keys=Keys(), request_s=10.0)
     scope = {
         "type": "http",
         "method": method,
@@ -50,7 +48,7 @@ def status_of(
         "app": SimpleNamespace(
             state=SimpleNamespace(resources=resources), dependency_overrides=overrides or {}
         ),
-        "state": {},
+        "state": {"began": 2.0},
     }
     sent: list[Message] = []
 
@@ -80,5 +78,5 @@ def test_no_request_is_answered_before_routing_while_a_dependency_is_overridden(
     assert status_of(authorization="Bearer known", overrides={"get_events_repo": dict}) == ROUTED
 
 
-def test_a_key_that_is_not_in_memory_goes_to_the_router() -> None:
-    assert status_of(authorization="Bearer new") == ROUTED
+def test_the_key_of_a_remembered_request_is_checked() -> None:
+    assert status_of(authorization="Bearer new") == 401

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from routes.middleware import HeadAsGet, HostCheck, ReadableUrl, RequestContext
+from routes.middleware import RequestChecks, RequestContext
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,7 +68,7 @@ def test_a_failure_is_a_500_without_its_message() -> None:
 
 @pytest.mark.parametrize(("query", "status"), [(b"a=%C3%A9", 299), (b"a=%E9", 422), (b"a=b", 299)])
 def test_urls_must_be_utf_8(query: bytes, status: int) -> None:
-    assert sent_by(ReadableUrl(app), query_string=query)[0] == status
+    assert sent_by(RequestChecks(app), query_string=query)[0] == status
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_urls_must_be_utf_8(query: bytes, status: int) -> None:
     [("localhost:8000", 299), ("127.0.0.1", 299), ("[::1]:80", 299), ("example.com", 403)],
 )
 def test_without_keys_only_loopback_hosts_are_accepted(host: str, status: int) -> None:
-    assert sent_by(HostCheck(app), {"host": host})[0] == status
+    assert sent_by(RequestChecks(app), {"host": host})[0] == status
 
 
 def test_head_is_get_without_a_body() -> None:
-    assert sent_by(HeadAsGet(app), method="HEAD") == (299, {}, b"")
-    assert sent_by(HeadAsGet(app), method="GET") == (299, {}, b"GET")
+    assert sent_by(RequestChecks(app), method="HEAD") == (299, {}, b"")
+    assert sent_by(RequestChecks(app), method="GET") == (299, {}, b"GET")

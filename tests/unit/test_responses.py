@@ -1,6 +1,7 @@
 """Keys of requests, conditional requests, and the headers of responses."""
 
 import time
+from typing import NoReturn
 
 import pytest
 
@@ -8,18 +9,22 @@ from services.answering.answer_service import ServedResponse
 from services.answering.responses import (
     RequestKey,
     accepts_gzip,
-    asks_for_fresh,
     has_etag,
     receipt,
     request_key,
     respond,
 )
 from services.cache_service import CacheLookup, Limits
-from services.cached_response import CachedResponse
+from services.cached_response import CachedResponse, PreparedQuery
 from services.ingest.ingest_service import IngestResult
 
 STORED = CachedResponse("k", "text/csv", {"X-Next-Cursor": "c"}, b"a\n1\n", 'W/"e"', 0.1, 60)
+QUERY = PreparedQuery("q", "base", None, None, "", "csv", False, lambda _: no_answer())
 LOOKUP = CacheLookup("hit", "", 9, 200, False, b"", 5_700, 60_000, 0, STORED)
+
+
+def no_answer() -> NoReturn:
+    raise AssertionError("a response is not computed twice")
 
 
 @pytest.mark.parametrize(
@@ -53,13 +58,8 @@ def test_a_request_key_has_what_determines_the_response() -> None:
     assert request_key({**scope, "query_string": b"x" * 2_000}, headers) is None
 
 
-def test_no_cache_asks_for_a_fresh_answer() -> None:
-    assert asks_for_fresh({"cache-control": "No-Cache"})
-    assert not asks_for_fresh({"cache-control": "max-age=0"})
-
-
 def test_a_response_has_the_stored_body_and_headers() -> None:
-    served = ServedResponse(STORED, "hit", LOOKUP)
+    served = ServedResponse(QUERY, STORED, "hit", LOOKUP)
     response = respond(served, {}, Limits(), time.monotonic())
     headers = response.headers
     assert (response.status_code, response.body) == (200, b"a\n1\n")
@@ -69,7 +69,7 @@ def test_a_response_has_the_stored_body_and_headers() -> None:
 
 
 def test_a_client_that_has_the_response_gets_304_without_body() -> None:
-    served = ServedResponse(STORED, "hit", LOOKUP)
+    served = ServedResponse(QUERY, STORED, "hit", LOOKUP)
     response = respond(served, {"if-none-match": '"e"'}, Limits(), time.monotonic())
     assert (response.status_code, response.body) == (304, b"")
     assert "content-type" not in response.headers

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.answering.local_flights import Flights, Lease
+from services.answering.single_flight import Flights, Lease
 
 
 async def _number() -> int:
