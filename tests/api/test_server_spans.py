@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -16,8 +17,9 @@ from main import create_app
 from services.answering.answer_service import AnswerService
 from tests.api.requests import ndjson, send
 from tests.factories import event
-from tests.live_server import AUTHORIZED, METRICS_TOKEN, running
+from tests.live_server import AUTHORIZED, METRICS_TOKEN, running, scrape, value
 from tests.otel_collector import Collector, ReceivedSpan, running_collector
+from tests.wait_until import wait_until
 
 COUNTS = "/analytics/event-counts"
 HISTORY = "/analytics/users/canary-user/events"
@@ -43,6 +45,10 @@ def traced(
         environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
         with running(database_url, redis_url, **settings) as service:
             yield service, collector
+
+
+def address(service: httpx.Client) -> tuple[str, int]:
+    return service.base_url.host, service.base_url.port or 0
 
 
 def server_spans(collector: Collector) -> list[ReceivedSpan]:
@@ -146,6 +152,28 @@ def test_server_errors_are_errors_of_the_span(
     assert_no_values(collector)
 
 
+def test_a_client_that_disconnects_has_499(database_url: str, redis_url: str) -> None:
+    """A code of nginx: no response was sent."""
+    head = f"POST /events HTTP/1.1\r\nHost: a\r\nAuthorization: {AUTHORIZED['Authorization']}\r\n"
+    with traced(database_url, redis_url) as (service, collector):
+        gone = 'http_requests_total{method="POST",route="/events",status="499"}'
+        before = value(scrape(service), gone)
+        with socket.create_connection(address(service)) as client:
+            client.sendall(f"{head}Content-Type: application/json\r\n".encode())
+            client.sendall(b"Content-Length: 100\r\n\r\n[")
+            time.sleep(0.1)
+        wait_until(lambda: value(scrape(service), gone) - before == 1, timeout_s=5)
+    (span,) = server_spans(collector)
+    assert (span.name, span.attributes["http.response.status_code"]) == ("POST /events", "499")
+
+
+def test_headers_that_cannot_be_decoded_are_no_failure(database_url: str, redis_url: str) -> None:
+    headers = dict.fromkeys(("User-Agent", "X-Other", "Tracestate"), b"\xff\\x")
+    with traced(database_url, redis_url) as (service, collector):
+        assert service.get(COUNTS, headers=headers).status_code == 200  # type: ignore[arg-type]
+    assert len(server_spans(collector)) == 1
+
+
 def test_probes_and_scrapes_have_no_spans(database_url: str, redis_url: str) -> None:
     token = {"Authorization": f"Bearer {METRICS_TOKEN}"}
     with traced(database_url, redis_url) as (service, collector):
@@ -163,11 +191,12 @@ class TestContext:
     def test_its_trace_is_continued(self, database_url: str, redis_url: str) -> None:
         with traced(database_url, redis_url) as (service, collector):
             for _ in range(2):
-                service.get(COUNTS, headers={"traceparent": SAMPLED})
+                service.get(COUNTS, headers={**CANARIES, "traceparent": SAMPLED})
         for span in server_spans(collector):
             assert (span.trace_id, span.parent_id, span.links) == (TRACE_ID, SPAN_ID, [])
         assert len(collector.spans()) > 5
         assert {span.trace_id for span in collector.spans()} == {TRACE_ID}
+        assert_no_values(collector)
 
     def test_its_flag_decides_what_is_recorded(self, database_url: str, redis_url: str) -> None:
         with traced(database_url, redis_url) as (service, collector):
@@ -207,12 +236,13 @@ class TestContext:
 def test_pipelined_requests_have_traces_of_their_own(database_url: str, redis_url: str) -> None:
     head = f"GET {COUNTS} HTTP/1.1\r\nHost: a\r\nAuthorization: {AUTHORIZED['Authorization']}\r\n"
     pipeline = f"{head}\r\n" * 2 + f"{head}Connection: close\r\n\r\n"
-    with traced(database_url, redis_url) as (service, collector):
-        address = service.base_url.host, service.base_url.port or 0
-        with socket.create_connection(address) as client:
-            client.sendall(pipeline.encode())
-            while client.recv(65536):
-                pass
+    with (
+        traced(database_url, redis_url) as (service, collector),
+        socket.create_connection(address(service)) as client,
+    ):
+        client.sendall(pipeline.encode())
+        while client.recv(65536):
+            pass
     spans = server_spans(collector)
     assert [span.parent_id for span in spans] == ["", "", ""]
     assert len({span.trace_id for span in spans}) == 3
