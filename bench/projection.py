@@ -8,7 +8,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -25,10 +25,9 @@ from common.questions.top_events import TopEvents
 from config.database import Database, get_connection
 from repo.engine.tail import NO_BACKFILL, BackfillCursor
 from repo.events import EventsRepo
-from repo.rollups import fold as folding
-from repo.rollups import rollup_writer as rollup_writer_module
-from repo.rollups.aggregate import ROW, Batch, Rows
-from repo.rollups.fold import Progress
+from repo.rollups.aggregate import ROW, Rows
+from repo.rollups.claim import BatchClaimer
+from repo.rollups.progress import Progress
 from repo.rollups.rollup_writer import RollupWriter
 from services.demo_data import NAMES
 from services.embedded import embedded_servers
@@ -45,14 +44,14 @@ _EXPONENT = 3
 """Users are a power of a uniform number, so a few of them cause most events."""
 
 
-def batches(events: int, users: int) -> Iterator[tuple[datetime, Batch]]:
+def batches(events: int, users: int) -> Iterator[tuple[datetime, Rows]]:
     """Yield batches in order of time, each with the instant at which it ends."""
     random = np.random.default_rng(1)
     count = -(-events // BATCH_SIZE)
     width = (END - START) / count
     for n in range(count):
         start = START + n * width
-        yield start + width, Batch([_rows(random, users, start, width)], start + width)
+        yield start + width, _rows(random, users, start, width)
 
 
 def _rows(random: np.random.Generator, users: int, start: datetime, width: timedelta) -> Rows:
@@ -64,24 +63,23 @@ def _rows(random: np.random.Generator, users: int, start: datetime, width: timed
     return rows
 
 
-class SyntheticBatches:
-    """Generated batches in place of the events that a fold reads."""
+class SyntheticEvents(BatchClaimer):
+    """Generated events in place of those that a fold reads."""
 
-    def __init__(self, source: Iterator[tuple[datetime, Batch]]) -> None:
+    def __init__(self, source: Iterator[tuple[datetime, Rows]]) -> None:
+        super().__init__(BATCH_SIZE)
         self._source = source
 
-    def fold(self, cur: cursor, progress: Progress, _: Sequence[Rows]) -> int:
-        """Fold the next batch, as a backfill that has come as far as the batches."""
-        until, batch = next(self._source, (None, None))
-        progress.version = max(progress.version + 1, int(progress.now.timestamp() * 1_000_000))
+    def claim(self, cur: cursor, progress: Progress) -> list[Rows]:
+        """Return the next batch, as a backfill that has come as far as the batches."""
         progress.backfill_to = progress.visible_snapshot
-        if until is None or batch is None:
+        until, rows = next(self._source, (None, np.zeros(0, ROW)))
+        if until is None:
             progress.backfill_cursor = NO_BACKFILL
             progress.folded_snapshot = progress.visible_snapshot
-            return 0
-        progress.backfill_cursor = BackfillCursor(until.isoformat(), NO_BACKFILL.event_id)
-        folding._add_batch(cur, progress, batch)
-        return len(batch)
+        else:
+            progress.backfill_cursor = BackfillCursor(until.isoformat(), NO_BACKFILL.event_id)
+        return [rows]
 
 
 def fold_all(conn: connection, events: int, users: int) -> tuple[int, float]:
@@ -91,8 +89,7 @@ def fold_all(conn: connection, events: int, users: int) -> tuple[int, float]:
         )
         cur.execute(text, (list(NAMES),))
     rollup_writer = RollupWriter(conn, ZONES)
-    # RollupWriter calls the function by the name that its module imported.
-    setattr(rollup_writer_module, "fold", SyntheticBatches(batches(events, users)).fold)  # noqa: B010
+    rollup_writer._claimer = SyntheticEvents(batches(events, users))
     began = time.monotonic()
     folded, reported_at, is_more = 0, began, True
     while is_more:

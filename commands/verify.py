@@ -65,10 +65,9 @@ def verify_all(
     Raises: Unverifiable, DatabaseUnavailable.
     """
     # These modules need numpy, which is slow to import.
-    from repo.verify.daily_stats import verify_daily_stats
     from repo.verify.other_tables import verify_tables
     from repo.verify.report import Findings
-    from repo.verify.rollups import chunks, verify_chunk
+    from repo.verify.verifiers import chunks, verify_chunk, verify_independent
 
     findings = Findings() if findings is None else findings
     conn = connect(url, "analytics-verify")
@@ -81,7 +80,7 @@ def verify_all(
             for chunk in months:
                 verify_chunk(conn, chunk, findings)
                 bar.add(1)
-            verify_daily_stats(conn, findings, [tz.key for tz in zones])
+            verify_independent(conn, findings, [tz.key for tz in zones])
     finally:
         conn.close()
     return findings

@@ -2,15 +2,16 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from psycopg2 import errors
-from psycopg2.extensions import connection, cursor
+from psycopg2.extensions import connection
 
 from common.decorators import translate_errors
 from common.receipts import Receipt
@@ -18,13 +19,21 @@ from config.database import Cursor
 from config.database_errors import DatabaseUnavailable
 from config.invocation import invocation
 from repo.database_identity import read_identity
-from repo.engine.watermark import Watermark, read_horizon, read_watermark
+from repo.engine.watermark import read_horizon, read_user_count
 from repo.planner_statistics import disable_statistics, refresh_time_statistics
-from repo.rollups import daily_stats
 from repo.rollups.aggregate import ALL, Key
+from repo.rollups.erased_user import (
+    NO_ORDINAL,
+    ErasedGeneration,
+    ErasedUser,
+    UserCounts,
+    part_size,
+    slots_of_user,
+)
 from repo.rollups.fold import SQL as FOLD
 from repo.rollups.fold import snapshot_locked
-from repo.rollups.user_removal import NO_ORDINAL, RemovalResult, UserRemoval
+from repo.rollups.store import Store
+from repo.rollups.stores import Stores, delete_generations
 from repo.statement_redaction import Hidden
 from repo.statements import statements
 from utils.time.slots import Span, month_number, slot_of, slot_start
@@ -32,9 +41,6 @@ from utils.time.slots import Span, month_number, slot_of, slot_start
 SQL = statements("erase")
 
 RIGHTS_MESSAGE = "only the owner of the tables can erase"
-# With so long a tail, daily statistics are deleted and queued instead of recomputed here: each
-# batch would read all of the tail.
-LONG_TAIL = 100_000
 _MAX_ATTEMPTS = 5  # of a transaction that conflicts with another one
 
 
@@ -72,19 +78,10 @@ class EraseRepo:
                 with suppress(errors.SerializationFailure), snapshot_locked(self._conn) as cur:
                     horizon = read_horizon(cur)
                     first = slot_of(horizon) if horizon else None
-                    return _Erasure(cur, user_id, first).run(is_suppressed=is_suppressed)
+                    return _Erasure(cur, user_id, first, Stores()).run(is_suppressed=is_suppressed)
         raise DatabaseUnavailable(
             "other transactions kept changing the same events: run this again"
         )
-
-
-class _Generation(NamedTuple):
-    """A generation of this cluster, and the version for spans that the erasure changes."""
-
-    generation: int
-    is_current: bool
-    first_slot: int | None
-    version: int
 
 
 @dataclass(slots=True)
@@ -95,41 +92,32 @@ class _Erasure:
     user_id: str
     horizon: int | None
     """The first slot whose events were not dropped; None if none were."""
-    changed_slots: set[int] = field(default_factory=set)
-    """All slots with events of the user, or whose sets contain the user."""
-    dropped_slots: set[int] = field(default_factory=set)
-    """The changed slots before the horizon."""
-    removals: list[RemovalResult] = field(default_factory=list)
+    stores: Stores
 
     def run(self, *, is_suppressed: bool) -> Receipt:
         """Erase the user and return the receipt. Raises: DatabaseUnavailable."""
-        # Rollups first: what to subtract is counted from the events.
         self._refuse_during_restore()
-        generations = self._generations()
-        self._remove_from_rollups(generations)
-        events = self._delete_events()
+        self._refuse_or_delete_foreign()
+        user = self._read_user()
+        changed = self._erase_from(self.stores.from_events, user)
+        self._raise_versions(user)
+        events = self._delete_events(user)
         self._delete_samples()
-        for generation in generations:
-            if generation.is_current:
-                self._bump_cache_versions(generation.version)
-        days = daily_stats.affected_days(self.cur, self.changed_slots)
-        self._recompute_daily_stats(days)
-        return self._receipt(events, sum(map(len, days.values())), is_suppressed=is_suppressed)
+        self._bump_cache_versions(user)
+        # These are computed from the rollups and the tail, which must be without the user by now.
+        changed += self._erase_from(self.stores.from_rollups, user)
+        return self._receipt(user, events, changed, is_suppressed=is_suppressed)
 
     def _refuse_during_restore(self) -> None:
         self.cur.execute(FOLD["fold_is_restored"])
         if self.cur.fetchone() != (True,):
             raise DatabaseUnavailable("events are being restored: erase after that")
 
-    def _generations(self) -> list[_Generation]:
-        self._refuse_or_delete_foreign()
-        self.cur.execute(SQL["erase_generations"])
-        return [_Generation(*row) for row in self.cur]
-
     def _refuse_or_delete_foreign(self) -> None:
         """Delete rollups of another cluster, unless they are all that is left of dropped events."""
         if self.horizon is None:
-            self.cur.execute(SQL["erase_delete_foreign_rollups"])
+            self.cur.execute(SQL["erase_delete_foreign_generations"])
+            delete_generations(self.cur, [generation for (generation,) in self.cur])
             return
         self.cur.execute(SQL["erase_has_foreign_rollups"])
         if self.cur.fetchone() == (True,):
@@ -138,48 +126,59 @@ class _Erasure:
                 f"run `{invocation('rollup --once')}`, which takes them over, and erase then"
             )
 
-    def _remove_from_rollups(self, generations: Sequence[_Generation]) -> None:
+    def _read_user(self) -> ErasedUser:
+        """Return the user with the events to subtract, counted before they are deleted."""
+        self.cur.execute(SQL["erase_generations"])
+        generations = [ErasedGeneration(*row) for row in self.cur]
         self.cur.execute(SQL["erase_ordinal"], {"user_id": Hidden(self.user_id)})
         (ordinal,) = self.cur.fetchone() or (NO_ORDINAL,)
+        user = ErasedUser(ordinal, part_size(read_user_count(self.cur)), generations)
         for generation in generations:
-            removal = UserRemoval(self.cur, generation.generation, generation.version, ordinal)
-            # A cursor of its own, since `remove` executes statements while it reads the counts.
-            with self.cur.connection.cursor() as counts_cur:
-                counts = self._counts(counts_cur, generation)
-                result = removal.remove(chain(self._dropped_counts(removal, generation), counts))
-            self.removals.append(result)
-            params = {"version": generation.version, "is_sealed": bool(result.spans)}
-            self.cur.execute(SQL["erase_version"], {"generation": generation.generation, **params})
-        self.changed_slots |= self.dropped_slots
+            dropped = self._dropped_slots(user, generation)
+            user.dropped_slots.update(dropped)
+            without_events = (((slot, ALL), 0) for slot in dropped)
+            generation.counts = UserCounts(chain(without_events, self._counts(generation)))
+        return user
 
-    def _dropped_counts(
-        self, removal: UserRemoval, generation: _Generation
-    ) -> Iterator[tuple[Key, int]]:
-        """Yield slots before the horizon whose sets contain the user, with 0 events."""
+    def _dropped_slots(self, user: ErasedUser, generation: ErasedGeneration) -> list[int]:
+        """Return the slots before the horizon whose sets contain the user."""
         if self.horizon is None or generation.first_slot is None:
-            return
-        for slot in removal.slots_of_user(Span(generation.first_slot, self.horizon)):
-            self.dropped_slots.add(slot)
-            yield (slot, ALL), 0
+            return []
+        outer = Span(generation.first_slot, self.horizon)
+        return list(slots_of_user(self.cur, generation.generation, user.ordinal, outer))
 
-    def _counts(self, cur: cursor, generation: _Generation) -> Iterator[tuple[Key, int]]:
+    def _counts(self, generation: ErasedGeneration) -> Iterator[tuple[Key, int]]:
         since = "-infinity" if self.horizon is None else slot_start(self.horizon)
         params = {
             "generation": generation.generation,
             "user_id": Hidden(self.user_id),
             "since": since,
         }
-        cur.execute(SQL["erase_event_counts"], params)
-        for slot, name_id, count in cur:
+        self.cur.execute(SQL["erase_event_counts"], params)
+        for slot, name_id, count in self.cur:
             yield (slot, name_id), count
 
-    def _delete_events(self) -> int:
+    def _erase_from(self, stores: Iterable[Store], user: ErasedUser) -> Counter[str]:
+        """Remove the user from stores; return how much changed, by unit."""
+        return Counter({store.unit: store.erase(self.cur, user) for store in stores})
+
+    def _raise_versions(self, user: ErasedUser) -> None:
+        """Invalidate copies of sealed spans in the memory of workers."""
+        for generation in user.generations:
+            params = {
+                "generation": generation.generation,
+                "version": generation.version,
+                "is_sealed": generation.has_changed_spans,
+            }
+            self.cur.execute(SQL["erase_version"], params)
+
+    def _delete_events(self, user: ErasedUser) -> int:
         """Delete all events of the user, folded or not, and the ordinal; return their number."""
         params = {"user_id": Hidden(self.user_id)}
         self.cur.execute(SQL["erase_events"], params)
         # Also slots whose events are not folded: cached answers and daily statistics include them.
         counts = self.cur.fetchall()
-        self.changed_slots |= {slot for slot, _ in counts}
+        user.event_slots.update(slot for slot, _ in counts)
         for name in ("erase_future_events", "erase_user"):
             self.cur.execute(SQL[name], params)
         return sum(count for _, count in counts)
@@ -189,34 +188,28 @@ class _Erasure:
         disable_statistics(self.cur)
         refresh_time_statistics(self.cur)
 
-    def _bump_cache_versions(self, version: int) -> None:
+    def _bump_cache_versions(self, user: ErasedUser) -> None:
         """Invalidate cached responses about the months of changed slots."""
-        months = sorted(set(map(_month_of_slot, self.changed_slots)))
-        self.cur.execute(FOLD["fold_raise_month_versions"], {"months": months, "version": version})
+        months = sorted(set(map(_month_of_slot, user.changed_slots)))
+        for generation in user.generations:
+            if generation.is_current:
+                params = {"months": months, "version": generation.version}
+                self.cur.execute(FOLD["fold_raise_month_versions"], params)
 
-    def _recompute_daily_stats(self, days: Mapping[str, list[date]]) -> None:
-        watermark = read_watermark(self.cur)
-        if watermark is None or self._has_long_tail(watermark):
-            daily_stats.clear(self.cur, days)
-        else:
-            daily_stats.recount(self.cur, watermark, days)
-
-    def _has_long_tail(self, watermark: Watermark) -> bool:
-        self.cur.execute(FOLD["fold_count_tail"], {**watermark.tail, "limit": LONG_TAIL})
-        return self.cur.fetchone() == (LONG_TAIL,)
-
-    def _receipt(self, events: int, days: int, *, is_suppressed: bool) -> Receipt:
+    def _receipt(
+        self, user: ErasedUser, events: int, changed: Counter[str], *, is_suppressed: bool
+    ) -> Receipt:
         salt = secrets.token_hex(16)
         values: dict[str, Any] = {
             "events": events,
-            "slots": sum(len(removal.slots) for removal in self.removals),
-            "spans": sum(len(removal.spans) for removal in self.removals),
-            "days": days,
-            "first_month": _first_day(min(self.changed_slots, default=None)),
-            "last_month": _first_day(max(self.changed_slots, default=None)),
+            "slots": changed["slots"],
+            "spans": changed["spans"],
+            "days": changed["days"],
+            "first_month": _first_day(min(user.changed_slots, default=None)),
+            "last_month": _first_day(max(user.changed_slots, default=None)),
             "suppressed": is_suppressed,
             "unknown_before": slot_start(self.horizon)
-            if self.horizon and self.dropped_slots
+            if self.horizon and user.dropped_slots
             else None,
         }
         # The proof identifies the user only to somebody who has the receipt's salt and the id.

@@ -1,7 +1,7 @@
 """Drop events older than the horizon; their counts stay in the rollups."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import NamedTuple
 
@@ -9,13 +9,14 @@ from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
 from common.decorators import translate_errors
-from repo.engine.watermark import read_watermark
 from repo.rollups.fold import snapshot_locked
+from repo.rollups.store import StoreBehind
+from repo.rollups.stores import Stores
 from repo.statements import statements
 from repo.transactions import commit
 from repo.verify.report import Findings
-from repo.verify.rollups import chunks, verify_chunk
 from repo.verify.snapshot import FIRST, Span
+from repo.verify.verifiers import chunks, verify_chunk
 from utils.time.slots import LEAD, slot_of
 
 SQL = statements("retain")
@@ -98,18 +99,18 @@ class RetainRepo:
         self._set_trigger("retain_accepts_again", None)
 
     def publish(self, until: datetime) -> bool:
-        """Set the horizon; return False if some older events are not in the rollups yet."""
-        with translate_errors(_RIGHTS_MESSAGE), snapshot_locked(self._conn) as cur:
-            # Published before the first event is deleted: answers must not depend on a part of
-            # them.
-            watermark = read_watermark(cur)
-            if watermark is None:
-                return False
-            cur.execute(SQL["retain_is_counted"], {**watermark.tail, "until": until})
-            if cur.fetchone() != (True,):
-                return False
+        """Set the horizon; return False if some older events are not in the stores yet."""
+        # Published before the first event is deleted: answers must not depend on a part of them.
+        with (
+            translate_errors(_RIGHTS_MESSAGE),
+            suppress(StoreBehind),
+            snapshot_locked(self._conn) as cur,
+        ):
+            for store in Stores():
+                store.drop_before(cur, until)
             cur.execute(SQL["retain_publish"], {"until": until})
             return True
+        return False
 
     def drop(self, since: str, until: datetime) -> DroppedBatch:
         """Delete the next events between `since` and `until`, at most MAX_EVENTS."""

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
@@ -87,12 +88,18 @@ class Batch:
     def __len__(self) -> int:
         return len(self._instants)
 
-    def deltas(self) -> dict[Key, Delta]:
-        """Return the deltas by slot and name, and for all names of a slot under the name `ALL`."""
+    @cached_property
+    def deltas(self) -> Mapping[Key, Delta]:
+        """The deltas by slot and name, and for all names of a slot under the name `ALL`."""
         # One integer of 64 bits holds slot and name, so that one sort groups by both.
         slots = self._instants // _SLOT_US + _SLOT_2000
         by_name = dict(_grouped(slots << 32 | self._names, self._ordinals))
         return by_name | _sum_of_names(by_name)
+
+    @cached_property
+    def slots(self) -> set[int]:
+        """The slots of the events."""
+        return {slot for slot, _ in self.deltas}
 
     def names(self) -> dict[int, int]:
         """Return the number of events by `name_id`."""

@@ -1,7 +1,8 @@
-"""The rollup writer: folds events, seals spans and queues daily statistics."""
+"""The rollup writer: keeps all stores up to date with the events."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -9,32 +10,21 @@ from psycopg2.extensions import connection, cursor
 
 from common.decorators import translate_errors
 from config.database_errors import DatabaseUnavailable
-from repo.engine.tail import ALL_XIDS, Snapshot, tail_ranges
 from repo.rollups import daily_stats, metrics_outbox
+from repo.rollups.aggregate import Batch
 from repo.rollups.claim import MAX_EVENTS, BatchClaimer
-from repo.rollups.daily_stats_worker import DailyStatsCounter, FailedDay
-from repo.rollups.fold import (
-    GenerationReplaced,
-    Progress,
-    begin,
-    fold,
-    locked,
-    snapshot_locked,
-    store,
-)
-from repo.rollups.seal import due_spans, next_spans, seal, sealable_range
+from repo.rollups.daily_stats_worker import FailedDay
+from repo.rollups.fold import begin, count_tail, fold, locked, snapshot_locked
+from repo.rollups.progress import GenerationReplaced, Progress, write_progress
+from repo.rollups.stores import Stores, delete_generations
 from repo.statements import statements
 from utils.signals import uninterrupted
-from utils.time.slots import HOUR, Span, slot_of
 
 SQL = statements("fold")
 log = logging.getLogger("analytics.rollup")
 
 _RIGHTS_MESSAGE = "this role may not fold events"
 _ADOPT_BATCH = 20_000
-# No daily statistics are computed while the tail is so long: each batch would read all of it.
-LONG_TAIL = 100_000
-
 # Rounds of `catch_up`, so that it ends despite a steady stream of events.
 _MAX_ROUNDS = 10
 
@@ -45,8 +35,8 @@ class Step:
 
     events: int
     """Events that were folded."""
-    spans: int
-    """Spans that were sealed."""
+    sealed: Counter[str]
+    """How much was sealed, such as spans, by unit."""
     has_more: bool
     """Whether there is more to do immediately."""
 
@@ -61,27 +51,24 @@ class RollupWriter:
         self._conn = conn
         self._zones = zones
         self._claimer = BatchClaimer(max_events)
-        self._daily_stats = DailyStatsCounter()
-        self._searched: dict[int, Span] = {}
-        self._due_spans: dict[int, list[Span]] = {}
-        self._enqueued_slot: int | None = None
-        self._compared_hour: int | None = None
-        """The hour in which limits of days were last compared with the rules of their zones."""
+        self._stores = Stores(zones)
         self.folded_events = 0
         """Events of all steps that were committed."""
 
     def catch_up(self, on_progress: Callable[[str, int], object] = lambda *_: None) -> int:
-        """Fold all events, seal all past spans, and compute all queued daily statistics.
+        """Fold all events, and do all work that folds leave for later.
 
         Includes what arrives meanwhile, up to a number of rounds; see `count_pending` and
-        `count_due_days`. `on_progress` is called with `events`, `spans` or `days` and their number.
-        Returns how many events were folded. Raises: DatabaseUnavailable.
+        `count_due_days`. `on_progress` is called with `events` or the unit of a store, such as
+        `spans` or `days`, and their number. Returns how many events were folded. Raises:
+        DatabaseUnavailable.
         """
         events = 0
         for _ in range(_MAX_ROUNDS):
             events += self._fold_all(on_progress)
-            while days := self.count_daily_stats():
-                on_progress("days", days)
+            while done := self.maintain(is_lazy=False):
+                for unit, count in done.items():
+                    on_progress(unit, count)
             if not self.count_pending(1):
                 break
         return events
@@ -92,7 +79,8 @@ class RollupWriter:
             step = self.step()
             events, has_more = events + step.events, step.has_more
             on_progress("events", step.events)
-            on_progress("spans", step.spans)
+            for unit, count in step.sealed.items():
+                on_progress(unit, count)
         return events
 
     def step(self) -> Step:
@@ -101,7 +89,7 @@ class RollupWriter:
             steps = [self._try_step(generation) for generation in self._generations()]
         return Step(
             sum(step.events for step in steps),
-            sum(step.spans for step in steps),
+            sum((step.sealed for step in steps), Counter()),
             any(step.has_more for step in steps),
         )
 
@@ -126,7 +114,7 @@ class RollupWriter:
 
     def _begin(self) -> int:
         with snapshot_locked(self._conn) as cur:
-            return begin(cur)
+            return begin(cur, self._stores.from_events)
 
     def _adopt(self, cur: cursor) -> None:
         """Give events that were restored from another cluster transaction ids of this one."""
@@ -145,22 +133,25 @@ class RollupWriter:
         Raises: DatabaseUnavailable.
         """
         with translate_errors(_RIGHTS_MESSAGE), self._conn.cursor() as cur:
-            cur.execute(SQL["fold_snapshot"])
-            now, folded = cur.fetchone() or ()
-            tail = tail_ranges(Snapshot(now), Snapshot(folded)) if folded else ALL_XIDS
-            cur.execute(SQL["fold_count_tail"], {**tail, "limit": limit})
-            (count,) = cur.fetchone() or (0,)
-            return int(count)
+            return count_tail(cur, limit)
 
-    def count_daily_stats(self) -> int:
-        """Compute the daily statistics of some queued days; return how many days were tried.
+    def maintain(self, *, is_lazy: bool = True) -> Counter[str]:
+        """Do some of the work that folds leave for later, such as counting days; return how much.
 
-        Does nothing while the tail is long. Raises: DatabaseUnavailable.
+        By unit; empty if there is none. If `is_lazy`, stores may put work off until there is enough
+        of it. Raises: DatabaseUnavailable.
         """
-        if self.count_pending(LONG_TAIL) >= LONG_TAIL:
-            return 0
         with translate_errors(_RIGHTS_MESSAGE):
-            return self._daily_stats.count(self._conn)
+            return _by_unit((s.unit, s.maintain(self._conn, is_lazy=is_lazy)) for s in self._stores)
+
+    def flush(self) -> bool:
+        """Bring the stores of events up to date with the folds; return whether any was behind.
+
+        Call it again until none is. Raises: DatabaseUnavailable.
+        """
+        with translate_errors(_RIGHTS_MESSAGE):
+            stores = self._stores.from_events
+            return any(store.maintain(self._conn, is_lazy=False) for store in stores)
 
     def count_due_days(self) -> int:
         """Return how many days are queued, without failed ones. Raises: DatabaseUnavailable."""
@@ -170,7 +161,7 @@ class RollupWriter:
     @property
     def failed_days(self) -> Sequence[FailedDay]:
         """Days whose statistics could not be computed, and which are retried."""
-        return self._daily_stats.failed
+        return self._stores.daily_stats.failed_days
 
     def heartbeat(self) -> None:
         """Commit something if there are replicas, which tell their age by the last commit.
@@ -237,61 +228,45 @@ class RollupWriter:
         try:
             # A signal must not end the command between a commit and the count of what it stored.
             with uninterrupted():
-                return self._step(generation)
+                step = self._step(generation)
+                self.folded_events += step.events
+                return step
         except GenerationReplaced:  # by another rollup writer: the next step uses the new one
-            return Step(0, 0, has_more=True)
+            return Step(0, Counter(), has_more=True)
+        except BaseException:
+            # They may remember what was rolled back: the next step has to do it again.
+            self._stores = Stores(self._zones)
+            raise
 
     def _step(self, generation: int) -> Step:
         with locked(self._conn, generation) as (cur, progress):
-            events = fold(cur, progress, self._claimer.claim(cur, progress))
+            events = self._fold(cur, progress)
             # After the fold, so that a span that is sealed now includes the events of this fold.
-            spans = self._next_spans(cur, progress)
-            if spans:
-                seal(cur, progress, spans)
-            store(cur, progress)
+            sealed = _by_unit((store.unit, store.seal(cur, progress)) for store in self._stores)
+            write_progress(cur, progress)
             is_ready = progress.is_current or progress.is_caught_up
-            is_done = not spans and not progress.is_behind and is_ready
+            is_done = not sealed and not progress.is_behind and is_ready
             if is_done and not progress.is_current:
-                if not progress.is_reported:
-                    metrics_outbox.add_missed(cur, generation, progress.until)
-                _switch(cur, generation)
-                daily_stats.prune(cur, self._zones, progress.first_slot, progress.until)
-                if progress.first_slot is not None:
-                    daily_stats.enqueue_all(cur, self._zones, progress.first_slot, progress.until)
-            elif progress.is_current and progress.first_slot is not None:
-                self._enqueue_days(cur, progress, progress.first_slot)
-        # After the commit: the next step repeats what a failed one was to do.
-        if progress.is_current and progress.first_slot is not None:
-            self._enqueued_slot = slot_of(progress.until)
-            self._compared_hour = self._enqueued_slot // HOUR
-        self._due_spans[generation] = self._due_spans.get(generation, [])[len(spans) :]
-        self.folded_events += events
-        return Step(events, len(spans), not is_done)
+                self._switch(cur, progress)
+        return Step(events, sealed, not is_done)
 
-    def _enqueue_days(self, cur: cursor, progress: Progress, first_slot: int) -> None:
-        """Queue the days whose statistics change, by events or by the passing of time."""
-        daily_stats.enqueue(cur, self._zones, progress.touched_slots, progress.until)
-        if self._enqueued_slot != slot_of(progress.until) or progress.first_slot_before is not None:
-            daily_stats.prune(cur, self._zones, first_slot, progress.until)
-            daily_stats.enqueue_behind(cur, self._zones, first_slot, progress.until)
-        if self._compared_hour != slot_of(progress.until) // HOUR:
-            daily_stats.enqueue_moved(cur, self._zones, progress.until)
+    def _fold(self, cur: cursor, progress: Progress) -> int:
+        """Fold the next events; return how many."""
+        batch = Batch(self._claimer.claim(cur, progress), progress.until)
+        fold(cur, progress, batch, self._stores)
+        return len(batch)
 
-    def _next_spans(self, cur: cursor, progress: Progress) -> Sequence[Span]:
-        """Return the spans to seal in this transaction."""
-        # The search takes long, so it runs only after the range that can be sealed has grown.
-        generation, sealable = progress.generation, sealable_range(progress)
-        if (
-            sealable
-            and not self._due_spans.get(generation)
-            and self._searched.get(generation) != sealable
-        ):
-            self._due_spans[generation] = due_spans(cur, generation, sealable, self._zones)
-            self._searched[generation] = sealable
-        return next_spans(cur, generation, self._due_spans.get(generation, []))
+    def _switch(self, cur: cursor, progress: Progress) -> None:
+        """Make this generation the current one, and delete the others."""
+        if not progress.is_reported:
+            metrics_outbox.add_missed(cur, progress.generation, progress.until)
+        for name in ("fold_switch", "fold_delete_other_generations"):
+            cur.execute(SQL[name], {"generation": progress.generation})
+        delete_generations(cur, [generation for (generation,) in cur])
+        for store in self._stores.from_rollups:
+            store.rebuild(cur, progress)
 
 
-def _switch(cur: cursor, generation: int) -> None:
-    """Make this generation the current one, and delete the others."""
-    for name in ("fold_switch", "fold_delete_other_generations"):
-        cur.execute(SQL[name], {"generation": generation})
+def _by_unit(counts: Iterable[tuple[str, int]]) -> Counter[str]:
+    """Return the counts that are not 0 by unit."""
+    return Counter({unit: count for unit, count in counts if count})

@@ -13,7 +13,7 @@ from pyroaring import BitMap
 
 from repo.engine.planner import Kind, cover
 from repo.rollups.aggregate import Delta
-from repo.rollups.bitmap_store import (
+from repo.rollups.bitmap_rows import (
     SQL,
     copy_out,
     read_sealed_spans,
@@ -22,7 +22,7 @@ from repo.rollups.bitmap_store import (
     sum_by_name,
     write_spans,
 )
-from repo.rollups.fold import Progress
+from repo.rollups.progress import Progress
 from utils.copy_binary import decode
 from utils.time.slots import HOUR, LEAD, SEALED_HOURS, Span, days_in, hours_in, months_in, slot_of
 from utils.time.zones import zone

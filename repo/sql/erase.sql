@@ -1,20 +1,8 @@
--- name: erase_delete_foreign_rollups
--- Deletes rollups of another cluster, which questions do not read: which events they contain is unknown here.
-with deleted as (
-    delete from fold_state
-    where  cluster <> (select system_identifier from pg_control_system())
-    returning generation
-),
-deleted_slots as (
-    delete from slots where generation in (select generation from deleted)
-),
-deleted_spans as (
-    delete from spans where generation in (select generation from deleted)
-),
-deleted_sealed_spans as (
-    delete from sealed_spans where generation in (select generation from deleted)
-)
-delete from future_events where generation in (select generation from deleted);
+-- name: erase_delete_foreign_generations
+-- Generations of another cluster, which questions do not read: which events they contain is unknown here.
+delete from fold_state
+where  cluster <> (select system_identifier from pg_control_system())
+returning generation;
 
 -- name: erase_has_foreign_rollups
 select exists (select
@@ -52,17 +40,14 @@ from     (select date_bin('15 minutes', occurred_at, timestamptz 'epoch') as slo
 group    by grouping sets ((slot, name_id), (slot))
 order    by slot;
 
--- name: erase_clear_staging
--- Generations are changed one after the other, each by way of the same staging tables.
-truncate fold_slots, fold_spans;
-
 -- name: erase_delete_slots
--- Rows whose last event is erased.
+-- Rows whose last event is erased. The next rows go through the same staging table.
 delete from slots
 using  unnest(%(slots)s::int[], %(name_ids)s::int[]) as emptied (slot, name_id)
 where  generation = %(generation)s
 and    slots.slot = emptied.slot
 and    slots.name_id = emptied.name_id;
+truncate fold_slots;
 
 -- name: erase_delete_spans
 delete from spans
@@ -72,6 +57,7 @@ where  generation = %(generation)s
 and    spans.start_slot = emptied.start_slot
 and    spans.end_slot = emptied.end_slot
 and    spans.name_id = emptied.name_id;
+truncate fold_spans;
 
 -- name: erase_user_sets_of_spans
 -- The sets of users of all names together.

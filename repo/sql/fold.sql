@@ -394,12 +394,13 @@ update fold_state set is_current = true where generation = %(generation)s;
 delete from month_versions;
 
 -- name: fold_delete_other_generations
--- Deletes all other generations.
-delete from slots where generation <> %(generation)s;
-delete from spans where generation <> %(generation)s;
-delete from sealed_spans where generation <> %(generation)s;
-delete from future_events where generation <> %(generation)s;
-delete from fold_state where generation <> %(generation)s;
+delete from fold_state
+where  generation <> %(generation)s
+returning generation;
+
+-- name: fold_delete_rows
+-- Deletes the rows of generations from one table.
+delete from {table} where generation = any(%(generations)s::int[]);
 
 -- name: fold_adopt_restored
 -- Events that are visible although their transaction ids belong to unfinished or future transactions: they were

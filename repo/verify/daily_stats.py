@@ -14,7 +14,7 @@ _CHUNK = timedelta(days=92)
 _RECOUNTS = ("verify_day_users", "verify_day_events")
 
 
-def verify_daily_stats(conn: connection, findings: Findings, declared: Sequence[str] = ()) -> None:
+def verify_daily_stats(conn: connection, findings: Findings, declared: Sequence[str]) -> None:
     """Verify all days of all zones that have or should have statistics, except queued days.
 
     Raises: Unverifiable, DatabaseUnavailable.

@@ -5,12 +5,13 @@ from contextlib import suppress
 
 from psycopg2.extensions import connection, cursor
 
+from repo.verify.chunk import Chunk, name_finder
 from repo.verify.recount import Row, merge
 from repo.verify.report import Difference, Findings, compare, format_span
 from repo.verify.roaring import BadBitmap, decode
-from repo.verify.rollups import Verifier, name_finder, sealed_spans
 from repo.verify.snapshot import SQL, FoldState, Span, Unverifiable, snapshot
 from repo.verify.stored_rows import StoredRows, stored_slots_of_name, stored_spans
+from repo.verify.verifiers import recount_chunk
 
 MAX_EVENTS = 20_000
 _HOUR = 4
@@ -27,10 +28,7 @@ def verify_sample(conn: connection, max_events: int = MAX_EVENTS) -> Findings:
         # Verification must not slow queries down.
         cur.execute(SQL["verify_background_priority"])
         if piece := _random_piece(cur, max_events):
-            spans = [
-                span for span in sealed_spans(cur, state, piece, findings) if span.end <= piece.end
-            ]
-            Verifier(cur, state, findings).verify(piece, spans)
+            recount_chunk(Chunk(cur, state, piece, findings, is_sample=True))
             _verify_sum(cur, state, random.randrange(*piece), findings)
     return findings
 

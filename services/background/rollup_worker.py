@@ -39,8 +39,9 @@ _FOLD_AT_EVENTS = 5_000
 _SEAL_EVERY_S = 30.0
 _RETRY_EVERY_S = 1.0
 # The statistics of today change with each event, so they are not updated after each fold.
+_MAINTAIN_EVERY_S = 5.0
+_MAINTAIN_BUDGET_S = 0.5
 _COUNT_EVERY_S = 5.0
-_DAILY_STATS_BUDGET_S = 0.5
 _PUBLISH_EVERY_S = 3.0
 # While nothing is written, only the heartbeat shows a replica that it is up to date.
 _HEARTBEAT_EVERY_S = 1.0
@@ -87,7 +88,7 @@ def _fold(
         retention = RetainRepo(conn)
         tasks = [
             _PeriodicTask(
-                "update daily statistics", _COUNT_EVERY_S, lambda: _update_daily_stats(writer)
+                "update daily statistics", _MAINTAIN_EVERY_S, lambda: _maintain_stores(writer)
             ),
             _PeriodicTask("write the heartbeat", _HEARTBEAT_EVERY_S, writer.heartbeat),
             _PeriodicTask("count the tail", _COUNT_EVERY_S, lambda: _publish_tail(writer)),
@@ -131,14 +132,14 @@ def _step(writer: RollupWriter) -> Step:
     with FOLD_SECONDS.time():
         step = writer.step()
     FOLDED_EVENTS.inc(step.events)
-    SEALED_SPANS.inc(step.spans)
+    SEALED_SPANS.inc(step.sealed["spans"])
     return step
 
 
-def _update_daily_stats(writer: RollupWriter) -> None:
-    """Update daily statistics for at most 0.5 s, so that folding is not delayed for long."""
-    end = time.monotonic() + _DAILY_STATS_BUDGET_S
-    while writer.count_daily_stats() and time.monotonic() < end:
+def _maintain_stores(writer: RollupWriter) -> None:
+    """Maintain stores for at most 0.5 s, so that folding is not delayed for long."""
+    end = time.monotonic() + _MAINTAIN_BUDGET_S
+    while writer.maintain() and time.monotonic() < end:
         pass
     FAILED_DAYS.set(len(writer.failed_days))
 

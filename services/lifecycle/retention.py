@@ -66,9 +66,9 @@ class RetentionRun:
         """The number of events that were dropped and committed."""
 
     def fold(self) -> None:
-        """Fold all events into the rollups. Raises: DiskFull, DatabaseUnavailable."""
+        """Fold all events into the stores. Raises: DiskFull, DatabaseUnavailable."""
         self._check_reserve()
-        while self._writer.step().has_more:
+        while self._writer.step().has_more or self._writer.flush():
             self._check_reserve()
 
     def refuse(self, until: datetime) -> None:

@@ -19,7 +19,7 @@ from click.testing import Result
 from psycopg2.extensions import connection
 
 from commands import rollup as rollup_module
-from repo.rollups import rollup_writer as rollup_writer_module
+from repo.rollups import daily_stats_store
 from repo.rollups.rollup_writer import RollupWriter
 from tests.cli import run_cli
 from tests.events import insert
@@ -92,7 +92,7 @@ def test_what_waits_at_the_end_is_told(
     environment: dict[str, str], conn: connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A steady stream of events does not keep it for ever."""
-    monkeypatch.setattr(rollup_writer_module, "LONG_TAIL", 26)
+    monkeypatch.setattr(daily_stats_store, "LONG_TAIL", 26)
     conn.cursor().execute(STREAM)
     insert(conn, ("u", "view", datetime.now(UTC) - timedelta(days=500)))
     output = rollup(environment, "--once").stdout

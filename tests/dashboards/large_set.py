@@ -51,8 +51,8 @@ def fold(url: str) -> None:
             events, is_more = events + step.events, step.has_more
         folded = time.monotonic()
         days = 0
-        while counted := rollup_writer.count_daily_stats():
-            days += counted
+        while counted := rollup_writer.maintain():
+            days += counted["days"]
         print(f"folded {events:,} events in {folded - began:.1f} s", end=", ")
         print(f"counted {days} days in {time.monotonic() - folded:.2f} s")
 

@@ -95,7 +95,7 @@ def test_folds_that_fail_use_up_no_ordinals(
 ) -> None:
     insert(conn, ("u1", "view", NOW), ("u2", "buy", NOW))
     with monkeypatch.context() as patch:
-        patch.setattr(rollup_writer_module, "store", failing)
+        patch.setattr(rollup_writer_module, "write_progress", failing)
         for _ in range(3):
             with pytest.raises(DatabaseUnavailable):
                 RollupWriter(conn, ZONES).step()

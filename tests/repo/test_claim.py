@@ -7,7 +7,8 @@ import pytest
 from psycopg2.extensions import connection, cursor
 
 from repo.rollups.claim import BatchClaimer
-from repo.rollups.fold import Progress, begin, locked, snapshot_locked
+from repo.rollups.fold import begin, locked, snapshot_locked
+from repo.rollups.progress import Progress
 from tests.events import insert
 
 START = datetime(2025, 3, 1, tzinfo=UTC)
@@ -18,7 +19,7 @@ Fold = tuple[cursor, Progress]
 def fold(conn: connection) -> Iterator[Fold]:
     insert(conn, *(("u", "view", START + timedelta(days=n)) for n in (2, 0, 1)))
     with snapshot_locked(conn) as cur:
-        generation = begin(cur)
+        generation = begin(cur, [])
     with locked(conn, generation) as opened:
         yield opened
 

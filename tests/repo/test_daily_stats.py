@@ -21,8 +21,7 @@ from repo.engine import cost, rollup_source
 from repo.events import EventsRepo
 from repo.lifecycle.erasure import EraseRepo
 from repo.migrate import migrate, migrations
-from repo.rollups import daily_stats
-from repo.rollups import rollup_writer as rollup_writer_module
+from repo.rollups import daily_stats, daily_stats_store
 from repo.rollups.rollup_writer import RollupWriter
 from tests.database_clock import set_clock
 from tests.events import insert
@@ -294,9 +293,9 @@ def test_they_wait_while_very_many_events_do(
     counting = writer(conn, "UTC")
     while counting.step().has_more:
         pass
-    monkeypatch.setattr(rollup_writer_module, "LONG_TAIL", 5)
+    monkeypatch.setattr(daily_stats_store, "LONG_TAIL", 5)
     insert(conn, *[("b", "view", NOW)] * 10)
-    assert counting.count_daily_stats() == 0
+    assert counting.maintain() == {}
     counting.catch_up()
     assert users(conn, "UTC") == {NOW.date(): (2, 2, 2)}
 
@@ -306,7 +305,7 @@ def test_what_comes_in_while_days_are_counted_is_counted_too(
     conn: connection, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     """Also where it is so much that no day is counted before it is folded."""
-    monkeypatch.setattr(rollup_writer_module, "LONG_TAIL", most)
+    monkeypatch.setattr(daily_stats_store, "LONG_TAIL", most)
     insert(conn, ("a", "view", NOW - 500 * DAY), ("a", "view", NOW))
     late = [[("b", "view", NOW)] * 5]
 

@@ -66,16 +66,18 @@ def test_all_others_are_counted(
         f"the daily statistics of America/New_York {BAD} could not be counted: "
         "the next attempt is in 60 s"
     ]
-    assert writer.count_daily_stats() == 0
+    assert writer.maintain() == {}
 
 
 def test_it_is_tried_again(conn: connection, writer: RollupWriter) -> None:
     refuse(conn, f"new.zone = 'UTC' and new.day = '{BAD}'")
     writer.catch_up()
     conn.cursor().execute("drop trigger refuse on day_users")
-    assert writer.count_daily_stats() == 0
-    writer._daily_stats._retries[FailedDay("UTC", BAD)].next_try = 0  # as a minute later
-    assert writer.count_daily_stats() == 1
+    assert writer.maintain() == {}
+    writer._stores.daily_stats._counter._retries[
+        FailedDay("UTC", BAD)
+    ].next_try = 0  # as a minute later
+    assert writer.maintain() == {"days": 1}
     assert (writer.failed_days, missing(conn)) == ([], [])
     assert counted(conn)["UTC"] == 501
 
@@ -86,9 +88,9 @@ def test_a_zone_that_fails_as_a_whole_comes_last(conn: connection, writer: Rollu
     while writer.step().has_more:
         pass
     while not writer.failed_days:
-        assert writer.count_daily_stats()
+        assert writer.maintain()
     while set(counted(conn)) != {"Asia/Tokyo", "UTC"} or len(missing(conn)) > 501:
-        assert writer.count_daily_stats()
+        assert writer.maintain()
     assert len(writer.failed_days) == 1
 
 
@@ -99,8 +101,8 @@ def test_days_of_a_zone_that_nobody_knows_are_forgotten(
     with conn.cursor() as cur:
         cur.execute("insert into daily_stats_queue values ('Atlantis/Capital', '2026-01-01')")
         cur.execute("insert into daily_stats_queue values ('UTC', '2026-01-01')")
-    assert writer.count_daily_stats() == 1
-    assert writer.count_daily_stats() == 1
+    assert writer.maintain() == {"days": 1}
+    assert writer.maintain() == {"days": 1}
     assert (writer.failed_days, missing(conn)) == ([], [])
 
 
@@ -109,5 +111,5 @@ def test_no_day_is_to_blame_for_what_fails_all(conn: connection, writer: RollupW
         pass
     conn.cursor().execute("alter table day_users rename to gone")
     with pytest.raises(DatabaseUnavailable):
-        writer.count_daily_stats()
+        writer.maintain()
     assert writer.failed_days == []

@@ -19,9 +19,10 @@ from common.questions.top_events import TopEvents
 from config.database_errors import DatabaseUnavailable, RightsMissing
 from repo.lifecycle import erasure as erasure_module
 from repo.lifecycle.erasure import EraseRepo
-from repo.rollups import daily_stats, user_removal
+from repo.rollups import daily_stats, daily_stats_store, erased_user
 from repo.rollups.rollup_writer import SQL as FOLD
 from repo.rollups.rollup_writer import RollupWriter
+from repo.rollups.stores import FROM_EVENTS, FROM_ROLLUPS
 from tests.events import insert
 from tests.repo.test_state_machine import ZONES, FoldRules, run, terminate
 from tests.servers import Cluster
@@ -260,7 +261,7 @@ def test_while_very_many_events_are_not_folded_numbers_come_later(
     rollup_writer = RollupWriter(conn, ZONES)
     rollup_writer.catch_up()
     insert(conn, *[("w", "view", NOW - 2 * DAY)] * 5)
-    monkeypatch.setattr(erasure_module, "LONG_TAIL", 5)
+    monkeypatch.setattr(daily_stats_store, "LONG_TAIL", 5)
     EraseRepo(conn).erase("u")
     assert rows(conn, "select max(dau) from day_users") == [(None,)]
     rollup_writer.catch_up()
@@ -277,7 +278,7 @@ def test_a_rebuild_that_is_under_way_loses_the_user_as_well(
     at_once: int,
 ) -> None:
     """It sweeps, and has come to the middle of the user's events; all is taken in parts."""
-    monkeypatch.setattr(user_removal, "_MAX_COUNTS", at_once)
+    monkeypatch.setattr(erased_user, "_MAX_COUNTS", at_once)
     insert(conn, *(("u", "view", NOW - n * DAY / 3) for n in range(1, 12)))
     insert(conn, *(("v", "buy", NOW - n * DAY / 3) for n in range(1, 12)))
     RollupWriter(conn, ZONES).catch_up()
@@ -391,22 +392,27 @@ def test_the_only_rollups_of_what_was_dropped_are_never_forgotten(conn: connecti
 
 
 @pytest.mark.parametrize(
-    "part", ["_remove_from_rollups", "_delete_events", "_recompute_daily_stats", "_receipt"]
+    ("owner", "part"),
+    [
+        *((store, "erase") for store in (*FROM_EVENTS, *FROM_ROLLUPS)),
+        (erasure_module._Erasure, "_delete_events"),
+        (erasure_module._Erasure, "_receipt"),
+    ],
 )
 def test_an_erase_that_is_cut_off_leaves_no_trace(
-    conn: connection, other: connection, monkeypatch: pytest.MonkeyPatch, part: str
+    conn: connection, other: connection, monkeypatch: pytest.MonkeyPatch, owner: type, part: str
 ) -> None:
     insert(conn, ("u", "view", NOW - DAY), ("v", "view", NOW - 3 * DAY))
     RollupWriter(conn, ZONES).catch_up()
     before = everything(conn)
-    original = getattr(erasure_module._Erasure, part)
+    original = getattr(owner, part)
 
     def ending(*arguments: Any, **more: Any) -> Any:
         result = original(*arguments, **more)
         terminate(conn, other)
         return result
 
-    monkeypatch.setattr(erasure_module._Erasure, part, ending)
+    monkeypatch.setattr(owner, part, ending)
     with suppress(psycopg2.Error), pytest.raises(DatabaseUnavailable):
         EraseRepo(other).erase("u")
     assert everything(conn) == before

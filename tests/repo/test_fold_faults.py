@@ -68,7 +68,7 @@ def test_spans_are_sealed_in_as_much_memory_as_there_is(
     writer = RollupWriter(conn, ZONES)
     monkeypatch.setattr(seal, "MAX_SET_BYTES", most)
     while (step := writer.step()).has_more:
-        steps.append(step.spans)
+        steps.append(step.sealed["spans"])
     assert steps.count(1) > 40 if most == 1 else max(steps) > 20
     assert sum(steps) == sealed(conn)
     asker.compare(EventCounts(last="40d", interval="day", tz="Europe/Berlin"))
@@ -148,7 +148,7 @@ def test_what_a_failed_step_was_to_seal_is_sealed_by_the_next(
     insert(conn, ("u1", "view", NOW - 3 * DAY))
     undisturbed = RollupWriter(conn, ZONES)
     with monkeypatch.context() as patch:
-        patch.setattr(rollup_writer_module, "store", fail)
+        patch.setattr(rollup_writer_module, "write_progress", fail)
         with pytest.raises(ZeroDivisionError):
             undisturbed.step()
     undisturbed.catch_up()

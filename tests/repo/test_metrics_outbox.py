@@ -64,7 +64,7 @@ def test_a_fold_that_fails_tells_nothing(
     conn: connection, writer: RollupWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert(conn, ("u", "view", NOW))
-    monkeypatch.setattr(rollup_writer_module, "store", lambda *_: 1 // 0)
+    monkeypatch.setattr(rollup_writer_module, "write_progress", lambda *_: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         writer.step()
     monkeypatch.undo()

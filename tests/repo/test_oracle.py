@@ -21,9 +21,8 @@ from common.questions.top_events import TopEvents
 from common.questions.user_events import UserEvents
 from config.database import Database, get_connection
 from repo.events import EventsRepo
-from repo.rollups import rollup_writer as rollup_writer_module
-from repo.rollups import seal
-from repo.rollups.fold import Progress
+from repo.rollups import seal, span_store
+from repo.rollups.progress import Progress
 from repo.rollups.rollup_writer import RollupWriter
 from tests import oracle
 from tests.example_counts import examples
@@ -164,7 +163,7 @@ def sealed_up_to_where_it_is_asked() -> Iterator[None]:
         return Span(span.start, min(span.end, span.start + 120 * 24 * HOUR)) if span else None
 
     with limited_hour_spans(10), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rollup_writer_module, "sealable_range", over)
+        patch.setattr(span_store, "sealable_range", over)
         yield
 
 

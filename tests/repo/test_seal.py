@@ -11,8 +11,9 @@ from pyroaring import BitMap
 from repo.engine.tail import BackfillCursor
 from repo.rollups import seal as seal_module
 from repo.rollups.aggregate import Delta
-from repo.rollups.bitmap_store import read_spans, write_slots
-from repo.rollups.fold import Progress, begin, locked, snapshot_locked
+from repo.rollups.bitmap_rows import read_spans, write_slots
+from repo.rollups.fold import begin, locked, snapshot_locked
+from repo.rollups.progress import Progress
 from repo.rollups.seal import due_spans, next_spans, seal, sealable_range
 from utils.time.slots import Span, slot_of, slot_start
 from utils.time.zones import zone
@@ -25,7 +26,7 @@ Fold = tuple[cursor, Progress]
 @pytest.fixture
 def fold(conn: connection) -> Iterator[Fold]:
     with snapshot_locked(conn) as cur:
-        generation = begin(cur)
+        generation = begin(cur, [])
     with locked(conn, generation) as opened:
         yield opened
 

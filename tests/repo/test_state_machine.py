@@ -37,6 +37,7 @@ from repo.lifecycle import retention as retention_module
 from repo.rollups import rollup_writer as writer_module
 from repo.rollups.claim import BatchClaimer
 from repo.rollups.rollup_writer import RollupWriter
+from repo.rollups.stores import FROM_EVENTS, FROM_ROLLUPS
 from repo.verify.report import Findings
 from services.lifecycle.retention import open_retention_run
 from tests import oracle
@@ -54,6 +55,13 @@ NOW = datetime.now(UTC)
 TODAY = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
 DAY = timedelta(days=1)
 OLDEST_DAYS = 50
+
+PARTS_OF_A_FOLD: list[tuple[Any, str]] = [
+    (writer_module, "fold"),
+    *((store, method) for store in (*FROM_EVENTS, *FROM_ROLLUPS) for method in ("apply", "seal")),
+    (writer_module, "write_progress"),
+    (RollupWriter, "_switch"),
+]
 
 INSERT = "insert into events (event_id, user_id, event_name, occurred_at) values %s"
 
@@ -187,11 +195,12 @@ class FoldRules(EventLife):
         self.writer = RollupWriter(self.writer_conn, ZONES, limit)
         self.writer._claimer = FixedStrategy(limit, is_dense=is_dense)
 
-    @rule(part=st.sampled_from(["fold", "seal", "store", "_switch"]), rebuilds=st.booleans())
-    def kill_writer(self, part: str, rebuilds: bool) -> None:
+    @rule(part=st.sampled_from(PARTS_OF_A_FOLD), rebuilds=st.booleans())
+    def kill_writer(self, part: tuple[Any, str], rebuilds: bool) -> None:
         """Within a transaction; the steps before it are committed."""
+        owner, name = part
         with pytest.MonkeyPatch.context() as patch, suppress(DatabaseUnavailable, psycopg2.Error):
-            patch.setattr(writer_module, part, self._killing(getattr(writer_module, part)))
+            patch.setattr(owner, name, self._killing(getattr(owner, name)))
             if rebuilds:
                 self.writer.rebuild()
             self.writer.catch_up()

@@ -33,7 +33,7 @@ def rows(*events: tuple[int, int, int]) -> Rows:
 
 def test_events_are_counted_by_slot_and_name() -> None:
     batch = Batch([rows((0, 1, 5), (899, 1, 5), (899, 2, 6)), rows((900, 1, 0))], LATER)
-    assert batch.deltas() == {
+    assert batch.deltas == {
         (SLOT, 1): Delta(2, BitMap([5])),
         (SLOT, 2): Delta(1, BitMap([6])),
         (SLOT, ALL): Delta(3, BitMap([5, 6])),
@@ -44,7 +44,7 @@ def test_events_are_counted_by_slot_and_name() -> None:
 
 def test_events_from_an_instant_on_are_left_out() -> None:
     batch = Batch([rows((0, 1, 5), (10, 2, 6))], START + timedelta(seconds=10))
-    assert (len(batch), batch.names()) == (1, {1: 1})
+    assert (len(batch), batch.names(), batch.slots) == (1, {1: 1}, {SLOT})
 
 
 def test_months_before_an_instant_are_counted_from_year_0() -> None:

@@ -1,7 +1,6 @@
-"""Read and write the rows of slots and sealed spans, and merge deltas into them."""
+"""Read and write the rows of slots and sealed spans, whose users are roaring bitmaps."""
 
 import io
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -30,15 +29,6 @@ def span_params(spans: Iterable[Span]) -> dict[str, list[int]]:
     return {"starts": [span.start for span in listed], "ends": [span.end for span in listed]}
 
 
-def add_slots(cur: cursor, generation: int, deltas: dict[Key, Delta]) -> None:
-    """Add deltas to the rows of slots; `deltas` hold the new contents of the rows afterwards."""
-    slots = sorted({slot for slot, _ in deltas})
-    for key, events, users in read_slots(cur, generation, slots):
-        if delta := deltas.get(key):
-            delta.add(events, BitMap.deserialize(users))
-    write_slots(cur, generation, deltas)
-
-
 def write_slots(cur: cursor, generation: int, rows: Mapping[Key, Delta]) -> None:
     """Store rows of slots, replacing existing ones."""
     encodable = ((*key, row.events, row.users.serialize()) for key, row in rows.items())
@@ -52,25 +42,6 @@ def read_slots(
     params = {"generation": generation, "slots": slots}
     for slot, name_id, *row in decode(copy_out(cur, SQL["fold_read_slots"], params), "iiqb"):
         yield (slot, name_id), *row
-
-
-def add_spans(cur: cursor, generation: int, version: int, deltas: Mapping[Key, Delta]) -> bool:
-    """Add late events to the sealed spans over their slots; return whether there are any."""
-    # Sorted, so that the keys within a span are found by bisection.
-    keys_in_order = sorted(deltas)
-    touched = Span(keys_in_order[0][0], keys_in_order[-1][0] + 1)
-    late: dict[Span, dict[int, Delta]] = {}
-    for span in read_sealed_spans(cur, generation, touched):
-        keys = keys_in_order[
-            bisect_left(keys_in_order, (span.start, 0)) : bisect_left(keys_in_order, (span.end, 0))
-        ]
-        if keys:
-            late[span] = sum_by_name((name, deltas[slot, name]) for slot, name in keys)
-    # Spans are stored as unions of their slots, so a late event changes each one over its slot.
-    if late:
-        _merge(cur, generation, late)
-        write_spans(cur, generation, version, late)
-    return bool(late)
 
 
 def read_sealed_spans(cur: cursor, generation: int, span: Span) -> list[Span]:
@@ -109,13 +80,6 @@ def write_spans(
     _write(cur, "spans", generation, encode(rows, "iiiqb"))
     params = {"generation": generation, "version": version, **span_params(spans)}
     cur.execute(SQL["fold_seal"], params)
-
-
-def _merge(cur: cursor, generation: int, late: dict[Span, dict[int, Delta]]) -> None:
-    for span, names in read_spans(cur, generation, list(late)).items():
-        for name_id, stored in names.items():
-            if delta := late[span].get(name_id):
-                delta.add(stored.events, stored.users)
 
 
 def _write(cur: cursor, table: str, generation: int, rows: bytes) -> None:

@@ -1,0 +1,46 @@
+"""The registry of stores, over which the rollup writer, erasure and retention iterate."""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from zoneinfo import ZoneInfo
+
+from psycopg2.extensions import cursor
+
+from repo.rollups.daily_stats_store import DailyStatsStore
+from repo.rollups.slot_store import SlotStore
+from repo.rollups.span_store import SpanStore
+from repo.rollups.store import Store
+from repo.statements import compose, statements
+
+SQL = statements("fold")
+
+FROM_EVENTS: Sequence[type[Store]] = (SlotStore, SpanStore)
+"""Stores of events, for each generation: the rollups."""
+FROM_ROLLUPS: Sequence[type[Store]] = (DailyStatsStore,)
+"""Stores of what queries on the current rollups return."""
+
+
+class Stores:
+    """All stores, with what one process remembers about them."""
+
+    def __init__(self, zones: Sequence[ZoneInfo] = ()) -> None:
+        """`zones` are the declared time zones, which only folds need."""
+        self.from_events = [store(zones) for store in FROM_EVENTS]
+        self.from_rollups = [store(zones) for store in FROM_ROLLUPS]
+
+    def __iter__(self) -> Iterator[Store]:
+        return chain(self.from_events, self.from_rollups)
+
+    @property
+    def daily_stats(self) -> DailyStatsStore:
+        (store,) = (store for store in self if isinstance(store, DailyStatsStore))
+        return store
+
+
+def delete_generations(cur: cursor, generations: Sequence[int]) -> None:
+    """Delete the rows of generations from the tables of all stores, and their future events."""
+    if not generations:
+        return
+    tables = [*chain.from_iterable(store.tables for store in FROM_EVENTS), "future_events"]
+    statement = " ".join(compose(SQL["fold_delete_rows"], table=table) for table in tables)
+    cur.execute(statement, {"generations": list(generations)})
