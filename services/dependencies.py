@@ -18,13 +18,10 @@ from common.questions.base import Question
 from common.receipts import Receipt
 from repo.api_keys import Scope
 from repo.events import EventsRepo
-from services.answering.answer_service import bind_repo
-from services.answering.responses import Caller, QuestionRequest, accepts_gzip, authorize, receipt
+from services.answering.responses import Caller, QuestionRequest, authorize, receipt
 from services.answering.single_flight import BoundRepo
 from services.cache_service import CacheLookup, Limits
-from services.cached_response import PreparedQuery
 from services.container import Resources
-from utils.formats import preferred_format
 
 _SHUTTING_DOWN = (
     "The service is shutting down. Nothing was erased, unless the erasure was committed at this "
@@ -62,7 +59,7 @@ async def get_bound_repo(
     caller: Annotated[Caller, Depends(get_reader)],
 ) -> BoundRepo:
     """The repo of a request, with its deadline; no connection is taken from the pool yet."""
-    return bind_repo(resources.database, caller.deadline, caller.limits.caller)
+    return resources.answers.bind_repo(caller.deadline, caller.limits.caller)
 
 
 async def get_events_repo(bound: Annotated[BoundRepo, Depends(get_bound_repo)]) -> EventsRepo:
@@ -88,25 +85,12 @@ class QueryRunner:
         Raises: TooManyRequests, TooManyConcurrent, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
         ClientDisconnected.
         """
-        query = self._prepare(method, question)
         return await self._request.answer(
-            query, self._caller, lambda: self._bound, is_overridden=self._is_overridden
-        )
-
-    def _prepare(self, method: Callable[[Any], Answer[Any]], question: Question) -> PreparedQuery:
-        headers = self._request.headers
-        form = question.format or preferred_format(headers.get("accept", ""))
-        compressed = accepts_gzip(headers)
-        coding = "gzip" if compressed else "plain"
-        return PreparedQuery(
-            question.name,
-            f"{question.name}:{form}:{coding}:{question.fingerprint()}",
-            question.query.months,
-            None,
-            "",
-            form,
-            compressed,
+            question,
             self._call(method, question.query),
+            self._caller,
+            self._bound,
+            is_overridden=self._is_overridden,
         )
 
     def _call(

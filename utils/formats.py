@@ -21,22 +21,14 @@ MEDIA_TYPES: dict[Format, str] = {
 
 _WILDCARDS: dict[str, Format] = {"*/*": "json", "application/*": "json", "text/*": "csv"}
 
-_encode = msgspec.json.Encoder().encode
-_encode_lines = msgspec.json.Encoder().encode_lines
+as_json = msgspec.json.Encoder().encode
+as_ndjson = msgspec.json.Encoder().encode_lines
+"""Encodes one JSON object for each line; empty for no rows."""
 
 
 def quantity(count: int, noun: str) -> str:
     """Return a number with its noun, such as `1 event` or `1,000 events`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def as_json(value: Any) -> bytes:
-    return _encode(value)
-
-
-def as_ndjson(rows: Sequence[Any]) -> bytes:
-    """Return one JSON object for each line; empty for no rows."""
-    return _encode_lines(rows)
 
 
 def as_csv(row_type: type, rows: Sequence[Any]) -> bytes:
@@ -58,12 +50,14 @@ def _cell(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, date | datetime):
-        return _encode(value).decode().strip('"')
-    return _encode(value).decode()
+        return as_json(value).decode().strip('"')
+    return as_json(value).decode()
 
 
 def preferred_format(accept: str) -> Format:
     """Return the format that an `Accept` header prefers; JSON if it names no supported one."""
+    if not accept:
+        return "json"
     ranges = sorted(media_ranges(accept), key=lambda pair: -pair[0])
     formats = {media.split(";")[0]: form for form, media in MEDIA_TYPES.items()} | _WILDCARDS
     return next(

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,6 +12,7 @@ from starlette.types import Receive
 
 from common.metrics import LIMITED, QUESTION_SECONDS, cache_requests
 from common.questions.answer import Answer
+from common.questions.base import Question
 from config.database import Database, get_connection
 from config.database_errors import DatabaseError
 from repo.events import EventsRepo
@@ -20,6 +22,7 @@ from services.cache_service import CacheFailed, CacheLookup, CacheService, Limit
 from services.cached_response import CachedResponse, PreparedQuery, render
 from services.database_identity import Identity
 from services.disconnect import cancel_on_disconnect
+from utils.formats import Format
 from utils.tracing import trace_span
 
 CacheResult = Literal["hit", "miss", "stale"]
@@ -57,15 +60,6 @@ class ServedResponse:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def bind_repo(database: Database, deadline: float, caller: str) -> BoundRepo:
-    """The repo of one request; its connection is taken from the pool by the first statement.
-
-    `deadline` is in monotonic time. Connections are shared fairly between callers.
-    """
-    connection = get_connection(database, deadline, caller)
-    return BoundRepo(EventsRepo(connection), connection)
-
-
 class AnswerService:
     """Answers questions.
 
@@ -91,6 +85,39 @@ class AnswerService:
         self._policy = policy
         self._single_flight = SingleFlight(cache, self._run_query, may_store=policy.enabled)
         self._refreshing: set[asyncio.Task[None]] = set()
+
+    def bind_repo(self, deadline: float, caller: str) -> BoundRepo:
+        """The repo of one request; its connection is taken from the pool by the first statement.
+
+        `deadline` is in monotonic time. Connections are shared fairly between callers.
+        """
+        connection = get_connection(self._database, deadline, caller)
+        return BoundRepo(EventsRepo(connection), connection)
+
+    def prepare(
+        self,
+        question: Question,
+        form: Format,
+        answer: Callable[[EventsRepo], Answer[Any]],
+        *,
+        compressed: bool,
+    ) -> PreparedQuery:
+        """The query of a question. `answer` answers it with any repo."""
+        coding = "gzip" if compressed else "plain"
+        base_key = f"{question.name}:{form}:{coding}:{question.fingerprint()}"
+        months, versions = question.query.months, self._versions
+        return PreparedQuery(
+            question.name,
+            base_key,
+            months,
+            versions.for_months(months) if months else None,
+            versions.erasure_version,
+            form,
+            compressed,
+            answer,
+            self._identity.value,
+            versions.epoch,
+        )
 
     def current(self, query: PreparedQuery) -> PreparedQuery:
         """The query with the current cache version, erasure version and database identity."""
@@ -199,7 +226,7 @@ class AnswerService:
 
     async def _run_query(self, query: PreparedQuery, context: CallContext) -> CachedResponse:
         began, source = time.perf_counter(), "none"
-        bound = context.bind_repo()
+        bound = context.bound or self.bind_repo(context.deadline, context.limits.caller)
         try:
             response, source = await bound.connection.run(partial(self._answer, query, bound))
             return response
@@ -232,8 +259,7 @@ class AnswerService:
 
     async def _run_refresh(self, query: PreparedQuery) -> None:
         deadline = time.monotonic() + self._policy.request_s
-        bind = partial(bind_repo, self._database, deadline, _REFRESH_LIMITS.caller)
-        context = CallContext(_REFRESH_LIMITS, deadline, bind)
+        context = CallContext(_REFRESH_LIMITS, deadline)
         with suppress(CacheFailed, DatabaseError):
             lookup = await self._cache.look_up(query.key, _NO_LIMITS, bypass=True)
             if lookup.holds_lease:

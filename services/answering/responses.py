@@ -5,21 +5,24 @@ The fast path and the handlers use these functions alone, so that a check of one
 
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from common.errors import rate_limit_headers
+from common.questions.answer import Answer
+from common.questions.base import Question
 from repo.api_keys import ApiKey
 from repo.api_keys import Scope as KeyScope
-from services.answering.answer_service import ServedResponse, bind_repo
+from repo.events import EventsRepo
+from services.answering.answer_service import ServedResponse
 from services.answering.single_flight import BoundRepo, CallContext
 from services.cache_service import CacheLookup, Limits
 from services.cached_response import PreparedQuery
 from services.ingest.ingest_service import IngestResult
+from utils.formats import preferred_format
 
 if TYPE_CHECKING:
     from services.container import Resources
@@ -111,7 +114,7 @@ class QuestionRequest:
     async def answer_remembered(self) -> Response | None:
         """The response, if the same question was answered before; else None.
 
-        Raises what `authorize` and `answer` raise.
+        Raises: what `authorize` and `answer` raise.
         """
         resources = self._resources
         remembered = resources.recent_requests.get(self._key) if self._key else None
@@ -121,28 +124,42 @@ class QuestionRequest:
         self._remembered = query
         authorization = self.headers.get("authorization")
         caller = await authorize(self._scope, authorization, resources, "read")
-        bind = partial(bind_repo, resources.database, caller.deadline, caller.limits.caller)
-        return await self.answer(query, caller, bind)
+        return await self._answer(query, caller)
 
     async def answer(
         self,
-        query: PreparedQuery,
+        question: Question,
+        call: Callable[[EventsRepo], Answer[Any]],
         caller: Caller,
-        bind: Callable[[], BoundRepo],
+        bound: BoundRepo,
         *,
-        is_overridden: bool = False,
+        is_overridden: bool,
     ) -> Response:
-        """The response to a question of this caller. `bind` returns the repo that computes it.
+        """The response to a question of this caller; `call` answers it with the repo of `bound`.
 
-        `is_overridden`: the repo is not that of the service, so its answers are not cached.
+        `is_overridden`: `call` has another repo than that of the service, so nothing is cached.
 
         Raises: TooManyRequests, TooManyConcurrent, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
         ClientDisconnected.
         """
+        form = question.format or preferred_format(self.headers.get("accept", ""))
+        query = self._resources.answers.prepare(
+            question, form, call, compressed=accepts_gzip(self.headers)
+        )
+        return await self._answer(query, caller, bound, is_overridden=is_overridden)
+
+    async def _answer(
+        self,
+        query: PreparedQuery,
+        caller: Caller,
+        bound: BoundRepo | None = None,
+        *,
+        is_overridden: bool = False,
+    ) -> Response:
         state = self._scope["state"]
         state["counted"] = True
-        no_cache = "no-cache" in self.headers.get("cache-control", "").lower()
-        context = CallContext(caller.limits, caller.deadline, bind, no_cache or is_overridden)
+        fresh = is_overridden or "no-cache" in self.headers.get("cache-control", "").lower()
+        context = CallContext(caller.limits, caller.deadline, bound, fresh)
         served = await self._resources.answers.answer(query, context, self._receive)
         if served.cache == "hit":
             state["hit"] = True

@@ -48,8 +48,8 @@ class CallContext:
     limits: Limits
     deadline: float
     """In monotonic time."""
-    bind_repo: Callable[[], BoundRepo]
-    """The repo of the request, called only if the response must be computed."""
+    bound: BoundRepo | None = None
+    """The repo of the request; None: one is created if the response must be computed."""
     fresh: bool = False
     """Whether to skip the cache."""
 

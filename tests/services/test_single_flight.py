@@ -5,7 +5,6 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import NoReturn
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -49,7 +48,7 @@ class Process:
     def ask(
         self, lookup: CacheLookup | None, timeout_s: float = LONG_S, caller: str = ""
     ) -> "asyncio.Task[CachedResponse]":
-        context = CallContext(Limits(caller), time.monotonic() + timeout_s, no_repo)
+        context = CallContext(Limits(caller), time.monotonic() + timeout_s)
         return asyncio.create_task(self.flights.fetch(self.query, context, lookup))
 
     def flight(self) -> Flight[CachedResponse] | None:
@@ -81,10 +80,6 @@ class Process:
         if context.limits.caller == self.busy_for:
             raise PoolBusy
         return render(query, answer(), compute_s=0, fresh_s=self._fresh_s)
-
-
-def no_repo() -> NoReturn:
-    raise AssertionError("a process computes without a repo")
 
 
 def answer() -> UserEventsAnswer:
