@@ -1,0 +1,86 @@
+"""CONTRIBUTING lists the files that a question touches: the existing questions show which."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.questions import QUESTIONS
+from common.questions.base import Question
+from tests.api.questions import PATHS
+from tests.pages import ROOT
+
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
+SECTION = GUIDE.partition("## Add a question")[2].partition("\n## ")[0]
+LISTED = re.findall(r"^\| `([\w/]+\.\w+)` \|", SECTION, re.MULTILINE)
+FOLDERS = ("commands", "routes", "services", "repo", "common", "config", "utils")
+PRODUCT = [
+    file.relative_to(ROOT).as_posix()
+    for folder in FOLDERS
+    for file in (ROOT / folder).rglob("*")
+    if file.suffix in {".py", ".sql", ".lua", ".html"} and "migrations" not in file.parts
+]
+# Shows the address of one question as an example; any other would do.
+WITH_EXAMPLES = {"commands/_banner.py"}
+
+
+@pytest.fixture(params=QUESTIONS, ids=lambda question: question.name)
+def question(request: pytest.FixtureRequest) -> type[Question]:
+    param: type[Question] = request.param
+    return param
+
+
+def listed(question: type[Question]) -> set[str]:
+    """The files that the guide lists, if this question were the new one."""
+    return {file.replace("lapsed_users", question.name) for file in LISTED}
+
+
+def is_named(question: type[Question], text: str) -> bool:
+    name, path = question.name, re.escape(PATHS[question.name])
+    forms = (name, question.__name__, name.replace("_", "-"), f"get_{name}", path)
+    return re.search(rf"(?<!\w)({'|'.join(forms)})(?![a-z])", text) is not None
+
+
+def texts(file: Path) -> Iterator[str]:
+    """Imports, attributes and strings of Python code; all of another file."""
+    if file.suffix != ".py":
+        yield file.read_text()
+        return
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield f"{node.module} {' '.join(alias.name for alias in node.names)}"
+        elif isinstance(node, ast.Attribute):
+            yield node.attr if node.attr.startswith("get_") else ""
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def files_of(question: type[Question]) -> set[str]:
+    """The files of the product that define a question, or name it."""
+    return {
+        file
+        for file in PRODUCT
+        if Path(file).stem == question.name
+        or any(is_named(question, text) for text in texts(ROOT / file))
+    }
+
+
+def test_the_product_knows_a_question_only_where_the_guide_says(
+    question: type[Question],
+) -> None:
+    of_product = listed(question).intersection(PRODUCT)
+    assert len(of_product) == 4
+    statements = f"repo/sql/{question.name}.sql"  # of a question that no source answers
+    others = files_of(question) - WITH_EXAMPLES - {statements}
+    assert others == of_product, "derive it from QUESTIONS"
+
+
+def test_tests_and_docs_have_each_question(question: type[Question]) -> None:
+    for file in listed(question).difference(PRODUCT):
+        assert is_named(question, (ROOT / file).read_text()), f"{file} leaves {question.name} out"
+
+
+def test_examples_are_still_there() -> None:
+    assert set[str]().union(*(files_of(question) for question in QUESTIONS)) >= WITH_EXAMPLES
