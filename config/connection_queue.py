@@ -6,7 +6,6 @@ from collections import Counter, deque
 from dataclasses import dataclass
 
 from config.database_errors import PoolBusy
-from utils.tracing import trace_span
 
 
 @dataclass(slots=True)
@@ -60,10 +59,9 @@ class ConnectionQueue:
         """Wait for a connection, at most until `deadline`, a monotonic time. Raises: PoolBusy."""
         stats = self._stats
         began = time.monotonic()
-        with trace_span("pool wait"):
-            if not self._acquire_free(caller):
-                future = self._enqueue(caller)
-                await self._wait(future, caller, min(self._timeout_s, deadline - began))
+        if not self._acquire_free(caller):
+            future = self._enqueue(caller)
+            await self._wait(future, caller, min(self._timeout_s, deadline - began))
         stats.acquired += 1
         stats.acquire_seconds += time.monotonic() - began
 

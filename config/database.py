@@ -29,11 +29,11 @@ from config.database_errors import (
     RightsMissing,
     SerializationFailure,
 )
+from utils.postgres import Cursor as Cursor
 from utils.postgres import (
     GuardedPool,
     Identify,
     PooledConnection,
-    PreparingCursor,
     SessionChanged,
     abort_connection,
     begin_snapshot,
@@ -47,7 +47,6 @@ from utils.session_options import (
     WRITER_OPTIONS,
     connect_arguments,
     search_path,
-    statement_name,
 )
 from utils.tracing import trace_span
 
@@ -63,20 +62,6 @@ select format('behind the pooler, sessions of %%I have the search_path %%s: run 
 where  current_schemas(false)::text[] <> parse_ident(%(path)s)
 and    current_setting('search_path') <> all(array[%(path)s, trim('"' from %(path)s)])
 """
-
-
-class Cursor(PreparingCursor):
-    """A cursor in a transaction. Each statement is a span of the trace, with its name."""
-
-    def execute(self, query: Any, vars: Any = None) -> None:
-        text = self.text_of(query)
-        with trace_span(statement_name(text)):
-            super().execute(text, vars)
-
-    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
-        text = self.text_of(sql)
-        with trace_span(statement_name(text)):
-            super().copy_expert(text, file, size)
 
 
 class Database:
@@ -119,7 +104,8 @@ class Database:
 
         Waiting takes no thread. Connections are shared fairly between callers.
         """
-        await self._queue.acquire(deadline, caller)
+        with trace_span("pool wait"):
+            await self._queue.acquire(deadline, caller)
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._threads, copy_context().run, work)
         # The connection is in use until the thread is done, also if the caller is cancelled.

@@ -23,7 +23,13 @@ from psycopg2.sql import SQL, Composable, Composed, Identifier, Literal, Placeho
 
 from utils.circuit_breaker import CircuitBreaker
 from utils.prepared_statements import PoolSessions, PreparedStatement, Session
-from utils.session_options import BEGIN, BEGIN_ON_REPLICA, BEGIN_WRITING, search_path
+from utils.session_options import (
+    BEGIN,
+    BEGIN_ON_REPLICA,
+    BEGIN_WRITING,
+    search_path,
+)
+from utils.tracing import trace_statement
 
 log = logging.getLogger("analytics.database")
 
@@ -114,8 +120,11 @@ class PooledConnection(connection):
         return SessionChanged()
 
 
-class PreparingCursor(cursor):
-    """A cursor for prepared statements, and for statements that are a transaction by themselves."""
+class Cursor(cursor):
+    """A cursor for prepared statements, and for statements that are a transaction by themselves.
+
+    Each statement is a span of the trace, with its name.
+    """
 
     now: datetime
     """The database's clock when the snapshot was taken: it holds all that was committed by then.
@@ -126,13 +135,14 @@ class PreparingCursor(cursor):
     """SQL to send before a statement that is a transaction by itself, in the same message."""
 
     def execute(self, query: Any, vars: Any = None) -> None:
-        if self.prefix:
-            query = self.prefix + (query if isinstance(query, Composable) else SQL(query))
-        super().execute(query, vars)
+        text = query.as_string(self) if isinstance(query, Composable) else query
+        with trace_statement(text):
+            super().execute(self.prefix + SQL(text) if self.prefix else text, vars)
 
-    def text_of(self, query: str | bytes | Composable) -> str | bytes:
-        """Return a statement as text, which psycopg2 makes of composed ones when it sends them."""
-        return query.as_string(self) if isinstance(query, Composable) else query
+    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
+        text = sql.as_string(self) if isinstance(sql, Composable) else sql
+        with trace_statement(text):
+            super().copy_expert(text, file, size)
 
     def set_prefix(self, path: str, timeout_ms: int) -> None:
         """Set `prefix` to the search path and the time limit of a transaction."""

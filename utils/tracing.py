@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from opentelemetry import trace
 from opentelemetry.trace import Span, Tracer
 
+from utils.session_options import statement_name
+
 _NO_SPAN: AbstractContextManager[None] = nullcontext()
 # Set for the time of a request that is traced, so that background tasks record no spans.
 _tracer: ContextVar[Tracer | None] = ContextVar("tracer", default=None)
@@ -26,6 +28,12 @@ def trace_span(name: str) -> AbstractContextManager[Span | None]:
     """Return a context manager that records a span; it does nothing if the request has no trace."""
     tracer = _tracer.get()
     return _start_span(tracer, name) if tracer else _NO_SPAN
+
+
+def trace_statement(text: str | bytes) -> AbstractContextManager[Span | None]:
+    """Like `trace_span`, for an SQL statement: the span has the name in the comment before it."""
+    tracer = _tracer.get()
+    return _start_span(tracer, statement_name(text)) if tracer else _NO_SPAN
 
 
 @contextmanager

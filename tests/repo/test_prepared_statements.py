@@ -13,16 +13,17 @@ from psycopg2.sql import SQL, Literal
 
 from common.questions.event_counts import EventCounts
 from common.questions.user_events import UserEvents
-from config import database as database_module
 from config.database import Database, get_connection
 from config.database_errors import DeadlineExceeded, SerializationFailure
 from repo.events import EventsRepo
 from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
 from tests.wait_until import adjusted_for_load
+from utils import postgres
 from utils import prepared_statements as prepared_statements_module
 from utils.postgres import PooledConnection, execute_command, prepare_command
 from utils.prepared_statements import prepared_statement
+from utils.session_options import statement_name
 from utils.time.zones import zone
 
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
@@ -188,15 +189,15 @@ def test_composed_statements_have_their_name_in_traces(
     """In a transaction, and as a transaction by themselves, which has SQL before them."""
     spans: list[str] = []
 
-    def trace_span(name: str) -> AbstractContextManager[None]:
-        spans.append(name)
+    def trace_statement(text: str) -> AbstractContextManager[None]:
+        spans.append(statement_name(text))
         return nullcontext()
 
     one = SQL("/* one */ select {} || %s").format(Literal("1"))
     copy = SQL("/* copied */ copy (select {}) to stdout").format(Literal("it's"))
     repo(database).get_user_events(HISTORY.query)
     deadline = time.monotonic() + 10
-    monkeypatch.setattr(database_module, "trace_span", trace_span)
+    monkeypatch.setattr(postgres, "trace_statement", trace_statement)
     with get_connection(database, deadline).statement() as cur:
         assert cur.prefix
         cur.execute(one, ("!",))
