@@ -1,24 +1,23 @@
 -- name: raw_events
 -- The number of events and the users of segments of time, by event name or together. Users are numbered here,
--- since most have no ordinal without rollups, and a number takes 4 bytes. The columns are those of rollups_tail.
+-- since most have no ordinal without rollups, and a number takes 4 bytes. The columns are those of rollups_tail;
+-- as there, a user is repeated for each event.
 copy (
     with matching as materialized (
-        select   width_bucket(occurred_at, %(edges)s::timestamptz[]) - 1 as segment,
-                 case when %(by_name)s then event_name else '' end as event_name,
-                 user_id,
-                 count(*) as events
-        from     events
-        where    occurred_at >= %(start)s
-        and      occurred_at <  %(end)s
-        and      (%(names)s::text[] is null or event_name = any(%(names)s))
-        group    by 1, 2, 3
+        select width_bucket(occurred_at, %(edges)s::timestamptz[]) - 1 as segment,
+               case when %(by_name)s then event_name else '' end as event_name,
+               user_id
+        from   events
+        where  occurred_at >= %(start)s
+        and    occurred_at <  %(end)s
+        and    (%(names)s::text[] is null or event_name = any(%(names)s))
     ),
-    numbered as (
+    numbered as materialized (
         select user_id, row_number() over ()::int4 as ordinal
         from   (select distinct user_id from matching where user_id <> '') as present
     )
     select   segment,
-             sum(events)::int8,
+             count(*)::int8,
              convert_to(event_name, 'UTF8'),
              coalesce(string_agg(int4send(ordinal), ''), ''),
              ''::bytea
