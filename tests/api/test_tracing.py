@@ -40,7 +40,7 @@ def test_a_miss_shows_where_the_time_went(database_url: str, redis_url: str) -> 
         ("cache look_up", route),
         ("flight", route),
         ("pool wait", route),
-        ("event_counts", route),
+        ("raw_events", route),
         ("write", route),
         ("cache settle", route),
     }
