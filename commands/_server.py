@@ -1,29 +1,31 @@
-"""The configuration of uvicorn: protocol, timeouts and the number of connections."""
+"""The server of a worker process: uvicorn with limits on its connections."""
 
 import asyncio
 import resource
+import socket
+import time
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import click
 import uvicorn
 
+from commands._acceptor import Acceptor, Connection
 from config.settings import Settings
-from utils.accept_balancer import Loop
 
 STOP_TIMEOUT_S = 7  # for requests in flight: orchestrators kill after 10 s
 KEEP_ALIVE_S = 75  # longer than proxies keep theirs
 _OTHER_FILES = 44
 """Open files of a worker beside connections: 34 for metrics, pipes, Redis and keys, and spare."""
 _MIN_CONNECTIONS = 8
+_TICKS_PER_CHECK = 10  # so connections are checked every second
 
 
 class ServerConfig(uvicorn.Config):
     """The configuration of one worker's server. Raises: click.ClickException."""
 
     def __init__(self, settings: Settings, app: Any, **options: Any) -> None:
-        self._loop = partial(Loop, connection_limit(settings), in_turn=settings.workers > 1)
+        self.connection_limit = connection_limit(settings)
         super().__init__(
             app,
             http="routes.bounded_protocol:BoundedProtocol",
@@ -36,11 +38,52 @@ class ServerConfig(uvicorn.Config):
             reset_contextvars=True,
             timeout_graceful_shutdown=STOP_TIMEOUT_S,
             timeout_keep_alive=KEEP_ALIVE_S,
+            workers=settings.workers,
             **options,
         )
 
-    def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
-        return self._loop
+
+class Server(uvicorn.Server):
+    """A server that limits the number of its connections, and how long they wait for clients."""
+
+    config: ServerConfig
+    ticked_at = 0.0
+    """When the event loop last ran, on the monotonic clock."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup([])  # uvicorn itself does not listen
+        self._acceptors = [self._acceptor(sock) for sock in sockets or []]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for acceptor in self._acceptors:
+            await acceptor.close()
+        await super().shutdown(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn every 0.1 s."""
+        self.ticked_at = time.monotonic()
+        if counter % _TICKS_PER_CHECK == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self._connections):
+                connection.check(now)
+        return await super().on_tick(counter)
+
+    @property
+    def _connections(self) -> set[Connection]:
+        return cast(set[Connection], self.server_state.connections)
+
+    def _acceptor(self, sock: socket.socket) -> Acceptor:
+        return Acceptor(
+            sock,
+            self._create_protocol,
+            self._connections,
+            limit=self.config.connection_limit,
+            workers=self.config.workers,
+        )
+
+    def _create_protocol(self) -> asyncio.Protocol:
+        create: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return create(self.config, self.server_state, self.lifespan.state)
 
 
 def raise_file_limit(settings: Settings) -> None:

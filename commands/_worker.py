@@ -7,10 +7,9 @@ from contextlib import suppress
 from multiprocessing.process import BaseProcess
 
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.server import Server
 from uvicorn.supervisors.multiprocess import Process
 
-from commands._server import STOP_TIMEOUT_S, ServerConfig
+from commands._server import STOP_TIMEOUT_S, Server, ServerConfig
 
 _READY_TIMEOUT_S = 300.0
 _HANGS_AFTER_S = 30.0
@@ -19,20 +18,10 @@ _STEADY_AFTER_S = 5.0
 TICK_S = 0.1
 
 
-class TickingServer(Server):
-    """The server of a worker, which records when its event loop last ran."""
-
-    ticked_at = 0.0
-
-    async def on_tick(self, counter: int) -> bool:
-        self.ticked_at = time.monotonic()
-        return await super().on_tick(counter)
-
-
 class Worker(Process):
     """A worker process. `failures`: how many workers before it failed in a row."""
 
-    _server: TickingServer | None
+    _server: Server | None
 
     def __init__(self, config: ServerConfig, sockets: list[socket.socket], failures: int) -> None:
         super().__init__(config, sockets)
@@ -51,9 +40,9 @@ class Worker(Process):
         super().target(sockets)
 
     @property
-    def server(self) -> TickingServer:
+    def server(self) -> Server:
         if self._server is None:
-            self._server = TickingServer(self.config)
+            self._server = Server(self.config)
         return self._server
 
     def pong(self) -> None:

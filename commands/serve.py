@@ -132,7 +132,6 @@ class _Config(ServerConfig):
             settings,
             "main:create_app",
             factory=True,
-            workers=settings.workers,
         )
 
     def configure_logging(self) -> None:

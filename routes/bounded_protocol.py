@@ -22,7 +22,6 @@ from common.protocol_errors import HeadTooLarge, MalformedRequest, SlowHead
 from config.logging import request_id
 from routes.errors import analytics_problem
 from routes.strict_protocol import StrictProtocol
-from utils.accept_balancer import Loop
 
 log = logging.getLogger("analytics.access")
 
@@ -51,9 +50,7 @@ _CLOSING: Final = "closing"
 
 
 class BoundedProtocol(StrictProtocol):
-    """One connection, on an event loop of `utils.accept_balancer`, which checks its timeouts."""
-
-    loop: Loop
+    """One connection. Its server calls `check` every second, and `close` if it needs room."""
 
     def __init__(
         self,
@@ -63,7 +60,6 @@ class BoundedProtocol(StrictProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._connections = self.loop.connections
         self._timeouts_s: dict[_Phase, float] = {
             _HEAD: HEAD_TIMEOUT_S,
             _ANSWER: math.inf,  # the application has a deadline
@@ -93,11 +89,9 @@ class BoundedProtocol(StrictProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._enter(_HEAD)
-        self._connections.add(self)
         CONNECTIONS.inc()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._connections.discard(self)
         CONNECTIONS.dec()
         super().connection_lost(exc)
 

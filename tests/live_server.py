@@ -10,11 +10,10 @@ from weakref import WeakKeyDictionary
 
 import httpx
 import psycopg2
-import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from commands._server import ServerConfig
+from commands._server import Server, ServerConfig
 from config.settings import Settings
 from main import create_app
 from repo.database_identity import read_identity
@@ -46,7 +45,7 @@ def running(database_url: str, redis_url: str, **more: Any) -> Iterator[httpx.Cl
     )
     listening = socket.create_server(("127.0.0.1", 0))
     app = create_app(settings)
-    server = uvicorn.Server(ServerConfig(settings, app))
+    server = Server(ServerConfig(settings, app))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     try:
@@ -60,7 +59,7 @@ def running(database_url: str, redis_url: str, **more: Any) -> Iterator[httpx.Cl
         thread.join()
 
 
-def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> None:
+def _wait_until_started(server: Server, thread: threading.Thread) -> None:
     deadline = time.monotonic() + 20
     while not server.started:
         assert thread.is_alive(), "the service stopped while it started"
