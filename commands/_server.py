@@ -18,6 +18,8 @@ KEEP_ALIVE_S = 75  # longer than proxies keep theirs
 _OTHER_FILES = 44
 """Open files of a worker beside connections: 34 for metrics, pipes, Redis and keys, and spare."""
 _MIN_CONNECTIONS = 8
+_FIRST_REQUEST_S = 1.0
+_POLL_S = 0.02
 _TICKS_PER_CHECK = 10  # so connections are checked every second
 
 
@@ -57,6 +59,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for acceptor in self._acceptors:
             await acceptor.close()
+        await self._wait_for_first_requests()
         await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
@@ -67,6 +70,17 @@ class Server(uvicorn.Server):
             for connection in list(self._connections):
                 connection.check(now)
         return await super().on_tick(counter)
+
+    async def _wait_for_first_requests(self) -> None:
+        """Wait until the newest connections have sent their requests, for a second at most."""
+        # uvicorn closes connections without a request at once, also those accepted a moment ago.
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _FIRST_REQUEST_S
+        while (now := loop.time()) < end and any(
+            each.is_active and now - _FIRST_REQUEST_S < each.waiting_since <= now
+            for each in self._connections
+        ):
+            await asyncio.sleep(_POLL_S)
 
     @property
     def _connections(self) -> set[Connection]:

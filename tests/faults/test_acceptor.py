@@ -8,13 +8,16 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.faults.conftest import Check
+from tests.faults.http_load import BROKEN
 from tests.faults.service_process import COUNTS, Service
 from tests.wait_until import wait_until
 
 CONNECTIONS = 16
+BURSTS = 7
 
 
 def sockets(pid: int) -> int:
@@ -32,15 +35,23 @@ def test_connections_that_come_at_once(running: Service, check: Check) -> None:
     running.ask_fresh(40, at_once=10, mark="warm")
     wait_until(lambda: len(running.backends()) >= 2, timeout_s=5)
     time.sleep(2)  # what was opened for these questions is closed
+    shares = sorted(smaller_share(running) for _ in range(BURSTS))
+    check.record(f"the smaller share of {CONNECTIONS}, in {BURSTS} bursts: {shares}")
+    assert shares[BURSTS // 2] >= CONNECTIONS / 4
+
+
+def smaller_share(running: Service) -> int:
+    """Open connections that come at once; returns how many the worker with fewer accepted."""
     before = {pid: sockets(pid) for pid in running.worker_pids()}
+    total = sum(before.values())
     opened = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(CONNECTIONS)]
-    wait_until(lambda: sum(map(sockets, before)) >= sum(before.values()) + CONNECTIONS, timeout_s=5)
-    accepted = sorted(sockets(pid) - count for pid, count in before.items())
-    check.record(f"{accepted[0]} and {accepted[1]}")
+    wait_until(lambda: sum(map(sockets, before)) >= total + CONNECTIONS, timeout_s=5)
+    accepted = [sockets(pid) - count for pid, count in before.items()]
     for each in opened:
         each.close()
+    wait_until(lambda: sum(map(sockets, before)) <= total, timeout_s=5)
     assert sum(accepted) == CONNECTIONS
-    assert accepted[0] >= CONNECTIONS / 4
+    return min(accepted)
 
 
 @pytest.mark.check(50)
@@ -69,7 +80,10 @@ def test_a_restart_loses_no_connection(running: Service, check: Check) -> None:
 
     def ask() -> None:
         while not is_over.is_set():
-            statuses.append(running.get(COUNTS).status_code)
+            try:
+                statuses.append(running.get(COUNTS).status_code)
+            except httpx.TransportError:
+                statuses.append(BROKEN)
 
     clients = [threading.Thread(target=ask) for _ in range(4)]
     for client in clients:
@@ -79,5 +93,6 @@ def test_a_restart_loses_no_connection(running: Service, check: Check) -> None:
     is_over.set()
     for client in clients:
         client.join()
-    check.record(f"{len(statuses)} new connections while both workers are replaced")
-    assert set(statuses) == {200}
+    lost = len(statuses) - statuses.count(200)
+    check.record(f"{lost} of {len(statuses)} new connections lost while both workers are replaced")
+    assert lost == 0
