@@ -126,7 +126,7 @@ def test_a_worker_accepts_its_share_of_the_queue(workers: int, share: int) -> No
     run(test, workers)
 
 
-def test_then_it_pauses_for_the_others() -> None:
+def test_a_worker_pauses_after_accepting() -> None:
     """Longer, the more connections it has, but at most 5 ms; a single worker does not pause."""
 
     async def pause(worker: Worker) -> float:
@@ -181,7 +181,7 @@ def test_a_closed_acceptor_leaves_connections_in_the_queue() -> None:
     run(test)
 
 
-def test_what_was_accepted_is_open_after_close() -> None:
+def test_accepted_connections_are_open_after_close() -> None:
     async def test(worker: Worker) -> None:
         with clients(worker.port, 4):
             worker.acceptor._start_round()
