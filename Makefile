@@ -34,7 +34,7 @@ test-deployment: install  ## check the units of deploy/systemd with systemd-anal
 	$(BIN)/python -m pytest -p no:randomly tests/deployment
 
 test-faults: install  ## test killed, silent and full servers, and all random examples; needs promtool
-	EXAMPLES=all $(BIN)/python -m pytest -p no:randomly -m thorough tests/faults tests/repo $(FAULTS_OPTIONS)
+	EXAMPLES=all $(BIN)/python -m pytest -p no:randomly -m thorough tests/faults tests/repo tests/unit $(FAULTS_OPTIONS)
 
 test-long: install  ## mixed load for MINUTES, while servers and processes are killed
 	MINUTES=$(MINUTES) $(BIN)/python -m pytest -p no:randomly tests/faults/test_long.py

@@ -29,8 +29,11 @@ settings.load_profile("real")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """The number of workers: 0 (none) if servers are given, on which some tests would collide."""
-    return 0 if "TEST_DATABASE_URL" in os.environ else min(4, os.cpu_count() or 1)
+    """The number of workers: 0 (none) if servers are given, on which some tests would collide.
+
+    More than there are processors, since many tests wait for something.
+    """
+    return 0 if "TEST_DATABASE_URL" in os.environ else min(6, (os.cpu_count() or 1) + 2)
 
 
 @pytest.fixture(scope="session")

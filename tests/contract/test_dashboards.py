@@ -10,9 +10,9 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
-from jsonschema import Draft7Validator
 
 from tests.dashboards.macros import DashboardView, expand_macros
+from tests.for_each import for_each
 from tools.dashboards.__main__ import dashboards, to_json
 from tools.dashboards.queries import Json
 
@@ -29,6 +29,8 @@ def schema(name: str) -> Json:
 
 
 def wrong(schema: Json, value: object) -> list[str]:
+    from jsonschema import Draft7Validator  # takes more than a second, for few tests
+
     errors = Draft7Validator(schema).iter_errors(value)
     return [f"{error.json_path}: {error.message}" for error in errors]
 
@@ -37,17 +39,8 @@ def panels(board: Json) -> list[Json]:
     return [panel for panel in board["panels"] if panel["type"] != "row"]
 
 
-PANELS = [
-    pytest.param(panel, id=f"{name}: {panel['title']}")
-    for name, board in BOARDS.items()
-    for panel in panels(board)
-]
-TARGETS = [
-    pytest.param(target, id=f"{name}: {panel['title']} {target['refId']}")
-    for name, board in BOARDS.items()
-    for panel in panels(board)
-    for target in panel["targets"]
-]
+PANELS = [panel for board in BOARDS.values() for panel in panels(board)]
+TARGETS = [target for panel in PANELS for target in panel["targets"]]
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -69,7 +62,7 @@ def test_a_dashboard_follows_the_schema(name: str) -> None:
     assert wrong(strict, BOARDS[name]) == []
 
 
-@pytest.mark.parametrize("panel", PANELS)
+@for_each(PANELS)
 def test_a_panel_follows_the_schema_of_its_kind(panel: Json) -> None:
     definitions = schema(panel["type"])["definitions"]
     for name, value in (
@@ -81,7 +74,7 @@ def test_a_panel_follows_the_schema_of_its_kind(panel: Json) -> None:
             assert wrong(strict, value) == []
 
 
-@pytest.mark.parametrize("panel", PANELS)
+@for_each(PANELS)
 def test_a_panel_explains_itself(panel: Json) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     assert panel["title"]
@@ -95,7 +88,7 @@ def test_a_panel_explains_itself(panel: Json) -> None:
     assert {defaults["unit"], *units} <= known_units
 
 
-@pytest.mark.parametrize("panel", PANELS)
+@for_each(PANELS)
 def test_thresholds_rise(panel: Json) -> None:
     steps = panel["fieldConfig"]["defaults"].get("thresholds", {"steps": []})["steps"]
     values = [step["value"] for step in steps]
@@ -135,7 +128,7 @@ def values_of(value: Any, key: str) -> Iterator[Any]:
             yield from values_of(each, key)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@for_each(TARGETS)
 def test_a_query_can_be_read(target: Json) -> None:
     if "expr" in target:
         assert wrong(schema("prometheus"), target) == []

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.for_each import for_each
+
 ROOT = Path(__file__).parents[2]
 FLOORS = ["main", "commands", "routes", "services", "repo", "common", "config", "utils"]
 FENCES = {
@@ -61,7 +63,7 @@ def floor(name: str) -> str:
     return name.split(".")[0]
 
 
-@pytest.mark.parametrize("room", ROOMS, ids=str)
+@for_each(ROOMS)
 def test_imports_point_down(room: Path) -> None:
     here = FLOORS.index(room.parts[0].removesuffix(".py"))
     for name in imported(room):
@@ -104,7 +106,7 @@ def test_background_tasks_do_not_import_questions(room: str) -> None:
     assert not questions & reached(Path(room)), "give it a common.query.Query"
 
 
-@pytest.mark.parametrize("room", ROOMS, ids=str)
+@for_each(ROOMS)
 def test_libraries_are_imported_only_by_their_modules(room: Path) -> None:
     for name in imported(room):
         for module in [FENCES[floor(name)]] if floor(name) in FENCES else []:
@@ -112,12 +114,12 @@ def test_libraries_are_imported_only_by_their_modules(room: Path) -> None:
             assert inside & module, f"{room} imports {name}, which belongs to {sorted(module)}"
 
 
-@pytest.mark.parametrize("room", ROOMS, ids=str)
+@for_each(ROOMS)
 def test_nothing_fetches_addresses(room: Path) -> None:
     assert not FETCHING & set(imported(room)), f"{room} must not ask what it was sent"
 
 
-@pytest.mark.parametrize("room", ROOMS, ids=str)
+@for_each(ROOMS)
 def test_only_config_reads_the_environment(room: Path) -> None:
     if room.parts[0] != "config":
         text = (ROOT / room).read_text()
@@ -125,7 +127,7 @@ def test_only_config_reads_the_environment(room: Path) -> None:
         assert "getenv" not in text, "take it from config.settings"
 
 
-@pytest.mark.parametrize("room", ROOMS, ids=str)
+@for_each(ROOMS)
 def test_modules_and_functions_are_limited_in_length(room: Path) -> None:
     assert len((ROOT / room).read_text().splitlines()) <= 500, f"{room} is more than one room"
     for node in ast.walk(tree(room)):
@@ -143,7 +145,7 @@ def test_sql_stands_in_files_and_carries_its_name() -> None:
             assert text.startswith(f"/* {name} */")
 
 
-@pytest.mark.parametrize("room", TESTED_BY_NAME, ids=str)
+@for_each(TESTED_BY_NAME)
 def test_a_module_of_logic_has_a_test_of_its_name(room: Path) -> None:
     has_test = f"test_{room.name}" in {path.name for path in SUITE}
     if room.as_posix() in TESTED_ELSEWHERE:
@@ -156,7 +158,7 @@ def test_exceptions_are_modules() -> None:
     assert {room.as_posix() for room in TESTED_BY_NAME} >= TESTED_ELSEWHERE
 
 
-@pytest.mark.parametrize("room", SUITE, ids=str)
+@for_each(SUITE)
 def test_time_limits_in_tests_are_adjusted_for_load(room: Path) -> None:
     raw = re.findall(
         r"^.*(?:- began|elapsed\.total_seconds\(\)) <=? [0-9.]+$", (ROOT / room).read_text(), re.M

@@ -11,6 +11,7 @@ from config.deprecated_settings import DEPRECATED_SETTINGS
 from config.settings import Settings, variable
 from main import COMMANDS, create_app
 from tests import doc_commands, pages
+from tests.for_each import for_each
 from tests.live_server import scrape
 from tests.pages import DOCS, PAGES, README, ROOT, Block
 from utils.version import version
@@ -61,9 +62,7 @@ PATHS = sorted(
 )
 
 
-@pytest.mark.parametrize(
-    ("page", "block"), BLOCKS, ids=[f"{page.stem}:{block.first}" for page, block in BLOCKS]
-)
+@for_each(BLOCKS)
 def test_each_command_is_checked(page: Path, block: Block) -> None:
     if test := RUN_BY.get(pages.name_of(page)):
         assert doc_commands.is_a_test(test)
@@ -106,7 +105,7 @@ def test_a_command_that_is_wrong_is_found(command: str) -> None:
     assert list(doc_commands.faults(Block("", "sh", f"{command}    # as it is", 0, 1)))
 
 
-@pytest.mark.parametrize(("page", "link"), LINKS, ids=[f"{p.stem}: {link}" for p, link in LINKS])
+@for_each(LINKS)
 def test_each_link_leads_somewhere(page: Path, link: str) -> None:
     path, _, anchor = link.partition("#")
     target = (page.parent / path).resolve() if path else page
@@ -115,12 +114,12 @@ def test_each_link_leads_somewhere(page: Path, link: str) -> None:
         assert anchor in pages.anchors(target), f"{pages.name_of(target)} has no #{anchor}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=pages.name_of)
+@for_each(PAGES)
 def test_each_page_is_finished(page: Path) -> None:
     assert re.findall(r"@[A-Z]+@|\b(?:TODO|FIXME|TBD)\b", page.read_text()) == []
 
 
-@pytest.mark.parametrize(("page", "path"), PATHS, ids=[f"{p.stem}: {path}" for p, path in PATHS])
+@for_each(PATHS)
 def test_each_file_that_a_page_names_exists(page: Path, path: str) -> None:
     if path not in NEW_FILES:
         assert (ROOT / path).exists(), f"{pages.name_of(page)} names {path}"
@@ -138,7 +137,7 @@ def test_log_messages_on_the_pages_are_in_the_code() -> None:
     assert [start for start in starts if f'"{start}' not in code] == []
 
 
-@pytest.mark.parametrize("term", TERMS)
+@for_each(TERMS)
 def test_each_term_of_the_glossary_is_used(term: str) -> None:
     texts = (page.read_text() for page in PAGES if page != GLOSSARY)
     assert any(re.search(rf"\b{term}", " ".join(text.split()), re.IGNORECASE) for text in texts)
@@ -166,9 +165,7 @@ def test_each_page_can_be_come_to_from_the_readme() -> None:
     assert known - seen == set(), "link to these"
 
 
-@pytest.mark.parametrize(
-    "page", sorted((DOCS / "decisions").glob("0*.md")), ids=lambda page: page.stem
-)
+@for_each(sorted((DOCS / "decisions").glob("0*.md")))
 def test_each_decision_is_listed(page: Path) -> None:
     title = page.read_text().splitlines()[0]
     listed = (DOCS / "decisions" / "README.md").read_text()
@@ -214,7 +211,7 @@ def test_a_release_is_not_changed_afterwards() -> None:
     ]
 
 
-@pytest.mark.parametrize("field", Settings.model_fields)
+@for_each(Settings.model_fields)
 def test_each_setting_is_told_with_its_default(field: str) -> None:
     rows = [row for row in SETTINGS.splitlines() if row.startswith(f"| `{variable(field)}` |")]
     assert len(rows) == 1, f"describe {variable(field)} in docs/settings.md"
@@ -225,7 +222,7 @@ def test_each_setting_is_told_with_its_default(field: str) -> None:
         assert f"| `{default}` |" in rows[0]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=pages.name_of)
+@for_each(PAGES)
 def test_no_setting_is_told_that_is_none(page: Path) -> None:
     names = set(re.findall(r"\b(ANALYTICS_[A-Z_]+[A-Z])\b", page.read_text()))
     example = ROOT / ".env.example"
@@ -236,7 +233,7 @@ def test_no_setting_is_told_that_is_none(page: Path) -> None:
     assert names <= known
 
 
-@pytest.mark.parametrize(("name", "field"), DEPRECATED_SETTINGS.items())
+@for_each(DEPRECATED_SETTINGS.items())
 def test_each_deprecated_setting_is_described(name: str, field: str) -> None:
     assert f"| setting | `{name}` | `{variable(field)}` |" in UPGRADING.splitlines()
     assert f"| `{name}` | `{variable(field)}` |" in SETTINGS.splitlines()
@@ -249,7 +246,7 @@ def test_each_endpoint_is_told() -> None:
             assert f"`{method.upper()} {path}`" in TEXT, f"describe {path} under Endpoints"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@for_each(COMMANDS)
 def test_each_command_is_told(command: str) -> None:
     assert f"`.venv/bin/python main.py {command}" in TEXT, f"describe {command} under Commands"
 

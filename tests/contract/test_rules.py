@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx
 import promql_parser
-import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.for_each import for_each
 from tests.live_server import scrape
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +86,7 @@ def test_recorded_names_tell_whose_they_are() -> None:
     assert all(re.fullmatch(r"analytics:\w+:\w+", name) for name in RECORDED)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@for_each(NAMES)
 def test_an_alert_says_how_urgent_it_is_and_where_to_read(name: str) -> None:
     for alert in (alert for alert in ALERTS if alert["alert"] == name):
         assert alert["labels"]["severity"] in ("page", "ticket")
@@ -99,7 +99,7 @@ def test_each_alert_has_its_section_and_each_section_its_alert() -> None:
     assert sorted(sections) == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@for_each(NAMES)
 def test_a_section_tells_what_it_means_what_to_look_at_and_what_to_do(name: str) -> None:
     (section,) = re.findall(
         rf"^### {name}\n\n(.*?)(?=^##|\Z)", OPERATIONS, re.DOTALL | re.MULTILINE

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from tests.doc_commands import is_a_test
+from tests.for_each import for_each
 from tests.pages import DOCS
 
 TEXT = (DOCS / "security.md").read_text()
@@ -31,7 +32,7 @@ def test_each_risk_is_told_with_its_proof(number: int, risk: str) -> None:
     assert PROOF.search(part)
 
 
-@pytest.mark.parametrize("proof", sorted(set(PROOF.findall(TEXT))))
+@for_each(sorted(set(PROOF.findall(TEXT))))
 def test_each_proof_is_a_test(proof: str) -> None:
     assert is_a_test(proof)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.for_each import for_each
+
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(
     path.relative_to(ROOT)
@@ -91,7 +93,7 @@ def name_of(function: ast.expr) -> str:
     return function.id if isinstance(function, ast.Name) else ""
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
+@for_each(MODULES)
 def test_sql_is_composed_by_psycopg2(module: Path) -> None:
     found = list(faults((ROOT / module).read_text()))
     if module.as_posix() in EXCEPTIONS:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.example_counts import examples
 from utils.time.local_times import local_rules, read_local
 from utils.time.zones import zone
 
@@ -41,7 +42,8 @@ def by_rules(local: datetime, name: str) -> datetime:
     return (local - offsets[bisect_right(rules.times, local)]).replace(tzinfo=UTC)
 
 
-@settings(max_examples=300)
+@pytest.mark.thorough
+@settings(max_examples=examples(300))
 @given(MOMENTS, st.sampled_from(ZONES))
 def test_the_rules_say_the_same_as_the_zone(local: datetime, name: str) -> None:
     assert by_rules(local, name) == read_local(local, zone(name))[0].astimezone(UTC)

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.ingest.strict_json import NotStrict, are_strict, check_strict
+from tests.example_counts import examples
 
 KEYS = st.sampled_from(["a", "b", "a:", "\\u0061", "\\u003a", ":", "\\\\u003a", '\\":'])
 NUMBERS = st.sampled_from(
@@ -49,7 +50,8 @@ def is_strict(text: str) -> bool:
     return walk(json.loads(text, object_pairs_hook=tuple, parse_int=float))
 
 
-@settings(max_examples=400)
+@pytest.mark.thorough
+@settings(max_examples=examples(400))
 @example(['{"a":1,"a":"\\u003a"}'])
 @given(st.lists(OBJECTS, min_size=1, max_size=3))
 def test_what_is_taken_holds_each_key_once(texts: list[str]) -> None:
