@@ -8,10 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlencode
 
 import pytest
 import redis
 
+from common.questions import QUESTIONS
+from tests.api.questions import path_of
+from tests.contract.test_questions import EXAMPLES, RANGE
 from tests.events import insert
 from tests.faults.conftest import Check, DedicatedServers
 from tests.faults.http_load import Reply, ask_all, hang_up_after, percentile
@@ -27,15 +31,9 @@ COMPUTED = 'analytics_question_duration_seconds_count{question="event_counts"'
 SILENT_S = 0.15
 """Longer than Redis is waited for."""
 FORMS = [
-    f"/analytics/{path}{'&' if '?' in path else '?'}start=2025-03-10&end=2025-03-12{form}"
-    for path in (
-        "event-counts",
-        "event-counts?interval=hour&compare=previous",
-        "top-events",
-        "active-users?window=3",
-        "users/%C3%BC/events",
-    )
-    for form in ("", "&format=csv", "&format=ndjson")
+    f"{path_of(question, '%C3%BC')}?{urlencode({**RANGE, **example.parameters, 'format': form})}"
+    for question, example in ((question, EXAMPLES[question.name]) for question in QUESTIONS)
+    for form in ("json", "csv", "ndjson")
 ]
 
 

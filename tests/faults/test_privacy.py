@@ -18,8 +18,10 @@ import psycopg2
 import pytest
 import redis
 
+from common.questions import QUESTIONS
 from repo.lifecycle.erasure import EraseRepo
 from tests.adoption import MAP, adopt_command
+from tests.api.questions import path_of
 from tests.api.test_keys import add_key
 from tests.cli import run_cli
 from tests.events import insert
@@ -163,8 +165,8 @@ def ask_about(running: Service) -> None:
         for more in ("", "?last=7d", "?format=ndjson", "?limit=0", "?cursor=x", "?event=view"):
             running.get(history + more, **{"Accept-Encoding": "gzip"})
         running.get(history, **{"Cache-Control": "no-cache"})
-        for path in ("event-counts", "top-events", "active-users"):
-            running.get(f"/analytics/{path}?last=7d")
+        for question in QUESTIONS:
+            running.get(f"{path_of(question, CANARY)}?last=7d")
         assert running.get(f"/nothing/{CANARY}").status_code == 404
 
 
