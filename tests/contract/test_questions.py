@@ -115,7 +115,7 @@ def shared_url(cluster: Cluster) -> str:
 @pytest.fixture(scope="module")
 def shared(shared_url: str, redis_url: str) -> Iterator[httpx.Client]:
     """A service whose events no test changes. Requests of different zones share no cache entry."""
-    with running(shared_url, redis_url, cache_timeout_s=2) as client:
+    with running(shared_url, redis_url, cache_timeout_s=1) as client:
         yield client
 
 
