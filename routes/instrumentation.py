@@ -36,7 +36,6 @@ def instrument(app: FastAPI, provider: TracerProvider, *, link_only: bool) -> No
         tracer_provider=provider,
         meter_provider=NoOpMeterProvider(),
         excluded_urls=",".join(f"{path}$" for path in _UNTRACED),
-        http_capture_headers_sanitize_fields=[".*"],
         exclude_spans=["receive", "send"],
     )
     app.add_middleware(ShowRequest, tracer=provider.get_tracer("analytics"))
