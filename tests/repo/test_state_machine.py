@@ -46,6 +46,7 @@ from tests.factories import with_cursor
 from tests.oracle import Event
 from tests.servers import Cluster
 from tests.source_comparison import connected, limited_hour_spans, open_asker
+from tests.wait_until import wait_until
 from utils.time.calendar import Range, day_start
 from utils.time.ranges import previous_range
 from utils.time.zones import zone
@@ -343,6 +344,7 @@ class RetentionRules(EventLife):
         tz=st.sampled_from(TIME_ZONES),
     )
     def ask_active_users(self, ago: int, days: int, window: int | None, tz: str) -> None:
+        self.wait_for_future_events()
         first = (TODAY - ago * DAY).date()
         question = ActiveUsers(start=first, end=first + days * DAY, tz=tz, window=window)
         start = day_start(first - max(31, window or 0) * DAY, zone(tz))
@@ -376,6 +378,11 @@ class RetentionRules(EventLife):
         for page in pages if not edges else []:
             assert page.meta.end is None
             assert page.meta.start == (self.horizon if self.horizon > ALL_TIME.start else None)
+
+    def wait_for_future_events(self) -> None:
+        """Wait until all events have occurred: answers leave out others, the oracle does not."""
+        latest = max((event.occurred_at for event in self.accepted), default=NOW)
+        wait_until(lambda: datetime.now(UTC) > latest, timeout_s=5)
 
     def answer(self, method: Any, question: Any, needed: list[Range]) -> Any:
         """None where the answer needs dropped events, and only there."""
