@@ -70,8 +70,8 @@ class RequestContext:
         try:
             await self._answer(scope, receive, exchange)
         finally:
-            IN_FLIGHT.dec()
             exchange.record()
+            IN_FLIGHT.dec()
             request_id.reset(token)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:

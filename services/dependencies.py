@@ -174,9 +174,10 @@ async def get_query_runner(
     caller: Annotated[Caller, Depends(get_reader)],
     bound: Annotated[BoundRepo, Depends(get_bound_repo)],
 ) -> QueryRunner:
+    overrides = request.app.dependency_overrides
     return QueryRunner(
         QuestionRequest(request.scope, request.receive, resources),
         caller,
         bound,
-        is_overridden=get_events_repo in request.app.dependency_overrides,
+        is_overridden=get_events_repo in overrides or get_bound_repo in overrides,
     )

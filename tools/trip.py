@@ -20,6 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -67,15 +68,20 @@ REQUESTS = (
 )
 
 
+# Differs in each request, and is inherited by its tasks and threads: so the calls of background
+# tasks, and of tasks that the last request has cancelled, are not recorded.
+_REQUEST: ContextVar[object] = ContextVar("request", default=None)
+
+
 class Recorder:
-    """Records the file of each call of the project's own code, in all threads."""
+    """Records the file of each call of the project's own code for a request, in all threads."""
 
     def __init__(self) -> None:
         self.files: list[str] = []
-        self._is_recording = False
+        self._request: object = self
 
     def __call__(self, frame: FrameType, kind: str, _: Any) -> None:
-        if self._is_recording and kind == "call":
+        if kind == "call" and _REQUEST.get() is self._request:
             path = Path(frame.f_code.co_filename)
             if path.is_relative_to(ROOT):
                 relative = path.relative_to(ROOT)
@@ -85,13 +91,15 @@ class Recorder:
     @contextmanager
     def recording(self) -> Iterator[None]:
         self.files.clear()
-        self._is_recording = True
+        self._request = object()
+        token = _REQUEST.set(self._request)
         sys.setprofile(self)
         try:
             yield
         finally:
             sys.setprofile(None)
-            self._is_recording = False
+            _REQUEST.reset(token)
+            self._request = self
 
     def trip(self, status: int) -> Trip:
         runs = [file for file, _ in itertools.groupby(self.files)]
@@ -160,7 +168,7 @@ async def _trips() -> dict[str, Trip]:
         await _send(app, Request("", "POST", "/events", EVENT))
         await asyncio.sleep(_FOLDED_AFTER_S)
         rounds = [await _round(app, recorder, number + 1) for number in range(_ROUNDS)]
-    # Background tasks that happen to run during a request only add to its figures.
+    # Connections that have to be replaced, and the like, only add to the figures of a request.
     return {
         name: Trip(
             max(trips[name].status for trips in rounds),

@@ -56,8 +56,6 @@ def _cell(value: Any) -> str:
 
 def preferred_format(accept: str) -> Format:
     """Return the format that an `Accept` header prefers; JSON if it names no supported one."""
-    if not accept:
-        return "json"
     ranges = sorted(media_ranges(accept), key=lambda pair: -pair[0])
     formats = {media.split(";")[0]: form for form, media in MEDIA_TYPES.items()} | _WILDCARDS
     return next(

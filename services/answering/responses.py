@@ -142,7 +142,8 @@ class QuestionRequest:
         Raises: TooManyRequests, TooManyConcurrent, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
         ClientDisconnected.
         """
-        form = question.format or preferred_format(self.headers.get("accept", ""))
+        accept = self.headers.get("accept")
+        form = question.format or (preferred_format(accept) if accept else "json")
         query = self._resources.answers.prepare(
             question, form, call, compressed=accepts_gzip(self.headers)
         )
