@@ -65,7 +65,7 @@ def verify_all(
     Raises: Unverifiable, DatabaseUnavailable.
     """
     # These modules need numpy, which is slow to import.
-    from repo.verify.other_tables import verify_tables
+    from repo.verify.dictionaries_and_state import verify_tables
     from repo.verify.report import Findings
     from repo.verify.verifiers import chunks, verify_chunk, verify_independent
 

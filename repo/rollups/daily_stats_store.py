@@ -10,7 +10,7 @@ from config.database import Cursor
 from repo.engine.watermark import Watermark, read_watermark
 from repo.rollups import daily_stats
 from repo.rollups.aggregate import Batch
-from repo.rollups.daily_stats_worker import DailyStatsCounter, FailedDay
+from repo.rollups.daily_stats_counter import DailyStatsCounter, FailedDay
 from repo.rollups.erased_user import ErasedUser
 from repo.rollups.fold import count_tail
 from repo.rollups.progress import Progress

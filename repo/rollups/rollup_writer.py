@@ -13,7 +13,7 @@ from config.database_errors import DatabaseUnavailable
 from repo.rollups import daily_stats, metrics_outbox
 from repo.rollups.aggregate import Batch
 from repo.rollups.claim import MAX_EVENTS, BatchClaimer
-from repo.rollups.daily_stats_worker import FailedDay
+from repo.rollups.daily_stats_counter import FailedDay
 from repo.rollups.fold import begin, count_tail, fold, locked, snapshot_locked
 from repo.rollups.progress import GenerationReplaced, Progress, write_progress
 from repo.rollups.stores import Stores, delete_generations

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from psycopg2.extensions import connection, cursor
 
-from repo.verify.dropped_days import verify_retained_days
-from repo.verify.expected_days import Days, folded_at, verify_calendar, zones_to_verify
+from repo.verify.calendar import Days, folded_at, verify_calendar, zones_to_verify
+from repo.verify.days_before_horizon import verify_retained_days
 from repo.verify.report import Difference, Findings
 from repo.verify.snapshot import SQL, FoldState, snapshot
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
-from services.ingest.key_paths import path_of, suggest
+from services.ingest.json_paths import path_of, suggest
 from services.ingest.validation import FIELDS, REQUIRED, Invalid, RawEvent
 
 Form = Literal["ndjson", "csv", "parquet"]

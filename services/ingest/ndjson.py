@@ -20,8 +20,8 @@ from services.ingest.input_rows import (
     ValidRows,
     parts,
 )
-from services.ingest.key_paths import Path, has_path, paths_in, source_of, suggest
-from services.ingest.ndjson_type import ABSENT, LineShape
+from services.ingest.json_paths import Path, has_path, paths_in, source_of, suggest
+from services.ingest.ndjson_decoder import ABSENT, LineShape
 from services.ingest.strict_json import (
     HugeNumber,
     NotStrict,

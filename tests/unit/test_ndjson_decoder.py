@@ -5,7 +5,7 @@ import pytest
 from msgspec import UNSET
 
 from services.ingest.input_rows import ColumnMapping, UnreadableInput
-from services.ingest.ndjson_type import ABSENT, LineShape
+from services.ingest.ndjson_decoder import ABSENT, LineShape
 from services.ingest.validation import FIELDS
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from psycopg2.extensions import cursor
 
-from repo.verify.dropped_slots import retained_records
 from repo.verify.recount import ALL, Recount, Row
 from repo.verify.report import Difference, Findings
 from repo.verify.roaring import Ordinals
+from repo.verify.slots_before_horizon import retained_records
 from repo.verify.snapshot import SQL, FoldState, Span
 from utils.formats import quantity
 

@@ -7,7 +7,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from config.database_errors import DatabaseUnavailable
-from repo.rollups.daily_stats_worker import FailedDay
+from repo.rollups.daily_stats_counter import FailedDay
 from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
 from utils.time.zones import zone

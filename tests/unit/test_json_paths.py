@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.ingest.key_paths import has_path, path_of, paths_in, source_of, suggest
+from services.ingest.json_paths import has_path, path_of, paths_in, source_of, suggest
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from services.ingest.input_rows import ColumnMapping, UnreadableInput
-from services.ingest.key_paths import Path, path_of, source_of
+from services.ingest.json_paths import Path, path_of, source_of
 from services.ingest.validation import FIELDS
 
 ABSENT = msgspec.Raw(b"{}")  # the default of `properties`; compare with `is`
