@@ -35,7 +35,7 @@ def _rows(
         rows.append(("a first question", f"curl {first}"))
     rows.append(("metrics", _metrics(settings, f"{base}/metrics", needs_key)))
     if is_unreachable:
-        rows.append(("not ready: PostgreSQL is unreachable", f"{base}/readyz"))
+        rows.append(("PostgreSQL is unreachable", f"{base}/readyz"))
     return rows
 
 

@@ -53,8 +53,3 @@ def size(number: int) -> str:
 def day(moment: datetime) -> str:
     """The UTC day of a time, such as `2026-01-31`."""
     return f"{moment.astimezone(UTC):%Y-%m-%d}"
-
-
-def count(number: int, noun: str) -> str:
-    """A number and its noun, such as `1 event` or `2,000 events`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -8,7 +8,8 @@ from config.settings import Settings
 from repo.adopt.trigger import trigger_name
 from repo.status import LastFold, StatusRepo, Unreadable
 from services.container import may_be_open
-from services.status.check import Check, State, Values, count, day, duration
+from services.status.check import Check, State, Values, day, duration
+from utils.formats import quantity
 
 _MAX_COUNTED = 1_000_000  # events of the tail; a larger tail is reported as "at least"
 _MAX_FOLD_AGE_S = 60.0  # a rollup worker folds at least every 30 s, even an empty tail
@@ -67,7 +68,7 @@ def rollups(context: Context) -> Iterator[Check]:
 
 def _fold_check(fold: LastFold, events: int, workers: int, values: Values) -> Check:
     age_s = fold.age_s or 0
-    some = f"{'at least ' if events >= _MAX_COUNTED else ''}{count(events, 'event')}"
+    some = f"{'at least ' if events >= _MAX_COUNTED else ''}{quantity(events, 'event')}"
     lag = f"{some} not folded yet, for up to {duration(age_s)}" if events else "all events folded"
     building = "; being rebuilt" if fold.building else ""
     summary = f"{lag}; last fold {duration(age_s)} ago{building}"
@@ -96,7 +97,7 @@ def _rollup() -> str:
 def statistics(context: Context) -> Iterator[Check]:
     due, age_s = context.repo.due_days(), context.repo.statistics_age_s()
     values = {"due_days": due, "last_count_age_s": round(age_s, 1) if age_s is not None else None}
-    name, days = "daily_statistics", count(due, "day")
+    name, days = "daily_statistics", quantity(due, "day")
     if not due:
         yield Check(name, "ok", "all days are up to date", values=values)
     elif not context.sessions.get(_ROLLUP):
@@ -115,7 +116,7 @@ def future_events(context: Context) -> Iterator[Check]:
     summary = "none"
     if found.first and found.last:
         range_ = f"from {day(found.first)} to {day(found.last)}"
-        summary = f"{count(found.events, 'event')} {range_}, which count from their time on"
+        summary = f"{quantity(found.events, 'event')} {range_}, which count from their time on"
     yield Check("future_events", "ok", summary, values=found._asdict())
 
 
@@ -179,10 +180,10 @@ def adopted_tables(context: Context) -> Iterator[Check]:
             summary = "the trigger is disabled"
             action = f"ALTER TABLE {table.name} ENABLE TRIGGER {trigger}, then run `{adopt}`"
         elif table.pages_left:
-            summary = f"{count(table.pages_left, 'page')} not copied yet"
+            summary = f"{quantity(table.pages_left, 'page')} not copied yet"
             action = "" if is_copying else f"run `{adopt}` with its options again"
         if table.rejected_rows:
-            summary += f"; {count(table.rejected_rows, 'row')} rejected"
+            summary += f"; {quantity(table.rejected_rows, 'row')} rejected"
         values = table._asdict()
         state: State = "action" if action else "ok"
         yield Check("adopted_table", state, summary, action, values, table.name)

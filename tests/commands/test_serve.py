@@ -117,7 +117,7 @@ def test_it_starts_while_postgresql_is_away_and_says_so(serve: Serve) -> None:
     )
     output = banner(process)
     assert process.stdout is not None
-    assert "not ready: PostgreSQL is unreachable" in process.stdout.readline()
+    assert "PostgreSQL is unreachable" in process.stdout.readline()
     assert 'curl -H "Authorization: Bearer $KEY"' in output
 
 
