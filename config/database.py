@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import copy_context
-from datetime import datetime
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
@@ -37,6 +36,7 @@ from utils.postgres import (
     SessionChanged,
     abort_connection,
     begin_snapshot,
+    begin_statement,
     begin_writing,
     close_quietly,
     is_direct,
@@ -180,17 +180,18 @@ class Connection:
                     yield cur
                 return
             with conn.cursor(None, Cursor) as cur:
-                # Several statements in one simple-query message are one implicit transaction, so
-                # `set local` applies to the statement.
-                cur.set_prefix(conn.path, self._remaining_ms())
+                begin_statement(conn, cur, self._remaining_ms())
                 yield cur
 
     def transaction(self) -> AbstractContextManager[Cursor]:
-        """A transaction that writes: committed at the end of the block, rolled back on an error."""
+        """A transaction that writes: committed at the end of the block, rolled back on an error.
+
+        Its `now` is not set.
+        """
         return self._transaction(begin_writing)
 
     @contextmanager
-    def _transaction(self, begin: Callable[..., datetime]) -> Iterator[Cursor]:
+    def _transaction(self, begin: Callable[..., None]) -> Iterator[Cursor]:
         with (
             self._borrow() as conn,
             self._translate_errors(conn),
@@ -200,10 +201,10 @@ class Connection:
 
     @contextmanager
     def _in_transaction(
-        self, conn: PooledConnection, begin: Callable[..., datetime]
+        self, conn: PooledConnection, begin: Callable[..., None]
     ) -> Iterator[Cursor]:
         with conn.cursor(None, Cursor) as cur:
-            cur.now = begin(conn, cur, self._remaining_ms())
+            begin(conn, cur, self._remaining_ms())
             try:
                 yield cur
             except Exception:

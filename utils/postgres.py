@@ -26,7 +26,6 @@ from utils.prepared_statements import PoolSessions, PreparedStatement, Session
 from utils.session_options import (
     BEGIN,
     BEGIN_ON_REPLICA,
-    BEGIN_WRITING,
     search_path,
 )
 from utils.tracing import trace_statement
@@ -133,21 +132,22 @@ class Cursor(cursor):
     """
     prefix: Composed | None = None
     """SQL to send before a statement that is a transaction by itself, in the same message."""
+    begin: Composed | None = None
+    """SQL that begins a transaction, to send in the message of its first statement."""
 
     def execute(self, query: Any, vars: Any = None) -> None:
         text = query.as_string(self) if isinstance(query, Composable) else query
         with trace_statement(text):
-            super().execute(self.prefix + SQL(text) if self.prefix else text, vars)
+            super().execute(self._message(text), vars)
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
         text = sql.as_string(self) if isinstance(sql, Composable) else sql
         with trace_statement(text):
-            super().copy_expert(text, file, size)
+            super().copy_expert(self._message(text), file, size)
 
-    def set_prefix(self, path: str, timeout_ms: int) -> None:
-        """Set `prefix` to the search path and the time limit of a transaction."""
-        set_timeout = in_path("{path}set local statement_timeout = ", path)
-        self.prefix = set_timeout + Literal(timeout_ms) + SQL("; ")
+    def _message(self, text: str) -> str | Composed:
+        before, self.begin = self.begin or self.prefix, None
+        return before + SQL(text) if before else text
 
     def execute_prepared(self, statement: PreparedStatement, params: Mapping[str, Any]) -> None:
         """Execute a prepared statement, preparing it first if needed. Raises: SessionChanged."""
@@ -206,27 +206,34 @@ def execute_command(statement: PreparedStatement) -> Composed:
     return SQL("/* {} */ execute {} ({})").format(label, name, arguments)
 
 
-def begin_snapshot(conn: PooledConnection, cur: cursor, timeout_ms: int) -> datetime:
-    """Begin a read-only transaction; return the time up to which it sees every commit."""
+def begin_statement(conn: PooledConnection, cur: Cursor, timeout_ms: int) -> None:
+    """Let a statement be a transaction by itself, with the settings of one."""
+    # Several statements in one simple-query message are one implicit transaction, so `set local`
+    # applies to the statement.
+    cur.prefix = _settings(conn.path, timeout_ms)
+
+
+def begin_snapshot(conn: PooledConnection, cur: Cursor, timeout_ms: int) -> None:
+    """Begin a read-only transaction, and set `now` to the time up to which it sees every commit."""
     # Whether the server is a replica is known from the answer only. A replica needs a statement
     # before the snapshot, so the first transaction of a connection to one begins twice.
     was_replica = bool(conn.is_to_replica)
     begin = BEGIN_ON_REPLICA if was_replica else BEGIN
     cur.execute(in_path(begin, conn.path), (timeout_ms,))
-    now: datetime
-    now, conn.is_to_replica = cur.fetchone() or ()
-    if was_replica or not conn.is_to_replica:
-        return now
-    cur.execute("rollback")
-    return begin_snapshot(conn, cur, timeout_ms)
+    cur.now, conn.is_to_replica = cur.fetchone() or ()
+    if conn.is_to_replica and not was_replica:
+        cur.execute("rollback")
+        begin_snapshot(conn, cur, timeout_ms)
 
 
-def begin_writing(conn: PooledConnection, cur: cursor, timeout_ms: int) -> datetime:
-    """Begin a read-write transaction; return its time, `now()`."""
-    cur.execute(in_path(BEGIN_WRITING, conn.path), (timeout_ms,))
-    now: datetime
-    (now,) = cur.fetchone() or ()
-    return now
+def begin_writing(conn: PooledConnection, cur: Cursor, timeout_ms: int) -> None:
+    """Begin a read-write transaction with the next statement, which saves a round trip."""
+    cur.begin = SQL("begin; ") + _settings(conn.path, timeout_ms)
+
+
+def _settings(path: str, timeout_ms: int) -> Composed:
+    set_timeout = in_path("{path}set local statement_timeout = ", path)
+    return set_timeout + Literal(timeout_ms) + SQL("; ")
 
 
 def _identity(conn: PooledConnection, identify: Identify) -> str | None:

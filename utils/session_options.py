@@ -47,8 +47,6 @@ begin isolation level repeatable read read only;
 select now(), pg_is_in_recovery()
 """
 
-BEGIN_WRITING = "begin; {path}set local statement_timeout = %s; select now()"
-
 # The replay position is read before the snapshot is taken, since replay goes on meanwhile: a later
 # position would promise commits that the snapshot lacks. A replica that has replayed no commit
 # since its start is at least at its last checkpoint.

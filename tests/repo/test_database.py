@@ -7,11 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
+from io import StringIO
 from typing import Any
 
 import psycopg2
 import pytest
-from psycopg2.extensions import connection
+from psycopg2.extensions import (
+    TRANSACTION_STATUS_IDLE,
+    TRANSACTION_STATUS_INTRANS,
+    connection,
+)
 from psycopg2.pool import PoolError
 
 from common.decorators import in_transaction, with_cursor
@@ -235,6 +240,32 @@ class _Written:
             cur.execute("do $$ begin raise sqlstate '40P01'; end $$")
         cur.execute("select 7")
         return int(only(cur.fetchone()))
+
+
+def test_a_transaction_begins_with_its_first_statement(database: Database) -> None:
+    connection = get_connection(database, soon())
+    with connection.transaction() as cur:
+        assert cur.connection.info.transaction_status == TRANSACTION_STATUS_IDLE
+        cur.copy_expert("copy (select 1) to stdout", copied := StringIO())
+        assert copied.getvalue() == "1\n"
+        assert cur.connection.info.transaction_status == TRANSACTION_STATUS_INTRANS
+        cur.execute("select current_setting('statement_timeout') not in ('0', '1min'), %s", (7,))
+        assert cur.fetchone() == (True, 7)
+
+
+def test_a_transaction_is_rolled_back_on_an_error(database: Database) -> None:
+    connection = get_connection(database, soon())
+
+    def fail() -> None:
+        with connection.transaction() as cur:
+            cur.execute("select set_config('analytics.canary', 'x', false)")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with connection.transaction() as cur:
+        cur.execute("select coalesce(current_setting('analytics.canary', true), '')")
+        assert cur.fetchone() == ("",)
 
 
 @pytest.mark.parametrize("undone", [1, 2])
