@@ -18,7 +18,7 @@ KEEP_ALIVE_S = 75  # longer than proxies keep theirs
 _OTHER_FILES = 44
 """Open files of a worker beside connections: 34 for metrics, pipes, Redis and keys, and spare."""
 _MIN_CONNECTIONS = 8
-_FIRST_REQUEST_S = 1.0
+_FIRST_REQUEST_S = 0.3  # with the other timeouts of a stop, below the 9 s of `Worker.terminate`
 _POLL_S = 0.02
 _TICKS_PER_CHECK = 10  # so connections are checked every second
 
@@ -72,7 +72,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def _wait_for_first_requests(self) -> None:
-        """Wait until the newest connections have sent their requests, for a second at most."""
+        """Wait until the newest connections have sent their requests, for 0.3 s at most."""
         # uvicorn closes connections without a request at once, also those accepted a moment ago.
         loop = asyncio.get_running_loop()
         end = loop.time() + _FIRST_REQUEST_S
