@@ -137,13 +137,15 @@ class Cursor(cursor):
 
     def execute(self, query: Any, vars: Any = None) -> None:
         text = query.as_string(self) if isinstance(query, Composable) else query
+        message = self._message(text)
         with trace_statement(text):
-            super().execute(self._message(text), vars)
+            super().execute(message, vars)
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
         text = sql.as_string(self) if isinstance(sql, Composable) else sql
+        message = self._message(text)
         with trace_statement(text):
-            super().copy_expert(self._message(text), file, size)
+            super().copy_expert(message, file, size)
 
     def _message(self, text: str) -> str | Composed:
         before, self.begin = self.begin or self.prefix, None

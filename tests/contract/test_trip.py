@@ -12,7 +12,7 @@ LIMITS = {
     "event-counts, uncached": (46, 205),
     "event-counts, cached": (10, 28),
     "history, uncached": (30, 133),
-    "POST /events": (32, 130),
+    "POST /events": (21, 60),
 }
 
 
