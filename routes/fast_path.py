@@ -38,6 +38,7 @@ async def _answer(scope: Scope, receive: Receive) -> Response | None:
     """The response, or None if the router must handle the request. Raises: ClientDisconnected."""
     try:
         request = QuestionRequest(scope, receive, scope["app"].state.resources)
+        scope["state"]["question"] = request  # the handler continues with it
         return await request.answer_remembered()
     except AnalyticsError as error:
         return analytics_problem(error)

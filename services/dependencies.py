@@ -175,8 +175,9 @@ async def get_query_runner(
     bound: Annotated[BoundRepo, Depends(get_bound_repo)],
 ) -> QueryRunner:
     overrides = request.app.dependency_overrides
+    parsed = request.scope["state"].get("question")
     return QueryRunner(
-        QuestionRequest(request.scope, request.receive, resources),
+        parsed or QuestionRequest(request.scope, request.receive, resources),
         caller,
         bound,
         is_overridden=get_events_repo in overrides or get_bound_repo in overrides,
