@@ -3,6 +3,8 @@
 import os
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 
 import httpx
 import psycopg2
@@ -11,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from psycopg2.extensions import connection
 
 from services.embedded import Endpoints
-from tests.events import fold, insert_git_history
+from tests.events import fold, insert, insert_git_history
 from tests.live_server import running
 from tests.servers import SCHEMA, Cluster, open_servers
 
@@ -82,6 +84,17 @@ def history_url(cluster: Cluster) -> str:
 def history(history_url: str, redis_url: str) -> Iterator[httpx.Client]:
     """The service over the git history."""
     with running(history_url, redis_url) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def shared_service(cluster: Cluster, redis_url: str) -> Iterator[httpx.Client]:
+    """The service over ten events of the user `u_1`, folded; tests must not write to it."""
+    url = cluster.migrated_database()
+    with closing(psycopg2.connect(url)) as opened, opened:
+        insert(opened, *(("u_1", "view", datetime(2025, 1, n, tzinfo=UTC)) for n in range(1, 11)))
+    fold(url)
+    with running(url, redis_url) as client:
         yield client
 
 

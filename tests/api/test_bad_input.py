@@ -57,11 +57,11 @@ def parameters() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("path", "parameter"), parameters())
 def test_no_parameter_can_break_a_question(
-    history: httpx.Client, path: str, parameter: str
+    shared_service: httpx.Client, path: str, parameter: str
 ) -> None:
     for value in CORPUS:
         prefix = "&start=2025-01-01" if parameter == "end" else ""
-        response = history.get(f"{path}?{parameter}={value}{prefix}")
+        response = shared_service.get(f"{path}?{parameter}={value}{prefix}")
         if parameter == "event" and response.status_code == 200:
             assert "%FF" not in value
             continue
@@ -75,36 +75,40 @@ def test_no_parameter_can_break_a_question(
 
 
 @pytest.mark.parametrize("value", ["1", "0", "yes", "on", "t", "True", "TRUE", "false%20", "no"])
-def test_a_boolean_is_true_or_false(history: httpx.Client, value: str) -> None:
-    answer = history.get(f"/analytics/event-counts?start=2025-01-01&explain={value}")
+def test_a_boolean_is_true_or_false(shared_service: httpx.Client, value: str) -> None:
+    answer = shared_service.get(f"/analytics/event-counts?start=2025-01-01&explain={value}")
     assert_problem(answer, 422, "invalid-parameter", "explain")
     assert answer.json()["errors"][0]["message"] == "must be true or false"
 
 
-def test_a_whole_number_is_digits(history: httpx.Client) -> None:
-    answer = history.get("/analytics/top-events?start=2025-01-01&limit=1_0")
+def test_a_whole_number_is_digits(shared_service: httpx.Client) -> None:
+    answer = shared_service.get("/analytics/top-events?start=2025-01-01&limit=1_0")
     assert_problem(answer, 422, "invalid-parameter", "limit")
     message = answer.json()["errors"][0]["message"]
     assert message == "must be a whole number in digits, such as 50"
-    assert history.get("/analytics/top-events?start=2025-01-01&limit=10").status_code == 200
+    assert shared_service.get("/analytics/top-events?start=2025-01-01&limit=10").status_code == 200
 
 
 @pytest.mark.parametrize("value", ["%00", "a%00b", "x" * 300, "%C3%BC" * 150])
-def test_a_user_id_that_cannot_be_stored_is_refused(history: httpx.Client, value: str) -> None:
+def test_a_user_id_that_cannot_be_stored_is_refused(
+    shared_service: httpx.Client, value: str
+) -> None:
     assert_problem(
-        history.get(f"/analytics/users/{value}/events"), 422, "invalid-parameter", "user_id"
+        shared_service.get(f"/analytics/users/{value}/events"), 422, "invalid-parameter", "user_id"
     )
 
 
 @pytest.mark.parametrize("value", ["%FF", "%ED%A0%80", "a%C3%28"])
-def test_a_path_that_is_not_utf_8_is_refused(history: httpx.Client, value: str) -> None:
+def test_a_path_that_is_not_utf_8_is_refused(shared_service: httpx.Client, value: str) -> None:
     assert_problem(
-        history.get(f"/analytics/users/{value}/events"), 422, "invalid-parameter", "path"
+        shared_service.get(f"/analytics/users/{value}/events"), 422, "invalid-parameter", "path"
     )
 
 
-def test_an_empty_user_id_is_rejected(history: httpx.Client) -> None:
-    assert_problem(history.get("/analytics/users//events"), 422, "invalid-parameter", "user_id")
+def test_an_empty_user_id_is_rejected(shared_service: httpx.Client) -> None:
+    assert_problem(
+        shared_service.get("/analytics/users//events"), 422, "invalid-parameter", "user_id"
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,13 +134,15 @@ def test_an_empty_user_id_is_rejected(history: httpx.Client) -> None:
         ("&".join(f"event=e{n}" for n in range(101)), "event"),
     ],
 )
-def test_what_does_not_fit_is_named(history: httpx.Client, query: str, parameter: str) -> None:
-    response = history.get(f"/analytics/event-counts?{query}")
+def test_what_does_not_fit_is_named(
+    shared_service: httpx.Client, query: str, parameter: str
+) -> None:
+    response = shared_service.get(f"/analytics/event-counts?{query}")
     assert_problem(response, 422, "invalid-parameter", parameter, payload="secret_canary")
 
 
-def test_an_unknown_parameter_lists_the_known_ones(history: httpx.Client) -> None:
-    response = history.get("/analytics/top-events?limits=5")
+def test_an_unknown_parameter_lists_the_known_ones(shared_service: httpx.Client) -> None:
+    response = shared_service.get("/analytics/top-events?limits=5")
     (error,) = response.json()["errors"]
     assert error["message"] == (
         "only these are allowed: format, start, end, last, tz, week_start, event, explain, limit"
@@ -144,51 +150,53 @@ def test_an_unknown_parameter_lists_the_known_ones(history: httpx.Client) -> Non
 
 
 class TestCursor:
-    PATH = "/analytics/users/u_e5e88ca5b91b/events"
+    PATH = "/analytics/users/u_1/events"
 
     @pytest.fixture
-    def cursor(self, history: httpx.Client) -> str:
-        return str(history.get(self.PATH, params={"limit": 3}).json()["meta"]["next_cursor"])
+    def cursor(self, shared_service: httpx.Client) -> str:
+        return str(shared_service.get(self.PATH, params={"limit": 3}).json()["meta"]["next_cursor"])
 
-    def test_a_tampered_cursor_is_refused(self, history: httpx.Client, cursor: str) -> None:
+    def test_a_tampered_cursor_is_refused(self, shared_service: httpx.Client, cursor: str) -> None:
         for position in (0, len(cursor) // 2, len(cursor) - 1):
             forged = (
                 cursor[:position]
                 + ("A" if cursor[position] != "A" else "B")
                 + cursor[position + 1 :]
             )
-            response = history.get(self.PATH, params={"cursor": forged})
+            response = shared_service.get(self.PATH, params={"cursor": forged})
             assert_problem(response, 400, "invalid-cursor", "cursor", payload=forged)
 
     @pytest.mark.parametrize(
         "other", [{"event": "commit"}, {"tz": "Asia/Tokyo"}, {"start": "2020-01-01"}]
     )
     def test_other_filters_are_refused(
-        self, history: httpx.Client, cursor: str, other: dict[str, str]
+        self, shared_service: httpx.Client, cursor: str, other: dict[str, str]
     ) -> None:
-        response = history.get(self.PATH, params={"cursor": cursor, **other})
+        response = shared_service.get(self.PATH, params={"cursor": cursor, **other})
         assert_problem(response, 400, "invalid-cursor", "cursor")
 
-    def test_another_user_is_refused(self, history: httpx.Client, cursor: str) -> None:
-        response = history.get("/analytics/users/u_other/events", params={"cursor": cursor})
+    def test_another_user_is_refused(self, shared_service: httpx.Client, cursor: str) -> None:
+        response = shared_service.get("/analytics/users/u_other/events", params={"cursor": cursor})
         assert_problem(response, 400, "invalid-cursor", "cursor")
 
-    def test_another_limit_is_fine(self, history: httpx.Client, cursor: str) -> None:
-        response = history.get(self.PATH, params={"cursor": cursor, "limit": 7})
+    def test_another_limit_is_fine(self, shared_service: httpx.Client, cursor: str) -> None:
+        response = shared_service.get(self.PATH, params={"cursor": cursor, "limit": 7})
         assert len(response.json()["data"]) == 7
 
 
-def test_an_unknown_path_is_a_problem(history: httpx.Client) -> None:
-    assert_problem(history.get("/analytics/nothing-here"), 404, "not-found", payload="nothing-here")
+def test_an_unknown_path_is_a_problem(shared_service: httpx.Client) -> None:
+    assert_problem(
+        shared_service.get("/analytics/nothing-here"), 404, "not-found", payload="nothing-here"
+    )
 
 
-def test_an_unknown_method_is_a_problem(history: httpx.Client) -> None:
-    response = history.post("/analytics/event-counts", json={"a": 1})
+def test_an_unknown_method_is_a_problem(shared_service: httpx.Client) -> None:
+    response = shared_service.post("/analytics/event-counts", json={"a": 1})
     assert_problem(response, 405, "method-not-allowed")
     assert "GET" in response.headers["allow"]
 
 
-def test_a_request_id_that_is_none_is_replaced(history: httpx.Client) -> None:
-    response = history.get("/healthz", headers={"X-Request-Id": "x" * 100})
+def test_a_request_id_that_is_none_is_replaced(shared_service: httpx.Client) -> None:
+    response = shared_service.get("/healthz", headers={"X-Request-Id": "x" * 100})
     assert response.status_code == 200
     assert response.headers["x-request-id"] != "x" * 100

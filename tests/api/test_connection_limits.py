@@ -86,53 +86,53 @@ def trickle(opened: socket.socket, byte: bytes, seconds: float) -> bytes:
 
 @pytest.mark.usefixtures("hasty")
 class TestTime:
-    def test_a_silent_connection_ends(self, history: httpx.Client) -> None:
-        with connected(history) as opened:
+    def test_a_silent_connection_ends(self, shared_service: httpx.Client) -> None:
+        with connected(shared_service) as opened:
             assert received(opened) == b""
 
-    def test_half_a_head_is_a_problem(self, history: httpx.Client) -> None:
-        with connected(history) as opened:
+    def test_half_a_head_is_a_problem(self, shared_service: httpx.Client) -> None:
+        with connected(shared_service) as opened:
             opened.sendall(COMPLETE[:20])
             status, _, content = problem(received(opened))
         assert status == 408
         assert content["type"] == "urn:analytics-service:problem:request-timeout"
 
-    def test_a_head_that_trickles_has_no_more_time(self, history: httpx.Client) -> None:
-        with connected(history) as opened:
+    def test_a_head_that_trickles_has_no_more_time(self, shared_service: httpx.Client) -> None:
+        with connected(shared_service) as opened:
             opened.sendall(b"GET /healthz?")
             assert problem(trickle(opened, b"x", 15))[0] == 408
 
-    def test_a_second_head_has_as_much(self, history: httpx.Client) -> None:
-        with connected(history) as opened:
+    def test_a_second_head_has_as_much(self, shared_service: httpx.Client) -> None:
+        with connected(shared_service) as opened:
             opened.sendall(COMPLETE)
             assert opened.recv(2**16).startswith(b"HTTP/1.1 200")
             opened.sendall(COMPLETE[:20])
             assert problem(received(opened))[0] == 408
 
-    def test_half_a_head_after_an_answer_has_as_much(self, history: httpx.Client) -> None:
+    def test_half_a_head_after_an_answer_has_as_much(self, shared_service: httpx.Client) -> None:
         """It came before the answer."""
-        with connected(history) as opened:
+        with connected(shared_service) as opened:
             opened.sendall(COMPLETE + COMPLETE[:20])
             answers = received(opened).split(b"HTTP/1.1 ")
         assert [answer[:3] for answer in answers] == [b"", b"200", b"408"]
 
-    def test_a_body_that_nobody_reads_ends_soon(self, history: httpx.Client) -> None:
+    def test_a_body_that_nobody_reads_ends_soon(self, shared_service: httpx.Client) -> None:
         head = b"POST /events HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000\r\n\r\n"
-        with connected(history) as opened:
+        with connected(shared_service) as opened:
             opened.sendall(head)
             answer = trickle(opened, b"x", 15)
         assert answer.startswith(b"HTTP/1.1 401")
         assert answer.count(b"HTTP/1.1 ") == 1
 
-    def test_an_answer_that_is_not_read_ends(self, history: httpx.Client) -> None:
-        page = history.get("/docs").text
+    def test_an_answer_that_is_not_read_ends(self, shared_service: httpx.Client) -> None:
+        page = shared_service.get("/docs").text
         script = next(part for part in page.split('"') if part.endswith("bundle.js"))
         request = b"GET " + script.encode() + b" HTTP/1.1\r\n" + HOST + b"\r\n"
-        before = connections(history)
-        with connected(history) as opened:
+        before = connections(shared_service)
+        with connected(shared_service) as opened:
             opened.sendall(request * 20)
-            wait_until(lambda: connections(history) > before, timeout_s=5)
-            wait_until(lambda: connections(history) == before, timeout_s=20)
+            wait_until(lambda: connections(shared_service) > before, timeout_s=5)
+            wait_until(lambda: connections(shared_service) == before, timeout_s=20)
 
     def test_what_is_computed_has_the_time_of_a_request(
         self, service: httpx.Client, database_url: str

@@ -67,8 +67,8 @@ def head_of(size: int) -> bytes:
     return b"GET " + target + b" HTTP/1.1\r\n" + b"".join(lines) + b"\r\n"
 
 
-def test_malformed_requests_get_a_problem_document(history: httpx.Client) -> None:
-    status, _, content = problem(response_text(history, b"hello\r\n\r\n"))
+def test_malformed_requests_get_a_problem_document(shared_service: httpx.Client) -> None:
+    status, _, content = problem(response_text(shared_service, b"hello\r\n\r\n"))
     assert status == 400
     assert content | {"request_id": ""} == {
         "type": "urn:analytics-service:problem:malformed-request",
@@ -79,21 +79,21 @@ def test_malformed_requests_get_a_problem_document(history: httpx.Client) -> Non
     }
 
 
-def test_it_is_counted(history: httpx.Client) -> None:
+def test_it_is_counted(shared_service: httpx.Client) -> None:
     series = 'http_requests_total{method="other",route="(none)",status="400"}'
-    before = value(scrape(history), series)
-    response_text(history, b"hello\r\n\r\n")
-    assert value(scrape(history), series) == before + 1
+    before = value(scrape(shared_service), series)
+    response_text(shared_service, b"hello\r\n\r\n")
+    assert value(scrape(shared_service), series) == before + 1
 
 
-def test_the_largest_head_is_answered(history: httpx.Client) -> None:
-    with connected(history) as opened:
+def test_the_largest_head_is_answered(shared_service: httpx.Client) -> None:
+    with connected(shared_service) as opened:
         opened.sendall(head_of(LIMIT))
         assert opened.recv(100).startswith(b"HTTP/1.1 200")
 
 
-def test_a_larger_one_is_refused(history: httpx.Client) -> None:
-    status, _, content = problem(response_text(history, head_of(LIMIT + 1)))
+def test_a_larger_one_is_refused(shared_service: httpx.Client) -> None:
+    status, _, content = problem(response_text(shared_service, head_of(LIMIT + 1)))
     assert status == 431
     assert content["type"] == "urn:analytics-service:problem:head-too-large"
 
@@ -109,20 +109,20 @@ def test_a_larger_one_is_refused(history: httpx.Client) -> None:
     ids=["target", "value", "name", "nothing"],
 )
 def test_a_head_without_end_is_refused_before_its_end(
-    history: httpx.Client, endless: bytes
+    shared_service: httpx.Client, endless: bytes
 ) -> None:
-    status, _, _ = problem(response_text(history, endless))
+    status, _, _ = problem(response_text(shared_service, endless))
     assert status == 431
 
 
-def test_a_hundred_headers_are_allowed(history: httpx.Client) -> None:
+def test_a_hundred_headers_are_allowed(shared_service: httpx.Client) -> None:
     lines = [b"x-%d: y\r\n" % n for n in range(99)]
-    with connected(history) as opened:
+    with connected(shared_service) as opened:
         opened.sendall(b"GET /healthz HTTP/1.1\r\n" + HOST + b"".join(lines) + b"\r\n")
         assert opened.recv(100).startswith(b"HTTP/1.1 200")
     lines.append(b"x-99: y\r\n")
     head = b"GET /healthz HTTP/1.1\r\n" + HOST + b"".join(lines) + b"\r\n"
-    assert problem(response_text(history, head))[0] == 431
+    assert problem(response_text(shared_service, head))[0] == 431
 
 
 CHUNKED = b"GET /healthz HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -133,9 +133,9 @@ CHUNKED = b"GET /healthz HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n
     [b"0\r\n" + b"x: " + b"y" * 2**20, b"0\r\n" + b"x: y\r\n" * 2**18, b"1;" + b"x" * 2**20],
     ids=["trailer", "trailers", "extension"],
 )
-def test_chunk_framing_is_limited(history: httpx.Client, endless: bytes) -> None:
+def test_chunk_framing_is_limited(shared_service: httpx.Client, endless: bytes) -> None:
     """The answer came long before; the connection ends without another one."""
-    answer = response_text(history, CHUNKED, endless)
+    answer = response_text(shared_service, CHUNKED, endless)
     assert answer.count(b"HTTP/1.1 ") in (1, 2)
     assert answer.count(b"HTTP/1.1 200") <= 1
 
@@ -152,24 +152,26 @@ def test_a_trailer_is_no_header(service: httpx.Client) -> None:
         assert opened.recv(100).startswith(b"HTTP/1.1 401")
 
 
-def test_pipelined_requests_are_answered_in_their_order(history: httpx.Client) -> None:
+def test_pipelined_requests_are_answered_in_their_order(shared_service: httpx.Client) -> None:
     last = b"GET /nothing HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
-    answer = response_text(history, COMPLETE * 63 + last)
+    answer = response_text(shared_service, COMPLETE * 63 + last)
     assert answer.count(b"HTTP/1.1 200") == 63
     assert answer.count(b"HTTP/1.1 404") == 1
     assert answer.rindex(b"HTTP/1.1 404") > answer.rindex(b"HTTP/1.1 200")
 
 
-def test_of_too_many_the_first_are_answered_and_the_last_says_so(history: httpx.Client) -> None:
-    answer = response_text(history, COMPLETE * 5000)
+def test_of_too_many_the_first_are_answered_and_the_last_says_so(
+    shared_service: httpx.Client,
+) -> None:
+    answer = response_text(shared_service, COMPLETE * 5000)
     responses = answer.count(b"HTTP/1.1 200")
     assert 64 <= responses <= 66
     assert answer.count(b"HTTP/1.1 ") == responses
     assert answer.count(b"connection: close") == 1
 
 
-def test_a_request_before_malformed_data_is_answered(history: httpx.Client) -> None:
-    answer = response_text(history, COMPLETE + b"hello\r\n\r\n")
+def test_a_request_before_malformed_data_is_answered(shared_service: httpx.Client) -> None:
+    answer = response_text(shared_service, COMPLETE + b"hello\r\n\r\n")
     assert answer.count(b"HTTP/1.1 200") == 1
 
 
@@ -214,15 +216,19 @@ def test_events_that_are_sent_with_an_upgrade_are_stored(
     assert answer.count(b'"accepted":1') == 4
 
 
-def test_the_limits_of_heads_hold_for_upgrades(history: httpx.Client) -> None:
+def test_the_limits_of_heads_hold_for_upgrades(shared_service: httpx.Client) -> None:
     lines = [b"x-%d: y\r\n" % n for n in range(97)]
     head = b"GET /healthz HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
-    with connected(history) as opened:
+    with connected(shared_service) as opened:
         opened.sendall(head + b"".join(lines) + b"\r\n")
         assert opened.recv(100).startswith(b"HTTP/1.1 200")
     larger = head + b"".join(lines) + b"x-97: y\r\n\r\n"
-    assert problem(response_text(history, larger))[0] == 431
-    assert response_text(history, (head + b"\r\n") * 5000).count(b"HTTP/1.1 200") in (64, 65, 66)
+    assert problem(response_text(shared_service, larger))[0] == 431
+    assert response_text(shared_service, (head + b"\r\n") * 5000).count(b"HTTP/1.1 200") in (
+        64,
+        65,
+        66,
+    )
 
 
 HOST_ONCE = "`Host` must be sent once."
@@ -248,10 +254,10 @@ CODING_IS = "`Transfer-Encoding` must be `chunked` alone, in HTTP/1.1."
     ],
 )
 def test_what_could_be_read_in_two_ways_is_refused(
-    history: httpx.Client, version: bytes, lines: bytes, detail: str
+    shared_service: httpx.Client, version: bytes, lines: bytes, detail: str
 ) -> None:
     request = b"POST /events HTTP/" + version + b"\r\n" + lines + b"\r\n0\r\n\r\n"
-    status, _, content = problem(response_text(history, request))
+    status, _, content = problem(response_text(shared_service, request))
     assert (status, content["detail"]) == (400, detail)
 
 
@@ -268,19 +274,19 @@ def test_what_could_be_read_in_two_ways_is_refused(
     ],
 )
 def test_what_is_read_in_one_way_is_answered(
-    history: httpx.Client, version: bytes, lines: bytes
+    shared_service: httpx.Client, version: bytes, lines: bytes
 ) -> None:
     request = b"GET /healthz HTTP/" + version + b"\r\n" + lines + b"Connection: close\r\n\r\n"
-    with connected(history) as opened:
+    with connected(shared_service) as opened:
         opened.sendall(request)
         assert opened.recv(100).startswith(b"HTTP/1.1 200")
 
 
-def test_a_pipeline_ends_with_a_key_that_is_not_known(history: httpx.Client) -> None:
+def test_a_pipeline_ends_with_a_key_that_is_not_known(shared_service: httpx.Client) -> None:
     """Each of them would wait until the keys are read again."""
     guess = b"GET /analytics/event-counts HTTP/1.1\r\n" + HOST
     guess += b"Authorization: Bearer ask_" + b"x" * 43 + b"\r\n\r\n"
-    answer = response_text(history, COMPLETE * 2 + guess * 20)
+    answer = response_text(shared_service, COMPLETE * 2 + guess * 20)
     assert answer.count(b"HTTP/1.1 200") == 2
     assert answer.count(b"HTTP/1.1 ") == 3
     assert b"HTTP/1.1 401" in answer
@@ -289,7 +295,7 @@ def test_a_pipeline_ends_with_a_key_that_is_not_known(history: httpx.Client) -> 
 
 @pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
 def test_an_upgrade_is_answered_as_a_request(
-    history: httpx.Client, protocol: bytes, capfd: pytest.CaptureFixture[str]
+    shared_service: httpx.Client, protocol: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     request = (
         b"GET /analytics/users/canary/events HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\n"
@@ -297,7 +303,7 @@ def test_an_upgrade_is_answered_as_a_request(
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
     last = b"GET /healthz HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
-    with connected(history) as opened:
+    with connected(shared_service) as opened:
         opened.sendall(request)
         assert opened.recv(2**16).startswith(b"HTTP/1.1 401")
         opened.sendall(last)

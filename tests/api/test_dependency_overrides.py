@@ -57,9 +57,9 @@ class FakeRepo:
 
 
 @pytest.fixture
-def override(history: httpx.Client) -> Iterator[Callable[[object], None]]:
+def override(shared_service: httpx.Client) -> Iterator[Callable[[object], None]]:
     """Override `get_events_repo` until the end of the test."""
-    overrides = app_of(history).dependency_overrides
+    overrides = app_of(shared_service).dependency_overrides
 
     def to(repo: object) -> None:
         overrides[get_events_repo] = lambda: repo
@@ -90,14 +90,14 @@ def override(history: httpx.Client) -> Iterator[Callable[[object], None]]:
     ],
 )
 def test_a_fake_answers_each_request(
-    history: httpx.Client,
+    shared_service: httpx.Client,
     override: Callable[[object], None],
     path: str,
     call: str,
     expected: object,
 ) -> None:
     override(fake := FakeRepo())
-    answers = [history.get(f"/analytics/{path}") for _ in range(2)]
+    answers = [shared_service.get(f"/analytics/{path}") for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 200], answers[0].text
     assert [answer.json()["meta"]["source"] for answer in answers] == ["fake", "fake"]
     if expected is not None:
@@ -105,21 +105,21 @@ def test_a_fake_answers_each_request(
     assert fake.calls == [call, call]
 
 
-def test_a_mock_answers(history: httpx.Client, override: Callable[[object], None]) -> None:
+def test_a_mock_answers(shared_service: httpx.Client, override: Callable[[object], None]) -> None:
     mock = Mock(spec=EventsRepo)
     mock.get_event_counts.return_value = Answer(EventCountsData(5, 3), Meta(*META))
     override(mock)
-    assert [history.get(COUNTS).json()["data"]["events"] for _ in range(2)] == [5, 5]
+    assert [shared_service.get(COUNTS).json()["data"]["events"] for _ in range(2)] == [5, 5]
 
 
 def test_a_fake_neither_reads_nor_writes_the_cache(
-    history: httpx.Client, override: Callable[[object], None]
+    shared_service: httpx.Client, override: Callable[[object], None]
 ) -> None:
-    before = history.get(COUNTS).json()["data"]
+    before = shared_service.get(COUNTS).json()["data"]
     override(FakeRepo())
-    assert history.get(COUNTS).json()["data"]["events"] == 41
-    app_of(history).dependency_overrides.clear()
-    assert history.get(COUNTS).json()["data"] == before
+    assert shared_service.get(COUNTS).json()["data"]["events"] == 41
+    app_of(shared_service).dependency_overrides.clear()
+    assert shared_service.get(COUNTS).json()["data"] == before
     assert before["events"] != 41
 
 
@@ -144,40 +144,42 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> type[CountedRepo]:
 
 
 def test_a_computed_answer_has_one_repo_with_the_caller_of_its_request(
-    history: httpx.Client, counted: type[CountedRepo]
+    shared_service: httpx.Client, counted: type[CountedRepo]
 ) -> None:
     url, fresh = f"{COUNTS}&tz=Asia/Tokyo", {"Cache-Control": "no-cache"}
-    assert history.get(url, headers=fresh).json()["meta"]["source"] == "rollups"
+    assert shared_service.get(url, headers=fresh).json()["meta"]["source"] == "rollups"
     (routed,) = counted.callers
-    assert routed.startswith(f"{identity_of(history)}:")
-    history.get(url, headers=fresh)  # by the fast path
+    assert routed.startswith(f"{identity_of(shared_service)}:")
+    shared_service.get(url, headers=fresh)  # by the fast path
     assert counted.callers == [routed, routed]
 
 
-def test_a_cached_answer_has_no_repo(history: httpx.Client, counted: type[CountedRepo]) -> None:
-    history.get(COUNTS)
+def test_a_cached_answer_has_no_repo(
+    shared_service: httpx.Client, counted: type[CountedRepo]
+) -> None:
+    shared_service.get(COUNTS)
     counted.callers.clear()
-    assert history.get(COUNTS).headers["X-Cache"] == "hit"
+    assert shared_service.get(COUNTS).headers["X-Cache"] == "hit"
     assert counted.callers == []
 
 
 def test_a_refresh_has_a_repo_of_its_own(
-    history: httpx.Client, counted: type[CountedRepo], monkeypatch: pytest.MonkeyPatch
+    shared_service: httpx.Client, counted: type[CountedRepo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    history.get(COUNTS)
+    shared_service.get(COUNTS)
     counted.callers.clear()
     monkeypatch.setattr(CachedResponse, "is_due", lambda *_: True)
-    assert history.get(COUNTS).headers["X-Cache"] == "hit"
+    assert shared_service.get(COUNTS).headers["X-Cache"] == "hit"
     wait_until(lambda: counted.callers == ["refresh"], timeout_s=5)
 
 
 def test_a_remembered_request_keeps_no_repo(
-    history: httpx.Client, counted: type[CountedRepo]
+    shared_service: httpx.Client, counted: type[CountedRepo]
 ) -> None:
     def has_none_alive() -> bool:
         gc.collect()
         return not counted.alive
 
-    history.get(COUNTS, headers={"Cache-Control": "no-cache"})
+    shared_service.get(COUNTS, headers={"Cache-Control": "no-cache"})
     assert counted.callers
     wait_until(has_none_alive, timeout_s=5)

@@ -192,9 +192,9 @@ def test_the_image_holds_all_floors_and_little_else() -> None:
 
 @pytest.mark.parametrize(("path", "alive"), [("/healthz", True), ("", False)])
 def test_a_container_tells_whether_it_lives(
-    history: httpx.Client, path: str, *, alive: bool
+    shared_service: httpx.Client, path: str, *, alive: bool
 ) -> None:
-    port = history.base_url.port if path else 1
+    port = shared_service.base_url.port if path else 1
     done = subprocess.run(
         [sys.executable, str(ROOT / "containers" / "alive.py")],
         env={**os.environ, "ANALYTICS_PORT": str(port)},

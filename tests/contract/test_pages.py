@@ -251,17 +251,17 @@ def test_each_command_is_told(command: str) -> None:
     assert f"`.venv/bin/python main.py {command}" in TEXT, f"describe {command} under Commands"
 
 
-def test_each_metric_is_told_and_no_other(history: httpx.Client) -> None:
-    there = set(re.findall(r"^# TYPE (\w+) ", scrape(history), re.MULTILINE))
+def test_each_metric_is_told_and_no_other(shared_service: httpx.Client) -> None:
+    there = set(re.findall(r"^# TYPE (\w+) ", scrape(shared_service), re.MULTILINE))
     ours = {name for name in there if name.startswith(("analytics_", "http_"))}
     assert set(re.findall(r"`((?:analytics|http)_\w+)`", METRICS)) == ours
 
 
 @pytest.mark.parametrize(("old_name", "name"), DEPRECATED_METRICS.items())
 def test_each_deprecated_metric_is_described(
-    history: httpx.Client, old_name: str, name: str
+    shared_service: httpx.Client, old_name: str, name: str
 ) -> None:
-    suffix = "_total" if f"\n# TYPE {old_name}_total counter\n" in scrape(history) else ""
+    suffix = "_total" if f"\n# TYPE {old_name}_total counter\n" in scrape(shared_service) else ""
     assert f"| `{old_name}{suffix}` | `{name}{suffix}` |" in METRICS.splitlines()
     assert f"| metric | `{old_name}{suffix}` | `{name}{suffix}` |" in UPGRADING.splitlines()
     assert f"`{old_name}{suffix}`" in CHANGELOG.partition("### Deprecated")[2]

@@ -48,10 +48,12 @@ def label_names(service: httpx.Client) -> dict[str, set[str]]:
     return labels
 
 
-def test_what_rules_ask_for_is_shown(history: httpx.Client) -> None:
-    answer = history.get("/analytics/event-counts?last=3d", headers={"Cache-Control": "no-cache"})
+def test_what_rules_ask_for_is_shown(shared_service: httpx.Client) -> None:
+    answer = shared_service.get(
+        "/analytics/event-counts?last=3d", headers={"Cache-Control": "no-cache"}
+    )
     assert answer.json()["meta"]["source"] == "rollups"
-    exported = label_names(history)
+    exported = label_names(shared_service)
     for rule in RULES:
         for selector in selectors(promql_parser.parse(rule["expr"])):
             used_labels = {matcher.name for matcher in selector.matchers.matchers} - OF_PROMETHEUS
@@ -63,11 +65,11 @@ def test_what_rules_ask_for_is_shown(history: httpx.Client) -> None:
             )
 
 
-def test_the_edge_of_the_objective_is_a_bound(history: httpx.Client) -> None:
-    history.get("/analytics/event-counts?last=3d", headers={"Cache-Control": "no-cache"})
+def test_the_edge_of_the_objective_is_a_bound(shared_service: httpx.Client) -> None:
+    shared_service.get("/analytics/event-counts?last=3d", headers={"Cache-Control": "no-cache"})
     for expression in RECORDED.values():
         for name, edge in re.findall(r'(\w+_bucket)\{[^}]*(le="[^"]+")', expression):
-            assert re.search(rf"^{name}{{[^}}]*{edge}", scrape(history), re.MULTILINE)
+            assert re.search(rf"^{name}{{[^}}]*{edge}", scrape(shared_service), re.MULTILINE)
 
 
 def test_windows_differ_in_nothing_else() -> None:
