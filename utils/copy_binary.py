@@ -30,8 +30,11 @@ def encode(rows: Iterable[Sequence[Any]], columns: ColumnFormat) -> bytes:
     return b"".join([*parts, _END])
 
 
-def decode(data: bytes, columns: ColumnFormat) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of `COPY ... TO STDOUT (FORMAT binary)`; bytes must be the last columns."""
+def decode(data: bytes | memoryview, columns: ColumnFormat) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of `COPY ... TO STDOUT (FORMAT binary)`; bytes must be the last columns.
+
+    The bytes of a view are views.
+    """
     fixed = columns.rstrip("b")
     head = struct.Struct("!h" + "".join(f"i{kind}" for kind in fixed))
     offset, end = len(SIGNATURE), len(data) - len(_END)

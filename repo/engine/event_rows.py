@@ -67,9 +67,11 @@ class TemporaryOrdinals(dict[bytes, int]):
 
 def decode_events(data: bytes, temporary_ordinals: TemporaryOrdinals) -> Iterator[EventRow]:
     """Yield the rows of a binary COPY of segment, events, event name, ordinals and user ids."""
-    for segment, events, name, ordinals, user_ids in decode(data, _COLUMNS):
-        users = array("I", ordinals)  # PostgreSQL sends them in network byte order
+    # A view, since a copy of the ordinals of millions of events takes much memory.
+    for segment, events, name, ordinals, user_ids in decode(memoryview(data), _COLUMNS):
+        users = array("I")
+        users.frombytes(ordinals)  # PostgreSQL sends them in network byte order
         if sys.byteorder == "little":
             users.byteswap()
-        temporary_ordinals.add_to(users, user_ids)
-        yield EventRow(segment, name.decode(), Row(events, BitMap(users)))
+        temporary_ordinals.add_to(users, bytes(user_ids))
+        yield EventRow(segment, bytes(name).decode(), Row(events, BitMap(users)))

@@ -3,7 +3,6 @@
 from collections import Counter
 from datetime import datetime
 
-from common.metrics import EVENTS_READ
 from config.database import Cursor
 from repo.engine.cardinality import (
     Aggregates,
@@ -71,11 +70,18 @@ class RawSource:
     def _read(self, aggregation: Aggregation, segments: Segments) -> list[EventRow]:
         if not segments.edges:
             return []
-        names = {"names": aggregation.event_names, "by_name": aggregation.group is not None}
-        data = self._cur.copy_out(SQL["raw_events"], {**segments.params, **names})
-        rows = list(decode_events(data, TemporaryOrdinals()))
-        EVENTS_READ.labels(aggregation.question).inc(sum(event.row.events for event in rows))
-        return rows
+        # Only what the ranges cover is read: there may be a gap before the previous range.
+        runs = _joined(aggregation.ranges)
+        params = {
+            "edges": segments.edges,
+            "starts": [run.start for run in runs],
+            "ends": [run.end for run in runs],
+            "names": aggregation.event_names,
+            "by_name": aggregation.group is not None,
+        }
+        return list(
+            decode_events(self._cur.copy_out(SQL["raw_events"], params), TemporaryOrdinals())
+        )
 
     def _cost(self, aggregation: Aggregation) -> Cost:
         """Return PostgreSQL's estimate of the number of events, which are not counted."""

@@ -41,9 +41,13 @@ class RollupReader:
         cache: SpanCache,
         versions: Mapping[Span, int],
         names: EventNameFilter,
+        temporary_ordinals: TemporaryOrdinals,
         plan: Plan,
     ) -> None:
-        """`versions` are those of the sealed spans in this snapshot."""
+        """`versions` are those of the sealed spans in this snapshot.
+
+        `temporary_ordinals` are those of users without an ordinal in it.
+        """
         self._cur = cur
         self._watermark = watermark
         self._cache = cache
@@ -51,7 +55,7 @@ class RollupReader:
         self._names = names
         self._cover = plan.cover
         self._question = plan.aggregation.question
-        self._temporary_ordinals = TemporaryOrdinals()
+        self._temporary_ordinals = temporary_ordinals
         self._partials: list[Partials] = [
             defaultdict(PartialAggregate) for _ in plan.aggregation.ranges
         ]

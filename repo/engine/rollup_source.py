@@ -10,6 +10,7 @@ from repo.engine.bitmaps import max_bytes
 from repo.engine.cardinality import Aggregates, CardinalityCache, aggregates
 from repo.engine.cost import FEW_SETS, MAX_BYTES, MAX_EDGE_EVENTS, Cost, windows_cost
 from repo.engine.dimensions import EventNameDictionary, EventNameFilter, Key
+from repo.engine.event_rows import TemporaryOrdinals
 from repo.engine.plan import Aggregation, Plan
 from repo.engine.planner import Cover, Kind, cover_ranges
 from repo.engine.rollup_reader import Partials, RollupReader, count_tail, read_cost
@@ -59,6 +60,8 @@ class RollupSource:
         self._is_guarded = is_guarded
         self._caches = caches
         self._versions = caches.spans.sealed_versions(cur, watermark)
+        # For all plans of the snapshot, so that their sets of users can be combined.
+        self._temporary_ordinals = TemporaryOrdinals()
 
     @property
     def cache_version(self) -> str:
@@ -83,7 +86,13 @@ class RollupSource:
     def run(self, plan: Plan) -> Aggregates:
         names = self._names(plan.aggregation)
         reader = RollupReader(
-            self._cur, self._watermark, self._caches.spans, self._versions, names, plan
+            self._cur,
+            self._watermark,
+            self._caches.spans,
+            self._versions,
+            names,
+            self._temporary_ordinals,
+            plan,
         )
         partials = reader.read()
         group = plan.aggregation.group

@@ -29,7 +29,11 @@ class Source(Protocol):
         ...
 
     def run(self, plan: Plan) -> Aggregates:
-        """Read the partial aggregates of a plan of this source, in the same snapshot."""
+        """Read the partial aggregates of a plan of this source, in the same snapshot.
+
+        Sets of users of several plans can be combined if their source is the rollups. The source on
+        events numbers the users of each plan anew.
+        """
         ...
 
 

@@ -141,8 +141,16 @@ class RollupWriter:
         By unit; empty if there is none. If `is_lazy`, stores may put work off until there is enough
         of it. Raises: DatabaseUnavailable.
         """
+        counts, failures = [], []
         with translate_errors(_RIGHTS_MESSAGE):
-            return _by_unit((s.unit, s.maintain(self._conn, is_lazy=is_lazy)) for s in self._stores)
+            for store in self._stores:
+                try:
+                    counts.append((store.unit, store.maintain(self._conn, is_lazy=is_lazy)))
+                except Exception as exc:  # a store that fails must not stop the others
+                    failures.append(exc)
+            if failures:
+                raise failures[0]
+            return _by_unit(counts)
 
     def flush(self) -> bool:
         """Bring the stores of events up to date with the folds; return whether any was behind.

@@ -7,10 +7,14 @@ copy (
         select width_bucket(occurred_at, %(edges)s::timestamptz[]) - 1 as segment,
                case when %(by_name)s then event_name else '' end as event_name,
                user_id
-        from   events
-        where  occurred_at >= %(start)s
-        and    occurred_at <  %(end)s
-        and    (%(names)s::text[] is null or event_name = any(%(names)s))
+        from   unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) as runs (start_time, end_time)
+        cross  join lateral (
+            select occurred_at, event_name, user_id
+            from   events
+            where  occurred_at >= start_time
+            and    occurred_at <  end_time
+            and    (%(names)s::text[] is null or event_name = any(%(names)s))
+        ) as run_events
     ),
     numbered as materialized (
         select user_id, row_number() over ()::int4 as ordinal

@@ -88,7 +88,7 @@ def _fold(
         retention = RetainRepo(conn)
         tasks = [
             _PeriodicTask(
-                "update daily statistics", _MAINTAIN_EVERY_S, lambda: _maintain_stores(writer)
+                "maintain the stores", _MAINTAIN_EVERY_S, lambda: _maintain_stores(writer)
             ),
             _PeriodicTask("write the heartbeat", _HEARTBEAT_EVERY_S, writer.heartbeat),
             _PeriodicTask("count the tail", _COUNT_EVERY_S, lambda: _publish_tail(writer)),

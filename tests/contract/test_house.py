@@ -59,7 +59,6 @@ TESTED_ELSEWHERE = {
     "commands/_workers.py",
     "config/database_errors.py",
     "repo/adopt/trigger.py",
-    "repo/engine/raw_source.py",
     "repo/engine/rollup_source.py",
     "repo/rollups/fold.py",
     "repo/rollups/rollup_writer.py",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -83,3 +84,20 @@ def test_parts_finer_than_a_slot_are_counted_from_the_events(asker: Asker) -> No
         assert source.plan(aggregation(MARCH), explain=True).cost == Cost(rows=1, bytes=20)
         assert source.plan(aggregation(MARCH)).cost is None
     assert counts == [2, 1]
+
+
+@pytest.mark.usefixtures("events")
+def test_users_of_several_plans_in_one_snapshot_are_the_same(
+    asker: Asker, conn: connection
+) -> None:
+    """Also those without an ordinal: one has only signed up, and the other has only bought."""
+    insert(conn, ("alice", "signup", NOON), ("bob", "buy", NOON + MINUTE))
+    with opened(asker) as source:
+        signed_up, bought = (
+            source.run(source.plan(replace(aggregation(MARCH), event_names=[name])))
+            for name in ("signup", "buy")
+        )
+        users = signed_up.cardinalities.users
+        first, second = users(signed_up.totals[0]), users(bought.totals[0])
+    assert (len(first), len(second)) == (1, 2)
+    assert not first & second

@@ -134,6 +134,21 @@ def test_maintenance_reaches_each_store(conn: connection, recorder: Recorder) ->
     assert recorder.calls[-1] == ("maintain", (False,))
 
 
+def test_a_store_that_fails_does_not_stop_the_maintenance_of_others(
+    conn: connection, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> int:
+        raise ValueError("a broken store")
+
+    writer = RollupWriter(conn, [])
+    writer.catch_up()
+    recorder.taken()
+    monkeypatch.setattr(FROM_EVENTS[0], "maintain", fail)
+    with pytest.raises(ValueError, match="a broken store"):
+        writer.maintain()
+    assert recorder.taken() == ["maintain"]
+
+
 def test_an_erasure_reaches_each_store(conn: connection, recorder: Recorder) -> None:
     insert(conn, ("u", "view", NOW), ("v", "view", NOW))
     RollupWriter(conn, []).catch_up()
