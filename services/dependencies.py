@@ -70,14 +70,10 @@ async def get_events_repo(bound: Annotated[BoundRepo, Depends(get_bound_repo)]) 
 class QueryRunner:
     """Answers the question of a request, and renders the response in the form that it accepts."""
 
-    def __init__(
-        self, request: QuestionRequest, caller: Caller, bound: BoundRepo, *, is_overridden: bool
-    ) -> None:
-        """`is_overridden`: the handler has another repo than that of `bound`."""
+    def __init__(self, request: QuestionRequest, caller: Caller, bound: BoundRepo) -> None:
         self._request = request
         self._caller = caller
         self._bound = bound
-        self._is_overridden = is_overridden
 
     async def __call__(self, method: Callable[[Any], Answer[Any]], question: Question) -> Response:
         """The response to a question. `method` is a bound method of a repo.
@@ -85,19 +81,14 @@ class QueryRunner:
         Raises: TooManyRequests, TooManyConcurrent, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
         ClientDisconnected.
         """
-        return await self._request.answer(
-            question,
-            self._call(method, question.query),
-            self._caller,
-            self._bound,
-            is_overridden=self._is_overridden,
-        )
+        call = self._call(method, question.query)
+        return await self._request.answer(question, call, self._caller, self._bound)
 
     def _call(
         self, method: Callable[[Any], Answer[Any]], query: Query
     ) -> Callable[[EventsRepo], Answer[Any]]:
         """The call of this method on any repo, or on the override alone."""
-        if self._is_overridden:
+        if self._bound.is_override:
             return lambda _: method(query)
         return methodcaller(method.__name__, query)
 
@@ -175,10 +166,10 @@ async def get_query_runner(
     bound: Annotated[BoundRepo, Depends(get_bound_repo)],
 ) -> QueryRunner:
     overrides = request.app.dependency_overrides
+    is_override = get_events_repo in overrides or get_bound_repo in overrides
     parsed = request.scope["state"].get("question")
     return QueryRunner(
         parsed or QuestionRequest(request.scope, request.receive, resources),
         caller,
-        bound,
-        is_overridden=get_events_repo in overrides or get_bound_repo in overrides,
+        bound._replace(is_override=is_override),
     )

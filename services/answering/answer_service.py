@@ -237,7 +237,8 @@ class AnswerService:
         """The response, and the source that it was computed from. Runs in a thread."""
         began = time.perf_counter()
         answer = query.answer(bound.repo)
-        return self._render(query, answer, bound.connection.identity, began), answer.meta.source
+        identity = None if bound.is_override else bound.connection.identity
+        return self._render(query, answer, identity, began), answer.meta.source
 
     def _render(
         self, query: PreparedQuery, answer: Answer[Any], identity: str | None, began: float

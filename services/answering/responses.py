@@ -132,12 +132,8 @@ class QuestionRequest:
         call: Callable[[EventsRepo], Answer[Any]],
         caller: Caller,
         bound: BoundRepo,
-        *,
-        is_overridden: bool,
     ) -> Response:
         """The response to a question of this caller; `call` answers it with the repo of `bound`.
-
-        `is_overridden`: `call` has another repo than that of the service, so nothing is cached.
 
         Raises: TooManyRequests, TooManyConcurrent, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
         ClientDisconnected.
@@ -147,24 +143,23 @@ class QuestionRequest:
         query = self._resources.answers.prepare(
             question, form, call, compressed=accepts_gzip(self.headers)
         )
-        return await self._answer(query, caller, bound, is_overridden=is_overridden)
+        return await self._answer(query, caller, bound)
 
     async def _answer(
         self,
         query: PreparedQuery,
         caller: Caller,
         bound: BoundRepo | None = None,
-        *,
-        is_overridden: bool = False,
     ) -> Response:
         state = self._scope["state"]
         state["counted"] = True
-        fresh = is_overridden or "no-cache" in self.headers.get("cache-control", "").lower()
+        is_override = bound is not None and bound.is_override
+        fresh = is_override or "no-cache" in self.headers.get("cache-control", "").lower()
         context = CallContext(caller.limits, caller.deadline, bound, fresh)
         served = await self._resources.answers.answer(query, context, self._receive)
         if served.cache == "hit":
             state["hit"] = True
-        if not is_overridden and served.query is not self._remembered:
+        if not is_override and served.query is not self._remembered:
             self._remember(served.query)
         return respond(served, self.headers, caller.limits, state["began"])
 

@@ -32,13 +32,12 @@ _DEADLINE_TOLERANCE_S = 0.005
 
 
 class BoundRepo(NamedTuple):
-    """The repo of one request, and the connection in whose thread it runs its queries.
-
-    A repo that overrides `get_events_repo` may ignore the connection.
-    """
+    """The repo of one request, and the connection in whose thread it runs its queries."""
 
     repo: EventsRepo
     connection: Connection
+    is_override: bool = False
+    """Whether the handler has another repo, which may ignore the connection: nothing is cached."""
 
 
 @dataclass(frozen=True, slots=True)

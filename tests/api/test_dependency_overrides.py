@@ -3,12 +3,13 @@
 import gc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 from unittest.mock import Mock
 from weakref import WeakSet
 
 import httpx
 import pytest
+from fastapi import Depends
 
 from common.questions.active_users import ActiveUsersAnswer, ActiveUsersData, ActiveUsersMeta
 from common.questions.answer import Answer, Meta, PlanData
@@ -18,8 +19,9 @@ from common.questions.user_events import PageMeta, UserEventsAnswer
 from config.database import Connection
 from repo.events import EventsRepo
 from services.answering import answer_service
+from services.answering.single_flight import BoundRepo
 from services.cached_response import CachedResponse
-from services.dependencies import get_events_repo
+from services.dependencies import get_bound_repo, get_events_repo
 from tests.live_server import app_of, identity_of
 from tests.wait_until import wait_until
 
@@ -110,6 +112,31 @@ def test_a_mock_answers(shared_service: httpx.Client, override: Callable[[object
     mock.get_event_counts.return_value = Answer(EventCountsData(5, 3), Meta(*META))
     override(mock)
     assert [shared_service.get(COUNTS).json()["data"]["events"] for _ in range(2)] == [5, 5]
+
+
+class SubclassedRepo(EventsRepo):
+    """A fake that uses the connection of the request."""
+
+    def get_event_counts(self, query: Any) -> Answer[EventCountsData]:
+        answer = super().get_event_counts(query)
+        return Answer(EventCountsData(987_654, 321), answer.meta, answer.cache_version)
+
+
+def test_the_answer_of_a_fake_on_the_database_is_not_cached(shared_service: httpx.Client) -> None:
+    url = f"{COUNTS}&tz=Asia/Kolkata"
+    app = app_of(shared_service)
+
+    async def fake(bound: Annotated[BoundRepo, Depends(get_bound_repo)]) -> EventsRepo:
+        return SubclassedRepo(bound.connection)
+
+    app.dependency_overrides[get_events_repo] = fake
+    try:
+        assert shared_service.get(url).json()["data"]["events"] == 987_654
+    finally:
+        app.dependency_overrides.clear()
+    after = shared_service.get(url)
+    assert after.headers["X-Cache"] == "miss"
+    assert after.json()["data"]["events"] != 987_654
 
 
 def test_a_fake_neither_reads_nor_writes_the_cache(
