@@ -159,6 +159,7 @@ class TestNumber:
             idle = [stack.enter_context(connected(small)) for _ in range(FEW)]
             for each in (*idle, idle[0]):
                 assert whole_answer(each).startswith(b"HTTP/1.1 200")
+                time.sleep(0.01)  # the clock of the event loop counts milliseconds
             assert httpx.get(f"{small.base_url}/healthz", timeout=30).status_code == 200
             assert received(idle[1]) == b""
             for each in (idle[0], idle[-1]):
