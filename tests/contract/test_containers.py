@@ -26,7 +26,7 @@ from tests.compose import (
     rendered_services,
     values,
 )
-from tests.contract.test_house import FLOORS
+from tests.contract.test_architecture import LAYERS
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 ONCE = {"roles", "migrate"}
@@ -182,7 +182,7 @@ def test_the_image_holds_all_floors_and_little_else() -> None:
     copied = {line[1:].removesuffix(".py") for line in lines if line.startswith("!")}
     assert "*" in lines
     assert copied == {
-        *FLOORS,
+        *LAYERS,
         "LICENSE",
         "containers/alive",
         "pyproject.toml",

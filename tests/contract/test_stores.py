@@ -7,7 +7,7 @@ import pytest
 from repo.rollups.store import Store
 from repo.rollups.stores import FROM_EVENTS, FROM_ROLLUPS
 from repo.verify.verifiers import INDEPENDENT, RECOUNTED
-from tests.contract.test_house import ROOMS, reached
+from tests.contract.test_architecture import MODULES, reached
 
 STORES = [*FROM_EVENTS, *FROM_ROLLUPS]
 WRITERS_AND_READERS = ("repo/rollups", "repo/columns", "repo/engine", "repo/queries")
@@ -43,7 +43,7 @@ def test_a_name_means_one_store() -> None:
     )
 
 
-@pytest.mark.parametrize("room", [room for room in ROOMS if room.match("repo/verify/*")], ids=str)
+@pytest.mark.parametrize("room", [room for room in MODULES if room.match("repo/verify/*")], ids=str)
 def test_verification_shares_no_code_with_what_it_verifies(room: Path) -> None:
     shared = {path for path in reached(room) if path.as_posix().startswith(WRITERS_AND_READERS)}
     assert shared == set()
