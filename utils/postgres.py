@@ -351,7 +351,9 @@ class GuardedPool(SimpleConnectionPool):
 
     def _claim_missing(self) -> PooledConnection | None:
         with self._lock:
-            if self.closed or len(self._pool) + self._count_in_use() >= self.maxconn:
+            # New connections would be aborted as well, and so be missing again and again.
+            is_over = self.closed or self._is_aborted
+            if is_over or len(self._pool) + self._count_in_use() >= self.maxconn:
                 return None
             self._connecting += 1
         return self._open()
@@ -359,7 +361,7 @@ class GuardedPool(SimpleConnectionPool):
     def _claim(self) -> PooledConnection | None:
         """Return an idle connection, or None if the caller is to open one (counted already)."""
         with self._lock:
-            if self.closed:
+            if self.closed or self._is_aborted:
                 raise PoolError("connection pool is closed")
             if self._pool:
                 return self._lend(self._pool.pop())

@@ -350,11 +350,16 @@ def test_closing_does_not_wait_for_a_new_connection(database_url: str, conn: con
     database = Database(
         database_url, size=1, waiters=1, acquire_timeout_s=5, name=NAME, identify=identify
     )
+    # In a thread of the pool, which `close` waits for.
+    refreshing = database._threads.submit(database.pool.refresh)
+    wait_until(lambda: sessions(conn, "active") == 1, timeout_s=5)
     with ThreadPoolExecutor(1) as threads:
-        refreshing = threads.submit(database.pool.refresh)
-        wait_until(lambda: sessions(conn, "active") == 1, timeout_s=5)
-        database.close()
-        refreshing.result(timeout=adjusted_for_load(10))
+        closing = threads.submit(database.close)
+        try:
+            closing.result(timeout=adjusted_for_load(10))
+        finally:
+            database.pool.closed = True  # else the threads of a failure would never end
+    refreshing.result(timeout=1)
 
 
 def test_a_database_that_is_away_is_not_tried_by_everybody() -> None:
