@@ -116,9 +116,9 @@ def test_each_column_of_text_is_known_to_hold_users_or_not(conn: connection) -> 
     assert text_columns[False] == set(NOBODYS)
 
 
-def fill(conn: connection) -> None:
-    """One user in three hundred has a name and properties of their own, at a time of their own."""
-    insert(conn, *((f"u{n % 300}", "view", NOON + timedelta(seconds=n)) for n in range(3_000)))
+def fill(conn: connection, users: int = 300) -> None:
+    """One user has a name and properties of their own, at a time of their own."""
+    insert(conn, *((f"u{n % users}", "view", NOON + timedelta(seconds=n)) for n in range(3_000)))
     insert(conn, *(("frodo", "view", NOON + timedelta(days=1, seconds=n)) for n in range(300)))
     insert(conn, ("frodo", "view", datetime.now(UTC) + timedelta(minutes=2)))
     with conn.cursor() as cur:
@@ -226,7 +226,7 @@ def test_samples_of_before_go_with_an_erasure(opened: Opened) -> None:
 def test_samples_go_when_the_last_user_is_erased(opened: Opened) -> None:
     """`analyze` of a table without rows would leave the samples as they were."""
     conn, _ = opened
-    fill(conn)
+    fill(conn, users=10)
     take_samples(conn)
     with conn.cursor() as cur:
         cur.execute("select distinct user_id from events order by user_id desc")
