@@ -1,6 +1,7 @@
 """Runs the service with uvicorn on a socket, in a thread of this process."""
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from tests.servers import KEY, as_role
 
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 METRICS_TOKEN = "the-token-of-the-tests"
+# Without it httpx reads the certificates of the system for each client, though none uses TLS.
+NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 _DEFAULTS: dict[str, Any] = {
     "metrics_token": SecretStr(METRICS_TOKEN),
@@ -51,7 +54,9 @@ def running(database_url: str, redis_url: str, **more: Any) -> Iterator[httpx.Cl
     try:
         _wait_until_started(server, thread)
         base = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        with httpx.Client(base_url=base, headers=AUTHORIZED, timeout=30) as client:
+        with httpx.Client(
+            base_url=base, headers=AUTHORIZED, timeout=30, verify=NO_CERTIFICATES
+        ) as client:
             _URLS[client], _APPS[client] = database_url, app
             yield client
     finally:

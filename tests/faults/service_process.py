@@ -22,7 +22,7 @@ from psycopg2.extensions import connection
 
 from tests.faults.http_load import Reply, ask_all
 from tests.faults.proxy import Proxy, proxy_to
-from tests.live_server import AUTHORIZED, METRICS_TOKEN
+from tests.live_server import AUTHORIZED, METRICS_TOKEN, NO_CERTIFICATES
 from tests.servers import as_role
 from tests.wait_until import wait_until
 
@@ -64,7 +64,10 @@ class Service:
 
     def get(self, path: str, **more: Any) -> httpx.Response:
         """Send a request over a new connection, so that any worker may answer."""
-        return httpx.get(self.base + path, headers={**self.headers, **more}, timeout=30)
+        return self._get(path, {**self.headers, **more}, timeout=30)
+
+    def _get(self, path: str, headers: dict[str, str], *, timeout: float) -> httpx.Response:
+        return httpx.get(self.base + path, headers=headers, timeout=timeout, verify=NO_CERTIFICATES)
 
     def ask_fresh(self, count: int, *, at_once: int, mark: str) -> list[Reply]:
         """Send `count` distinct queries, none of which is cached; `mark` makes them unique."""
@@ -77,7 +80,7 @@ class Service:
 
     def metrics(self) -> dict[str, float]:
         """The value of each series of /metrics."""
-        page = httpx.get(f"{self.base}/metrics", headers=SCRAPER, timeout=10)
+        page = self._get("/metrics", SCRAPER, timeout=10)
         assert page.status_code == 200, page.text
         lines = [line for line in page.text.splitlines() if line and not line.startswith("#")]
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
@@ -125,7 +128,7 @@ class Service:
 
     def is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.base}/readyz", timeout=5).status_code == 200
+            return self._get("/readyz", {}, timeout=5).status_code == 200
         except httpx.TransportError:
             return False
 
