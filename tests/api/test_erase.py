@@ -22,6 +22,7 @@ from services.cache_service import CacheFailed, CacheService, Limits
 from services.cached_response import CachedResponse, PreparedQuery, render
 from services.container import open_resources
 from services.database_identity import Identity
+from services.lifecycle import erasure as erasure_module
 from tests.api.test_keys import add_key
 from tests.events import insert
 from tests.live_server import running
@@ -158,8 +159,13 @@ def test_a_suppressed_user_does_not_come_back(
 
 
 def test_who_cannot_be_suppressed_in_time_is_not_erased(
-    database_url: str, redis_url: str, conn: connection, admin: dict[str, str]
+    database_url: str,
+    redis_url: str,
+    conn: connection,
+    admin: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(erasure_module, "_WRITERS_TIMEOUT_S", 1)
     with running(database_url, redis_url, request_timeout_s=1) as service:
         insert(conn, ("u", "view", NOON))
         conn.cursor().execute("begin")
