@@ -189,7 +189,7 @@ def children(process: subprocess.Popen[str]) -> str:
 
 
 def test_a_port_in_use_is_told_in_one_line(serve: Serve) -> None:
-    *_, metrics = where_to_look(serve())
+    *_, metrics = where_to_look(serve(ANALYTICS_ROLLUP_WORKER="false"))
     wait_until(lambda: answers(metrics), timeout_s=10)
     port = str(httpx.URL(metrics).port)
     second = serve(ANALYTICS_PORT=port)

@@ -10,6 +10,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from config.database_errors import DiskFull
+from services.background import rollup_worker
 from services.background.rollup_worker import fold_forever
 from services.disk_space import MB, StorageLimits
 from tests.events import insert
@@ -67,7 +68,10 @@ class Stopped(BaseException):
     """The test is over."""
 
 
-def test_folding_waits_for_free_space_and_resumes(database_url: str, conn: connection) -> None:
+def test_folding_waits_for_free_space_and_resumes(
+    database_url: str, conn: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollup_worker, "_RETRY_EVERY_S", 0.2)
     room = {"is_there": False, "is_over": False}
     checks = []
 
