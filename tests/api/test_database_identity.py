@@ -160,9 +160,15 @@ def elsewhere(database_url: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("ended", ["analytics-cache-versions-", "analytics-[0-9]"])
 def test_answers_are_kept_for_the_database_that_gave_them(
-    database_url: str, conn: connection, elsewhere: str, redis_url: str, ended: str
+    database_url: str,
+    conn: connection,
+    elsewhere: str,
+    redis_url: str,
+    ended: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where the URL leads to another database, while connections to the last one live on."""
+    monkeypatch.setattr(identity_module, "_CHECK_EVERY_S", 4)  # more than the 3 s below
     insert(conn, ("u", "here", NOON))
     with closing(psycopg2.connect(elsewhere)) as other, other:
         insert(other, ("u", "elsewhere", NOON))
