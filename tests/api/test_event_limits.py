@@ -141,6 +141,8 @@ def test_all_of_a_real_size_is_taken(service: httpx.Client) -> None:
 
 def test_a_body_that_does_not_come(database_url: str, redis_url: str) -> None:
     with running(database_url, redis_url, request_timeout_s=0.5) as service:
+        # Until the keys were read, which may take longer than a request of this service may.
+        wait_until(lambda: service.get("/analytics/event-counts").status_code != 503, timeout_s=10)
         with socket.create_connection(("127.0.0.1", service.base_url.port or 0)) as line:
             line.sendall(head("Content-Length: 100") + b"[")
             answer = b""

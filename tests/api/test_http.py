@@ -16,7 +16,7 @@ from tests.events import insert
 from tests.live_server import running, scrape, value
 from tests.problems import assert_problem
 from tests.servers import Cluster
-from tests.wait_until import adjusted_for_load
+from tests.wait_until import adjusted_for_load, wait_until
 
 NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
 RANGE = {"start": "2025-03-10", "end": "2025-03-12"}
@@ -100,6 +100,8 @@ class TestWithoutPostgres:
 
 def test_a_question_that_takes_too_long_is_given_up(history_url: str, redis_url: str) -> None:
     with running(history_url, redis_url, request_timeout_s=0.01) as service:
+        # Until the keys were read, which may take longer than a request of this service may.
+        wait_until(lambda: service.get("/analytics/event-counts").status_code != 503, timeout_s=10)
         response = service.get("/analytics/active-users", params={"start": "2005-01-01"})
         assert_problem(response, 504, "too-slow")
 
