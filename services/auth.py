@@ -6,7 +6,7 @@ import logging
 import re
 import secrets
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -109,7 +109,7 @@ class ApiKeyCache:
         if key is not None or self.is_open:
             return key
         if self._keys is None:
-            await self._read_by(deadline)
+            await self._read_first(deadline)
         elif _is_bearer_key(authorization):
             await self._await_new_key(deadline)
         return self._recheck(authorization, scope)
@@ -136,7 +136,9 @@ class ApiKeyCache:
         while True:
             # No exception may end the loop: revoked keys would stay valid.
             try:
-                await self._read()
+                # Requests wait for the first read, and not for a later one of their own.
+                async with self._reading if self._keys is None else nullcontext():
+                    await self._read()
             except DatabaseError:
                 pass
             except Exception as exc:
@@ -204,6 +206,14 @@ class ApiKeyCache:
             await self._read_by(min(deadline, now + _GUESS_TIMEOUT_S))
         finally:
             self._guesses -= 1
+
+    async def _read_first(self, deadline: float) -> None:
+        """Wait for the first read, which may be in progress. Raises: Unavailable."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline - time.monotonic()), self._reading:
+                pass
+        if self._keys is None:
+            await self._read_by(deadline)
 
     async def _read_by(self, deadline: float) -> None:
         """Wait for a read that starts after now. Raises: Unavailable."""
