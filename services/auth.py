@@ -110,7 +110,11 @@ class ApiKeyCache:
             return key
         if self._keys is None:
             await self._read_first(deadline)
-        elif _is_bearer_key(authorization):
+            key = self.check_cached(authorization, scope)
+            if key is not None or self.is_open:
+                return key
+        # The key may have been created after the last read began.
+        if _is_bearer_key(authorization):
             await self._await_new_key(deadline)
         return self._recheck(authorization, scope)
 
