@@ -6,6 +6,7 @@ import socket
 import time
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -161,13 +162,23 @@ def test_a_client_that_disconnects_during_the_body_counts_as_499(service: httpx.
     wait_until(lambda: value(scrape(service), gone) - before == 1, timeout_s=5)
 
 
+@contextmanager
+def incomplete_body(service: httpx.Client, size: int) -> Iterator[None]:
+    """A request whose body the service has buffered but for the last byte."""
+    with socket.create_connection(("127.0.0.1", service.base_url.port or 0)) as line:
+        line.sendall(head(f"Content-Length: {size + 1}") + b" " * size)
+        # The service may accept the connection of the next request first.
+        line.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            line.recv(1)
+        yield
+
+
 def test_buffered_bodies_have_a_total_limit(
     service: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "_MAX_BUFFERED_BYTES", 1_000)
-    ask(service, "event-counts")  # the keys are read: the next request does not overtake the first
-    with socket.create_connection(("127.0.0.1", service.base_url.port or 0)) as line:
-        line.sendall(head("Content-Length: 901") + b" " * 900)
+    with incomplete_body(service, 900):
         wait_until(lambda: send(service, ndjson(event(1))).status_code == 503, timeout_s=5)
         answer = send(service, ndjson(event(1)))
         assert_problem(answer, 503, "busy")
@@ -182,9 +193,7 @@ def test_bodies_of_one_key_leave_room_for_others(
     monkeypatch.setattr(bodies, "_MAX_BUFFERED_BYTES", 1_000)
     monkeypatch.setattr(bodies, "_MAX_CALLER_BYTES", 750)
     another = add_key(conn, "another", "write")
-    ask(service, "event-counts")
-    with socket.create_connection(("127.0.0.1", service.base_url.port or 0)) as line:
-        line.sendall(head("Content-Length: 701") + b" " * 700)
+    with incomplete_body(service, 700):
         wait_until(lambda: send(service, ndjson(event(1))).status_code == 503, timeout_s=5)
         assert send(service, ndjson(event(1)), **another).status_code == 200
         assert_problem(send(service, ndjson(event(2))), 503, "busy")
