@@ -182,8 +182,9 @@ def test_soak(running: Service, check: Check) -> None:
     check.record(
         ", ".join(f"{name} {last / first - 1:+.1%}" for name, (first, last) in growth.items())
     )
-    # A pool of threads starts one of them whenever it first needs so many at a time.
-    allowed = {"threads": 2}
+    # A pool of threads starts one of them whenever it first needs so many at a time: up to four for
+    # questions in each of two workers, of which fewer are used the faster the answers are.
+    allowed = {"threads": 6}
     for name, (first, last) in growth.items():
         assert last <= first * 1.05 + allowed.get(name, 0), growth
 
