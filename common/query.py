@@ -39,7 +39,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What a question counts: range, calendar and event names."""
+    """A question with resolved parameters: its range, calendar and event names."""
 
     name: str
     """The name of the question, a label in metrics."""

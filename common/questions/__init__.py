@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any
 
 from common.questions.base import Question
 
 
-def _subclasses(base: type[Question]) -> Iterator[type[Question]]:
+def _subclasses(base: Any) -> Iterator[type[Question]]:
     for subclass in base.__subclasses__():
         yield subclass
         yield from _subclasses(subclass)

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from abc import abstractmethod
 from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -58,10 +59,10 @@ class Question(Parameters):
         # EventCounts becomes event_counts: the name in SQL files, metrics and cache keys.
         cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
-    @cached_property
+    @property
+    @abstractmethod
     def query(self) -> Query:
         """The query that the question resolves to."""
-        raise NotImplementedError
 
     def fingerprint(self, *, without: Collection[str] = ("format",)) -> str:
         """Return a digest that is equal for questions with the same answer, in every process."""

@@ -168,7 +168,7 @@ class RangeAggregate:
     named: Mapping[str, PartialAggregate]
     """By group, those with the most events in all ranges first; empty without groups."""
     others: PartialAggregate
-    """Of all events in no named group."""
+    """The partial aggregate of all events that are in no named group."""
 
 
 @dataclass(frozen=True, slots=True)

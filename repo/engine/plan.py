@@ -56,7 +56,7 @@ class Plan:
     needs_dropped: bool = False
     """Whether the plan reads events from before the horizon one by one."""
     alternatives: str = ""
-    """What can be asked in place of a plan that needs dropped events."""
+    """Ranges that can be answered, for the error of a plan that needs dropped events."""
 
     @property
     def weight(self) -> int:

@@ -1,4 +1,4 @@
-"""What a store is: tables that are derived from the events, and kept up to date with them."""
+"""The interface of stores: tables that are derived from the events and kept up to date."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Store(ABC):
     name: ClassVar[str]
     """Under this name `repo/verify` has the verifier of the store."""
     unit: ClassVar[str]
-    """What the numbers that the methods return count, in reports and receipts."""
+    """The unit of the numbers that the methods return, such as `spans`, in reports and receipts."""
     tables: ClassVar[Sequence[str]]
     """The tables of the store. Rows of a store from events belong to a `generation`."""
 

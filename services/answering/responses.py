@@ -33,7 +33,7 @@ _NO_LIMITS = Limits()
 
 
 class Caller(NamedTuple):
-    """What the checked key of a request allows."""
+    """The limits of the API key of a request, and the deadline of the request."""
 
     limits: Limits
     deadline: float

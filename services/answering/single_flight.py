@@ -42,7 +42,7 @@ class BoundRepo(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What a request brings to its question."""
+    """The limits, deadline and repo of a request."""
 
     limits: Limits
     deadline: float

@@ -1,4 +1,4 @@
-"""What guards a question: the same on the fast path and through the router."""
+"""The checks of a request with a question are equal on the fast path and in the router."""
 
 import inspect
 from collections.abc import Callable, Iterator

@@ -6,7 +6,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from common.questions.event_counts import EventCounts
-from repo.engine.cardinality import Aggregates
+from repo.engine.cardinality import Aggregates, CardinalityCache
 from repo.engine.cost import Cost
 from repo.engine.plan import Aggregation, Plan
 from repo.engine.planner import Cover
@@ -36,7 +36,7 @@ class StubSource:
         return self._plan if self._is_able else None
 
     def run(self, _: Plan) -> Aggregates:
-        raise NotImplementedError
+        return Aggregates([], CardinalityCache())
 
 
 def test_the_cheapest_plan_is_chosen() -> None:
