@@ -27,7 +27,7 @@ from repo.engine.tail import NO_BACKFILL, BackfillCursor
 from repo.events import EventsRepo
 from repo.rollups.aggregate import ROW, Rows
 from repo.rollups.claim import BatchClaimer
-from repo.rollups.progress import Progress
+from repo.rollups.fold_state import Progress
 from repo.rollups.rollup_writer import RollupWriter
 from services.demo_data import NAMES
 from services.embedded import embedded_servers

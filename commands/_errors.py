@@ -4,9 +4,9 @@ import traceback
 
 import click
 
+from common.decorators import DriverError, driver_message
 from config.database_errors import DatabaseError
 from config.settings import SettingsError, is_debugging, variable
-from repo.driver_errors import DriverError, driver_message
 from repo.migrate import MigrationError
 from services.embedded import EmbeddedError
 from utils.missing_packages import missing_package_message

@@ -13,7 +13,7 @@ from commands._report import print_result
 from commands._settings import read_settings
 from common.errors import format_instant
 from services.server_urls import running_servers
-from services.status.check import Check
+from services.status.check_result import Check
 from services.status.report import Status, read_status
 from utils.signals import stoppable
 from utils.version import version

@@ -21,6 +21,8 @@ from config.database_errors import (
 )
 from config.invocation import invocation
 
+DriverError = psycopg2.Error
+"""Every error of psycopg2, for modules that must not import it."""
 DISK_FULL_MESSAGE = (
     "PostgreSQL has no room left on its disk: free some space and run the command again"
 )
@@ -98,6 +100,11 @@ def _with_lent_cursor(
         return once(self, *args, **kwargs)
 
     return call
+
+
+def driver_message(exc: DriverError) -> str:
+    """Return PostgreSQL's message without its details, which may hold values."""
+    return exc.diag.message_primary or str(exc)
 
 
 @contextmanager

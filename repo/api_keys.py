@@ -11,8 +11,8 @@ from psycopg2.extensions import connection, cursor
 from common.decorators import translate_errors, with_cursor
 from config.database import Connection, Cursor
 from config.invocation import invocation
+from repo.commit_outcome import transaction
 from repo.statements import statements
-from repo.transactions import transaction
 
 SQL = statements("api_keys")
 

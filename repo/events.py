@@ -19,8 +19,8 @@ from repo.engine.rollup_source import RollupSource
 from repo.engine.source import Source, choose
 from repo.engine.watermark import read_horizon, read_watermark
 from repo.queries.active_users import ActiveUsersReduction
+from repo.queries.base import REDUCTIONS, Reduction
 from repo.queries.event_counts import EventCountsReduction
-from repo.queries.reduction import REDUCTIONS, Reduction
 from repo.queries.top_events import TopEventsReduction
 from repo.queries.user_events import History, user_events
 from utils.time.calendar import Range

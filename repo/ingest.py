@@ -11,6 +11,7 @@ from psycopg2.extensions import connection, cursor
 from common.decorators import in_transaction, translate_errors
 from config.database import Connection, Cursor
 from config.database_errors import DatabaseUnavailable
+from repo.commit_outcome import transaction
 from repo.rejection_reasons import (
     REASONS,
     REFUSAL_ERRORS,
@@ -21,7 +22,6 @@ from repo.rejection_reasons import (
     refusal,
 )
 from repo.statements import statements
-from repo.transactions import transaction
 from utils.postgres import abort_connection
 
 SQL = statements("ingest")

@@ -17,7 +17,7 @@ from config.database import Connection, Cursor
 from config.database_errors import DiskFull
 from config.invocation import invocation
 from repo.engine.watermark import SQL
-from repo.planner_statistics import disable_statistics
+from repo.planner_statistics_privacy import disable_statistics
 from repo.postgres_schema import (
     create_schema,
     has_ledger,

@@ -9,12 +9,11 @@ import psycopg2
 from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
-from common.decorators import translate_errors
+from common.decorators import driver_message, translate_errors
 from config.database import connect_with_timeout
 from config.database_errors import DatabaseError, DatabaseUnavailable
 from repo.database_identity import DatabaseState, read_database_state
 from repo.database_size import read_database_size
-from repo.driver_errors import driver_message
 from repo.lifecycle.retention import RetainRepo, Retention
 from repo.migrate import (
     StateOfRollups,

@@ -9,7 +9,7 @@ from common.event_models import NewEvent, StoredEvents
 from routes.errors import PROBLEMS_OF_BODIES
 from services.dependencies import Ingest, get_ingest, get_writer
 from services.ingest.http_body import MAX_EVENTS
-from services.ingest.http_events import MAX_VALUES
+from services.ingest.http_event_validation import MAX_VALUES
 
 router = APIRouter(
     tags=["events"],

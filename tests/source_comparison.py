@@ -18,7 +18,7 @@ from repo.engine.rollup_source import RollupSource
 from repo.engine.source import Source
 from repo.engine.watermark import LONG_TAIL_EVENTS
 from repo.events import open_sources
-from repo.queries.reduction import REDUCTIONS
+from repo.queries.base import REDUCTIONS
 from repo.rollups import seal
 from tests import sql_oracle
 from utils.time.slots import HOUR

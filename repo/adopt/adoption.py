@@ -29,8 +29,8 @@ from repo.adopt.trigger import (
     drop_trigger,
     is_trigger_enabled,
 )
+from repo.commit_outcome import transaction
 from repo.database_size import read_database_size
-from repo.transactions import transaction
 from utils.time.local_times import Adjustment
 
 

@@ -10,7 +10,7 @@ from psycopg2.sql import Composable, Composed, Identifier, Literal
 from repo.adopt.catalog import SQL, Table
 from repo.adopt.mapping import AdoptionNames, TableMapping, mapped_rows, types_unchanged
 from repo.adopt.timestamps import Instant, by_rules
-from repo.transactions import transaction
+from repo.commit_outcome import transaction
 from utils.time.zones import TZDATA_VERSION, zone_names
 
 # Limits of what is recorded of rejected rows: the size of the table, and the rows of one statement.

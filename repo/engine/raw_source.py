@@ -11,7 +11,7 @@ from repo.engine.cardinality import (
     aggregates,
 )
 from repo.engine.cost import MAX_EVENTS, WINDOWS, Cost
-from repo.engine.event_rows import (
+from repo.engine.event_aggregates import (
     EventRow,
     Segments,
     TemporaryOrdinals,

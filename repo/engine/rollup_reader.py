@@ -13,7 +13,7 @@ from config.database import Cursor
 from repo.engine.cardinality import PartialAggregate
 from repo.engine.cost import Cost
 from repo.engine.dimensions import ALL, EventNameFilter, Key
-from repo.engine.event_rows import TemporaryOrdinals, decode_events, segments_of
+from repo.engine.event_aggregates import TemporaryOrdinals, decode_events, segments_of
 from repo.engine.plan import Plan
 from repo.engine.planner import Cover
 from repo.engine.span_cache import Row, Rows, SpanCache, SpanKey

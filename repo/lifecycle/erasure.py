@@ -20,9 +20,14 @@ from config.database_errors import DatabaseUnavailable
 from config.invocation import invocation
 from repo.database_identity import read_identity
 from repo.engine.watermark import read_horizon, read_user_count
-from repo.planner_statistics import disable_statistics, refresh_time_statistics
+from repo.hide_from_pg_stat_activity import Hidden
+from repo.planner_statistics_privacy import disable_statistics, refresh_time_statistics
 from repo.rollups.aggregate import ALL, Key
-from repo.rollups.erased_user import (
+from repo.rollups.fold import SQL as FOLD
+from repo.rollups.fold import snapshot_locked
+from repo.rollups.store import Store
+from repo.rollups.stores import Stores, delete_generations
+from repo.rollups.subtract_user import (
     NO_ORDINAL,
     ErasedGeneration,
     ErasedUser,
@@ -30,11 +35,6 @@ from repo.rollups.erased_user import (
     part_size,
     slots_of_user,
 )
-from repo.rollups.fold import SQL as FOLD
-from repo.rollups.fold import snapshot_locked
-from repo.rollups.store import Store
-from repo.rollups.stores import Stores, delete_generations
-from repo.statement_redaction import Hidden
 from repo.statements import statements
 from utils.time.slots import Span, month_number, slot_of, slot_start
 

@@ -9,11 +9,11 @@ from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
 from common.decorators import translate_errors
+from repo.commit_outcome import commit
 from repo.rollups.fold import snapshot_locked
 from repo.rollups.store import StoreBehind
 from repo.rollups.stores import Stores
 from repo.statements import statements
-from repo.transactions import commit
 from repo.verify.report import Findings
 from repo.verify.snapshot import FIRST, Span
 from repo.verify.verifiers import chunks, verify_chunk

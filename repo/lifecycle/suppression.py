@@ -12,10 +12,10 @@ from psycopg2 import errors
 from psycopg2.extensions import connection, cursor
 
 from common.decorators import translate_errors
+from repo.commit_outcome import commit
+from repo.hide_from_pg_stat_activity import Hidden
 from repo.lifecycle.erasure import RIGHTS_MESSAGE
-from repo.statement_redaction import Hidden
 from repo.statements import statements
-from repo.transactions import commit
 
 SQL = statements("suppression")
 

@@ -12,7 +12,7 @@ from common.questions.active_users import (
 )
 from repo.engine.cardinality import Aggregates
 from repo.engine.plan import Aggregation
-from repo.queries.reduction import Reduction
+from repo.queries.base import Reduction
 from utils.time.calendar import Interval, Range, day_start, days_of, first_day
 
 _DAY = timedelta(days=1)

@@ -6,7 +6,7 @@ from datetime import datetime
 from common.questions.event_counts import Bucket, EventCountsData, EventCountsQuery, Previous
 from repo.engine.cardinality import Aggregates, Count, merge
 from repo.engine.plan import Aggregation
-from repo.queries.reduction import Reduction
+from repo.queries.base import Reduction
 from utils.time.calendar import Range, buckets
 from utils.time.ranges import previous_range
 

@@ -3,7 +3,7 @@
 from common.questions.top_events import Other, TopEvent, TopEventsData, TopEventsQuery
 from repo.engine.cardinality import Aggregates, Count
 from repo.engine.plan import Aggregation, Group
-from repo.queries.reduction import Reduction
+from repo.queries.base import Reduction
 
 
 class TopEventsReduction(Reduction[TopEventsQuery, TopEventsData], query=TopEventsQuery):

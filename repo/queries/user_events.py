@@ -10,7 +10,7 @@ import msgspec
 from common.errors import EventsDropped, format_instant
 from common.questions.user_events import UserEvent, UserEventsQuery
 from config.database import Cursor
-from repo.statement_redaction import Hidden
+from repo.hide_from_pg_stat_activity import Hidden
 from repo.statements import statements
 from utils.keyset import Direction, Position
 from utils.prepared_statements import prepared_statement

@@ -9,7 +9,7 @@ from repo.engine.tail import NO_BACKFILL, BackfillCursor, tail_ranges
 from repo.engine.watermark import LONG_TAIL_EVENTS
 from repo.rollups.aggregate import Rows, decode_rows, last_event
 from repo.rollups.bitmap_rows import copy_out
-from repo.rollups.progress import SQL, Progress
+from repo.rollups.fold_state import SQL, Progress
 from repo.statements import compose
 
 # Events of one transaction, which bounds its memory.

@@ -10,11 +10,11 @@ from config.database import Cursor
 from repo.engine.watermark import Watermark, read_watermark
 from repo.rollups import daily_stats
 from repo.rollups.aggregate import Batch
-from repo.rollups.daily_stats_counter import DailyStatsCounter, FailedDay
-from repo.rollups.erased_user import ErasedUser
+from repo.rollups.daily_stats_refresh import DailyStatsRefresh, FailedDay
 from repo.rollups.fold import count_tail
-from repo.rollups.progress import Progress
+from repo.rollups.fold_state import Progress
 from repo.rollups.store import Store
+from repo.rollups.subtract_user import ErasedUser
 from repo.statements import statements
 from utils.time.slots import HOUR, slot_of
 
@@ -33,14 +33,14 @@ class DailyStatsStore(Store):
 
     def __init__(self, zones: Sequence[ZoneInfo]) -> None:
         super().__init__(zones)
-        self._counter = DailyStatsCounter()
+        self._refresh = DailyStatsRefresh()
         self._last_slot: int | None = None
         """The slot in which days were last compared with the clock."""
 
     @property
     def failed_days(self) -> Sequence[FailedDay]:
         """Days whose statistics could not be computed, and which are retried."""
-        return self._counter.failed
+        return self._refresh.failed
 
     def apply(self, cur: cursor, progress: Progress, batch: Batch) -> None:
         """Queue the days that the events change."""
@@ -87,7 +87,7 @@ class DailyStatsStore(Store):
         with conn.cursor() as cur:
             if count_tail(cur, LONG_TAIL) >= LONG_TAIL:
                 return 0
-        return self._counter.count(conn)
+        return self._refresh.count(conn)
 
 
 def _has_long_tail(cur: cursor, watermark: Watermark) -> bool:

@@ -13,13 +13,13 @@ from psycopg2.extensions import connection, cursor
 
 from config.database import Cursor
 from config.database_errors import DatabaseUnavailable
+from repo.commit_outcome import commit
 from repo.engine.tail import ALL_XIDS, Snapshot, tail_ranges
 from repo.rollups import metrics_outbox
 from repo.rollups.aggregate import Batch
-from repo.rollups.progress import Progress, read_progress
+from repo.rollups.fold_state import Progress, read_progress
 from repo.rollups.store import Store
 from repo.statements import statements
-from repo.transactions import commit
 from utils.time.slots import SETTLED_AFTER
 
 SQL = statements("fold")

@@ -13,9 +13,9 @@ from config.database_errors import DatabaseUnavailable
 from repo.rollups import daily_stats, metrics_outbox
 from repo.rollups.aggregate import Batch
 from repo.rollups.claim import MAX_EVENTS, BatchClaimer
-from repo.rollups.daily_stats_counter import FailedDay
+from repo.rollups.daily_stats_refresh import FailedDay
 from repo.rollups.fold import begin, count_tail, fold, locked, snapshot_locked
-from repo.rollups.progress import GenerationReplaced, Progress, write_progress
+from repo.rollups.fold_state import GenerationReplaced, Progress, write_progress
 from repo.rollups.stores import Stores, delete_generations
 from repo.statements import statements
 from utils.signals import uninterrupted

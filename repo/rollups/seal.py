@@ -22,7 +22,7 @@ from repo.rollups.bitmap_rows import (
     sum_by_name,
     write_spans,
 )
-from repo.rollups.progress import Progress
+from repo.rollups.fold_state import Progress
 from utils.copy_binary import decode
 from utils.time.slots import HOUR, LEAD, SEALED_HOURS, Span, days_in, hours_in, months_in, slot_of
 from utils.time.zones import zone

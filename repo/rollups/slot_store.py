@@ -10,9 +10,9 @@ from config.database import Cursor
 from repo.engine.watermark import read_watermark
 from repo.rollups.aggregate import Batch, Delta, Key
 from repo.rollups.bitmap_rows import read_slots, write_slots
-from repo.rollups.erased_user import ErasedGeneration, ErasedUser, emptied, filled, subtract
-from repo.rollups.progress import Progress
+from repo.rollups.fold_state import Progress
 from repo.rollups.store import Store, StoreBehind
+from repo.rollups.subtract_user import ErasedGeneration, ErasedUser, emptied, filled, subtract
 from repo.statements import statements
 
 FOLD = statements("fold")

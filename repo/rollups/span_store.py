@@ -17,10 +17,10 @@ from repo.rollups.bitmap_rows import (
     sum_by_name,
     write_spans,
 )
-from repo.rollups.erased_user import ErasedGeneration, ErasedUser, emptied, filled, subtract
-from repo.rollups.progress import Progress
+from repo.rollups.fold_state import Progress
 from repo.rollups.seal import due_spans, next_spans, seal, sealable_range
 from repo.rollups.store import Store
+from repo.rollups.subtract_user import ErasedGeneration, ErasedUser, emptied, filled, subtract
 from repo.statements import statements
 from utils.time.slots import Span
 

@@ -10,8 +10,8 @@ from psycopg2.extensions import connection, cursor
 
 from config.database import Cursor
 from repo.rollups.aggregate import Batch
-from repo.rollups.erased_user import ErasedUser
-from repo.rollups.progress import Progress
+from repo.rollups.fold_state import Progress
+from repo.rollups.subtract_user import ErasedUser
 
 
 class StoreBehind(Exception):

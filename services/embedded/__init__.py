@@ -5,7 +5,7 @@ client holds a shared file lock, which the kernel releases when the process ends
 """
 
 from services.embedded.binaries import EmbeddedError
-from services.embedded.client import are_running, embedded_servers
 from services.embedded.data_dir import Databases, Endpoints
+from services.embedded.supervisor_client import are_running, embedded_servers
 
 __all__ = ["Databases", "EmbeddedError", "Endpoints", "are_running", "embedded_servers"]

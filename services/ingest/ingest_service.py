@@ -28,7 +28,7 @@ from services.ingest.http_body import (
     parse_body_headers,
     split_events,
 )
-from services.ingest.http_events import EVENT, Faults, read_rows
+from services.ingest.http_event_validation import EVENT, Faults, read_rows
 from utils.tracing import trace_span
 
 _MAX_CHECKED = 10  # refused events that are searched for: each one takes another statement

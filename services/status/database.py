@@ -8,7 +8,7 @@ from config.settings import Settings
 from repo.adopt.trigger import trigger_name
 from repo.status import LastFold, StatusRepo, Unreadable
 from services.container import may_be_open
-from services.status.check import Check, State, Values, day, duration
+from services.status.check_result import Check, State, Values, day, duration
 from utils.formats import quantity
 
 _MAX_COUNTED = 1_000_000  # events of the tail; a larger tail is reported as "at least"

@@ -11,7 +11,7 @@ from config.settings import Settings
 from repo.database_identity import DatabaseState
 from repo.status import Server, StatusRepo, Unreadable, status_snapshot
 from services.embedded import Endpoints
-from services.status.check import Check
+from services.status.check_result import Check
 from services.status.database import CHECKS, Context, schema
 from services.status.servers import cache, connections, disk
 from utils.version import version

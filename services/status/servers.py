@@ -12,7 +12,7 @@ from services.cache_service import CacheFailed, CacheService
 from services.container import open_cache
 from services.database_identity import Identity
 from services.disk_space import storage_limits
-from services.status.check import Check, Values, duration, size
+from services.status.check_result import Check, Values, duration, size
 from utils.session_options import in_schema
 
 _CLEARING = "cache_of_erased_users"

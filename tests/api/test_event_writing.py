@@ -15,7 +15,7 @@ from psycopg2.extensions import connection
 from config.database import Database, get_connection
 from repo.ingest import Event, HttpEventsRepo, Inserted, as_rows
 from services.ingest import ingest_service
-from services.ingest.http_events import read_rows
+from services.ingest.http_event_validation import read_rows
 from tests.api.requests import ndjson, send, stored_rows
 from tests.events import insert
 from tests.factories import ID, event

@@ -18,7 +18,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
-from repo import transactions
+from repo import commit_outcome
 from tests.adoption import MAP, make_table, run_sql
 from tests.cli import run_cli
 from tests.events import insert, insert_many
@@ -354,7 +354,7 @@ def test_a_commit_that_nobody_can_ask_about_is_told_as_such(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transactions, "_STATUS_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(commit_outcome, "_STATUS_TIMEOUT_S", 0.5)
     path = tmp_path / "events.ndjson"
     code, stdout, complained = lost_at_commit(
         proxy, conn, environment, path, lambda _: proxy.refuse()

@@ -73,7 +73,7 @@ TESTED_ELSEWHERE = {
     "repo/verify/slots_before_horizon.py",
     "repo/verify/verifiers.py",
     "services/answering/answer_service.py",
-    "services/embedded/client.py",
+    "services/embedded/supervisor_client.py",
     "services/embedded/servers.py",
     "services/embedded/supervisor.py",
     "services/lifecycle/erasure.py",

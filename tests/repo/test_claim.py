@@ -8,7 +8,7 @@ from psycopg2.extensions import connection, cursor
 
 from repo.rollups.claim import BatchClaimer
 from repo.rollups.fold import begin, locked, snapshot_locked
-from repo.rollups.progress import Progress
+from repo.rollups.fold_state import Progress
 from tests.events import insert
 
 START = datetime(2025, 3, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from repo.rollups import daily_stats_store
 from repo.rollups.aggregate import Batch
 from repo.rollups.daily_stats_store import DailyStatsStore
 from repo.rollups.fold import begin, snapshot_locked
-from repo.rollups.progress import Progress, read_progress
+from repo.rollups.fold_state import Progress, read_progress
 from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
 from tests.unit.test_aggregate import rows

@@ -19,7 +19,7 @@ from common.questions.top_events import TopEvents
 from config.database_errors import DatabaseUnavailable, RightsMissing
 from repo.lifecycle import erasure as erasure_module
 from repo.lifecycle.erasure import EraseRepo
-from repo.rollups import daily_stats, daily_stats_store, erased_user
+from repo.rollups import daily_stats, daily_stats_store, subtract_user
 from repo.rollups.rollup_writer import SQL as FOLD
 from repo.rollups.rollup_writer import RollupWriter
 from repo.rollups.stores import FROM_EVENTS, FROM_ROLLUPS
@@ -278,7 +278,7 @@ def test_a_rebuild_that_is_under_way_loses_the_user_as_well(
     at_once: int,
 ) -> None:
     """It sweeps, and has come to the middle of the user's events; all is taken in parts."""
-    monkeypatch.setattr(erased_user, "_MAX_COUNTS", at_once)
+    monkeypatch.setattr(subtract_user, "_MAX_COUNTS", at_once)
     insert(conn, *(("u", "view", NOW - n * DAY / 3) for n in range(1, 12)))
     insert(conn, *(("v", "buy", NOW - n * DAY / 3) for n in range(1, 12)))
     RollupWriter(conn, ZONES).catch_up()

@@ -22,7 +22,7 @@ from common.questions.user_events import UserEvents
 from config.database import Database, get_connection
 from repo.events import EventsRepo
 from repo.rollups import seal, span_store
-from repo.rollups.progress import Progress
+from repo.rollups.fold_state import Progress
 from repo.rollups.rollup_writer import RollupWriter
 from tests import oracle
 from tests.example_counts import examples

@@ -13,7 +13,7 @@ from repo.rollups import seal as seal_module
 from repo.rollups.aggregate import Delta
 from repo.rollups.bitmap_rows import read_spans, write_slots
 from repo.rollups.fold import begin, locked, snapshot_locked
-from repo.rollups.progress import Progress
+from repo.rollups.fold_state import Progress
 from repo.rollups.seal import due_spans, next_spans, seal, sealable_range
 from utils.time.slots import Span, slot_of, slot_start
 from utils.time.zones import zone

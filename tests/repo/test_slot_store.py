@@ -10,12 +10,12 @@ from pyroaring import BitMap
 from config.database import Cursor
 from repo.rollups.aggregate import ALL, Batch, Delta
 from repo.rollups.bitmap_rows import read_slots, write_slots
-from repo.rollups.erased_user import ErasedGeneration, ErasedUser, UserCounts
 from repo.rollups.fold import begin, snapshot_locked
-from repo.rollups.progress import read_progress
+from repo.rollups.fold_state import read_progress
 from repo.rollups.rollup_writer import RollupWriter
 from repo.rollups.slot_store import SlotStore
 from repo.rollups.store import StoreBehind
+from repo.rollups.subtract_user import ErasedGeneration, ErasedUser, UserCounts
 from tests.events import insert
 from tests.unit.test_aggregate import LATER, SLOT, rows
 

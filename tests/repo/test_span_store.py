@@ -9,10 +9,10 @@ from pyroaring import BitMap
 from config.database import Cursor
 from repo.rollups.aggregate import ALL, Batch, Delta
 from repo.rollups.bitmap_rows import read_spans, write_spans
-from repo.rollups.erased_user import ErasedGeneration, ErasedUser, UserCounts
 from repo.rollups.fold import begin, snapshot_locked
-from repo.rollups.progress import Progress, read_progress
+from repo.rollups.fold_state import Progress, read_progress
 from repo.rollups.span_store import SpanStore
+from repo.rollups.subtract_user import ErasedGeneration, ErasedUser, UserCounts
 from tests.unit.test_aggregate import LATER, SLOT, rows
 from utils.time.slots import Span
 

@@ -11,11 +11,11 @@ from config.database import Cursor
 from repo.lifecycle.erasure import EraseRepo
 from repo.lifecycle.retention import RetainRepo
 from repo.rollups import stores
-from repo.rollups.erased_user import ErasedUser
 from repo.rollups.fold import begin, snapshot_locked
 from repo.rollups.rollup_writer import RollupWriter
 from repo.rollups.store import Store, StoreBehind
 from repo.rollups.stores import FROM_EVENTS, FROM_ROLLUPS, Stores, delete_generations
+from repo.rollups.subtract_user import ErasedUser
 from tests.events import insert
 from utils.time.slots import slot_of
 

@@ -1,4 +1,4 @@
-"""A check of the status, and the format of its numbers."""
+"""The result of one check of the status, and the format of its numbers."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime

@@ -7,7 +7,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from config.database_errors import DatabaseUnavailable
-from repo.rollups.daily_stats_counter import FailedDay
+from repo.rollups.daily_stats_refresh import FailedDay
 from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
 from utils.time.zones import zone
@@ -74,7 +74,7 @@ def test_it_is_tried_again(conn: connection, writer: RollupWriter) -> None:
     writer.catch_up()
     conn.cursor().execute("drop trigger refuse on day_users")
     assert writer.maintain() == {}
-    writer._stores.daily_stats._counter._retries[
+    writer._stores.daily_stats._refresh._retries[
         FailedDay("UTC", BAD)
     ].next_try = 0  # as a minute later
     assert writer.maintain() == {"days": 1}

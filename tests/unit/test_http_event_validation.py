@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from common.errors import AnalyticsError, InvalidEvents, TooLarge, UnreadableBody
 from common.event_models import NewEvent
 from repo.ingest import Event
-from services.ingest import http_events
+from services.ingest import http_event_validation
 from services.ingest.http_body import MAX_INFLATED_BYTES, Coding, Form, inflate, split_events
-from services.ingest.http_events import (
+from services.ingest.http_event_validation import (
     MAX_EVENT_BYTES,
     MAX_EVENT_VALUES,
     EventBody,
@@ -143,7 +143,7 @@ LINES = st.builds('{{"event_name":"a"{}}}'.format, st.lists(ODD, max_size=2).map
 def test_events_are_read_the_same_at_once_and_one_by_one(lines: list[str]) -> None:
     at_once = _outcome(lines)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(http_events, "_read_blocks", lambda *_: [])
+        patch.setattr(http_event_validation, "_read_blocks", lambda *_: [])
         assert _outcome(lines) == at_once
 
 

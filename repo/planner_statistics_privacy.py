@@ -4,12 +4,12 @@ from psycopg2.extensions import cursor
 
 from repo.statements import statements
 
-SQL = statements("planner_statistics")
+SQL = statements("planner_statistics_privacy")
 
 
 def disable_statistics(cur: cursor) -> None:
     """Turn statistics off for columns with user data and drop existing samples. Needs the owner."""
-    cur.execute(SQL["planner_statistics_disable"])
+    cur.execute(SQL["planner_statistics_privacy_disable"])
 
 
 def refresh_time_statistics(cur: cursor) -> None:
@@ -17,6 +17,6 @@ def refresh_time_statistics(cur: cursor) -> None:
 
     Call it in the transaction that deletes events.
     """
-    cur.execute(SQL["planner_statistics_has_old_times"])
+    cur.execute(SQL["planner_statistics_privacy_has_old_times"])
     if cur.fetchone() == (True,):
-        cur.execute(SQL["planner_statistics_refresh_times"])
+        cur.execute(SQL["planner_statistics_privacy_refresh_times"])

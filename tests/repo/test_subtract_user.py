@@ -8,7 +8,8 @@ from pyroaring import BitMap
 
 from repo.rollups.aggregate import ALL, Delta
 from repo.rollups.bitmap_rows import write_slots, write_spans
-from repo.rollups.erased_user import (
+from repo.rollups.fold import begin, snapshot_locked
+from repo.rollups.subtract_user import (
     ErasedUser,
     UserCounts,
     emptied,
@@ -17,7 +18,6 @@ from repo.rollups.erased_user import (
     slots_of_user,
     subtract,
 )
-from repo.rollups.fold import begin, snapshot_locked
 from utils.time.slots import Span
 
 MONTH, NEXT_MONTH = Span(0, 31 * 96), Span(31 * 96, 59 * 96)

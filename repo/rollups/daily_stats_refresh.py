@@ -46,7 +46,7 @@ class _Retry:
 
 
 @dataclass(slots=True)
-class DailyStatsCounter:
+class DailyStatsRefresh:
     """Counts queued days, and remembers failed ones in the memory of this process."""
 
     _max_days: int = _MAX_DAYS

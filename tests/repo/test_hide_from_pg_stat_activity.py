@@ -13,9 +13,9 @@ from psycopg2.extensions import connection
 from common.questions.user_events import UserEvents
 from config.database import Database, get_connection
 from repo.events import EventsRepo
+from repo.hide_from_pg_stat_activity import Hidden
 from repo.lifecycle.erasure import EraseRepo
 from repo.lifecycle.suppression import SuppressionRepo
-from repo.statement_redaction import Hidden
 from tests.events import insert
 
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Transactions of commands, which find out whether a commit succeeded if its connection is lost."""
+"""The outcome of a commit whose reply was lost: transactions of commands look it up."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from config.database import CommandConnection
 from config.database_errors import DatabaseUnavailable
 from repo.statements import statements
 
-SQL = statements("transactions")
+SQL = statements("commit_outcome")
 
 # Enough for a server that restarts after a crash.
 _STATUS_TIMEOUT_S = 10.0
@@ -52,7 +52,7 @@ def commit(cur: cursor, at_stake: str) -> None:
     Raises: OutcomeUnknown; psycopg2.Error if it is certain that nothing was committed.
     """
     # The id of the transaction must be read before the commit. It is null if nothing was written.
-    cur.execute(SQL["transactions_own_id"])
+    cur.execute(SQL["commit_outcome_own_id"])
     (xid,) = cur.fetchone() or (None,)
     try:
         _commit(cur)
@@ -101,6 +101,6 @@ def _was_committed(conn: connection, xid: str) -> bool | None:
 def _status(conn: CommandConnection, xid: str) -> str | None:
     """Return the status of a transaction; None if it is too old. Raises: psycopg2.Error."""
     with closing(conn.reopen()) as new_conn, new_conn.cursor() as cur:
-        cur.execute(SQL["transactions_status"], {"xid": xid})
+        cur.execute(SQL["commit_outcome_status"], {"xid": xid})
         (status,) = cur.fetchone() or (None,)
         return None if status is None else str(status)

@@ -1,4 +1,4 @@
-"""A user to erase, as the stores need to know them: the ordinal, and the events to subtract."""
+"""Subtract a user to erase from rows of rollups: the ordinal from the sets, events from counts."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -7,7 +7,7 @@ from psycopg2.extensions import connection
 
 from repo.engine.tail import NO_BACKFILL, BackfillCursor
 from repo.rollups.fold import begin, snapshot_locked
-from repo.rollups.progress import GenerationReplaced, Progress, read_progress, write_progress
+from repo.rollups.fold_state import GenerationReplaced, Progress, read_progress, write_progress
 
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)
 UNKNOWN_ID = "00000000-0000-0000-0000-000000000000"

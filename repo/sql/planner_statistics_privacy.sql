@@ -1,4 +1,4 @@
--- name: planner_statistics_disable
+-- name: planner_statistics_privacy_disable
 -- Columns with user ids, properties, or sets of users. Queries do not need statistics on them. A target of 0
 -- stops sampling; existing samples are deleted separately: since PostgreSQL 18 by a function, before by a
 -- superuser in the catalog. Other owners replace them with the smallest possible sample of the present rows,
@@ -53,7 +53,7 @@ begin
 end
 $$;
 
--- name: planner_statistics_has_old_times
+-- name: planner_statistics_privacy_has_old_times
 -- Whether the samples contain a time at which there is no event.
 select exists (
     select
@@ -69,7 +69,7 @@ select exists (
     and    not exists (select from events where occurred_at = sampled_time)
 );
 
--- name: planner_statistics_refresh_times
+-- name: planner_statistics_privacy_refresh_times
 -- Without events, `analyze` would keep the old sample; altering the column drops it.
 do $$
 begin

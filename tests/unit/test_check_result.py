@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from services.status.check import Check, day, duration, size
+from services.status.check_result import Check, day, duration, size
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Client of the embedded servers: joins the running supervisor process, or starts one."""
+"""Client of the supervisor of embedded servers: joins the running process, or starts one."""
 
 import fcntl
 import logging
