@@ -1,0 +1,92 @@
+"""Chunks: events as columns of numpy arrays, in memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+Kind = Literal["text", "number", "boolean"]
+"""The types of values; a property may have values of several types."""
+
+
+class ColumnKey(NamedTuple):
+    """The values of one type of one property."""
+
+    path: tuple[str, ...]
+    """The keys that lead to the value; lists on the way are passed through."""
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class TextValues:
+    """Texts, as codes of a dictionary."""
+
+    codes: NDArray[np.int32]
+    dictionary: pa.StringArray
+    """The distinct texts in the order of their code points, so a prefix is a range of codes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledNumbers:
+    """Exact numbers: `scaled / 10**scale`."""
+
+    scaled: NDArray[np.int64]
+    """Integers of 1, 2, 4 or 8 bytes."""
+    scale: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecimalNumbers:
+    """Exact numbers of which some do not fit into 64 bits, as codes of a dictionary."""
+
+    codes: NDArray[np.int32]
+    dictionary: pa.StringArray
+    """The distinct numbers as decimal texts, in the order of their values."""
+
+
+@dataclass(frozen=True, slots=True)
+class BooleanValues:
+    """Booleans."""
+
+    values: NDArray[np.bool_]
+
+
+Values = TextValues | ScaledNumbers | DecimalNumbers | BooleanValues
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The values of one type of one property, without those that are missing."""
+
+    values: Values
+    rows: NDArray[np.int32] | None = None
+    """The row of each value, ascending; a list repeats its row. None: each row has one value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Events in the order of time and `event_id`."""
+
+    time: NDArray[np.int64]
+    """Microseconds since 2000-01-01 UTC, as PostgreSQL counts them."""
+    user: NDArray[np.uint32]
+    """Ordinals; 0 for events without a user."""
+    name: NDArray[np.int32]
+    """Ids of event names."""
+    xid: NDArray[np.int64]
+    """The transactions that inserted the rows."""
+    event_id: NDArray[np.void]
+    """Ids of 16 bytes; zeros for rows that are not tied, in chunks that were read from tables.
+
+    Two rows are tied if they have the same user and time.
+    """
+    properties: Mapping[ColumnKey, Column] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+EVENT_ID: Any = np.dtype("V16")
