@@ -7,11 +7,12 @@ from common.decorators import with_cursor, with_statement
 from common.parameters import ALL_TIME
 from common.query import Query
 from common.questions.active_users import ActiveUsersData, ActiveUsersQuery
-from common.questions.answer import Answer, Meta, PlanData
+from common.questions.answer import Answer, Meta, PlanData, Reading, Result
 from common.questions.event_counts import EventCountsData, EventCountsQuery
 from common.questions.top_events import TopEventsData, TopEventsQuery
 from common.questions.user_events import PageMeta, UserEventsAnswer, UserEventsQuery
 from config.database import Connection, Cursor
+from repo.engine.cardinality import Aggregates
 from repo.engine.cost import MAX_BYTES, MAX_ROWS, Cost
 from repo.engine.plan import Plan
 from repo.engine.raw_source import RawSource
@@ -36,7 +37,7 @@ class EventsRepo:
         self.connection = connection
 
     @with_cursor
-    def get_event_counts(self, cur: Cursor, query: EventCountsQuery) -> Answer[EventCountsData]:
+    def get_event_counts(self, cur: Cursor, query: EventCountsQuery) -> Result[EventCountsData]:
         """Return the number of events and of distinct users, as a total or a series.
 
         Raises: InvalidParameter, EventsDropped, TooExpensive.
@@ -44,7 +45,7 @@ class EventsRepo:
         return _answer(cur, query, EventCountsReduction)
 
     @with_cursor
-    def get_top_events(self, cur: Cursor, query: TopEventsQuery) -> Answer[TopEventsData]:
+    def get_top_events(self, cur: Cursor, query: TopEventsQuery) -> Result[TopEventsData]:
         """Return the most frequent event names; ties are ordered by name.
 
         Raises: InvalidParameter, EventsDropped, TooExpensive.
@@ -52,7 +53,7 @@ class EventsRepo:
         return _answer(cur, query, TopEventsReduction)
 
     @with_cursor
-    def get_active_users(self, cur: Cursor, query: ActiveUsersQuery) -> Answer[ActiveUsersData]:
+    def get_active_users(self, cur: Cursor, query: ActiveUsersQuery) -> Result[ActiveUsersData]:
         """Return the daily, weekly and monthly active users of each day that has begun.
 
         Raises: InvalidParameter, EventsDropped, TooExpensive.
@@ -123,13 +124,23 @@ def _choose(
     return _Choice(reduction, source, plan, meta)
 
 
-def _answer(cur: Cursor, query: Q, reduction_type: type[Reduction[Q, D]]) -> Answer[D]:
-    """Return the answer to a query. Raises: InvalidParameter, EventsDropped, TooExpensive."""
+def _answer(cur: Cursor, query: Q, reduction_type: type[Reduction[Q, D]]) -> Result[D]:
+    """Return the answer to a query, or what it is computed from.
+
+    Raises: InvalidParameter, EventsDropped, TooExpensive.
+    """
     reduction, source, plan, meta = _choose(cur, query, reduction_type)
     plan.check()
-    data = reduction.data(source.run(plan))
     cache_version = source.cache_version if query.months else None
-    return Answer(data, reduction.meta_type(**meta, **reduction.extra_meta()), cache_version)
+
+    def finish(aggregates: Aggregates) -> Answer[D]:
+        answer_meta = reduction.meta_type(**meta, **reduction.extra_meta())
+        return Answer(reduction.data(aggregates), answer_meta, cache_version)
+
+    result = source.read(plan)
+    if isinstance(result, Aggregates):
+        return finish(result)
+    return Reading(lambda checkpoint: finish(result(checkpoint)))
 
 
 def _plan_data(plan: Plan) -> PlanData:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from common.questions.answer import Answer
+from common.questions.answer import Answer, Result
 from repo.engine.watermark import Months
 from repo.events import EventsRepo
 from utils.formats import MEDIA_TYPES, Format, as_csv, as_json, as_ndjson
@@ -62,7 +62,7 @@ class PreparedQuery:
     """The last erasure, as last read. It is part of keys without a cache version."""
     form: Format
     compressed: bool
-    answer: Callable[[EventsRepo], Answer[Any]]
+    answer: Callable[[EventsRepo], Result[Any]]
     """Answers the question with a repo. A query outlives its request, so it must hold no repo."""
     identity: str = ""
     """The identity of the database, as last read."""

@@ -13,7 +13,7 @@ from fastapi.security import HTTPBearer
 
 from common.errors import Unavailable
 from common.query import Query
-from common.questions.answer import Answer
+from common.questions.answer import Result
 from common.questions.base import Question
 from common.receipts import Receipt
 from repo.api_keys import Scope
@@ -75,7 +75,7 @@ class QueryRunner:
         self._caller = caller
         self._bound = bound
 
-    async def __call__(self, method: Callable[[Any], Answer[Any]], question: Question) -> Response:
+    async def __call__(self, method: Callable[[Any], Result[Any]], question: Question) -> Response:
         """The response to a question. `method` is a bound method of a repo.
 
         Raises: TooManyRequests, TooManyConcurrent, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
@@ -85,8 +85,8 @@ class QueryRunner:
         return await self._request.answer(question, call, self._caller, self._bound)
 
     def _call(
-        self, method: Callable[[Any], Answer[Any]], query: Query
-    ) -> Callable[[EventsRepo], Answer[Any]]:
+        self, method: Callable[[Any], Result[Any]], query: Query
+    ) -> Callable[[EventsRepo], Result[Any]]:
         """The call of this method on any repo, or on the override alone."""
         if self._bound.is_override:
             return lambda _: method(query)

@@ -1,7 +1,7 @@
 """The parts that the answers of all questions share: `meta`, plans, and rows for CSV and NDJSON."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar, cast
@@ -106,3 +106,20 @@ class Answer(Generic[D]):
     def headers(self) -> dict[str, str]:
         """Return response headers with what has no place in the rows."""
         return cast(Tabular, self.data).headers()
+
+
+Checkpoint = Callable[[], None]
+"""Called between the parts of a computation; raises what ends it, such as DeadlineExceeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[D]):
+    """What an answer is computed from: read in one snapshot, and needs no connection any more."""
+
+    evaluate: Callable[[Checkpoint], Answer[D]]
+    """Compute the answer, for longer than an event loop may wait. Raises: TooExpensive, and what
+    the checkpoint raises."""
+
+
+Result = Answer[D] | Reading[D]
+"""What a method of the repository returns: the answer, or what it is computed from."""

@@ -57,7 +57,7 @@ class RawSource:
             alternatives=_ALTERNATIVES,
         )
 
-    def run(self, plan: Plan) -> Aggregates:
+    def read(self, plan: Plan) -> Aggregates:
         aggregation = plan.aggregation
         partials: list[dict[str, PartialAggregate]] = [{} for _ in aggregation.ranges]
         segments = segments_of(plan.cover.edges)

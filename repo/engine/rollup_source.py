@@ -83,7 +83,7 @@ class RollupSource:
             alternatives=_ALTERNATIVES,
         )
 
-    def run(self, plan: Plan) -> Aggregates:
+    def read(self, plan: Plan) -> Aggregates:
         names = self._names(plan.aggregation)
         reader = RollupReader(
             self._cur,

@@ -1,11 +1,15 @@
 """The interface of sources, which aggregate events, and the choice between them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from common.metrics import PLANS
+from common.questions.answer import Checkpoint
 from repo.engine.cardinality import Aggregates
 from repo.engine.plan import Aggregation, Plan
+
+Evaluation = Callable[[Checkpoint], Aggregates]
+"""Computes partial aggregates from data that was read."""
 
 
 class Source(Protocol):
@@ -28,8 +32,10 @@ class Source(Protocol):
         """
         ...
 
-    def run(self, plan: Plan) -> Aggregates:
-        """Read the partial aggregates of a plan of this source, in the same snapshot.
+    def read(self, plan: Plan) -> Aggregates | Evaluation:
+        """Read what a plan of this source needs, in the same snapshot.
+
+        Return the partial aggregates, or an evaluation that computes them without the snapshot.
 
         Sets of users of several plans can be combined if their source is the rollups. The source on
         events numbers the users of each plan anew.

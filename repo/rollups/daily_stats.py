@@ -220,7 +220,7 @@ def _counts_by_name(
 ) -> list[list[tuple[str, Count]]]:
     """Return the event names of each range with their counts."""
     aggregation = Aggregation(question=_NAME, ranges=ranges, zone=tz, group=Group())
-    aggregates = source.run(source.plan(aggregation))
+    aggregates = source.read(source.plan(aggregation))
     count = aggregates.cardinalities.counts
     return [
         list(zip(part.named, count(part.named.values()), strict=True)) for part in aggregates.ranges
@@ -255,7 +255,7 @@ def _windows(
     starts = [day_start(day, tz) for day in [*days, days[-1] + _DAY]]
     ranges = [Range(*edges).until(now) for edges in pairwise(starts)]
     indexes = [(day - first).days for day in due_days]
-    aggregates = source.run(source.plan(Aggregation(question=_NAME, ranges=ranges, zone=tz)))
+    aggregates = source.read(source.plan(Aggregation(question=_NAME, ranges=ranges, zone=tz)))
     totals, cardinalities = aggregates.totals, aggregates.cardinalities
     rolling = {
         "dau": [count.users for count in cardinalities.counts(totals)],

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from starlette.types import Receive
 
 from common.metrics import LIMITED, QUESTION_SECONDS, cache_requests
-from common.questions.answer import Answer
+from common.questions.answer import Answer, Reading, Result
 from common.questions.base import Question
 from config.database import Database, get_connection
 from config.database_errors import DatabaseError
@@ -98,7 +98,7 @@ class AnswerService:
         self,
         question: Question,
         form: Format,
-        answer: Callable[[EventsRepo], Answer[Any]],
+        answer: Callable[[EventsRepo], Result[Any]],
         *,
         compressed: bool,
     ) -> PreparedQuery:
@@ -236,7 +236,8 @@ class AnswerService:
     def _answer(self, query: PreparedQuery, bound: BoundRepo) -> tuple[CachedResponse, str]:
         """The response, and the source that it was computed from. Runs in a thread."""
         began = time.perf_counter()
-        answer = query.answer(bound.repo)
+        result = query.answer(bound.repo)
+        answer = result.evaluate(_no_checkpoint) if isinstance(result, Reading) else result
         identity = None if bound.is_override else bound.connection.identity
         return self._render(query, answer, identity, began), answer.meta.source
 
@@ -266,6 +267,10 @@ class AnswerService:
             if lookup.holds_lease:
                 cache_requests("refresh").inc()
                 await self._single_flight.fetch(query, context, lookup)
+
+
+def _no_checkpoint() -> None:
+    """Let a computation run to its end."""
 
 
 def _result(lookup: CacheLookup | None, *, is_joining: bool) -> str:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from common.errors import rate_limit_headers
-from common.questions.answer import Answer
+from common.questions.answer import Result
 from common.questions.base import Question
 from repo.api_keys import ApiKey
 from repo.api_keys import Scope as KeyScope
@@ -129,7 +129,7 @@ class QuestionRequest:
     async def answer(
         self,
         question: Question,
-        call: Callable[[EventsRepo], Answer[Any]],
+        call: Callable[[EventsRepo], Result[Any]],
         caller: Caller,
         bound: BoundRepo,
     ) -> Response:

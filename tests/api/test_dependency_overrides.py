@@ -23,6 +23,7 @@ from services.answering.single_flight import BoundRepo
 from services.cached_response import CachedResponse
 from services.dependencies import get_bound_repo, get_events_repo
 from tests.live_server import app_of, identity_of
+from tests.source_comparison import finished
 from tests.wait_until import wait_until
 
 COUNTS = "/analytics/event-counts?start=2020-01-01&end=2020-02-01"
@@ -118,7 +119,7 @@ class SubclassedRepo(EventsRepo):
     """A fake that uses the connection of the request."""
 
     def get_event_counts(self, query: Any) -> Answer[EventCountsData]:
-        answer = super().get_event_counts(query)
+        answer = finished(super().get_event_counts(query))
         return Answer(EventCountsData(987_654, 321), answer.meta, answer.cache_version)
 
 

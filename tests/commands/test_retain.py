@@ -26,7 +26,7 @@ from main import cli
 from repo.events import EventsRepo
 from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
-from tests.source_comparison import connected
+from tests.source_comparison import connected, finished
 from tests.wait_until import wait_until
 from utils.time.zones import zone
 
@@ -99,7 +99,7 @@ def some(conn: connection) -> None:
 
 
 def counted(repo: EventsRepo) -> tuple[int, int]:
-    data = repo.get_event_counts(FULL_RANGE.query).data
+    data = finished(repo.get_event_counts(FULL_RANGE.query)).data
     assert sum(bucket.events for bucket in data.series) == data.events
     return data.events, data.users
 
@@ -172,24 +172,24 @@ def test_killed_in_the_middle_it_is_run_again(
     rows(conn, MANY + " returning 1", HORIZON, 60_000)
     insert(conn, ("v", "view", YOUNG))
     RollupWriter(conn, ZONES).catch_up()
-    before = repo.get_event_counts(FULL_RANGE.query).data
+    before = finished(repo.get_event_counts(FULL_RANGE.query)).data
     with retaining(environment) as process:
         wait_until(lambda: retained_rows(conn)[0] < 60_000, timeout_s=30)
-        assert repo.get_event_counts(FULL_RANGE.query).data == before
+        assert finished(repo.get_event_counts(FULL_RANGE.query)).data == before
         process.kill()
         process.wait()
     assert 0 < retained_rows(conn)[0] < 60_000
-    assert repo.get_event_counts(FULL_RANGE.query).data == before
+    assert finished(repo.get_event_counts(FULL_RANGE.query)).data == before
     assert repo.get_user_events(UserEvents(user_id="u1").query).data == []
     finer = EventCounts(start=HORIZON - timedelta(minutes=20), end=HORIZON)
     with pytest.raises(EventsDropped):
         repo.get_event_counts(finer.query)
     RollupWriter(conn, ZONES).rebuild()
-    assert repo.get_event_counts(FULL_RANGE.query).data == before
+    assert finished(repo.get_event_counts(FULL_RANGE.query)).data == before
     assert verify_all(database_url, ZONES).listed == []
     assert retain(environment, "--yes").exit_code == 0
     assert retained_rows(conn) == (0, 1)
-    assert repo.get_event_counts(FULL_RANGE.query).data == before
+    assert finished(repo.get_event_counts(FULL_RANGE.query)).data == before
 
 
 def test_it_tells_which_transaction_it_waits_for(

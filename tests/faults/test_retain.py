@@ -19,6 +19,7 @@ from tests import pages
 from tests.live_server import running
 from tests.retention import drop
 from tests.servers import Cluster
+from tests.source_comparison import finished
 from utils.time.zones import zone
 
 FIRST, END = date(2005, 1, 1), date(2026, 9, 1)
@@ -39,12 +40,12 @@ def answers(url: str) -> Iterator[Any]:
     repo = EventsRepo(get_connection(database, time.monotonic() + 600))
     for tz in ZONES:
         params = {"start": FIRST, "end": END, "tz": tz}
-        yield repo.get_event_counts(EventCounts(**params, interval="day").query).data
-        yield repo.get_event_counts(EventCounts(**params, interval="year").query).data
-        yield repo.get_active_users(ActiveUsers(**params, window=90).query).data
+        yield finished(repo.get_event_counts(EventCounts(**params, interval="day").query)).data
+        yield finished(repo.get_event_counts(EventCounts(**params, interval="year").query)).data
+        yield finished(repo.get_active_users(ActiveUsers(**params, window=90).query)).data
     for year in range(FIRST.year, END.year):
         params = {"start": date(year, 1, 1), "end": date(year + 1, 1, 1)}
-        yield repo.get_top_events(TopEvents(**params, limit=1000).query).data
+        yield finished(repo.get_top_events(TopEvents(**params, limit=1000).query)).data
     database.close()
 
 

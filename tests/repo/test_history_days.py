@@ -15,6 +15,7 @@ from common.questions.top_events import TopEvents
 from config.database import Database, get_connection
 from repo.events import EventsRepo
 from tests.example_counts import IS_LONG
+from tests.source_comparison import finished
 
 ZONES = ["UTC", "Australia/Lord_Howe"]
 if IS_LONG:
@@ -56,12 +57,16 @@ def test_each_day_and_month(history_url: str, repo: EventsRepo, tz: str) -> None
     expected = {day: (events, users) for day, events, users in rows(history_url, BY_DAY, tz)}
     assert sum(events for events, _ in expected.values()) == 200_925
 
-    counted = repo.get_event_counts(EventCounts(start=FIRST, end=END, tz=tz, interval="day").query)
+    counted = finished(
+        repo.get_event_counts(EventCounts(start=FIRST, end=END, tz=tz, interval="day").query)
+    )
     series = counted.data.series
     assert len(series) == (END - FIRST).days
     assert {b.start.date(): (b.events, b.users) for b in series if b.events} == expected
 
-    active = repo.get_active_users(ActiveUsers(start=FIRST, end=END, tz=tz).query).data.series
+    active = finished(
+        repo.get_active_users(ActiveUsers(start=FIRST, end=END, tz=tz).query)
+    ).data.series
     assert {point.date: point.dau for point in active if point.dau} == {
         day: users for day, (_, users) in expected.items()
     }
@@ -73,5 +78,5 @@ def test_each_day_and_month(history_url: str, repo: EventsRepo, tz: str) -> None
     for month, names in months.items():
         end = date(month.year + month.month // 12, month.month % 12 + 1, 1)
         question = TopEvents(start=month, end=end, tz=tz, limit=1000)
-        top_rows = repo.get_top_events(question.query).data.rows
+        top_rows = finished(repo.get_top_events(question.query)).data.rows
         assert {row.event_name: (row.events, row.users) for row in top_rows} == names

@@ -29,7 +29,7 @@ from tests.example_counts import examples
 from tests.factories import with_cursor
 from tests.oracle import Event
 from tests.servers import OLDER_POSTGRES, Cluster, older_postgres
-from tests.source_comparison import limited_hour_spans
+from tests.source_comparison import finished, limited_hour_spans
 from utils.time.calendar import WEEKDAYS, Interval
 from utils.time.slots import HOUR, Span
 from utils.time.zones import zone
@@ -216,7 +216,7 @@ def test_event_counts_agree(
     store(owner, world)
     stored, time_range = world.stored, world.time_range
     question = EventCounts(start=time_range[0], end=time_range[1], compare="previous", **more)
-    answer = repo.get_event_counts(question.query)
+    answer = finished(repo.get_event_counts(question.query))
 
     start, end = answer.meta.start, answer.meta.end
     selected = oracle.events_between(stored, start, end, question.event)
@@ -254,7 +254,7 @@ def test_top_events_agree(
     store(owner, world)
     stored, time_range = world.stored, world.time_range
     question = TopEvents(start=time_range[0], end=time_range[1], limit=limit, **more)
-    answer = repo.get_top_events(question.query)
+    answer = finished(repo.get_top_events(question.query))
 
     selected = oracle.events_between(stored, answer.meta.start, answer.meta.end, question.event)
     top = oracle.top(selected, limit)
@@ -285,7 +285,7 @@ def test_active_users_agree(
     store(owner, world)
     stored, time_range = world.stored, world.time_range
     question = ActiveUsers(start=time_range[0], end=time_range[1], window=window, **more)
-    answer = repo.get_active_users(question.query)
+    answer = finished(repo.get_active_users(question.query))
 
     every = oracle.events_between(stored, None, None, question.event)
     start, end = question.query.range_at(answer.meta.computed_at)

@@ -18,6 +18,7 @@ from config.database_errors import DeadlineExceeded, SerializationFailure
 from repo.events import EventsRepo
 from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
+from tests.source_comparison import finished
 from tests.wait_until import adjusted_for_load
 from utils import postgres
 from utils import prepared_statements as prepared_statements_module
@@ -69,7 +70,7 @@ def history(database: Database) -> int:
 
 
 def counts(database: Database) -> int:
-    counted = repo(database).get_event_counts(COUNTS.query)
+    counted = finished(repo(database).get_event_counts(COUNTS.query))
     assert counted.meta.source == "rollups"
     return counted.data.events
 

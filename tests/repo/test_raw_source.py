@@ -31,7 +31,7 @@ def test_events_and_users_of_each_range_and_name(conn: connection, asker: Asker)
     insert(conn, ("b", "view", late), ("b", "view", late))
     with asker.snapshot() as cur:
         source = RawSource(cur)
-        result = source.run(source.plan(aggregation(BEFORE, LATER, group=Group(limit=1))))
+        result = source.read(source.plan(aggregation(BEFORE, LATER, group=Group(limit=1))))
     first, second = result.ranges
     count = result.cardinalities.counts
     assert list(first.named) == list(second.named) == ["view"]
@@ -50,7 +50,7 @@ def test_events_between_ranges_are_not_read(conn: connection, asker: Asker) -> N
         source = RawSource(cur)
         plan = source.plan(aggregation(BEFORE, LATER), explain=True)
         before = rows_read(cur)
-        result = source.run(plan)
+        result = source.read(plan)
         assert rows_read(cur) - before < 100
     assert result.cardinalities.counts(result.totals) == [(1, 1), (1, 1)]
 

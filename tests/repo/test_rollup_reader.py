@@ -48,7 +48,7 @@ def aggregation(*ranges: Range, group: Group | None = None) -> Aggregation:
 def test_a_range_counts_folded_events_and_the_tail(asker: Asker) -> None:
     with opened(asker) as source:
         plan = source.plan(aggregation(MARCH), explain=True)
-        (part,) = source.run(plan).ranges
+        (part,) = source.read(plan).ranges
     assert plan.tail == 1
     assert part.named == {}
     assert part.others.events == 4
@@ -57,7 +57,7 @@ def test_a_range_counts_folded_events_and_the_tail(asker: Asker) -> None:
 @pytest.mark.usefixtures("events")
 def test_names_are_counted_by_themselves(asker: Asker) -> None:
     with opened(asker) as source:
-        result = source.run(source.plan(aggregation(MARCH, group=Group())))
+        result = source.read(source.plan(aggregation(MARCH, group=Group())))
     (part,) = result.ranges
     assert {name: partial.events for name, partial in part.named.items()} == {"view": 3, "buy": 1}
     assert (part.others.events, result.other_groups) == (0, 0)
@@ -66,7 +66,7 @@ def test_names_are_counted_by_themselves(asker: Asker) -> None:
 @pytest.mark.usefixtures("events")
 def test_names_beyond_the_limit_are_the_others(asker: Asker) -> None:
     with opened(asker) as source:
-        result = source.run(source.plan(aggregation(MARCH, group=Group(limit=1))))
+        result = source.read(source.plan(aggregation(MARCH, group=Group(limit=1))))
     (part,) = result.ranges
     assert {name: partial.events for name, partial in part.named.items()} == {"view": 3}
     assert (part.others.events, result.other_groups) == (1, 1)
@@ -78,7 +78,7 @@ def test_parts_finer_than_a_slot_are_counted_from_the_events(asker: Asker) -> No
     ranges = [Range(NOON, NOON + MINUTE), Range(NOON + MINUTE, NOON + 20 * MINUTE)]
     with opened(asker) as source:
         plan = source.plan(aggregation(*ranges))
-        counts = [part.others.events for part in source.run(plan).ranges]
+        counts = [part.others.events for part in source.read(plan).ranges]
         assert plan.cost
         assert plan.cost.events > 0
         assert source.plan(aggregation(MARCH), explain=True).cost == Cost(rows=1, bytes=20)
@@ -94,7 +94,7 @@ def test_users_of_several_plans_in_one_snapshot_are_the_same(
     insert(conn, ("alice", "signup", NOON), ("bob", "buy", NOON + MINUTE))
     with opened(asker) as source:
         signed_up, bought = (
-            source.run(source.plan(replace(aggregation(MARCH), event_names=[name])))
+            source.read(source.plan(replace(aggregation(MARCH), event_names=[name])))
             for name in ("signup", "buy")
         )
         users = signed_up.cardinalities.users

@@ -35,7 +35,7 @@ class StubSource:
     def plan(self, _: Aggregation, *, explain: bool = False) -> Plan | None:
         return self._plan if self._is_able else None
 
-    def run(self, _: Plan) -> Aggregates:
+    def read(self, _: Plan) -> Aggregates:
         return Aggregates([], CardinalityCache())
 
 

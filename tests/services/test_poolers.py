@@ -21,7 +21,7 @@ from tests.events import insert
 from tests.live_server import identity_in, running
 from tests.pooler import pooled
 from tests.servers import KEY, Cluster, as_role
-from tests.source_comparison import connected
+from tests.source_comparison import connected, finished
 from utils.postgres import is_direct
 from utils.session_options import in_schema
 
@@ -67,7 +67,7 @@ def database(url: str) -> Iterator[Database]:
 
 def events(database: Database) -> int:
     repo = EventsRepo(get_connection(database, time.monotonic() + 10))
-    return repo.get_event_counts(COUNTS.query).data.events
+    return finished(repo.get_event_counts(COUNTS.query)).data.events
 
 
 def test_pools_set_the_search_path_in_each_transaction(database: Database, plain_url: str) -> None:
