@@ -18,7 +18,7 @@ from config.database import get_connection
 from config.settings import Settings
 from main import create_app, lifespan
 from repo.events import EventsRepo
-from services.answering.responses import RememberedRequest
+from services.answering.question_request import RememberedRequest
 from services.cache_service import Limits
 from services.container import Resources
 from tests.live_server import AUTHORIZED

@@ -15,8 +15,8 @@ from common.questions.event_counts import EventCounts
 from common.questions.top_events import TopEvents
 from common.questions.user_events import UserEvents, UserEventsParameters
 from repo.events import EventsRepo
-from routes.errors import PROBLEMS, refuse_repeated
-from routes.users import USER
+from routes.errors import PROBLEMS
+from routes.parameters import USER, refuse_repeated
 from services.dependencies import QueryRunner, get_events_repo, get_query_runner, get_reader
 
 Runner = Annotated[QueryRunner, Depends(get_query_runner)]

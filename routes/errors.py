@@ -1,6 +1,6 @@
 """Errors over HTTP: RFC 9457 problem details, which never contain values of the request."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -17,7 +17,6 @@ from common.errors import (
     refused_parameter,
     translate_database_error,
 )
-from common.parameters import Parameters
 from config.database_errors import DatabaseError
 from config.logging import request_id
 
@@ -99,22 +98,6 @@ def analytics_problem(error: AnalyticsError) -> Response:
         headers=error.headers,
         extra=error.extra_members,
     )
-
-
-def refuse_repeated(*models: type[Parameters]) -> Callable[[Request], Awaitable[None]]:
-    """Return a dependency that rejects repeated parameters, of which one value would be ignored.
-
-    The dependency raises: InvalidParameter.
-    """
-    single = set[str]().union(*(model.single_parameters() for model in models))
-
-    async def check(request: Request) -> None:
-        names = [name for name, _ in request.query_params.multi_items()]
-        repeated = sorted(name for name in single if names.count(name) > 1)
-        if repeated:
-            raise InvalidParameter(faults=[Fault(name, "must be given once") for name in repeated])
-
-    return check
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from common.errors import AnalyticsError, translate_database_error
 from config.database_errors import DatabaseError
 from routes.errors import analytics_problem
-from services.answering.responses import QuestionRequest
+from services.answering.question_request import QuestionRequest
 
 _PREFIX = "/analytics/"
 

@@ -25,7 +25,7 @@ from common.metrics import IN_FLIGHT, request_seconds, requests
 from common.protocol_errors import AmbiguousKey, Stopping
 from config.logging import request_id
 from routes.errors import analytics_problem
-from services.answering.responses import limits_of
+from services.auth import limits_of
 from services.container import Resources
 from services.disconnect import ClientDisconnected
 from utils.paths import is_loopback

@@ -5,30 +5,13 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import Field
-from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from common.parameters import Boolean, Parameters, UserId
 from common.receipts import Receipt
-from routes.errors import PROBLEMS, refuse_repeated
+from routes.errors import PROBLEMS
+from routes.parameters import USER, refuse_repeated
 from services.dependencies import Erase, get_admin, get_erase
-
-
-class _Text(Convertor[str]):
-    """Any text, slashes and line breaks included: the platform decides what a user id is."""
-
-    regex = "(?s:.*)"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
-
-
-register_url_convertor("text", _Text())
-
-USER = "/users/{user_id:text}"
 
 _HISTORY = "/events"
 

@@ -8,7 +8,9 @@ import secrets
 import time
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from starlette.types import Scope as RequestScope
 
 from common.errors import Forbidden, InvalidKey, Unauthorized, Unavailable
 from common.key_metrics import OTHER_KEYS, KeyLabels, printable_name
@@ -16,7 +18,11 @@ from common.metrics import key_checks, track_reachability
 from config.database import Database, connect_with_timeout, get_connection
 from config.database_errors import DatabaseError
 from repo.api_keys import ApiKey, ApiKeySet, ApiKeysRepo, KeysRepo, Scope
+from services.cache_service import Limits
 from utils.tracing import trace_span
+
+if TYPE_CHECKING:
+    from services.container import Resources
 
 log = logging.getLogger("analytics.keys")
 
@@ -29,6 +35,7 @@ _RECORD_EVERY_S = 15.0
 _TIMEOUT_S = 5.0
 _GUESS_TIMEOUT_S = 1.0
 _MAX_GUESSES = 4  # requests with an unknown key that may wait for the next read at a time
+_NO_LIMITS = Limits()
 _TRUSTED_S = 2 * _READ_EVERY_S  # maximum age of the keys in memory for rejecting an unknown key
 
 
@@ -59,6 +66,36 @@ def digest_of(text: str) -> bytes:
     """The SHA-256 digest of a secret, which is stored in its place."""
     # No slow password hash is needed: secrets are random and too long to be guessed.
     return hashlib.sha256(text.encode()).digest()
+
+
+class Caller(NamedTuple):
+    """The limits of the API key of a request, and the deadline of the request."""
+
+    limits: Limits
+    deadline: float
+    """In monotonic time."""
+
+
+async def authorize(
+    scope: RequestScope, authorization: str | None, resources: "Resources", needed: Scope
+) -> Caller:
+    """Check the key of a request, which must have the scope `needed`.
+
+    Raises: Unauthorized, InvalidKey, Forbidden, Unavailable.
+    """
+    state = scope["state"]
+    deadline = state["began"] + resources.request_s
+    key = await resources.keys.check(authorization, needed, deadline)
+    state["authorized"], state["key"] = True, key
+    return Caller(limits_of(key, resources), deadline)
+
+
+def limits_of(key: ApiKey | None, resources: "Resources") -> Limits:
+    """The limits of a key; none without a key."""
+    if key is None:
+        return _NO_LIMITS
+    caller = f"{resources.identity.value}:{key.key_id}"
+    return Limits(caller, resources.per_second, resources.concurrency)
 
 
 class ApiKeyCache:

@@ -1,8 +1,6 @@
 """Cached responses: how answers are rendered, and the keys that they are stored under."""
 
 import gzip
-import math
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
@@ -36,15 +34,6 @@ class CachedResponse(msgspec.Struct, frozen=True, array_like=True):
     """Seconds that the computation took."""
     fresh_s: int
     """Seconds for which the response is fresh."""
-
-    def is_due(self, remaining_s: float) -> bool:
-        """Whether to refresh the response now, `remaining_s` seconds before it expires.
-
-        The decision is random, and more likely the closer the expiry and the longer the
-        computation. Method: "Optimal Probabilistic Cache Stampede Prevention" (Vattani,
-        Chierichetti, Lowenstein; VLDB 2015).
-        """
-        return remaining_s < -self.compute_s * math.log(1 - random.random())
 
 
 @dataclass(frozen=True, slots=True)

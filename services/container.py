@@ -18,7 +18,7 @@ from config.settings import Settings
 from repo.database_identity import identity_of
 from services.answering.answer_service import AnswerService, Policy
 from services.answering.cache_versions import CacheVersions
-from services.answering.responses import RememberedRequest, RequestKey
+from services.answering.question_request import RememberedRequest, RequestKey
 from services.auth import ApiKeyCache
 from services.background.cache_purger import CachePurger
 from services.cache_service import CacheFailed, CacheService

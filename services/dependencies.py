@@ -18,8 +18,10 @@ from common.questions.base import Question
 from common.receipts import Receipt
 from repo.api_keys import Scope
 from repo.events import EventsRepo
-from services.answering.responses import Caller, QuestionRequest, authorize, receipt
+from services.answering.question_request import QuestionRequest
+from services.answering.responses import receipt
 from services.answering.single_flight import BoundRepo
+from services.auth import Caller, authorize
 from services.cache_service import CacheLookup, Limits
 from services.container import Resources
 

@@ -1,6 +1,8 @@
 """Answer service: answers a question from the cache, or computes the response and stores it."""
 
 import asyncio
+import math
+import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -176,7 +178,7 @@ class AnswerService:
         if lookup.verdict != "hit" or lookup.response is None:
             return None
         cache_requests("hit").inc()
-        if lookup.response.is_due(lookup.fresh_ms / 1000):
+        if is_refresh_due(lookup.response, lookup.fresh_ms / 1000):
             self._refresh(query)
         return ServedResponse(query, lookup.response, "hit", lookup)
 
@@ -271,6 +273,16 @@ class AnswerService:
 
 def _no_checkpoint() -> None:
     """Let a computation run to its end."""
+
+
+def is_refresh_due(response: CachedResponse, remaining_s: float) -> bool:
+    """Whether to refresh a response now, `remaining_s` seconds before it expires.
+
+    The decision is random, and more likely the closer the expiry and the longer the computation.
+    Method: "Optimal Probabilistic Cache Stampede Prevention" (Vattani, Chierichetti, Lowenstein;
+    VLDB 2015).
+    """
+    return remaining_s < -response.compute_s * math.log(1 - random.random())
 
 
 def _result(lookup: CacheLookup | None, *, is_joining: bool) -> str:

@@ -1,172 +1,17 @@
-"""Requests over HTTP: what guards them, and how those with a question are answered.
-
-The fast path and the handlers use these functions alone, so that a check of one is a check of both.
-"""
+"""Render HTTP responses: the answer to a question, with 304 for a known ETag, and receipts."""
 
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
 
 import msgspec
 from starlette.responses import Response
-from starlette.types import Receive, Scope
 
 from common.errors import rate_limit_headers
-from common.questions.answer import Result
-from common.questions.base import Question
-from repo.api_keys import ApiKey
-from repo.api_keys import Scope as KeyScope
-from repo.events import EventsRepo
 from services.answering.answer_service import ServedResponse
-from services.answering.single_flight import BoundRepo, CallContext
 from services.cache_service import CacheLookup, Limits
-from services.cached_response import PreparedQuery
 from services.ingest.ingest_service import IngestResult
-from utils.formats import preferred_format
 
-if TYPE_CHECKING:
-    from services.container import Resources
-
-_MAX_REMEMBERED_BYTES = 2_000  # of path, query string and Accept header
 _CACHE_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Accept-Encoding"}
-_NO_LIMITS = Limits()
-
-
-class Caller(NamedTuple):
-    """The limits of the API key of a request, and the deadline of the request."""
-
-    limits: Limits
-    deadline: float
-    """In monotonic time."""
-
-
-async def authorize(
-    scope: Scope, authorization: str | None, resources: "Resources", needed: KeyScope
-) -> Caller:
-    """Check the key of a request, which must have the scope `needed`.
-
-    Raises: Unauthorized, InvalidKey, Forbidden, Unavailable.
-    """
-    state = scope["state"]
-    deadline = state["began"] + resources.request_s
-    key = await resources.keys.check(authorization, needed, deadline)
-    state["authorized"], state["key"] = True, key
-    return Caller(limits_of(key, resources), deadline)
-
-
-def limits_of(key: ApiKey | None, resources: "Resources") -> Limits:
-    """The limits of a key; none without a key."""
-    if key is None:
-        return _NO_LIMITS
-    caller = f"{resources.identity.value}:{key.key_id}"
-    return Limits(caller, resources.per_second, resources.concurrency)
-
-
-class RequestKey(NamedTuple):
-    """The parts of a request that determine its question and the form of the response."""
-
-    path: bytes
-    query: bytes
-    accept: str
-    compressed: bool
-
-
-class RememberedRequest(NamedTuple):
-    """The prepared query of an earlier request, and the route that handled it."""
-
-    query: PreparedQuery
-    route: object
-
-
-def request_key(scope: Scope, headers: Mapping[str, str]) -> RequestKey | None:
-    """The key of a request in the LRU cache; None if the request is too long for it."""
-    path, query = scope["raw_path"], scope["query_string"]
-    accept = headers.get("accept", "")
-    if len(path) + len(query) + len(accept) > _MAX_REMEMBERED_BYTES:
-        return None
-    return RequestKey(path, query, accept, accepts_gzip(headers))
-
-
-def accepts_gzip(headers: Mapping[str, str]) -> bool:
-    """Whether `Accept-Encoding` names gzip, with a weight above 0; `*` alone does not count."""
-    for coding in headers.get("accept-encoding", "").lower().split(","):
-        name, _, weight = coding.partition(";")
-        if name.strip() == "gzip":
-            return weight.replace(" ", "").rstrip("0.") != "q="
-    return False
-
-
-class QuestionRequest:
-    """A request with a question."""
-
-    def __init__(self, scope: Scope, receive: Receive, resources: "Resources") -> None:
-        self._scope = scope
-        self._receive = receive
-        self._resources = resources
-        # Of a repeated header the first value, as in Starlette.
-        self.headers = {
-            name.decode("latin-1"): value.decode("latin-1")
-            for name, value in reversed(scope["headers"])
-        }
-        self._key = request_key(scope, self.headers)
-        self._remembered: PreparedQuery | None = None
-
-    async def answer_remembered(self) -> Response | None:
-        """The response, if the same question was answered before; else None.
-
-        Raises: what `authorize` and `answer` raise.
-        """
-        resources = self._resources
-        remembered = resources.recent_requests.get(self._key) if self._key else None
-        if remembered is None:
-            return None
-        query, self._scope["route"] = remembered
-        self._remembered = query
-        authorization = self.headers.get("authorization")
-        caller = await authorize(self._scope, authorization, resources, "read")
-        return await self._answer(query, caller)
-
-    async def answer(
-        self,
-        question: Question,
-        call: Callable[[EventsRepo], Result[Any]],
-        caller: Caller,
-        bound: BoundRepo,
-    ) -> Response:
-        """The response to a question of this caller; `call` answers it with the repo of `bound`.
-
-        Raises: TooManyRequests, TooManyConcurrent, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
-        ClientDisconnected.
-        """
-        accept = self.headers.get("accept")
-        form = question.format or (preferred_format(accept) if accept else "json")
-        query = self._resources.answers.prepare(
-            question, form, call, compressed=accepts_gzip(self.headers)
-        )
-        return await self._answer(query, caller, bound)
-
-    async def _answer(
-        self,
-        query: PreparedQuery,
-        caller: Caller,
-        bound: BoundRepo | None = None,
-    ) -> Response:
-        state = self._scope["state"]
-        state["counted"] = True
-        is_override = bound is not None and bound.is_override
-        fresh = is_override or "no-cache" in self.headers.get("cache-control", "").lower()
-        context = CallContext(caller.limits, caller.deadline, bound, fresh)
-        served = await self._resources.answers.answer(query, context, self._receive)
-        if served.cache == "hit":
-            state["hit"] = True
-        if not is_override and served.query is not self._remembered:
-            self._remember(served.query)
-        return respond(served, self.headers, caller.limits, state["began"])
-
-    def _remember(self, query: PreparedQuery) -> None:
-        if self._key:
-            remembered = RememberedRequest(query, self._scope["route"])
-            self._resources.recent_requests[self._key] = remembered
 
 
 class BytesResponse(Response):

@@ -20,7 +20,6 @@ from config.database import Connection
 from repo.events import EventsRepo
 from services.answering import answer_service
 from services.answering.single_flight import BoundRepo
-from services.cached_response import CachedResponse
 from services.dependencies import get_bound_repo, get_events_repo
 from tests.live_server import app_of, identity_of
 from tests.source_comparison import finished
@@ -196,7 +195,7 @@ def test_a_refresh_has_a_repo_of_its_own(
 ) -> None:
     shared_service.get(COUNTS)
     counted.callers.clear()
-    monkeypatch.setattr(CachedResponse, "is_due", lambda *_: True)
+    monkeypatch.setattr(answer_service, "is_refresh_due", lambda *_: True)
     assert shared_service.get(COUNTS).headers["X-Cache"] == "hit"
     wait_until(lambda: counted.callers == ["refresh"], timeout_s=5)
 

@@ -14,7 +14,7 @@ from psycopg2.extensions import connection
 from main import create_app
 from routes import analytics, fast_path
 from routes.fast_path import FastPath
-from services.answering import responses
+from services.answering import question_request
 from services.dependencies import QueryRunner
 from tests.api.test_keys import add_key, guess
 from tests.live_server import AUTHORIZED, app_of, running
@@ -173,7 +173,7 @@ def test_no_handler_has_a_check_that_the_fast_path_lacks(route: APIRoute) -> Non
 
 
 def test_the_fast_path_has_no_check_that_handlers_lack() -> None:
-    for code in (fast_path, responses.QuestionRequest.answer_remembered):
+    for code in (fast_path, question_request.QuestionRequest.answer_remembered):
         assert "raise " not in inspect.getsource(code)
 
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
-import pytest
-
 from common.questions.answer import Answer, Meta, Table, Tabular
 from services.cached_response import CachedResponse, PreparedQuery, render
 from utils.formats import Format
@@ -80,13 +78,3 @@ def test_only_large_bodies_are_compressed() -> None:
     assert large.headers == {"Content-Encoding": "gzip"}
     assert b"x" * 1_000 in gzip.decompress(large.body)
     assert rendered(["x"], compressed=True).headers == {}
-
-
-@pytest.mark.parametrize(("remaining_s", "is_due"), [(0.5, True), (1.0, False)])
-def test_a_response_is_refreshed_early_by_chance(
-    remaining_s: float, is_due: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # -1 s * ln(1 - 0.5) = 0.69 s before the expiry.
-    monkeypatch.setattr("random.random", lambda: 0.5)
-    response = CachedResponse("k", "application/json", {}, b"{}", 'W/"e"', 1.0, 60)
-    assert response.is_due(remaining_s) is is_due

@@ -10,7 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from common.errors import Forbidden, InvalidKey
 from routes.fast_path import FastPath
-from services.answering.responses import RememberedRequest, RequestKey
+from services.answering.question_request import RememberedRequest, RequestKey
 from services.cached_response import PreparedQuery
 
 QUERY = cast(PreparedQuery, object())

@@ -1,4 +1,4 @@
-"""Keys of requests, conditional requests, and the headers of responses."""
+"""Conditional requests, and the headers of responses."""
 
 import time
 from typing import NoReturn
@@ -6,14 +6,7 @@ from typing import NoReturn
 import pytest
 
 from services.answering.answer_service import ServedResponse
-from services.answering.responses import (
-    RequestKey,
-    accepts_gzip,
-    has_etag,
-    receipt,
-    request_key,
-    respond,
-)
+from services.answering.responses import has_etag, receipt, respond
 from services.cache_service import CacheLookup, Limits
 from services.cached_response import CachedResponse, PreparedQuery
 from services.ingest.ingest_service import IngestResult
@@ -25,14 +18,6 @@ LOOKUP = CacheLookup("hit", "", 9, 200, False, b"", 5_700, 60_000, 0, STORED)
 
 def no_answer() -> NoReturn:
     raise AssertionError("a response is not computed twice")
-
-
-@pytest.mark.parametrize(
-    ("header", "is_accepted"),
-    [("gzip", True), ("br, GZIP;q=0.5", True), ("gzip;q=0", False), ("*", False), ("br", False)],
-)
-def test_gzip_is_accepted_by_name(header: str, is_accepted: bool) -> None:
-    assert accepts_gzip({"accept-encoding": header}) is is_accepted
 
 
 @pytest.mark.parametrize(
@@ -48,14 +33,6 @@ def test_gzip_is_accepted_by_name(header: str, is_accepted: bool) -> None:
 )
 def test_etags_are_compared_weakly(header: str | None, is_listed: bool) -> None:
     assert has_etag(header, 'W/"e"') is is_listed
-
-
-def test_a_request_key_has_what_determines_the_response() -> None:
-    scope = {"raw_path": b"/analytics/top-events", "query_string": b"last=7d"}
-    headers = {"accept": "text/csv", "accept-encoding": "gzip"}
-    key = RequestKey(b"/analytics/top-events", b"last=7d", "text/csv", True)
-    assert request_key(scope, headers) == key
-    assert request_key({**scope, "query_string": b"x" * 2_000}, headers) is None
 
 
 def test_a_response_has_the_stored_body_and_headers() -> None:
