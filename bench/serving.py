@@ -15,7 +15,7 @@ import psycopg2
 from bench.cases import TIME_ZONES
 from config.settings import Settings
 from repo.api_keys import KeysRepo
-from services.auth import digest_of
+from services.api_key_secrets import digest_of
 from tests.live_server import METRICS_TOKEN
 from tests.servers import KEY
 from tests.wait_until import wait_until

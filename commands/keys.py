@@ -15,7 +15,7 @@ from commands._settings import read_settings
 from common.key_metrics import is_reserved
 from config.database import connect
 from repo.api_keys import ApiKeyInfo, KeyExists, KeysRepo, NoSuchKey, Scope
-from services.auth import new_secret, parse_secret
+from services.api_key_secrets import new_secret, parse_secret
 from services.server_urls import database_server
 from utils.signals import stoppable, uninterrupted
 

@@ -1,13 +1,9 @@
 """Authentication by API key, checked against a copy of the keys in each worker process."""
 
 import asyncio
-import hashlib
 import logging
-import re
-import secrets
 import time
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from starlette.types import Scope as RequestScope
@@ -18,6 +14,7 @@ from common.metrics import key_checks, track_reachability
 from config.database import Database, connect_with_timeout, get_connection
 from config.database_errors import DatabaseError
 from repo.api_keys import ApiKey, ApiKeySet, ApiKeysRepo, KeysRepo, Scope
+from services.api_key_secrets import SECRET_PATTERN, digest_of
 from services.cache_service import Limits
 from utils.tracing import trace_span
 
@@ -26,9 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("analytics.keys")
 
-_PREFIX = "ask_"
-_HINT = len(_PREFIX) + 4
-_SECRET_PATTERN = re.compile(_PREFIX + "[A-Za-z0-9_-]{32,200}")
 _READ_EVERY_S = 2.0
 _MIN_READ_INTERVAL_S = 0.5
 _RECORD_EVERY_S = 15.0
@@ -37,35 +31,6 @@ _GUESS_TIMEOUT_S = 1.0
 _MAX_GUESSES = 4  # requests with an unknown key that may wait for the next read at a time
 _NO_LIMITS = Limits()
 _TRUSTED_S = 2 * _READ_EVERY_S  # maximum age of the keys in memory for rejecting an unknown key
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """The secret of a new key: `text` is shown to its owner once, only the rest is stored."""
-
-    text: str
-    digest: bytes
-    hint: str
-
-
-def new_secret() -> Secret:
-    """A random secret of 256 bits."""
-    text = _PREFIX + secrets.token_urlsafe(32)
-    return Secret(text, digest_of(text), text[:_HINT])
-
-
-def parse_secret(text: str) -> Secret | None:
-    """The secret of a key that was generated elsewhere; None if it lacks the form of a key, or is
-    so short that it could be guessed."""
-    if not _SECRET_PATTERN.fullmatch(text):
-        return None
-    return Secret(text, digest_of(text), text[:_HINT])
-
-
-def digest_of(text: str) -> bytes:
-    """The SHA-256 digest of a secret, which is stored in its place."""
-    # No slow password hash is needed: secrets are random and too long to be guessed.
-    return hashlib.sha256(text.encode()).digest()
 
 
 class Caller(NamedTuple):
@@ -303,7 +268,7 @@ class ApiKeyCache:
 def _is_bearer_key(authorization: str | None) -> bool:
     """Whether the header has the form of a key of this service."""
     kind, _, secret = (authorization or "").partition(" ")
-    return kind.lower() == "bearer" and bool(_SECRET_PATTERN.fullmatch(secret.strip()))
+    return kind.lower() == "bearer" and bool(SECRET_PATTERN.fullmatch(secret.strip()))
 
 
 async def _read_keys(database: Database) -> ApiKeySet:

@@ -12,7 +12,7 @@ from psycopg2.extensions import parse_dsn
 from repo.api_keys import KeysRepo
 from repo.migrate import migrate, migrations
 from repo.roles import Role
-from services.auth import digest_of
+from services.api_key_secrets import digest_of
 from services.embedded import Endpoints, embedded_servers
 from tests.tempdirs import temp_dir
 from utils.session_options import in_schema

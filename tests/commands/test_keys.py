@@ -7,7 +7,7 @@ import pytest
 from click.testing import Result
 from psycopg2.extensions import connection
 
-from services.auth import digest_of
+from services.api_key_secrets import digest_of
 from tests.api.test_keys import status
 from tests.cli import run_cli
 from tests.database_clock import set_clock

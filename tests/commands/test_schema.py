@@ -19,7 +19,7 @@ from config.database import connect
 from repo.api_keys import KeysRepo
 from repo.migrate import migrate, migrations
 from repo.roles import Role
-from services.auth import digest_of
+from services.api_key_secrets import digest_of
 from tests.api.questions import ask
 from tests.cli import run_cli
 from tests.live_server import running

@@ -15,7 +15,7 @@ from psycopg2.extensions import connection
 
 from config.database import connect
 from repo.migrate import migrations
-from services.auth import digest_of
+from services.api_key_secrets import digest_of
 from services.embedded import embedded_servers
 from tests.adoption import MAP, make_table, run_sql
 from tests.cli import run_cli

@@ -72,7 +72,6 @@ TESTED_ELSEWHERE = {
     "repo/verify/sample.py",
     "repo/verify/slots_before_horizon.py",
     "repo/verify/verifiers.py",
-    "services/answering/answer_service.py",
     "services/embedded/supervisor_client.py",
     "services/embedded/servers.py",
     "services/embedded/supervisor.py",

@@ -20,7 +20,7 @@ from common.questions.event_counts import EventCounts
 from common.questions.top_events import TopEvents
 from repo.api_keys import KeysRepo
 from repo.migrate import migrate, migrations
-from services.auth import digest_of
+from services.api_key_secrets import digest_of
 from services.embedded import Endpoints, embedded_servers
 from services.embedded.binaries import chown_to_child
 from tests.events import fold, insert

@@ -15,7 +15,7 @@ from repo.api_keys import KeysRepo
 from repo.database_identity import identity_of
 from repo.events import EventsRepo
 from repo.migrate import migrate, migrations
-from services.auth import digest_of
+from services.api_key_secrets import digest_of
 from tests.cli import run_cli
 from tests.events import insert
 from tests.live_server import identity_in, running

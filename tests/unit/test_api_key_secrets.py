@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.auth import digest_of, new_secret, parse_secret
+from services.api_key_secrets import digest_of, new_secret, parse_secret
 
 TEXT = "ask_" + "a" * 32
 
