@@ -13,7 +13,7 @@ from commands._report import print_result
 from commands._settings import read_settings
 from common.errors import format_instant
 from services.server_urls import running_servers
-from services.status.check_result import Check
+from services.status.check_result import CheckResult
 from services.status.report import Status, read_status
 from utils.signals import stoppable
 from utils.version import version
@@ -75,7 +75,7 @@ def _as_text(found: Status) -> str:
     return "\n".join([head, "", *lines, "", end])
 
 
-def _lines(check: Check, width: int) -> list[str]:
+def _lines(check: CheckResult, width: int) -> list[str]:
     start = f"{_MARKS[check.state]:<8} {check.label:<{width}}  "
     action = [" " * len(start) + f"-> {check.action}"] if check.action else []
     return [start + check.summary, *action]

@@ -14,7 +14,7 @@ _SIZES = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6))
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class CheckResult:
     """The result of checking one part of the service."""
 
     name: str

@@ -8,7 +8,7 @@ from config.settings import Settings
 from repo.adopt.trigger import trigger_name
 from repo.status import LastFold, StatusRepo, Unreadable
 from services.container import may_be_open
-from services.status.check_result import Check, State, Values, day, duration
+from services.status.check_result import CheckResult, State, Values, day, duration
 from utils.formats import quantity
 
 _MAX_COUNTED = 1_000_000  # events of the tail; a larger tail is reported as "at least"
@@ -28,7 +28,7 @@ class Context:
     sessions: dict[str, int]
 
 
-def schema(context: Context) -> Iterator[Check]:
+def schema(context: Context) -> Iterator[CheckResult]:
     """The check of the schema.
 
     Raises: MigrationError, if there is none, or if its migrations are not those of this program.
@@ -37,15 +37,15 @@ def schema(context: Context) -> Iterator[Check]:
     values = {"applied": applied, "pending": max(missing, 0)}
     summary = f"{applied} migrations applied, {max(missing, 0)} pending"
     if missing > 0:
-        yield Check("schema", "action", summary, f"run `{invocation('migrate')}`", values)
+        yield CheckResult("schema", "action", summary, f"run `{invocation('migrate')}`", values)
     elif missing < 0:
         newer = f"{summary}; {-missing} of them belong to a newer version of this program"
-        yield Check("schema", "ok", newer, values=values)
+        yield CheckResult("schema", "ok", newer, values=values)
     else:
-        yield Check("schema", "ok", summary, values=values)
+        yield CheckResult("schema", "ok", summary, values=values)
 
 
-def rollups(context: Context) -> Iterator[Check]:
+def rollups(context: Context) -> Iterator[CheckResult]:
     state, fold = context.repo.state_of_rollups(), context.repo.last_fold()
     events = context.repo.unfolded_events(_MAX_COUNTED)
     workers = context.sessions.get(_ROLLUP, 0)
@@ -61,66 +61,66 @@ def rollups(context: Context) -> Iterator[Check]:
     if state == "ok":
         yield _fold_check(fold, events, workers, values)
     elif state == "none" and not events:
-        yield Check("rollups", "ok", "no events are stored yet", values=values)
+        yield CheckResult("rollups", "ok", "no events are stored yet", values=values)
     else:
         yield _missing_check(state == "foreign", workers, values)
 
 
-def _fold_check(fold: LastFold, events: int, workers: int, values: Values) -> Check:
+def _fold_check(fold: LastFold, events: int, workers: int, values: Values) -> CheckResult:
     age_s = fold.age_s or 0
     some = f"{'at least ' if events >= _MAX_COUNTED else ''}{quantity(events, 'event')}"
     lag = f"{some} not folded yet, for up to {duration(age_s)}" if events else "all events folded"
     building = "; being rebuilt" if fold.building else ""
     summary = f"{lag}; last fold {duration(age_s)} ago{building}"
     if age_s <= _MAX_FOLD_AGE_S:
-        return Check("rollups", "ok", summary, values=values)
+        return CheckResult("rollups", "ok", summary, values=values)
     if workers:
         action = "a rollup worker is connected but does not fold: see its log"
     else:
         action = f"no rollup worker is connected: start `{invocation('serve')}`, or `{_rollup()}`"
-    return Check("rollups", "action", summary, action, values)
+    return CheckResult("rollups", "action", summary, action, values)
 
 
-def _missing_check(is_foreign: bool, workers: int, values: Values) -> Check:
+def _missing_check(is_foreign: bool, workers: int, values: Values) -> CheckResult:
     why = "of the database that this one was restored from" if is_foreign else "not built yet"
     if workers:
         summary = f"{why}; being built: {_FROM_EVENTS}"
-        return Check("rollups", "ok", summary, values=values)
+        return CheckResult("rollups", "ok", summary, values=values)
     action = f"start `{invocation('serve')}`, or run `{invocation('rollup --once')}`"
-    return Check("rollups", "action", f"{why}: {_FROM_EVENTS}", action, values)
+    return CheckResult("rollups", "action", f"{why}: {_FROM_EVENTS}", action, values)
 
 
 def _rollup() -> str:
     return invocation("rollup")
 
 
-def statistics(context: Context) -> Iterator[Check]:
+def statistics(context: Context) -> Iterator[CheckResult]:
     due, age_s = context.repo.due_days(), context.repo.statistics_age_s()
     values = {"due_days": due, "last_count_age_s": round(age_s, 1) if age_s is not None else None}
     name, days = "daily_statistics", quantity(due, "day")
     if not due:
-        yield Check(name, "ok", "all days are up to date", values=values)
+        yield CheckResult(name, "ok", "all days are up to date", values=values)
     elif not context.sessions.get(_ROLLUP):
         action = f"run `{invocation('rollup --once')}`"
-        yield Check(name, "action", f"{days} to be recomputed", action, values)
+        yield CheckResult(name, "action", f"{days} to be recomputed", action, values)
     elif age_s is not None and age_s > _MAX_COUNT_AGE_S:
         summary = f"{days} to be recomputed, and none was for {duration(age_s)}"
         action = "see the log of the rollup worker: it names the days that fail"
-        yield Check(name, "action", summary, action, values)
+        yield CheckResult(name, "action", summary, action, values)
     else:
-        yield Check(name, "ok", f"{days} to be recomputed", values=values)
+        yield CheckResult(name, "ok", f"{days} to be recomputed", values=values)
 
 
-def future_events(context: Context) -> Iterator[Check]:
+def future_events(context: Context) -> Iterator[CheckResult]:
     found = context.repo.future_events()
     summary = "none"
     if found.first and found.last:
         range_ = f"from {day(found.first)} to {day(found.last)}"
         summary = f"{quantity(found.events, 'event')} {range_}, which count from their time on"
-    yield Check("future_events", "ok", summary, values=found._asdict())
+    yield CheckResult("future_events", "ok", summary, values=found._asdict())
 
 
-def keys(context: Context) -> Iterator[Check]:
+def keys(context: Context) -> Iterator[CheckResult]:
     found = context.repo.keys()
     scopes = f"{found.read} read, {found.write} write, {found.admin} admin"
     old = f"{found.revoked} revoked, {found.expired} expired"
@@ -133,35 +133,37 @@ def keys(context: Context) -> Iterator[Check]:
     except Unreadable as exc:
         summary += f"; their last use is unknown: {exc}"
     if found.active:
-        yield Check("keys", "ok", summary, values=values)
+        yield CheckResult("keys", "ok", summary, values=values)
     elif may_be_open(context.settings) and not found.revoked + found.expired:
         open_ = f"{summary}; on this machine none is needed until one is created"
-        yield Check("keys", "ok", open_, values=values)
+        yield CheckResult("keys", "ok", open_, values=values)
     else:
         action = f"create one: `{invocation('keys create NAME --scope read')}`"
-        yield Check("keys", "action", summary, action, values)
+        yield CheckResult("keys", "action", summary, action, values)
 
 
-def retention(context: Context) -> Iterator[Check]:
+def retention(context: Context) -> Iterator[CheckResult]:
     found = context.repo.retention()
     values: Values = {"horizon": found.horizon, "refused_before": found.accepted_from}
     if found.accepted_from is None:
-        yield Check("retention", "ok", "all events are kept", values=values)
+        yield CheckResult("retention", "ok", "all events are kept", values=values)
         return
     is_published = found.horizon == found.accepted_from
     is_dropped = is_published and not context.repo.has_expired_events()
     values["is_complete"] = is_dropped
     summary = f"events before {day(found.accepted_from)} are rejected"
     if is_dropped:
-        yield Check("retention", "ok", f"{summary} and were dropped", values=values)
+        yield CheckResult("retention", "ok", f"{summary} and were dropped", values=values)
     elif context.sessions.get(_RETAIN):
-        yield Check("retention", "ok", f"{summary} and are being dropped", values=values)
+        yield CheckResult("retention", "ok", f"{summary} and are being dropped", values=values)
     else:
         action = f"run `{invocation('retain --raw AGE')}` again, with the AGE of that run"
-        yield Check("retention", "action", f"{summary}, but not all were dropped", action, values)
+        yield CheckResult(
+            "retention", "action", f"{summary}, but not all were dropped", action, values
+        )
 
 
-def adopted_tables(context: Context) -> Iterator[Check]:
+def adopted_tables(context: Context) -> Iterator[CheckResult]:
     """One check per adopted table."""
     is_copying = bool(context.sessions.get(_ADOPT))
     trigger = trigger_name(context.settings.database_schema)
@@ -186,10 +188,10 @@ def adopted_tables(context: Context) -> Iterator[Check]:
             summary += f"; {quantity(table.rejected_rows, 'row')} rejected"
         values = table._asdict()
         state: State = "action" if action else "ok"
-        yield Check("adopted_table", state, summary, action, values, table.name)
+        yield CheckResult("adopted_table", state, summary, action, values, table.name)
 
 
-CHECKS: dict[str, Callable[[Context], Iterator[Check]]] = {
+CHECKS: dict[str, Callable[[Context], Iterator[CheckResult]]] = {
     "rollups": rollups,
     "daily_statistics": statistics,
     "future_events": future_events,

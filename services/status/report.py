@@ -11,7 +11,7 @@ from config.settings import Settings
 from repo.database_identity import DatabaseState
 from repo.status import Server, StatusRepo, Unreadable, status_snapshot
 from services.embedded import Endpoints
-from services.status.check_result import Check
+from services.status.check_result import CheckResult
 from services.status.database import CHECKS, Context, schema
 from services.status.servers import cache, connections, disk
 from utils.version import version
@@ -28,7 +28,7 @@ class Status:
     database: str
     role: str
     checked_at: datetime
-    checks: list[Check]
+    checks: list[CheckResult]
 
     @property
     def needs_action(self) -> int:
@@ -50,11 +50,11 @@ def read_status(settings: Settings, endpoints: Endpoints) -> Status:
     return _status(server, checks)
 
 
-def _status(server: Server, checks: list[Check]) -> Status:
+def _status(server: Server, checks: list[CheckResult]) -> Status:
     return Status(version(), server.version, server.database, server.role, server.now, checks)
 
 
-def _database_checks(repo: StatusRepo, settings: Settings) -> Iterator[Check]:
+def _database_checks(repo: StatusRepo, settings: Settings) -> Iterator[CheckResult]:
     context = Context(repo, settings, repo.sessions())
     yield from schema(context)
     for name, check in CHECKS.items():
@@ -62,18 +62,18 @@ def _database_checks(repo: StatusRepo, settings: Settings) -> Iterator[Check]:
     yield from _readable("disk", partial(disk, repo, settings))
 
 
-def _readable(name: str, check: Callable[[], Iterable[Check]]) -> list[Check]:
+def _readable(name: str, check: Callable[[], Iterable[CheckResult]]) -> list[CheckResult]:
     """The checks; if their data cannot be read, a check that says why."""
     try:
         return list(check())
     except Unreadable as exc:
         if exc.is_forbidden:
-            return [Check(name, "unknown", f"this role may not read it: {exc}")]
+            return [CheckResult(name, "unknown", f"this role may not read it: {exc}")]
         action = (
             f"if migrations are pending, run `{invocation('migrate')}`; otherwise the database is "
             "overloaded, or was changed by another program"
         )
-        return [Check(name, "action", f"cannot be read: {exc}", action)]
+        return [CheckResult(name, "action", f"cannot be read: {exc}", action)]
 
 
 def _database_state(repo: StatusRepo) -> DatabaseState | None:

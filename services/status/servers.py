@@ -12,7 +12,7 @@ from services.cache_service import CacheFailed, CacheService
 from services.container import open_cache
 from services.database_identity import Identity
 from services.disk_space import storage_limits
-from services.status.check_result import Check, Values, duration, size
+from services.status.check_result import CheckResult, Values, duration, size
 from utils.session_options import in_schema
 
 _CLEARING = "cache_of_erased_users"
@@ -22,15 +22,17 @@ _MAX_REPLICA_AGE_S = 60.0
 _ROLES = ("query_database_url", "ingest_database_url", "rollup_database_url")
 
 
-async def cache(settings: Settings, url: str | None, state: DatabaseState | None) -> list[Check]:
+async def cache(
+    settings: Settings, url: str | None, state: DatabaseState | None
+) -> list[CheckResult]:
     """Checks of Redis, and of responses about erased users in it.
 
     `url` and `state` are None if unknown.
     """
     if url is None:
         action = f"set {variable('redis_url')}, or start the service"
-        redis = Check("redis", "action", "no server is known", action, {"reachable": False})
-        return [redis, Check(_CLEARING, "unknown", "unknown without Redis")]
+        redis = CheckResult("redis", "action", "no server is known", action, {"reachable": False})
+        return [redis, CheckResult(_CLEARING, "unknown", "unknown without Redis")]
     client = open_cache(settings, url, Identity(state.identity if state else None))
     try:
         reached = await _reaches(client)
@@ -47,37 +49,41 @@ async def _reaches(client: CacheService) -> bool:
     return False
 
 
-def _redis_check(*, is_reached: bool) -> Check:
+def _redis_check(*, is_reached: bool) -> CheckResult:
     values = {"reachable": is_reached}
     if is_reached:
-        return Check("redis", "ok", "reachable", values=values)
+        return CheckResult("redis", "ok", "reachable", values=values)
     summary = "unreachable: questions are answered without a cache, and limits are not enforced"
-    return Check("redis", "action", summary, f"start it, or check {variable('redis_url')}", values)
+    return CheckResult(
+        "redis", "action", summary, f"start it, or check {variable('redis_url')}", values
+    )
 
 
 async def _clearing(
     client: CacheService, state: DatabaseState | None, reached: bool
-) -> list[Check]:
+) -> list[CheckResult]:
     name, values = _CLEARING, {"pending": None}
     if state is None:
-        return [Check(name, "unknown", "this role may not read the erasures", values=values)]
+        return [CheckResult(name, "unknown", "this role may not read the erasures", values=values)]
     if not state.erasure_version:
-        return [Check(name, "ok", "no user was erased", values={"pending": False})]
+        return [CheckResult(name, "ok", "no user was erased", values={"pending": False})]
     if not reached:
         summary = "unknown while Redis is unreachable; the service deletes them when it is back"
-        return [Check(name, "unknown", summary, values=values)]
+        return [CheckResult(name, "unknown", summary, values=values)]
     try:
         is_cleared = await client.is_cleared(state.erasure_version)
     except CacheFailed:
-        return [Check(name, "unknown", "unknown: Redis did not reply in time", values=values)]
+        return [CheckResult(name, "unknown", "unknown: Redis did not reply in time", values=values)]
     if is_cleared:
-        return [Check(name, "ok", "deleted since the last erasure", values={"pending": False})]
+        return [
+            CheckResult(name, "ok", "deleted since the last erasure", values={"pending": False})
+        ]
     summary = "not confirmed as deleted since the last erasure"
     action = "start the service, which deletes them within seconds; if it does not, see its log"
-    return [Check(name, "action", summary, action, {"pending": True})]
+    return [CheckResult(name, "action", summary, action, {"pending": True})]
 
 
-def disk(repo: StatusRepo, settings: Settings) -> Iterator[Check]:
+def disk(repo: StatusRepo, settings: Settings) -> Iterator[CheckResult]:
     """The check of the database size and, for the embedded servers, of the free disk space."""
     total, free = repo.database_size(), _free(settings)
     values: Values = {"database_bytes": total, "free_bytes": free}
@@ -94,9 +100,9 @@ def disk(repo: StatusRepo, settings: Settings) -> Iterator[Check]:
         limits.check_free()
         limits.check_size(total)
     except DiskFull as exc:
-        yield Check("disk", "action", summary, str(exc), values)
+        yield CheckResult("disk", "action", summary, str(exc), values)
     else:
-        yield Check("disk", "ok", summary, values=values)
+        yield CheckResult("disk", "ok", summary, values=values)
 
 
 def _free(settings: Settings) -> int | None:
@@ -108,7 +114,7 @@ def _free(settings: Settings) -> int | None:
     return found.f_bavail * found.f_frsize
 
 
-def connections(settings: Settings, state: DatabaseState | None) -> Iterator[Check]:
+def connections(settings: Settings, state: DatabaseState | None) -> Iterator[CheckResult]:
     """Checks of the other URLs that are set: that they lead to the same database."""
     for field in _ROLES:
         if url := getattr(settings, field):
@@ -116,7 +122,7 @@ def connections(settings: Settings, state: DatabaseState | None) -> Iterator[Che
             yield _connection(variable(field), found, state)
 
 
-def _connection(setting: str, url: str, state: DatabaseState | None) -> Check:
+def _connection(setting: str, url: str, state: DatabaseState | None) -> CheckResult:
     name, values = "connection", Values(reachable=True)
     try:
         with status_snapshot(url, _WITHIN_S) as repo:
@@ -124,18 +130,18 @@ def _connection(setting: str, url: str, state: DatabaseState | None) -> Check:
     except DatabaseError as exc:
         summary = " ".join(str(exc).split())
         action = f"check {setting}"
-        return Check(name, "action", summary, action, {"reachable": False}, setting)
+        return CheckResult(name, "action", summary, action, {"reachable": False}, setting)
     if state and other and other != state.identity:
         action = f"correct {setting}, or {variable('database_url')}"
-        return Check(name, "action", "leads to another database", action, values, setting)
+        return CheckResult(name, "action", "leads to another database", action, values, setting)
     if age_s is None:
-        return Check(name, "ok", "reachable", "", values, setting)
+        return CheckResult(name, "ok", "reachable", "", values, setting)
     values["replica_age_s"] = round(age_s, 1)
     summary = f"reachable, a replica that is {duration(age_s)} behind"
     if age_s > _MAX_REPLICA_AGE_S:
         action = "see pg_stat_replication on the primary: questions do not see newer events"
-        return Check(name, "action", summary, action, values, setting)
-    return Check(name, "ok", summary, "", values, setting)
+        return CheckResult(name, "action", summary, action, values, setting)
+    return CheckResult(name, "ok", summary, "", values, setting)
 
 
 def _identity(repo: StatusRepo) -> str | None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from services.status.check_result import Check, day, duration, size
+from services.status.check_result import CheckResult, day, duration, size
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,7 @@ def test_days_are_those_of_utc() -> None:
 
 def test_labels_name_the_subject() -> None:
     assert (
-        Check("adopted_table", "ok", "", subject="app.visits").label == "adopted table app.visits"
+        CheckResult("adopted_table", "ok", "", subject="app.visits").label
+        == "adopted table app.visits"
     )
-    assert Check("daily_statistics", "ok", "").label == "daily statistics"
+    assert CheckResult("daily_statistics", "ok", "").label == "daily statistics"
