@@ -9,11 +9,11 @@ from typing import Any
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END = b"\xff\xff"
-_SIZES = {"i": 4, "q": 8}
+_SIZES = {"h": 2, "i": 4, "q": 8}
 _LENGTH = struct.Struct("!i")
 
 ColumnFormat = str
-"""One letter for each column: `i` and `q` are integers of 4 and 8 bytes, `b` is bytes."""
+"""One letter for each column: `h`, `i` and `q` are integers of 2, 4 and 8 bytes, `b` is bytes."""
 
 
 def encode(rows: Iterable[Sequence[Any]], columns: ColumnFormat) -> bytes:

@@ -43,7 +43,7 @@ create index column_chunks_by_time on column_chunks (generation, last, first);
 comment on table column_chunks is 'Chunks of events, ordered by time and event_id; they may overlap in time';
 comment on column column_chunks.tier is 'How often the events were merged into a larger chunk';
 comment on column column_chunks.is_late is 'Whether the events were stored more than a day after they occurred';
-comment on column column_chunks.bytes is 'Of all columns';
+comment on column column_chunks.bytes is 'The size in memory, which is larger than that of column_data';
 
 create table column_data (
     generation integer  not null,
@@ -68,9 +68,11 @@ create table column_paths (
     path_id    integer     not null,
     path       text[]      not null,
     since      timestamptz not null default '-infinity',
-    primary key (generation, path_id),
-    unique (generation, path)
+    primary key (generation, path_id)
 );
+
+-- A hash, since the keys of properties may be too long for a B-tree.
+create index column_paths_by_path on column_paths using hash (path);
 
 comment on table column_paths is 'The properties that have columns, by the keys of their paths';
 comment on column column_paths.since is 'Chunks with earlier events may lack the property';

@@ -62,7 +62,8 @@ with on_tables (role, rights, tables) as (
     values
         ('analytics_reader', '{select}',
          '{events, users, event_names, fold_state, slots, sealed_spans, spans, future_events,
-           month_versions, retention, installation, schema_migrations}'),
+           month_versions, retention, installation, schema_migrations,
+           column_state, column_chunks, column_data, column_paths, batch_log, columns_erasures}'),
         -- On the whole table, since the right to lock it needs that.
         ('analytics_writer', '{insert}', '{events}'),
         ('analytics_writer', '{select}',
@@ -71,7 +72,8 @@ with on_tables (role, rights, tables) as (
          '{events, erased_ordinals, retention, schema_migrations}'),
         ('analytics_rollup', '{select, insert, update, delete}',
          '{users, event_names, fold_state, slots, sealed_spans, spans, future_events, month_versions,
-           day_events, day_users, daily_stats_queue, refused_events, metrics_outbox}'),
+           day_events, day_users, daily_stats_queue, refused_events, metrics_outbox,
+           column_state, column_chunks, column_data, column_paths, batch_log, columns_erasures}'),
         -- Deprecated names, for processes of version 0.1.0.
         ('analytics_reader', '{select}', '{ahead}'),
         ('analytics_rollup', '{select, insert, update, delete}',

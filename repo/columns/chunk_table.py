@@ -1,0 +1,191 @@
+"""The tables of columns: the list of chunks, their columns as bytes, and the ids of paths."""
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from psycopg2.extensions import cursor
+
+from config.database import Cursor
+from repo.engine.tail import Snapshot
+from repo.statements import statements
+from utils.copy_binary import decode, encode
+
+SQL = statements("columns")
+
+Path = tuple[str, ...]
+"""The keys that lead to a property."""
+
+
+class ColumnId(NamedTuple):
+    """One column of a chunk."""
+
+    path_id: int
+    """0 for the time, user, name, transaction and ids of events."""
+    kind: int
+
+
+PACKED = ColumnId(0, 0)
+"""All columns of a small chunk in one."""
+
+
+class ColumnState(NamedTuple):
+    """How far the columns of a generation are written."""
+
+    generation: int
+    snapshot: Snapshot
+    """All events that it sees are written, except those that the backfill has not reached."""
+    backfill_since: Snapshot
+    backfill_to: Snapshot
+    """The backfill writes what `backfill_to` sees and `backfill_since` does not."""
+    backfilled_from: str
+    """The backfill has written its events from this time and id on; `-infinity` without one."""
+    backfilled_id: str
+    version: int
+    """Grows with each transaction that changes chunks."""
+    columns_from: str
+    """The time before which property columns were dropped; `-infinity` if none were."""
+    left_out: bool
+    """Whether properties were left out since there were too many paths."""
+
+    @property
+    def is_backfilling(self) -> bool:
+        return self.backfilled_from != "-infinity"
+
+
+class ChunkHead(NamedTuple):
+    """What the list of chunks says about a chunk."""
+
+    format: int
+    """The version of the encoding."""
+    tier: int
+    """How often the events were merged into a larger chunk."""
+    is_late: bool
+    """Whether the events were stored more than a day after they occurred."""
+    has_properties: bool
+    events: int
+    bytes: int
+    """The size in memory."""
+    first: int
+    """The time of the first event, in microseconds since 2000-01-01 UTC."""
+    last: int
+
+
+class ChunkRow(NamedTuple):
+    """A row of the list of chunks: the id, and the fields of `ChunkHead`."""
+
+    chunk_id: int
+    format: int
+    tier: int
+    is_late: bool
+    has_properties: bool
+    events: int
+    bytes: int
+    first: int
+    last: int
+
+
+class StoredColumn(NamedTuple):
+    """A column of a chunk as it is stored."""
+
+    chunk_id: int
+    column: ColumnId
+    data: memoryview
+
+
+class RegisteredPath(NamedTuple):
+    """A path that has columns."""
+
+    path_id: int
+    since: int | None
+    """Chunks with events before this time may lack it, in microseconds since 2000-01-01 UTC."""
+
+
+def read_state(cur: cursor, generation: int) -> ColumnState | None:
+    """Return the state of a generation's columns; None if nothing is written."""
+    cur.execute(SQL["columns_state"], {"generation": generation})
+    row = cur.fetchone()
+    if row is None:
+        return None
+    number, snapshot, since, to, *rest = row
+    return ColumnState(number, Snapshot(snapshot), Snapshot(since), Snapshot(to), *rest)
+
+
+def read_chunks(cur: cursor, generation: int, start: datetime, end: datetime) -> list[ChunkRow]:
+    """Return the chunks that overlap a range of time, by their first events."""
+    cur.execute(SQL["columns_chunks"], {"generation": generation, "start": start, "end": end})
+    return [ChunkRow(*row) for row in cur]
+
+
+def read_columns(
+    cur: Cursor, generation: int, chunk_ids: Sequence[int], columns: Iterable[ColumnId]
+) -> Iterator[StoredColumn]:
+    """Yield these columns of chunks, as far as chunks have them, in no order.
+
+    Of a small chunk, all columns are yielded together, as `PACKED`.
+    """
+    listed = list(columns)
+    params = {
+        "generation": generation,
+        "chunk_ids": list(chunk_ids),
+        "path_ids": [column.path_id for column in listed],
+        "kinds": [column.kind for column in listed],
+    }
+    return _decode(cur.copy_out(SQL["columns_read"], params))
+
+
+def read_all_columns(
+    cur: Cursor, generation: int, chunk_ids: Sequence[int]
+) -> Iterator[StoredColumn]:
+    """Yield all columns of chunks, in no order."""
+    params = {"generation": generation, "chunk_ids": list(chunk_ids)}
+    return _decode(cur.copy_out(SQL["columns_read_all"], params))
+
+
+def read_paths(cur: cursor, generation: int, paths: Iterable[Path]) -> dict[Path, RegisteredPath]:
+    """Return those of the paths that have columns. A path keeps its id in a generation."""
+    listed = [path for path in paths if _can_be_stored(path)]
+    cur.execute(SQL["columns_paths"], {"generation": generation, "paths": json.dumps(listed)})
+    return {listed[position]: RegisteredPath(path_id, since) for position, path_id, since in cur}
+
+
+def register_paths(cur: cursor, generation: int, paths: Iterable[Path]) -> dict[Path, int]:
+    """Give ids to new paths, and return them. The generation has a state."""
+    params = {"generation": generation, "paths": json.dumps(list(paths))}
+    cur.execute(SQL["columns_register_paths"], params)
+    return {tuple(path): path_id for path, path_id in cur}
+
+
+def read_erased_users(cur: cursor) -> list[int]:
+    """Return the ordinals of erased users that are still in chunks, ascending."""
+    cur.execute(SQL["columns_erased"])
+    return [ordinal for (ordinal,) in cur]
+
+
+def write_chunk(
+    cur: cursor, generation: int, head: ChunkHead, columns: Mapping[ColumnId, bytes]
+) -> int:
+    """Store a chunk, and return its id."""
+    cur.execute(SQL["columns_add_chunk"], {"generation": generation, **head._asdict()})
+    (chunk_id,) = cur.fetchone() or (0,)
+    rows = ((generation, chunk_id, *column, data) for column, data in columns.items())
+    cur.copy_expert(SQL["columns_add_data"], io.BytesIO(encode(rows, "iqihb")))
+    return int(chunk_id)
+
+
+def delete_chunks(cur: cursor, generation: int, chunk_ids: Sequence[int]) -> None:
+    """Delete chunks."""
+    params = {"generation": generation, "chunk_ids": list(chunk_ids)}
+    cur.execute(SQL["columns_delete_chunks"], params)
+
+
+def _can_be_stored(path: Path) -> bool:
+    # jsonb and text hold neither zero bytes nor surrogates, so no event has such a path.
+    return not any("\0" in key or any("\ud800" <= char <= "\udfff" for char in key) for key in path)
+
+
+def _decode(data: bytes) -> Iterator[StoredColumn]:
+    for chunk_id, path_id, kind, column in decode(memoryview(data), "qihb"):
+        yield StoredColumn(chunk_id, ColumnId(path_id, kind), column)
