@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from common.errors import Fault, InvalidParameter
+from common.filters import Filter
 from common.parameters import EARLIEST, OUTSIDE_YEARS
 from utils.time.calendar import (
     MAX_BUCKETS,
@@ -49,6 +50,8 @@ class Query:
     week_start: Weekday = "monday"
     event_names: list[str] | None = None
     """The event names to count; None for all."""
+    where: Filter | None = None
+    """The condition on events to count; None for all."""
     months: tuple[int, int] | None = None
     """The first and last UTC month that the answer depends on; None if they move with time."""
     interval: Interval | None = None

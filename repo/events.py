@@ -134,13 +134,20 @@ def _answer(cur: Cursor, query: Q, reduction_type: type[Reduction[Q, D]]) -> Res
     cache_version = source.cache_version if query.months else None
 
     def finish(aggregates: Aggregates) -> Answer[D]:
-        answer_meta = reduction.meta_type(**meta, **reduction.extra_meta())
+        remarks = _remarks(aggregates)
+        answer_meta = reduction.meta_type(**meta, **reduction.extra_meta(), **remarks)
         return Answer(reduction.data(aggregates), answer_meta, cache_version)
 
     result = source.read(plan)
     if isinstance(result, Aggregates):
         return finish(result)
     return Reading(lambda checkpoint: finish(result(checkpoint)))
+
+
+def _remarks(aggregates: Aggregates) -> dict[str, Any]:
+    """Return the fields of the meta that say what a reader of the counts may not expect."""
+    notes = {"notes": list(aggregates.notes)} if aggregates.notes else {}
+    return notes | ({"unknown": aggregates.unknown} if aggregates.unknown else {})
 
 
 def _plan_data(plan: Plan) -> PlanData:
@@ -178,4 +185,5 @@ def _meta_fields(query: Query, time_range: Range, now: datetime, source: str) ->
         "computed_at": computed_at,
         "complete_until": min(end, computed_at),
         "source": source,
+        **({"where": str(query.where)} if query.where else {}),
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from common.questions.answer import Answer, Result
+from common.questions.answer import Answer, Result, is_absent
 from repo.engine.watermark import Months
 from repo.events import EventsRepo
 from utils.formats import MEDIA_TYPES, Format, as_csv, as_json, as_ndjson
@@ -18,7 +18,7 @@ _MIN_COMPRESSED_BYTES = 1_000  # smaller bodies are not compressed: headers outw
 _GZIP_LEVEL = 5
 # The version of the stored form. Increment it when responses or answers change: responses of older
 # versions are no longer found, and expire.
-_VERSION = 5
+_VERSION = 6
 _VOLATILE_FIELDS = ("computed_at", "complete_until", "source")
 
 
@@ -100,10 +100,8 @@ def _body(answer: Answer[Any], data: msgspec.Raw, form: Format) -> bytes:
 def _etag(answer: Answer[Any], data: msgspec.Raw, form: Format) -> str:
     """An ETag of all but the fields that differ between computations, such as `computed_at`."""
     # Weak (RFC 9110, section 8.8.1), since the body does contain these fields.
-    meta = {
-        field.name: getattr(answer.meta, field.name)
-        for field in fields(answer.meta)
-        if field.name not in _VOLATILE_FIELDS
-    }
+    names = [each.name for each in fields(answer.meta) if each.name not in _VOLATILE_FIELDS]
+    values = {name: getattr(answer.meta, name) for name in names}
+    meta = {name: value for name, value in values.items() if not is_absent(value)}
     stable = as_json([form, data, meta])
     return f'W/"{blake2b(stable, digest_size=12).hexdigest()}"'

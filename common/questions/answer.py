@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar, cast
 
 import msgspec
 from pydantic import Field
 
+from common.remarks import Note, Unknown
 from utils.time.slots import SETTLED_AFTER
 
 D = TypeVar("D")
@@ -82,6 +83,19 @@ class Meta:
     """All events before this instant that were committed by `computed_at` are counted."""
     source: str
     """`rollups`, or `events` for histories and for databases without rollups."""
+    _: KW_ONLY
+    definition: str = field(default_factory=absent_field)
+    """What is counted, in a sentence."""
+    where: str = field(default_factory=absent_field)
+    """The canonical text of the filter."""
+    notes: list[Note] = field(default_factory=absent_field)
+    """Values that were skipped."""
+    unknown: Unknown = field(default_factory=absent_field)
+    """Names in the question that no event has."""
+
+    def headers(self) -> dict[str, str]:
+        """Return response headers with what has no place in CSV and NDJSON."""
+        return {} if is_absent(self.unknown) else {"X-Unknown": self.unknown.header()}
 
     @property
     def is_settled(self) -> bool:
@@ -105,7 +119,7 @@ class Answer(Generic[D]):
 
     def headers(self) -> dict[str, str]:
         """Return response headers with what has no place in the rows."""
-        return cast(Tabular, self.data).headers()
+        return cast(Tabular, self.data).headers() | self.meta.headers()
 
 
 Checkpoint = Callable[[], None]

@@ -14,6 +14,7 @@ from utils.time.calendar import Interval, Range
 
 # The previous range may be longer than this one, since months, quarters and years differ in length.
 _LENGTH_VARIATION = timedelta(days=8)
+_MAX_DEFINED_NAMES = 5  # more event names are not listed in a definition
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,29 @@ class EventCountsData(Tabular):
 class EventCountsQuery(Query):
     has_previous: bool
     """Whether to count the previous range as well."""
+
+    def definition(self, time_range: Range) -> str:
+        """Return a sentence that says what is counted."""
+        start, end = (_instant_text(edge.astimezone(self.zone)) for edge in time_range)
+        parts = [
+            f"The number of events{self._criteria} from {start} up to but excluding {end}, "
+            "and of the distinct users who caused them",
+            f"in total and for each {self.interval} of {self.zone.key}" if self.interval else "",
+            "and for the previous range" if self.has_previous else "",
+        ]
+        return f"{', '.join(filter(None, parts))}."
+
+    @property
+    def _criteria(self) -> str:
+        names = self.event_names or []
+        quoted = " or ".join(f'"{name}"' for name in names)
+        is_short = len(names) <= _MAX_DEFINED_NAMES
+        named = f" named {quoted if is_short else f'as one of {len(names)} names'}" if names else ""
+        return named + (f" that match {self.where}" if self.where else "")
+
+
+def _instant_text(instant: datetime) -> str:
+    return instant.isoformat().replace("+00:00", "Z")
 
 
 class EventCounts(Counting):

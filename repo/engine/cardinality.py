@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from pyroaring import BitMap
 
+from common.remarks import Note, Unknown
 from repo.engine.bitmaps import rolling_counts, running_counts, union_of
 from repo.engine.span_cache import Row, size_of
 from utils.lru_cache import SharedLruCache
@@ -180,6 +181,10 @@ class Aggregates:
     """Counts the distinct users of partial aggregates."""
     other_groups: int = 0
     """How many groups the others are."""
+    notes: tuple[Note, ...] = ()
+    """Values that conditions skipped."""
+    unknown: Unknown | None = None
+    """Names that no event has, if there are any."""
 
     @property
     def totals(self) -> list[PartialAggregate]:

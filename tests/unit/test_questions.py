@@ -100,3 +100,34 @@ def test_too_many_buckets_are_refused_without_a_database() -> None:
     EventCounts(**decade, interval="day")
     with pytest.raises(ValidationError):
         EventCounts(**decade, interval="hour")
+
+
+JANUARY = {"start": "2025-01-01", "end": "2025-02-01"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "definition"),
+    [
+        (
+            {},
+            "The number of events from 2025-01-01T00:00:00Z up to but excluding "
+            "2025-02-01T00:00:00Z, and of the distinct users who caused them.",
+        ),
+        (
+            {"event": ("b", "a"), "tz": "Asia/Tokyo", "interval": "day", "compare": "previous"},
+            'The number of events named "a" or "b" from 2025-01-01T00:00:00+09:00 up to but '
+            "excluding 2025-02-01T00:00:00+09:00, and of the distinct users who caused them, in "
+            "total and for each day of Asia/Tokyo, and for the previous range.",
+        ),
+        (
+            {"event": tuple("abcdef")},
+            "The number of events named as one of 6 names from 2025-01-01T00:00:00Z up to but "
+            "excluding 2025-02-01T00:00:00Z, and of the distinct users who caused them.",
+        ),
+    ],
+)
+def test_a_definition_is_a_sentence_with_the_parameters(
+    parameters: dict[str, str], definition: str
+) -> None:
+    query = EventCounts(**JANUARY, **parameters).query
+    assert query.definition(query.range_at(NOW)) == definition

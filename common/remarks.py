@@ -1,0 +1,40 @@
+"""Remarks on an answer: values that conditions skipped, and names that no event has."""
+
+import json
+from dataclasses import dataclass
+
+_MAX_HEADER_BYTES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Values of a property that a condition skips, since they have another type."""
+
+    property: str
+    used: str
+    """The type that the condition tests: `number` or `text`."""
+    skipped: dict[str, int]
+    """How many values were skipped, by their type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Names in a question that no event has."""
+
+    events: list[str]
+    properties: list[str]
+
+    def header(self) -> str:
+        """Return the names as JSON in ASCII; names that exceed 1 kB are left out."""
+        short: dict[str, list[str]] = {"events": [], "properties": []}
+        for kind, names in (("events", self.events), ("properties", self.properties)):
+            for name in names:
+                short[kind].append(name)
+                if len(_ascii_json(short)) > _MAX_HEADER_BYTES:
+                    short[kind].pop()
+        return _ascii_json(short)
+
+
+def _ascii_json(value: object) -> str:
+    # The DEL character is ASCII, but not allowed in headers.
+    return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")
