@@ -90,7 +90,7 @@ class EventsRepo:
         return _history(cur, query, user_events(cur, query, query.range_at(cur.now)))
 
 
-def open_sources(cur: Cursor, query: Query) -> list[Source]:
+def open_sources(cur: Cursor, query: Query) -> list[Source[Any]]:
     """Return the sources of the snapshot, and set its clock to that of the rollups if it is behind.
 
     The events themselves are a source only where there are no rollups of this cluster.
@@ -107,7 +107,7 @@ class _Choice(NamedTuple, Generic[Q, D]):
     """How to answer a query, and the fields of its meta."""
 
     reduction: Reduction[Q, D]
-    source: Source
+    source: Source[Any]
     plan: Plan
     meta: dict[str, Any]
 

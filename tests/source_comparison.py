@@ -61,7 +61,7 @@ class Asker:
         with self.snapshot() as cur:
             (source,) = open_sources(cur, question.query)
             expected = sql_oracle.answer(cur, question.query, cur.now)
-            sources: list[Source] = [source, RawSource(cur)]
+            sources: list[Source[Any]] = [source, RawSource(cur)]
             if isinstance(source, RollupSource):
                 self.rollup_answers += 1
                 watermark = replace(source._watermark, tail_events=LONG_TAIL_EVENTS)
@@ -87,12 +87,11 @@ def compute_answer(cur: Cursor, question: Counting) -> Any:
     return run(cur, source, question)
 
 
-def run(cur: Cursor, source: Source, question: Counting) -> Any:
+def run(cur: Cursor, source: Source[Any], question: Counting) -> Any:
     """The data of the answer that is computed from this source."""
     query = question.query
     reduction = REDUCTIONS[type(query)](query, query.range_at(cur.now), cur.now)
     plan = source.plan(reduction.aggregation())
-    assert plan is not None
     plan.check()
     result = source.read(plan)
     aggregates = result if isinstance(result, Aggregates) else result(no_checkpoint)

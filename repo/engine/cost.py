@@ -17,6 +17,12 @@ MAX_EDGE_EVENTS = 1_000_000
 # Events read by a query without rollups, which takes all of a request's time.
 MAX_EVENTS = 20_000_000
 
+# Rows of columns: some seconds of processor time.
+MAX_COLUMN_ROWS = 500_000_000
+
+# A row of a column takes about as much less time than a row of rollups or an event.
+_COLUMN_ROWS_PER_ROW = 500
+
 # This many sets are within MAX_BYTES, with up to ten million users.
 FEW_SETS = 200
 
@@ -32,14 +38,25 @@ _SHORTER_RANGE = "a shorter range, a longer interval"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of a query or a part of it: rows and bytes of rollups, and events."""
+    """The cost of a query or a part of it: rows and bytes of rollups, events, rows of columns."""
 
     rows: int = 0
     bytes: int = 0
     events: int = 0
+    column_rows: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.rows + other.rows, self.bytes + other.bytes, self.events + other.events)
+        return Cost(
+            self.rows + other.rows,
+            self.bytes + other.bytes,
+            self.events + other.events,
+            self.column_rows + other.column_rows,
+        )
+
+    @property
+    def weight(self) -> int:
+        """How much is read, to compare costs."""
+        return self.rows + self.events + self.column_rows // _COLUMN_ROWS_PER_ROW
 
     def check(self, allowed_events: int) -> None:
         """Compare the cost with the limits. Raises: TooExpensive."""
@@ -51,6 +68,7 @@ class Cost:
             ("rows of rollups", self.rows, MAX_ROWS, zone_hint),
             ("bytes of rollups", self.bytes, MAX_BYTES, zone_hint),
             ("events", self.events, allowed_events, aligned_hint),
+            ("rows of columns", self.column_rows, MAX_COLUMN_ROWS, "a shorter range"),
         ):
             if reads > allowed:
                 raise TooExpensive(what, reads, allowed, cheaper)

@@ -5,6 +5,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from common.errors import EventsDropped
+from common.filters import Filter
 from repo.engine.cost import Cost
 from repo.engine.planner import Cover
 from utils.time.calendar import Range
@@ -32,6 +33,8 @@ class Aggregation:
     """The event names to count; None for all."""
     group: Group | None = None
     """None: all events of a range are one group."""
+    where: Filter | None = None
+    """The condition on events to count; None for all."""
     window_days: int = 0
     """The length in days of the longest rolling window that is counted from the sets of users; 0
     without windows. Each range is a day then."""
@@ -42,15 +45,14 @@ class Plan:
     """How a source aggregates events, and at what cost."""
 
     source: str
-    """`rollups` or `events`."""
+    """`rollups`, `columns` or `events`."""
     aggregation: Aggregation
-    cover: Cover
     cost: Cost | None
     """None where the plan is surely within the limits, so that its cost was not looked up."""
     allowed_events: int
     """How many events the source may read one by one, in addition to the tail."""
     tail: int = 0
-    """The number of events in the tail, up to 10,000, where the plan is explained."""
+    """The number of events in the tail, up to a limit, where the plan is explained."""
     horizon: datetime | None = None
     """The time before which events were dropped; None if none were."""
     needs_dropped: bool = False
@@ -61,7 +63,7 @@ class Plan:
     @property
     def weight(self) -> int:
         """How much the plan reads, to compare it with the plans of other sources."""
-        return self.cost.rows + self.cost.events if self.cost else 0
+        return self.cost.weight if self.cost else 0
 
     def check(self) -> None:
         """Compare the plan with the limits. Raises: EventsDropped, TooExpensive."""
@@ -69,3 +71,10 @@ class Plan:
             raise EventsDropped(self.horizon, self.alternatives)
         if self.cost:
             self.cost.check(self.allowed_events)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverPlan(Plan):
+    """A plan to read rows of rollups, and events one by one."""
+
+    cover: Cover

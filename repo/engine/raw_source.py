@@ -18,7 +18,7 @@ from repo.engine.event_aggregates import (
     decode_events,
     segments_of,
 )
-from repo.engine.plan import Aggregation, Plan
+from repo.engine.plan import Aggregation, CoverPlan
 from repo.engine.planner import Cover
 from repo.statements import statements
 from utils.time.calendar import Range
@@ -42,11 +42,14 @@ class RawSource:
         self._cur = cur
         self._horizon = horizon
 
-    def plan(self, aggregation: Aggregation, *, explain: bool = False) -> Plan:
+    def supports(self, aggregation: Aggregation) -> bool:
+        return aggregation.where is None
+
+    def plan(self, aggregation: Aggregation, *, explain: bool = False) -> CoverPlan:
         horizon, ranges = self._horizon, aggregation.ranges
         needs_dropped = horizon is not None and any(part.start < horizon for part in ranges)
         is_checked = explain or not needs_dropped
-        return Plan(
+        return CoverPlan(
             source=self.kind,
             aggregation=aggregation,
             cover=Cover(edges=list(enumerate(ranges))),
@@ -57,7 +60,7 @@ class RawSource:
             alternatives=_ALTERNATIVES,
         )
 
-    def read(self, plan: Plan) -> Aggregates:
+    def read(self, plan: CoverPlan) -> Aggregates:
         aggregation = plan.aggregation
         partials: list[dict[str, PartialAggregate]] = [{} for _ in aggregation.ranges]
         segments = segments_of(plan.cover.edges)
@@ -94,7 +97,9 @@ class RawSource:
         ((plan,),) = self._cur.fetchone() or ()
         return int(plan["Plan"]["Plan Rows"])
 
-    def _named(self, partials: list[dict[str, PartialAggregate]], plan: Plan) -> dict[str, str]:
+    def _named(
+        self, partials: list[dict[str, PartialAggregate]], plan: CoverPlan
+    ) -> dict[str, str]:
         """Return the names of the groups of the answer, in its order."""
         if plan.aggregation.group is None:
             return {}

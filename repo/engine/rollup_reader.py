@@ -14,7 +14,7 @@ from repo.engine.cardinality import PartialAggregate
 from repo.engine.cost import Cost
 from repo.engine.dimensions import ALL, EventNameFilter, Key
 from repo.engine.event_aggregates import TemporaryOrdinals, decode_events, segments_of
-from repo.engine.plan import Plan
+from repo.engine.plan import CoverPlan
 from repo.engine.planner import Cover
 from repo.engine.span_cache import Row, Rows, SpanCache, SpanKey
 from repo.engine.tail import NO_BACKFILL, split_ranges
@@ -42,7 +42,7 @@ class RollupReader:
         versions: Mapping[Span, int],
         names: EventNameFilter,
         temporary_ordinals: TemporaryOrdinals,
-        plan: Plan,
+        plan: CoverPlan,
     ) -> None:
         """`versions` are those of the sealed spans in this snapshot.
 

@@ -11,7 +11,7 @@ from repo.engine.cardinality import Aggregates, CardinalityCache, aggregates
 from repo.engine.cost import FEW_SETS, MAX_BYTES, MAX_EDGE_EVENTS, Cost, windows_cost
 from repo.engine.dimensions import EventNameDictionary, EventNameFilter, Key
 from repo.engine.event_aggregates import TemporaryOrdinals
-from repo.engine.plan import Aggregation, Plan
+from repo.engine.plan import Aggregation, CoverPlan
 from repo.engine.planner import Cover, Kind, cover_ranges
 from repo.engine.rollup_reader import Partials, RollupReader, count_tail, read_cost
 from repo.engine.span_cache import SpanCache
@@ -67,10 +67,13 @@ class RollupSource:
     def cache_version(self) -> str:
         return format_cache_version(self._watermark.lineage, self._watermark.changed_version)
 
-    def plan(self, aggregation: Aggregation, *, explain: bool = False) -> Plan:
+    def supports(self, aggregation: Aggregation) -> bool:
+        return aggregation.where is None
+
+    def plan(self, aggregation: Aggregation, *, explain: bool = False) -> CoverPlan:
         names, cover = self._names(aggregation), self._cover(aggregation)
         horizon = self._watermark.horizon
-        return Plan(
+        return CoverPlan(
             source=self.kind,
             aggregation=aggregation,
             cover=cover,
@@ -83,7 +86,7 @@ class RollupSource:
             alternatives=_ALTERNATIVES,
         )
 
-    def read(self, plan: Plan) -> Aggregates:
+    def read(self, plan: CoverPlan) -> Aggregates:
         names = self._names(plan.aggregation)
         reader = RollupReader(
             self._cur,

@@ -1,23 +1,25 @@
 """The interface of sources, which aggregate events, and the choice between them."""
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from common.metrics import PLANS
 from common.questions.answer import Checkpoint
 from repo.engine.cardinality import Aggregates
 from repo.engine.plan import Aggregation, Plan
 
+P = TypeVar("P", bound=Plan)
+
 Evaluation = Callable[[Checkpoint], Aggregates]
 """Computes partial aggregates from data that was read."""
 
 
-class Source(Protocol):
+class Source(Protocol[P]):
     """Aggregates events that have occurred. All sources give equal results."""
 
     @property
     def kind(self) -> str:
-        """`rollups` or `events`."""
+        """`rollups`, `columns` or `events`."""
         ...
 
     @property
@@ -25,14 +27,18 @@ class Source(Protocol):
         """The cache version of the query's months; None if late events are not tracked."""
         ...
 
-    def plan(self, aggregation: Aggregation, *, explain: bool = False) -> Plan | None:
-        """Return how to aggregate, without reading it; None if this source cannot.
+    def supports(self, aggregation: Aggregation) -> bool:
+        """Return whether this source can aggregate so."""
+        ...
+
+    def plan(self, aggregation: Aggregation, *, explain: bool = False) -> P:
+        """Return how to aggregate, without reading it.
 
         With `explain` the plan has its exact cost and the length of the tail.
         """
         ...
 
-    def read(self, plan: Plan) -> Aggregates | Evaluation:
+    def read(self, plan: P) -> Aggregates | Evaluation:
         """Read what a plan of this source needs, in the same snapshot.
 
         Return the partial aggregates, or an evaluation that computes them without the snapshot.
@@ -44,11 +50,14 @@ class Source(Protocol):
 
 
 def choose(
-    sources: Iterable[Source], aggregation: Aggregation, *, explain: bool
-) -> tuple[Source, Plan]:
+    sources: Iterable[Source[Any]], aggregation: Aggregation, *, explain: bool
+) -> tuple[Source[Any], Plan]:
     """Return the source with the cheapest plan, and the plan."""
-    plans = [(source, source.plan(aggregation, explain=explain)) for source in sources]
-    able = [(source, plan) for source, plan in plans if plan is not None]
-    source, plan = min(able, key=lambda candidate: candidate[1].weight)
+    plans = [
+        (source, source.plan(aggregation, explain=explain))
+        for source in sources
+        if source.supports(aggregation)
+    ]
+    source, plan = min(plans, key=lambda candidate: candidate[1].weight)
     PLANS.labels(aggregation.question, source.kind).inc()
     return source, plan

@@ -9,7 +9,6 @@ from common.questions.event_counts import EventCounts
 from repo.engine.cardinality import Aggregates, CardinalityCache
 from repo.engine.cost import Cost
 from repo.engine.plan import Aggregation, Plan
-from repo.engine.planner import Cover
 from repo.engine.source import choose
 from repo.events import open_sources
 from tests.events import fold, insert
@@ -27,13 +26,14 @@ class StubSource:
 
     def __init__(self, kind: str, cost: Cost | None, *, is_able: bool = True) -> None:
         self.kind = kind
-        self._plan = Plan(
-            source=kind, aggregation=AGGREGATION, cover=Cover(), cost=cost, allowed_events=1
-        )
+        self._plan = Plan(source=kind, aggregation=AGGREGATION, cost=cost, allowed_events=1)
         self._is_able = is_able
 
-    def plan(self, _: Aggregation, *, explain: bool = False) -> Plan | None:
-        return self._plan if self._is_able else None
+    def supports(self, _: Aggregation) -> bool:
+        return self._is_able
+
+    def plan(self, _: Aggregation, *, explain: bool = False) -> Plan:
+        return self._plan
 
     def read(self, _: Plan) -> Aggregates:
         return Aggregates([], CardinalityCache())

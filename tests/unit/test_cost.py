@@ -20,6 +20,7 @@ def test_a_cost_at_the_limits_is_allowed() -> None:
         (Cost(rows=500_001), "rows of rollups"),
         (Cost(bytes=268_435_457), "bytes of rollups"),
         (Cost(events=8), "events"),
+        (Cost(column_rows=500_000_001), "rows of columns"),
     ],
 )
 def test_a_cost_above_a_limit_is_refused_by_its_name(cost: Cost, what: str) -> None:

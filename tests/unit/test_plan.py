@@ -8,13 +8,11 @@ import pytest
 from common.errors import EventsDropped, TooExpensive
 from repo.engine.cost import Cost
 from repo.engine.plan import Aggregation, Plan
-from repo.engine.planner import Cover
 from utils.time.zones import zone
 
 PLAN = Plan(
     source="rollups",
     aggregation=Aggregation(question="test", ranges=[], zone=zone("UTC")),
-    cover=Cover(),
     cost=None,
     allowed_events=10,
 )
@@ -41,4 +39,5 @@ def test_a_plan_that_needs_dropped_events_is_refused_before_its_cost() -> None:
 
 
 def test_plans_are_compared_by_what_they_read() -> None:
-    assert replace(PLAN, cost=Cost(rows=3, bytes=1_000, events=4)).weight == 7
+    cost = Cost(rows=3, bytes=1_000, events=4, column_rows=5_000)
+    assert replace(PLAN, cost=cost).weight == 17
