@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
+from utils.decimals import decimal_text
+
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 BARE_NAME = re.compile(r'[^ ,()":.]+')
 BARE_VALUE = re.compile(r'[^ ,()"]+')
@@ -48,7 +50,7 @@ class Compare:
     number: Decimal
 
     def __str__(self) -> str:
-        return f"{self.operator}{_number_text(self.number)}"
+        return f"{self.operator}{decimal_text(self.number)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Between:
     high: Decimal
 
     def __str__(self) -> str:
-        return f"{_number_text(self.low)}..{_number_text(self.high)}"
+        return f"{decimal_text(self.low)}..{decimal_text(self.high)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,24 +147,6 @@ def _sorted(parts: Sequence[Filter]) -> tuple[Filter, ...]:
     return tuple(sorted(dict.fromkeys(parts), key=str))
 
 
-def _number_text(number: Decimal) -> str:
-    """Return the shortest form of a number; equal numbers have the same."""
-    sign, digits, exponent = number.as_tuple()
-    assert isinstance(exponent, int), "JSON has no infinite numbers"
-    text = "".join(map(str, digits)).lstrip("0")
-    stripped = text.rstrip("0")
-    if not stripped:
-        return "0"
-    exponent += len(text) - len(stripped)
-    prefix = "-" if sign else ""
-    if 0 <= exponent <= 20:
-        return prefix + stripped + "0" * exponent
-    if -20 <= exponent < 0:
-        padded = stripped.rjust(1 - exponent, "0")
-        return f"{prefix}{padded[:exponent]}.{padded[exponent:]}"
-    return f"{prefix}{stripped}e{exponent}"
-
-
 def typed(value: Value) -> tuple[str, Value]:
     """Return a value with its type: True and 1 are equal in Python."""
     return ("bool", value) if isinstance(value, bool) else (type(value).__name__, value)
@@ -170,7 +154,7 @@ def typed(value: Value) -> tuple[str, Value]:
 
 def sort_key(key: tuple[str, Value]) -> tuple[str, str]:
     kind, value = key
-    return kind, _number_text(value) if isinstance(value, Decimal) else str(value)
+    return kind, decimal_text(value) if isinstance(value, Decimal) else str(value)
 
 
 def _name_text(key: str) -> str:

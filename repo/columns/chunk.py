@@ -34,7 +34,7 @@ class ScaledNumbers:
     """Exact numbers: `scaled / 10**scale`."""
 
     scaled: NDArray[np.int64]
-    """Integers of 1, 2, 4 or 8 bytes."""
+    """Signed integers of 1, 2, 4 or 8 bytes."""
     scale: int
 
 
@@ -68,7 +68,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Events in the order of time and `event_id`."""
+    """Events in the order of time, user and `event_id`."""
 
     time: NDArray[np.int64]
     """Microseconds since 2000-01-01 UTC, as PostgreSQL counts them."""
@@ -81,7 +81,7 @@ class Chunk:
     event_id: NDArray[np.void]
     """Ids of 16 bytes; zeros for rows that are not tied, in chunks that were read from tables.
 
-    Two rows are tied if they have the same user and time.
+    Two rows are tied if they have the same user and time; rows without a user are never tied.
     """
     properties: Mapping[ColumnKey, Column] = field(default_factory=dict)
 

@@ -1,0 +1,67 @@
+"""Chunks of columns as plain Python values."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any
+
+from repo.columns.chunk import (
+    BooleanValues,
+    Chunk,
+    ColumnKey,
+    DecimalNumbers,
+    Kind,
+    ScaledNumbers,
+    TextValues,
+    Values,
+)
+
+RowValue = tuple[int, str | Decimal | bool]
+
+
+def column_values(chunk: Chunk, key: ColumnKey) -> list[RowValue]:
+    """Return the row and value of each value of a column."""
+    column = chunk.properties[key]
+    rows = range(len(chunk)) if column.rows is None else column.rows.tolist()
+    return list(zip(rows, plain_values(column.values), strict=True))
+
+
+def plain_values(values: Values) -> list[Any]:
+    match values:
+        case TextValues(codes, dictionary):
+            texts = dictionary.to_pylist()
+            return [texts[code] for code in codes]
+        case DecimalNumbers(codes, dictionary):
+            numbers = [Decimal(text) for text in dictionary.to_pylist()]
+            return [numbers[code] for code in codes]
+        case ScaledNumbers(scaled, scale):
+            return [Decimal(f"{number}e-{scale}") for number in scaled.tolist()]
+        case BooleanValues(booleans):
+            return list(booleans.tolist())
+
+
+def plain_columns(properties: Iterable[str]) -> dict[ColumnKey, list[RowValue]]:
+    """Return the values of JSON objects, in the order of rows, by path and kind."""
+    columns: dict[ColumnKey, list[RowValue]] = defaultdict(list)
+    for row, text in enumerate(properties):
+        for path, value in _leaves((), json.loads(text, parse_float=Decimal)):
+            columns[ColumnKey(path, _kind(value))].append((row, value))
+    return dict(columns)
+
+
+def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves((*path, key), inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(path, inner)
+    elif value is not None:
+        yield path, value
+
+
+def _kind(value: Any) -> Kind:
+    if isinstance(value, bool):
+        return "boolean"
+    return "text" if isinstance(value, str) else "number"
