@@ -220,8 +220,9 @@ offset   %(limit)s - 1;
 
 -- name: fold_batch
 -- Reads the claimed events with the ids of their names and users, and adds new ones to the dictionaries: a new
--- user gets an ordinal that was never used. Events of the future are moved to future_events. The second part
--- of the union is never read: it makes the planner expect many rows, which its statistics do not know yet.
+-- user gets an ordinal that was never used. Events of the future are moved to future_events, and columns hold
+-- them already, with these ids. The second part of the union is never read: it makes the planner expect many
+-- rows, which its statistics do not know yet.
 copy (
     with claimed as ({source}),
     source as (
@@ -246,8 +247,7 @@ copy (
         select event_name, (select coalesce(max(name_id), 0) from event_names) + row_number() over ()
         from   (select distinct event_name
                 from   resolved
-                where  name_id is null
-                and    occurred_at < %(until)s) as missing
+                where  name_id is null) as missing
         returning event_name, name_id
     ),
     new_users as (
@@ -259,8 +259,7 @@ copy (
         from   (select distinct user_id
                 from   resolved
                 where  ordinal is null
-                and    user_id <> ''
-                and    occurred_at < %(until)s) as missing
+                and    user_id <> '') as missing
         returning user_id, ordinal
     )
     select occurred_at,

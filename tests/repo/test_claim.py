@@ -9,6 +9,7 @@ from psycopg2.extensions import connection, cursor
 from repo.rollups.claim import BatchClaimer
 from repo.rollups.fold import begin, locked, snapshot_locked
 from repo.rollups.fold_state import Progress
+from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
 
 START = datetime(2025, 3, 1, tzinfo=UTC)
@@ -47,3 +48,14 @@ def test_a_backfill_ends_with_its_last_chunk(fold: Fold) -> None:
     claimed(fold, 2)
     assert claimed(fold, 2) == [1, 0]
     assert (progress.is_backfilling, progress.is_caught_up) == (False, True)
+
+
+def test_users_and_names_of_future_events_get_ids_at_once(conn: connection) -> None:
+    """Columns hold these events before they are due."""
+    insert(conn, ("ada", "open", START), ("bob", "later", datetime.now(UTC) + timedelta(days=1)))
+    RollupWriter(conn, []).catch_up()
+    with conn.cursor() as cur:
+        cur.execute("select user_id from users union all select event_name from event_names")
+        assert {text for (text,) in cur} == {"ada", "bob", "open", "later"}
+        cur.execute("select event_name from slots join event_names using (name_id)")
+        assert cur.fetchall() == [("open",)]
