@@ -66,6 +66,22 @@ QUESTION_SECONDS = _histogram(
     "source",
     bounds=(0.001, 0.0025, *_BOUNDS),
 )
+EVALUATIONS = _gauge(
+    "analytics_evaluations",
+    "Answers that are being computed from columns, or wait for one of the threads for that; there "
+    "are as many threads per worker process as processors.",
+)
+EVALUATION_WAIT_SECONDS = _histogram(
+    "analytics_evaluation_wait_seconds",
+    "Seconds that the computation of an answer from columns has waited for a thread.",
+    bounds=(0.001, 0.0025, *_BOUNDS),
+)
+EVALUATION_SECONDS = _histogram(
+    "analytics_evaluation_duration_seconds",
+    "Seconds to compute an answer from columns, after they were read.",
+    "question",
+    bounds=(0.001, 0.0025, *_BOUNDS),
+)
 CACHE_REQUESTS = _counter(
     "analytics_cache_requests",
     "Questions by cache result: hit, miss, joined (computed for another request), stale, refresh "

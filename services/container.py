@@ -18,6 +18,7 @@ from config.settings import Settings
 from repo.database_identity import identity_of
 from services.answering.answer_service import AnswerService, Policy
 from services.answering.cache_versions import CacheVersions
+from services.answering.evaluator import Evaluator
 from services.answering.question_request import RememberedRequest, RequestKey
 from services.auth import ApiKeyCache
 from services.background.cache_purger import CachePurger
@@ -69,7 +70,11 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         versions = await stack.enter_async_context(_cache_versions(settings, url, identity))
         await stack.enter_async_context(_identity_check(settings, url, identity))
         database = await stack.enter_async_context(_pool(settings, url, identity))
-        answers = AnswerService(cache, database, versions, identity=identity, policy=policy)
+        evaluator = Evaluator(settings.pool_waiters)
+        stack.callback(evaluator.close)
+        answers = AnswerService(
+            cache, database, versions, evaluator, identity=identity, policy=policy
+        )
         stack.push_async_callback(answers.close)
         writer = endpoints.databases.url("writer")
         ingest, storage = await stack.enter_async_context(_ingest(settings, writer, identity))

@@ -8,17 +8,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from starlette.types import Receive
 
 from common.metrics import LIMITED, QUESTION_SECONDS, cache_requests
-from common.questions.answer import Answer, Reading, Result
+from common.questions.answer import Answer, Checkpoint, Reading, Result
 from common.questions.base import Question
 from config.database import Database, get_connection
 from config.database_errors import DatabaseError
 from repo.events import EventsRepo
 from services.answering.cache_versions import CacheVersions
+from services.answering.evaluator import Evaluator
 from services.answering.single_flight import BoundRepo, CallContext, SingleFlight
 from services.cache_service import CacheFailed, CacheLookup, CacheService, Limits
 from services.cached_response import CachedResponse, PreparedQuery, render
@@ -62,6 +63,13 @@ class ServedResponse:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+class _Computed(NamedTuple):
+    """A response, and the source that its answer was computed from."""
+
+    response: CachedResponse
+    source: str
+
+
 class AnswerService:
     """Answers questions.
 
@@ -74,6 +82,7 @@ class AnswerService:
         cache: CacheService,
         database: Database,
         versions: CacheVersions,
+        evaluator: Evaluator,
         *,
         identity: Identity,
         policy: Policy,
@@ -83,6 +92,7 @@ class AnswerService:
         self._cache = cache
         self._database = database
         self._versions = versions
+        self._evaluator = evaluator
         self._identity = identity
         self._policy = policy
         self._single_flight = SingleFlight(cache, self._run_query, may_store=policy.enabled)
@@ -230,18 +240,30 @@ class AnswerService:
         began, source = time.perf_counter(), "none"
         bound = context.bound or self.bind_repo(context.deadline, context.limits.caller)
         try:
-            response, source = await bound.connection.run(partial(self._answer, query, bound))
-            return response
+            result = await bound.connection.run(partial(self._read, query, bound))
+            if not isinstance(result, _Computed):
+                # The connection is back in the pool.
+                result = await self._evaluator.run(result, query.name, context.deadline)
+            source = result.source
+            return result.response
         finally:
             QUESTION_SECONDS.labels(query.name, source).observe(time.perf_counter() - began)
 
-    def _answer(self, query: PreparedQuery, bound: BoundRepo) -> tuple[CachedResponse, str]:
-        """The response, and the source that it was computed from. Runs in a thread."""
-        began = time.perf_counter()
+    def _read(
+        self, query: PreparedQuery, bound: BoundRepo
+    ) -> _Computed | Callable[[Checkpoint], _Computed]:
+        """The response, or the evaluation that returns it. Runs in the thread of a connection."""
+        finish = partial(self._finish, query, bound, time.perf_counter())
         result = query.answer(bound.repo)
-        answer = result.evaluate(_no_checkpoint) if isinstance(result, Reading) else result
+        if isinstance(result, Reading):
+            return lambda checkpoint: finish(result.evaluate(checkpoint))
+        return finish(result)
+
+    def _finish(
+        self, query: PreparedQuery, bound: BoundRepo, began: float, answer: Answer[Any]
+    ) -> _Computed:
         identity = None if bound.is_override else bound.connection.identity
-        return self._render(query, answer, identity, began), answer.meta.source
+        return _Computed(self._render(query, answer, identity, began), answer.meta.source)
 
     def _render(
         self, query: PreparedQuery, answer: Answer[Any], identity: str | None, began: float
@@ -269,10 +291,6 @@ class AnswerService:
             if lookup.holds_lease:
                 cache_requests("refresh").inc()
                 await self._single_flight.fetch(query, context, lookup)
-
-
-def _no_checkpoint() -> None:
-    """Let a computation run to its end."""
 
 
 def is_refresh_due(response: CachedResponse, remaining_s: float) -> bool:

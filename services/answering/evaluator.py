@@ -1,0 +1,80 @@
+"""Evaluate readings in threads of their own, which hold no connection."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from typing import TypeVar
+
+from common.metrics import EVALUATION_SECONDS, EVALUATION_WAIT_SECONDS, EVALUATIONS
+from common.questions.answer import Checkpoint
+from config.database_errors import DeadlineExceeded, PoolBusy
+from utils.tracing import trace_span
+
+R = TypeVar("R")
+
+
+class Evaluator:
+    """Runs evaluations in the order of their arrival, as many at once as there are processors.
+
+    More threads would only share the processors, and lose a third of them to Python's lock.
+    """
+
+    def __init__(self, max_waiting: int, threads: int | None = None) -> None:
+        """`max_waiting` is how many evaluations may wait for a thread."""
+        threads = threads or os.cpu_count() or 1
+        self._threads = ThreadPoolExecutor(threads, "evaluation")
+        self._max_open = threads + max_waiting
+        self._open = 0
+        self._is_closed = False
+
+    async def run(self, evaluate: Callable[[Checkpoint], R], name: str, deadline: float) -> R:
+        """Return what an evaluation for a question of this name returns.
+
+        It ends at its next checkpoint once the deadline, in monotonic time, has passed or the
+        caller is cancelled.
+
+        Raises: PoolBusy, DeadlineExceeded, and what the evaluation raises.
+        """
+        if self._open >= self._max_open:
+            raise PoolBusy
+        stop = threading.Event()
+        checkpoint = partial(self._check, stop, deadline)
+        self._open += 1
+        try:
+            with EVALUATIONS.track_inprogress(), trace_span("evaluation"):
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    return await self._submit(partial(evaluate, checkpoint), checkpoint, name)
+        except TimeoutError:
+            raise DeadlineExceeded from None
+        finally:
+            stop.set()
+            self._open -= 1
+
+    def close(self) -> None:
+        """End all evaluations at their next checkpoint."""
+        self._is_closed = True
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(
+        self, work: Callable[[], R], checkpoint: Checkpoint, name: str
+    ) -> "asyncio.Future[R]":
+        queued_at = time.perf_counter()
+
+        def run() -> R:
+            EVALUATION_WAIT_SECONDS.observe(time.perf_counter() - queued_at)
+            checkpoint()
+            with EVALUATION_SECONDS.labels(name).time():
+                return work()
+
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._threads, copy_context().run, run)
+
+    def _check(self, stop: threading.Event, deadline: float) -> None:
+        """Raises: DeadlineExceeded, if the result is not needed any more."""
+        if stop.is_set() or self._is_closed or time.monotonic() >= deadline:
+            raise DeadlineExceeded
