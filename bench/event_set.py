@@ -1,7 +1,7 @@
 """The event set of the benchmark, generated day by day: the same for the same number of events.
 
 500,000 users of whom a few cause most events, 40 names, 90 days with quiet nights and weekends, 3 %
-of the events without a user, small properties. The last day is fixed, so the set is the same on
+of the events without a user, five properties. The last day is fixed, so the set is the same on
 every day.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from services.demo_data import NAMES
@@ -21,6 +22,12 @@ END = datetime(2026, 11, 22, tzinfo=UTC)
 DAYS = 90
 START = END - timedelta(days=DAYS)
 USERS = 500_000
+COUNTRIES = ("DE", "US", "FR", "GB", "IN", "BR", "JP", "NL", "PL", "ES")
+PLATFORMS = ("web", "ios", "android")
+PLANS = ("free", "pro", "team")
+PATHS = tuple(f"/p/{number}" for number in range(2_000))
+VERSION = 2
+"""Grows when the generated events change, so that sets of earlier versions are built again."""
 
 _HOURS = 24
 _NOBODY = 0.03
@@ -29,9 +36,9 @@ _GROWTH = 0.5
 _WEEKEND = 0.6
 _SKEW = 0.6
 """Exponent of Zipf's law. 0: all users are equal; 1: the most active causes 1/14 of all events."""
-_COUNTRIES = ("DE", "US", "FR", "GB", "IN", "BR", "JP", "NL", "PL", "ES")
-_PLATFORMS = ("web", "ios", "android")
-_PLANS = ("free", "pro", "team")
+_WITH_AMOUNT = 0.1
+_MEDIAN_AMOUNT = 40
+_MAX_AMOUNT = 500
 _HYPHENS = (8, 13, 18, 23)
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
@@ -41,13 +48,18 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """Users, names and properties, with the cumulative probabilities of users and names."""
+    """Users, names and parts of properties, with the cumulative probabilities of some."""
 
     users: pa.Array
     user_reach: Floats
     names: pa.Array
     name_reach: Floats
-    properties: pa.Array
+    traits: pa.Array
+    """The beginnings of properties, which are the same in all events of a user."""
+    paths: pa.Array
+    path_reach: Floats
+    amounts: pa.Array
+    """The ends of properties: at 0 without an amount, then one for each number of cents."""
 
 
 @cache
@@ -55,17 +67,21 @@ def platform() -> Platform:
     """The first of `users` is the empty user id of events without a user."""
     people = np.random.default_rng(0).permutation(USERS) + 1
     traits = [
-        f'{{"country": "{country}", "platform": "{kind}", "plan": "{plan}"}}'
-        for country in _COUNTRIES
-        for kind in _PLATFORMS
-        for plan in _PLANS
+        f'{{"country": "{country}", "platform": "{kind}", "plan": "{plan}", "path": "'
+        for country in COUNTRIES
+        for kind in PLATFORMS
+        for plan in PLANS
     ]
+    cents = range(1, _MAX_AMOUNT * 100 + 1)
     return Platform(
         pa.array(["", *(f"user_{number:06}" for number in people)]),
         _reach(_zipf(USERS, _SKEW)),
         pa.array(NAMES),
         _reach(_zipf(len(NAMES), 1.0)),
         pa.array(traits),
+        pa.array(PATHS),
+        _reach(_zipf(len(PATHS), 1.0)),
+        pa.array(['"}', *(f'", "amount": {each // 100}.{each % 100:02}}}' for each in cents)]),
     )
 
 
@@ -101,8 +117,22 @@ def _table(
             "user_id": population.users.take(pa.array(users)),
             "event_name": population.names.take(pa.array(names)),
             "occurred_at": _timestamps(random, day, counts),
-            "properties": population.properties.take(pa.array(users % len(population.properties))),
+            "properties": _properties(random, population, users),
         }
+    )
+
+
+def _properties(random: np.random.Generator, population: Platform, users: Integers) -> Any:
+    """Properties as JSON: three that depend on the user, a path, and sometimes an amount."""
+    count = len(users)
+    paths = np.searchsorted(population.path_reach, random.random(count))
+    amounts = random.lognormal(np.log(_MEDIAN_AMOUNT), 1, count).clip(0.01, _MAX_AMOUNT)
+    cents = np.where(random.random(count) < _WITH_AMOUNT, (amounts * 100).astype(np.int64), 0)
+    return pc.binary_join_element_wise(
+        population.traits.take(pa.array(users % len(population.traits))),
+        population.paths.take(pa.array(paths)),
+        population.amounts.take(pa.array(cents)),
+        "",
     )
 
 

@@ -16,7 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from psycopg2.extensions import connection
 
-from bench.event_set import days_of_events
+from bench.event_set import VERSION, days_of_events
 from repo.migrate import migrate, migrations
 from services.embedded import Endpoints, embedded_servers
 from tests.servers import url_of
@@ -44,14 +44,30 @@ where  indrelid = 'events'::regclass
 """
 _DUCKDB = """
 create table events (
-    event_id UUID, user_id VARCHAR, event_name VARCHAR, occurred_at TIMESTAMP, properties JSON
+    event_id UUID, user_id VARCHAR, event_name VARCHAR, occurred_at TIMESTAMP, properties JSON,
+    country VARCHAR, platform VARCHAR, plan VARCHAR, path VARCHAR, amount DECIMAL(18, 2)
 )
+"""
+_DUCKDB_INSERT = """
+insert into events
+select *, properties->>'country', properties->>'platform', properties->>'plan',
+       properties->>'path', properties->>'amount'
+from   read_parquet('{file}')
 """
 _CHDB = """
 create table events (
     event_id UUID, user_id String, event_name LowCardinality(String),
-    occurred_at DateTime64(6, 'UTC'), properties String
+    occurred_at DateTime64(6, 'UTC'), properties String,
+    country LowCardinality(String), platform LowCardinality(String), plan LowCardinality(String),
+    path LowCardinality(String), amount Nullable(Decimal(18, 2))
 ) engine = MergeTree order by occurred_at
+"""
+_CHDB_INSERT = """
+insert into events
+select *, JSONExtractString(properties, 'country'), JSONExtractString(properties, 'platform'),
+       JSONExtractString(properties, 'plan'), JSONExtractString(properties, 'path'),
+       toDecimal64OrNull(JSONExtractRaw(properties, 'amount'), 2)
+from   file('{file}', Parquet)
 """
 
 
@@ -76,25 +92,35 @@ class Stores:
 
 
 class Description(msgspec.Struct, frozen=True):
-    """The number of events in a stored set. Written last: a directory without it is incomplete."""
+    """What a stored set holds. Written last: a directory without it is incomplete."""
 
     events: int
+    version: int = 1
+    """The `VERSION` of the events."""
 
 
 @contextmanager
 def open_stores(folder: Path, events: int, say: Callable[[str], None]) -> Iterator[Stores]:
-    """Open the stored set; build it if it is missing."""
+    """Open the stored set; build it if it is missing, or from an earlier version of the events.
+
+    Raises: AssertionError if the folder holds another number of events.
+    """
     file = folder / _DESCRIPTION
     with embedded_servers(folder / "servers", postgres_options=_OPTIONS) as endpoints:
         stores = Stores(folder, endpoints)
-        if not file.exists():
-            _build(stores, events, say)
-            file.write_bytes(msgspec.json.encode(Description(events)))
-        description = msgspec.json.decode(file.read_bytes(), type=Description)
-        assert description.events == events, (
+        description = _description(file)
+        assert description is None or description.events == events, (
             f"{folder} holds {description.events:,} events: set BENCH_DIR"
         )
+        if description != Description(events, VERSION):
+            file.unlink(missing_ok=True)
+            _build(stores, events, say)
+            file.write_bytes(msgspec.json.encode(Description(events, VERSION)))
         yield stores
+
+
+def _description(file: Path) -> Description | None:
+    return msgspec.json.decode(file.read_bytes(), type=Description) if file.exists() else None
 
 
 @contextmanager
@@ -181,8 +207,8 @@ def _fill(stores: Stores, conn: connection, events: int, say: Callable[[str], No
     for day, table in enumerate(days_of_events(events), 1):
         copy(conn, table)
         pa.parquet.write_table(table, part)
-        columns.execute(f"insert into events select * from read_parquet('{part}')")
-        session.query(f"insert into events select * from file('{part}', Parquet)")
+        columns.execute(_DUCKDB_INSERT.format(file=part))
+        session.query(_CHDB_INSERT.format(file=part))
         if day % 10 == 0:
             say(f"day {day}")
     part.unlink()

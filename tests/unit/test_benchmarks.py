@@ -1,12 +1,14 @@
 """What the benchmark asks about is the same every day, and cut where the service cuts it."""
 
+import json
+import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pyarrow.compute as pc
 
 from bench.cases import Case, address, cases, query_texts
-from bench.event_set import DAYS, END, START, days_of_events, sample
+from bench.event_set import DAYS, END, PATHS, START, days_of_events, sample
 
 
 def case_of(name: str) -> Case:
@@ -25,6 +27,19 @@ def test_events_have_an_id_of_their_own_and_stand_in_the_order_of_time() -> None
     assert pc.count_distinct(events["event_id"]).as_py() == 20_000
     assert moments == sorted(moments)
     assert START <= moments[0] < moments[-1] < END
+
+
+def test_properties_are_json_with_a_path_and_sometimes_an_amount() -> None:
+    texts = sample(20_000, seed=1)["properties"].to_pylist()
+    properties = [json.loads(text, parse_float=str) for text in texts]
+    amounts = [each["amount"] for each in properties if "amount" in each]
+    assert {tuple(each) for each in properties} == {
+        ("country", "platform", "plan", "path"),
+        ("country", "platform", "plan", "path", "amount"),
+    }
+    assert {each["path"] for each in properties} <= set(PATHS)
+    assert 1_900 < len(amounts) < 2_100
+    assert all(re.fullmatch(r"\d{1,3}\.\d\d", amount) for amount in amounts)
 
 
 def test_each_day_has_its_events() -> None:
