@@ -1,6 +1,7 @@
 """Types of request parameters, with their validation and error messages."""
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, get_origin
@@ -11,11 +12,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
+    SkipValidation,
     WithJsonSchema,
     model_validator,
 )
 
 from common.errors import refuse
+from common.filters import Filter
+from common.where import MAX_BYTES, parse_where
 from utils.time.calendar import Range
 from utils.time.ranges import parse_last
 from utils.time.zones import zone_names
@@ -85,6 +90,12 @@ def _well_formed_last(text: str) -> str:
     return text
 
 
+def _one_filter(texts: Sequence[str]) -> tuple[Filter, ...]:
+    """Return the canonical filter, if there is one. Raises: FilterError."""
+    where = parse_where(texts)
+    return () if where is None else (where,)
+
+
 def _sorted_unique(names: tuple[str, ...]) -> tuple[str, ...]:
     # Questions that differ in the order of names only share one cache entry.
     return tuple(sorted(set(names)))
@@ -142,6 +153,13 @@ UserId = Annotated[
     str, Field(min_length=1, max_length=256), AfterValidator(_without_nul), _max_bytes(256)
 ]
 EventNames = Annotated[tuple[EventName, ...], Field(max_length=100), AfterValidator(_sorted_unique)]
+Where = Annotated[
+    tuple[SkipValidation[Filter], ...],
+    BeforeValidator(_one_filter),
+    PlainSerializer(lambda filters: list(map(str, filters)), return_type=list[str]),
+    WithJsonSchema({"type": "array", "items": {"type": "string", "maxLength": MAX_BYTES}}),
+]
+"""The filter that all texts of a parameter mean, in its canonical form; empty for all events."""
 LastText = Annotated[
     str,
     AfterValidator(_well_formed_last),

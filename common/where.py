@@ -200,6 +200,8 @@ class _Parser:
         while self._peek() == ".":
             self._at += 1
             parts.append(self._part(BARE_NAME))
+        if any("\0" in part.text for part in parts):
+            raise self._error("a name must not contain a NUL character", position)
         first = parts[0]
         if first.is_quoted or first.text[0] not in "@-":
             return Name(tuple(part.text for part in parts))
@@ -310,10 +312,11 @@ class _Parser:
 
 
 def _range_hint(low_text: str, high_text: str, low: Decimal | None, high: Decimal | None) -> str:
+    # The numbers are not repeated: no message contains a value of the request.
     if low is not None and not high_text:
-        return f"a range without an upper end is written >={low_text}"
+        return "a range without an upper end is written >=10"
     if high is not None and not low_text:
-        return f"a range without a lower end is written <={high_text}"
+        return "a range without a lower end is written <=10"
     return "a range has two numbers, as in 10..20; quote a text that contains two dots"
 
 

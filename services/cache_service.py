@@ -18,6 +18,7 @@ import msgspec
 from common.errors import TooManyConcurrent, TooManyRequests
 from common.metrics import CACHE_ERRORS, LIMITED, track_reachability
 from common.questions import questions_about_one_user
+from common.questions.base import FILTERED
 from services.cached_response import CachedResponse
 from services.database_identity import Identity
 from services.redis_client import Command, MultiplexedRedis, Script, lua_script
@@ -213,7 +214,8 @@ class CacheService:
         return _decode(key, payload) if payload else None
 
     async def purge_users(self) -> None:
-        """Delete all responses about single users of this database.
+        """Delete all responses of this database with values of users: about single users, or with
+        a filter.
 
         Responses of versions whose keys do not name the database are deleted for all databases.
 
@@ -224,7 +226,7 @@ class CacheService:
         arguments = (self._purge_key, _PURGE_PREFIX, self._purge_mark_ms)
         with self._attempt("forget"):
             await self._writer.run(self._purge_script, *arguments)
-        for name in questions_about_one_user():
+        for name in (*questions_about_one_user(), FILTERED):
             with self._attempt("forget"):
                 await self._delete_matching(f"analytics:*:{name}:*")
 

@@ -31,6 +31,7 @@ from utils.time.slots import month_number
 from utils.time.zones import zone
 
 DEFAULT_LAST = "30d"
+FILTERED = "filtered"
 
 _DAY = timedelta(days=1)
 
@@ -63,6 +64,14 @@ class Question(Parameters):
     @abstractmethod
     def query(self) -> Query:
         """The query that the question resolves to."""
+
+    @property
+    def cache_name(self) -> str:
+        """The first part of the cache key, by which an erasure finds answers with values of users.
+
+        It is the name of the question, followed by `:filtered` if the answer repeats a filter.
+        """
+        return self.name
 
     def fingerprint(self, *, without: Collection[str] = ("format",)) -> str:
         """Return a digest that is equal for questions with the same answer, in every process."""

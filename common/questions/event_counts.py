@@ -7,9 +7,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from common.parameters import Where
 from common.query import Query
 from common.questions.answer import Answer, Table, Tabular, absent_field, is_absent
-from common.questions.base import Counting
+from common.questions.base import FILTERED, Counting
 from utils.time.calendar import Interval, Range
 
 # The previous range may be longer than this one, since months, quarters and years differ in length.
@@ -100,7 +101,7 @@ class EventCounts(Counting):
     """The number of events and of distinct users."""
 
     answer = Answer[EventCountsData]
-    response_headers = ("X-Previous-Events", "X-Previous-Users")
+    response_headers = ("X-Previous-Events", "X-Previous-Users", "X-Unknown")
 
     interval: Interval | None = Field(
         None, description="Also count per hour, day or longer unit in `tz`, including zeros."
@@ -112,13 +113,26 @@ class EventCounts(Counting):
         "other by its length.",
     )
 
+    where: Where = Field(
+        (),
+        description="Count events that match this condition only, such as `plan:pro` or "
+        "`amount:>=100`; may be repeated, and all must hold.",
+    )
+
     def _look_back(self, time_range: Range) -> timedelta:
         return (
             time_range.end - time_range.start + _LENGTH_VARIATION if self.compare else timedelta(0)
         )
 
+    @property
+    def cache_name(self) -> str:
+        return f"{self.name}:{FILTERED}" if self.where else self.name
+
     @cached_property
     def query(self) -> EventCountsQuery:
         return EventCountsQuery(
-            **self._resolved(), interval=self.interval, has_previous=self.compare is not None
+            **self._resolved(),
+            where=next(iter(self.where), None),
+            interval=self.interval,
+            has_previous=self.compare is not None,
         )

@@ -51,5 +51,6 @@ class Reduction(ABC, Generic[Q, D]):
             ranges=[part.until(self.now) for part in ranges],
             zone=self.query.zone,
             event_names=self.query.event_names,
+            where=self.query.where,
             **options,
         )

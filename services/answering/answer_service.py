@@ -116,7 +116,7 @@ class AnswerService:
     ) -> PreparedQuery:
         """The query of a question. `answer` answers it with any repo."""
         coding = "gzip" if compressed else "plain"
-        base_key = f"{question.name}:{form}:{coding}:{question.fingerprint()}"
+        base_key = f"{question.cache_name}:{form}:{coding}:{question.fingerprint()}"
         months, versions = question.query.months, self._versions
         return PreparedQuery(
             question.name,

@@ -62,7 +62,7 @@ def test_no_parameter_can_break_a_question(
     for value in CORPUS:
         prefix = "&start=2025-01-01" if parameter == "end" else ""
         response = shared_service.get(f"{path}?{parameter}={value}{prefix}")
-        if parameter == "event" and response.status_code == 200:
+        if parameter in ("event", "where") and response.status_code == 200:
             assert "%FF" not in value
             continue
         assert 400 <= response.status_code < 500, (value, response.text)

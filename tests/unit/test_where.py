@@ -121,6 +121,7 @@ def test_the_canonical_form(text: str, canonical: str) -> None:
         ('plan:"pro', "at 6: the quote is not closed"),
         ("a:10..", "at 3: a range without an upper end is written >=10"),
         ("a:..10", "at 3: a range without a lower end is written <=10"),
+        ("a:77..", "at 3: a range without an upper end is written >=10"),
         (
             "a:1..x",
             "at 3: a range has two numbers, as in 10..20; quote a text that contains two dots",
@@ -143,6 +144,7 @@ def test_the_canonical_form(text: str, canonical: str) -> None:
             "at 1: the fields of an event are @event and @user; quote the name of a property",
         ),
         ("a:1 or", "at 7: a condition is missing"),
+        ("b:1 a.\0:1", "at 5: a name must not contain a NUL character"),
         ("a:\0", "at 3: a value must not contain a NUL character"),
         ("a:1e131072", "at 3: the number has too many digits"),
         ("a:>1e-16384", "at 4: the number has too many digits"),
