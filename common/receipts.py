@@ -28,6 +28,9 @@ class Receipt:
     unknown_before: datetime | None
     """The horizon: earlier events were dropped before the erasure, so counts of events still
     include those of the user. Counts of users do not."""
+    columns_pending: bool
+    """Whether columns may still hold events of the user. No answer reads them, and the rollup
+    worker removes them within seconds."""
     may_return_from: tuple[str, ...] = ()
     """Adopted tables with rows of the user, which belong to the platform: the next run of `adopt`
     makes events of them again, unless the user is suppressed."""

@@ -98,7 +98,7 @@ class _Erasure:
         """Erase the user and return the receipt. Raises: DatabaseUnavailable."""
         self._refuse_during_restore()
         self._refuse_or_delete_foreign()
-        user = self._read_user()
+        user = self._read_user(self._next_number())
         changed = self._erase_from(self.stores.from_events, user)
         self._raise_versions(user)
         events = self._delete_events(user)
@@ -126,13 +126,18 @@ class _Erasure:
                 f"run `{invocation('rollup --once')}`, which takes them over, and erase then"
             )
 
-    def _read_user(self) -> ErasedUser:
+    def _next_number(self) -> int:
+        self.cur.execute(SQL["erase_next_number"])
+        (number,) = self.cur.fetchone() or (0,)
+        return int(number)
+
+    def _read_user(self, erasure: int) -> ErasedUser:
         """Return the user with the events to subtract, counted before they are deleted."""
         self.cur.execute(SQL["erase_generations"])
         generations = [ErasedGeneration(*row) for row in self.cur]
         self.cur.execute(SQL["erase_ordinal"], {"user_id": Hidden(self.user_id)})
         (ordinal,) = self.cur.fetchone() or (NO_ORDINAL,)
-        user = ErasedUser(ordinal, part_size(read_user_count(self.cur)), generations)
+        user = ErasedUser(erasure, ordinal, part_size(read_user_count(self.cur)), generations)
         for generation in generations:
             dropped = self._dropped_slots(user, generation)
             user.dropped_slots.update(dropped)
@@ -214,10 +219,17 @@ class _Erasure:
         }
         # The proof identifies the user only to somebody who has the receipt's salt and the id.
         proof = hashlib.sha256(f"{salt}{self.user_id}".encode()).digest()
-        self.cur.execute(SQL["erase_receipt"], {**values, "proof": proof})
+        self.cur.execute(SQL["erase_receipt"], {**values, "number": user.erasure, "proof": proof})
         erasure_id, erased_at = self.cur.fetchone() or ()
         adopted = () if is_suppressed else self._adopted_tables()
-        return Receipt(erasure_id, erased_at, salt, **values, may_return_from=adopted)
+        return Receipt(
+            erasure_id,
+            erased_at,
+            salt,
+            **values,
+            columns_pending=user.is_in_columns,
+            may_return_from=adopted,
+        )
 
     def _adopted_tables(self) -> tuple[str, ...]:
         self.cur.execute(SQL["erase_adopted_tables"])

@@ -11,7 +11,7 @@ from psycopg2.extensions import connection, cursor
 from common.decorators import translate_errors
 from repo.commit_outcome import commit
 from repo.rollups.fold import snapshot_locked
-from repo.rollups.store import StoreBehind
+from repo.rollups.store import Horizon, StoreBehind
 from repo.rollups.stores import Stores
 from repo.statements import statements
 from repo.verify.report import Findings
@@ -98,17 +98,17 @@ class RetainRepo:
         """Accept refused events again, except those before the horizon. Raises: LockHeld."""
         self._set_trigger("retain_accepts_again", None)
 
-    def publish(self, until: datetime) -> bool:
+    def publish(self, horizon: Horizon) -> bool:
         """Set the horizon; return False if some older events are not in the stores yet."""
         # Published before the first event is deleted: answers must not depend on a part of them.
         with (
             translate_errors(_RIGHTS_MESSAGE),
             suppress(StoreBehind),
-            snapshot_locked(self._conn) as cur,
+            snapshot_locked(self._conn, with_columns=True) as cur,
         ):
             for store in Stores():
-                store.drop_before(cur, until)
-            cur.execute(SQL["retain_publish"], {"until": until})
+                store.drop_before(cur, horizon)
+            cur.execute(SQL["retain_publish"], {"until": horizon.events})
             return True
         return False
 
@@ -120,10 +120,10 @@ class RetainRepo:
             return DroppedBatch(*cur.fetchone() or (0, None))
 
     def vacuum(self) -> None:
-        """Vacuum the events at the pace of autovacuum, so that the space is reused."""
+        """Vacuum events and columns at the pace of autovacuum, so that the space is reused."""
         with self._cursor() as cur:
-            cur.execute(SQL["retain_vacuum_delay"])
-            cur.execute(SQL["retain_vacuum"])
+            for name in ("delay", "events", "columns"):
+                cur.execute(SQL[f"retain_vacuum_{name}"])
 
     def read_refused_counts(self) -> dict[str, int]:
         """Remove and return the counts of events that triggers have refused, by reason."""

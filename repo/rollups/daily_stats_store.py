@@ -1,7 +1,6 @@
 """The store of daily statistics: folds queue the days that change, and `maintain` counts them."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from psycopg2.extensions import connection, cursor
@@ -13,7 +12,7 @@ from repo.rollups.aggregate import Batch
 from repo.rollups.daily_stats_refresh import DailyStatsRefresh, FailedDay
 from repo.rollups.fold import count_tail
 from repo.rollups.fold_state import Progress
-from repo.rollups.store import Store
+from repo.rollups.store import Horizon, Store
 from repo.rollups.subtract_user import ErasedUser
 from repo.statements import statements
 from utils.time.slots import HOUR, slot_of
@@ -73,7 +72,7 @@ class DailyStatsStore(Store):
             daily_stats.recount(cur, watermark, days)
         return sum(map(len, days.values()))
 
-    def drop_before(self, cur: Cursor, horizon: datetime) -> None:
+    def drop_before(self, cur: Cursor, horizon: Horizon) -> None:
         """Do nothing: the statistics count dropped events as long as the rollups do."""
 
     def rebuild(self, cur: cursor, progress: Progress) -> None:

@@ -37,14 +37,17 @@ class HistoryLost(DatabaseUnavailable):
 
 
 @contextmanager
-def snapshot_locked(conn: connection) -> Iterator[Cursor]:
-    """Open a transaction that excludes all others that fold, seal or count daily statistics."""
+def snapshot_locked(conn: connection, *, with_columns: bool = False) -> Iterator[Cursor]:
+    """Open a transaction that excludes all others that fold, seal or count daily statistics.
+
+    Also those that write columns, if `with_columns`.
+    """
     with conn.cursor(cursor_factory=Cursor) as cur:
         cur.execute(SQL["fold_create_staging"])
         try:
             # The lock comes before the first query, which takes the snapshot: the snapshot must see
             # what the previous holder has committed.
-            cur.execute(SQL["fold_lock"])
+            cur.execute(SQL["fold_lock_with_columns" if with_columns else "fold_lock"])
             cur.execute(SQL["fold_now"])
             (cur.now,) = cur.fetchone() or ()
             yield cur

@@ -1,7 +1,6 @@
 """The store of slots: the rows of 15 minutes and one event name, or of all names together."""
 
 from collections.abc import Mapping
-from datetime import datetime
 
 from psycopg2.extensions import connection, cursor
 from pyroaring import BitMap
@@ -11,7 +10,7 @@ from repo.engine.watermark import read_watermark
 from repo.rollups.aggregate import Batch, Delta, Key
 from repo.rollups.bitmap_rows import read_slots, write_slots
 from repo.rollups.fold_state import Progress
-from repo.rollups.store import Store, StoreBehind
+from repo.rollups.store import Horizon, Store, StoreBehind
 from repo.rollups.subtract_user import ErasedGeneration, ErasedUser, emptied, filled, subtract
 from repo.statements import statements
 
@@ -40,12 +39,12 @@ class SlotStore(Store):
     def erase(self, cur: Cursor, user: ErasedUser) -> int:
         return sum(_erase(cur, user, generation) for generation in user.generations)
 
-    def drop_before(self, cur: Cursor, horizon: datetime) -> None:
+    def drop_before(self, cur: Cursor, horizon: Horizon) -> None:
         """Check that all events before the horizon are counted; the slots stay in their place."""
         watermark = read_watermark(cur)
         if watermark is None:
             raise StoreBehind
-        cur.execute(RETAIN["retain_is_counted"], {**watermark.tail, "until": horizon})
+        cur.execute(RETAIN["retain_is_counted"], {**watermark.tail, "until": horizon.events})
         if cur.fetchone() != (True,):
             raise StoreBehind
 

@@ -3,7 +3,6 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from psycopg2.extensions import connection, cursor
@@ -19,7 +18,7 @@ from repo.rollups.bitmap_rows import (
 )
 from repo.rollups.fold_state import Progress
 from repo.rollups.seal import due_spans, next_spans, seal, sealable_range
-from repo.rollups.store import Store
+from repo.rollups.store import Horizon, Store
 from repo.rollups.subtract_user import ErasedGeneration, ErasedUser, emptied, filled, subtract
 from repo.statements import statements
 from utils.time.slots import Span
@@ -68,7 +67,7 @@ class SpanStore(Store):
     def erase(self, cur: Cursor, user: ErasedUser) -> int:
         return sum(_erase(cur, user, generation) for generation in user.generations)
 
-    def drop_before(self, cur: Cursor, horizon: datetime) -> None:
+    def drop_before(self, cur: Cursor, horizon: Horizon) -> None:
         """Do nothing: spans count dropped events as long as their slots do."""
 
     def rebuild(self, cur: cursor, progress: Progress) -> None:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 from zoneinfo import ZoneInfo
 
 from psycopg2.extensions import connection, cursor
@@ -16,6 +16,14 @@ from repo.rollups.subtract_user import ErasedUser
 
 class StoreBehind(Exception):
     """A store lacks events that are about to be dropped."""
+
+
+class Horizon(NamedTuple):
+    """The times before which data is dropped."""
+
+    events: datetime
+    properties: datetime | None
+    """Property columns of earlier events are dropped; None: of no further events."""
 
 
 class Store(ABC):
@@ -58,8 +66,10 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def drop_before(self, cur: Cursor, horizon: datetime) -> None:
+    def drop_before(self, cur: Cursor, horizon: Horizon) -> None:
         """Delete what must not outlive the events before the horizon, which is then published.
+
+        What no query reads any more may be deleted later, in `maintain`.
 
         Raises: StoreBehind if the store must outlive them and does not hold all of them yet.
         """

@@ -69,6 +69,8 @@ class ErasedGeneration:
 class ErasedUser:
     """A user to erase. Stores know users by their ordinals only."""
 
+    erasure: int
+    """The number of the receipt."""
     ordinal: int
     part_size: int
     """How many rows of slots may be in memory at a time."""
@@ -77,6 +79,8 @@ class ErasedUser:
     """The slots before the horizon whose sets contain the user."""
     event_slots: set[int] = field(default_factory=set)
     """The slots of the deleted events, including events that were not folded."""
+    is_in_columns: bool = False
+    """Whether the columns have to be rewritten without the user."""
 
     @property
     def changed_slots(self) -> set[int]:

@@ -18,6 +18,10 @@ select   generation,
 from     fold_state
 order    by generation;
 
+-- name: erase_next_number
+-- The number of the next receipt.
+select nextval(pg_get_serial_sequence('erasures', 'number'));
+
 -- name: erase_count_events
 select count(*) from events where user_id = any(%(user_ids)s);
 
@@ -123,8 +127,9 @@ or       exists (select
 order    by table_name;
 
 -- name: erase_receipt
-insert into erasures (erasure_id, proof, events, slots, spans, days, first_month, last_month,
+insert into erasures (number, erasure_id, proof, events, slots, spans, days, first_month, last_month,
                       suppressed, unknown_before)
-values (gen_random_uuid(), %(proof)s, %(events)s, %(slots)s, %(spans)s, %(days)s, %(first_month)s,
+overriding system value
+values (%(number)s, gen_random_uuid(), %(proof)s, %(events)s, %(slots)s, %(spans)s, %(days)s, %(first_month)s,
         %(last_month)s, %(suppressed)s, %(unknown_before)s)
 returning erasure_id::text, erased_at;

@@ -3,6 +3,11 @@
 begin isolation level repeatable read;
 lock table fold_state in exclusive mode;
 
+-- name: fold_lock_with_columns
+-- As fold_lock, and also excludes the writers of columns.
+begin isolation level repeatable read;
+lock table fold_state, column_state in exclusive mode;
+
 -- name: fold_now
 select now();
 

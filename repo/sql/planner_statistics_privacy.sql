@@ -22,6 +22,8 @@ begin
                        ('future_events', '{user_id}'),
                        ('slots', '{users}'),
                        ('spans', '{users}'),
+                       ('column_data', '{data}'),
+                       ('column_paths', '{path}'),
                        ('suppressed_users', '{digest}'),
                        ('erasures', '{erasure_id, proof}'),
                        ('rejected_rows', '{key}')) as personal ("table", columns)

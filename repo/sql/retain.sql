@@ -106,9 +106,12 @@ from   oldest;
 -- As autovacuum, so that queries are not slowed down.
 set vacuum_cost_delay = '2ms';
 
--- name: retain_vacuum
+-- name: retain_vacuum_events
 -- Without truncating the end of the table, which would need an exclusive lock.
 vacuum (analyze, truncate false) events;
+
+-- name: retain_vacuum_columns
+vacuum (truncate false) column_data;
 
 -- name: retain_take_refused
 -- Takes the counts of events that triggers refused, so that each is published once.

@@ -11,6 +11,7 @@ from config.database import connect
 from config.database_errors import DatabaseUnavailable
 from repo.lifecycle.retention import LockHeld, RetainRepo
 from repo.rollups.rollup_writer import RollupWriter
+from repo.rollups.store import Horizon
 from utils.signals import uninterrupted
 from utils.time.ranges import RelativeRange, days_ago
 
@@ -66,7 +67,10 @@ class RetentionRun:
         """The number of events that were dropped and committed."""
 
     def fold(self) -> None:
-        """Fold all events into the stores. Raises: DiskFull, DatabaseUnavailable."""
+        """Fold all events into the stores, and delete what these must not hold any longer.
+
+        Raises: DiskFull, DatabaseUnavailable.
+        """
         self._check_reserve()
         while self._writer.step().has_more or self._writer.flush():
             self._check_reserve()
@@ -84,15 +88,15 @@ class RetentionRun:
         """Accept events back to the current horizon again. Raises: DatabaseUnavailable."""
         self._retry_while_locked(self.repo.accept_again)
 
-    def publish(self, until: datetime, request_s: float) -> None:
+    def publish(self, horizon: Horizon, request_s: float) -> None:
         """Publish the horizon, and wait for questions that began before. `request_s` is the longest
         time of a request.
 
         Raises: DatabaseUnavailable.
         """
         for _ in range(_TRIES):
-            # Fails while an event before `until` is not folded: dropping it would lose its counts.
-            if self.repo.publish(until):
+            # Fails while an event before it is not folded: dropping it would lose its counts.
+            if self.repo.publish(horizon):
                 time.sleep(request_s)
                 return
             self.fold()

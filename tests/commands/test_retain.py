@@ -149,6 +149,36 @@ def test_an_age_that_is_none_is_refused(age: str, environment: dict[str, str]) -
     assert re.search(r"days, weeks, months or years|before 2000", done.stderr)
 
 
+@pytest.mark.parametrize(
+    ("age", "reason"),
+    [("30d", "must not be shorter than --raw"), ("Forever", "days, weeks"), ("99y", "before 2000")],
+)
+def test_columns_must_not_be_dropped_before_events(
+    age: str, reason: str, environment: dict[str, str], conn: connection
+) -> None:
+    some(conn)
+    done = retain(environment, "--columns", age, "--yes")
+    assert done.exit_code == 2
+    assert "Invalid value for" in done.stderr
+    assert "--columns" in done.stderr
+    assert reason in done.stderr
+    assert retained_rows(conn) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], f"cannot reach before {HORIZON_TEXT} any more"),
+        (["--columns", "forever"], "Filters on properties stay exact."),
+    ],
+)
+def test_the_confirmation_says_what_happens_to_properties(
+    options: list[str], message: str, environment: dict[str, str], conn: connection
+) -> None:
+    some(conn)
+    assert message in retain(environment, *options, stdin="n\n").stdout
+
+
 def test_rollups_that_are_wrong_are_not_all_that_is_kept(
     environment: dict[str, str], conn: connection
 ) -> None:

@@ -19,6 +19,8 @@ from utils.time.zones import zone
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
 IDS_OR_PROPERTIES = [
     ("ahead", "user_id"),
+    ("column_data", "data"),
+    ("column_paths", "path"),
     ("erasures", "erasure_id"),
     ("erasures", "proof"),
     ("events", "event_id"),
@@ -44,6 +46,7 @@ NOBODYS = [
     ("event_checks", "properties"),
     ("event_checks", "user_id"),
     ("ahead", "event_name"),
+    ("column_state", "backfilled_id"),
     ("day_events", "event_name"),
     ("day_events", "zone"),
     ("day_users", "zone"),

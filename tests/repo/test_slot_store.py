@@ -14,7 +14,7 @@ from repo.rollups.fold import begin, snapshot_locked
 from repo.rollups.fold_state import read_progress
 from repo.rollups.rollup_writer import RollupWriter
 from repo.rollups.slot_store import SlotStore
-from repo.rollups.store import StoreBehind
+from repo.rollups.store import Horizon, StoreBehind
 from repo.rollups.subtract_user import ErasedGeneration, ErasedUser, UserCounts
 from tests.events import insert
 from tests.unit.test_aggregate import LATER, SLOT, rows
@@ -61,7 +61,7 @@ def test_events_are_subtracted_and_empty_rows_deleted(cur: Cursor, part_size: in
     write_slots(cur, generation, contents)
     cur.execute("truncate fold_slots")
     counts = UserCounts([((4, ALL), 2), ((4, 1), 2), ((9, ALL), 1), ((9, 1), 1)])
-    user = ErasedUser(7, part_size, [ErasedGeneration(generation, True, 4, 1, counts)])
+    user = ErasedUser(1, 7, part_size, [ErasedGeneration(generation, True, 4, 1, counts)])
     assert STORE.erase(cur, user) == 2
     assert stored(cur, generation, 4, 9) == {(4, ALL): (3, [8]), (4, 1): (3, [8])}
 
@@ -78,10 +78,10 @@ def test_a_rebuild_copies_the_slots_of_dropped_events(cur: Cursor) -> None:
 def test_nothing_is_dropped_before_it_is_counted(conn: connection) -> None:
     insert(conn, ("u", "view", MARCH))
     with snapshot_locked(conn) as cur, pytest.raises(StoreBehind):
-        STORE.drop_before(cur, MARCH + timedelta(days=1))
+        STORE.drop_before(cur, Horizon(MARCH + timedelta(days=1), None))
     RollupWriter(conn, []).catch_up()
     insert(conn, ("u", "view", MARCH + timedelta(days=5)))
     with snapshot_locked(conn) as cur:
-        STORE.drop_before(cur, MARCH + timedelta(days=1))
+        STORE.drop_before(cur, Horizon(MARCH + timedelta(days=1), None))
         with pytest.raises(StoreBehind):
-            STORE.drop_before(cur, MARCH + timedelta(days=6))
+            STORE.drop_before(cur, Horizon(MARCH + timedelta(days=6), None))

@@ -59,7 +59,7 @@ def test_events_of_a_user_are_subtracted(cur: Cursor, progress: Progress, part_s
     cur.execute("truncate fold_spans")
     counts = UserCounts([((SLOT, 1), 1), ((SLOT + 5, 1), 2), ((SLOT + 5, 2), 1), ((0, 3), 1)])
     generation = ErasedGeneration(progress.generation, True, SLOT, 3, counts)
-    assert SpanStore([]).erase(cur, ErasedUser(7, part_size, [generation])) == 1
+    assert SpanStore([]).erase(cur, ErasedUser(1, 7, part_size, [generation])) == 1
     assert generation.has_changed_spans
     assert read_spans(cur, progress.generation, [DAY]) == {
         DAY: {1: Delta(2, BitMap([8])), 3: Delta(1, BitMap([8]))}
@@ -71,5 +71,5 @@ def test_events_of_a_user_are_subtracted(cur: Cursor, progress: Progress, part_s
 def test_spans_without_the_user_keep_their_version(cur: Cursor, progress: Progress) -> None:
     counts = UserCounts([((SLOT, 1), 0)])
     generation = ErasedGeneration(progress.generation, True, SLOT, 3, counts)
-    assert SpanStore([]).erase(cur, ErasedUser(9, 100, [generation])) == 0
+    assert SpanStore([]).erase(cur, ErasedUser(1, 9, 100, [generation])) == 0
     assert not generation.has_changed_spans

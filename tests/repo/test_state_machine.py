@@ -37,6 +37,7 @@ from repo.lifecycle import retention as retention_module
 from repo.rollups import rollup_writer as writer_module
 from repo.rollups.claim import BatchClaimer
 from repo.rollups.rollup_writer import RollupWriter
+from repo.rollups.store import Horizon
 from repo.rollups.stores import FROM_EVENTS, FROM_ROLLUPS
 from repo.verify.report import Findings
 from services.lifecycle.retention import open_retention_run
@@ -290,7 +291,7 @@ class RetentionRules(EventLife):
         for part in self.retention.repo.parts(until):
             self.retention.repo.verify(part, findings)
         assert findings.listed == []
-        self.retention.publish(until, 0)
+        self.retention.publish(Horizon(until, until), 0)
         self.horizon = until
         batches = self.retention.drop(until)
         for _ in batches if stage == "all" else islice(batches, int(stage == "a batch")):

@@ -13,7 +13,7 @@ from repo.lifecycle.retention import RetainRepo
 from repo.rollups import stores
 from repo.rollups.fold import begin, snapshot_locked
 from repo.rollups.rollup_writer import RollupWriter
-from repo.rollups.store import Store, StoreBehind
+from repo.rollups.store import Horizon, Store, StoreBehind
 from repo.rollups.stores import FROM_EVENTS, FROM_ROLLUPS, Stores, delete_generations
 from repo.rollups.subtract_user import ErasedUser
 from tests.events import insert
@@ -167,12 +167,13 @@ def test_retention_reaches_each_store(conn: connection, recorder: Recorder) -> N
     repo = RetainRepo(conn)
     repo.refuse_before(TODAY)
     recorder.is_behind = True
-    assert not repo.publish(TODAY)
+    horizon = Horizon(TODAY, None)
+    assert not repo.publish(horizon)
     assert repo.get().horizon is None
     recorder.is_behind = False
-    assert repo.publish(TODAY)
+    assert repo.publish(horizon)
     assert repo.get().horizon == TODAY
-    assert recorder.calls == [("drop_before", (TODAY,))] * 2
+    assert recorder.calls == [("drop_before", (horizon,))] * 2
 
 
 def test_a_rebuild_begins_with_stores_from_events(conn: connection, recorder: Recorder) -> None:

@@ -65,5 +65,5 @@ def test_slots_of_a_user_are_found_by_their_sets(cur: cursor) -> None:
 
 
 def test_changed_slots_are_those_of_dropped_and_deleted_events() -> None:
-    user = ErasedUser(7, 500, [], dropped_slots={1}, event_slots={1, 2})
+    user = ErasedUser(1, 7, 500, [], dropped_slots={1}, event_slots={1, 2})
     assert user.changed_slots == {1, 2}
