@@ -65,3 +65,27 @@ def _kind(value: Any) -> Kind:
     if isinstance(value, bool):
         return "boolean"
     return "text" if isinstance(value, str) else "number"
+
+
+def assert_equal_chunks(chunk: Chunk, other: Chunk) -> None:
+    """Compare all fields and columns, with their canonical forms."""
+    for name in ("time", "user", "name", "xid", "event_id"):
+        assert getattr(chunk, name).tolist() == getattr(other, name).tolist(), name
+    assert list(chunk.properties) == list(other.properties)
+    for key in chunk.properties:
+        column, expected = chunk.properties[key], other.properties[key]
+        assert type(column.values) is type(expected.values), key
+        assert column_values(chunk, key) == column_values(other, key), key
+        assert (column.rows is None) == (expected.rows is None), key
+        assert _form(column.values) == _form(expected.values), key
+
+
+def _form(values: Values) -> Any:
+    """Return what equal values could have in different forms."""
+    match values:
+        case TextValues(_, dictionary) | DecimalNumbers(_, dictionary):
+            return dictionary.to_pylist()
+        case ScaledNumbers(scaled, scale):
+            return scaled.dtype, scale
+        case BooleanValues():
+            return None
