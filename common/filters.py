@@ -5,7 +5,7 @@ text, which parses to the same filter. So equal filters share their cached answe
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -141,6 +141,17 @@ def disjunction(parts: Sequence[Filter]) -> Filter:
 def negation(part: Filter) -> Filter:
     """Return the canonical filter for all that a filter does not match."""
     return part.part if isinstance(part, Not) else Not(part)
+
+
+def conditions(part: Filter) -> Iterator[Condition]:
+    """Yield all conditions of a filter, some perhaps more than once."""
+    if isinstance(part, Condition):
+        yield part
+    elif isinstance(part, Not):
+        yield from conditions(part.part)
+    else:
+        for each in part.parts:
+            yield from conditions(each)
 
 
 def _sorted(parts: Sequence[Filter]) -> tuple[Filter, ...]:
