@@ -345,7 +345,7 @@ def test_parts_of_chunks(where: str) -> None:
     assert matching(where, chunk, 3, 3) == []
 
 
-@settings(max_examples=examples(1_200))
+@settings(max_examples=examples(900))
 @given(cases())
 def test_any_filter_matches_what_the_oracle_says(case: Case) -> None:
     expected = [where_oracle.matches(case.where, event) for event in case.events]
@@ -355,7 +355,7 @@ def test_any_filter_matches_what_the_oracle_says(case: Case) -> None:
     assert matching(negation(where), chunk) == [not hit for hit in expected]
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(240))
 @given(cases(), st.integers(1, 7), st.tuples(st.integers(0, 10), st.integers(0, 10)))
 def test_parts_and_smaller_chunks(case: Case, size: int, edges: tuple[int, int]) -> None:
     events, where = case.events, parsed(case.where)
@@ -367,7 +367,7 @@ def test_parts_and_smaller_chunks(case: Case, size: int, edges: tuple[int, int])
     assert [hit for piece in pieces for hit in matching(where, chunk_of(piece))] == whole
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(240))
 @given(cases(), st.integers(0, 10), st.integers(0, 10))
 def test_skipped_values_are_those_of_the_oracle(case: Case, start: int, left_out: int) -> None:
     start = min(start, len(case.events))
