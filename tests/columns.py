@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
+from hypothesis import strategies as st
+
 from repo.columns.chunk import (
     BooleanValues,
     Chunk,
@@ -16,6 +18,20 @@ from repo.columns.chunk import (
     TextValues,
     Values,
 )
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=4),
+    st.integers(-3, 3),
+    st.integers(),
+    st.sampled_from([0.5, -2.25, 1e300, 1e-7, 2.0**63, 2.0**53 + 2]),
+)
+keys = st.sampled_from(["a", "b", "", "a.b", "é"])
+json_values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)
+)
+objects = st.dictionaries(keys, json_values, max_size=4)
 
 RowValue = tuple[int, str | Decimal | bool]
 

@@ -19,6 +19,8 @@ from repo.columns.chunk import (
     ColumnKey,
     Kind,
     Values,
+    event_order,
+    rows_or_none,
 )
 from repo.columns.json_decoder import decode
 from repo.columns.values import integer_values, number_values, text_values
@@ -127,14 +129,6 @@ def build_batch(batch: EventBatch, admits: Callable[[Path], bool] = admit_all) -
         event_id=batch.event_id[order],
         properties=properties,
     )
-
-
-def event_order(
-    time: NDArray[np.int64], user: NDArray[np.uint32], event_id: NDArray[np.void]
-) -> NDArray[np.intp]:
-    """Return the positions of events in the order of time, user and `event_id`."""
-    high, low = np.ascontiguousarray(event_id).view(">u8").reshape(-1, 2).T
-    return np.lexsort((low, high, user, time))
 
 
 @contextmanager
@@ -283,12 +277,6 @@ class _PropertyBuilder:
             self._pending[key] = _PendingColumn()
         pending = self._pending[key]
         return _Appenders(pending.values.append, pending.rows.append)
-
-
-def rows_or_none(rows: NDArray[np.int32], count: int) -> NDArray[np.int32] | None:
-    """Return the rows of values, or None if they are those of all `count` events, once each."""
-    is_whole = len(rows) == count and np.array_equal(rows, np.arange(count))
-    return None if is_whole else rows
 
 
 def _key_bytes(key: str) -> int:

@@ -90,3 +90,17 @@ class Chunk:
 
 
 EVENT_ID: Any = np.dtype("V16")
+
+
+def event_order(
+    time: NDArray[np.int64], user: NDArray[np.uint32], event_id: NDArray[np.void]
+) -> NDArray[np.intp]:
+    """Return the positions of events in the order of time, user and `event_id`."""
+    high, low = np.ascontiguousarray(event_id).view(">u8").reshape(-1, 2).T
+    return np.lexsort((low, high, user, time))
+
+
+def rows_or_none(rows: NDArray[np.int32], count: int) -> NDArray[np.int32] | None:
+    """Return the rows of values, or None if they are those of all `count` events, once each."""
+    is_whole = len(rows) == count and np.array_equal(rows, np.arange(count))
+    return None if is_whole else rows

@@ -27,6 +27,8 @@ from repo.columns.chunk import (
     TextValues,
     Values,
 )
+from repo.columns.ties import has_id
+from repo.columns.values import count_values
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -214,7 +216,7 @@ def _value_parts(values: Values, encode_integers: Any) -> _Parts:
 
 def _id_parts(ids: NDArray[np.void]) -> _Parts:
     """Return the ids that are not zero, and their rows."""
-    rows = np.flatnonzero(ids.view(np.uint64).reshape(-1, 2).any(axis=1)).astype(np.int32)
+    rows = np.flatnonzero(has_id(ids)).astype(np.int32)
     stored = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(16), len(rows), [None, pa.py_buffer(np.ascontiguousarray(ids[rows]))]
     )
@@ -321,17 +323,7 @@ def _integers(part: _Part, kind: Any) -> NDArray[Any]:
 
 def _fits(column: Column, events: int) -> bool:
     """Return whether the rows of a column are rows of so many events, one for each value."""
-    count = _count(column.values)
+    count = count_values(column.values)
     if column.rows is None:
         return count == events
     return len(column.rows) == count and (not count or 0 <= column.rows[-1] < events)
-
-
-def _count(values: Values) -> int:
-    match values:
-        case TextValues(codes) | DecimalNumbers(codes):
-            return len(codes)
-        case ScaledNumbers(scaled):
-            return len(scaled)
-        case BooleanValues(booleans):
-            return len(booleans)

@@ -6,13 +6,14 @@ integers that they fit in.
 
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from repo.columns.chunk import DecimalNumbers, ScaledNumbers, TextValues
+from repo.columns.chunk import BooleanValues, DecimalNumbers, ScaledNumbers, TextValues, Values
 from utils.decimals import decimal_text
 
 MAX_SCALE = 18
@@ -60,6 +61,107 @@ def smallest(integers: NDArray[np.int64]) -> NDArray[np.int64]:
         if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
             return integers.astype(kind)
     return integers
+
+
+def united(parts: Sequence[Any]) -> Values:
+    """Return the values of columns of one kind, one column after the other."""
+    if isinstance(parts[0], BooleanValues):
+        return BooleanValues(np.concatenate([part.values for part in parts]))
+    if isinstance(parts[0], TextValues):
+        encoded = pa.concat_arrays([part.dictionary for part in parts]).dictionary_encode()
+        codes = encoded.indices.to_numpy()[_stacked_codes(parts)]
+        return sorted_texts(codes, encoded.dictionary)
+    return _united_numbers(parts)
+
+
+def taken(values: Values, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Values:
+    """Return the values at positions, or where a mask is true; there is at least one."""
+    match values:
+        case BooleanValues(booleans):
+            return BooleanValues(booleans[rows])
+        case ScaledNumbers(scaled, scale):
+            return scaled_values(scaled[rows].astype(np.int64), scale)
+        case TextValues(codes, dictionary):
+            return TextValues(*_used(codes[rows], dictionary))
+        case DecimalNumbers(codes, dictionary):
+            codes, dictionary = _used(codes[rows], dictionary)
+            return sorted_numbers(codes, dictionary.to_pylist())
+
+
+def python_values(values: Values) -> list[str | Decimal | bool]:
+    """Return values as objects of Python; numbers are exact."""
+    match values:
+        case BooleanValues(booleans):
+            return list(booleans.tolist())
+        case ScaledNumbers(scaled, scale):
+            return [Decimal(f"{number}e-{scale}") for number in scaled.tolist()]
+        case TextValues(codes, dictionary):
+            return list(dictionary.take(pa.array(codes)).to_pylist())
+        case DecimalNumbers(codes, dictionary):
+            return list(map(Decimal, dictionary.take(pa.array(codes)).to_pylist()))
+
+
+def value_bytes(values: Values) -> int:
+    """Return the memory that values take."""
+    match values:
+        case BooleanValues(array) | ScaledNumbers(array):
+            return array.nbytes
+        case TextValues(codes, dictionary) | DecimalNumbers(codes, dictionary):
+            return codes.nbytes + int(dictionary.nbytes)
+
+
+def count_values(values: Values) -> int:
+    match values:
+        case TextValues(codes) | DecimalNumbers(codes):
+            return len(codes)
+        case ScaledNumbers(scaled):
+            return len(scaled)
+        case BooleanValues(booleans):
+            return len(booleans)
+
+
+def _united_numbers(parts: Sequence[ScaledNumbers | DecimalNumbers]) -> Values:
+    scaled = [part for part in parts if isinstance(part, ScaledNumbers)]
+    scale = max((part.scale for part in scaled), default=0)
+    if len(scaled) == len(parts) and all(_fits(part, scale) for part in scaled):
+        integers = [part.scaled * np.int64(10 ** (scale - part.scale)) for part in scaled]
+        return scaled_values(np.concatenate(integers), scale)
+    decimals = [_decimals(part) for part in parts]
+    texts = [text for part in decimals for text in part.dictionary.to_pylist()]
+    return sorted_numbers(_stacked_codes(decimals), texts)
+
+
+def _fits(numbers: ScaledNumbers, scale: int) -> bool:
+    """Return whether numbers fit into 64 bits with another scale."""
+    factor = 10 ** (scale - numbers.scale)
+    low, high = int(numbers.scaled.min()), int(numbers.scaled.max())
+    return bool(_INT64.min <= low * factor and high * factor <= _INT64.max)
+
+
+def _decimals(numbers: ScaledNumbers | DecimalNumbers) -> DecimalNumbers:
+    if isinstance(numbers, DecimalNumbers):
+        return numbers
+    distinct, codes = np.unique(numbers.scaled, return_inverse=True)
+    texts = [f"{number}e-{numbers.scale}" for number in distinct.tolist()]
+    return DecimalNumbers(codes.astype(np.int32), pa.array(texts, pa.string()))
+
+
+def _stacked_codes(parts: Sequence[TextValues | DecimalNumbers]) -> NDArray[np.int32]:
+    """Return codes for the dictionaries of all parts, one dictionary after the other."""
+    starts = np.cumsum([0, *(len(part.dictionary) for part in parts)], dtype=np.int32)
+    return np.concatenate(
+        [part.codes + start for part, start in zip(parts, starts[:-1], strict=True)]
+    )
+
+
+def _used(codes: NDArray[np.int32], dictionary: Any) -> tuple[NDArray[np.int32], Any]:
+    """Return codes of a dictionary without the entries that no code uses."""
+    is_used = np.zeros(len(dictionary), np.bool_)
+    is_used[codes] = True
+    if is_used.all():
+        return codes, dictionary
+    position = np.cumsum(is_used, dtype=np.int32) - np.int32(1)
+    return position[codes], dictionary.take(pa.array(np.flatnonzero(is_used)))
 
 
 def _parse_plain(texts: pa.StringArray) -> ScaledNumbers | None:

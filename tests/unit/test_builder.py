@@ -26,7 +26,7 @@ from repo.columns.chunk import (
     ScaledNumbers,
     TextValues,
 )
-from tests.columns import column_values, plain_columns
+from tests.columns import column_values, objects, plain_columns
 from tests.example_counts import examples
 
 
@@ -237,21 +237,6 @@ def test_more_text_than_is_decoded_at_once_is_one_column() -> None:
         (number, f"{number}{large}") for number in range(150)
     ]
     assert column_values(chunk, ColumnKey(("n",), "number")) == [(n, n) for n in range(150)]
-
-
-scalars = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=4),
-    st.integers(-3, 3),
-    st.integers(),
-    st.sampled_from([0.5, -2.25, 1e300, 1e-7, 2.0**63, 2.0**53 + 2]),
-)
-keys = st.sampled_from(["a", "b", "", "a.b", "é"])
-json_values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)
-)
-objects = st.dictionaries(keys, json_values, max_size=4)
 
 
 @settings(max_examples=examples(300), deadline=None)
