@@ -60,7 +60,7 @@ _WHY = {
 
 @click.command(
     cls=Command,
-    settings=(*DATABASE, "min_free_mb", "max_database_gb", "time_zones"),
+    settings=(*DATABASE, "min_free_mb", "max_database_gb", "time_zones", "column_paths"),
     exit_codes={
         0: "All rows that can be events are stored as events.",
         1: f"With --check, some rows have no event or another one. {FAILED}",
@@ -224,7 +224,7 @@ def _copy_rows(
 def _fold(url: str, settings: Settings) -> None:
     with closing(connect(url, "analytics-adopt")) as conn:
         conn.autocommit = True
-        fold(RollupWriter(conn, settings.zones))
+        fold(RollupWriter(conn, settings.zones, max_paths=settings.column_paths))
 
 
 def _check(repo: AdoptRepo, table: Table, adoption_names: AdoptionNames) -> None:

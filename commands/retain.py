@@ -51,7 +51,7 @@ def _parse_columns_age(
 
 @click.command(
     cls=Command,
-    settings=(*DATABASE, "min_free_mb", "time_zones", "request_timeout_s"),
+    settings=(*DATABASE, "min_free_mb", "time_zones", "column_paths", "request_timeout_s"),
     exit_codes={0: "The events are dropped.", 1: f"The rollups differ from the events. {FAILED}"},
 )
 @click.option(
@@ -79,7 +79,9 @@ def retain(raw: RelativeRange, columns: ColumnsAge | None, yes: bool) -> None:
     with database_server(settings) as url:
         migrate_embedded(settings, url)
         check_reserve = storage_limits(settings).check_reserve
-        with open_retention_run(url, settings.zones, print_error, check_reserve) as run:
+        with open_retention_run(
+            url, settings.zones, print_error, check_reserve, settings.column_paths
+        ) as run:
             with progress("fold", "steps"):
                 run.fold()
             horizon = _new_horizon(run, raw, columns or raw)

@@ -36,6 +36,7 @@ _MAX_COUNTED = 1_000_000
         "min_free_mb",
         "time_zones",
         "metric_events",
+        "column_paths",
         "log_format",
     ),
     exit_codes={0: "With --once or --rebuild: all events are folded."},
@@ -62,13 +63,19 @@ def rollup(once: bool, rebuild: bool, metrics: Path | None) -> None:
         else:
             check_schema_location(url)
             Thread(target=verify_forever, args=(url,), daemon=True).start()
-            fold_forever(url, settings.zones, settings.metric_names, limits.check_reserve)
+            fold_forever(
+                url,
+                settings.zones,
+                settings.metric_names,
+                limits.check_reserve,
+                settings.column_paths,
+            )
 
 
 def _fold(url: str, settings: Settings, *, rebuild: bool) -> None:
     with stoppable(), closing(connect(url, "analytics-rollup")) as conn:
         conn.autocommit = True
-        fold(RollupWriter(conn, settings.zones), rebuild=rebuild)
+        fold(RollupWriter(conn, settings.zones, max_paths=settings.column_paths), rebuild=rebuild)
 
 
 def fold(writer: RollupWriter, *, rebuild: bool = False) -> None:

@@ -92,6 +92,13 @@ class Settings(TraceSettings):
         description="IANA time zones with precomputed days, separated by commas; questions in "
         "other zones are answered exactly but more slowly",
     )
+    column_paths: int = Field(
+        2_000,
+        ge=1,
+        le=100_000,
+        description="properties (paths) that filters can name; values of further ones are left out "
+        "of columns, and a filter that names one is a 422",
+    )
     rollup_worker: bool = Field(
         True,
         description="`serve` runs the rollup worker; false: another `serve` or `rollup` does",

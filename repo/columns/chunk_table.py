@@ -9,6 +9,7 @@ from typing import NamedTuple
 from psycopg2.extensions import cursor
 
 from config.database import Cursor
+from repo.columns.codec import StoredKey
 from repo.engine.tail import Snapshot
 from repo.statements import statements
 from utils.copy_binary import decode, encode
@@ -19,16 +20,7 @@ Path = tuple[str, ...]
 """The keys that lead to a property."""
 
 
-class ColumnId(NamedTuple):
-    """One column of a chunk."""
-
-    path_id: int
-    """0 for the time, user, name, transaction and ids of events."""
-    kind: int
-
-
-PACKED = ColumnId(0, 0)
-"""All columns of a small chunk in one."""
+ColumnId = StoredKey
 
 
 class ColumnState(NamedTuple):
@@ -91,7 +83,7 @@ class StoredColumn(NamedTuple):
     """A column of a chunk as it is stored."""
 
     chunk_id: int
-    column: ColumnId
+    column: StoredKey
     data: memoryview
 
 
@@ -120,7 +112,7 @@ def read_chunks(cur: cursor, generation: int, start: datetime, end: datetime) ->
 
 
 def read_columns(
-    cur: Cursor, generation: int, chunk_ids: Sequence[int], columns: Iterable[ColumnId]
+    cur: Cursor, generation: int, chunk_ids: Sequence[int], columns: Iterable[StoredKey]
 ) -> Iterator[StoredColumn]:
     """Yield these columns of chunks, as far as chunks have them, in no order.
 
@@ -151,6 +143,12 @@ def read_paths(cur: cursor, generation: int, paths: Iterable[Path]) -> dict[Path
     return {listed[position]: RegisteredPath(path_id, since) for position, path_id, since in cur}
 
 
+def all_paths(cur: cursor, generation: int) -> dict[Path, int]:
+    """Return the ids of all paths of a generation."""
+    cur.execute(SQL["columns_all_paths"], {"generation": generation})
+    return {tuple(path): path_id for path, path_id in cur}
+
+
 def register_paths(cur: cursor, generation: int, paths: Iterable[Path]) -> dict[Path, int]:
     """Give ids to new paths, and return them. The generation has a state."""
     params = {"generation": generation, "paths": json.dumps(list(paths))}
@@ -165,7 +163,7 @@ def read_erased_users(cur: cursor) -> list[int]:
 
 
 def write_chunk(
-    cur: cursor, generation: int, head: ChunkHead, columns: Mapping[ColumnId, bytes]
+    cur: cursor, generation: int, head: ChunkHead, columns: Mapping[StoredKey, bytes]
 ) -> int:
     """Store a chunk, and return its id."""
     cur.execute(SQL["columns_add_chunk"], {"generation": generation, **head._asdict()})
@@ -188,4 +186,4 @@ def _can_be_stored(path: Path) -> bool:
 
 def _decode(data: bytes) -> Iterator[StoredColumn]:
     for chunk_id, path_id, kind, column in decode(memoryview(data), "qihb"):
-        yield StoredColumn(chunk_id, ColumnId(path_id, kind), column)
+        yield StoredColumn(chunk_id, StoredKey(path_id, kind), column)

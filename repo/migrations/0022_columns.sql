@@ -101,3 +101,14 @@ alter table column_data set (
     toast.autovacuum_vacuum_threshold = 5000,
     toast.autovacuum_vacuum_scale_factor = 0.01
 );
+
+create or replace view storage as
+select part, relname as name, pg_table_size(oid) as table_bytes, pg_indexes_size(oid) as index_bytes
+from   (values ('events', 'events'),
+               ('users', 'rollups'), ('event_names', 'rollups'), ('slots', 'rollups'),
+               ('spans', 'rollups'), ('sealed_spans', 'rollups'), ('future_events', 'rollups'),
+               ('column_data', 'columns'), ('column_chunks', 'columns'), ('column_paths', 'columns'),
+               ('batch_log', 'columns'),
+               ('day_events', 'daily statistics'), ('day_users', 'daily statistics')) as tables (name, part)
+join   pg_class on relname = name
+where  relnamespace = (select relnamespace from pg_class where oid = 'events'::regclass);

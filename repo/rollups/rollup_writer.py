@@ -10,6 +10,7 @@ from psycopg2.extensions import connection, cursor
 
 from common.decorators import translate_errors
 from config.database_errors import DatabaseUnavailable
+from repo.columns.store import DEFAULT_MAX_PATHS
 from repo.rollups import daily_stats, metrics_outbox
 from repo.rollups.aggregate import Batch
 from repo.rollups.claim import MAX_EVENTS, BatchClaimer
@@ -45,13 +46,21 @@ class RollupWriter:
     """Maintains the rollups, in transactions of its own that exclude other rollup writers."""
 
     def __init__(
-        self, conn: connection, zones: Sequence[ZoneInfo], max_events: int = MAX_EVENTS
+        self,
+        conn: connection,
+        zones: Sequence[ZoneInfo],
+        max_events: int = MAX_EVENTS,
+        max_paths: int = DEFAULT_MAX_PATHS,
     ) -> None:
-        """`conn` must be in autocommit; a transaction folds at most `max_events`."""
+        """`conn` must be in autocommit; a transaction folds at most `max_events`.
+
+        `max_paths` properties get columns.
+        """
         self._conn = conn
         self._zones = zones
+        self._max_paths = max_paths
         self._claimer = BatchClaimer(max_events)
-        self._stores = Stores(zones)
+        self._stores = Stores(zones, max_paths)
         self.folded_events = 0
         """Events of all steps that were committed."""
 
@@ -243,7 +252,7 @@ class RollupWriter:
             return Step(0, Counter(), has_more=True)
         except BaseException:
             # They may remember what was rolled back: the next step has to do it again.
-            self._stores = Stores(self._zones)
+            self._stores = Stores(self._zones, self._max_paths)
             raise
 
     def _step(self, generation: int) -> Step:

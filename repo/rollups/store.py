@@ -39,6 +39,8 @@ class Store(ABC):
     """The unit of the numbers that the methods return, such as `spans`, in reports and receipts."""
     tables: ClassVar[Sequence[str]]
     """The tables of the store. Rows of a store from events belong to a `generation`."""
+    deletes_generations: ClassVar[bool] = False
+    """Whether `maintain` deletes the rows of generations that were replaced."""
 
     def __init__(self, zones: Sequence[ZoneInfo]) -> None:
         """`zones` are the declared time zones."""

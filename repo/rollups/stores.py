@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from psycopg2.extensions import cursor
 
+from repo.columns.store import DEFAULT_MAX_PATHS, ColumnStore
 from repo.rollups.daily_stats_store import DailyStatsStore
 from repo.rollups.slot_store import SlotStore
 from repo.rollups.span_store import SpanStore
@@ -14,8 +15,8 @@ from repo.statements import compose, statements
 
 SQL = statements("fold")
 
-FROM_EVENTS: Sequence[type[Store]] = (SlotStore, SpanStore)
-"""Stores of events, for each generation: the rollups."""
+FROM_EVENTS: Sequence[type[Store]] = (SlotStore, SpanStore, ColumnStore)
+"""Stores of events, for each generation: the rollups and the columns."""
 FROM_ROLLUPS: Sequence[type[Store]] = (DailyStatsStore,)
 """Stores of what queries on the current rollups return."""
 
@@ -23,10 +24,11 @@ FROM_ROLLUPS: Sequence[type[Store]] = (DailyStatsStore,)
 class Stores:
     """All stores, with what one process remembers about them."""
 
-    def __init__(self, zones: Sequence[ZoneInfo] = ()) -> None:
-        """`zones` are the declared time zones, which only folds need."""
+    def __init__(self, zones: Sequence[ZoneInfo] = (), max_paths: int = DEFAULT_MAX_PATHS) -> None:
+        """`zones` are the declared time zones; only writing events needs them and `max_paths`."""
         self.from_events = [store(zones) for store in FROM_EVENTS]
         self.from_rollups = [store(zones) for store in FROM_ROLLUPS]
+        self._columns.max_paths = max_paths
 
     def __iter__(self) -> Iterator[Store]:
         return chain(self.from_events, self.from_rollups)
@@ -36,11 +38,17 @@ class Stores:
         (store,) = (store for store in self if isinstance(store, DailyStatsStore))
         return store
 
+    @property
+    def _columns(self) -> ColumnStore:
+        (store,) = (store for store in self if isinstance(store, ColumnStore))
+        return store
+
 
 def delete_generations(cur: cursor, generations: Sequence[int]) -> None:
-    """Delete the rows of generations from the tables of all stores, and their future events."""
+    """Delete the rows of generations from the tables of stores, and their future events."""
     if not generations:
         return
-    tables = [*chain.from_iterable(store.tables for store in FROM_EVENTS), "future_events"]
+    stores = (store for store in FROM_EVENTS if not store.deletes_generations)
+    tables = [*chain.from_iterable(store.tables for store in stores), "future_events"]
     statement = " ".join(compose(SQL["fold_delete_rows"], table=table) for table in tables)
     cur.execute(statement, {"generations": list(generations)})

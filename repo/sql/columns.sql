@@ -72,7 +72,7 @@ join   column_paths using (path)
 where  generation = %(generation)s;
 
 -- name: columns_all_paths
-select path, path_id from column_paths where generation = %(generation)s and path_id > %(above)s;
+select path, path_id from column_paths where generation = %(generation)s;
 
 -- name: columns_register_paths
 -- Adds paths, with ids from the next one on. Chunks with earlier events than `since` may lack them.
@@ -109,3 +109,198 @@ delete from column_chunks where generation = %(generation)s and chunk_id = any(%
 -- name: columns_erased
 -- Erased users that are still in chunks.
 select ordinal from columns_erasures order by ordinal;
+
+-- name: columns_session
+set idle_in_transaction_session_timeout = '60s';
+set jit = off;
+
+-- name: columns_lock
+-- The lock comes before the snapshot, so that a transaction sees what the previous holder has committed.
+begin isolation level repeatable read;
+lock table column_state in exclusive mode;
+
+-- name: columns_generations
+-- The generations of this cluster, the current one first.
+select   generation
+from     fold_state
+where    cluster = (select system_identifier from pg_control_system())
+order    by is_current desc, generation;
+
+-- name: columns_begin
+insert into column_state (generation)
+select generation from fold_state where generation = %(generation)s
+on conflict do nothing;
+
+-- name: columns_progress
+-- How far events are folded and written. The lateness of an event is measured by the clock, and so is the time
+-- since the last batch.
+select fold_state.snapshot::text,
+       coalesce(column_state.snapshot, '3:3:')::text,
+       coalesce(backfill_since, '3:3:')::text,
+       coalesce(backfill_to, '3:3:')::text,
+       coalesce(backfilled_from, '-infinity')::text,
+       coalesce(backfilled_id, '00000000-0000-0000-0000-000000000000')::text,
+       coalesce(left_out, false),
+       coalesce(written_at, '-infinity') < now() - %(pause)s * interval '1 second',
+       (extract(epoch from now()) * 1000000)::bigint - 946684800000000
+from   fold_state
+left   join column_state using (generation)
+where  generation = %(generation)s
+and    cluster = (select system_identifier from pg_control_system());
+
+-- name: columns_store_progress
+update column_state
+set    snapshot = %(snapshot)s,
+       backfill_since = %(backfill_since)s,
+       backfill_to = %(backfill_to)s,
+       backfilled_from = %(backfilled_from)s,
+       backfilled_id = %(backfilled_id)s,
+       left_out = %(left_out)s,
+       version = version + 1,
+       written_at = case when snapshot::text = %(snapshot)s then written_at else now() end
+where  generation = %(generation)s;
+
+-- name: columns_log_batch
+insert into batch_log (generation, snapshot, written_at) values (%(generation)s, %(snapshot)s, now());
+
+-- name: columns_new_events
+-- The next events of a range of transaction ids, in the order of the index.
+select   event_id, occurred_at, ingested_xid, event_name, user_id, properties::text as properties
+from     events
+where    ingested_xid >= %(first_xid)s::xid8
+and      ingested_xid < %(end_xid)s::xid8
+and      (ingested_xid, occurred_at, event_id)
+         > (%(after_xid)s::xid8, %(after_time)s::timestamptz, %(after_id)s::uuid)
+and      occurred_at >= coalesce((select horizon from retention), '-infinity')
+order    by ingested_xid, occurred_at, event_id
+limit    %(limit)s
+
+-- name: columns_backfill_dense
+-- The next events of a backfill, by the index on time: the last ones that are not written, of a limited number
+-- of events.
+select   event_id, occurred_at, ingested_xid, event_name, user_id, properties::text as properties
+from     (select   *
+          from     events
+          where    (occurred_at, event_id) < (%(backfilled_from)s::timestamptz, %(backfilled_id)s::uuid)
+          and      occurred_at >= coalesce((select horizon from retention), '-infinity')
+          order    by occurred_at desc, event_id desc
+          limit    %(scan_limit)s) as scanned
+where    not pg_visible_in_snapshot(ingested_xid, %(backfill_since)s)
+and      pg_visible_in_snapshot(ingested_xid, %(backfill_to)s)
+order    by occurred_at desc, event_id desc
+limit    %(limit)s
+
+-- name: columns_backfill_sparse
+-- The next events of a backfill, by the index on transaction ids: all that are left are read and sorted.
+select   unwritten.event_id, occurred_at, ingested_xid, event_name, user_id, properties::text as properties
+from     (select   event_id, occurred_at
+          from     unnest(%(first_xids)s::xid8[], %(end_xids)s::xid8[]) as range (first_xid, end_xid)
+          cross    join lateral (
+              select event_id, occurred_at
+              from   events
+              where  ingested_xid >= first_xid
+              and    ingested_xid < end_xid
+              and    occurred_at <= %(backfilled_from)s
+              offset 0
+          ) as unwritten
+          where    (occurred_at, event_id) < (%(backfilled_from)s::timestamptz, %(backfilled_id)s::uuid)
+          and      occurred_at >= coalesce((select horizon from retention), '-infinity')
+          order    by occurred_at desc, event_id desc
+          limit    %(limit)s) as unwritten
+join     events using (event_id, occurred_at)
+order    by occurred_at desc, event_id desc
+
+-- name: columns_density
+-- How many of the next events of a backfill, in the order of time, are not written.
+select count(*)
+from   (select   ingested_xid
+        from     events
+        where    (occurred_at, event_id) < (%(backfilled_from)s::timestamptz, %(backfilled_id)s::uuid)
+        order    by occurred_at desc, event_id desc
+        limit    %(sample_size)s) as sample
+where  not pg_visible_in_snapshot(ingested_xid, %(backfill_since)s)
+and    pg_visible_in_snapshot(ingested_xid, %(backfill_to)s);
+
+-- name: columns_tied_events
+-- The events of users at instants, with their ordinals.
+select   event_id, occurred_at, ingested_xid, event_name, user_id, properties::text as properties
+from     unnest(%(ordinals)s::int[], %(times)s::bigint[]) as tie (ordinal, microseconds)
+join     users using (ordinal)
+join     events using (user_id)
+where    occurred_at = timestamptz '2000-01-01 00:00:00+00' + microseconds * interval '1 microsecond'
+
+-- name: columns_events
+-- The first events of a page that have a limited size together, with the ids of their users and names: -1 stands
+-- for an id that is missing.
+copy (
+    with page as ({source}),
+    measured as (
+        select *,
+               sum(octet_length(properties)) over ({order} rows unbounded preceding)
+               - octet_length(properties) as bytes_before
+        from   page
+    )
+    select   occurred_at,
+             case when user_id = '' then 0 else coalesce(ordinal, -1) end,
+             coalesce(name_id, -1),
+             ingested_xid,
+             event_id,
+             properties
+    from     measured
+    left     join event_names using (event_name)
+    left     join lateral (
+        select ordinal from users where users.user_id = measured.user_id offset 0  -- one lookup each
+    ) as known_user on true
+    where    bytes_before < %(max_bytes)s
+) to stdout (format binary);
+
+-- name: columns_missing_ids
+-- Gives ids to the names and users of future events that an older version has folded.
+insert into event_names (event_name, name_id)
+select event_name, (select coalesce(max(name_id), 0) from event_names) + row_number() over ()
+from   (select distinct event_name from future_events) as missing
+where  event_name not in (select event_name from event_names);
+insert into users (user_id, ordinal)
+select user_id,
+       greatest((select coalesce(max(ordinal), 0) from users), (select highest from erased_ordinals))
+       + row_number() over ()
+from   (select distinct user_id from future_events where user_id <> '') as missing
+where  not exists (select from users where users.user_id = missing.user_id);
+
+-- name: columns_orphans
+-- A generation that no longer exists and still has columns.
+select generation
+from   column_state
+where  generation not in (select generation from fold_state)
+limit  1;
+
+-- name: columns_erase
+insert into columns_erasures (ordinal, erasure)
+values (%(ordinal)s, %(erasure)s)
+on conflict do nothing;
+
+-- name: columns_has_new_before
+-- Whether events before a time are folded and not written.
+select exists (select
+               from   unnest(%(first_xids)s::xid8[], %(end_xids)s::xid8[]) as tail (first_xid, end_xid)
+               cross  join lateral (
+                   select
+                   from   events
+                   where  ingested_xid >= first_xid
+                   and    ingested_xid < end_xid
+                   and    occurred_at < %(until)s
+                   and    occurred_at >= coalesce((select horizon from retention), '-infinity')
+                   order  by ingested_xid
+                   limit  1
+               ) as unwritten);
+
+-- name: columns_small_chunks
+-- Chunks that may be merged with others.
+select   chunk_id, format, tier, is_late, has_properties, events, bytes,
+         (extract(epoch from first) * 1000000)::bigint - 946684800000000,
+         (extract(epoch from last) * 1000000)::bigint - 946684800000000
+from     column_chunks
+where    generation = %(generation)s
+and      events <= %(max_events)s
+and      bytes <= %(max_bytes)s
+order    by chunk_id;

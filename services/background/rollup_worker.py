@@ -25,6 +25,7 @@ from common.metrics import (
 )
 from config.database import connect
 from config.database_errors import DatabaseError, DiskFull
+from repo.columns.store import DEFAULT_MAX_PATHS
 from repo.lifecycle.retention import RetainRepo
 from repo.rollups.metrics_outbox import OTHER, PERIODS
 from repo.rollups.rollup_writer import RollupWriter, Step
@@ -53,18 +54,20 @@ def fold_forever(
     zones: Sequence[ZoneInfo],
     names: Sequence[str] = (),
     check_reserve: Callable[[], None] = lambda: None,
+    max_paths: int = DEFAULT_MAX_PATHS,
 ) -> NoReturn:
     """Fold events until the process ends; after an error, connect again and continue.
 
-    `names` are the event names with metrics of their own. `check_reserve` raises DiskFull to
-    suspend folding, during which questions read the tail from the events.
+    `names` are the event names with metrics of their own, and `max_paths` properties get columns.
+    `check_reserve` raises DiskFull to suspend folding, during which questions read the tail from
+    the events.
     """
     schedule = _FoldSchedule()
     for name in (*names, OTHER):
         EVENTS.labels(name)  # creates the series at 0, so that the first increase is not lost
     while True:
         try:
-            _fold(database_url, zones, names, schedule, check_reserve)
+            _fold(database_url, zones, names, schedule, check_reserve, max_paths)
         except DatabaseError as exc:
             log.warning("folding waits for PostgreSQL", extra={"failure": str(exc)})
         except Exception:  # retry: without folding answers stay correct, but get slower and slower
@@ -79,11 +82,12 @@ def _fold(
     names: Sequence[str],
     schedule: "_FoldSchedule",
     check_reserve: Callable[[], None],
+    max_paths: int,
 ) -> NoReturn:
     _wait_for_disk_space(check_reserve)
     with closing(connect(database_url, "analytics-rollup")) as conn:
         conn.autocommit = True
-        writer = RollupWriter(conn, zones)
+        writer = RollupWriter(conn, zones, max_paths=max_paths)
         writer.delete_undeclared_zones()
         retention = RetainRepo(conn)
         tasks = [

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from config.database import connect
 from config.database_errors import DatabaseUnavailable
+from repo.columns.store import DEFAULT_MAX_PATHS
 from repo.lifecycle.retention import LockHeld, RetainRepo
 from repo.rollups.rollup_writer import RollupWriter
 from repo.rollups.store import Horizon
@@ -40,11 +41,13 @@ def open_retention_run(
     zones: Sequence[ZoneInfo],
     notify: Callable[[str], None],
     check_reserve: Callable[[], None] = lambda: None,
+    max_paths: int = DEFAULT_MAX_PATHS,
 ) -> "Iterator[RetentionRun]":
     """A retention run with a connection of its own. Raises: DatabaseUnavailable."""
     with closing(connect(url, "analytics-retain")) as conn:
         conn.autocommit = True
-        yield RetentionRun(RetainRepo(conn), RollupWriter(conn, zones), notify, check_reserve)
+        writer = RollupWriter(conn, zones, max_paths=max_paths)
+        yield RetentionRun(RetainRepo(conn), writer, notify, check_reserve)
 
 
 class RetentionRun:

@@ -113,7 +113,8 @@ def test_programs_get_json(status: Status, conn: connection, database_url: str) 
         "rollup_workers": 0,
         "generations_in_progress": 0,
     }
-    assert set(values["disk"]["table_bytes"]) == {"events", "daily statistics", "rollups"}
+    parts = {"events", "daily statistics", "rollups", "columns"}
+    assert set(values["disk"]["table_bytes"]) == parts
     assert values["cache_of_erased_users"] == {"pending": False}
 
 

@@ -9,10 +9,8 @@ from psycopg2.extensions import connection
 
 from config.database import Cursor
 from repo.columns.chunk_table import (
-    PACKED,
     ChunkHead,
     ChunkRow,
-    ColumnId,
     RegisteredPath,
     delete_chunks,
     read_all_columns,
@@ -24,11 +22,12 @@ from repo.columns.chunk_table import (
     register_paths,
     write_chunk,
 )
+from repo.columns.codec import PACKED, StoredKey
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 DAY_US = 86_400_000_000
-TIME, USER = ColumnId(0, 1), ColumnId(0, 2)
-PLAN = ColumnId(7, 1)
+TIME, USER = StoredKey(0, 1), StoredKey(0, 2)
+PLAN = StoredKey(7, 1)
 
 
 def head(first: int, last: int, **fields: Any) -> ChunkHead:
@@ -61,7 +60,7 @@ def test_chunks_are_found_by_the_times_of_their_events(cur: Cursor) -> None:
     assert chunks(cur, -10, 3 * DAY_US, generation=2) == []
 
 
-def read(cur: Cursor, chunk_ids: list[int], *columns: ColumnId) -> dict[Any, bytes]:
+def read(cur: Cursor, chunk_ids: list[int], *columns: StoredKey) -> dict[Any, bytes]:
     rows = read_columns(cur, 1, chunk_ids, columns)
     return {(chunk_id, column): bytes(data) for chunk_id, column, data in rows}
 
@@ -74,7 +73,7 @@ def test_columns_are_read_as_they_were_written(cur: Cursor) -> None:
     packed = {(small, PACKED): b"packed"}
     assert read(cur, [large, small], TIME) == {(large, TIME): b"times"} | packed
     wide = {(large, USER): columns[USER], (large, PLAN): b""}
-    assert read(cur, [small, large], USER, PLAN, ColumnId(8, 1)) == wide | packed
+    assert read(cur, [small, large], USER, PLAN, StoredKey(8, 1)) == wide | packed
     assert read(cur, [large, small]) == packed
     assert read(cur, [], TIME) == {}
     everything = {

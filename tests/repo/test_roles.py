@@ -34,7 +34,10 @@ DEFINED = Path(__file__).parents[2] / "repo" / "sql" / "roles.sql"
 FOLDED = {"users", "event_names", "fold_state", "slots", "sealed_spans", "spans", "future_events"}
 NUMBERS = {"day_events", "day_users", "daily_stats_queue"}
 DEPRECATED = {"ahead", "numbers_due", "untold_events"}
-READ = FOLDED | {
+CHUNKS = {"column_state", "column_chunks", "column_data", "column_paths", "batch_log"}
+CHUNKS |= {"columns_erasures"}
+READ = CHUNKS | FOLDED
+READ |= {
     "ahead",
     "events",
     "installation",
@@ -42,7 +45,8 @@ READ = FOLDED | {
     "retention",
     "schema_migrations",
 }
-WRITTEN = FOLDED | NUMBERS | DEPRECATED | {"month_versions", "refused_events", "metrics_outbox"}
+WRITTEN = FOLDED | CHUNKS | NUMBERS | DEPRECATED
+WRITTEN |= {"month_versions", "refused_events", "metrics_outbox"}
 
 # All rights on whole tables; those on columns are below.
 RIGHTS: dict[Role, dict[str, set[str]]] = {

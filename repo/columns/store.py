@@ -1,0 +1,79 @@
+"""The store of columns: it writes events in `maintain`, with a watermark and a lock of its own."""
+
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
+
+from psycopg2.extensions import connection, cursor
+
+from config.database import Cursor
+from repo.columns.chunk_table import SQL
+from repo.columns.consumer import Consumer, columns_locked, read_progress
+from repo.rollups.aggregate import Batch
+from repo.rollups.fold_state import Progress
+from repo.rollups.store import Horizon, Store, StoreBehind
+from repo.rollups.subtract_user import NO_ORDINAL, ErasedUser
+from repo.statements import compose, statements
+
+FOLD = statements("fold")
+
+DEFAULT_MAX_PATHS = 2_000
+
+
+class ColumnStore(Store):
+    """Events with their properties, as columns."""
+
+    name = "columns"
+    unit = "chunks"
+    tables = ("column_state", "column_chunks", "column_data", "column_paths", "batch_log")
+    deletes_generations = True
+
+    def __init__(self, zones: Sequence[ZoneInfo]) -> None:
+        super().__init__(zones)
+        self.max_paths = DEFAULT_MAX_PATHS
+        """The number of paths that have columns."""
+
+    def apply(self, cur: cursor, progress: Progress, batch: Batch) -> None:
+        """Do nothing: `maintain` writes the events."""
+
+    def seal(self, cur: cursor, progress: Progress) -> int:
+        return 0  # chunks may overlap in time, so late events change none
+
+    def erase(self, cur: Cursor, user: ErasedUser) -> int:
+        """Let questions leave out the user, who may be in chunks: `maintain` rewrites these."""
+        if user.ordinal != NO_ORDINAL:
+            params = {"ordinal": user.ordinal, "erasure": user.erasure}
+            cur.execute(SQL["columns_erase"], params)
+            user.is_in_columns = True
+        return 0
+
+    def drop_before(self, cur: Cursor, horizon: Horizon) -> None:
+        """Check that all events before the horizon are written."""
+        cur.execute(SQL["columns_generations"])
+        for (generation,) in cur.fetchall():
+            progress = read_progress(cur, generation)
+            if progress is None or progress.is_backfilling:
+                raise StoreBehind
+            params = {**progress.new_ranges, "until": horizon.events}
+            cur.execute(SQL["columns_has_new_before"], params)
+            if cur.fetchone() != (False,):
+                raise StoreBehind
+
+    def rebuild(self, cur: cursor, progress: Progress) -> None:
+        """Do nothing: the columns of a generation begin with the first events that are written."""
+
+    def maintain(self, conn: connection, *, is_lazy: bool) -> int:
+        """Write some events; return the number of chunks."""
+        return Consumer(conn, self.max_paths).step(is_lazy=is_lazy) or _delete_orphans(conn)
+
+
+def _delete_orphans(conn: connection) -> int:
+    """Delete the columns of a generation that was replaced; return how many were."""
+    with conn.cursor() as cur:
+        cur.execute(SQL["columns_orphans"])
+        orphans = [generation for (generation,) in cur]
+    if orphans:
+        with columns_locked(conn) as cur:
+            for table in ColumnStore.tables:
+                statement = compose(FOLD["fold_delete_rows"], table=table)
+                cur.execute(statement, {"generations": orphans})
+    return len(orphans)
