@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -26,10 +26,11 @@ from bench.rounds import Row, measure_case
 from bench.serving import ROOT, make_key, serving
 from bench.stored_set import Stores, open_stores, working_copy
 from bench.systems import Cached, ChDb, DuckDb, Postgres, System, Uncached
+from bench.wide.rounds import measure_wide
 from tests.live_server import AUTHORIZED
 from tests.source_comparison import connected
 
-PARTS = ("questions", "anatomy", "rates", "ingest", "load", "hot-path")
+PARTS = ("questions", "wide", "anatomy", "rates", "ingest", "load", "hot-path")
 CASES = [case.name for case in cases()]
 RATES = (
     "cached_per_s",
@@ -43,7 +44,14 @@ RATES = (
 
 _TUNED = ("timezone = 'UTC'", "jit = off", "work_mem = '256MB'")
 
-Measured = tuple[list[Row], dict[str, float]]
+
+@dataclass(slots=True)
+class Figures:
+    """What was measured: rows of the tables, and rates."""
+
+    rows: list[Row] = field(default_factory=list)
+    wide: list[Row] = field(default_factory=list)
+    rates: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,48 +77,47 @@ def main(
     # Exiting runs the `finally` blocks, which stop all servers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     selection = Selection(events, parts or PARTS, names or tuple(CASES), use_up)
-    rows, measured = _measure_stored_set(folder or ROOT / "build" / f"bench-{events}", selection)
-    measured |= fast_path() if "hot-path" in selection.parts else {}
+    figures = Figures()
+    _measure_stored_set(folder or ROOT / "build" / f"bench-{events}", selection, figures)
+    figures.rates |= fast_path() if "hot-path" in selection.parts else {}
     rates: dict[str, float] = {
-        name: round(rate) for name, rate in (dict.fromkeys(RATES, 0.0) | measured).items()
+        name: round(rate) for name, rate in (dict.fromkeys(RATES, 0.0) | figures.rates).items()
     }
-    report = Report(events, machine(), rows, rates)
+    report = Report(events, machine(), figures.rows, figures.wide, rates)
     show(report)
     write(report, ROOT / "build" / "bench.json")
 
 
-def _measure_stored_set(folder: Path, selection: Selection) -> Measured:
+def _measure_stored_set(folder: Path, selection: Selection, figures: Figures) -> None:
     """Run the parts that need the event set."""
     if selection.parts == ("hot-path",):
-        return [], {}
+        return
     with open_stores(folder, selection.events, say) as stores:
-        load_figures = (
-            load_rates(stores, selection.events, say) if "load" in selection.parts else {}
-        )
-        if selection.parts == ("load",):
-            return [], load_figures
-        rows, rates = _measure_service(stores, selection)
-        return rows, load_figures | rates
+        if "load" in selection.parts:
+            figures.rates |= load_rates(stores, selection.events, say)
+        if selection.parts != ("load",):
+            _measure_service(stores, selection, figures)
 
 
-def _measure_service(stores: Stores, selection: Selection) -> Measured:
-    """Run the parts that need a service, after folding the set into rollups."""
-    rows: list[Row] = []
+def _measure_service(stores: Stores, selection: Selection, figures: Figures) -> None:
+    """Run the parts that need a service, after folding the set into rollups and columns."""
+    parts, rates = selection.parts, figures.rates
     with working_copy(stores, "asked", use_up=selection.use_up) as url:
         make_key(url)
-        rates = {"fold_per_s": fold_rate(url, selection.events)}
+        rates["fold_per_s"] = fold_rate(url, selection.events)
         with serving(url, stores.endpoints.redis_url, stores.folder / "service.log") as port:
-            if "rates" in selection.parts:
+            if "rates" in parts:
                 say("rates")
                 rates["questions_per_s"] = question_rate(port, stores.folder)
                 rates["histories_per_s"] = history_rate(port, stores.folder)
-            if "anatomy" in selection.parts:
+            if "anatomy" in parts:
                 anatomy(url, stores.endpoints, say)
-            if "ingest" in selection.parts:
+            if "wide" in parts:
+                figures.wide = measure_wide(stores, url, port, say)
+            if "ingest" in parts:
                 rates |= ingest_rates(port, say)
-            if "questions" in selection.parts:
-                rows = _questions(stores, url, port, selection)
-    return rows, rates
+            if "questions" in parts:
+                figures.rows = _questions(stores, url, port, selection)
 
 
 def _questions(stores: Stores, url: str, port: int, selection: Selection) -> list[Row]:
@@ -130,7 +137,7 @@ def _all_systems(stores: Stores, url: str, port: int) -> Iterator[list[System]]:
         yield [
             Uncached(port, {**AUTHORIZED, "Cache-Control": "no-cache"}),
             Cached(port, AUTHORIZED),
-            stack.enter_context(in_process(url, stores.endpoints)),
+            stack.enter_context(in_process(url, stores.endpoints.redis_url)),
             Postgres("postgresql plain", plain, "timezone = 'UTC'"),
             Postgres("postgresql tuned", tuned, *_TUNED),
             DuckDb(stores.duckdb),

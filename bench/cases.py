@@ -113,16 +113,21 @@ def example_user() -> str:
 
 def query_texts(file: str) -> Callable[[str, Case], str | None]:
     """A function that returns the SQL of a query from a file, or None if the file lacks it."""
-    text = (Path(__file__).parent / "sql" / f"{file}.sql").read_text()
-    _, *parts = _NAME.split(text)
-    named = dict(zip(parts[::2], parts[1::2], strict=True))
+    named = named_texts(file)
     windows = _windows("countIf({})" if file == "chdb" else "count(*) filter (where {})", file)
 
     def query_text(question: str, case: Case) -> str | None:
         template = named.get(question)
-        return template and template.strip().format(**_values(case), windows=windows(case))
+        return template and template.format(**_values(case), windows=windows(case))
 
     return query_text
+
+
+def named_texts(file: str) -> dict[str, str]:
+    """The queries of a file in bench/sql by their names."""
+    text = (Path(__file__).parent / "sql" / f"{file}.sql").read_text()
+    _, *parts = _NAME.split(text)
+    return {name: query.strip() for name, query in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def _values(case: Case) -> dict[str, str]:

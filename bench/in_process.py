@@ -1,9 +1,12 @@
-"""The service without HTTP and cache: a method of EventsRepo in a thread of the pool."""
+"""The service without HTTP and cache: a method of EventsRepo in a thread of the pool.
+
+What it reads is evaluated in a thread of its own, as the service does.
+"""
 
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import msgspec
@@ -13,6 +16,7 @@ from bench.cases import Case, example_user
 from bench.serving import TIMEOUT_S, zones
 from bench.systems import Answer, from_service
 from common.questions.active_users import ActiveUsers
+from common.questions.answer import Reading
 from common.questions.event_counts import EventCounts
 from common.questions.top_events import TopEvents
 from common.questions.user_events import UserEvents
@@ -20,8 +24,8 @@ from config.database import get_connection
 from config.settings import Settings
 from main import create_app, lifespan
 from repo.events import EventsRepo
+from services.answering.evaluator import Evaluator
 from services.container import Resources
-from services.embedded import Endpoints
 
 RepoCall = Callable[[EventsRepo], Any]
 
@@ -33,39 +37,47 @@ class InProcess:
 
     name = "service in process"
 
-    def __init__(self, runner: asyncio.Runner, resources: Resources) -> None:
+    def __init__(self, runner: asyncio.Runner, resources: Resources, evaluator: Evaluator) -> None:
         self._runner = runner
         self._resources = resources
+        self._evaluator = evaluator
 
     def query_text(self, question: str, case: Case) -> str | None:
         return f"EventsRepo.get_{_METHODS.get(question, 'event_counts')}"
 
     def prepare(self, question: str, case: Case) -> Callable[[], Any]:
-        call = _repo_call(question, case)
+        return self.caller(_repo_call(question, case))
+
+    def caller(self, call: RepoCall) -> Callable[[], Any]:
+        """A function that returns the answer of a method of the repository."""
         return lambda: self._runner.run(self._answer(call))
 
     def read(self, question: str, answer: Any) -> Answer:
         return from_service(question, msgspec.json.decode(msgspec.json.encode(answer.data)))
 
     async def _answer(self, call: RepoCall) -> Any:
-        connection = get_connection(self._resources.database, time.monotonic() + TIMEOUT_S)
-        return await connection.run(lambda: call(EventsRepo(connection)))
+        deadline = time.monotonic() + TIMEOUT_S
+        connection = get_connection(self._resources.database, deadline)
+        result = await connection.run(lambda: call(EventsRepo(connection)))
+        if isinstance(result, Reading):
+            return await self._evaluator.run(result.evaluate, "bench", deadline)
+        return result
 
 
 @contextmanager
-def in_process(database_url: str, endpoints: Endpoints) -> Iterator[InProcess]:
+def in_process(database_url: str, redis_url: str) -> Iterator[InProcess]:
     settings: dict[str, Any] = {
         "DATABASE_URL": SecretStr(database_url),
-        "REDIS_URL": SecretStr(endpoints.redis_url),
+        "REDIS_URL": SecretStr(redis_url),
         "request_timeout_s": TIMEOUT_S,
         **zones("time_zones"),
     }
     app = create_app(Settings(**settings))
-    with asyncio.Runner() as runner:
+    with asyncio.Runner() as runner, closing(Evaluator(max_waiting=1)) as evaluator:
         opened = lifespan(app)
         runner.run(opened.__aenter__())
         try:
-            yield InProcess(runner, app.state.resources)
+            yield InProcess(runner, app.state.resources, evaluator)
         finally:
             runner.run(opened.__aexit__(None, None, None))
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from bench.cases import QUESTIONS
 from bench.rounds import Row
+from bench.wide import cases as wide
 
 BASELINE = "service http uncached"
 """The system with which all others are compared."""
@@ -24,6 +25,8 @@ class Report(msgspec.Struct, frozen=True):
     events: int
     machine: str
     rows: list[Row]
+    wide: list[Row]
+    """Questions with filters; the zone is `warm` or `cold`."""
     rates: dict[str, float]
 
 
@@ -41,20 +44,22 @@ def show(report: Report) -> None:
     """Print all figures in ms, each with its ratio to BASELINE."""
     console = Console(file=sys.stdout, width=200, color_system=None)
     console.print(f"{report.events:,} events, {report.machine}; ms, and times `{BASELINE}`")
-    console.print(_table(report.rows))
+    for rows, labels in ((report.rows, QUESTIONS), (report.wide, wide.QUESTIONS)):
+        if rows:
+            console.print(_table(rows, labels))
     for name, rate in report.rates.items():
         console.print(f"{name}: {rate:,.0f}")
 
 
-def _table(rows: list[Row]) -> Table:
+def _table(rows: list[Row], labels: dict[str, str]) -> Table:
     table = Table(box=box.MARKDOWN)
     table.add_column("zone")
     table.add_column("system")
-    for label in QUESTIONS.values():
+    for label in labels.values():
         table.add_column(label, justify="right")
     figures = {(row.zone, row.system, row.question): row.ms for row in rows}
     for zone, system in _unique((row.zone, row.system) for row in rows):
-        cells = (_cell(figures, zone, system, question) for question in QUESTIONS)
+        cells = (_cell(figures, zone, system, question) for question in labels)
         table.add_row(zone, system, *cells)
     return table
 

@@ -60,16 +60,17 @@ def measure_case(systems: Sequence[System], case: Case, say: Callable[[str], Non
 def _turn(question: str, system: System, case: Case) -> list[float]:
     """The times of one round, in milliseconds."""
     call = system.prepare(question, case)
-    durations = [_timed(call)]
+    durations = [timed(call)[0]]
     while len(durations) < _MAX_PER_TURN and sum(durations) < _TURN_MS:
-        durations.append(_timed(call))
+        durations.append(timed(call)[0])
     return durations
 
 
-def _timed(call: Callable[[], Any]) -> float:
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the time of a call in ms, and what it returns."""
     began = time.perf_counter()
-    call()
-    return (time.perf_counter() - began) * 1000
+    result = call()
+    return (time.perf_counter() - began) * 1000, result
 
 
 def _grouped(pairs: list[tuple[str, System]]) -> dict[str, list[System]]:

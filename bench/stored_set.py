@@ -16,7 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from psycopg2.extensions import connection
 
-from bench.event_set import VERSION, days_of_events
+from bench.event_set import COUNTRIES, PATHS, PLANS, PLATFORMS, VERSION, days_of_events
 from repo.migrate import migrate, migrations
 from services.embedded import Endpoints, embedded_servers
 from tests.servers import url_of
@@ -45,7 +45,7 @@ where  indrelid = 'events'::regclass
 _DUCKDB = """
 create table events (
     event_id UUID, user_id VARCHAR, event_name VARCHAR, occurred_at TIMESTAMP, properties JSON,
-    country VARCHAR, platform VARCHAR, plan VARCHAR, path VARCHAR, amount DECIMAL(18, 2)
+    country country, platform platform, plan plan, path path, amount DECIMAL(18, 2)
 )
 """
 _DUCKDB_INSERT = """
@@ -54,6 +54,8 @@ select *, properties->>'country', properties->>'platform', properties->>'plan',
        properties->>'path', properties->>'amount'
 from   read_parquet('{file}')
 """
+_ENUMS = {"country": COUNTRIES, "platform": PLATFORMS, "plan": PLANS, "path": PATHS}
+"""The types of DuckDB's columns: filters on them are faster than on texts."""
 _CHDB = """
 create table events (
     event_id UUID, user_id String, event_name LowCardinality(String),
@@ -200,6 +202,8 @@ def _build(stores: Stores, events: int, say: Callable[[str], None]) -> None:
 def _fill(stores: Stores, conn: connection, events: int, say: Callable[[str], None]) -> None:
     index_statements = _drop_indexes(conn)
     columns = duckdb.connect(str(stores.duckdb))
+    for name, values in _ENUMS.items():
+        columns.execute(f"create type {name} as enum {values}")
     columns.execute(_DUCKDB)
     session = chdb.session.Session(str(stores.chdb))
     session.query(_CHDB)

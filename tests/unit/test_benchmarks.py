@@ -2,13 +2,16 @@
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice, pairwise
 
 import pyarrow.compute as pc
 
 from bench.cases import Case, address, cases, query_texts
 from bench.event_set import DAYS, END, PATHS, START, days_of_events, sample
+from bench.wide.cases import QUESTIONS, Condition, WideCase, wide_cases, wide_query_texts
+
+CONDITION = Condition("plan:pro country:US", "plan = 'pro'", "properties->>'plan' = 'pro'")
 
 
 def case_of(name: str) -> Case:
@@ -70,3 +73,26 @@ def test_an_unaligned_range_is_asked_as_it_is() -> None:
     case = case_of("UTC, unaligned")
     assert case.edges[0] == datetime(2026, 10, 23, 0, 7, 13, tzinfo=UTC)
     assert "start=2026-10-23T00:07:13Z" in address("top_events", case)
+
+
+def test_each_query_with_a_filter_has_another_range_and_filter_than_the_last() -> None:
+    for question in QUESTIONS:
+        listed = list(islice(wide_cases(question), 200))
+        assert len(set(listed)) == 200
+        for first, second in pairwise(listed):
+            assert first.start != second.start
+            assert first.condition != second.condition
+            assert second.end - second.start == timedelta(days=30)
+
+
+def test_a_query_with_a_filter_is_spelled_for_each_system() -> None:
+    case = WideCase("filtered_per_day", date(2026, 9, 1), date(2026, 10, 1), CONDITION)
+    assert case.address == (
+        "/analytics/event-counts?start=2026-09-01&end=2026-10-01"
+        "&where=plan:pro+country:US&interval=day"
+    )
+    ends = "occurred_at >= '2026-09-01 00:00:00' and occurred_at < '2026-10-01 00:00:00'"
+    assert f"{ends} and plan = 'pro'" in wide_query_texts("wide_duckdb")(case)
+    assert "2026-10-01 00:00:00Z' and properties->>'plan' = 'pro'" in wide_query_texts(
+        "wide_postgresql", "Z"
+    )(case)

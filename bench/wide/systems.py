@@ -1,0 +1,185 @@
+"""The systems of the part `wide`. Each asks a case and converts its result to numbers."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any, Protocol
+
+import chdb.session
+import duckdb
+import msgspec
+from psycopg2.extensions import connection
+
+from bench.http_client import HttpConnection
+from bench.in_process import InProcess, in_process
+from bench.stored_set import Stores
+from bench.wide.cases import WideCase, whole_cases, wide_query_texts
+from common.questions.event_counts import EventCounts
+from tests.live_server import AUTHORIZED
+from tests.source_comparison import connected
+
+Answer = list[int]
+"""Events, and users unless only events are counted: of each day, if any, and of the range."""
+
+_SETTINGS = ("timezone = 'UTC'", "jit = off", "work_mem = '256MB'")
+_WARM_CONNECTIONS = 8
+"""So many connections reach both workers of the service."""
+
+
+class WideSystem(Protocol):
+    """A system; `name` is its row in the table."""
+
+    name: str
+
+    def query_text(self, case: WideCase) -> str:
+        """The SQL or URL of a query."""
+
+    def prepare(self, case: WideCase) -> Callable[[], Any]:
+        """Prepare a query outside of the measurement; return the call that is timed."""
+
+    def read(self, case: WideCase, result: Any) -> Answer: ...
+
+
+class WideService:
+    """The service over HTTP with `Cache-Control: no-cache`, so that it computes each answer."""
+
+    name = "service http uncached"
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._connection = self._connect()
+
+    def query_text(self, case: WideCase) -> str:
+        return f"GET {case.address}"
+
+    def prepare(self, case: WideCase) -> Callable[[], Any]:
+        self._connection.reopen("/healthz")
+        request = self._connection.request(case.address)
+        return lambda: self._connection.ask(request)
+
+    def read(self, case: WideCase, result: Any) -> Answer:
+        return from_service(case, json.loads(result[1])["data"])
+
+    def warm_up(self) -> None:
+        """Ask about all days on both workers, so that they hold all columns."""
+        connections = [self._connect() for _ in range(_WARM_CONNECTIONS)]
+        for case in whole_cases():
+            for each in connections:
+                each.ask(each.request(case.address))
+
+    def _connect(self) -> HttpConnection:
+        return HttpConnection(self._port, {**AUTHORIZED, "Cache-Control": "no-cache"})
+
+
+class WideInProcess:
+    """A method of EventsRepo, and the evaluation of what it reads, from question to answer."""
+
+    name = "service in process"
+
+    def __init__(self, service: InProcess) -> None:
+        self._service = service
+
+    def query_text(self, case: WideCase) -> str:
+        return "EventsRepo.get_event_counts"
+
+    def prepare(self, case: WideCase) -> Callable[[], Any]:
+        question = EventCounts.model_validate_strings(case.parameters)
+        return self._service.caller(lambda repo: repo.get_event_counts(question.query))
+
+    def read(self, case: WideCase, result: Any) -> Answer:
+        return from_service(case, msgspec.json.decode(msgspec.json.encode(result.data)))
+
+
+class WidePostgres:
+    """PostgreSQL: the fastest SQL found on its column of JSON."""
+
+    name = "postgresql tuned"
+
+    def __init__(self, conn: connection) -> None:
+        self.query_text = wide_query_texts("wide_postgresql", timestamp_suffix="Z")
+        self._cur = conn.cursor()
+        for setting in _SETTINGS:
+            self._cur.execute(f"set {setting}")
+
+    def prepare(self, case: WideCase) -> Callable[[], Any]:
+        text = self.query_text(case)
+
+        def ask() -> Any:
+            self._cur.execute(text)
+            return self._cur.fetchall()
+
+        return ask
+
+    def read(self, case: WideCase, result: Any) -> Answer:
+        return from_rows(case, result)
+
+
+class WideDuckDb:
+    """DuckDB in this process."""
+
+    name = "duckdb"
+    query_text = staticmethod(wide_query_texts("wide_duckdb"))
+
+    def __init__(self, file: str) -> None:
+        self._conn = duckdb.connect(file, read_only=True)
+        self._conn.execute("select 1").fetchall()
+
+    def prepare(self, case: WideCase) -> Callable[[], Any]:
+        text = self.query_text(case)
+        return lambda: self._conn.execute(text).fetchall()
+
+    def read(self, case: WideCase, result: Any) -> Answer:
+        return from_rows(case, result)
+
+
+class WideChDb:
+    """chDB in this process."""
+
+    name = "chdb"
+    query_text = staticmethod(wide_query_texts("wide_chdb"))
+
+    def __init__(self, folder: str) -> None:
+        self._session = chdb.session.Session(folder)
+        self._session.query("select 1")
+
+    def close(self) -> None:
+        """Release the folder, which one process can open at a time."""
+        self._session.close()
+
+    def prepare(self, case: WideCase) -> Callable[[], Any]:
+        text = self.query_text(case)
+        return lambda: self._session.query(text, "CSV").bytes()
+
+    def read(self, case: WideCase, result: Any) -> Answer:
+        rows = csv.reader(io.StringIO(result.decode()))
+        return from_rows(case, [row for row in rows if row])  # an empty line precedes the totals
+
+
+@contextmanager
+def warm_systems(stores: Stores, url: str, port: int) -> Iterator[list[WideSystem]]:
+    """All systems; the service holds the columns of all days."""
+    with ExitStack() as stack:
+        service = WideService(port)
+        service.warm_up()
+        chdb_system = stack.enter_context(closing(WideChDb(str(stores.chdb))))
+        yield [
+            service,
+            WideInProcess(stack.enter_context(in_process(url, stores.endpoints.redis_url))),
+            WidePostgres(stack.enter_context(connected(url))),
+            WideDuckDb(str(stores.duckdb)),
+            chdb_system,
+        ]
+
+
+def from_rows(case: WideCase, rows: list[Any]) -> Answer:
+    first = 1 if case.question == "filtered_per_day" else 0
+    return [int(count) for row in rows for count in row[first:]]
+
+
+def from_service(case: WideCase, data: Any) -> Answer:
+    if case.question == "filtered_events":
+        return [data["events"]]
+    rows = [*data.get("series", []), data]
+    return [row[name] for row in rows for name in ("events", "users")]
