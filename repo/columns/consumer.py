@@ -225,6 +225,11 @@ def read_progress(cur: Cursor, generation: int) -> ColumnProgress | None:
     return ColumnProgress(generation, folded, written, since, to, cursor, left_out, is_overdue, now)
 
 
+def is_nearly_done(cur: Cursor, progress: ColumnProgress) -> bool:
+    """Return whether so few folded events are not written that these may wait for more."""
+    return not progress.is_backfilling and _count_new(cur, progress, LAZY_EVENTS) < LAZY_EVENTS
+
+
 def _params(progress: ColumnProgress) -> dict[str, Any]:
     return {
         "generation": progress.generation,

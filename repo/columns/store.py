@@ -7,7 +7,9 @@ from psycopg2.extensions import connection, cursor
 
 from config.database import Cursor
 from repo.columns.chunk_table import SQL
-from repo.columns.consumer import Consumer, columns_locked, read_progress
+from repo.columns.consumer import Consumer, columns_locked, is_nearly_done, read_progress
+from repo.columns.rewriter import Rewriter
+from repo.columns.take_over import take_over
 from repo.rollups.aggregate import Batch
 from repo.rollups.fold_state import Progress
 from repo.rollups.store import Horizon, Store, StoreBehind
@@ -31,6 +33,7 @@ class ColumnStore(Store):
         super().__init__(zones)
         self.max_paths = DEFAULT_MAX_PATHS
         """The number of paths that have columns."""
+        self._rewriter = Rewriter()
 
     def apply(self, cur: cursor, progress: Progress, batch: Batch) -> None:
         """Do nothing: `maintain` writes the events."""
@@ -47,7 +50,7 @@ class ColumnStore(Store):
         return 0
 
     def drop_before(self, cur: Cursor, horizon: Horizon) -> None:
-        """Check that all events before the horizon are written."""
+        """Check that all events before the horizon are written, and refuse dropped properties."""
         cur.execute(SQL["columns_generations"])
         for (generation,) in cur.fetchall():
             progress = read_progress(cur, generation)
@@ -57,13 +60,23 @@ class ColumnStore(Store):
             cur.execute(SQL["columns_has_new_before"], params)
             if cur.fetchone() != (False,):
                 raise StoreBehind
+        cur.execute(SQL["columns_drop_properties"], {"until": horizon.properties})
 
-    def rebuild(self, cur: cursor, progress: Progress) -> None:
-        """Do nothing: the columns of a generation begin with the first events that are written."""
+    def rebuild(self, cur: Cursor, progress: Progress) -> None:
+        """Take over the columns of dropped events, which cannot be built anew."""
+        take_over(cur, progress.generation)
+
+    def is_built(self, cur: Cursor, progress: Progress) -> bool:
+        columns = read_progress(cur, progress.generation)
+        return columns is not None and is_nearly_done(cur, columns)
 
     def maintain(self, conn: connection, *, is_lazy: bool) -> int:
-        """Write some events; return the number of chunks."""
-        return Consumer(conn, self.max_paths).step(is_lazy=is_lazy) or _delete_orphans(conn)
+        """Write some events, or delete what has to be; return the number of chunks."""
+        return (
+            Consumer(conn, self.max_paths).step(is_lazy=is_lazy)
+            or _delete_orphans(conn)
+            or self._rewriter.step(conn)
+        )
 
 
 def _delete_orphans(conn: connection) -> int:

@@ -59,13 +59,13 @@ def snapshot_locked(conn: connection, *, with_columns: bool = False) -> Iterator
 
 
 @contextmanager
-def locked(conn: connection, generation: int) -> Iterator[tuple[cursor, Progress]]:
+def locked(conn: connection, generation: int) -> Iterator[tuple[Cursor, Progress]]:
     """Open a transaction of `snapshot_locked` for a generation. Raises: GenerationReplaced."""
     with snapshot_locked(conn) as cur:
         yield cur, read_progress(cur, generation)
 
 
-def begin(cur: cursor, stores: Iterable[Store]) -> int:
+def begin(cur: Cursor, stores: Iterable[Store]) -> int:
     """Create a generation, within `snapshot_locked`, and return its number. Raises: HistoryLost."""
     cur.execute(SQL["fold_has_lost_history"])
     if cur.fetchone() != (False,):

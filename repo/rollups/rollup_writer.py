@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from psycopg2.extensions import connection, cursor
 
 from common.decorators import translate_errors
+from config.database import Cursor
 from config.database_errors import DatabaseUnavailable
 from repo.columns.store import DEFAULT_MAX_PATHS
 from repo.rollups import daily_stats, metrics_outbox
@@ -61,6 +62,8 @@ class RollupWriter:
         self._max_paths = max_paths
         self._claimer = BatchClaimer(max_events)
         self._stores = Stores(zones, max_paths)
+        self._waits_for_stores = False
+        """Whether a new generation is folded, and some of its stores are not built yet."""
         self.folded_events = 0
         """Events of all steps that were committed."""
 
@@ -78,7 +81,7 @@ class RollupWriter:
             while done := self.maintain(is_lazy=False):
                 for unit, count in done.items():
                     on_progress(unit, count)
-            if not self.count_pending(1):
+            if not self.count_pending(1) and not self._waits_for_stores:
                 break
         return events
 
@@ -122,7 +125,7 @@ class RollupWriter:
         return [*(generation for generation, _ in rows), self._begin()]
 
     def _begin(self) -> int:
-        with snapshot_locked(self._conn) as cur:
+        with snapshot_locked(self._conn, with_columns=True) as cur:
             return begin(cur, self._stores.from_events)
 
     def _adopt(self, cur: cursor) -> None:
@@ -264,7 +267,7 @@ class RollupWriter:
             is_ready = progress.is_current or progress.is_caught_up
             is_done = not sealed and not progress.is_behind and is_ready
             if is_done and not progress.is_current:
-                self._switch(cur, progress)
+                self._switch_if_built(cur, progress)
         return Step(events, sealed, not is_done)
 
     def _fold(self, cur: cursor, progress: Progress) -> int:
@@ -273,7 +276,17 @@ class RollupWriter:
         fold(cur, progress, batch, self._stores)
         return len(batch)
 
-    def _switch(self, cur: cursor, progress: Progress) -> None:
+    def _switch_if_built(self, cur: Cursor, progress: Progress) -> None:
+        """Switch to this generation, unless the current one still answers more questions."""
+        cur.execute(SQL["fold_has_current"])
+        has_current = cur.fetchone() == (True,)
+        self._waits_for_stores = has_current and not all(
+            store.is_built(cur, progress) for store in self._stores
+        )
+        if not self._waits_for_stores:
+            self._switch(cur, progress)
+
+    def _switch(self, cur: Cursor, progress: Progress) -> None:
         """Make this generation the current one, and delete the others."""
         if not progress.is_reported:
             metrics_outbox.add_missed(cur, progress.generation, progress.until)

@@ -77,8 +77,12 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def rebuild(self, cur: cursor, progress: Progress) -> None:
+    def rebuild(self, cur: Cursor, progress: Progress) -> None:
         """Prepare for a new generation: copy or queue what the folds do not recompute."""
+
+    def is_built(self, cur: Cursor, progress: Progress) -> bool:
+        """Return whether a generation that has caught up may replace the current one."""
+        return True
 
     @abstractmethod
     def maintain(self, conn: connection, *, is_lazy: bool) -> int:

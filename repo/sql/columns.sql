@@ -84,8 +84,8 @@ select %(generation)s,
              order    by part),
        case when left_out
             then coalesce((select max(last) from column_chunks where generation = %(generation)s),
-                          '-infinity')
-            else '-infinity'
+                          paths_from)
+            else paths_from
        end
 from   column_state,
        jsonb_array_elements(%(paths)s::jsonb) with ordinality as listed (keys, position)
@@ -127,8 +127,13 @@ where    cluster = (select system_identifier from pg_control_system())
 order    by is_current desc, generation;
 
 -- name: columns_begin
-insert into column_state (generation)
-select generation from fold_state where generation = %(generation)s
+-- Nothing is known of events that were dropped before there were columns.
+insert into column_state (generation, events_from, columns_from)
+select generation,
+       coalesce((select horizon from retention), '-infinity'),
+       coalesce((select horizon from retention), '-infinity')
+from   fold_state
+where  generation = %(generation)s
 on conflict do nothing;
 
 -- name: columns_progress
@@ -278,6 +283,10 @@ limit  1;
 insert into columns_erasures (ordinal, erasure)
 values (%(ordinal)s, %(erasure)s)
 on conflict do nothing;
+
+-- name: columns_drop_properties
+-- From the commit on, questions do not read earlier properties; without a time, as before.
+update column_state set columns_from = greatest(columns_from, %(until)s);
 
 -- name: columns_has_new_before
 -- Whether events before a time are folded and not written.

@@ -69,6 +69,13 @@ from   fold_state
 where  cluster = (select system_identifier from pg_control_system())
 order  by generation;
 
+-- name: fold_has_current
+-- Whether rollups of this cluster answer questions.
+select exists (select
+               from   fold_state
+               where  is_current
+               and    cluster = (select system_identifier from pg_control_system()));
+
 -- name: fold_snapshot
 -- The present snapshot, and the watermark of the current generation.
 select pg_current_snapshot()::text,

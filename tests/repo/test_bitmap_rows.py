@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from psycopg2.extensions import connection, cursor
+from psycopg2.extensions import connection
 from pyroaring import BitMap
 
+from config.database import Cursor
 from repo.rollups.aggregate import Delta
 from repo.rollups.bitmap_rows import (
     read_sealed_spans,
@@ -22,17 +23,17 @@ DAY = Span(0, 96)
 
 
 @pytest.fixture
-def cur(conn: connection) -> Iterator[cursor]:
+def cur(conn: connection) -> Iterator[Cursor]:
     with snapshot_locked(conn) as locked:
         yield locked
 
 
 @pytest.fixture
-def generation(cur: cursor) -> int:
+def generation(cur: Cursor) -> int:
     return begin(cur, [])
 
 
-def test_stored_slots_are_read_back(cur: cursor, generation: int) -> None:
+def test_stored_slots_are_read_back(cur: Cursor, generation: int) -> None:
     write_slots(cur, generation, {(5, 1): Delta(2, BitMap([3])), (6, 0): Delta(1, BitMap())})
     rows = {key: (events, users) for key, events, users in read_slots(cur, generation, [5, 6])}
     assert {
@@ -43,7 +44,7 @@ def test_stored_slots_are_read_back(cur: cursor, generation: int) -> None:
     }
 
 
-def test_stored_spans_are_sealed(cur: cursor, generation: int) -> None:
+def test_stored_spans_are_sealed(cur: Cursor, generation: int) -> None:
     write_spans(cur, generation, 1, {DAY: {1: Delta(2, BitMap([3]))}})
     assert read_sealed_spans(cur, generation, Span(95, 96)) == [DAY]
     assert read_sealed_spans(cur, generation, Span(96, 97)) == []

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from psycopg2.extensions import connection, cursor
+from psycopg2.extensions import connection
 from pyroaring import BitMap
 
+from config.database import Cursor
 from repo.rollups.aggregate import ALL, Delta
 from repo.rollups.bitmap_rows import write_slots, write_spans
 from repo.rollups.fold import begin, snapshot_locked
@@ -24,7 +25,7 @@ MONTH, NEXT_MONTH = Span(0, 31 * 96), Span(31 * 96, 59 * 96)
 
 
 @pytest.fixture
-def cur(conn: connection) -> Iterator[cursor]:
+def cur(conn: connection) -> Iterator[Cursor]:
     with snapshot_locked(conn) as locked:
         yield locked
 
@@ -53,7 +54,7 @@ def test_events_without_a_set_are_subtracted_too() -> None:
     assert subtract([(1, Delta(5, BitMap([8])))], {1: 5}, 0) == {1: Delta(0, BitMap([8]))}
 
 
-def test_slots_of_a_user_are_found_by_their_sets(cur: cursor) -> None:
+def test_slots_of_a_user_are_found_by_their_sets(cur: Cursor) -> None:
     generation = begin(cur, [])
     users = {4: BitMap([7, 8]), 9: BitMap([7]), NEXT_MONTH.start: BitMap([8]), 6000: BitMap([7])}
     write_slots(cur, generation, {(slot, ALL): Delta(1, users[slot]) for slot in users})
