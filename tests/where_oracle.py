@@ -25,6 +25,7 @@ _COMPARISONS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 
 class Event(NamedTuple):
     user_id: str | None
+    """Empty or None: no user."""
     event_name: str
     properties: Any
     """As `load` returns them."""
@@ -52,7 +53,7 @@ def values(event: Event, path: Sequence[str] | str) -> list[Any]:
     if path == "@event":
         return [event.event_name]
     if path == "@user":
-        return [] if event.user_id is None else [event.user_id]
+        return [event.user_id] if event.user_id else []
     return list(_values(event.properties, path))
 
 

@@ -8,54 +8,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.filters import Filter, Name, conditions, negation
-from common.where import parse_where
+from common.filters import Name, conditions, negation
 from repo.columns.chunk import Chunk, ColumnKey
 from repo.columns.evaluation import (
-    EventFields,
     IdSet,
     Skipped,
     columns_of,
     field_conditions,
     matches,
-    matching_ids,
     notes,
     paths_of,
     skipped_values,
 )
 from tests import where_oracle
-from tests.chunks import chunk_of
+from tests.chunks import chunk_of, event_fields, matching, parsed
 from tests.example_counts import examples
 from tests.where_oracle import Event, load
-from tests.where_strategies import EVENT_NAMES, USERS, Case, cases
+from tests.where_strategies import Case, cases
 
 DIGITS = "7" * 60_000
-
-
-def parsed(where: str) -> Filter:
-    result = parse_where([where])
-    assert result
-    return result
-
-
-def fields(where: Filter) -> EventFields:
-    names = {name: number for number, name in enumerate(EVENT_NAMES, 1)}
-    users = {user: number for number, user in enumerate(USERS, 1)}
-    return EventFields(
-        {
-            each: matching_ids(each.test, names if each.name.field == "event" else users)
-            for each in field_conditions(where)
-        }
-    )
-
-
-def matching(
-    where: str | Filter, chunk: Chunk, start: int = 0, stop: int | None = None
-) -> list[bool]:
-    where = parsed(where) if isinstance(where, str) else where
-    mask = matches(where, chunk, fields(where), start, stop)
-    assert mask.dtype == np.bool_
-    return list(map(bool, mask))
 
 
 def event(properties: str) -> Event:
@@ -290,7 +261,7 @@ def test_the_result_may_be_changed() -> None:
     chunk = value_chunk("true", "false", "true")
     for where in ("a:true", "a:*", "-a:x", "a:true or a:false", "@event:*"):
         before = matching(where, chunk)
-        mask = matches(parsed(where), chunk, fields(parsed(where)))
+        mask = matches(parsed(where), chunk, event_fields(parsed(where)))
         mask[:] = False
         assert matching(where, chunk) == before
 
