@@ -19,19 +19,33 @@ from repo.columns.chunk import (
     Values,
 )
 
-scalars = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=4),
-    st.integers(-3, 3),
-    st.integers(),
-    st.sampled_from([0.5, -2.25, 1e300, 1e-7, 2.0**63, 2.0**53 + 2]),
-)
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=4)
+decimals = st.decimals(allow_nan=False, allow_infinity=False) | st.sampled_from(
+    list(
+        map(
+            Decimal,
+            ["5.0", "-0.0", "5e0", "1e400", "-1E+400", "1e-400", "12345678901234567890.5",
+             "0.000000000000000001", "0.0000000000000000010", "9223372036854775807",
+             "9223372036854775807.0", "9007199254740993", "100.00"],
+        )
+    )
+)  # fmt: skip
+scalars = st.none() | st.booleans() | texts | st.integers(-3, 3) | st.integers() | decimals
 keys = st.sampled_from(["a", "b", "", "a.b", "é"])
 json_values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)
 )
 objects = st.dictionaries(keys, json_values, max_size=4)
+
+
+def to_json(value: Any) -> str:
+    """Return JSON with exact numbers."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(key)}:{to_json(value[key])}" for key in value) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(to_json, value)) + "]"
+    return str(value) if isinstance(value, Decimal) else json.dumps(value)
+
 
 RowValue = tuple[int, str | Decimal | bool]
 

@@ -61,8 +61,9 @@ def with_ids(chunk: Chunk, stored: Chunk) -> Chunk:
     """Return a chunk with ids for rows of ties, from a chunk of events that includes their events.
 
     `stored` may have further events of these users and times, which are in other chunks. A row
-    gets the id of an event with the same fields, and the same properties where several have. Rows
-    whose events are not in `stored` stay without an id.
+    gets the id of an event with the same fields, and the same properties where several have; it
+    may be any of events that differ in nothing else. Rows whose events are not in `stored` stay
+    without an id.
     """
     event_id = chunk.event_id.copy()
     events = _rows_by_fields(stored, np.arange(len(stored)))

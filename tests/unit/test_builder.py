@@ -10,11 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repo.columns.builder import (
-    MAX_PATH_BYTES,
     EventRecord,
     PathLimit,
     build_chunk,
-    is_too_long,
 )
 from repo.columns.chunk import (
     BooleanValues,
@@ -26,7 +24,8 @@ from repo.columns.chunk import (
     ScaledNumbers,
     TextValues,
 )
-from tests.columns import column_values, objects, plain_columns
+from repo.columns.property_collector import MAX_PATH_BYTES, is_too_long
+from tests.columns import column_values, objects, plain_columns, to_json
 from tests.example_counts import examples
 
 
@@ -245,7 +244,7 @@ def test_columns_are_those_of_plain_python_in_any_order_of_events(
     events: list[tuple[int, int, dict[str, Any]]], random: Any
 ) -> None:
     records = [
-        event(json.dumps(properties), time, user, number)
+        event(to_json(properties), time, user, number)
         for number, (time, user, properties) in enumerate(events)
     ]
     shuffled = random.sample(records, len(records))

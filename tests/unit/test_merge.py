@@ -1,6 +1,5 @@
 """Chunks made of other chunks, compared with chunks that are built from the same events."""
 
-import json
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from repo.columns.builder import EventRecord, build_chunk
 from repo.columns.chunk import Chunk, ColumnKey, DecimalNumbers, ScaledNumbers, TextValues
 from repo.columns.merge import concatenate, memory_bytes, select, split, without_properties
-from tests.columns import assert_equal_chunks, column_values, objects
+from tests.columns import assert_equal_chunks, column_values, objects, to_json
 from tests.example_counts import examples
 
 
@@ -146,6 +145,6 @@ def test_a_selection_is_the_chunk_of_the_events_that_remain(
 
 def records_of(events: list[tuple[int, int, dict[str, Any]]]) -> list[EventRecord]:
     return [
-        event(time, json.dumps(properties), user, number)
+        event(time, to_json(properties), user, number)
         for number, (time, user, properties) in enumerate(events)
     ]

@@ -12,8 +12,10 @@ from tests.columns import assert_equal_chunks
 from tests.example_counts import examples
 
 
-def event(time: int, user: int, number: int, properties: str = "{}", name: int = 1) -> EventRecord:
-    return EventRecord(time, user, name, 1, number.to_bytes(16), properties)
+def event(
+    time: int, user: int, number: int, properties: str = "{}", name: int = 1, xid: int = 1
+) -> EventRecord:
+    return EventRecord(time, user, name, xid, number.to_bytes(16), properties)
 
 
 def ids(chunk: Chunk) -> list[int]:
@@ -114,17 +116,15 @@ def test_rows_whose_events_were_dropped_stay_without_ids() -> None:
 def test_a_merge_with_ids_has_the_order_of_all_events(
     rows: list[tuple[int, int, int, str]], data: st.DataObject
 ) -> None:
-    events = [
-        event(time, user, number, properties, name)
-        for number, (time, user, name, properties) in enumerate(rows, 1)
-    ]
     parts: list[list[EventRecord]] = [[], [], []]
-    for each in events:
-        parts[data.draw(st.integers(0, 2))].append(each)
+    for number, (time, user, name, properties) in enumerate(rows, 1):
+        part = data.draw(st.integers(0, 2))
+        # The third part is in another chunk, of another transaction.
+        parts[part].append(event(time, user, number, properties, name, xid=part // 2))
     merged = concatenate([stored(*part) for part in parts[:2]])
     ties = set(zip(*(array.tolist() for array in ties_without_ids(merged)), strict=True))
-    found = build_chunk([each for each in events if (each.time, each.user) in ties])
-    complete = with_ids(merged, found)
+    in_ties = [each for part in parts for each in part if (each.time, each.user) in ties]
+    complete = with_ids(merged, build_chunk(in_ties))
     expected = without_untied_ids(build_chunk(parts[0] + parts[1]))
     # Events without a user are in no certain order.
     has_user = complete.user != 0

@@ -1,0 +1,245 @@
+"""Collecting the values of properties by their paths and types."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from repo.columns.chunk import BooleanValues, Column, ColumnKey, Kind, Values, rows_or_none
+from repo.columns.json_decoder import decode
+from repo.columns.numbers import number_values, scaled_values
+from repo.columns.values import text_values
+
+MAX_PATH_BYTES = 2_000
+"""More does not fit into the unique index of paths, whose rows have at most 2,704 bytes."""
+
+Path = tuple[str, ...]
+"""The keys that lead to a value."""
+
+_BYTES_PER_KEY = 8
+"""What a key takes in an array of PostgreSQL beside its text, at most."""
+_PIECE_BYTES = 4_000_000
+"""Text whose values are Python objects at one time; they may take 20 times the memory."""
+_MAX_NODES = 20_000
+
+_KINDS: dict[type, Kind] = {str: "text", int: "number", bytes: "number", bool: "boolean"}
+
+
+def is_too_long(path: Path) -> bool:
+    """Return whether values of a path are always left out."""
+    return sum(map(_key_bytes, path)) > MAX_PATH_BYTES
+
+
+class PropertyCollector:
+    """Collects the values of the properties of events, whose paths `admits` admits."""
+
+    def __init__(self, admits: Callable[[Path], bool]) -> None:
+        self._admits = admits
+        self._pending: dict[ColumnKey, _PendingColumn] = {}
+        self._left_out = _PendingColumn()
+        self._root = self._node("", None)
+        self._nodes = 0
+        self._count = 0
+
+    def add_events(self, properties: Iterable[bytes | str]) -> None:
+        """Add the properties, as JSON, of events in their order."""
+        size = 0
+        for row, text in enumerate(properties, self._count):
+            self._add_object(self._root, decode(text), row)
+            size += len(text)
+            if size > _PIECE_BYTES:
+                self._pack()
+                size = 0
+            if self._nodes > _MAX_NODES:
+                self._root, self._nodes = self._node("", None), 0
+            self._count = row + 1
+        self._pack()
+
+    def columns(self) -> dict[ColumnKey, Column]:
+        return {
+            key: column.column(key.kind, self._count)
+            for key, column in sorted(self._pending.items())
+        }
+
+    def _pack(self) -> None:
+        for key, column in self._pending.items():
+            column.pack(key.kind)
+        self._left_out.clear()
+
+    def _add_object(self, node: "_Node", properties: dict[str, Any], row: int) -> None:
+        # This loop takes most of the time of building a chunk, so the usual value is added in it.
+        children = node.children
+        for key, value in properties.items():
+            kind = type(value)
+            try:
+                column = children[key].columns[kind]
+            except KeyError:
+                self._add(self._child(node, key), value, row)
+            else:
+                column.values.append(value)
+                column.rows.append(row)
+
+    def _add(self, node: "_Node", value: Any, row: int) -> None:
+        if type(value) is dict:
+            if node.size <= MAX_PATH_BYTES:
+                self._add_object(node, value, row)
+        elif type(value) is list:
+            self._add_list(node, value, row)
+        else:
+            column = self._column(node, type(value))
+            column.values.append(value)
+            column.rows.append(row)
+
+    def _add_list(self, node: "_Node", items: list[Any], row: int) -> None:
+        types = set(map(type, items))
+        if list in types:
+            items = list(_flattened(items))
+            types = set(map(type, items))
+        if len(types) == 1 and dict not in types:
+            column = self._column(node, types.pop())
+            column.values.extend(items)
+            column.rows.extend([row] * len(items))
+        else:
+            for item in items:
+                self._add(node, item, row)
+
+    def _child(self, node: "_Node", key: str) -> "_Node":
+        if (child := node.children.get(key)) is None:
+            child = node.children[key] = self._node(key, node)
+            self._nodes += 1
+        return child
+
+    def _node(self, key: str, parent: "_Node | None") -> "_Node":
+        return _Node(key, parent, self._left_out)
+
+    def _column(self, node: "_Node", kind: type) -> "_PendingColumn":
+        """Return where values of one type and path go."""
+        if (column := node.columns.get(kind)) is None:
+            column = node.columns[kind] = self._open(node, _KINDS[kind])
+        return column
+
+    def _open(self, node: "_Node", kind: Kind) -> "_PendingColumn":
+        if node.size > MAX_PATH_BYTES:
+            return self._left_out
+        key = ColumnKey(node.path(), kind)
+        if key not in self._pending:
+            if not self._admits(key.path):
+                return self._left_out
+            self._pending[key] = _PendingColumn()
+        return self._pending[key]
+
+
+class _PendingColumn:
+    """Values of one column, the last of which are Python objects."""
+
+    __slots__ = ("_row_parts", "_value_parts", "rows", "values")
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self.rows: list[int] = []
+        self._value_parts: list[Any] = []
+        self._row_parts: list[NDArray[np.int32]] = []
+
+    def clear(self) -> None:
+        self.values.clear()
+        self.rows.clear()
+
+    def pack(self, kind: Kind) -> None:
+        """Turn Python objects into arrays, which need less memory."""
+        if self.values:
+            self._value_parts.append(_PACK[kind](self.values))
+            self._row_parts.append(np.array(self.rows, np.int32))
+            self.clear()
+
+    def column(self, kind: Kind, count: int) -> Column:
+        rows = np.concatenate(self._row_parts)
+        return Column(_VALUES[kind](self._value_parts), rows_or_none(rows, count))
+
+
+class _Node:
+    """A key of a path, with the columns of its values by their Python types."""
+
+    __slots__ = ("children", "columns", "key", "parent", "size")
+
+    def __init__(self, key: str, parent: "_Node | None", left_out: _PendingColumn) -> None:
+        self.key = key
+        self.parent = parent
+        self.size: int = parent.size + _key_bytes(key) if parent else 0
+        self.children: dict[str, _Node] = {}
+        self.columns: dict[type, _PendingColumn] = {type(None): left_out}
+
+    def path(self) -> Path:
+        keys, node = [], self
+        while node.parent:
+            keys.append(node.key)
+            node = node.parent
+        return tuple(reversed(keys))
+
+
+def _key_bytes(key: str) -> int:
+    return len(key.encode()) + _BYTES_PER_KEY
+
+
+def _flattened(items: list[Any]) -> Iterator[Any]:
+    """Yield the items of nested lists in their order, without recursion."""
+    iterators = [iter(items)]
+    while iterators:
+        for item in iterators[-1]:
+            if type(item) is list:
+                iterators.append(iter(item))
+                break
+            yield item
+        else:
+            iterators.pop()
+
+
+def _pack_texts(texts: list[str]) -> pa.StringArray:
+    return pa.array(texts, pa.string())
+
+
+def _pack_numbers(numbers: list[Any]) -> NDArray[np.int64] | pa.StringArray:
+    types = set(map(type, numbers))
+    if bytes not in types:
+        try:
+            return np.array(numbers, np.int64)
+        except OverflowError:
+            pass
+    if int in types:
+        numbers = [b"%d" % number if type(number) is int else number for number in numbers]
+    return pa.array(numbers, pa.binary()).cast(pa.string())
+
+
+def _pack_booleans(booleans: list[bool]) -> NDArray[np.bool_]:
+    return np.array(booleans, np.bool_)
+
+
+def _text_column(parts: list[pa.StringArray]) -> Values:
+    return text_values(pa.concat_arrays(parts))
+
+
+def _number_column(parts: list[NDArray[np.int64] | pa.StringArray]) -> Values:
+    integers = [part for part in parts if isinstance(part, np.ndarray)]
+    if len(integers) == len(parts):
+        return scaled_values(np.concatenate(integers), 0)
+    texts = [
+        pa.array(part).cast(pa.string()) if isinstance(part, np.ndarray) else part for part in parts
+    ]
+    return number_values(pa.concat_arrays(texts))
+
+
+def _boolean_column(parts: list[NDArray[np.bool_]]) -> Values:
+    return BooleanValues(np.concatenate(parts))
+
+
+_PACK: dict[Kind, Callable[[Any], Any]] = {
+    "text": _pack_texts,
+    "number": _pack_numbers,
+    "boolean": _pack_booleans,
+}
+_VALUES: dict[Kind, Callable[[Any], Values]] = {
+    "text": _text_column,
+    "number": _number_column,
+    "boolean": _boolean_column,
+}
