@@ -10,7 +10,7 @@ from repo.columns.chunk_table import (
     write_chunk,
 )
 from repo.columns.codec import FORMAT, encode_chunk
-from repo.columns.event_pages import MAX_BYTES, MAX_EVENTS
+from repo.columns.event_pages import MAX_BYTES
 from repo.columns.merge import concatenate, memory_bytes
 from repo.columns.ties import without_untied_ids
 
@@ -85,15 +85,15 @@ class ChunkStream:
 
     @property
     def is_full(self) -> bool:
-        """Whether another page may be too much for one chunk."""
-        has_many = self._events > MAX_CHUNK_EVENTS - MAX_EVENTS
-        return has_many or self._bytes > MAX_CHUNK_BYTES - MAX_BYTES
+        """Whether the events are enough for a chunk."""
+        return self._events > MAX_CHUNK_EVENTS // 2 or self._bytes > MAX_CHUNK_BYTES // 2
 
     def add(self, batch: EventBatch) -> None:
         """Add the events of a page."""
         if not len(batch.time):
             return
-        if self.is_full:
+        has_many = self._events + len(batch.time) > MAX_CHUNK_EVENTS
+        if has_many or self._bytes > MAX_CHUNK_BYTES - MAX_BYTES:
             self.finish()
         self._parts.append(build_batch(batch, self._writer.admits))
         self._bytes += memory_bytes(self._parts[-1])

@@ -22,10 +22,9 @@ from repo.columns.chunk_writer import ChunkStream, ChunkWriter
 from repo.columns.event_pages import (
     BACKFILL_START,
     LIMITS,
+    EventPages,
     Limits,
     MissingIds,
-    backfill_events,
-    new_events,
 )
 from repo.columns.tiers import find_merge, merge
 from repo.commit_outcome import commit
@@ -170,10 +169,7 @@ class Consumer:
                 return 0
             writer = ChunkWriter(cur, generation, self._max_paths)
             if self._is_due(cur, progress, is_lazy=is_lazy):
-                if self._is_too_much(cur, progress):
-                    progress.begin_backfill()
-                else:
-                    self._write_new(cur, progress, writer)
+                self._write_new(cur, progress, writer)
                 cur.execute(SQL["columns_log_batch"], _params(progress))
             elif progress.is_backfilling:
                 self._write_backfill(cur, progress, writer)
@@ -185,14 +181,14 @@ class Consumer:
             cur.execute(SQL["columns_store_progress"], _params(progress))
         return max(1, writer.chunks)
 
-    def _is_too_much(self, cur: Cursor, progress: ColumnProgress) -> bool:
-        """Return whether there are too many new events for one transaction."""
-        limit = self._max_new_events
-        return not progress.is_backfilling and _count_new(cur, progress, limit + 1) > limit
-
     def _write_new(self, cur: Cursor, progress: ColumnProgress, writer: ChunkWriter) -> None:
+        """Write all new events; if they are very many, let a backfill do so."""
+        count = _count_new(cur, progress, self._max_new_events + 1)
+        if count > self._max_new_events and not progress.is_backfilling:
+            progress.begin_backfill()
+            return
         fresh, late = ChunkStream(writer, is_late=False), ChunkStream(writer, is_late=True)
-        for batch in new_events(cur, progress.new_ranges, self._limits):
+        for batch in EventPages(cur, self._limits).new_events(progress.new_ranges, count):
             is_late = batch.time < progress.now - _DAY_US
             fresh.add(_part(batch, ~is_late))
             late.add(_part(batch, is_late))
@@ -203,7 +199,7 @@ class Consumer:
     def _write_backfill(self, cur: Cursor, progress: ColumnProgress, writer: ChunkWriter) -> None:
         """Write one chunk."""
         stream = ChunkStream(writer, is_late=False)
-        for batch, position in backfill_events(cur, progress.backfill(), self._limits):
+        for batch, position in EventPages(cur, self._limits).backfill(progress.backfill()):
             stream.add(batch)
             progress.backfill_cursor = position
             if stream.is_full:

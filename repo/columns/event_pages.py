@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from config.database import Cursor
@@ -14,10 +15,11 @@ from repo.columns.builder import EventBatch
 from repo.columns.chunk_table import SQL
 from repo.columns.ties import Ties
 from repo.engine.tail import BackfillCursor, split_ranges
+from repo.engine.watermark import read_user_count
 from repo.statements import compose
 from utils.copy_binary import SIGNATURE
 
-MAX_EVENTS = 32_768
+MAX_EVENTS = 65_536
 MAX_BYTES = 16 * 2**20
 """Of the properties of a page as JSON, which one event may exceed."""
 
@@ -63,77 +65,80 @@ class Limits(NamedTuple):
 
 
 LIMITS = Limits()
+NO_LIMITS = Limits(2**31 - 1, 2**62)
 
 
-def new_events(cur: Cursor, ranges: Mapping[str, Any], limits: Limits) -> Iterator[EventBatch]:
-    """Yield the events of ranges of transaction ids. Raises: MissingIds."""
-    for xids in split_ranges(ranges):
-        yield from _events_of_range(cur, xids, limits)
+class EventPages:
+    """Reads events in pages. All methods raise MissingIds."""
 
+    def __init__(self, cur: Cursor, limits: Limits) -> None:
+        self._cur = cur
+        self._limits = limits
+        self._users = read_user_count(cur)
 
-def _events_of_range(cur: Cursor, xids: Mapping[str, str], limits: Limits) -> Iterator[EventBatch]:
-    after = {"after_xid": xids["first_xid"], "after_time": "-infinity", "after_id": _FIRST_ID}
-    while True:
-        batch = _read(cur, "columns_new_events", _BY_XID, {**xids, **after}, limits)
-        if not len(batch.time):
-            return
-        yield batch
-        last = np.lexsort((*_id_halves(batch), batch.time, batch.xid))[-1]
-        after = {
-            "after_xid": str(batch.xid[last]),
-            "after_time": _instant(batch.time[last]),
-            "after_id": _uuid(batch.event_id[last]),
-        }
+    def new_events(self, ranges: Mapping[str, Any], count: int) -> Iterator[EventBatch]:
+        """Yield the events of ranges of transaction ids, of which there are about `count`."""
+        for xids in split_ranges(ranges):
+            yield from self._events_of_range(xids, count)
 
+    def _events_of_range(self, xids: Mapping[str, str], count: int) -> Iterator[EventBatch]:
+        after = {"after_xid": xids["first_xid"], "after_time": "-infinity", "after_id": _FIRST_ID}
+        while True:
+            batch = self._read("columns_new_events", _BY_XID, {**xids, **after}, count)
+            if not len(batch.time):
+                return
+            last = np.lexsort((*_id_halves(batch), batch.time, batch.xid))[-1]
+            after = {
+                "after_xid": str(batch.xid[last]),
+                "after_time": _instant(batch.time[last]),
+                "after_id": _uuid(batch.event_id[last]),
+            }
+            yield batch
 
-def backfill_events(
-    cur: Cursor, backfill: Mapping[str, Any], limits: Limits
-) -> Iterator[tuple[EventBatch, BackfillCursor]]:
-    """Yield the events of a backfill, the latest first, with the position after each page.
+    def backfill(self, backfill: Mapping[str, Any]) -> Iterator[tuple[EventBatch, BackfillCursor]]:
+        """Yield the events of a backfill, the latest first, with the position after each page.
 
-    `backfill` are parameters of statements: the snapshots, the position and the ranges of
-    transaction ids. Raises: MissingIds.
-    """
-    params = dict(backfill)
-    while True:
-        batch = _backfill_page(cur, params, limits)
-        if not len(batch.time):
-            return
-        first = np.lexsort((*_id_halves(batch), batch.time))[0]
-        position = BackfillCursor(_instant(batch.time[first]), _uuid(batch.event_id[first]))
-        yield batch, position
-        params |= {"backfilled_from": position.until, "backfilled_id": position.event_id}
+        `backfill` are parameters of statements: the snapshots, the position and the ranges of
+        transaction ids.
+        """
+        params = dict(backfill)
+        while True:
+            batch = self._backfill_page(params)
+            if not len(batch.time):
+                return
+            first = np.lexsort((*_id_halves(batch), batch.time))[0]
+            position = BackfillCursor(_instant(batch.time[first]), _uuid(batch.event_id[first]))
+            yield batch, position
+            params |= {"backfilled_from": position.until, "backfilled_id": position.event_id}
 
+    def _backfill_page(self, params: Mapping[str, Any]) -> EventBatch:
+        # By the index on time if the unwritten events are dense there. Otherwise by the index on
+        # transaction ids and a sort, which skips written events.
+        self._cur.execute(SQL["columns_density"], {**params, "sample_size": _PROBE})
+        (count,) = self._cur.fetchone() or (0,)
+        most = self._limits.events
+        if count >= _PROBE * _DENSE:
+            scan = {**params, "scan_limit": _READ_FACTOR * most}
+            batch = self._read("columns_backfill_dense", _LATEST_FIRST, scan, most)
+            if len(batch.time):
+                return batch
+        return self._read("columns_backfill_sparse", _LATEST_FIRST, params, most)
 
-def _backfill_page(cur: Cursor, params: Mapping[str, Any], limits: Limits) -> EventBatch:
-    # By the index on time if the unwritten events are dense there. Otherwise by the index on
-    # transaction ids and a sort, which skips written events.
-    cur.execute(SQL["columns_density"], {**params, "sample_size": _PROBE})
-    (count,) = cur.fetchone() or (0,)
-    if count >= _PROBE * _DENSE:
-        scan = {**params, "scan_limit": _READ_FACTOR * limits.events}
-        batch = _read(cur, "columns_backfill_dense", _LATEST_FIRST, scan, limits)
-        if len(batch.time):
-            return batch
-    return _read(cur, "columns_backfill_sparse", _LATEST_FIRST, params, limits)
+    def tied_events(self, ties: Ties) -> EventBatch:
+        """Return the events of users at instants."""
+        params = {"ordinals": ties.user.tolist(), "times": ties.time.tolist()}
+        return self._read("columns_tied_events", _BY_XID, params, len(ties.time))
 
-
-def tied_events(cur: Cursor, ties: Ties) -> EventBatch:
-    """Return the events of users at instants."""
-    params = {"ordinals": ties.user.tolist(), "times": ties.time.tolist()}
-    limits = Limits(bytes=2**62)
-    return _read(cur, "columns_tied_events", _BY_XID, params, limits)
-
-
-def _read(
-    cur: Cursor, source: str, order: str, params: Mapping[str, Any], limits: Limits
-) -> EventBatch:
-    statement = compose(SQL["columns_events"], source=SQL[source], order=order)
-    sizes = {"limit": limits.events, "max_bytes": limits.bytes}
-    batch = _decode(cur.copy_out(statement, {**params, **sizes}))
-    if (batch.user == _MISSING).any() or (batch.name == -1).any():
-        raise MissingIds
-    return batch
+    def _read(self, source: str, order: str, params: Mapping[str, Any], count: int) -> EventBatch:
+        # To read all users takes less time than to look up one in eight.
+        has_many = min(count, self._limits.events) * 8 > self._users
+        users = SQL["columns_users_all" if has_many else "columns_users_each"]
+        statement = compose(SQL["columns_events"], source=SQL[source], order=order, users=users)
+        limits = {"limit": self._limits.events, "max_bytes": self._limits.bytes}
+        batch = _decode(self._cur.copy_out(statement, {**params, **limits}))
+        if (batch.user == _MISSING).any() or (batch.name == -1).any():
+            raise MissingIds
+        return batch
 
 
 _MISSING = np.uint32(2**32 - 1)
@@ -160,8 +165,10 @@ def _decode(data: bytes) -> EventBatch:
 
 
 def _fixed_parts(data: bytes, starts: list[int]) -> NDArray[np.void]:
-    positions = np.array(starts, np.int64)[:, None] + np.arange(_ROW.itemsize)
-    rows: NDArray[np.void] = np.frombuffer(data, np.uint8)[positions].reshape(-1).view(_ROW)
+    if not starts:
+        return np.zeros(0, _ROW)
+    windows = sliding_window_view(np.frombuffer(data, np.uint8), _ROW.itemsize)
+    rows: NDArray[np.void] = windows[np.array(starts, np.intp)].reshape(-1).view(_ROW)
     return rows
 
 

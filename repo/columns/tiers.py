@@ -14,7 +14,7 @@ from repo.columns.chunk import Chunk
 from repo.columns.chunk_table import SQL, ChunkRow, all_paths, delete_chunks, read_all_columns
 from repo.columns.chunk_writer import FAN_IN, MAX_CHUNK_BYTES, MAX_CHUNK_EVENTS, ChunkWriter
 from repo.columns.codec import decode_chunk
-from repo.columns.event_pages import tied_events
+from repo.columns.event_pages import NO_LIMITS, EventPages
 from repo.columns.merge import concatenate
 from repo.columns.ties import Ties, ties_without_ids, with_ids
 
@@ -80,9 +80,9 @@ def read_whole_chunks(cur: Cursor, generation: int, rows: Sequence[ChunkRow]) ->
 
 def _with_ids_of_ties(cur: Cursor, chunk: Chunk) -> Chunk:
     """Return a merged chunk with the ids of events that are tied by now, if they still exist."""
-    ties = ties_without_ids(chunk)
+    ties, pages = ties_without_ids(chunk), EventPages(cur, NO_LIMITS)
     for start in range(0, len(ties.time), _MAX_TIES):
         positions = slice(start, start + _MAX_TIES)
         part = Ties(ties.time[positions], ties.user[positions])
-        chunk = with_ids(chunk, build_batch(tied_events(cur, part)))
+        chunk = with_ids(chunk, build_batch(pages.tied_events(part)))
     return chunk

@@ -113,6 +113,7 @@ select ordinal from columns_erasures order by ordinal;
 -- name: columns_session
 set idle_in_transaction_session_timeout = '60s';
 set jit = off;
+set work_mem = '64MB';  -- enough to sort the events of one page, and for the users that they are joined with
 
 -- name: columns_lock
 -- The lock comes before the snapshot, so that a transaction sees what the previous holder has committed.
@@ -234,6 +235,14 @@ join     users using (ordinal)
 join     events using (user_id)
 where    occurred_at = timestamptz '2000-01-01 00:00:00+00' + microseconds * interval '1 microsecond'
 
+-- name: columns_users_each
+left     join lateral (
+    select ordinal from users where users.user_id = measured.user_id offset 0  -- one lookup each
+) as known_user on true
+
+-- name: columns_users_all
+left     join (select * from users offset 0) as known_user using (user_id)
+
 -- name: columns_events
 -- The first events of a page that have a limited size together, with the ids of their users and names: -1 stands
 -- for an id that is missing.
@@ -246,16 +255,14 @@ copy (
         from   page
     )
     select   occurred_at,
-             case when user_id = '' then 0 else coalesce(ordinal, -1) end,
+             case when measured.user_id = '' then 0 else coalesce(ordinal, -1) end,
              coalesce(name_id, -1),
              ingested_xid,
              event_id,
              properties
     from     measured
     left     join event_names using (event_name)
-    left     join lateral (
-        select ordinal from users where users.user_id = measured.user_id offset 0  -- one lookup each
-    ) as known_user on true
+    {users}
     where    bytes_before < %(max_bytes)s
 ) to stdout (format binary);
 

@@ -181,7 +181,6 @@ def test_a_backfill_begins_with_the_latest_events(
     conn: connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("repo.columns.chunk_writer.MAX_CHUNK_EVENTS", 4)
-    monkeypatch.setattr("repo.columns.chunk_writer.MAX_EVENTS", 2)
     limits: dict[str, Any] = {"limits": Limits(events=2), "max_new_events": 5}
     insert_numbers(conn, *(NOW - n * DAY for n in range(9)))
     fold(conn)
@@ -227,7 +226,6 @@ def test_what_fails_is_written_later(
     conn: connection, monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any]
 ) -> None:
     monkeypatch.setattr("repo.columns.chunk_writer.MAX_CHUNK_EVENTS", 6)
-    monkeypatch.setattr("repo.columns.chunk_writer.MAX_EVENTS", 3)
     insert_numbers(conn, *(NOW - n * HOUR for n in range(30)))
     fold(conn)
     write = ChunkWriter.write

@@ -8,8 +8,9 @@ import pytest
 from psycopg2.extensions import connection
 
 from common.receipts import Receipt
-from repo.columns import consumer, event_pages, rewriter
+from repo.columns import consumer, rewriter
 from repo.columns.chunk import TextValues
+from repo.columns.event_pages import EventPages
 from repo.columns.rewriter import Rewriter
 from repo.lifecycle.erasure import EraseRepo
 from repo.rollups.rollup_writer import RollupWriter
@@ -171,7 +172,7 @@ def test_a_chunk_that_is_written_during_the_erasure(
     conn: connection, other: connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The consumer's snapshot is older, so it writes events that are erased when it commits."""
-    new_events = event_pages.new_events
+    new_events = EventPages.new_events
 
     def erase_first(*arguments: Any) -> Any:
         assert erase(other, "u").columns_pending
@@ -181,7 +182,7 @@ def test_a_chunk_that_is_written_during_the_erasure(
     fold(conn)
     number = ordinal(conn, "u")
     with monkeypatch.context() as patch:
-        patch.setattr(consumer, "new_events", erase_first)
+        patch.setattr(EventPages, "new_events", erase_first)
         consumer.Consumer(conn, 2_000).step(is_lazy=False)
     assert (texts(conn), pending(conn)) == ({"Ursula", "Vera"}, [number])
     rewrite(conn)
