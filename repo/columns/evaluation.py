@@ -135,7 +135,8 @@ def _evaluate(where: Filter, rows: _Rows, fields: EventFields) -> Mask:
     if isinstance(where, Not):
         mask = _evaluate(where.part, rows, fields)
         return np.logical_not(mask, out=mask)
-    first, *others = where.parts
+    # What is slow comes last, since nothing more is evaluated when no event is left.
+    first, *others = sorted(where.parts, key=_is_slow)
     mask = _evaluate(first, rows, fields)
     for part in others:
         if isinstance(where, filters.Any):
@@ -143,6 +144,12 @@ def _evaluate(where: Filter, rows: _Rows, fields: EventFields) -> Mask:
         elif mask.any():
             mask &= _evaluate(part, rows, fields)
     return mask
+
+
+def _is_slow(where: Filter) -> bool:
+    """Return whether a filter tests the texts of a dictionary one by one."""
+    tests = (each.test for each in conditions(where) if not each.name.field)
+    return any(isinstance(test, AnyOf) and test.kind == "~" for test in tests)
 
 
 def _condition(condition: Condition, rows: _Rows, fields: EventFields) -> Mask:

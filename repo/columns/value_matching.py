@@ -90,13 +90,23 @@ def _text_hits(test: Test, values: TextValues, part: slice) -> NDArray[np.bool_]
     texts = [value for value in _values(test) if isinstance(value, str)]
     kind = test.kind if isinstance(test, AnyOf) else ""
     if kind == "~":
-        table = _containing(dictionary, texts)
-        entries = np.flatnonzero(table)
-        if len(entries) > _FEW:
-            return table.take(codes)
-        return in_intervals(codes, [(code, code + 1) for code in entries.tolist()])
+        return _containing_hits(codes, dictionary, texts)
     interval = _prefix_interval if kind == "^" else _text_interval
     return _codes_in(codes, [interval(dictionary, text) for text in texts], len(dictionary))
+
+
+def _containing_hits(
+    codes: NDArray[Any], dictionary: pa.StringArray, texts: Sequence[str]
+) -> NDArray[np.bool_]:
+    if len(codes) < len(dictionary) // 4:
+        # A short part of a chunk does not pay for all entries.
+        used, codes = np.unique(codes, return_inverse=True)
+        dictionary = dictionary.take(pa.array(used))
+    table = _containing(dictionary, texts)
+    entries = np.flatnonzero(table)
+    if len(entries) > _FEW:
+        return table.take(codes)
+    return in_intervals(codes, [(code, code + 1) for code in entries.tolist()])
 
 
 def _text_interval(dictionary: pa.StringArray, text: str) -> Interval:

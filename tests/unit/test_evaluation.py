@@ -249,6 +249,16 @@ def test_many_values_of_a_text_and_of_a_number() -> None:
     assert values_matching("a:~1", *quoted) == [text for text in quoted if "1" in text]
 
 
+def test_contains_in_a_short_part_of_a_chunk() -> None:
+    texts = [f'"{letter}{number % 3}"' for number, letter in enumerate("ihgfedcbajklmnopqrst")]
+    chunk = value_chunk(*texts)
+    for start in range(20):
+        for where, character in (("a:~0", "0"), ("a:~A,B,C,D,E,F,G,H,I,J,K", "")):
+            assert matching(where, chunk, start, start + 1) == [
+                character in texts[start] and (bool(character) or texts[start][1] <= "k")
+            ]
+
+
 @pytest.mark.parametrize("size", [0, 1, 3, 8, 9, 100])
 def test_sets_of_ids(size: int) -> None:
     ids = IdSet(range(5, 5 + 2 * size, 2))
