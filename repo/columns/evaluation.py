@@ -98,23 +98,18 @@ class _Rows:
         """Return which values of a column are in these rows."""
         if column.rows is None:
             return slice(self.start, self.stop)
-        first, end = np.searchsorted(column.rows, (self.start, self.stop))
-        return slice(int(first), int(end))
+        # Of the same type, or numpy would convert all rows.
+        edges = np.array((self.start, self.stop), column.rows.dtype)
+        return slice(*column.rows.searchsorted(edges).tolist())
 
-    def mask(self, column: Column, hits: Mask) -> Mask:
-        """Return which rows have a hit, from the hits among the values of `values`."""
+    def with_value(self, column: Column, hits: Mask | None = None) -> Mask:
+        """Return which rows have a value, or one of the hits among the values of `values`."""
         if column.rows is None:
-            return hits
+            return np.ones(len(self), np.bool_) if hits is None else hits
+        rows = column.rows[self.values(column)]
         mask = self.none()
-        mask[column.rows[self.values(column)][hits] - self.start] = True
-        return mask
-
-    def present(self, column: Column) -> Mask:
-        """Return which rows have a value."""
-        if column.rows is None:
-            return np.ones(len(self), np.bool_)
-        mask = self.none()
-        mask[column.rows[self.values(column)] - self.start] = True
+        # `compress` takes half the time of an index.
+        mask[(rows if hits is None else rows.compress(hits)) - self.start] = True
         return mask
 
 
@@ -177,8 +172,9 @@ def _field(condition: Condition, rows: _Rows, fields: EventFields) -> Mask:
 
 def _column(test: Test, column: Column, rows: _Rows) -> Mask:
     if isinstance(test, Exists):
-        return rows.present(column)
-    return rows.mask(column, matching_values(test, column.values, rows.values(column)))
+        return rows.with_value(column)
+    hits = matching_values(test, column.values, rows.values(column))
+    return rows.with_value(column, hits)
 
 
 def _kinds(test: Test) -> tuple[Kind, ...]:
@@ -221,7 +217,7 @@ def skipped_values(
     for skipped in _skipping(where):
         column = chunk.properties.get(ColumnKey(skipped.name.path, skipped.kind))
         if column is not None:
-            counts[skipped] += int(np.count_nonzero(rows.present(column) & among))
+            counts[skipped] += int(np.count_nonzero(rows.with_value(column) & among))
     return counts
 
 
