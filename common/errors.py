@@ -19,6 +19,9 @@ from config.database_errors import (
 # Pydantic's custom errors carry a type and a message; the type holds the name of the parameter.
 _REFUSED_PREFIX = "refused:"
 
+_COLUMN_EVENTS_PER_S = 100_000  # written to columns, about
+_MAX_BUILDING_WAIT_S = 60
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -248,6 +251,25 @@ class Unavailable(AnalyticsError):
     kind = "unavailable"
     title = "Database unavailable"
     default_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "2"}
+
+
+class ColumnsBuilding(AnalyticsError):
+    """The columns that the question needs are being built."""
+
+    status = 503
+    kind = "columns-building"
+    title = "Columns are being built"
+
+    def __init__(self, written: int, stored: int) -> None:
+        """`written` events are in columns, of `stored` ones, which is an estimate."""
+        super().__init__(
+            f"The columns that this question needs are being built: {written:,} of about "
+            f"{stored:,} events are written, the latest first. Try again later, or ask about a "
+            "shorter range that ends now."
+        )
+        self.extra_members = {"progress": f"{min(written / max(stored, 1), 1):.2f}"}
+        wait_s = (stored - written) // _COLUMN_EVENTS_PER_S
+        self.headers = {"Retry-After": str(min(max(wait_s, 1), _MAX_BUILDING_WAIT_S))}
 
 
 class TooSlow(AnalyticsError):

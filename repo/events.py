@@ -13,7 +13,8 @@ from common.questions.top_events import TopEventsData, TopEventsQuery
 from common.questions.user_events import PageMeta, UserEventsAnswer, UserEventsQuery
 from config.database import Connection, Cursor
 from repo.engine.cardinality import Aggregates
-from repo.engine.cost import MAX_BYTES, MAX_ROWS, Cost
+from repo.engine.column_source import ColumnPlan, ColumnSource
+from repo.engine.cost import MAX_BYTES, MAX_COLUMN_ROWS, MAX_ROWS, Cost
 from repo.engine.plan import Plan
 from repo.engine.raw_source import RawSource
 from repo.engine.rollup_source import RollupSource
@@ -97,10 +98,11 @@ def open_sources(cur: Cursor, query: Query) -> list[Source[Any]]:
     """
     watermark = read_watermark(cur, query.months)
     if watermark is None:
-        return [RawSource(cur, read_horizon(cur))]
+        horizon = read_horizon(cur)
+        return [RawSource(cur, horizon), ColumnSource(cur, None, horizon)]
     # The clock may be behind the watermark: on a replica, or because it was put back.
     cur.now = max(cur.now, watermark.folded_range.end)
-    return [RollupSource(cur, watermark)]
+    return [RollupSource(cur, watermark), ColumnSource(cur, watermark, watermark.horizon)]
 
 
 class _Choice(NamedTuple, Generic[Q, D]):
@@ -161,6 +163,10 @@ def _plan_data(plan: Plan) -> PlanData:
         allowed_rows=MAX_ROWS,
         allowed_bytes=MAX_BYTES,
         allowed_events=plan.allowed_events,
+        chunks=len(plan.chunks) if isinstance(plan, ColumnPlan) else 0,
+        column_rows=cost.column_rows,
+        column_bytes=plan.unread_bytes if isinstance(plan, ColumnPlan) else 0,
+        allowed_column_rows=MAX_COLUMN_ROWS,
         horizon=plan.horizon,
         needs_dropped=plan.needs_dropped,
     )

@@ -59,7 +59,7 @@ class Asker:
         Rollups answer twice, the second time as if the tail was long.
         """
         with self.snapshot() as cur:
-            (source,) = open_sources(cur, question.query)
+            source, *_ = open_sources(cur, question.query)
             expected = sql_oracle.answer(cur, question.query, cur.now)
             sources: list[Source[Any]] = [source, RawSource(cur)]
             if isinstance(source, RollupSource):
@@ -83,7 +83,7 @@ def finished(result: Result[D]) -> Answer[D]:
 
 def compute_answer(cur: Cursor, question: Counting) -> Any:
     """The data of the answer that callers get."""
-    (source,) = open_sources(cur, question.query)
+    source, *_ = open_sources(cur, question.query)
     return run(cur, source, question)
 
 

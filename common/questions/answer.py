@@ -46,7 +46,7 @@ class PlanData(Tabular):
     """The plan of a question: what it would read, and the limits."""
 
     source: str
-    """`rollups`, or `events` if this database has no rollups."""
+    """`rollups`; `columns` with `where`; or `events` if this database has no rollups."""
     rows: int
     """Rows of rollups, also those in the memory of the process, and set operations for the windows
     of active users: eight for each day and 64 kB of its users."""
@@ -56,10 +56,18 @@ class PlanData(Tabular):
     """Events of edges that are finer than a slot, at most; without rollups, an estimate of all
     events read. For active users each counts twelve times, for entering and leaving six windows."""
     tail: int
-    """Events in the tail, up to 10,000; they are read in addition, and do not count."""
+    """Events in the tail, up to 10,000; they are read in addition, and do not count. With `where`,
+    events that are not in columns yet, up to 100,001: above 100,000 the answer is 503."""
     allowed_rows: int
     allowed_bytes: int
     allowed_events: int
+    chunks: int
+    """Chunks of columns that have events in the range."""
+    column_rows: int
+    """Events in these chunks."""
+    column_bytes: int
+    """Bytes of columns that are not cached in the memory or on the disk of the service."""
+    allowed_column_rows: int
     horizon: datetime | None
     """Events before it are dropped; null if none are."""
     needs_dropped: bool

@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from psycopg2.extensions import cursor
 
@@ -41,6 +41,8 @@ class ColumnState(NamedTuple):
     """The time before which property columns were dropped; `-infinity` if none were."""
     left_out: bool
     """Whether properties were left out since there were too many paths."""
+    events_from: str
+    """The time before which events were dropped without being written; `-infinity` if none were."""
 
     @property
     def is_backfilling(self) -> bool:
@@ -118,14 +120,17 @@ def read_columns(
 
     Of a small chunk, all columns are yielded together, as `PACKED`.
     """
-    listed = list(columns)
-    params = {
-        "generation": generation,
-        "chunk_ids": list(chunk_ids),
-        "path_ids": [column.path_id for column in listed],
-        "kinds": [column.kind for column in listed],
-    }
+    params = _column_params(generation, chunk_ids, columns)
     return _decode(cur.copy_out(SQL["columns_read"], params))
+
+
+def read_column_bytes(
+    cur: cursor, generation: int, chunk_ids: Sequence[int], columns: Iterable[ColumnId]
+) -> int:
+    """Return the bytes that `read_columns` would read."""
+    cur.execute(SQL["columns_bytes"], _column_params(generation, chunk_ids, columns))
+    (size,) = cur.fetchone() or (0,)
+    return int(size)
 
 
 def read_all_columns(
@@ -177,6 +182,18 @@ def delete_chunks(cur: cursor, generation: int, chunk_ids: Sequence[int]) -> Non
     """Delete chunks."""
     params = {"generation": generation, "chunk_ids": list(chunk_ids)}
     cur.execute(SQL["columns_delete_chunks"], params)
+
+
+def _column_params(
+    generation: int, chunk_ids: Sequence[int], columns: Iterable[ColumnId]
+) -> dict[str, Any]:
+    listed = list(columns)
+    return {
+        "generation": generation,
+        "chunk_ids": list(chunk_ids),
+        "path_ids": [column.path_id for column in listed],
+        "kinds": [column.kind for column in listed],
+    }
 
 
 def _can_be_stored(path: Path) -> bool:

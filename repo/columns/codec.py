@@ -135,7 +135,9 @@ def encode(columns: Mapping[StoredKey, Stored]) -> bytes:
     return zstd.compress(_write(parts), options=_ZSTD)
 
 
-def decode(data: bytes, keys: Container[StoredKey] | None = None) -> dict[StoredKey, Stored]:
+def decode(
+    data: bytes | memoryview, keys: Container[StoredKey] | None = None
+) -> dict[StoredKey, Stored]:
     """Return the columns of compressed bytes, or those of them that are in `keys`.
 
     Raise CorruptColumn if the bytes are not what `encode` returned.

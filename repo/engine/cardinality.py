@@ -15,11 +15,13 @@ from pyroaring import BitMap
 
 from common.remarks import Note, Unknown
 from repo.engine.bitmaps import rolling_counts, running_counts, union_of
+from repo.engine.ordinals import Ordinals, count_distinct, distinct_ordinals, set_of
 from repo.engine.span_cache import Row, size_of
 from utils.lru_cache import SharedLruCache
 
 _MAX_COUNTS = 20_000  # about 4 MB
 _MAX_SET_BYTES = 12 * 2**20
+_MAX_PENDING = 2**22  # ordinals of a partial aggregate that are not distinct: 16 MB
 _SET_OVERHEAD = 200  # bytes of a cached set in addition to its own size
 
 WindowCount = Callable[[Sequence[BitMap], int], Iterable[int]]
@@ -42,6 +44,8 @@ class PartialAggregate:
     """Rows of the span cache."""
     uncached: list[BitMap] = field(default_factory=list)
     """Sets of users that were read for this query and are not cached."""
+    ordinals: list[Ordinals] = field(default_factory=list)
+    """The users of events of columns, in any order; they may repeat, and 0 is no user."""
     union: BitMap | None = None
     """The union of all rows and sets, once it was computed."""
 
@@ -52,6 +56,14 @@ class PartialAggregate:
         else:
             self.uncached.append(row.users)
 
+    def add_events(self, ordinals: Ordinals) -> None:
+        """Add events by their users, with 0 for those without one."""
+        self.events += len(ordinals)
+        self.ordinals.append(ordinals)
+        # Bounds the memory, at the price of a second pass for each user.
+        if sum(map(len, self.ordinals)) > max(_MAX_PENDING, 4 * len(self.ordinals[0])):
+            self.ordinals = [distinct_ordinals(self.ordinals)]
+
 
 def merge(partials: Sequence[PartialAggregate]) -> PartialAggregate:
     """Return the partial aggregate of the events of all these, which have none in common."""
@@ -61,6 +73,7 @@ def merge(partials: Sequence[PartialAggregate]) -> PartialAggregate:
         sum(partial.events for partial in partials),
         [row for partial in partials for row in partial.rows],
         [users for partial in partials for users in partial.uncached],
+        [ordinals for partial in partials for ordinals in partial.ordinals],
     )
 
 
@@ -81,6 +94,8 @@ class CardinalityCache:
         # Uncached sets are unique to this query, so the cardinality of their union is not cached.
         if partial.uncached:
             return len(self.users(partial))
+        if partial.ordinals:
+            return count_distinct(partial.ordinals)
         rows = partial.rows
         if len(rows) < 2:
             return len(rows[0].users) if rows else 0
@@ -95,7 +110,8 @@ class CardinalityCache:
         """Return the set of users, which must not be changed: it may be shared."""
         if partial.union is None:
             users = self._union_of(partial.rows)
-            partial.union = union_of([users, *partial.uncached]) if partial.uncached else users
+            others = [*partial.uncached, *map(set_of, filter(len, partial.ordinals))]
+            partial.union = union_of([users, *others]) if others else users
         return partial.union
 
     def rolling(self, days: Sequence[PartialAggregate], width: int) -> list[int]:
@@ -156,7 +172,7 @@ def _keys(days: Sequence[PartialAggregate], firsts: Sequence[int]) -> list[bytes
     row_ids = [array("Q", (row.row_id for row in day.rows)).tobytes() for day in days]
     last_uncached, keys = -1, list[bytes | None]()
     for index, first in enumerate(firsts):
-        last_uncached = index if days[index].uncached else last_uncached
+        last_uncached = index if days[index].uncached or days[index].ordinals else last_uncached
         is_cacheable = first > last_uncached
         keys.append(_digest(b"".join(row_ids[first : index + 1])) if is_cacheable else None)
     return keys

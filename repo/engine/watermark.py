@@ -44,6 +44,8 @@ class Watermark:
     """The version at which late events last changed the queried months; 0 if they never did."""
     horizon: datetime | None
     """The time before which events were dropped; None if none were."""
+    now: Snapshot
+    """The snapshot of the query."""
     tail: dict[str, Any]
     """Parameters of statements that read the tail."""
     is_backfilling: bool
@@ -112,12 +114,8 @@ def _watermark(
 ) -> Watermark:
     first = folded_at if first_slot is None else slot_start(first_slot - LEAD)
     backfill_cursor = BackfillCursor(cursor_until, cursor_id)
-    tail = {
-        "generation": generation,
-        "folded_at": folded_at,
-        "horizon": horizon or "-infinity",
-        **tail_ranges(Snapshot(now), Snapshot(snapshot), Snapshot(backfill_to), backfill_cursor),
-    }
+    ranges = tail_ranges(Snapshot(now), Snapshot(snapshot), Snapshot(backfill_to), backfill_cursor)
+    fields = {"generation": generation, "folded_at": folded_at, "horizon": horizon or "-infinity"}
     return Watermark(
         generation,
         lineage,
@@ -127,7 +125,8 @@ def _watermark(
         name_count,
         changed_version,
         horizon,
-        tail,
+        Snapshot(now),
+        {**fields, **ranges},
         backfill_cursor != NO_BACKFILL,
         tail_events,
         has_early_events,

@@ -8,7 +8,8 @@ select generation,
        backfilled_id::text,
        version,
        columns_from::text,
-       left_out
+       left_out,
+       events_from::text
 from   column_state
 where  generation = %(generation)s;
 
@@ -46,6 +47,21 @@ copy (
         offset 0  -- makes the planner look up each chunk in the index
     ) as chunk_column
 ) to stdout (format binary);
+
+-- name: columns_bytes
+-- The size of what columns_read returns, without reading it.
+select coalesce(sum(bytes), 0)::bigint
+from   unnest(%(chunk_ids)s::bigint[]) as requested_chunk (chunk_id)
+cross  join lateral (
+    select octet_length(data) as bytes
+    from   column_data
+    where  generation = %(generation)s
+    and    column_data.chunk_id = requested_chunk.chunk_id
+    and    (path_id, kind) in (select 0, 0
+                               union all
+                               select * from unnest(%(path_ids)s::int[], %(kinds)s::int[]))
+    offset 0
+) as chunk_column;
 
 -- name: columns_read_all
 copy (

@@ -1,0 +1,358 @@
+"""Cache of opened columns: in memory, and behind it in a folder that worker processes share.
+
+The files of the folder hold columns without compression and are mapped into memory, so that workers
+share their pages. Any file may be removed at any time: its columns are read from PostgreSQL again.
+"""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+from config.database import Cursor
+from repo.columns.chunk import (
+    BooleanValues,
+    Column,
+    DecimalNumbers,
+    ScaledNumbers,
+    TextValues,
+    Values,
+)
+from repo.columns.chunk_table import ColumnId, read_columns
+from repo.columns.codec import (
+    PACKED,
+    CorruptColumn,
+    Stored,
+    StoredKey,
+    decode,
+    encode_mapped,
+    open_mapped,
+)
+
+_DEFAULT_BYTES = 256 * 2**20
+_MAX_PENDING_BYTES = 64 * 2**20  # compressed bytes that wait to be decoded
+_READ_CHUNKS = 32  # chunks read by one statement
+_OVERHEAD = 2_000  # bytes of an opened column in addition to its arrays
+# The folder is measured again whenever a process has written this part of the bound.
+_MEASURE_PART = 32
+_SUFFIX = ".arrow"
+
+OpenedColumns = Mapping[StoredKey, Stored | None]
+"""Columns of a chunk; None for those that it lacks."""
+
+
+class ChunkKey(NamedTuple):
+    """A chunk; `memory_key` identifies the database and the generation of its columns."""
+
+    memory_key: str
+    chunk_id: int
+
+
+class LiveChunks(NamedTuple):
+    """All chunks of the current generation, as one snapshot sees them."""
+
+    memory_key: str
+    version: int
+    """Grows whenever chunks change."""
+    chunk_ids: frozenset[int]
+
+    def have(self, key: ChunkKey) -> bool:
+        return key.memory_key == self.memory_key and key.chunk_id in self.chunk_ids
+
+
+@dataclass(slots=True)
+class _Entry:
+    """The cached columns of a chunk, replaced as a whole when columns are added."""
+
+    columns: OpenedColumns = field(default_factory=dict)
+    size: int = 0
+
+    def lacks(self, keys: Iterable[StoredKey]) -> list[StoredKey]:
+        return [] if PACKED in self.columns else [key for key in keys if key not in self.columns]
+
+
+class ColumnCache:
+    """A bounded cache of columns by chunk, shared by the threads of a process."""
+
+    def __init__(self, max_bytes: int = _DEFAULT_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._folder: ColumnFolder | None = None
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[ChunkKey, _Entry] = OrderedDict()
+        self._size = 0
+        self._live: LiveChunks | None = None
+
+    def configure(self, max_bytes: int, folder: "ColumnFolder | None") -> None:
+        """Set the bound and the folder, and forget all columns."""
+        with self._lock:
+            self._max_bytes, self._folder = max_bytes, folder
+            self._entries.clear()
+            self._size, self._live = 0, None
+
+    def look_up(
+        self, key: ChunkKey, keys: Collection[StoredKey], version: int
+    ) -> tuple[OpenedColumns, list[StoredKey]]:
+        """Return the cached columns of a chunk, and those that must be read from PostgreSQL.
+
+        `version` is that of the columns in the snapshot.
+        """
+        with self._lock:
+            entry = self._entries.get(key, _Entry())
+            if key in self._entries:
+                self._entries.move_to_end(key)
+        missing = entry.lacks(keys)
+        folder = self._folder
+        if missing and folder and (files := folder.open(key, [*missing, PACKED])):
+            entry = self._put(key, files, version)
+            missing = entry.lacks(keys)
+        return entry.columns, missing
+
+    def add(
+        self,
+        key: ChunkKey,
+        keys: Collection[StoredKey],
+        stored: Mapping[StoredKey, bytes | memoryview],
+        version: int,
+    ) -> OpenedColumns:
+        """Decode and cache columns of a chunk that were read, and return them.
+
+        `keys` are the columns that were requested: the chunk has no others of them.
+
+        Raises: CorruptColumn.
+        """
+        columns: dict[StoredKey, Stored | None] = dict.fromkeys(keys)
+        for name, data in stored.items():
+            columns |= self._decode(key, name, data, version)
+        self._put(key, columns, version)
+        return columns
+
+    def keep(self, live: LiveChunks) -> None:
+        """Forget all chunks but these, here and in the folder."""
+        with self._lock:
+            self._live = live
+            for key in [key for key in self._entries if not live.have(key)]:
+                self._size -= self._entries.pop(key).size
+        if self._folder:
+            self._folder.keep(live)
+
+    def _decode(
+        self, key: ChunkKey, name: StoredKey, data: bytes | memoryview, version: int
+    ) -> OpenedColumns:
+        columns = decode(data)
+        if self._folder and self._may_cache(key, version):
+            columns = self._folder.write(key, name, columns) or columns
+        return {**columns, PACKED: None} if name == PACKED else columns
+
+    def _may_cache(self, key: ChunkKey, version: int) -> bool:
+        """Return whether a chunk is not known to be replaced since a snapshot of this version."""
+        live = self._live
+        is_newer = live is None or live.memory_key != key.memory_key or version >= live.version
+        return is_newer or (live is not None and live.have(key))
+
+    def _put(self, key: ChunkKey, columns: OpenedColumns, version: int) -> _Entry:
+        """Add columns to the entry of a chunk, and return it."""
+        with self._lock:
+            old = self._entries.get(key, _Entry())
+            new = {name: each for name, each in columns.items() if name not in old.columns}
+            size = sum(map(_size_of, new.values()))
+            entry = _Entry({**old.columns, **new}, old.size + size)
+            if self._may_cache(key, version):
+                self._entries[key] = entry
+                self._entries.move_to_end(key)
+                self._size += size
+                self._evict()
+            return entry
+
+    def _evict(self) -> None:
+        while self._size > self._max_bytes and self._entries:
+            _, oldest = self._entries.popitem(last=False)
+            self._size -= oldest.size
+
+
+COLUMN_CACHE = ColumnCache()
+"""The cache of this process."""
+
+
+class ColumnFolder:
+    """Files with columns, in a folder that belongs to the processes of one service."""
+
+    def __init__(self, directory: Path, max_bytes: int) -> None:
+        self._directory = directory
+        self._max_bytes = max_bytes
+        self._numbers = count()
+        self._unmeasured = max_bytes  # measures once at the start
+        self._lock = threading.Lock()
+
+    def open(self, key: ChunkKey, columns: Iterable[StoredKey]) -> dict[StoredKey, Stored | None]:
+        """Return those of the columns that have files; `PACKED` brings all of a chunk."""
+        opened: dict[StoredKey, Stored | None] = {}
+        for column in columns:
+            file = self._file(key, column)
+            with suppress(OSError):
+                opened |= _open(file)
+                os.utime(file)  # the files that were used last are removed last
+                if column == PACKED:
+                    opened[PACKED] = None
+        return opened
+
+    def write(
+        self, key: ChunkKey, name: StoredKey, columns: Mapping[StoredKey, Stored]
+    ) -> dict[StoredKey, Stored] | None:
+        """Write a file and return its columns, mapped; None if that is not possible."""
+        file = self._file(key, name)
+        partial = file.with_suffix(f".{os.getpid()}-{next(self._numbers)}")
+        content = encode_mapped(columns)
+        try:
+            partial.write_bytes(content)
+            partial.rename(file)
+            mapped = _open(file)
+        except OSError:  # a full disk, or the folder was removed
+            with suppress(OSError):
+                partial.unlink()
+            return None
+        self._bound(len(content))
+        return mapped
+
+    def keep(self, live: LiveChunks) -> None:
+        """Remove the files of all chunks but these."""
+        lineage = _digest(live.memory_key)
+        for file in self._files():
+            digest, chunk_id, *_ = file.name.split("-")
+            if digest != lineage or int(chunk_id) not in live.chunk_ids:
+                _remove(file)
+
+    def _file(self, key: ChunkKey, column: StoredKey) -> Path:
+        name = f"{_digest(key.memory_key)}-{key.chunk_id}-{column.path_id}-{column.kind}{_SUFFIX}"
+        return self._directory / name
+
+    def _files(self) -> Iterator[Path]:
+        with suppress(OSError):
+            yield from self._directory.glob(f"*{_SUFFIX}")
+
+    def _bound(self, written: int) -> None:
+        """Remove the files that were not used for longest once they exceed the bound."""
+        with self._lock:
+            self._unmeasured += written
+            if self._unmeasured * _MEASURE_PART < self._max_bytes:
+                return
+            self._unmeasured = 0
+        total = 0
+        for _, size, file in sorted(self._sizes(), reverse=True):
+            total += size
+            if total > self._max_bytes:
+                _remove(file)
+
+    def _sizes(self) -> Iterator[tuple[float, int, Path]]:
+        for file in self._files():
+            with suppress(OSError):
+                status = file.stat()
+                yield status.st_mtime, status.st_size, file
+
+
+def _open(file: Path) -> dict[StoredKey, Stored]:
+    """Raises: OSError."""
+    try:
+        return open_mapped(file)
+    except CorruptColumn as exc:
+        _remove(file)
+        raise OSError from exc
+
+
+def _remove(file: Path) -> None:
+    with suppress(OSError):
+        file.unlink()
+
+
+@lru_cache(maxsize=16)
+def _digest(memory_key: str) -> str:
+    return blake2b(memory_key.encode(), digest_size=8).hexdigest()
+
+
+def _size_of(stored: Stored | None) -> int:
+    if stored is None:
+        return _OVERHEAD
+    if not isinstance(stored, Column):
+        return stored.nbytes + _OVERHEAD
+    rows = 0 if stored.rows is None else stored.rows.nbytes
+    return rows + _value_bytes(stored.values) + _OVERHEAD
+
+
+def _value_bytes(values: Values) -> int:
+    match values:
+        case TextValues(codes, dictionary) | DecimalNumbers(codes, dictionary):
+            return codes.nbytes + int(dictionary.nbytes)
+        case ScaledNumbers(scaled):
+            return scaled.nbytes
+        case BooleanValues(booleans):
+            return booleans.nbytes
+
+
+class ChunkColumns:
+    """Columns of chunks for one question: read in its snapshot, and decoded when they are used."""
+
+    def __init__(self, cache: ColumnCache, memory_key: str, version: int) -> None:
+        """`version` is that of the columns in the snapshot."""
+        self._cache = cache
+        self._memory_key = memory_key
+        self._version = version
+        self._opened: dict[int, OpenedColumns] = {}
+        self._pending: dict[int, _Pending] = {}
+
+    def missing(
+        self, chunk_ids: Iterable[int], keys: Collection[StoredKey]
+    ) -> dict[tuple[StoredKey, ...], list[int]]:
+        """Return the chunks of which columns must be read from PostgreSQL, by these columns."""
+        groups: dict[tuple[StoredKey, ...], list[int]] = {}
+        for chunk_id in chunk_ids:
+            key = ChunkKey(self._memory_key, chunk_id)
+            self._opened[chunk_id], missing = self._cache.look_up(key, keys, self._version)
+            if missing:
+                groups.setdefault(tuple(missing), []).append(chunk_id)
+        return groups
+
+    def read(
+        self, cur: Cursor, generation: int, chunk_ids: Iterable[int], keys: Collection[StoredKey]
+    ) -> None:
+        """Read the columns that are not cached."""
+        for missing, missing_ids in self.missing(chunk_ids, keys).items():
+            for start in range(0, len(missing_ids), _READ_CHUNKS):
+                self._read(cur, generation, missing_ids[start : start + _READ_CHUNKS], missing)
+
+    def open(self, chunk_id: int) -> OpenedColumns:
+        """Return the columns of a chunk. Raises: CorruptColumn."""
+        if pending := self._pending.pop(chunk_id, None):
+            key = ChunkKey(self._memory_key, chunk_id)
+            read = self._cache.add(key, pending.keys, pending.stored, self._version)
+            self._opened[chunk_id] = {**self._opened[chunk_id], **read}
+        return self._opened[chunk_id]
+
+    def _read(
+        self, cur: Cursor, generation: int, chunk_ids: list[int], keys: tuple[StoredKey, ...]
+    ) -> None:
+        columns = [ColumnId(*key) for key in keys]
+        batch = {chunk_id: _Pending(keys) for chunk_id in chunk_ids}
+        for chunk_id, column, data in read_columns(cur, generation, chunk_ids, columns):
+            batch[chunk_id].stored[StoredKey(*column)] = data
+        self._pending |= batch
+        if sum(each.size for each in self._pending.values()) > _MAX_PENDING_BYTES:
+            for chunk_id in list(self._pending):
+                self.open(chunk_id)
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Columns of a chunk that were read and not decoded."""
+
+    keys: tuple[StoredKey, ...]
+    stored: dict[StoredKey, memoryview] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.stored.values()))

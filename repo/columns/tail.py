@@ -1,0 +1,161 @@
+"""The tail of columns: the events that are in no chunk yet, as a temporary chunk."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from common.errors import ColumnsBuilding
+from config.database import Cursor
+from repo.columns.builder import EventRecord, build_chunk
+from repo.columns.chunk import Chunk
+from repo.columns.chunk_table import ColumnState
+from repo.engine.tail import NOTHING_FOLDED, Snapshot, tail_ranges
+from repo.statements import statements
+from utils.copy_binary import decode
+from utils.time.calendar import Range
+
+SQL = statements("column_questions")
+
+MAX_EVENTS = 100_000
+"""Events that a question may read in addition to chunks."""
+
+_COLUMNS = "qiqbbbb"
+
+
+class Backlog(NamedTuple):
+    """Which events are in no chunk, as parameters of statements."""
+
+    recent: Mapping[str, list[str]]
+    """Ranges of the transactions that chunks do not hold."""
+    unreached: Mapping[str, str]
+    """What a backfill has not reached, by snapshots, time and id."""
+
+
+_EVERYTHING = {
+    "since": NOTHING_FOLDED.text,
+    "to": f"{2**63 - 1}:{2**63 - 1}:",
+    "until": "infinity",
+    "until_id": "ffffffff-ffff-ffff-ffff-ffffffffffff",
+}
+
+
+def backlog(state: ColumnState | None, now: Snapshot) -> Backlog:
+    """Return which events are in no chunk; without a state all are."""
+    if state is None:
+        # By the index on time, which suits all events of a range.
+        return Backlog(tail_ranges(NOTHING_FOLDED, NOTHING_FOLDED), _EVERYTHING)
+    unreached = {
+        "since": state.backfill_since.text,
+        "to": state.backfill_to.text,
+        "until": state.backfilled_from,
+        "until_id": state.backfilled_id,
+    }
+    return Backlog(tail_ranges(now, state.snapshot), unreached)
+
+
+NameIds = Callable[[Iterable[str]], Mapping[str, int]]
+"""Returns the ids of those names that have one."""
+
+
+class TailEvents(NamedTuple):
+    """Events as the snapshot has them; users and names without an id have temporary ones."""
+
+    records: Sequence[EventRecord]
+    name_ids: Mapping[str, int]
+    """The ids of the names of the events, and of other names that were requested."""
+    new_users: Mapping[str, int]
+    """Temporary ordinals by user id."""
+
+    def chunk(self) -> Chunk:
+        """Return the events as a chunk, which parses their properties."""
+        return build_chunk(self.records)
+
+
+@dataclass(frozen=True, slots=True)
+class TailReader:
+    """Reads the tail of columns, within one snapshot."""
+
+    cur: Cursor
+    backlog: Backlog
+    horizon: datetime | None
+    """The time before which events were dropped; None if none were."""
+
+    def count(self, ranges: Sequence[Range]) -> int:
+        """Return the number of events of ranges in the tail, up to one above the limit."""
+        if not ranges:
+            return 0
+        self.cur.execute(SQL["column_questions_tail_count"], self._params(ranges))
+        (count,) = self.cur.fetchone() or (0,)
+        return int(count)
+
+    def read(
+        self, ranges: Sequence[Range], other_names: Iterable[str], name_ids: NameIds
+    ) -> TailEvents:
+        """Return the events of ranges, which are in order. Raises: ColumnsBuilding.
+
+        The ids of `other_names` are returned as well, as far as there are such names.
+        """
+        rows = self._rows(ranges) if ranges else []
+        names = {name for *_, name, _, _ in rows}
+        known = name_ids({*other_names, *map(bytes.decode, names)})
+        highest = self._read_highest() if rows else (0, 0)
+        # Cached ids may be newer than the snapshot, so they count as well.
+        new_names = _Numbers(max(highest[1], *known.values(), 0))
+        new_users = _Numbers(highest[0])
+        ids = {name: known.get(name.decode()) or new_names[name.decode()] for name in names}
+        records = [
+            EventRecord(
+                time,
+                new_users[user_id.decode()] if user_id else ordinal,
+                ids[name],
+                xid,
+                event_id,
+                properties,
+            )
+            for time, ordinal, xid, event_id, name, user_id, properties in rows
+        ]
+        return TailEvents(records, {**known, **new_names}, new_users)
+
+    def _rows(self, ranges: Sequence[Range]) -> list[tuple[Any, ...]]:
+        rows = list(
+            decode(self.cur.copy_out(SQL["column_questions_tail"], self._params(ranges)), _COLUMNS)
+        )
+        if len(rows) > MAX_EVENTS:
+            raise self._building()
+        return rows
+
+    def _params(self, ranges: Sequence[Range]) -> dict[str, Any]:
+        return {
+            **self.backlog.recent,
+            **self.backlog.unreached,
+            "starts": [each.start for each in ranges],
+            "ends": [each.end for each in ranges],
+            "start": ranges[0].start,
+            "end": ranges[-1].end,
+            "horizon": self.horizon or "-infinity",
+            "limit": MAX_EVENTS + 1,
+        }
+
+    def _read_highest(self) -> tuple[int, int]:
+        """Return the highest ordinal and the highest id of a name that were ever in use."""
+        self.cur.execute(SQL["column_questions_highest_ids"])
+        ordinal, name_id = self.cur.fetchone() or (0, 0)
+        return int(ordinal), int(name_id)
+
+    def _building(self) -> ColumnsBuilding:
+        self.cur.execute(SQL["column_questions_written_part"])
+        written, stored = self.cur.fetchone() or (0, 0)
+        return ColumnsBuilding(int(written), int(stored))
+
+
+class _Numbers(dict[str, int]):
+    """Numbers texts in the order of their first use."""
+
+    def __init__(self, highest: int) -> None:
+        super().__init__()
+        self._highest = highest
+
+    def __missing__(self, text: str) -> int:
+        number = self[text] = self._highest + len(self) + 1
+        return number

@@ -1,0 +1,383 @@
+"""The source that aggregates columns and their tail: it answers what depends on properties."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from common.errors import Fault, InvalidParameter, format_instant
+from common.filters import AnyOf, Condition, Filter, Name, conditions
+from common.metrics import EVENTS_READ
+from common.questions.answer import Checkpoint
+from common.remarks import Note, Unknown
+from config.database import Cursor
+from repo.columns.cache import COLUMN_CACHE, ChunkColumns, ColumnCache, OpenedColumns
+from repo.columns.chunk import Chunk, Column, ColumnKey
+from repo.columns.chunk_table import (
+    ChunkRow,
+    ColumnId,
+    ColumnState,
+    Path,
+    RegisteredPath,
+    read_chunks,
+    read_column_bytes,
+    read_erased_users,
+    read_paths,
+    read_state,
+)
+from repo.columns.codec import FIELDS, StoredKey, field_key, property_key
+from repo.columns.evaluation import (
+    EventFields,
+    IdSet,
+    columns_of,
+    field_conditions,
+    matching_ids,
+    notes,
+    paths_of,
+)
+from repo.columns.tail import SQL, TailEvents, TailReader, backlog
+from repo.engine.cardinality import (
+    Aggregates,
+    CardinalityCache,
+    PartialAggregate,
+    RangeAggregate,
+)
+from repo.engine.cost import Cost
+from repo.engine.dimensions import EventNameDictionary
+from repo.engine.event_counter import EventCounter, Timeline, instant, microseconds
+from repo.engine.plan import Aggregation, Plan
+from repo.engine.tail import NOTHING_FOLDED
+from repo.engine.watermark import SQL as ROLLUPS
+from repo.engine.watermark import Watermark, format_cache_version
+from repo.hide_from_pg_stat_activity import Hidden
+from utils.time.calendar import Range
+
+_EVENT_NAMES = EventNameDictionary()
+_CANDIDATES = {
+    "": "column_questions_users_equal",
+    "^": "column_questions_users_with_prefix",
+    "~": "column_questions_users_containing",
+}
+"""The statement that returns users by the kind of a test."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnPlan(Plan):
+    """A plan to read columns of chunks, and the events that are in no chunk."""
+
+    state: ColumnState | None
+    chunks: Sequence[ChunkRow]
+    paths: Mapping[Path, RegisteredPath]
+    """The properties of the filter that have columns."""
+    unread_bytes: int = 0
+    """Bytes of columns that must be read from PostgreSQL, where the plan is explained."""
+
+    @property
+    def generation(self) -> int:
+        return self.state.generation if self.state else 0
+
+    @property
+    def property_keys(self) -> dict[ColumnKey, StoredKey]:
+        """The columns of properties that the filter tests."""
+        return {
+            key: property_key(path.path_id, key.kind)
+            for key in columns_of(_where(self.aggregation))
+            if (path := self.paths.get(key.path))
+        }
+
+
+class ColumnSource:
+    """A source on columns, within one snapshot; see `Source` for its methods."""
+
+    kind = "columns"
+
+    def __init__(
+        self,
+        cur: Cursor,
+        watermark: Watermark | None,
+        horizon: datetime | None,
+        cache: ColumnCache = COLUMN_CACHE,
+    ) -> None:
+        """`horizon` is the time before which events were dropped; None if none were."""
+        self._cur = cur
+        self._watermark = watermark
+        self._horizon = horizon
+        self._cache = cache
+
+    @property
+    def cache_version(self) -> str | None:
+        if self._watermark is None:
+            return None
+        return format_cache_version(self._watermark.lineage, self._watermark.changed_version)
+
+    def supports(self, aggregation: Aggregation) -> bool:
+        return aggregation.where is not None and aggregation.group is None
+
+    def plan(self, aggregation: Aggregation, *, explain: bool = False) -> ColumnPlan:
+        where, ranges = _where(aggregation), _nonempty(aggregation.ranges)
+        state = self._read_state()
+        chunks = self._chunks(state, ranges)
+        paths = self._paths(state, where, ranges)
+        horizon = _dropped_before(state, self._horizon, has_paths=bool(paths_of(where)))
+        plan = ColumnPlan(
+            source=self.kind,
+            aggregation=aggregation,
+            cost=Cost(column_rows=sum(chunk.events for chunk in chunks)),
+            allowed_events=0,
+            tail=self._tail(state).count(ranges) if explain else 0,
+            horizon=horizon,
+            needs_dropped=bool(horizon and ranges and ranges[0].start < horizon),
+            alternatives=f"`start={format_instant(horizon)}` or later" if horizon else "",
+            state=state,
+            chunks=chunks,
+            paths=paths,
+        )
+        return replace(plan, unread_bytes=self._unread_bytes(plan)) if explain else plan
+
+    def read(self, plan: ColumnPlan) -> "ColumnEvaluation":
+        aggregation, ranges = plan.aggregation, _nonempty(plan.aggregation.ranges)
+        where = _where(aggregation)
+        names = {*(aggregation.event_names or ()), *_event_texts(where)}
+        tail = self._tail(plan.state).read(ranges, names, self._name_ids)
+        EVENTS_READ.labels(aggregation.question).inc(len(tail.records))
+        erased = read_erased_users(self._cur) if plan.chunks else []
+        return ColumnEvaluation(
+            plan=plan,
+            columns=self._read_columns(plan),
+            tail=tail,
+            fields=EventFields(
+                {
+                    condition: self._matching_ids(condition, tail)
+                    for condition in field_conditions(where)
+                }
+            ),
+            erased=IdSet(erased) if erased else None,
+            unknown_events=sorted(names - tail.name_ids.keys()),
+        )
+
+    def _tail(self, state: ColumnState | None) -> TailReader:
+        now = self._watermark.now if self._watermark else NOTHING_FOLDED
+        return TailReader(self._cur, backlog(state, now), self._horizon)
+
+    def _read_state(self) -> ColumnState | None:
+        return read_state(self._cur, self._watermark.generation) if self._watermark else None
+
+    def _chunks(self, state: ColumnState | None, ranges: Sequence[Range]) -> list[ChunkRow]:
+        if state is None or not ranges:
+            return []
+        timeline = Timeline(ranges)
+        chunks = read_chunks(self._cur, state.generation, ranges[0].start, ranges[-1].end)
+        return [chunk for chunk in chunks if timeline.overlaps(chunk.first, chunk.last)]
+
+    def _paths(
+        self, state: ColumnState | None, where: Filter, ranges: Sequence[Range]
+    ) -> dict[Path, RegisteredPath]:
+        """Return the properties of a filter that have columns. Raises: InvalidParameter."""
+        paths = paths_of(where)
+        if state is None or not paths:
+            return {}
+        registered = read_paths(self._cur, state.generation, paths)
+        if state.left_out and ranges:
+            _refuse_left_out(registered, paths, microseconds(ranges[0].start))
+        return registered
+
+    def _columns(self, state: ColumnState | None) -> ChunkColumns:
+        memory_key = self._watermark.memory_key if self._watermark else ""
+        return ChunkColumns(self._cache, memory_key, state.version if state else 0)
+
+    def _read_columns(self, plan: ColumnPlan) -> ChunkColumns:
+        """Return the columns of a plan, of which those that are not cached are read."""
+        columns = self._columns(plan.state)
+        for chunk_ids, keys in _needed_columns(plan):
+            columns.read(self._cur, plan.generation, chunk_ids, keys)
+        return columns
+
+    def _unread_bytes(self, plan: ColumnPlan) -> int:
+        """Return the size of the columns of a plan that are not cached."""
+        columns = self._columns(plan.state)
+        return sum(
+            read_column_bytes(self._cur, plan.generation, missing_ids, map(_column_id, missing))
+            for chunk_ids, keys in _needed_columns(plan)
+            for missing, missing_ids in columns.missing(chunk_ids, keys).items()
+        )
+
+    def _name_ids(self, names: Iterable[str]) -> Mapping[str, int]:
+        if self._watermark:
+            return _EVENT_NAMES.ids(self._cur, self._watermark.memory_key, names)
+        self._cur.execute(ROLLUPS["rollups_name_ids"], {"names": list(names)})
+        return dict(self._cur.fetchall())
+
+    def _matching_ids(self, condition: Condition, tail: TailEvents) -> IdSet:
+        """Return the ids of the names or users that a condition on a field of events matches."""
+        test = condition.test
+        assert isinstance(test, AnyOf), "only these conditions need ids"
+        if condition.name.field == "event":
+            return matching_ids(test, {**self._all_names(test), **tail.name_ids})
+        return matching_ids(test, {**self._candidates(test), **tail.new_users})
+
+    def _all_names(self, test: AnyOf) -> dict[str, int]:
+        """Return the ids of all names, where a test needs them."""
+        if not test.kind:
+            return {}
+        self._cur.execute(SQL["column_questions_all_names"])
+        return dict(self._cur.fetchall())
+
+    def _candidates(self, test: AnyOf) -> dict[str, int]:
+        """Return the ordinals of all users that a test may match, by user id."""
+        texts = [text for text in test.values if isinstance(text, str)]
+        if test.kind == "~":
+            texts = [text.casefold() for text in texts]
+        statement = SQL[_CANDIDATES[test.kind]]
+        self._cur.execute(statement, {"texts": Hidden(texts)})
+        return dict(self._cur.fetchall())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnEvaluation:
+    """What was read for a plan; needs no connection."""
+
+    plan: ColumnPlan
+    columns: ChunkColumns
+    tail: TailEvents
+    fields: EventFields
+    erased: IdSet | None
+    """The ordinals of erased users whose events are still in chunks."""
+    unknown_events: Sequence[str]
+    """Event names of the question that no event has."""
+
+    def __call__(self, checkpoint: Checkpoint) -> Aggregates:
+        """Count the events. Raises: CorruptColumn, and what the checkpoint raises."""
+        aggregation = self.plan.aggregation
+        partials = [PartialAggregate() for _ in aggregation.ranges]
+        counter = EventCounter(_where(aggregation), self.fields, self._names(), partials)
+        self._count_chunks(counter, checkpoint)
+        checkpoint()
+        tail = self.tail.chunk()
+        if len(tail):
+            first, last = int(tail.time[0]), int(tail.time[-1])
+            counter.count_parts(tail, Timeline(aggregation.ranges).slices(first, last))
+        return Aggregates(
+            [RangeAggregate({}, partial) for partial in partials],
+            CardinalityCache(),
+            notes=tuple(Note(**note) for note in notes(counter.skipped)),
+            unknown=self._unknown(tail),
+        )
+
+    def _count_chunks(self, counter: EventCounter, checkpoint: Checkpoint) -> None:
+        timeline = Timeline(self.plan.aggregation.ranges)
+        for row in self.plan.chunks:
+            checkpoint()
+            chunk = self._chunk(self.columns.open(row.chunk_id))
+            index = timeline.range_of(row.first, row.last)
+            if index is None:
+                counter.count_parts(chunk, timeline.slices(row.first, row.last), self.erased)
+            else:
+                counter.count_whole(chunk, index, self.erased)
+
+    def _names(self) -> IdSet | None:
+        names = self.plan.aggregation.event_names
+        ids = self.tail.name_ids
+        return None if names is None else IdSet(ids[name] for name in names if name in ids)
+
+    def _chunk(self, columns: OpenedColumns) -> Chunk:
+        """Return a chunk that has those of its columns that the plan needs."""
+        absent = np.zeros(0, np.int64)
+        fields: dict[str, Any] = {
+            name: absent if (array := columns.get(field_key(name))) is None else array
+            for name in FIELDS
+        }
+        properties = {
+            key: column
+            for key, stored_key in self.plan.property_keys.items()
+            if isinstance(column := columns.get(stored_key), Column)
+        }
+        return Chunk(**fields, properties=properties)
+
+    def _unknown(self, tail: Chunk) -> Unknown | None:
+        """Return the names in the question that no event has."""
+        known = {*self.plan.paths, *(key.path for key in tail.properties)}
+        unknown = paths_of(_where(self.plan.aggregation)) - known
+        properties = sorted(str(Name(path)) for path in unknown)
+        events = list(self.unknown_events)
+        return Unknown(events, properties) if events or properties else None
+
+
+def _where(aggregation: Aggregation) -> Filter:
+    assert aggregation.where, "this source counts filtered events"
+    return aggregation.where
+
+
+def _column_id(key: StoredKey) -> ColumnId:
+    return ColumnId(*key)
+
+
+def _nonempty(ranges: Iterable[Range]) -> list[Range]:
+    return [each for each in ranges if each.start < each.end]
+
+
+def _event_texts(where: Filter) -> Iterator[str]:
+    """Yield the event names in a filter."""
+    for condition in field_conditions(where):
+        test = condition.test
+        if condition.name.field == "event" and isinstance(test, AnyOf) and not test.kind:
+            yield from (text for text in test.values if isinstance(text, str))
+
+
+def _needed_columns(plan: ColumnPlan) -> Iterator[tuple[list[int], list[StoredKey]]]:
+    """Yield chunks with the columns that are needed of them."""
+    timeline = Timeline(plan.aggregation.ranges)
+    cut, whole = list[int](), list[int]()
+    for chunk in plan.chunks:
+        is_cut = timeline.range_of(chunk.first, chunk.last) is None
+        (cut if is_cut else whole).append(chunk.chunk_id)
+    fields = ["user"]
+    where = _where(plan.aggregation)
+    if plan.aggregation.event_names is not None or any(
+        condition.name.field == "event" for condition in conditions(where)
+    ):
+        fields.append("name")
+    keys = [*map(field_key, fields), *plan.property_keys.values()]
+    yield whole, keys
+    yield cut, [field_key("time"), *keys]
+
+
+def _dropped_before(
+    state: ColumnState | None, horizon: datetime | None, *, has_paths: bool
+) -> datetime | None:
+    """Return the time before which the events or their properties are gone; None if none are."""
+    if state is None:
+        return horizon
+    times = [state.events_from, *([state.columns_from] if has_paths else [])]
+    dropped = [datetime.fromisoformat(each) for each in times if each != "-infinity"]
+    return max(dropped, default=None)
+
+
+def _refuse_left_out(
+    registered: Mapping[Path, RegisteredPath], paths: Iterable[Path], start: int
+) -> None:
+    """Raise InvalidParameter if a property may be missing in chunks since a `start`."""
+    faults = [
+        Fault("where", message)
+        for path in sorted(paths)
+        if (message := _left_out(str(Name(path)), registered.get(path), start))
+    ]
+    if faults:
+        raise InvalidParameter(faults=faults)
+
+
+def _left_out(name: str, path: RegisteredPath | None, start: int) -> str | None:
+    setting = "ANALYTICS_COLUMN_PATHS"
+    if path is None:
+        return (
+            f"the property {name} may have been left out of columns, which hold at most as many "
+            f"properties as {setting} allows"
+        )
+    if path.since is None or start > path.since:
+        return None
+    since = format_instant(instant(path.since))
+    return (
+        f"the property {name} may have been left out of columns of events up to {since}, since "
+        f"there were more properties than {setting} allows; use a later `start`"
+    )

@@ -1,0 +1,56 @@
+"""Operations on arrays of the ordinals of users, in which users may repeat and 0 is no user."""
+
+from array import array
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+Ordinals = NDArray[np.uint32]
+
+# Above one ordinal for so many possible ones, setting flags is faster than sorting.
+_SPARSE = 16
+
+
+def count_distinct(parts: Sequence[Ordinals]) -> int:
+    """Return the number of distinct users."""
+    highest = _highest(parts)
+    if _is_sparse(parts, highest):
+        return len(distinct_ordinals(parts))
+    return int(np.count_nonzero(_flags(parts, highest)))
+
+
+def distinct_ordinals(parts: Sequence[Ordinals]) -> Ordinals:
+    """Return the distinct users, ascending."""
+    highest = _highest(parts)
+    if not _is_sparse(parts, highest):
+        return np.flatnonzero(_flags(parts, highest)).astype(np.uint32)
+    ordinals = np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.uint32)
+    is_first = np.ones(len(ordinals), np.bool_)
+    np.not_equal(ordinals[1:], ordinals[:-1], out=is_first[1:])
+    is_first &= ordinals != 0
+    return ordinals[is_first]
+
+
+def set_of(ordinals: Ordinals) -> BitMap:
+    """Return the distinct users as a set."""
+    return BitMap(array("I", distinct_ordinals([ordinals]).tobytes()))
+
+
+def _highest(parts: Sequence[Ordinals]) -> int:
+    return max((int(part.max()) for part in parts if len(part)), default=0)
+
+
+def _is_sparse(parts: Sequence[Ordinals], highest: int) -> bool:
+    return sum(map(len, parts)) * _SPARSE < highest
+
+
+def _flags(parts: Sequence[Ordinals], highest: int) -> NDArray[np.bool_]:
+    """Return for each ordinal whether it is one of a user in the arrays."""
+    # Sized by the ordinals themselves, so no ordinal is beyond the end.
+    flags = np.zeros(highest + 1, np.bool_)
+    for part in parts:
+        flags[part] = True
+    flags[0] = False
+    return flags
