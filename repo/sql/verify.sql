@@ -400,3 +400,104 @@ and      (stored.events, stored.dau, stored.wau, stored.mau, stored.new_users)
          (counted.events, counted.dau, counted.wau, counted.mau, counted.new_users)
 and      day <> all(%(queued_days)s::date[])
 order    by day;
+
+-- name: verify_column_state
+-- The progress of columns, with times in microseconds since 2000, and whether rollups count dropped events of
+-- erased users.
+select snapshot::text,
+       backfill_since::text,
+       backfill_to::text,
+       backfilled_from::text,
+       backfilled_id::text,
+       case when isfinite(columns_from)
+            then (extract(epoch from columns_from) * 1000000)::bigint - 946684800000000
+       end,
+       left_out,
+       exists (select from erasures where unknown_before is not null)
+from   column_state
+where  generation = %(generation)s;
+
+-- name: verify_column_paths
+select path_id,
+       path,
+       case when isfinite(since) then (extract(epoch from since) * 1000000)::bigint - 946684800000000 end
+from   column_paths
+where  generation = %(generation)s;
+
+-- name: verify_column_erasures
+select ordinal from columns_erasures;
+
+-- name: verify_column_chunks
+select   chunk_id,
+         has_properties,
+         events,
+         bytes,
+         (extract(epoch from first) * 1000000)::bigint - 946684800000000,
+         (extract(epoch from last) * 1000000)::bigint - 946684800000000
+from     column_chunks
+where    generation = %(generation)s
+order    by first, chunk_id;
+
+-- name: verify_column_data
+copy (
+    select path_id, kind, data
+    from   column_data
+    where  generation = %(generation)s
+    and    chunk_id = %(chunk_id)s
+) to stdout (format binary);
+
+-- name: verify_column_events
+-- The events of a range of time that are written to columns, with the ids of their users and names: -1 stands for
+-- an id that is missing.
+copy (
+    select occurred_at,
+           case when user_id = '' then 0 else coalesce(ordinal, -1) end,
+           coalesce(name_id, -1),
+           ingested_xid,
+           event_id,
+           properties::text
+    from   events
+    left   join event_names using (event_name)
+    left   join users using (user_id)
+    where  occurred_at >= timestamptz '2000-01-01 00:00:00+00' + %(start)s * interval '1 microsecond'
+    and    occurred_at <  timestamptz '2000-01-01 00:00:00+00' + %(end)s * interval '1 microsecond'
+    and    pg_visible_in_snapshot(ingested_xid, %(column_snapshot)s)
+    and    not (pg_visible_in_snapshot(ingested_xid, %(backfill_to)s)
+                and not pg_visible_in_snapshot(ingested_xid, %(backfill_since)s)
+                and (occurred_at, event_id) < (%(backfilled_from)s::timestamptz, %(backfilled_id)s::uuid))
+) to stdout (format binary);
+
+-- name: verify_column_tables
+-- What no part of time shows: chunks without columns, columns without a chunk, paths that are listed twice, users
+-- whose events should have left the chunks long ago, and columns that are ahead of the rollups.
+select 'column_chunks', 'chunk ' || chunk_id, 'no columns', 'columns'
+from   column_chunks as chunk
+where  generation = %(generation)s
+and    not exists (select from column_data as data
+                   where data.generation = chunk.generation and data.chunk_id = chunk.chunk_id)
+union  all
+select distinct 'column_data', 'chunk ' || chunk_id, 'columns', 'none, as column_chunks lacks it'
+from   column_data as data
+where  generation = %(generation)s
+and    not exists (select from column_chunks as chunk
+                   where data.generation = chunk.generation and data.chunk_id = chunk.chunk_id)
+union  all
+select 'column_paths', 'path_id ' || max(path_id), 'a path that has another id as well', 'one id for each path'
+from   column_paths
+where  generation = %(generation)s
+group  by path
+having count(*) > 1
+union  all
+select 'columns_erasures', 'ordinal ' || ordinal, 'a user erased at ' || erased_at, 'at most one day ago'
+from   columns_erasures
+where  erased_at < now() - interval '1 day'
+union  all
+select 'columns_erasures', 'ordinal ' || ordinal, 'an ordinal that is in use', 'the ordinal of an erased user'
+from   columns_erasures
+join   users using (ordinal)
+union  all
+select 'column_state', 'snapshot', column_state.snapshot::text, 'not after ' || fold_state.snapshot::text
+from   column_state
+join   fold_state using (generation)
+where  generation = %(generation)s
+and    pg_snapshot_xmax(column_state.snapshot) > pg_snapshot_xmax(fold_state.snapshot);

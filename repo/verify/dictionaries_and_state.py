@@ -17,6 +17,7 @@ def verify_tables(conn: connection, findings: Findings) -> None:
         _verify_future_events(cur, state, findings)
         for difference in _check_state(cur, state):
             findings.add(difference)
+        _verify_column_tables(cur, state, findings)
 
 
 def _verify_dictionary(cur: cursor, table: str, findings: Findings) -> None:
@@ -46,3 +47,9 @@ def _check_state(cur: cursor, state: FoldState) -> Iterator[Difference]:
         yield Difference("fold_state", "first_slot", str(first_slot), str(first))
     if version is not None and sealed < version:
         yield Difference("fold_state", "sealed", str(sealed), f"at least {version}")
+
+
+def _verify_column_tables(cur: cursor, state: FoldState, findings: Findings) -> None:
+    cur.execute(SQL["verify_column_tables"], {"generation": state.generation})
+    for row in cur:
+        findings.add(Difference(*row))

@@ -68,7 +68,7 @@ def compare(
         findings.rows += 1
         if difference := _difference(expected.get(name_id), stored.get(name_id)):
             is_listed = findings.differences < MAX_LISTED
-            key = f"{format_span(span)} {_format_name(name_id, name_of)}" if is_listed else ""
+            key = f"{format_span(span)} {format_name(name_id, name_of)}" if is_listed else ""
             findings.add(Difference(table, key, *difference))
 
 
@@ -77,7 +77,7 @@ def format_span(span: Span) -> str:
     return "/".join(map(_format_slot, span))
 
 
-def _format_name(name_id: int, name_of: NameOf) -> str:
+def format_name(name_id: int, name_of: NameOf) -> str:
     """Return the name on one line, whatever characters it has."""
     if name_id == ALL:
         return "all names"

@@ -11,6 +11,7 @@ from typing import Protocol
 from psycopg2.extensions import connection
 
 from repo.verify.chunk import Chunk
+from repo.verify.columns import ColumnVerifier
 from repo.verify.daily_stats import verify_daily_stats
 from repo.verify.recount import Records, pieces, recount
 from repo.verify.report import Findings
@@ -30,6 +31,7 @@ class ChunkVerifier(Protocol):
 
 
 RECOUNTED: Mapping[str, Callable[[Chunk], ChunkVerifier]] = {
+    "columns": ColumnVerifier,
     "slots": SlotVerifier,
     "spans": SpanVerifier,
 }

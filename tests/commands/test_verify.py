@@ -82,6 +82,7 @@ def test_the_command_is_quiet_about_what_is_true(folded: connection, folded_url:
             "event_names",
             "day_users",
             "day_events",
+            "column_chunks",
         )
         cur.execute("select " + " + ".join(f"(select count(*) from {name})" for name in tables))
         assert int(match[1].replace(",", "")) == (cur.fetchone() or (0,))[0]

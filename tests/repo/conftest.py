@@ -5,7 +5,10 @@ from collections.abc import Iterator
 import pytest
 from psycopg2.extensions import connection
 
+from tests.events import insert
+from tests.servers import Cluster
 from tests.source_comparison import Asker, connected, open_asker
+from tests.written_columns import consume, events, fold
 
 
 @pytest.fixture
@@ -18,3 +21,28 @@ def asker(database_url: str) -> Iterator[Asker]:
 def other(database_url: str) -> Iterator[connection]:
     with connected(database_url) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def written_once(cluster: Cluster) -> Iterator[str]:
+    url = cluster.migrated_database()
+    with connected(url) as conn:
+        insert(conn, *events())
+        fold(conn)
+        consume(conn)
+    yield url
+    cluster.drop(url)
+
+
+@pytest.fixture
+def written_url(cluster: Cluster, written_once: str) -> Iterator[str]:
+    """A database of its own for each test, in which these events are written."""
+    url = cluster.copy_of(written_once)
+    yield url
+    cluster.drop(url)
+
+
+@pytest.fixture
+def written(written_url: str) -> Iterator[connection]:
+    with connected(written_url) as conn:
+        yield conn
