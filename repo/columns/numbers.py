@@ -21,6 +21,8 @@ MAX_SCALE = 18
 
 Numbers = ScaledNumbers | DecimalNumbers
 
+_PLAIN_DIGITS = 38
+"""Arrow has decimals of up to 76 digits, so numbers may have 38 before and 38 after the point."""
 _ZERO = Decimal()
 _INT64 = np.iinfo(np.int64)
 _INTEGERS = (np.int8, np.int16, np.int32)
@@ -78,7 +80,7 @@ def smallest(integers: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 class _Plain(NamedTuple):
-    """Numbers without exponents that fit into 128 bits with one scale."""
+    """Numbers of at most 38 digits before and after the point."""
 
     decimals: Any
     """An array of Arrow's decimals."""
@@ -86,23 +88,29 @@ class _Plain(NamedTuple):
 
     def scaled(self) -> NDArray[np.int64] | None:
         """Return the numbers as integers, or None if some do not fit into 64 bits."""
+        if self.scale > MAX_SCALE or self.decimals.type.bit_width > 128:
+            return None
         halves = np.frombuffer(self.decimals.buffers()[1], np.int64).reshape(-1, 2)
         low, high = halves[:, 0], halves[:, 1]
         return low if (high == low >> 63).all() else None
 
 
 def _parse_plain(texts: pa.StringArray) -> _Plain | None:
-    """Return numbers of at most 18 decimal places, or None if some have more, or exponents."""
+    """Return numbers as decimals of Arrow, or None if some have more digits, or exponents."""
     if pc.any(pc.match_substring(texts, "e", ignore_case=True)).as_py():
         return None
-    point = pc.find_substring(texts, ".").to_numpy()
-    length = pc.binary_length(texts).to_numpy()
+    unsigned = pc.ascii_ltrim(texts, "-")
+    point = pc.find_substring(unsigned, ".").to_numpy()
+    length = pc.binary_length(unsigned).to_numpy()
     whole = np.where(point < 0, length, point)
     scale = int(np.maximum(length - whole - 1, 0).max())
-    # Longer numbers may have zeros at the end, which the slow way removes.
-    if scale > MAX_SCALE or int(whole.max()) > 38 - MAX_SCALE:
+    digits = int(whole.max())
+    if max(digits, scale) > _PLAIN_DIGITS:
         return None
-    return _Plain(texts.cast(pa.decimal128(38, scale)), scale)
+    is_small = digits + scale <= _PLAIN_DIGITS
+    return _Plain(
+        texts.cast(pa.decimal128(38, scale) if is_small else pa.decimal256(76, scale)), scale
+    )
 
 
 def _shortest(texts: pa.StringArray) -> pa.StringArray:
@@ -117,11 +125,23 @@ def _sorted_with_python(codes: NDArray[np.int32], texts: Sequence[str]) -> Numbe
     numbers = [Decimal(text) or _ZERO for text in texts]
     if (fitting := _scaled(numbers)) is not None:
         return scaled_values(fitting[0][codes], fitting[1])
-    canonical = list(map(decimal_text, numbers))
+    canonical = list(map(_canonical_text, numbers))
     distinct = sorted(dict(zip(canonical, numbers, strict=True)).items(), key=lambda item: item[1])
     rank = {text: code for code, (text, _) in enumerate(distinct)}
     ranks = np.array([rank[text] for text in canonical], np.int32)
     return DecimalNumbers(ranks[codes], pa.array(list(rank), pa.string()))
+
+
+def _canonical_text(number: Decimal) -> str:
+    """Return the text of a number, without an exponent if `_parse_plain` parses it then."""
+    text = decimal_text(number)
+    if "e" in text:
+        shortest = Decimal(text)
+        exponent = shortest.as_tuple().exponent
+        assert isinstance(exponent, int), "JSON has no infinite numbers"
+        if exponent >= -_PLAIN_DIGITS and shortest.adjusted() < _PLAIN_DIGITS:
+            return f"{shortest:f}"
+    return text
 
 
 def _scaled(numbers: Sequence[Decimal]) -> tuple[NDArray[np.int64], int] | None:
@@ -160,5 +180,5 @@ def _decimals(numbers: Numbers) -> DecimalNumbers:
     if isinstance(numbers, DecimalNumbers):
         return numbers
     distinct, codes = np.unique(numbers.scaled, return_inverse=True)
-    texts = [f"{number}e-{numbers.scale}" for number in distinct.tolist()]
+    texts = [f"{Decimal(number).scaleb(-numbers.scale):f}" for number in distinct.tolist()]
     return DecimalNumbers(codes.astype(np.int32), pa.array(texts, pa.string()))

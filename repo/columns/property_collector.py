@@ -39,7 +39,7 @@ class PropertyCollector:
         self._admits = admits
         self._pending: dict[ColumnKey, _PendingColumn] = {}
         self._left_out = _PendingColumn()
-        self._root = self._node("", None)
+        self._root = _Node((), 0, self._left_out)
         self._nodes = 0
         self._count = 0
 
@@ -53,14 +53,15 @@ class PropertyCollector:
                 self._pack()
                 size = 0
             if self._nodes > _MAX_NODES:
-                self._root, self._nodes = self._node("", None), 0
+                self._root, self._nodes = _Node((), 0, self._left_out), 0
             self._count = row + 1
         self._pack()
 
     def columns(self) -> dict[ColumnKey, Column]:
+        """Return the columns, and forget the values."""
         return {
-            key: column.column(key.kind, self._count)
-            for key, column in sorted(self._pending.items())
+            key: self._pending.pop(key).column(key.kind, self._count)
+            for key in sorted(self._pending)
         }
 
     def _pack(self) -> None:
@@ -69,7 +70,7 @@ class PropertyCollector:
         self._left_out.clear()
 
     def _add_object(self, node: "_Node", properties: dict[str, Any], row: int) -> None:
-        # This loop takes most of the time of building a chunk, so the usual value is added in it.
+        # Most of the time of building a chunk is spent in this loop.
         children = node.children
         for key, value in properties.items():
             kind = type(value)
@@ -107,12 +108,10 @@ class PropertyCollector:
 
     def _child(self, node: "_Node", key: str) -> "_Node":
         if (child := node.children.get(key)) is None:
-            child = node.children[key] = self._node(key, node)
+            size = node.size + _key_bytes(key)
+            child = node.children[key] = _Node((*node.path, key), size, self._left_out)
             self._nodes += 1
         return child
-
-    def _node(self, key: str, parent: "_Node | None") -> "_Node":
-        return _Node(key, parent, self._left_out)
 
     def _column(self, node: "_Node", kind: type) -> "_PendingColumn":
         """Return where values of one type and path go."""
@@ -123,7 +122,7 @@ class PropertyCollector:
     def _open(self, node: "_Node", kind: Kind) -> "_PendingColumn":
         if node.size > MAX_PATH_BYTES:
             return self._left_out
-        key = ColumnKey(node.path(), kind)
+        key = ColumnKey(node.path, kind)
         if key not in self._pending:
             if not self._admits(key.path):
                 return self._left_out
@@ -159,23 +158,16 @@ class _PendingColumn:
 
 
 class _Node:
-    """A key of a path, with the columns of its values by their Python types."""
+    """A path, with the columns of its values by their Python types."""
 
-    __slots__ = ("children", "columns", "key", "parent", "size")
+    __slots__ = ("children", "columns", "path", "size")
 
-    def __init__(self, key: str, parent: "_Node | None", left_out: _PendingColumn) -> None:
-        self.key = key
-        self.parent = parent
-        self.size: int = parent.size + _key_bytes(key) if parent else 0
+    def __init__(self, path: Path, size: int, left_out: _PendingColumn) -> None:
+        self.path = path
+        self.size = size
+        # Nodes do not refer to their parents: such cycles would need a garbage collector.
         self.children: dict[str, _Node] = {}
         self.columns: dict[type, _PendingColumn] = {type(None): left_out}
-
-    def path(self) -> Path:
-        keys, node = [], self
-        while node.parent:
-            keys.append(node.key)
-            node = node.parent
-        return tuple(reversed(keys))
 
 
 def _key_bytes(key: str) -> int:
