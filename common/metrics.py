@@ -61,7 +61,7 @@ CONNECTIONS = _gauge("http_connections", "Open client connections.")
 QUESTION_SECONDS = _histogram(
     "analytics_question_duration_seconds",
     "Seconds to compute a question, with the wait for a connection, by source of the answer: "
-    "rollups, events, or none if it failed.",
+    "rollups, columns, events, or none if it failed.",
     "question",
     "source",
     bounds=(0.001, 0.0025, *_BOUNDS),
@@ -123,7 +123,8 @@ INGEST_SECONDS = _histogram(
 
 PLANS = _counter(
     "analytics_plans",
-    "Computed questions by source: rollups, or events where there are no rollups.",
+    "Computed questions by source: rollups, columns with a filter, or events where there are no "
+    "rollups.",
     "question",
     "source",
 )

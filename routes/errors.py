@@ -49,6 +49,11 @@ class Problem(BaseModel):
     horizon: str = Field(
         default="", description="Only with 409: events before this time were dropped."
     )
+    progress: str = Field(
+        default="",
+        description="Only with `columns-building`: the share of events that are in columns, from "
+        "0 to 1.",
+    )
     errors: list[FaultText] = Field(default=[], description="One entry for each invalid parameter.")
 
 

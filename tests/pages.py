@@ -27,7 +27,15 @@ _FENCE = re.compile(r"^```(\w*)$")
 _CURL = re.compile(r"(?:(?P<given>.*) \| )?(?P<curl>curl .*?)(?: \| (?P<shown>(?:grep|head) .*))?")
 
 # Fields that differ between requests, or between services.
-_VARYING = {"computed_at", "request_id", "source", "erasure_id", "erased_at", "salt"}
+_VARYING = {
+    "column_bytes",
+    "computed_at",
+    "request_id",
+    "source",
+    "erasure_id",
+    "erased_at",
+    "salt",
+}
 _VARYING_HEADERS = {
     "age",
     "content-length",

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from unittest.mock import Mock
@@ -28,7 +29,7 @@ from tests.wait_until import wait_until
 COUNTS = "/analytics/event-counts?start=2020-01-01&end=2020-02-01"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 META = (NOON, NOON, "UTC", NOON, NOON, "fake")
-PLAN = PlanData("fake", *range(1, 10))
+PLAN = PlanData("fake", *range(1, len(fields(PlanData))))
 
 
 class FakeRepo:

@@ -17,8 +17,11 @@ COUNTS = "/analytics/event-counts"
 CANARY = {"event": "canary-event", "start": "2025-03-10"}
 
 
-def traced(database_url: str, redis_url: str, *paths: str, **variables: str) -> Collector:
+def traced(
+    database_url: str, redis_url: str, *paths: str, where: str = "", **variables: str
+) -> Collector:
     """What the collector was sent, after the service has stopped."""
+    params = CANARY | ({"where": where} if where else {})
     with running_collector() as collector:
         with pytest.MonkeyPatch.context() as environment:  # which the exporter reads itself
             environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
@@ -26,7 +29,7 @@ def traced(database_url: str, redis_url: str, *paths: str, **variables: str) -> 
                 environment.setenv(name, text)
             with running(database_url, redis_url) as service:
                 for path in paths:
-                    service.get(path, params=CANARY, headers={"X-Canary": "canary-header"})
+                    service.get(path, params=params, headers={"X-Canary": "canary-header"})
         return collector
 
 
@@ -84,6 +87,13 @@ def test_events_show_where_the_time_went_and_nothing_of_them(
 def test_no_value_of_a_user_is_in_a_trace(database_url: str, redis_url: str) -> None:
     collector = traced(database_url, redis_url, PATH, COUNTS, "/nothing/canary-path")
     assert len(collector.spans()) > 10
+    assert not any("canary" in str(request) for request in collector.requests)
+
+
+def test_no_value_of_a_filter_is_in_a_trace(database_url: str, redis_url: str) -> None:
+    where = "canary-name:~canary-value or @user:canary-user -@event:canary-name"
+    collector = traced(database_url, redis_url, COUNTS, COUNTS, where=where)
+    assert "evaluation" in {span.name for span in collector.spans()}
     assert not any("canary" in str(request) for request in collector.requests)
 
 

@@ -43,8 +43,8 @@ EXAMPLES = [
 @pytest.fixture
 def with_keys(service: httpx.Client, database_url: str, conn: connection) -> httpx.Client:
     """With the user that is erased."""
-    admin = store_key(conn, "ask_of_an_admin", "admin", name="admin")
     store_key(conn, "ask_of_a_reader", "read", name="reader")
+    admin = store_key(conn, "ask_of_an_admin", "admin", name="admin")  # last: it is waited for
     wait_until(lambda: service.get(COUNTS, headers=admin).status_code == 200, timeout_s=5)
     insert(conn, *(("u_2", name, HORIZON) for name in ("sign_up", "page_view")))
     fold(database_url)
