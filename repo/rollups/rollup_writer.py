@@ -164,6 +164,14 @@ class RollupWriter:
                 raise failures[0]
             return _by_unit(counts)
 
+    def write_columns(self) -> int:
+        """Write some events to columns, if there are enough; return the number of chunks.
+
+        Raises: DatabaseUnavailable.
+        """
+        with translate_errors(_RIGHTS_MESSAGE):
+            return self._stores.columns.maintain(self._conn, is_lazy=True)
+
     def flush(self) -> bool:
         """Bring the stores of events up to date with the folds; return whether any was behind.
 

@@ -28,7 +28,7 @@ class Stores:
         """`zones` are the declared time zones; only writing events needs them and `max_paths`."""
         self.from_events = [store(zones) for store in FROM_EVENTS]
         self.from_rollups = [store(zones) for store in FROM_ROLLUPS]
-        self._columns.max_paths = max_paths
+        self.columns.max_paths = max_paths
 
     def __iter__(self) -> Iterator[Store]:
         return chain(self.from_events, self.from_rollups)
@@ -39,7 +39,7 @@ class Stores:
         return store
 
     @property
-    def _columns(self) -> ColumnStore:
+    def columns(self) -> ColumnStore:
         (store,) = (store for store in self if isinstance(store, ColumnStore))
         return store
 

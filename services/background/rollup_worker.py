@@ -41,6 +41,8 @@ _SEAL_EVERY_S = 30.0
 _RETRY_EVERY_S = 1.0
 # The statistics of today change with each event, so they are not updated after each fold.
 _MAINTAIN_EVERY_S = 5.0
+# Questions with filters read the events that are not in columns yet.
+_WRITE_COLUMNS_EVERY_S = 0.5
 _MAINTAIN_BUDGET_S = 0.5
 _COUNT_EVERY_S = 5.0
 _PUBLISH_EVERY_S = 3.0
@@ -89,33 +91,33 @@ def _fold(
         conn.autocommit = True
         writer = RollupWriter(conn, zones, max_paths=max_paths)
         writer.delete_undeclared_zones()
-        retention = RetainRepo(conn)
-        tasks = [
-            _PeriodicTask(
-                "maintain the stores", _MAINTAIN_EVERY_S, lambda: _maintain_stores(writer)
-            ),
-            _PeriodicTask("write the heartbeat", _HEARTBEAT_EVERY_S, writer.heartbeat),
-            _PeriodicTask("count the tail", _COUNT_EVERY_S, lambda: _publish_tail(writer)),
-            _PeriodicTask(
-                "count refused events",
-                _PUBLISH_EVERY_S,
-                lambda: _publish_refused_events(retention),
-            ),
-            _PeriodicTask(
-                "count rejected rows", _COUNT_EVERY_S, lambda: _publish_rejected_rows(writer)
-            ),
-        ]
-        # Reading the outbox empties it. Leave it to a rollup worker whose metrics are scraped.
-        if shared_folder():
-            publish = partial(_publish_business_metrics, writer, names)
-            tasks.append(_PeriodicTask("publish business metrics", _PUBLISH_EVERY_S, publish))
+        tasks = _tasks(writer, RetainRepo(conn), names)
         while True:
             _wait_for_disk_space(check_reserve)
             if schedule.is_due(writer.count_pending(_FOLD_AT_EVENTS)):
                 schedule.record_step(_step(writer))
             for task in tasks:
                 task.run_if_due()
-            time.sleep(schedule.pause_s)
+            time.sleep(0 if any(task.has_more for task in tasks) else schedule.pause_s)
+
+
+def _tasks(
+    writer: RollupWriter, retention: RetainRepo, names: Sequence[str]
+) -> "list[_PeriodicTask]":
+    """Return the work of the rollup worker beside folding."""
+    works: list[tuple[str, float, Callable[[], object]]] = [
+        ("write columns", _WRITE_COLUMNS_EVERY_S, lambda: _repeat(writer.write_columns)),
+        ("maintain the stores", _MAINTAIN_EVERY_S, lambda: _maintain_stores(writer)),
+        ("write the heartbeat", _HEARTBEAT_EVERY_S, writer.heartbeat),
+        ("count the tail", _COUNT_EVERY_S, lambda: _publish_tail(writer)),
+        ("count refused events", _PUBLISH_EVERY_S, lambda: _publish_refused_events(retention)),
+        ("count rejected rows", _COUNT_EVERY_S, lambda: _publish_rejected_rows(writer)),
+    ]
+    # Reading the outbox empties it. Leave it to a rollup worker whose metrics are scraped.
+    if shared_folder():
+        publish = partial(_publish_business_metrics, writer, names)
+        works.append(("publish business metrics", _PUBLISH_EVERY_S, publish))
+    return [_PeriodicTask(*work) for work in works]
 
 
 def _wait_for_disk_space(check_reserve: Callable[[], None]) -> None:
@@ -141,11 +143,20 @@ def _step(writer: RollupWriter) -> Step:
 
 
 def _maintain_stores(writer: RollupWriter) -> None:
-    """Maintain stores for at most 0.5 s, so that folding is not delayed for long."""
-    end = time.monotonic() + _MAINTAIN_BUDGET_S
-    while writer.maintain() and time.monotonic() < end:
-        pass
+    _repeat(writer.maintain)
     FAILED_DAYS.set(len(writer.failed_days))
+
+
+def _repeat(step: Callable[[], object]) -> bool:
+    """Do steps of work for at most 0.5 s, so that folding is not delayed for long.
+
+    A step returns how much it has done. Returns whether there may be more to do.
+    """
+    end = time.monotonic() + _MAINTAIN_BUDGET_S
+    while step():
+        if time.monotonic() >= end:
+            return True
+    return False
 
 
 def _publish_tail(writer: RollupWriter) -> None:
@@ -178,18 +189,21 @@ def _publish_refused_events(retention: RetainRepo) -> None:
 class _PeriodicTask:
     """Work that is repeated at an interval. Errors are logged, except those of the database."""
 
-    def __init__(self, name: str, every_s: float, work: Callable[[], None]) -> None:
+    def __init__(self, name: str, every_s: float, work: Callable[[], object]) -> None:
+        """`work` may return True to be repeated at once."""
         self._name = name
         self._every_s = every_s
         self._work = work
         self._last_run_at = time.monotonic()
+        self.has_more = False
 
     def run_if_due(self) -> None:
-        if time.monotonic() - self._last_run_at < self._every_s:
+        if not self.has_more and time.monotonic() - self._last_run_at < self._every_s:
             return
         self._last_run_at = time.monotonic()
+        self.has_more = False
         try:
-            self._work()
+            self.has_more = self._work() is True
         except DatabaseError:  # handled by `fold_forever`, which connects again
             raise
         except Exception:
