@@ -25,8 +25,9 @@ from config.database_errors import DatabaseUnavailable
 from config.invocation import invocation
 from config.logging import configure_logging
 from config.settings import Settings, variable
-from config.worker_slots import slot_directory
+from config.worker_slots import column_directory, slot_directory
 from repo.api_keys import KeysRepo
+from repo.columns.cache import COLUMN_CACHE, ColumnFolder
 from repo.roles import ROLES
 from services.container import may_be_open
 from services.server_urls import servers
@@ -65,9 +66,10 @@ def serve() -> None:
         )
         with (
             slot_directory() as slot_dir,
+            column_directory() if settings.column_cache_bytes else nullcontext() as column_dir,
             run_rollup_process(slot_dir) if settings.rollup_worker else nullcontext(),
         ):
-            _run(Workers(_Config(settings, slot_dir), [listener], banner))
+            _run(Workers(_Config(settings, slot_dir, column_dir), [listener], banner))
 
 
 def _run(workers: Workers) -> None:
@@ -124,8 +126,10 @@ def _key_state(settings: Settings, database_url: str) -> Literal["open", "needed
 class _Config(ServerConfig):
     """The configuration of worker processes."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, column_dir: Path | None) -> None:
         self._folder = folder
+        self._column_dir = column_dir
+        self._column_bytes = settings.column_cache_bytes
         self._logging = (settings.log_level, settings.log_format)
         self._dying = DieWithParent(signal.SIGTERM)
         super().__init__(
@@ -141,3 +145,5 @@ class _Config(ServerConfig):
         if multiprocessing.parent_process():
             self._dying()
             share_metrics(self._folder)
+            if self._column_dir:
+                COLUMN_CACHE.share(ColumnFolder(self._column_dir, self._column_bytes))

@@ -21,6 +21,7 @@ from config.deprecated_settings import (
     deprecated_variable,
 )
 from config.trace_settings import TraceSettings
+from utils.memory import memory_bytes
 from utils.paths import default_data_dir, is_loopback, is_terminal
 from utils.redis_urls import redis_url_fault
 from utils.session_options import schema_fault
@@ -167,6 +168,13 @@ class Settings(TraceSettings):
         description="seconds for which an expired answer is kept, to be served while PostgreSQL "
         "is unavailable",
     )
+    column_cache_mb: int | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="megabytes of columns that are kept ready for filters, in files in the "
+        "temporary directory that worker processes share; unset: a quarter of the memory; 0: none",
+    )
     rate_limit: int = Field(
         100, ge=0, le=100_000, description="requests per second of a key; 0: unlimited"
     )
@@ -278,6 +286,13 @@ class Settings(TraceSettings):
         if self.concurrency_limit is None:
             return self.workers * max_per_caller(self.pool_size)
         return self.concurrency_limit
+
+    @property
+    def column_cache_bytes(self) -> int:
+        """The size of the cache of columns, set or by default."""
+        if self.column_cache_mb is None:
+            return memory_bytes() // 4
+        return self.column_cache_mb * 2**20
 
     @property
     def zones(self) -> list[ZoneInfo]:

@@ -3,7 +3,8 @@
 A slot is a number with a locked file. The kernel releases the lock when the worker ends, even if
 it was killed, so its replacement gets the same slot, and with it the files of its metrics. The
 directory of the slots belongs to one service, which also holds a lock in it. The next service
-deletes directories that a killed one has left behind.
+deletes directories that a killed one has left behind. The directory of cached columns is of the
+same kind.
 """
 
 import fcntl
@@ -11,12 +12,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 _MEMORY = Path("/dev/shm")  # in memory: metrics are written with each request
 _PREFIX = "analytics-workers-"
+_COLUMN_PREFIX = "analytics-columns-"
 _SERVICE = "service.lock"
 
 
@@ -24,8 +26,29 @@ _SERVICE = "service.lock"
 def slot_directory() -> Iterator[Path]:
     """A directory for the slots of the workers that are started in the block."""
     parent = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
-    _remove_abandoned(parent)
-    directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    with _service_directory(_PREFIX, parent) as directory:
+        yield directory
+
+
+@contextmanager
+def column_directory() -> Iterator[Path | None]:
+    """A directory on disk for cached columns, which only this user can read.
+
+    None if there can be none, such as on a full disk.
+    """
+    with ExitStack() as stack:
+        directory = None
+        with suppress(OSError):
+            parent = Path(tempfile.gettempdir())
+            directory = stack.enter_context(_service_directory(_COLUMN_PREFIX, parent))
+        yield directory
+
+
+@contextmanager
+def _service_directory(prefix: str, parent: Path) -> Iterator[Path]:
+    """A directory of mode 0700 that exists during the block. Raises: OSError."""
+    _remove_abandoned(parent, prefix)
+    directory = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     descriptor = _create_locked(directory / _SERVICE)
     try:
         yield directory
@@ -44,9 +67,9 @@ def _create_locked(file: Path) -> int:
     return descriptor
 
 
-def _remove_abandoned(parent: Path) -> None:
+def _remove_abandoned(parent: Path, prefix: str) -> None:
     """Remove the directories of services of this user that have ended, with all their workers."""
-    for directory in parent.glob(f"{_PREFIX}*"):
+    for directory in parent.glob(f"{prefix}*"):
         with suppress(OSError):  # another service may remove it at the same time
             if _is_abandoned(directory):
                 shutil.rmtree(directory)

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from common.decorators import with_cursor
 from config.database import Connection, Cursor
+from repo.columns.cache import NO_CHUNKS, LiveChunks, read_live_chunks
 from repo.database_identity import has_identity, read_database_state
 from repo.engine.watermark import Months, format_cache_version, read_watermark
 from repo.statements import statements
@@ -42,6 +43,8 @@ class CacheState:
     """None while late events are not tracked: without rollups, and during a backfill."""
     tail_since: datetime | None = None
     """The time of the last fold if there is a tail, else None."""
+    live_chunks: LiveChunks = NO_CHUNKS
+    """The chunks of columns, all others of which may be forgotten."""
 
 
 class CacheVersionsRepo:
@@ -51,8 +54,10 @@ class CacheVersionsRepo:
         self.connection = connection
 
     @with_cursor
-    def get_state(self, cur: Cursor, previous: CacheVersions | None) -> CacheState | None:
-        """Return the current state, given the previous versions; None without a schema."""
+    def get_state(
+        self, cur: Cursor, previous: CacheVersions | None, chunks: LiveChunks = NO_CHUNKS
+    ) -> CacheState | None:
+        """Return the current state, given what was read before; None without a schema."""
         # This is polled, so the query for a schema is skipped where the connection has shown one.
         if self.connection.identity is None and not has_identity(cur):
             return None
@@ -61,15 +66,15 @@ class CacheVersionsRepo:
         watermark = read_watermark(cur)
         if watermark is None:
             return CacheState(identity, age_s, erasure_version)
+        chunks = read_live_chunks(cur, watermark.generation, watermark.memory_key, chunks)
         tail_since = watermark.folded_range.end if watermark.tail_events else None
         # Versions are raised when late events are folded, which may take minutes in a backfill.
         if watermark.is_backfilling:
-            return CacheState(identity, age_s, erasure_version, None, tail_since)
+            return CacheState(identity, age_s, erasure_version, None, tail_since, chunks)
         if previous is None or previous.memory_key != watermark.memory_key:
             previous = CacheVersions(watermark.lineage, watermark.memory_key, -1, {})
-        return CacheState(
-            identity, age_s, erasure_version, _with_changes(cur, previous), tail_since
-        )
+        versions = _with_changes(cur, previous)
+        return CacheState(identity, age_s, erasure_version, versions, tail_since, chunks)
 
 
 def _with_changes(cur: Cursor, previous: CacheVersions) -> CacheVersions:

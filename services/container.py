@@ -15,6 +15,7 @@ from common.pool_metrics import Pool, publish_pool
 from config.database import Database
 from config.database_errors import DatabaseError
 from config.settings import Settings
+from repo.columns.cache import COLUMN_CACHE
 from repo.database_identity import identity_of
 from services.answering.answer_service import AnswerService, Policy
 from services.answering.cache_versions import CacheVersions
@@ -138,6 +139,7 @@ async def _cache_versions(
     database = open_database(
         settings, url, 1, "analytics-cache-versions", identity, identify=identity_of
     )
+    COLUMN_CACHE.resize(settings.column_cache_bytes, settings.workers)
     versions = CacheVersions(database, identity)
     try:
         with suppress(DatabaseError):

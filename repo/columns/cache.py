@@ -25,7 +25,7 @@ from repo.columns.chunk import (
     TextValues,
     Values,
 )
-from repo.columns.chunk_table import ColumnId, read_columns
+from repo.columns.chunk_table import ColumnId, read_chunk_ids, read_columns, read_version
 from repo.columns.codec import (
     PACKED,
     CorruptColumn,
@@ -67,6 +67,19 @@ class LiveChunks(NamedTuple):
         return key.memory_key == self.memory_key and key.chunk_id in self.chunk_ids
 
 
+NO_CHUNKS = LiveChunks("", -1, frozenset())
+
+
+def read_live_chunks(
+    cur: Cursor, generation: int, memory_key: str, previous: LiveChunks
+) -> LiveChunks:
+    """Return the chunks of a generation; those that were read before if nothing has changed."""
+    version = read_version(cur, generation)
+    if (memory_key, version) == (previous.memory_key, previous.version):
+        return previous
+    return LiveChunks(memory_key, version, frozenset(read_chunk_ids(cur, generation)))
+
+
 @dataclass(slots=True)
 class _Entry:
     """The cached columns of a chunk, replaced as a whole when columns are added."""
@@ -83,16 +96,27 @@ class ColumnCache:
 
     def __init__(self, max_bytes: int = _DEFAULT_BYTES) -> None:
         self._max_bytes = max_bytes
+        self._processes = 1
         self._folder: ColumnFolder | None = None
         self._lock = threading.Lock()
         self._entries: OrderedDict[ChunkKey, _Entry] = OrderedDict()
         self._size = 0
         self._live: LiveChunks | None = None
 
-    def configure(self, max_bytes: int, folder: "ColumnFolder | None") -> None:
-        """Set the bound and the folder, and forget all columns."""
+    def __len__(self) -> int:
+        """Return the number of chunks with cached columns."""
+        return len(self._entries)
+
+    def resize(self, max_bytes: int, processes: int = 1) -> None:
+        """Set the bound in bytes of all processes together."""
         with self._lock:
-            self._max_bytes, self._folder = max_bytes, folder
+            self._max_bytes, self._processes = max_bytes, processes
+            self._evict()
+
+    def share(self, folder: "ColumnFolder | None") -> None:
+        """Forget all columns, and use the folder from now on; None for no folder."""
+        with self._lock:
+            self._folder = folder
             self._entries.clear()
             self._size, self._live = 0, None
 
@@ -127,11 +151,18 @@ class ColumnCache:
 
         Raises: CorruptColumn.
         """
-        columns: dict[StoredKey, Stored | None] = dict.fromkeys(keys)
+        decoded: dict[StoredKey, Stored | None] = dict.fromkeys(keys)
+        mapped: dict[StoredKey, Stored | None] = {}
         for name, data in stored.items():
-            columns |= self._decode(key, name, data, version)
-        self._put(key, columns, version)
-        return columns
+            columns = decode(data)
+            files = self._write(key, name, columns, version)
+            (decoded if files is None else mapped).update(files or columns)
+            if name == PACKED:
+                mapped[PACKED] = None
+        # Other processes may hold the same columns, if these are in no file.
+        self._put(key, decoded, version, copies=self._processes)
+        self._put(key, mapped, version)
+        return {**decoded, **mapped}
 
     def keep(self, live: LiveChunks) -> None:
         """Forget all chunks but these, here and in the folder."""
@@ -142,13 +173,13 @@ class ColumnCache:
         if self._folder:
             self._folder.keep(live)
 
-    def _decode(
-        self, key: ChunkKey, name: StoredKey, data: bytes | memoryview, version: int
-    ) -> OpenedColumns:
-        columns = decode(data)
-        if self._folder and self._may_cache(key, version):
-            columns = self._folder.write(key, name, columns) or columns
-        return {**columns, PACKED: None} if name == PACKED else columns
+    def _write(
+        self, key: ChunkKey, name: StoredKey, columns: Mapping[StoredKey, Stored], version: int
+    ) -> Mapping[StoredKey, Stored] | None:
+        """Write columns to a file, and return them from there; None without a file."""
+        if self._folder is None or not self._may_cache(key, version):
+            return None
+        return self._folder.write(key, name, columns)
 
     def _may_cache(self, key: ChunkKey, version: int) -> bool:
         """Return whether a chunk is not known to be replaced since a snapshot of this version."""
@@ -156,12 +187,14 @@ class ColumnCache:
         is_newer = live is None or live.memory_key != key.memory_key or version >= live.version
         return is_newer or (live is not None and live.have(key))
 
-    def _put(self, key: ChunkKey, columns: OpenedColumns, version: int) -> _Entry:
+    def _put(
+        self, key: ChunkKey, columns: OpenedColumns, version: int, *, copies: int = 1
+    ) -> _Entry:
         """Add columns to the entry of a chunk, and return it."""
         with self._lock:
             old = self._entries.get(key, _Entry())
             new = {name: each for name, each in columns.items() if name not in old.columns}
-            size = sum(map(_size_of, new.values()))
+            size = copies * sum(map(_size_of, new.values()))
             entry = _Entry({**old.columns, **new}, old.size + size)
             if self._may_cache(key, version):
                 self._entries[key] = entry

@@ -107,6 +107,19 @@ def read_state(cur: cursor, generation: int) -> ColumnState | None:
     return ColumnState(number, Snapshot(snapshot), Snapshot(since), Snapshot(to), *rest)
 
 
+def read_version(cur: cursor, generation: int) -> int:
+    """Return the version of a generation's columns; 0 if nothing is written."""
+    cur.execute(SQL["columns_version"], {"generation": generation})
+    (version,) = cur.fetchone() or (0,)
+    return int(version)
+
+
+def read_chunk_ids(cur: cursor, generation: int) -> list[int]:
+    """Return the ids of all chunks."""
+    cur.execute(SQL["columns_chunk_ids"], {"generation": generation})
+    return [chunk_id for (chunk_id,) in cur]
+
+
 def read_chunks(cur: cursor, generation: int, start: datetime, end: datetime) -> list[ChunkRow]:
     """Return the chunks that overlap a range of time, by their first events."""
     cur.execute(SQL["columns_chunks"], {"generation": generation, "start": start, "end": end})

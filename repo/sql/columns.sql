@@ -13,6 +13,12 @@ select generation,
 from   column_state
 where  generation = %(generation)s;
 
+-- name: columns_version
+select version from column_state where generation = %(generation)s;
+
+-- name: columns_chunk_ids
+select chunk_id from column_chunks where generation = %(generation)s;
+
 -- name: columns_chunks
 -- The chunks that overlap a range of time, which begins with `start` and ends before `end`. Times are microseconds
 -- since 2000, as in binary COPY.

@@ -16,8 +16,9 @@ from typing import NoReturn
 from common.metrics import REPLICA_LAG_SECONDS, ROLLUP_LAG_SECONDS, track_reachability
 from config.database import Database, get_connection
 from config.database_errors import DatabaseError
+from repo.cache_versions import CacheState, CacheVersionsRepo
 from repo.cache_versions import CacheVersions as StoredVersions
-from repo.cache_versions import CacheVersionsRepo
+from repo.columns.cache import COLUMN_CACHE, NO_CHUNKS
 from repo.engine.watermark import Months
 from services.database_identity import Identity
 
@@ -46,6 +47,8 @@ class CacheVersions:
         self.erasure_version = _unknown_erasure()
         self._by_months: dict[Months, str | None] = {}
         self._tail_age = _TailAge()
+        self._columns = COLUMN_CACHE
+        self._chunks = NO_CHUNKS
         self.epoch = object()
         """Replaced whenever a version, the last erasure or the identity changes."""
         identity.on_change(self._begin_epoch)
@@ -76,7 +79,7 @@ class CacheVersions:
         connection = get_connection(self._database, time.monotonic() + _TIMEOUT_S)
         repo = CacheVersionsRepo(connection)
         with track_reachability("postgresql", "questions"):
-            latest = await connection.run(lambda: repo.get_state(self._stored))
+            latest = await connection.run(lambda: self._read_state(repo))
         self._identity.update(latest.identity if latest else None)
         if latest is None:
             self._reset()
@@ -92,6 +95,15 @@ class CacheVersions:
         if stored != self._stored:
             self._stored, self._by_months = stored, {}
             self._begin_epoch()
+
+    def _read_state(self, repo: CacheVersionsRepo) -> CacheState | None:
+        """The current state, once replaced columns are forgotten. Runs in a thread."""
+        latest = repo.get_state(self._stored, self._chunks)
+        chunks = latest.live_chunks if latest else NO_CHUNKS
+        if chunks != self._chunks:
+            self._columns.keep(chunks)
+            self._chunks = chunks
+        return latest
 
     def _reset(self) -> None:
         """Forget all versions: the database has no schema, so it is another one than before."""

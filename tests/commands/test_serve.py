@@ -7,12 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 from psycopg2.extensions import connection
 
+from tests.column_writer import write_columns
+from tests.events import fold, insert
 from tests.live_server import METRICS_TOKEN
 from tests.servers import KEY
 from tests.wait_until import adjusted_for_load, wait_until
@@ -179,6 +182,26 @@ def test_a_deprecated_name_with_another_value_is_refused_in_one_line(serve: Serv
         "Error: ANALYTICS_FOLDER is the deprecated name of ANALYTICS_ROLLUP_WORKER, and their "
         "values differ: remove ANALYTICS_FOLDER\n"
     )
+
+
+def test_workers_share_files_of_columns_while_it_runs(
+    serve: Serve, conn: connection, database_url: str, tmp_path: Path
+) -> None:
+    insert(conn, *(("u", "view", datetime(2025, 1, 1, tzinfo=UTC), {"plan": "pro"}),) * 3)
+    fold(database_url)
+    write_columns(conn)
+    process = serve(TMPDIR=str(tmp_path))
+    base = where_to_look(process)[0].split("/docs")[0].rstrip("/")
+    url = f"{base}/analytics/event-counts?start=2025-01-01&end=2026-01-01&where=plan:pro"
+    response = httpx.get(url, headers={"Authorization": f"Bearer {KEY}"}, timeout=10)
+    assert response.json()["data"] == {"events": 3, "users": 1}
+    (directory,) = tmp_path.glob("analytics-columns-*")
+    assert [file.suffix for file in directory.iterdir() if file.name != "service.lock"] == [
+        ".arrow"
+    ]
+    process.terminate()
+    process.wait(20)
+    assert list(tmp_path.glob("analytics-columns-*")) == []
 
 
 def children(process: subprocess.Popen[str]) -> str:

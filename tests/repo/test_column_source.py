@@ -68,9 +68,11 @@ def repo(database_url: str) -> Iterator[EventsRepo]:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path) -> Iterator[None]:
     """Each test begins with an empty cache, and leaves one."""
-    COLUMN_CACHE.configure(2**26, None)
+    COLUMN_CACHE.resize(2**26)
+    COLUMN_CACHE.share(None)
     yield
-    COLUMN_CACHE.configure(2**26, None)
+    COLUMN_CACHE.resize(2**26)
+    COLUMN_CACHE.share(None)
 
 
 class Stored(NamedTuple):
@@ -224,7 +226,8 @@ def test_filtered_counts_agree(
     shared = {"start": start, "end": end, "tz": tz, "interval": interval, "compare": "previous"}
     max_bytes = world.life.max_bytes
     for _ in range(2):  # the second time from the files
-        COLUMN_CACHE.configure(max_bytes, ColumnFolder(folder, max_bytes) if folder else None)
+        COLUMN_CACHE.resize(max_bytes)
+        COLUMN_CACHE.share(ColumnFolder(folder, max_bytes) if folder else None)
         for where in world.wheres:
             for event in {names, ()}:
                 question = EventCounts(event=event, where=[where], **shared)

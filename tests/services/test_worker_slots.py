@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from config import worker_slots
-from config.worker_slots import slot_directory
+from config.worker_slots import column_directory, slot_directory
 
 ROOT = Path(__file__).parents[2]
 IMPORTS = "import commands.serve, commands.rollup, common.metric_collector, common.metrics, main"
@@ -135,3 +135,25 @@ def test_two_services_use_separate_slot_directories(parent: Path) -> None:
         assert first.is_dir()
         assert second.is_dir()
     assert list(parent.iterdir()) == []
+
+
+def test_columns_have_a_directory_that_only_this_user_can_read(
+    parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(parent))
+    killed = Path(tempfile.mkdtemp(prefix="analytics-columns-", dir=parent))
+    (killed / "service.lock").touch()
+    with column_directory() as folder:
+        assert folder
+        assert list(parent.iterdir()) == [folder]
+        assert folder.stat().st_mode & 0o777 == 0o700
+        (folder / "a-1-0-1.arrow").touch()
+    assert list(parent.iterdir()) == []
+
+
+def test_a_service_works_without_a_directory_for_columns(
+    parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(parent / "gone"))
+    with column_directory() as folder:
+        assert folder is None

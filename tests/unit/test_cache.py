@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> ColumnFolder:
 @pytest.fixture
 def cache_with_folder(folder: ColumnFolder) -> ColumnCache:
     cache = ColumnCache()
-    cache.configure(2**20, folder)
+    cache.share(folder)
     return cache
 
 
@@ -97,7 +97,7 @@ def test_a_question_of_an_older_snapshot_brings_no_replaced_chunk_back(
 def test_another_process_opens_the_files(folder: ColumnFolder, tmp_path: Path) -> None:
     first, second = ColumnCache(), ColumnCache()
     for each in (first, second):
-        each.configure(2**20, folder)
+        each.share(folder)
     first.add(KEY, [USER], stored(), 1)
     first.add(ChunkKey("db", 6), [USER], packed(), 1)
     columns, missing = second.look_up(KEY, [USER, TIME], 1)
@@ -119,7 +119,7 @@ def test_arrays_stay_valid_when_their_file_is_removed(
 
 def test_a_folder_that_was_removed_is_not_needed(tmp_path: Path) -> None:
     cache = ColumnCache()
-    cache.configure(2**20, ColumnFolder(tmp_path / "gone", 2**20))
+    cache.share(ColumnFolder(tmp_path / "gone", 2**20))
     assert set(cache.add(KEY, [USER], stored(), 1)) == {USER}
     cache.keep(LiveChunks("db", 2, frozenset({5})))
     assert cached(cache)
@@ -127,11 +127,11 @@ def test_a_folder_that_was_removed_is_not_needed(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_removed(folder: ColumnFolder, tmp_path: Path) -> None:
     cache = ColumnCache()
-    cache.configure(2**20, folder)
+    cache.share(folder)
     cache.add(KEY, [USER], stored(), 1)
     (file,) = tmp_path.iterdir()
     file.write_bytes(b"damaged")
-    cache.configure(2**20, folder)
+    cache.share(folder)
     assert not cached(cache)
     assert list(tmp_path.iterdir()) == []
 
@@ -141,7 +141,7 @@ def test_the_folder_is_bounded_and_loses_the_files_that_were_not_used_for_longes
 ) -> None:
     folder = ColumnFolder(tmp_path, 40_000)
     cache = ColumnCache()
-    cache.configure(2**20, folder)
+    cache.share(folder)
     for chunk_id in range(50):
         cache.add(ChunkKey("db", chunk_id), [USER], stored(), 1)
     files = list(tmp_path.iterdir())
