@@ -14,7 +14,7 @@ class Note:
     used: str
     """The type that the condition tests: `number` or `text`."""
     skipped: dict[str, int]
-    """How many values were skipped, by their type."""
+    """How many events have such values, by their type."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from common import filters
 from common.filters import AnyOf, Condition, Exists, Filter, Name, Not, Test, conditions
+from common.remarks import Note
 from repo.columns.chunk import Chunk, Column, ColumnKey, Kind, TextValues
 from repo.columns.value_matching import in_intervals, matching_values
 
@@ -232,13 +233,10 @@ def _skipping(where: Filter) -> set[Skipped]:
     }
 
 
-def notes(skipped: Counter[Skipped]) -> list[dict[str, Any]]:
-    """Return `meta.notes`: for each property and type that is used, the events by skipped type."""
-    kinds: dict[tuple[str, Kind], dict[Kind, int]] = {}
+def notes(skipped: Counter[Skipped]) -> list[Note]:
+    """Return a note for each property and type that is used, without those that skip nothing."""
+    kinds: dict[tuple[str, Kind], dict[str, int]] = {}
     for name, used, kind in sorted(skipped, key=lambda each: (str(each.name), *each[1:])):
         if count := skipped[Skipped(name, used, kind)]:
             kinds.setdefault((str(name), used), {})[kind] = count
-    return [
-        {"property": name, "used": used, "skipped": counts}
-        for (name, used), counts in kinds.items()
-    ]
+    return [Note(name, used, counts) for (name, used), counts in kinds.items()]

@@ -11,7 +11,7 @@ from common.errors import Fault, InvalidParameter, format_instant
 from common.filters import AnyOf, Condition, Filter, Name, conditions
 from common.metrics import EVENTS_READ
 from common.questions.answer import Checkpoint
-from common.remarks import Note, Unknown
+from common.remarks import Unknown
 from config.database import Cursor
 from repo.columns.cache import COLUMN_CACHE, ChunkColumns, ColumnCache, OpenedColumns
 from repo.columns.chunk import Chunk, Column, ColumnKey
@@ -261,7 +261,7 @@ class ColumnEvaluation:
         return Aggregates(
             [RangeAggregate({}, partial) for partial in partials],
             CardinalityCache(),
-            notes=tuple(Note(**note) for note in notes(counter.skipped)),
+            notes=tuple(notes(counter.skipped)),
             unknown=self._unknown(tail),
         )
 

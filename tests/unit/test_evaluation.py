@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.filters import Name, conditions, negation
+from common.remarks import Note
 from repo.columns.chunk import Chunk, ColumnKey
 from repo.columns.evaluation import (
     IdSet,
@@ -300,8 +301,8 @@ def test_skipped_values() -> None:
     }
     assert skipped_values(parsed("a:5 or a:* or b:>5"), chunk, everything) == {}
     assert notes(skipped_values(parsed("a:>4 a:~x"), chunk, everything)) == [
-        {"property": "a", "used": "number", "skipped": {"boolean": 2, "text": 3}},
-        {"property": "a", "used": "text", "skipped": {"boolean": 2, "number": 2}},
+        Note("a", "number", {"boolean": 2, "text": 3}),
+        Note("a", "text", {"boolean": 2, "number": 2}),
     ]
     assert notes(skipped_values(parsed("a:>4"), chunk, everything & False)) == []
 
@@ -310,7 +311,7 @@ def test_notes_name_properties_as_filters_do() -> None:
     chunk = chunk_of([event('{"a.b": "x", "c": {"d": "x"}}')])
     where = parsed('"a.b":>5 c.d:>5')
     assert [
-        note["property"] for note in notes(skipped_values(where, chunk, np.ones(1, np.bool_)))
+        note.property for note in notes(skipped_values(where, chunk, np.ones(1, np.bool_)))
     ] == [
         '"a.b"',
         "c.d",
