@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
-from common.errors import Fault, InvalidParameter
 from common.metrics import PLANS
 from common.questions.answer import Checkpoint
 from repo.engine.cardinality import Aggregates
@@ -59,8 +58,6 @@ def choose(
         for source in sources
         if source.supports(aggregation)
     ]
-    if not plans:
-        raise InvalidParameter(faults=[Fault("where", "cannot be answered by this database yet")])
     source, plan = min(plans, key=lambda candidate: candidate[1].weight)
     PLANS.labels(aggregation.question, source.kind).inc()
     return source, plan

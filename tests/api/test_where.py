@@ -18,6 +18,7 @@ from common.questions.answer import Answer, Meta
 from common.questions.event_counts import EventCountsData
 from common.remarks import Note, Unknown
 from repo.columns import tail
+from repo.engine import cost
 from repo.rollups.rollup_writer import RollupWriter
 from services.dependencies import get_events_repo
 from tests.api.questions import parameters_of, path_of
@@ -370,6 +371,19 @@ def test_too_many_events_outside_columns(
     assert_problem(response, 503, "columns-building", payload="plan")
     assert response.headers["retry-after"] == "1"
     assert response.json()["progress"] in ("0.00", "1.00")  # the number of events is an estimate
+
+
+def test_too_many_events_in_columns(
+    service: httpx.Client, conn: connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert(conn, *EVENTS)
+    fold(database_url)
+    monkeypatch.setattr(cost, "MAX_COLUMN_ROWS", 4)
+    path = f"{COUNTS}?{RANGE}&where=plan:pro"
+    response = service.get(path)
+    assert_problem(response, 422, "too-expensive", payload="plan")
+    assert "would read 5 rows of columns; the limit is 4" in response.json()["detail"]
+    assert service.get(f"{path}&explain=true").json()["data"]["column_rows"] == 5
 
 
 def test_properties_that_were_dropped(
