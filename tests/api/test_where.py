@@ -381,7 +381,7 @@ def test_too_many_events_in_columns(
     monkeypatch.setattr(cost, "MAX_COLUMN_ROWS", 4)
     path = f"{COUNTS}?{RANGE}&where=plan:pro"
     response = service.get(path)
-    assert_problem(response, 422, "too-expensive", payload="plan")
+    assert_problem(response, 422, "too-expensive", payload="plan:pro")
     assert "would read 5 rows of columns; the limit is 4" in response.json()["detail"]
     assert service.get(f"{path}&explain=true").json()["data"]["column_rows"] == 5
 
