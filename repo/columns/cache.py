@@ -151,7 +151,7 @@ class ColumnCache:
 
         Raises: CorruptColumn.
         """
-        decoded: dict[StoredKey, Stored | None] = dict.fromkeys(keys)
+        decoded: dict[StoredKey, Stored | None] = {}
         mapped: dict[StoredKey, Stored | None] = {}
         for name, data in stored.items():
             columns = decode(data)
@@ -159,6 +159,7 @@ class ColumnCache:
             (decoded if files is None else mapped).update(files or columns)
             if name == PACKED:
                 mapped[PACKED] = None
+        decoded |= dict.fromkeys(name for name in keys if name not in {*decoded, *mapped})
         # Other processes may hold the same columns, if these are in no file.
         self._put(key, decoded, version, copies=self._processes)
         self._put(key, mapped, version)

@@ -108,6 +108,17 @@ def test_another_process_opens_the_files(folder: ColumnFolder, tmp_path: Path) -
     assert [path.suffix for path in tmp_path.iterdir()] == [".arrow"] * 2
 
 
+@pytest.mark.parametrize("columns", [stored(), packed()], ids=["large chunk", "packed chunk"])
+def test_columns_with_files_are_found_in_memory_again(
+    cache_with_folder: ColumnCache, columns: dict[StoredKey, bytes]
+) -> None:
+    cache_with_folder.add(KEY, [USER, PLAN], columns, 1)
+    found, missing = cache_with_folder.look_up(KEY, [USER, PLAN], 1)
+    assert missing == []
+    assert found.get(PLAN) is None
+    np.testing.assert_array_equal(found[USER], USERS)
+
+
 def test_arrays_stay_valid_when_their_file_is_removed(
     cache_with_folder: ColumnCache, tmp_path: Path
 ) -> None:
