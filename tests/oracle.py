@@ -20,6 +20,7 @@ class Event:
     user_id: str
     event_name: str
     occurred_at: datetime
+    properties: str = "{}"
 
 
 def users(events: list[Event]) -> int:

@@ -13,12 +13,12 @@ from repo.columns.chunk_table import (
     ColumnId,
     all_paths,
     delete_chunks,
-    read_all_columns,
     read_columns,
     write_chunk,
 )
-from repo.columns.codec import FORMAT, StoredKey, decode, decode_chunk, encode_chunk, field_key
+from repo.columns.codec import FORMAT, decode, encode_chunk, field_key
 from repo.columns.merge import memory_bytes
+from repo.columns.tiers import read_whole_chunks
 
 _USER = field_key("user")
 
@@ -30,7 +30,6 @@ class ChunkEditor:
         self._cur = cur
         self._generation = generation
         self._path_ids = all_paths(cur, generation)
-        self._paths = {path_id: path for path, path_id in self._path_ids.items()}
 
     def read_users(self, rows: Sequence[ChunkRow]) -> dict[int, NDArray[np.uint32]]:
         """Return the ordinals in chunks by the ids of the chunks."""
@@ -40,9 +39,8 @@ class ChunkEditor:
 
     def read(self, row: ChunkRow) -> Chunk:
         """Return a chunk with all of its columns."""
-        stored = read_all_columns(self._cur, self._generation, [row.chunk_id])
-        columns = {StoredKey(*column): bytes(data) for _, column, data in stored}
-        return decode_chunk(columns, self._paths)
+        (chunk,) = read_whole_chunks(self._cur, self._generation, [row])
+        return chunk
 
     def delete(self, row: ChunkRow) -> None:
         """Delete a chunk."""

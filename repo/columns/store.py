@@ -60,6 +60,7 @@ class ColumnStore(Store):
             cur.execute(SQL["columns_has_new_before"], params)
             if cur.fetchone() != (False,):
                 raise StoreBehind
+            cur.execute(SQL["columns_begin"], {"generation": generation})
         cur.execute(SQL["columns_drop_properties"], {"until": horizon.properties})
 
     def rebuild(self, cur: Cursor, progress: Progress) -> None:

@@ -64,6 +64,7 @@ def test_a_user_is_erased_and_has_a_receipt(
         "last_month": "2026-03-01",
     }
     assert (receipt["suppressed"], receipt["cache_cleared"]) == (False, True)
+    assert receipt["columns_pending"] is True
     assert receipt["erased_at"].endswith("Z")
     assert events(conn) == ["v"]
 

@@ -37,7 +37,7 @@ def dropped_url(cluster: Cluster) -> str:
     url = cluster.migrated_database()
     with connected(url) as conn:
         for hours in (-36, -12, 12, 36):
-            insert(conn, ("u", "view", HORIZON + timedelta(hours=hours)))
+            insert(conn, ("u", "view", HORIZON + timedelta(hours=hours), {"plan": "pro"}))
         RollupWriter(conn, ZONES).catch_up()
     assert drop(url, ZONES, HORIZON) == 2
     return url
@@ -151,3 +151,33 @@ def test_without_rollups_nothing_of_before_is_told(service: httpx.Client, conn: 
     assert (explained["source"], explained["needs_dropped"]) == ("events", True)
     RollupWriter(conn, ZONES).catch_up()
     assert ask(service, COUNTS, **MARCH)["data"]["events"] == 4
+
+
+def test_filters_on_dropped_properties_are_refused(service: httpx.Client) -> None:
+    assert refused(service, COUNTS, **MARCH, where="plan:pro") == (
+        f"This question needs individual events from before {DROPPED_DETAIL}, which were dropped. "
+        f"It can still be asked about `start={DROPPED_DETAIL}` or later."
+    )
+    since = {"start": "2026-03-11", "end": "2026-04-01"}
+    assert ask(service, COUNTS, **since, where="plan:pro")["data"] == {"events": 2, "users": 1}
+    finer = {"start": "2026-03-10T11:59:59Z", "end": "2026-04-01"}
+    by_name = ask(service, COUNTS, **finer, where="@event:view @user:u")
+    assert by_name["data"] == {"events": 3, "users": 1}
+    explained = ask(service, COUNTS, **MARCH, where="plan:pro", explain="true")["data"]
+    assert (explained["horizon"], explained["needs_dropped"]) == (DROPPED_DETAIL, True)
+
+
+def test_filters_on_kept_properties_are_exact_for_dropped_events(
+    conn: connection, database_url: str, service: httpx.Client
+) -> None:
+    """Until their properties are dropped as well."""
+    later = {"start": "2026-03-11", "end": "2026-04-01", "where": "plan:pro"}
+    assert drop(database_url, ZONES, HORIZON + timedelta(days=1), keeps_properties=True) == 1
+    assert ask(service, COUNTS, **later)["data"] == {"events": 2, "users": 1}
+    insert(conn, ("v", "view", HORIZON + timedelta(hours=30), {"plan": "free"}))
+    finer = {**later, "start": "2026-03-11T11:30:00Z", "where": "-plan:free"}
+    assert ask(service, COUNTS, **finer)["data"] == {"events": 2, "users": 1}
+    assert drop(database_url, ZONES, HORIZON + timedelta(days=1)) == 0
+    response = service.get(f"/analytics/{COUNTS}", params={**later, "where": "plan:pro,free"})
+    assert_problem(response, 409, "events-dropped")
+    assert response.json()["horizon"] == "2026-03-12T00:00:00Z"

@@ -2,7 +2,8 @@
 
 One machine with two sets of rules, each with invariants of its own: `FoldRules` for the rollup
 writer, `RetentionRules` for `retain`. Each answer is that of plain Python over all events that
-were ever accepted, or a refusal, and a refusal only where the answer needs dropped events.
+were ever accepted, or a refusal, and a refusal only where the answer needs dropped events. Columns
+have a machine of their own.
 """
 
 import time
@@ -65,7 +66,7 @@ PARTS_OF_A_FOLD: list[tuple[Any, str]] = [
     (RollupWriter, "_switch"),
 ]
 
-INSERT = "insert into events (event_id, user_id, event_name, occurred_at) values %s"
+INSERT = "insert into events (event_id, user_id, event_name, occurred_at, properties) values %s"
 
 # Instants of the past, on and off the edges of slots; and how long before the present.
 INSTANTS = st.one_of(
@@ -153,15 +154,13 @@ class EventLife(RuleBasedStateMachine):
         self.conn = self.stack.enter_context(connected(self.url))
         self.accepted: list[Event] = []
         self.refused = 0
-        self.accepts_from = self.horizon = ALL_TIME.start
+        self.accepts_from = self.horizon = self.columns_from = ALL_TIME.start
         self.is_restored = False
 
     def teardown(self) -> None:
         self.stack.close()
 
-    @rule(events=EVENTS)
-    def write(self, events: list[tuple[str, str, datetime | int]]) -> None:
-        written = [Event(str(uuid4()), user, name, _instant(at)) for user, name, at in events]
+    def insert(self, written: list[Event]) -> None:
         with self.conn.cursor() as cur:
             execute_values(cur, INSERT, [astuple(event) for event in written])
         accepted = [event for event in written if event.occurred_at >= self.accepts_from]
@@ -169,17 +168,23 @@ class EventLife(RuleBasedStateMachine):
         self.refused += len(written) - len(accepted)
 
 
-def _instant(at: datetime | int) -> datetime:
+class WriteRules(EventLife):
+    """Programs that write events."""
+
+    @rule(events=EVENTS)
+    def write(self, events: list[tuple[str, str, datetime | int]]) -> None:
+        self.insert([Event(str(uuid4()), user, name, instant(at)) for user, name, at in events])
+
+
+def instant(at: datetime | int) -> datetime:
     return datetime.now(UTC) - timedelta(seconds=at) if isinstance(at, int) else at
 
 
-class FoldRules(EventLife):
+class WriterRules(EventLife):
     """One rollup writer at a time, as in production. Any part of its work may be cut off."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asker = self.stack.enter_context(open_asker(self.url))
-        self.counts: Counter[str] = Counter()
         self.restart_writer(2)
 
     @rule()
@@ -217,6 +222,22 @@ class FoldRules(EventLife):
     def rebuild(self) -> None:
         self.writer.rebuild()
 
+    def _killing(self, part: Any) -> Any:
+        def kill_first(*arguments: Any, **more: Any) -> Any:
+            terminate(self.conn, self.writer_conn)
+            return part(*arguments, **more)
+
+        return kill_first
+
+
+class FoldRules(WriterRules, WriteRules):
+    """What rollups and metrics hold at each moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asker = self.stack.enter_context(open_asker(self.url))
+        self.counts: Counter[str] = Counter()
+
     @rule()
     def publish_metrics(self) -> None:
         self.counts.update(self.writer.take_outbox(["a", "b"]))
@@ -238,21 +259,14 @@ class FoldRules(EventLife):
             for question in QUESTIONS:
                 self.asker.compare(question)
 
-    def _killing(self, part: Any) -> Any:
-        def kill_first(*arguments: Any) -> Any:
-            terminate(self.conn, self.writer_conn)
-            return part(*arguments)
-
-        return kill_first
-
 
 def terminate(conn: connection, victim: connection) -> None:
     with conn.cursor() as cur:
         cur.execute("select pg_terminate_backend(%s, 5000)", (victim.info.backend_pid,))
 
 
-class RetentionRules(EventLife):
-    """`retain`, restores, and questions to the repo as the service asks them."""
+class DropRules(EventLife):
+    """`retain` and restores."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -278,8 +292,9 @@ class RetentionRules(EventLife):
     @rule(
         days=st.integers(1, OLDEST_DAYS),
         stage=st.sampled_from(["refuse", "publish", "a batch", "all"]),
+        keeps_properties=st.booleans(),
     )
-    def drop(self, days: int, stage: str) -> None:
+    def drop(self, days: int, stage: str, keeps_properties: bool) -> None:
         """Up to the stage at which it is killed."""
         until = max(TODAY - days * DAY, self.horizon)
         self.retention.fold()
@@ -291,8 +306,10 @@ class RetentionRules(EventLife):
         for part in self.retention.repo.parts(until):
             self.retention.repo.verify(part, findings)
         assert findings.listed == []
-        self.retention.publish(Horizon(until, until), 0)
+        self.retention.publish(Horizon(until, None if keeps_properties else until), 0)
         self.horizon = until
+        if not keeps_properties:
+            self.columns_from = until
         batches = self.retention.drop(until)
         for _ in batches if stage == "all" else islice(batches, int(stage == "a batch")):
             pass
@@ -302,6 +319,15 @@ class RetentionRules(EventLife):
         if self.accepts_from > self.horizon:
             self.retention.cancel()
             self.accepts_from = self.horizon
+
+    def is_rolled_up(self) -> bool:
+        with self.conn.cursor() as cur:
+            cur.execute(IS_ROLLED_UP)
+            return cur.fetchone() == (True,)
+
+
+class RetentionRules(DropRules, WriteRules):
+    """Questions to the repo as the service asks them."""
 
     @rule(
         edges=EDGES,
@@ -400,11 +426,6 @@ class RetentionRules(EventLife):
         with pytest.raises(EventsDropped):
             method(question.query)
         return None
-
-    def is_rolled_up(self) -> bool:
-        with self.conn.cursor() as cur:
-            cur.execute(IS_ROLLED_UP)
-            return cur.fetchone() == (True,)
 
 
 def _cuts_a_slot(instant: datetime) -> bool:
