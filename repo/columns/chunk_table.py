@@ -43,6 +43,9 @@ class ColumnState(NamedTuple):
     """Whether properties were left out since there were too many paths."""
     events_from: str
     """The time before which events were dropped without being written; `-infinity` if none were."""
+    paths_from: int | None
+    """Chunks with events before this time may lack paths that are not registered yet, in
+    microseconds since 2000-01-01 UTC; None if they lack none."""
 
     @property
     def is_backfilling(self) -> bool:

@@ -37,6 +37,7 @@ from repo.columns.evaluation import (
     notes,
     paths_of,
 )
+from repo.columns.property_collector import is_too_long
 from repo.columns.tail import SQL, TailEvents, TailReader, backlog
 from repo.engine.cardinality import (
     Aggregates,
@@ -176,11 +177,11 @@ class ColumnSource:
     ) -> dict[Path, RegisteredPath]:
         """Return the properties of a filter that have columns. Raises: InvalidParameter."""
         paths = paths_of(where)
-        if state is None or not paths:
+        if not paths:
             return {}
-        registered = read_paths(self._cur, state.generation, paths)
-        if state.left_out and ranges:
-            _refuse_left_out(registered, paths, microseconds(ranges[0].start))
+        registered = read_paths(self._cur, state.generation, paths) if state else {}
+        if ranges:
+            _refuse_left_out(state, registered, paths, microseconds(ranges[0].start))
         return registered
 
     def _columns(self, state: ColumnState | None) -> ChunkColumns:
@@ -355,29 +356,37 @@ def _dropped_before(
 
 
 def _refuse_left_out(
-    registered: Mapping[Path, RegisteredPath], paths: Iterable[Path], start: int
+    state: ColumnState | None,
+    registered: Mapping[Path, RegisteredPath],
+    paths: Iterable[Path],
+    start: int,
 ) -> None:
     """Raise InvalidParameter if a property may be missing in chunks since a `start`."""
     faults = [
-        Fault("where", message)
+        Fault("where", f"the property {Name(path)} {reason}")
         for path in sorted(paths)
-        if (message := _left_out(str(Name(path)), registered.get(path), start))
+        if (reason := _left_out(state, path, registered.get(path), start))
     ]
     if faults:
         raise InvalidParameter(faults=faults)
 
 
-def _left_out(name: str, path: RegisteredPath | None, start: int) -> str | None:
+def _left_out(
+    state: ColumnState | None, path: Path, registered: RegisteredPath | None, start: int
+) -> str | None:
+    """Return why columns may lack a property; None if they do not."""
     setting = "ANALYTICS_COLUMN_PATHS"
-    if path is None:
+    if is_too_long(path):
+        return "has so long a name that columns do not hold it"
+    if registered is None and state and state.left_out:
         return (
-            f"the property {name} may have been left out of columns, which hold at most as many "
-            f"properties as {setting} allows"
+            f"may have been left out of columns, which hold at most as many properties as "
+            f"{setting} allows"
         )
-    if path.since is None or start > path.since:
+    since = registered.since if registered else state and state.paths_from
+    if since is None or start > since:
         return None
-    since = format_instant(instant(path.since))
     return (
-        f"the property {name} may have been left out of columns of events up to {since}, since "
-        f"there were more properties than {setting} allows; use a later `start`"
+        f"may have been left out of columns of events up to {format_instant(instant(since))}, "
+        f"since there were more properties than {setting} allows; use a later `start`"
     )

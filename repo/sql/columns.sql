@@ -9,7 +9,8 @@ select generation,
        version,
        columns_from::text,
        left_out,
-       events_from::text
+       events_from::text,
+       case when paths_from <> '-infinity' then (extract(epoch from paths_from) * 1000000)::bigint - 946684800000000 end
 from   column_state
 where  generation = %(generation)s;
 

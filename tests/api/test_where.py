@@ -27,6 +27,7 @@ from tests.api.test_keys import add_key
 from tests.events import fold, insert
 from tests.live_server import app_of, identity_of, running, scrape
 from tests.problems import assert_problem
+from tests.retention import drop
 from tests.servers import Cluster
 from tests.wait_until import wait_until
 from utils.time.zones import zone
@@ -415,6 +416,32 @@ def test_a_property_that_was_left_out(service: httpx.Client, conn: connection) -
         assert "ANALYTICS_COLUMN_PATHS" in error["message"]
         left_out += 1
     assert left_out == 2
+
+
+def test_a_property_that_was_left_out_before_events_were_dropped(
+    service: httpx.Client, conn: connection, database_url: str
+) -> None:
+    """What is built anew has all properties; what cannot be built still lacks them."""
+    properties = ("amount", "country", "plan", "zip")
+    insert(conn, EVENTS[1])
+    RollupWriter(conn, [zone("UTC")], max_paths=2).catch_up()
+    drop(database_url, [], datetime(2025, 4, 1, tzinfo=UTC), keeps_properties=True)
+    insert(conn, ("ann", "purchase", datetime(2025, 4, 2, tzinfo=UTC), {"zip": 1, "plan": "pro"}))
+    RollupWriter(conn, [zone("UTC")]).rebuild()
+    paths = [f"{COUNTS}?{RANGE}&where={name}:*" for name in properties]
+    assert sorted(service.get(path).status_code for path in paths) == [200, 200, 422, 422]
+    later = "start=2025-04-02&end=2025-04-03"
+    answers = [service.get(f"{COUNTS}?{later}&where={name}:*").json() for name in properties]
+    assert [answer["data"]["events"] for answer in answers] == [0, 0, 1, 1]
+
+
+def test_a_property_whose_name_is_too_long(service: httpx.Client, conn: connection) -> None:
+    insert(conn, ("ann", "purchase", datetime(2025, 3, 10, tzinfo=UTC), {"k" * 1_993: 1}))
+    response = service.get(f"{COUNTS}?{RANGE}&where={'k' * 1_993}:*")
+    assert_problem(response, 422, "invalid-parameter", "where")
+    assert response.json()["errors"][0]["message"].endswith(
+        "has so long a name that columns do not hold it"
+    )
 
 
 def test_commits_of_the_git_history(history: httpx.Client) -> None:
