@@ -79,11 +79,12 @@ comment on column column_paths.since is 'Chunks with earlier events may lack the
 
 create table batch_log (
     generation integer     not null,
+    written_at timestamptz not null,
     snapshot   pg_snapshot not null,
-    written_at timestamptz not null
+    primary key (generation, written_at)
 );
 
-comment on table batch_log is 'The snapshot of each batch of events that was written to columns';
+comment on table batch_log is 'Snapshots of the events that were in columns at a time, at most one a minute';
 
 create table columns_erasures (
     ordinal   integer     not null primary key,

@@ -190,7 +190,13 @@ set    snapshot = %(snapshot)s,
 where  generation = %(generation)s;
 
 -- name: columns_log_batch
-insert into batch_log (generation, snapshot, written_at) values (%(generation)s, %(snapshot)s, now());
+-- Logs the batch, unless another one was logged in the last minute.
+insert into batch_log (generation, written_at, snapshot)
+select %(generation)s, now(), %(snapshot)s::pg_snapshot
+where  not exists (select
+                   from   batch_log
+                   where  generation = %(generation)s
+                   and    written_at > now() - interval '1 minute');
 
 -- name: columns_new_events
 -- The next events of a range of transaction ids, in the order of the index.

@@ -289,8 +289,11 @@ def test_paths_above_the_limit_are_left_out(conn: connection) -> None:
     assert query(conn, "select since from column_paths where path_id = 3") == [(NOW,)]
 
 
-def test_each_batch_is_logged(conn: connection) -> None:
-    for instants in ([NOW], [NOW - HOUR, NOW - DAY]):
+def test_a_batch_is_logged_each_minute(conn: connection) -> None:
+    for age, *instants in ((0, NOW), (61, NOW - HOUR, NOW - DAY), (59, NOW)):
+        query(
+            conn, f"update batch_log set written_at = written_at - interval '{age} s' returning 1"
+        )
         insert_numbers(conn, *instants)
         fold(conn)
         consume(conn)
@@ -300,7 +303,7 @@ def test_each_batch_is_logged(conn: connection) -> None:
         order  by written_at
     """
     assert query(conn, counts) == [(1,), (3,)]
-    assert query(conn, "select version from column_state") == [(2,)]
+    assert query(conn, "select version from column_state") == [(3,)]
 
 
 def test_all_generations_are_written(conn: connection) -> None:
