@@ -7,7 +7,7 @@ from psycopg2.extensions import connection
 
 from config.database import Cursor
 from repo.columns.builder import EventRecord, PathLimit, build_chunk
-from repo.columns.chunk_table import ChunkHead, ColumnId, read_paths, register_paths, write_chunk
+from repo.columns.chunk_table import ChunkHead, read_paths, register_paths, write_chunk
 from repo.columns.codec import FORMAT, encode_chunk
 
 _UNWRITTEN = """
@@ -74,9 +74,8 @@ def _write(cur: Cursor, generation: int, events: Sequence[EventRecord], paths: P
         paths.new.clear()
     ids = read_paths(cur, generation, {key.path for key in chunk.properties})
     stored = encode_chunk(chunk, {path: each.path_id for path, each in ids.items()})
-    columns = {ColumnId(*key): data for key, data in stored.items()}
-    size = sum(map(len, columns.values()))
+    size = sum(map(len, stored.values()))
     head = ChunkHead(
         FORMAT, 0, False, True, len(chunk), size, int(chunk.time[0]), int(chunk.time[-1])
     )
-    write_chunk(cur, generation, head, columns)
+    write_chunk(cur, generation, head, stored)

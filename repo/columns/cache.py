@@ -25,7 +25,7 @@ from repo.columns.chunk import (
     TextValues,
     Values,
 )
-from repo.columns.chunk_table import ColumnId, read_chunk_ids, read_columns, read_version
+from repo.columns.chunk_table import read_chunk_ids, read_columns, read_version
 from repo.columns.codec import (
     PACKED,
     CorruptColumn,
@@ -370,10 +370,9 @@ class ChunkColumns:
     def _read(
         self, cur: Cursor, generation: int, chunk_ids: list[int], keys: tuple[StoredKey, ...]
     ) -> None:
-        columns = [ColumnId(*key) for key in keys]
         batch = {chunk_id: _Pending(keys) for chunk_id in chunk_ids}
-        for chunk_id, column, data in read_columns(cur, generation, chunk_ids, columns):
-            batch[chunk_id].stored[StoredKey(*column)] = data
+        for chunk_id, column, data in read_columns(cur, generation, chunk_ids, keys):
+            batch[chunk_id].stored[column] = data
         self._pending |= batch
         if sum(each.size for each in self._pending.values()) > _MAX_PENDING_BYTES:
             for chunk_id in list(self._pending):

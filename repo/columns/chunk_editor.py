@@ -10,7 +10,6 @@ from repo.columns.chunk import Chunk
 from repo.columns.chunk_table import (
     ChunkHead,
     ChunkRow,
-    ColumnId,
     all_paths,
     delete_chunks,
     read_columns,
@@ -34,7 +33,7 @@ class ChunkEditor:
     def read_users(self, rows: Sequence[ChunkRow]) -> dict[int, NDArray[np.uint32]]:
         """Return the ordinals in chunks by the ids of the chunks."""
         chunk_ids = [row.chunk_id for row in rows]
-        stored = read_columns(self._cur, self._generation, chunk_ids, [ColumnId(*_USER)])
+        stored = read_columns(self._cur, self._generation, chunk_ids, [_USER])
         return {chunk_id: _users(bytes(data)) for chunk_id, _, data in stored}
 
     def read(self, row: ChunkRow) -> Chunk:

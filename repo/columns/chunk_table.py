@@ -20,9 +20,6 @@ Path = tuple[str, ...]
 """The keys that lead to a property."""
 
 
-ColumnId = StoredKey
-
-
 class ColumnState(NamedTuple):
     """How far the columns of a generation are written."""
 
@@ -141,7 +138,7 @@ def read_columns(
 
 
 def read_column_bytes(
-    cur: cursor, generation: int, chunk_ids: Sequence[int], columns: Iterable[ColumnId]
+    cur: cursor, generation: int, chunk_ids: Sequence[int], columns: Iterable[StoredKey]
 ) -> int:
     """Return the bytes that `read_columns` would read."""
     cur.execute(SQL["columns_bytes"], _column_params(generation, chunk_ids, columns))
@@ -201,7 +198,7 @@ def delete_chunks(cur: cursor, generation: int, chunk_ids: Sequence[int]) -> Non
 
 
 def _column_params(
-    generation: int, chunk_ids: Sequence[int], columns: Iterable[ColumnId]
+    generation: int, chunk_ids: Sequence[int], columns: Iterable[StoredKey]
 ) -> dict[str, Any]:
     listed = list(columns)
     return {

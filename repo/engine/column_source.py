@@ -17,7 +17,6 @@ from repo.columns.cache import COLUMN_CACHE, ChunkColumns, ColumnCache, OpenedCo
 from repo.columns.chunk import Chunk, Column, ColumnKey
 from repo.columns.chunk_table import (
     ChunkRow,
-    ColumnId,
     ColumnState,
     Path,
     RegisteredPath,
@@ -199,7 +198,7 @@ class ColumnSource:
         """Return the size of the columns of a plan that are not cached."""
         columns = self._columns(plan.state)
         return sum(
-            read_column_bytes(self._cur, plan.generation, missing_ids, map(_column_id, missing))
+            read_column_bytes(self._cur, plan.generation, missing_ids, missing)
             for chunk_ids, keys in _needed_columns(plan)
             for missing, missing_ids in columns.missing(chunk_ids, keys).items()
         )
@@ -308,10 +307,6 @@ class ColumnEvaluation:
 def _where(aggregation: Aggregation) -> Filter:
     assert aggregation.where, "this source counts filtered events"
     return aggregation.where
-
-
-def _column_id(key: StoredKey) -> ColumnId:
-    return ColumnId(*key)
 
 
 def _nonempty(ranges: Iterable[Range]) -> list[Range]:
