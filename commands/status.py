@@ -33,6 +33,7 @@ _MARKS = {"ok": "ok", "action": "ACTION", "unknown": "unknown"}
         "min_free_mb",
         "max_database_gb",
         "cache_timeout_s",
+        "column_paths",
     ),
     exit_codes={0: "Nothing needs action.", 1: f"Something does. {FAILED}"},
 )

@@ -172,10 +172,60 @@ FAILED_DAYS = _gauge(
     "Days whose daily statistics could not be counted and will be retried.",
 )
 VERIFIED_ROWS = _counter(
-    "analytics_verified_rows", "Rows of rollups that were compared with the events, by sampling."
+    "analytics_verified_rows",
+    "Rows of rollups and chunks of columns that were compared with the events, by sampling.",
 )
 VERIFY_DIFFERENCES = _counter(
-    "analytics_verify_differences", "Verified rows of rollups that differed from the events."
+    "analytics_verify_differences",
+    "Verified rows of rollups, and events in columns, that differed from the events.",
+)
+
+COLUMN_LAG_EVENTS = _gauge(
+    "analytics_column_lag_events",
+    "Folded events that are not written to columns yet, counted up to a million, without those of "
+    "a backfill.",
+    aggregation="livemax",
+)
+COLUMN_LAG_SECONDS = _gauge(
+    "analytics_column_lag_seconds",
+    "Seconds that events have waited to be written to columns, at most.",
+    aggregation="livemax",
+)
+COLUMN_BACKFILL_EVENTS = _gauge(
+    "analytics_column_backfill_events",
+    "About the number of existing events that are still to be written to columns; 0 without a "
+    "backfill.",
+    aggregation="livemax",
+)
+COLUMN_CHUNKS = _gauge("analytics_column_chunks", "Chunks of columns.", aggregation="livemax")
+COLUMN_BYTES = _gauge(
+    "analytics_column_bytes",
+    "Bytes of the tables of columns and their indexes on disk.",
+    aggregation="livemax",
+)
+COLUMN_PATHS = _gauge(
+    "analytics_column_paths", "Properties that have columns.", aggregation="livemax"
+)
+COLUMN_PATH_LIMIT = _gauge(
+    "analytics_column_path_limit",
+    "Properties that may have columns: ANALYTICS_COLUMN_PATHS.",
+    aggregation="livemax",
+)
+COLUMN_ERASURES = _gauge(
+    "analytics_column_pending_erasures",
+    "Erased users whose events are still to be removed from columns; no answer contains them.",
+    aggregation="livemax",
+)
+COLUMN_ERASURE_SECONDS = _gauge(
+    "analytics_column_pending_erasure_seconds",
+    "Seconds since the first of these users was erased; 0 without any.",
+    aggregation="livemax",
+)
+COLUMN_WRITTEN_EVENTS = _counter(
+    "analytics_column_written_events", "Events that were written to columns."
+)
+COLUMN_WRITE_SECONDS = _counter(
+    "analytics_column_write_seconds", "Seconds spent writing events to columns and merging chunks."
 )
 
 EVENTS = _counter(

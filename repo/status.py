@@ -12,6 +12,7 @@ from psycopg2.extensions import connection, cursor
 from common.decorators import driver_message, translate_errors
 from config.database import connect_with_timeout
 from config.database_errors import DatabaseError, DatabaseUnavailable
+from repo.columns.summary import ColumnSummary, read_summary
 from repo.database_identity import DatabaseState, read_database_state
 from repo.database_size import read_database_size
 from repo.lifecycle.retention import RetainRepo, Retention
@@ -144,6 +145,11 @@ class StatusRepo:
         """Return the number of events in the tail, up to a limit."""
         with self._part():
             return RollupWriter(self._conn, ()).count_pending(limit)
+
+    def columns(self, limit: int) -> ColumnSummary | None:
+        """Return the state of columns, with a lag up to a limit; None without rollups."""
+        with self._part():
+            return read_summary(self._conn, limit)
 
     def future_events(self) -> FutureEvents:
         return FutureEvents(*self._row("status_future_events"))

@@ -34,6 +34,8 @@ class ChunkWriter:
         """Decides which paths have columns."""
         self.chunks = 0
         """The number of chunks that were written."""
+        self.new_events = 0
+        """The number of events that were not in columns before."""
 
     @property
     def left_out(self) -> bool:

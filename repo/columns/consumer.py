@@ -120,6 +120,8 @@ class Consumer:
         self._max_paths = max_paths
         self._limits = limits
         self._max_new_events = max_new_events
+        self.written_events = 0
+        """Events of all steps that were committed."""
 
     def step(self, *, is_lazy: bool) -> int:
         """Write some events to columns, if there are any to be written; return the chunks.
@@ -159,7 +161,7 @@ class Consumer:
     def _is_due(self, cur: Cursor, progress: ColumnProgress, *, is_lazy: bool) -> bool:
         """Return whether new events have to be written."""
         least = LAZY_EVENTS if is_lazy and not progress.is_overdue else 1
-        return _count_new(cur, progress, least) >= least
+        return count_new(cur, progress, least) >= least
 
     def _step(self, generation: int, *, is_lazy: bool) -> int:
         with columns_locked(self._conn) as cur:
@@ -179,16 +181,18 @@ class Consumer:
                 return 0
             progress.left_out |= writer.left_out
             cur.execute(SQL["columns_store_progress"], _params(progress))
+        self.written_events += writer.new_events
         return max(1, writer.chunks)
 
     def _write_new(self, cur: Cursor, progress: ColumnProgress, writer: ChunkWriter) -> None:
         """Write all new events; if they are very many, let a backfill do so."""
-        count = _count_new(cur, progress, self._max_new_events + 1)
+        count = count_new(cur, progress, self._max_new_events + 1)
         if count > self._max_new_events and not progress.is_backfilling:
             progress.begin_backfill()
             return
         fresh, late = ChunkStream(writer, is_late=False), ChunkStream(writer, is_late=True)
         for batch in EventPages(cur, self._limits).new_events(progress.new_ranges, count):
+            writer.new_events += len(batch.time)
             is_late = batch.time < progress.now - _DAY_US
             fresh.add(_part(batch, ~is_late))
             late.add(_part(batch, is_late))
@@ -200,6 +204,7 @@ class Consumer:
         """Write one chunk."""
         stream = ChunkStream(writer, is_late=False)
         for batch, position in EventPages(cur, self._limits).backfill(progress.backfill()):
+            writer.new_events += len(batch.time)
             stream.add(batch)
             progress.backfill_cursor = position
             if stream.is_full:
@@ -223,7 +228,7 @@ def read_progress(cur: Cursor, generation: int) -> ColumnProgress | None:
 
 def is_nearly_done(cur: Cursor, progress: ColumnProgress) -> bool:
     """Return whether so few folded events are not written that these may wait for more."""
-    return not progress.is_backfilling and _count_new(cur, progress, LAZY_EVENTS) < LAZY_EVENTS
+    return not progress.is_backfilling and count_new(cur, progress, LAZY_EVENTS) < LAZY_EVENTS
 
 
 def _params(progress: ColumnProgress) -> dict[str, Any]:
@@ -235,7 +240,7 @@ def _params(progress: ColumnProgress) -> dict[str, Any]:
     }
 
 
-def _count_new(cur: Cursor, progress: ColumnProgress, limit: int) -> int:
+def count_new(cur: Cursor, progress: ColumnProgress, limit: int) -> int:
     """Return the number of events that are folded and not written, up to a limit."""
     cur.execute(FOLD["fold_count_tail"], {**progress.new_ranges, "limit": limit})
     (count,) = cur.fetchone() or (0,)

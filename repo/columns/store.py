@@ -1,6 +1,8 @@
 """The store of columns: it writes events in `maintain`, with a watermark and a lock of its own."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from psycopg2.extensions import connection, cursor
@@ -21,6 +23,15 @@ FOLD = statements("fold")
 DEFAULT_MAX_PATHS = 2_000
 
 
+@dataclass(slots=True)
+class WrittenColumns:
+    """What one process has written."""
+
+    events: int = 0
+    seconds: float = 0
+    """Including the time in which chunks were merged."""
+
+
 class ColumnStore(Store):
     """Events with their properties, as columns."""
 
@@ -33,6 +44,7 @@ class ColumnStore(Store):
         super().__init__(zones)
         self.max_paths = DEFAULT_MAX_PATHS
         """The number of paths that have columns."""
+        self.written = WrittenColumns()
         self._rewriter = Rewriter()
 
     def apply(self, cur: cursor, progress: Progress, batch: Batch) -> None:
@@ -73,11 +85,11 @@ class ColumnStore(Store):
 
     def maintain(self, conn: connection, *, is_lazy: bool) -> int:
         """Write some events, or delete what has to be; return the number of chunks."""
-        return (
-            Consumer(conn, self.max_paths).step(is_lazy=is_lazy)
-            or _delete_orphans(conn)
-            or self._rewriter.step(conn)
-        )
+        began, consumer = time.monotonic(), Consumer(conn, self.max_paths)
+        if chunks := consumer.step(is_lazy=is_lazy):
+            self.written.seconds += time.monotonic() - began
+            self.written.events += consumer.written_events
+        return chunks or _delete_orphans(conn) or self._rewriter.step(conn)
 
 
 def _delete_orphans(conn: connection) -> int:

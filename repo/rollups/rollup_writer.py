@@ -11,7 +11,8 @@ from psycopg2.extensions import connection, cursor
 from common.decorators import translate_errors
 from config.database import Cursor
 from config.database_errors import DatabaseUnavailable
-from repo.columns.store import DEFAULT_MAX_PATHS
+from repo.columns.store import DEFAULT_MAX_PATHS, WrittenColumns
+from repo.columns.summary import ColumnSummary, read_summary
 from repo.rollups import daily_stats, metrics_outbox
 from repo.rollups.aggregate import Batch
 from repo.rollups.claim import MAX_EVENTS, BatchClaimer
@@ -185,6 +186,19 @@ class RollupWriter:
         """Return how many days are queued, without failed ones. Raises: DatabaseUnavailable."""
         with translate_errors(_RIGHTS_MESSAGE), self._conn.cursor() as cur:
             return daily_stats.count_due(cur, self.failed_days)
+
+    @property
+    def written_columns(self) -> WrittenColumns:
+        """What this writer has written to columns."""
+        return self._stores.columns.written
+
+    def column_summary(self, limit: int) -> ColumnSummary | None:
+        """Return what is in columns, with the lag up to a limit; None without rollups.
+
+        Raises: DatabaseUnavailable.
+        """
+        with translate_errors(_RIGHTS_MESSAGE):
+            return read_summary(self._conn, limit)
 
     @property
     def failed_days(self) -> Sequence[FailedDay]:

@@ -412,6 +412,8 @@ select snapshot::text,
        case when isfinite(columns_from)
             then (extract(epoch from columns_from) * 1000000)::bigint - 946684800000000
        end,
+       -- The slot of the first event that can be in columns; without one, the lowest possible slot.
+       case when isfinite(events_from) then extract(epoch from events_from) / 900 else -2147483648 end::int,
        left_out,
        exists (select from erasures where unknown_before is not null)
 from   column_state

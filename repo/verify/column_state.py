@@ -46,6 +46,8 @@ class ColumnState(NamedTuple):
     """Parameters of statements that select the events that are written."""
     columns_from: int | None
     """The properties of events before this time were dropped; None if none were."""
+    first_slot: int
+    """Events of earlier slots had been dropped before there were columns."""
     left_out: bool
     """Whether columns lack values of paths that are not registered."""
     paths: Mapping[int, RegisteredPath]
@@ -85,7 +87,8 @@ def read_state(cur: cursor, generation: int) -> ColumnState | None:
     row = cur.fetchone()
     if row is None:
         return None
-    snapshot, since, to, backfilled_from, backfilled_id, columns_from, left_out, reduced = row
+    snapshot, since, to, backfilled_from, backfilled_id, columns_from, first_slot, *rest = row
+    left_out, has_reduced_counts = rest
     params = {
         "column_snapshot": snapshot,
         "backfill_since": since,
@@ -93,8 +96,16 @@ def read_state(cur: cursor, generation: int) -> ColumnState | None:
         "backfilled_from": backfilled_from,
         "backfilled_id": backfilled_id,
     }
-    paths, erased = _read_paths(cur, generation), _read_erased(cur)
-    return ColumnState(generation, params, columns_from, left_out, paths, erased, reduced)
+    return ColumnState(
+        generation,
+        params,
+        columns_from,
+        first_slot,
+        left_out,
+        _read_paths(cur, generation),
+        _read_erased(cur),
+        has_reduced_counts,
+    )
 
 
 def _read_paths(cur: cursor, generation: int) -> dict[int, RegisteredPath]:

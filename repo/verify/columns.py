@@ -11,7 +11,7 @@ from repo.verify.chunk import Chunk, name_finder
 from repo.verify.column_chunks import ChunkReader, read_list, rows_of_chunk
 from repo.verify.column_counts import NOTHING, SlotName, count_records, count_rows
 from repo.verify.column_events import read_events
-from repo.verify.column_state import ColumnState, Instants, instants_of, read_state, slots_of
+from repo.verify.column_state import ColumnState, Instants, instants_of, read_state
 from repo.verify.fingerprints import EventRows, Property, concatenate
 from repo.verify.recount import Records
 from repo.verify.report import MAX_LISTED, Difference, format_name, format_span
@@ -115,13 +115,8 @@ class ColumnVerifier:
         for key in sorted(counted.keys() | expected.keys()):
             have, need = counted.get(key, NOTHING), expected.get(key, NOTHING)
             is_equal = have.equals(need, has_reduced_counts=reduced)
-            # Events that had been dropped when the first columns were written are in none.
-            if not is_equal and key.slot >= self._first_slot():
+            if not is_equal and key.slot >= state.first_slot:
                 self._add(key, str(have), str(need))
-
-    def _first_slot(self) -> int:
-        first = min((listed.first for listed in self._list), default=2**62)
-        return int(slots_of(np.array([first]))[0])
 
     def _add(self, key: EventKey | SlotName, stored: str, expected: str) -> None:
         is_listed = self._chunk.findings.differences < MAX_LISTED

@@ -29,6 +29,7 @@ from repo.columns.store import DEFAULT_MAX_PATHS
 from repo.lifecycle.retention import RetainRepo
 from repo.rollups.metrics_outbox import OTHER, PERIODS
 from repo.rollups.rollup_writer import RollupWriter, Step
+from services.background.column_metrics import ColumnMetrics
 
 log = logging.getLogger("analytics.rollup")
 
@@ -91,7 +92,8 @@ def _fold(
         conn.autocommit = True
         writer = RollupWriter(conn, zones, max_paths=max_paths)
         writer.delete_undeclared_zones()
-        tasks = _tasks(writer, RetainRepo(conn), names)
+        columns = ColumnMetrics(writer, max_paths)
+        tasks = _tasks(writer, RetainRepo(conn), names, columns)
         while True:
             _wait_for_disk_space(check_reserve)
             if schedule.is_due(writer.count_pending(_FOLD_AT_EVENTS)):
@@ -102,7 +104,7 @@ def _fold(
 
 
 def _tasks(
-    writer: RollupWriter, retention: RetainRepo, names: Sequence[str]
+    writer: RollupWriter, retention: RetainRepo, names: Sequence[str], columns: ColumnMetrics
 ) -> "list[_PeriodicTask]":
     """Return the work of the rollup worker beside folding."""
     works: list[tuple[str, float, Callable[[], object]]] = [
@@ -110,6 +112,7 @@ def _tasks(
         ("maintain the stores", _MAINTAIN_EVERY_S, lambda: _maintain_stores(writer)),
         ("write the heartbeat", _HEARTBEAT_EVERY_S, writer.heartbeat),
         ("count the tail", _COUNT_EVERY_S, lambda: _publish_tail(writer)),
+        ("publish the metrics of columns", _COUNT_EVERY_S, columns.publish),
         ("count refused events", _PUBLISH_EVERY_S, lambda: _publish_refused_events(retention)),
         ("count rejected rows", _COUNT_EVERY_S, lambda: _publish_rejected_rows(writer)),
     ]

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from config.invocation import invocation
-from config.settings import Settings
+from config.settings import Settings, variable
 from repo.adopt.trigger import trigger_name
+from repo.columns.summary import ColumnSummary
 from repo.status import LastFold, StatusRepo, Unreadable
 from services.container import may_be_open
-from services.status.check_result import CheckResult, State, Values, day, duration
+from services.status.check_result import CheckResult, State, Values, day, duration, size
 from utils.formats import quantity
 
 _MAX_COUNTED = 1_000_000  # events of the tail; a larger tail is reported as "at least"
@@ -16,6 +17,9 @@ _MAX_FOLD_AGE_S = 60.0  # a rollup worker folds at least every 30 s, even an emp
 _MAX_COUNT_AGE_S = 3600.0  # the statistics of today are recomputed at least every 15 minutes
 # The values of `application_name` in the sessions of these commands.
 _ROLLUP, _ADOPT, _RETAIN = "analytics-rollup", "analytics-adopt", "analytics-retain"
+_MAX_LAZY_EVENTS = 1_000  # fewer events wait for more of them
+_MAX_WRITE_AGE_S = 600.0  # a chunk of a backfill is written in seconds
+_MAX_ERASURE_AGE_S = 86_400.0
 _FROM_EVENTS = "questions are answered from the events, exactly but more slowly"
 
 
@@ -92,6 +96,63 @@ def _missing_check(is_foreign: bool, workers: int, values: Values) -> CheckResul
 
 def _rollup() -> str:
     return invocation("rollup")
+
+
+def columns(context: Context) -> Iterator[CheckResult]:
+    found, workers = context.repo.columns(_MAX_COUNTED), context.sessions.get(_ROLLUP, 0)
+    if found is None:
+        yield CheckResult("columns", "ok", "written after the rollups", values={"state": "none"})
+        return
+    values: Values = {"state": "building" if found.is_backfilling else "ok", **found._asdict()}
+    summary = f"{_column_lag(found)}; {quantity(found.chunks, 'chunk')}, {size(found.bytes)}"
+    if found.pending_erasures:
+        users = quantity(found.pending_erasures, "erased user")
+        summary += f"; {users} still to be removed from chunks, and in no answer"
+    action = _column_action(found, workers)
+    yield CheckResult("columns", "action" if action else "ok", summary, action, values)
+
+
+def _column_lag(found: ColumnSummary) -> str:
+    if found.written_at is None:
+        return f"nothing written yet, {quantity(found.lag_events, 'event')} to write"
+    lag = "all folded events written"
+    if found.lag_events:
+        lag = f"{quantity(found.lag_events, 'event')} not written yet"
+    lag = f"{lag}, last batch {duration(found.written_age_s or 0)} ago"
+    if not found.is_backfilling:
+        return lag
+    since = f", back to {day(found.backfilled_from)}" if found.backfilled_from else ""
+    events = quantity(found.backfill_events, "older event")
+    return f"{lag}; being built{since}: about {events} to go, which filters may not read yet"
+
+
+def _column_action(found: ColumnSummary, workers: int) -> str:
+    """Return what an operator has to do; empty if nothing."""
+    is_idle = found.written_age_s is None or found.written_age_s > _MAX_WRITE_AGE_S
+    is_behind = found.is_backfilling or found.lag_events >= _MAX_LAZY_EVENTS
+    if not workers and (found.lag_events or found.is_backfilling or found.pending_erasures):
+        return f"no rollup worker is connected: start `{invocation('serve')}`, or `{_rollup()}`"
+    if is_behind and is_idle and found.written_at is not None:
+        return "a rollup worker is connected but writes no columns: see its log"
+    if found.pending_erasure_age_s > _MAX_ERASURE_AGE_S:
+        return "erased users have been in chunks for a day: see the log of the rollup worker"
+    return ""
+
+
+def column_paths(context: Context) -> Iterator[CheckResult]:
+    found, limit = context.repo.columns(1), context.settings.column_paths
+    paths = found.paths if found else 0
+    values: Values = {"paths": paths, "limit": limit, "left_out": bool(found and found.left_out)}
+    summary = f"{paths:,} of at most {limit:,} properties have columns"
+    if found is None or not found.left_out:
+        yield CheckResult("column_paths", "ok", summary, values=values)
+    elif paths < limit:
+        summary += "; others were left out before, and get columns with their next events"
+        yield CheckResult("column_paths", "ok", summary, values=values)
+    else:
+        action = f"raise {variable('column_paths')}, or send fewer different properties"
+        summary += "; others are left out, and cannot be filtered by"
+        yield CheckResult("column_paths", "action", summary, action, values)
 
 
 def statistics(context: Context) -> Iterator[CheckResult]:
@@ -193,6 +254,8 @@ def adopted_tables(context: Context) -> Iterator[CheckResult]:
 
 CHECKS: dict[str, Callable[[Context], Iterator[CheckResult]]] = {
     "rollups": rollups,
+    "columns": columns,
+    "column_paths": column_paths,
     "daily_statistics": statistics,
     "future_events": future_events,
     "keys": keys,

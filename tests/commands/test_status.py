@@ -78,6 +78,8 @@ def test_a_healthy_service_is_one_screen(
     assert [line[:32].rstrip() for line in lines] == [
         "ok       schema",
         "ok       rollups",
+        "ok       columns",
+        "ok       column paths",
         "ok       daily statistics",
         "ok       future events",
         "ok       keys",
@@ -88,7 +90,9 @@ def test_a_healthy_service_is_one_screen(
     ]
     assert f"{APPLIED} migrations applied, 0 pending" in lines[0]
     assert "all events folded; last fold " in lines[1]
-    assert lines[4].endswith(
+    assert "all folded events written, last batch " in lines[2]
+    assert lines[3].endswith("0 of at most 2,000 properties have columns")
+    assert lines[6].endswith(
         "1 active (1 read, 1 write, 0 admin), 0 revoked, 0 expired; never used"
     )
 
@@ -116,6 +120,80 @@ def test_programs_get_json(status: Status, conn: connection, database_url: str) 
     parts = {"events", "daily statistics", "rollups", "columns"}
     assert set(values["disk"]["table_bytes"]) == parts
     assert values["cache_of_erased_users"] == {"pending": False}
+
+
+def test_columns_that_are_not_written_need_a_worker(
+    status: Status, conn: connection, database_url: str
+) -> None:
+    insert(conn, *[("u", "view", NOW, {"plan": "pro"})] * 2)
+    fold(database_url)
+    found = check_of(status("--json"), "columns")
+    assert (found["state"], found["values"]["chunks"]) == ("ok", 1)
+    assert found["values"]["written_at"] is not None
+    run_sql(conn, "update column_state set snapshot = '3:3:', written_at = now() - interval '1 h'")
+    done = status("--json")
+    found = check_of(done, "columns")
+    needs(
+        done,
+        "columns",
+        found["summary"],
+        "no rollup worker is connected: start `ours serve`, or `ours rollup`",
+    )
+    assert found["summary"].startswith("2 events not written yet, last batch 60 min ago; 1 chunk, ")
+    assert found["values"]["lag_events"] == 2
+
+
+def test_a_backfill_of_columns_shows_how_far_it_is(
+    status: Status, conn: connection, database_url: str
+) -> None:
+    insert(conn, *[("u", "view", NOW - timedelta(days=n)) for n in range(5)])
+    fold(database_url)
+    run_sql(conn, "update column_state set backfilled_from = now() - interval '60 h'")
+    with closing(connect(database_url, "analytics-rollup")):
+        found = check_of(status("--json"), "columns")
+    assert (found["state"], found["values"]["state"]) == ("ok", "building")
+    assert found["values"]["backfill_events"] == 2
+    assert "about 2 older events to go, which filters may not read yet" in found["summary"]
+    run_sql(conn, "update column_state set written_at = now() - interval '11 min'")
+    with closing(connect(database_url, "analytics-rollup")):
+        action = "a rollup worker is connected but writes no columns: see its log"
+        needs(done := status("--json"), "columns", check_of(done, "columns")["summary"], action)
+
+
+def test_erased_users_who_stay_in_columns_need_a_look(
+    status: Status, conn: connection, database_url: str
+) -> None:
+    insert(conn, ("u", "view", NOW))
+    fold(database_url)
+    run_sql(conn, "insert into columns_erasures values (7, 1, now() - interval '25 h')")
+    with closing(connect(database_url, "analytics-rollup")):
+        found = check_of(status("--json"), "columns")
+    assert found["summary"].endswith(
+        "; 1 erased user still to be removed from chunks, and in no answer"
+    )
+    assert found["action"] == (
+        "erased users have been in chunks for a day: see the log of the rollup worker"
+    )
+
+
+def test_properties_that_are_left_out_need_a_higher_limit(
+    status: Status, conn: connection, database_url: str
+) -> None:
+    insert(conn, ("u", "view", NOW, {"a": 1, "b": 2, "c": 3}))
+    environment = {"DATABASE_URL": database_url, "ANALYTICS_COLUMN_PATHS": "2"}
+    assert run_cli("rollup", "--once", **environment).exit_code == 0
+    needs(
+        status("--json", ANALYTICS_COLUMN_PATHS="2"),
+        "column_paths",
+        "2 of at most 2 properties have columns; others are left out, and cannot be filtered by",
+        "raise ANALYTICS_COLUMN_PATHS, or send fewer different properties",
+    )
+    is_fine(
+        status("--json"),
+        "column_paths",
+        "2 of at most 2,000 properties have columns; others were left out before, and get columns "
+        "with their next events",
+    )
 
 
 def test_an_empty_database_needs_nothing(status: Status) -> None:
@@ -410,6 +488,8 @@ def test_the_role_of_questions_sees_most_of_it(
     assert states == {
         "schema": "ok",
         "rollups": "ok",
+        "columns": "ok",
+        "column_paths": "ok",
         "daily_statistics": "unknown",
         "future_events": "ok",
         "keys": "ok",

@@ -67,4 +67,6 @@ def test_events_that_were_dropped_before_there_were_columns_are_in_none(
 ) -> None:
     execute(dropped, "delete from column_data; delete from column_chunks")
     execute(dropped, "update column_state set snapshot = '3:3:'")
+    assert len(column_differences(written_url)) > 10
+    execute(dropped, "update column_state set events_from = '2026-02-05Z'")
     assert column_differences(written_url) == []

@@ -17,7 +17,7 @@ ALWAYS, NEVER = -(2**63) + 1, 2**63 - 1
 
 
 def state(columns_from: int | None = None, *, left_out: bool = False) -> ColumnState:
-    return ColumnState(1, {}, columns_from, left_out, PATHS, np.zeros(0, np.int64), False)
+    return ColumnState(1, {}, columns_from, 0, left_out, PATHS, np.zeros(0, np.int64), False)
 
 
 @pytest.mark.parametrize(
