@@ -107,8 +107,12 @@ class Meta:
 
     @property
     def is_settled(self) -> bool:
-        """Whether only late events can change the answer."""
-        return self.end is not None and self.end <= self.computed_at - SETTLED_AFTER
+        """Whether only late events can change the answer.
+
+        Any event may have a name that is unknown.
+        """
+        is_over = self.end is not None and self.end <= self.computed_at - SETTLED_AFTER
+        return is_over and is_absent(self.unknown)
 
 
 @dataclass(frozen=True, slots=True)

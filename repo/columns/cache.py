@@ -6,6 +6,7 @@ share their pages. Any file may be removed at any time: its columns are read fro
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -42,7 +43,8 @@ _READ_CHUNKS = 32  # chunks read by one statement
 _OVERHEAD = 2_000  # bytes of an opened column in addition to its arrays
 # The folder is measured again whenever a process has written this part of the bound.
 _MEASURE_PART = 32
-_SUFFIX = ".arrow"
+_SUFFIX, _PARTIAL_SUFFIX = ".arrow", ".partial"
+_MAX_WRITE_S = 60  # no file is written for longer
 
 OpenedColumns = Mapping[StoredKey, Stored | None]
 """Columns of a chunk; None for those that it lacks."""
@@ -178,9 +180,13 @@ class ColumnCache:
         self, key: ChunkKey, name: StoredKey, columns: Mapping[StoredKey, Stored], version: int
     ) -> Mapping[StoredKey, Stored] | None:
         """Write columns to a file, and return them from there; None without a file."""
-        if self._folder is None or not self._may_cache(key, version):
+        folder = self._folder
+        if folder is None or not self._may_cache(key, version):
             return None
-        return self._folder.write(key, name, columns)
+        files = folder.write(key, name, columns)
+        if not self._may_cache(key, version):  # `keep` may have passed before the file was there
+            folder.remove(key, name)
+        return files
 
     def _may_cache(self, key: ChunkKey, version: int) -> bool:
         """Return whether a chunk is not known to be replaced since a snapshot of this version."""
@@ -241,7 +247,7 @@ class ColumnFolder:
     ) -> dict[StoredKey, Stored] | None:
         """Write a file and return its columns, mapped; None if that is not possible."""
         file = self._file(key, name)
-        partial = file.with_suffix(f".{os.getpid()}-{next(self._numbers)}")
+        partial = file.with_suffix(f".{os.getpid()}-{next(self._numbers)}{_PARTIAL_SUFFIX}")
         content = encode_mapped(columns)
         try:
             partial.write_bytes(content)
@@ -261,6 +267,18 @@ class ColumnFolder:
             digest, chunk_id, *_ = file.name.split("-")
             if digest != lineage or int(chunk_id) not in live.chunk_ids:
                 _remove(file)
+        self._remove_abandoned()
+
+    def remove(self, key: ChunkKey, name: StoredKey) -> None:
+        """Remove a file, if it is there."""
+        _remove(self._file(key, name))
+
+    def _remove_abandoned(self) -> None:
+        """Remove what killed processes were writing."""
+        with suppress(OSError):
+            for partial in self._directory.glob(f"*{_PARTIAL_SUFFIX}"):
+                if time.time() - partial.stat().st_mtime > _MAX_WRITE_S:
+                    _remove(partial)
 
     def _file(self, key: ChunkKey, column: StoredKey) -> Path:
         name = f"{_digest(key.memory_key)}-{key.chunk_id}-{column.path_id}-{column.kind}{_SUFFIX}"

@@ -1,6 +1,8 @@
 """The cache of columns: in memory, and in files of a folder."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,6 +94,34 @@ def test_a_question_of_an_older_snapshot_brings_no_replaced_chunk_back(
     assert list(tmp_path.iterdir()) == []
     cache_with_folder.add(ChunkKey("db", 7), [USER], stored(), 3)  # newer than what is known
     assert cached(cache_with_folder, ChunkKey("db", 7))
+
+
+def test_a_chunk_that_is_replaced_while_its_file_is_written_leaves_no_file(
+    cache_with_folder: ColumnCache,
+    folder: ColumnFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = folder.write
+
+    def write_late(*args: Any) -> Any:
+        cache_with_folder.keep(LiveChunks("db", 2, frozenset({6})))
+        return write(*args)
+
+    monkeypatch.setattr(folder, "write", write_late)
+    columns = cache_with_folder.add(KEY, [USER], stored(), 1)
+    np.testing.assert_array_equal(columns[USER], USERS)
+    assert not cached(cache_with_folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_killed_processes_are_removed(folder: ColumnFolder, tmp_path: Path) -> None:
+    killed, writing = tmp_path / "a.1-0.partial", tmp_path / "a.2-0.partial"
+    for file in (killed, writing):
+        file.write_bytes(b"part")
+    os.utime(killed, (0, 0))
+    folder.keep(LiveChunks("db", 2, frozenset({5})))
+    assert list(tmp_path.iterdir()) == [writing]
 
 
 def test_another_process_opens_the_files(folder: ColumnFolder, tmp_path: Path) -> None:

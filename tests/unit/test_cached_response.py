@@ -1,11 +1,12 @@
 """Rendered answers: body, headers, ETag and cache key."""
 
 import gzip
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
 from common.questions.answer import Answer, Meta, Table, Tabular
+from common.remarks import Unknown
 from services.cached_response import CachedResponse, PreparedQuery, render
 from utils.formats import Format
 from utils.time.zones import TZDATA_VERSION
@@ -78,3 +79,12 @@ def test_only_large_bodies_are_compressed() -> None:
     assert large.headers == {"Content-Encoding": "gzip"}
     assert b"x" * 1_000 in gzip.decompress(large.body)
     assert rendered(["x"], compressed=True).headers == {}
+
+
+def test_an_answer_is_settled_when_only_late_events_can_change_it() -> None:
+    """The next event may have a name that no event had so far."""
+    minutes = [timedelta(minutes=each) for each in (14, 15)]
+    over = [replace(META, computed_at=NOON + each) for each in minutes]
+    assert [meta.is_settled for meta in over] == [False, True]
+    assert not replace(over[1], unknown=Unknown(["sign_up"], [])).is_settled
+    assert not replace(over[1], end=None).is_settled
