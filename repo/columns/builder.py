@@ -73,8 +73,13 @@ def build_chunk(events: Sequence[EventRecord], admits: Callable[[Path], bool] = 
 
     `admits` is called before a path gets its first value, in the order of the events.
     """
+    return build_batch(event_batch(events), admits)
+
+
+def event_batch(events: Sequence[EventRecord]) -> EventBatch:
+    """Return events as arrays."""
     time, user, name, xid, event_id, properties = zip(*events, strict=True) if events else [()] * 6
-    batch = EventBatch(
+    return EventBatch(
         np.array(time, np.int64),
         np.array(user, np.uint32),
         np.array(name, np.int32),
@@ -82,7 +87,6 @@ def build_chunk(events: Sequence[EventRecord], admits: Callable[[Path], bool] = 
         np.frombuffer(b"".join(event_id), EVENT_ID),
         properties,
     )
-    return build_batch(batch, admits)
 
 
 def build_batch(batch: EventBatch, admits: Callable[[Path], bool] = admit_all) -> Chunk:

@@ -15,7 +15,7 @@ _TOKEN = re.compile(r'\s*([{}\[\]]|"[^"\\]*(?:\\.[^"\\]*)*"|[^\s,:{}\[\]"]+)\s*(
 _LITERALS = {"null": None, "true": True, "false": False}
 
 
-def decode(text: bytes | str) -> Any:
+def decode(text: bytes | memoryview | str) -> Any:
     """Return a JSON value."""
     try:
         return _decoder.decode(text)

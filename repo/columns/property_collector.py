@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from repo.columns.chunk import BooleanValues, Column, ColumnKey, Kind, Values, rows_or_none
 from repo.columns.json_decoder import decode
 from repo.columns.numbers import number_values, scaled_values
-from repo.columns.values import text_values
+from repo.columns.values import text_values, united
 
 MAX_PATH_BYTES = 2_000
 """More does not fit into the unique index of paths, whose rows have at most 2,704 bytes."""
@@ -20,7 +20,7 @@ Path = tuple[str, ...]
 
 _BYTES_PER_KEY = 8
 """What a key takes in an array of PostgreSQL beside its text, at most."""
-_PIECE_BYTES = 4_000_000
+_PIECE_BYTES = 1_000_000
 """Text whose values are Python objects at one time; they may take 20 times the memory."""
 _MAX_NODES = 20_000
 
@@ -59,10 +59,7 @@ class PropertyCollector:
 
     def columns(self) -> dict[ColumnKey, Column]:
         """Return the columns, and forget the values."""
-        return {
-            key: self._pending.pop(key).column(key.kind, self._count)
-            for key in sorted(self._pending)
-        }
+        return {key: self._pending.pop(key).column(self._count) for key in sorted(self._pending)}
 
     def _pack(self) -> None:
         for key, column in self._pending.items():
@@ -74,20 +71,22 @@ class PropertyCollector:
         children = node.children
         for key, value in properties.items():
             kind = type(value)
+            if kind is dict or kind is list:
+                self._add(self._child(node, key), value, row)
+                continue
             try:
                 column = children[key].columns[kind]
             except KeyError:
-                self._add(self._child(node, key), value, row)
-            else:
-                column.values.append(value)
-                column.rows.append(row)
+                column = self._column(self._child(node, key), kind)
+            column.values.append(value)
+            column.rows.append(row)
 
     def _add(self, node: "_Node", value: Any, row: int) -> None:
-        if type(value) is dict:
+        if type(value) is list:
+            self._add_list(node, value, row)
+        elif type(value) is dict:
             if node.size <= MAX_PATH_BYTES:
                 self._add_object(node, value, row)
-        elif type(value) is list:
-            self._add_list(node, value, row)
         else:
             column = self._column(node, type(value))
             column.values.append(value)
@@ -138,7 +137,7 @@ class _PendingColumn:
     def __init__(self) -> None:
         self.values: list[Any] = []
         self.rows: list[int] = []
-        self._value_parts: list[Any] = []
+        self._value_parts: list[Values] = []
         self._row_parts: list[NDArray[np.int32]] = []
 
     def clear(self) -> None:
@@ -148,13 +147,14 @@ class _PendingColumn:
     def pack(self, kind: Kind) -> None:
         """Turn Python objects into arrays, which need less memory."""
         if self.values:
-            self._value_parts.append(_PACK[kind](self.values))
+            self._value_parts.append(_VALUES[kind](self.values))
             self._row_parts.append(np.array(self.rows, np.int32))
             self.clear()
 
-    def column(self, kind: Kind, count: int) -> Column:
-        rows = np.concatenate(self._row_parts)
-        return Column(_VALUES[kind](self._value_parts), rows_or_none(rows, count))
+    def column(self, count: int) -> Column:
+        return Column(
+            united(self._value_parts), rows_or_none(np.concatenate(self._row_parts), count)
+        )
 
 
 class _Node:
@@ -187,51 +187,28 @@ def _flattened(items: list[Any]) -> Iterator[Any]:
             iterators.pop()
 
 
-def _pack_texts(texts: list[str]) -> pa.StringArray:
-    return pa.array(texts, pa.string())
+def _texts(texts: list[str]) -> Values:
+    return text_values(pa.array(texts, pa.string()))
 
 
-def _pack_numbers(numbers: list[Any]) -> NDArray[np.int64] | pa.StringArray:
+def _numbers(numbers: list[Any]) -> Values:
     types = set(map(type, numbers))
     if bytes not in types:
         try:
-            return np.array(numbers, np.int64)
+            return scaled_values(np.array(numbers, np.int64), 0)
         except OverflowError:
             pass
     if int in types:
         numbers = [b"%d" % number if type(number) is int else number for number in numbers]
-    return pa.array(numbers, pa.binary()).cast(pa.string())
+    return number_values(pa.array(numbers, pa.binary()).cast(pa.string()))
 
 
-def _pack_booleans(booleans: list[bool]) -> NDArray[np.bool_]:
-    return np.array(booleans, np.bool_)
+def _booleans(booleans: list[bool]) -> Values:
+    return BooleanValues(np.array(booleans, np.bool_))
 
 
-def _text_column(parts: list[pa.StringArray]) -> Values:
-    return text_values(pa.concat_arrays(parts))
-
-
-def _number_column(parts: list[NDArray[np.int64] | pa.StringArray]) -> Values:
-    integers = [part for part in parts if isinstance(part, np.ndarray)]
-    if len(integers) == len(parts):
-        return scaled_values(np.concatenate(integers), 0)
-    texts = [
-        pa.array(part).cast(pa.string()) if isinstance(part, np.ndarray) else part for part in parts
-    ]
-    return number_values(pa.concat_arrays(texts))
-
-
-def _boolean_column(parts: list[NDArray[np.bool_]]) -> Values:
-    return BooleanValues(np.concatenate(parts))
-
-
-_PACK: dict[Kind, Callable[[Any], Any]] = {
-    "text": _pack_texts,
-    "number": _pack_numbers,
-    "boolean": _pack_booleans,
-}
-_VALUES: dict[Kind, Callable[[Any], Values]] = {
-    "text": _text_column,
-    "number": _number_column,
-    "boolean": _boolean_column,
+_VALUES: dict[Kind, Callable[[list[Any]], Values]] = {
+    "text": _texts,
+    "number": _numbers,
+    "boolean": _booleans,
 }

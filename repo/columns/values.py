@@ -25,6 +25,9 @@ def text_values(texts: pa.StringArray) -> TextValues:
 
 def united(parts: Sequence[Any]) -> Values:
     """Return the values of columns of one kind, one column after the other."""
+    if len(parts) == 1:
+        single: Values = parts[0]
+        return single
     if isinstance(parts[0], BooleanValues):
         return BooleanValues(np.concatenate([part.values for part in parts]))
     if isinstance(parts[0], TextValues):
