@@ -1,5 +1,6 @@
 """Collecting the values of properties by their paths and types."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -41,6 +42,9 @@ class PropertyCollector:
         self._left_out = _PendingColumn()
         self._root = _Node((), 0, self._left_out)
         self._nodes = 0
+        self._nested: deque[tuple[_Node, dict[str, Any]]] = deque()
+        """Objects in the present event, each with the node of its path. Python would refuse to
+        recurse as deep as events may be nested."""
         self._count = 0
 
     def add_events(self, properties: Iterable[bytes | str]) -> None:
@@ -48,6 +52,8 @@ class PropertyCollector:
         size = 0
         for row, text in enumerate(properties, self._count):
             self._add_object(self._root, decode(text), row)
+            while self._nested:
+                self._add_object(*self._nested.popleft(), row)
             size += len(text)
             if size > _PIECE_BYTES:
                 self._pack()
@@ -86,7 +92,7 @@ class PropertyCollector:
             self._add_list(node, value, row)
         elif type(value) is dict:
             if node.size <= MAX_PATH_BYTES:
-                self._add_object(node, value, row)
+                self._nested.append((node, value))
         else:
             column = self._column(node, type(value))
             column.values.append(value)

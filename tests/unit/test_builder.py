@@ -25,6 +25,7 @@ from repo.columns.chunk import (
     TextValues,
 )
 from repo.columns.property_collector import MAX_PATH_BYTES, is_too_long
+from repo.columns.values import python_values
 from tests.columns import column_values, objects, plain_columns, to_json
 from tests.example_counts import examples
 
@@ -200,6 +201,15 @@ def test_values_of_paths_that_are_too_long_are_left_out() -> None:
     assert is_too_long((*longest, ""))
     chunk = chunk_of(json.dumps({longest[0]: {"": 1, "k": 2}, "a" * 60_000: 3, "b": 4}))
     assert [key.path for key in chunk.properties] == [("b",), longest]
+
+
+def test_objects_and_lists_may_be_nested_as_deep_as_events_allow() -> None:
+    levels = 10_000
+    nested = '{"":[' * levels + "1" + "]}" * levels
+    chunk = chunk_of(nested, '{"":[{"":[1]}, {"":[2, {"a":3}]}, [[{"":4}]]]}')
+    numbers = chunk.properties[ColumnKey(("", ""), "number")]
+    assert python_values(numbers.values) == [1, 2, 4]
+    assert [key.path for key in chunk.properties] == [("", ""), ("", "", "a")]
 
 
 def test_a_limit_admits_the_first_paths_in_the_order_of_events() -> None:
