@@ -165,9 +165,13 @@ PAGES = {
 }
 
 
+@pytest.mark.parametrize("chunk_events", [4, 131_072])
 @pytest.mark.parametrize("limits", PAGES.values(), ids=PAGES)
-def test_events_are_read_in_pages(conn: connection, limits: dict[str, Any]) -> None:
+def test_events_are_read_in_pages(
+    conn: connection, limits: dict[str, Any], chunk_events: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also where many events have one time, one transaction or both."""
+    monkeypatch.setattr("repo.columns.chunk_writer.MAX_CHUNK_EVENTS", chunk_events)
     instants = [NOW - HOUR] * 7 + [NOW - 3 * DAY] * 4 + [NOW - n * HOUR for n in range(5)]
     insert_numbers(conn, *instants)
     insert_numbers(conn, *instants[:9])
