@@ -15,7 +15,7 @@ from uuid import uuid4
 import psycopg2
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from common.errors import EventsDropped
 from common.questions.event_counts import EventCounts
@@ -84,14 +84,21 @@ SMALL: list[tuple[Any, str, int]] = [
 class ColumnRules(WriterRules, DropRules):
     """Erasures, and a worker whose work on columns may be cut off anywhere."""
 
-    @rule(events=WRITTEN)
-    def write_properties(self, events: list[tuple[str, str, datetime | int, Any]]) -> None:
+    @initialize(events=WRITTEN)
+    def begin(self, events: list[tuple[str, str, datetime | int, Any]]) -> None:
+        self.write(events, is_written=True)
+
+    @rule(events=WRITTEN, is_written=st.booleans())
+    def write(self, events: list[tuple[str, str, datetime | int, Any]], is_written: bool) -> None:
+        """Events that are in chunks afterwards, or not yet."""
         self.insert(
             [
                 Event(str(uuid4()), user, name, instant(at), as_json(properties))
                 for user, name, at, properties in events
             ]
         )
+        if is_written:
+            self.writer.catch_up()
 
     @rule(is_lazy=st.booleans())
     def maintain(self, is_lazy: bool) -> None:
