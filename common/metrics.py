@@ -221,6 +221,17 @@ COLUMN_ERASURE_SECONDS = _gauge(
     "Seconds since the first of these users was erased; 0 without any.",
     aggregation="livemax",
 )
+COLUMN_CACHE_COLUMNS = _counter(
+    "analytics_column_cache_columns",
+    "Columns of chunks that filters needed: hit (cached) or miss (read from PostgreSQL).",
+    "result",
+)
+COLUMN_CACHE_BYTES = _gauge(
+    "analytics_column_cache_bytes",
+    "Bytes of cached columns that a worker process holds or maps; the largest of all workers, as "
+    "they map the same files.",
+    aggregation="livemax",
+)
 COLUMN_WRITTEN_EVENTS = _counter(
     "analytics_column_written_events", "Events that were written to columns."
 )
@@ -264,6 +275,8 @@ for _label in ("accepted", "duplicate", "refused"):
     INGESTED.labels(_label)
 for _label in ("expired", "suppressed"):
     REFUSED.labels(_label)
+for _label in ("hit", "miss"):
+    COLUMN_CACHE_COLUMNS.labels(_label)
 
 # labels() takes longer than inc(), so the children of hot metrics are cached.
 requests = cache(REQUESTS.labels)

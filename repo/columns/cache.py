@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
+from common.metrics import COLUMN_CACHE_BYTES, COLUMN_CACHE_COLUMNS
 from config.database import Cursor
 from repo.columns.chunk import (
     BooleanValues,
@@ -173,6 +174,7 @@ class ColumnCache:
             self._live = live
             for key in [key for key in self._entries if not live.have(key)]:
                 self._size -= self._entries.pop(key).size
+            COLUMN_CACHE_BYTES.set(self._size)
         if self._folder:
             self._folder.keep(live)
 
@@ -214,6 +216,7 @@ class ColumnCache:
         while self._size > self._max_bytes and self._entries:
             _, oldest = self._entries.popitem(last=False)
             self._size -= oldest.size
+        COLUMN_CACHE_BYTES.set(self._size)
 
 
 COLUMN_CACHE = ColumnCache()
@@ -373,9 +376,14 @@ class ChunkColumns:
         self, cur: Cursor, generation: int, chunk_ids: Iterable[int], keys: Collection[StoredKey]
     ) -> None:
         """Read the columns that are not cached."""
-        for missing, missing_ids in self.missing(chunk_ids, keys).items():
+        listed = list(chunk_ids)
+        misses = 0
+        for missing, missing_ids in self.missing(listed, keys).items():
+            misses += len(missing) * len(missing_ids)
             for start in range(0, len(missing_ids), _READ_CHUNKS):
                 self._read(cur, generation, missing_ids[start : start + _READ_CHUNKS], missing)
+        COLUMN_CACHE_COLUMNS.labels("hit").inc(len(listed) * len(keys) - misses)
+        COLUMN_CACHE_COLUMNS.labels("miss").inc(misses)
 
     def open(self, chunk_id: int) -> OpenedColumns:
         """Return the columns of a chunk. Raises: CorruptColumn."""

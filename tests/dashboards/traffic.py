@@ -17,6 +17,7 @@ from tests.faults.service_process import Service
 
 _QUESTIONS = (
     "event-counts?last={days}d&interval=day&tz={tz}",
+    "event-counts?last={days}d&tz={tz}&where=plan:pro",
     "top-events?last={days}d&tz={tz}",
     "active-users?last={days}d&tz={tz}",
     "users/user_{user:06}/events?limit=20",

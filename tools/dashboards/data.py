@@ -23,6 +23,10 @@ def dashboard() -> Json:
                 "Folding", [internals.fold_rate(), _waiting(), internals.fold_duration(), _sealed()]
             ),
             Section(
+                "Columns",
+                [_column_lag(), _column_backfill(), _column_writes(), _column_cache()],
+            ),
+            Section(
                 "Verification",
                 [_verified(), _differences(), _daily_statistics()],
                 widths=(6, 6, 12),
@@ -87,8 +91,8 @@ def _drift() -> Json:
 def _size() -> Json:
     return stat(
         "On disk",
-        "Events, rollups and daily statistics with their indexes; other tables are small. Drop old "
-        "events with `retain` before the disk is full.",
+        "Events, rollups, columns and daily statistics with their indexes; other tables are small. "
+        "Drop old events with `retain` before the disk is full.",
         sql(SQL["data_size"]),
         unit="bytes",
         spark=False,
@@ -172,6 +176,55 @@ def _sealed() -> Json:
         promql(sealed, "sealed"),
         unit="short",
         colors={"sealed": EVENTS},
+    )
+
+
+def _column_lag() -> Json:
+    return lines(
+        "Not in columns yet",
+        "Folded events that are not written to columns, up to a million. Filters read them from "
+        "the events; from 100,000 on in their range they are refused. Usually below 1,000.",
+        promql(f"max ({series('analytics_column_lag_events')})", "events"),
+        unit="short",
+        colors={"events": WARN},
+    )
+
+
+def _column_backfill() -> Json:
+    return lines(
+        "Backfill of columns",
+        "About the number of existing events that are still to be written to columns, the latest "
+        "first. Until it is 0, filters on early ranges may be refused (`columns-building`).",
+        promql(f"max ({series('analytics_column_backfill_events')})", "to write"),
+        unit="short",
+        colors={"to write": USERS},
+    )
+
+
+def _column_writes() -> Json:
+    return lines(
+        "Written to columns",
+        "Events written to columns per second. The rate follows that of the folds, in steps: new "
+        "events are written when there are 1,000, or after 60 s.",
+        promql(rate("analytics_column_written_events_total"), "written"),
+        unit="cps",
+        colors={"written": EVENTS},
+    )
+
+
+def _column_cache() -> Json:
+    hits = rate("analytics_column_cache_columns_total", result="hit")
+    return lines(
+        "Cached columns",
+        "Share of the columns that filters needed which was cached. Below 0.9 in steady use: raise "
+        "ANALYTICS_COLUMN_CACHE_MB.",
+        promql(
+            f"{hits} / ({rate('analytics_column_cache_columns_total')} > 0)",
+            "hits",
+        ),
+        unit="percentunit",
+        colors={"hits": GOOD},
+        max=1,
     )
 
 

@@ -1,0 +1,37 @@
+"""Columns that a question needs are read once, and counted by where they came from."""
+
+from datetime import UTC, datetime
+
+from psycopg2.extensions import connection
+
+from common.metrics import REGISTRY
+from config.database import Cursor
+from repo.columns.cache import ChunkColumns, ColumnCache
+from repo.columns.codec import field_key
+from tests.events import insert
+from tests.written_columns import consume, fold
+
+KEYS = [field_key("user"), field_key("time")]
+
+
+def counts() -> tuple[float, ...]:
+    """Return the hits and the misses."""
+    name = "analytics_column_cache_columns_total"
+    numbers = [REGISTRY.get_sample_value(name, {"result": result}) for result in ("hit", "miss")]
+    return tuple(number or 0 for number in numbers)
+
+
+def test_columns_are_misses_once(conn: connection) -> None:
+    insert(conn, ("u", "view", datetime(2026, 1, 1, tzinfo=UTC), {"n": 1}))
+    fold(conn)
+    consume(conn)
+    cache, before = ColumnCache(), counts()
+    with conn.cursor(cursor_factory=Cursor) as cur:
+        for hits, misses in ((0, 2), (2, 2)):
+            columns = ChunkColumns(cache, "db", 1)
+            columns.read(cur, 1, [1], KEYS)
+            assert len(columns.open(1)) >= 2
+            assert counts() == (before[0] + hits, before[1] + misses)
+    size = REGISTRY.get_sample_value("analytics_column_cache_bytes")
+    assert size is not None
+    assert size > 0
