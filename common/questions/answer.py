@@ -90,7 +90,8 @@ class Meta:
     complete_until: datetime
     """All events before this instant that were committed by `computed_at` are counted."""
     source: str
-    """`rollups`, or `events` for histories and for databases without rollups."""
+    """`rollups`; `columns` with `where`; or `events` for histories and for databases without
+    rollups."""
     _: KW_ONLY
     definition: str = field(default_factory=absent_field)
     """What is counted, in a sentence."""

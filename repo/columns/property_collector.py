@@ -14,7 +14,7 @@ from repo.columns.numbers import number_values, scaled_values
 from repo.columns.values import text_values, united
 
 MAX_PATH_BYTES = 2_000
-"""More does not fit into the unique index of paths, whose rows have at most 2,704 bytes."""
+"""Values of longer paths are left out, which bounds what a deeply nested event may register."""
 
 Path = tuple[str, ...]
 """The keys that lead to a value."""
