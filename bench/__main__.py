@@ -15,14 +15,16 @@ import click
 from bench.anatomy import anatomy
 from bench.arriving_events import event_stream
 from bench.cases import cases
+from bench.columns.figures import column_figures
+from bench.columns.memory import worker_memory
 from bench.fast_path import fast_path, say
 from bench.in_process import in_process
 from bench.ingest import ingest_rates
 from bench.load import fold_rate, load_rates
 from bench.queryapigate import gates
 from bench.rates import history_rate, question_rate
-from bench.report import Report, machine, show, write
-from bench.rounds import Row, measure_case
+from bench.report import Report, Row, machine, show, write
+from bench.rounds import measure_case
 from bench.serving import ROOT, make_key, serving
 from bench.stored_set import Stores, open_stores, working_copy
 from bench.systems import Cached, ChDb, DuckDb, Postgres, System, Uncached
@@ -30,7 +32,7 @@ from bench.wide.rounds import measure_wide
 from tests.live_server import AUTHORIZED
 from tests.source_comparison import connected
 
-PARTS = ("questions", "wide", "anatomy", "rates", "ingest", "load", "hot-path")
+PARTS = ("questions", "wide", "columns", "anatomy", "rates", "ingest", "load", "hot-path")
 CASES = [case.name for case in cases()]
 RATES = (
     "cached_per_s",
@@ -47,10 +49,11 @@ _TUNED = ("timezone = 'UTC'", "jit = off", "work_mem = '256MB'")
 
 @dataclass(slots=True)
 class Figures:
-    """What was measured: rows of the tables, and rates."""
+    """What was measured: rows of the tables, figures of columns, and rates."""
 
     rows: list[Row] = field(default_factory=list)
     wide: list[Row] = field(default_factory=list)
+    columns: dict[str, float] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
 
 
@@ -83,7 +86,7 @@ def main(
     rates: dict[str, float] = {
         name: round(rate) for name, rate in (dict.fromkeys(RATES, 0.0) | figures.rates).items()
     }
-    report = Report(events, machine(), figures.rows, figures.wide, rates)
+    report = Report(events, machine(), figures.rows, figures.wide, figures.columns, rates)
     show(report)
     write(report, ROOT / "build" / "bench.json")
 
@@ -95,6 +98,8 @@ def _measure_stored_set(folder: Path, selection: Selection, figures: Figures) ->
     with open_stores(folder, selection.events, say) as stores:
         if "load" in selection.parts:
             figures.rates |= load_rates(stores, selection.events, say)
+        if "columns" in selection.parts:
+            figures.columns |= column_figures(stores, selection.events, say)
         if selection.parts != ("load",):
             _measure_service(stores, selection, figures)
 
@@ -112,6 +117,8 @@ def _measure_service(stores: Stores, selection: Selection, figures: Figures) -> 
                 rates["histories_per_s"] = history_rate(port, stores.folder)
             if "anatomy" in parts:
                 anatomy(url, stores.endpoints, say)
+            if "columns" in parts:
+                figures.columns |= worker_memory(port)
             if "wide" in parts:
                 figures.wide = measure_wide(stores, url, port, say)
             if "ingest" in parts:

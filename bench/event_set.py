@@ -5,7 +5,7 @@ of the events without a user, five properties. The last day is fixed, so the set
 every day.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -97,6 +97,13 @@ def days_of_events(count: int, seed: int = 1) -> Iterator[pa.Table]:
 def sample(count: int, seed: int) -> pa.Table:
     """Events of the same distribution as one table; another seed gives other events."""
     return pa.concat_tables(days_of_events(count, seed))
+
+
+def with_times(events: pa.Table, times: Sequence[datetime]) -> pa.Table:
+    """The events at other times."""
+    position = events.schema.get_field_index("occurred_at")
+    occurred_at = pa.array(times, pa.timestamp("us", "UTC"))
+    return events.set_column(position, "occurred_at", occurred_at)
 
 
 def user_at(rank: int) -> str:

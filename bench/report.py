@@ -12,11 +12,20 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cases import QUESTIONS
-from bench.rounds import Row
 from bench.wide import cases as wide
 
 BASELINE = "service http uncached"
 """The system with which all others are compared."""
+
+
+class Row(msgspec.Struct, frozen=True):
+    """The median time of one query on one system in one case, in ms."""
+
+    question: str
+    system: str
+    zone: str
+    ms: float
+    sql: str
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -27,6 +36,8 @@ class Report(msgspec.Struct, frozen=True):
     rows: list[Row]
     wide: list[Row]
     """Questions with filters; the zone is `warm` or `cold`."""
+    columns: dict[str, float]
+    """Rates, sizes and costs of columns; the names end with the units."""
     rates: dict[str, float]
 
 
@@ -47,6 +58,8 @@ def show(report: Report) -> None:
     for rows, labels in ((report.rows, QUESTIONS), (report.wide, wide.QUESTIONS)):
         if rows:
             console.print(_table(rows, labels))
+    for name, figure in report.columns.items():
+        console.print(f"{name}: {figure:,.0f}" if figure >= 100 else f"{name}: {figure:.3g}")
     for name, rate in report.rates.items():
         console.print(f"{name}: {rate:,.0f}")
 

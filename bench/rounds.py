@@ -6,25 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from bench.cases import QUESTIONS, Case
+from bench.report import Row
 from bench.systems import Answer, System
 
 ROUNDS = 7
 _TURN_MS = 100
 _MAX_PER_TURN = 5
 """A fast query runs several times per round, up to _TURN_MS in all."""
-
-
-class Row(msgspec.Struct, frozen=True):
-    """The median time of one query on one system in one case, in ms."""
-
-    question: str
-    system: str
-    zone: str
-    ms: float
-    sql: str
 
 
 def measure_case(systems: Sequence[System], case: Case, say: Callable[[str], None]) -> list[Row]:

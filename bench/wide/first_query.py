@@ -1,12 +1,13 @@
 """Time the first query of a new process, which holds nothing in memory but its code.
 
-The caches of PostgreSQL and of the operating system stay as they are.
+The caches of PostgreSQL and of the operating system stay as they are. PostgreSQL is not asked by
+itself: a new connection is as fast as an old one.
 """
 
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import islice
 
 import msgspec
@@ -24,19 +25,17 @@ from bench.wide.systems import (
     WideSystem,
 )
 
-SYSTEMS = (WideService.name, WideInProcess.name, WideDuckDb.name, WideChDb.name)
-"""PostgreSQL is not one of them: a new connection to it is as fast as an old one."""
-
 
 class FirstQuery(msgspec.Struct, frozen=True):
     """The time of a query in ms, and its answer."""
 
+    system: str
     ms: float
     answer: list[int]
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where the systems are, and the case: the number of a question's cases."""
+class Location(msgspec.Struct, frozen=True):
+    """Where the systems are, and which case of a question they are asked."""
 
     url: str
     redis_url: str
@@ -50,49 +49,41 @@ class Place(msgspec.Struct, frozen=True):
         return next(islice(wide_cases(self.question), self.number, None))
 
 
-def first_query(system: str, stores: Stores, url: str, question: str, number: int) -> FirstQuery:
-    """Start a system, ask it the case of this number, and stop it."""
-    place = Place(
-        url,
-        stores.endpoints.redis_url,
-        str(stores.duckdb),
-        str(stores.chdb),
-        question,
-        number,
+def first_queries(stores: Stores, url: str, question: str, number: int) -> list[FirstQuery]:
+    """Start all systems, ask each the case of this number, and stop them."""
+    redis_url = stores.endpoints.redis_url
+    files = str(stores.duckdb), str(stores.chdb)
+    location = Location(url, redis_url, *files, question, number)
+    with serving(url, redis_url, stores.folder / "first-query.log") as port:
+        first = _ask(WideService(port), location.case)
+    process = subprocess.run(
+        [sys.executable, "-m", "bench.wide.first_query"],
+        input=msgspec.json.encode(location),
+        capture_output=True,
+        cwd=ROOT,
     )
-    if system == WideService.name:
-        with serving(url, place.redis_url, stores.folder / "first-query.log") as port:
-            return _ask(WideService(port), place.case)
-    arguments = [sys.executable, "-m", "bench.wide.first_query", system]
-    output = subprocess.run(
-        arguments, input=msgspec.json.encode(place), stdout=subprocess.PIPE, check=True, cwd=ROOT
-    ).stdout
-    return msgspec.json.decode(output, type=FirstQuery)
+    assert process.returncode == 0, process.stderr.decode()
+    return [first, *msgspec.json.decode(process.stdout, type=list[FirstQuery])]
 
 
 def _ask(system: WideSystem, case: WideCase) -> FirstQuery:
     ms, result = timed(system.prepare(case))
-    return FirstQuery(ms, system.read(case, result))
+    return FirstQuery(system.name, ms, system.read(case, result))
 
 
-@contextmanager
-def _open(system: str, place: Place) -> Iterator[WideSystem]:
-    if system == WideDuckDb.name:
-        yield WideDuckDb(place.duckdb)
-    elif system == WideChDb.name:
-        with closing(WideChDb(place.chdb)) as chdb:
-            yield chdb
-    else:
-        with in_process(place.url, place.redis_url) as service:
-            yield WideInProcess(service)
+def _ask_in_this_process(location: Location) -> Iterator[FirstQuery]:
+    case = location.case
+    with in_process(location.url, location.redis_url) as service:
+        yield _ask(WideInProcess(service), case)
+    yield _ask(WideDuckDb(location.duckdb), case)
+    with closing(WideChDb(location.chdb)) as chdb:
+        yield _ask(chdb, case)
 
 
 def main() -> None:
-    """Read a `Place` from standard input; print a `FirstQuery`."""
-    place = msgspec.json.decode(sys.stdin.buffer.read(), type=Place)
-    with _open(sys.argv[1], place) as system:
-        first = _ask(system, place.case)
-    sys.stdout.buffer.write(msgspec.json.encode(first))
+    """Read a `Location` from standard input; print what the systems of this process answer."""
+    location = msgspec.json.decode(sys.stdin.buffer.read(), type=Location)
+    sys.stdout.buffer.write(msgspec.json.encode(list(_ask_in_this_process(location))))
 
 
 if __name__ == "__main__":

@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from bench.rounds import Row, timed
+from bench.report import Row
+from bench.rounds import timed
 from bench.stored_set import Stores
 from bench.wide.cases import QUESTIONS, WideCase, wide_cases
-from bench.wide.first_query import SYSTEMS, first_query
+from bench.wide.first_query import first_queries
 from bench.wide.random_filters import check_random_filters
 from bench.wide.systems import Answer, WideSystem, warm_systems
 
-ROUNDS = 9
+ROUNDS = 7
 _CASES_PER_ROUND = 3
 """Cases of a round. PostgreSQL, which takes seconds, is asked the first of them."""
 _SLOW = ("postgresql tuned",)
@@ -63,16 +64,12 @@ def _warm(systems: Sequence[WideSystem], question: str, say: Say) -> Iterator[Ro
 def _cold(stores: Stores, url: str, question: str, say: Say) -> Iterator[Row]:
     timings = []
     for number in range(_WARM_CASES, _WARM_CASES + COLD_ROUNDS):
+        firsts = first_queries(stores, url, question, number)
         timings += _compare(
-            [_first_timing(system, stores, url, question, number) for system in SYSTEMS]
+            [Timing(each.system, f"case {number}", "", each.ms, each.answer) for each in firsts]
         )
     say(f"cold: {QUESTIONS[question]}")
     return _rows(timings, question, "cold")
-
-
-def _first_timing(system: str, stores: Stores, url: str, question: str, number: int) -> Timing:
-    first = first_query(system, stores, url, question, number)
-    return Timing(system, f"{question} {number}", "", first.ms, first.answer)
 
 
 def _timings(systems: Sequence[WideSystem], case: WideCase) -> list[Timing]:

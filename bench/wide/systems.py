@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ Answer = list[int]
 
 _SETTINGS = ("timezone = 'UTC'", "jit = off", "work_mem = '256MB'")
 _WARM_CONNECTIONS = 8
-"""So many connections reach both workers of the service."""
+"""So many connections at once reach both workers of the service."""
 
 
 class WideSystem(Protocol):
@@ -64,10 +65,13 @@ class WideService:
 
     def warm_up(self) -> None:
         """Ask about all days on both workers, so that they hold all columns."""
-        connections = [self._connect() for _ in range(_WARM_CONNECTIONS)]
-        for case in whole_cases():
-            for each in connections:
-                each.ask(each.request(case.address))
+        with ThreadPoolExecutor(_WARM_CONNECTIONS) as threads:
+            for case in whole_cases():
+                list(threads.map(self._ask_anew, [case] * _WARM_CONNECTIONS))
+
+    def _ask_anew(self, case: WideCase) -> None:
+        connection = self._connect()
+        connection.ask(connection.request(case.address))
 
     def _connect(self) -> HttpConnection:
         return HttpConnection(self._port, {**AUTHORIZED, "Cache-Control": "no-cache"})
@@ -85,7 +89,8 @@ class WideInProcess:
         return "EventsRepo.get_event_counts"
 
     def prepare(self, case: WideCase) -> Callable[[], Any]:
-        question = EventCounts.model_validate_strings(case.parameters)
+        parameters = {**case.parameters, "where": [case.condition.where]}
+        question = EventCounts.model_validate_json(json.dumps(parameters))
         return self._service.caller(lambda repo: repo.get_event_counts(question.query))
 
     def read(self, case: WideCase, result: Any) -> Answer:

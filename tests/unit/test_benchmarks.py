@@ -9,6 +9,8 @@ import pyarrow.compute as pc
 
 from bench.cases import Case, address, cases, query_texts
 from bench.event_set import DAYS, END, PATHS, START, days_of_events, sample
+from bench.report import Report, Row
+from bench.tables import replaced
 from bench.wide.cases import QUESTIONS, Condition, WideCase, wide_cases, wide_query_texts
 
 CONDITION = Condition("plan:pro country:US", "plan = 'pro'", "properties->>'plan' = 'pro'")
@@ -96,3 +98,30 @@ def test_a_query_with_a_filter_is_spelled_for_each_system() -> None:
     assert "2026-10-01 00:00:00Z' and properties->>'plan' = 'pro'" in wide_query_texts(
         "wide_postgresql", "Z"
     )(case)
+
+
+def test_tables_of_pages_are_replaced_by_those_of_a_report() -> None:
+    page = "before\n<!-- table: wide-readme -->\nold\n<!-- end -->\nafter\n"
+    names = ("service http uncached", "service in process", "duckdb")
+    rows = [
+        Row(question, system, state, ms, "")
+        for question in QUESTIONS
+        for system, ms in zip(names, (4.321, 3.3, 123.4), strict=True)
+        for state in ("warm", "cold")
+    ]
+    report = Report(1_000, "2 cores", [], rows, {}, {})
+    table = """\
+Counts under filters on properties, each query with another range and another filter; DuckDB and chDB have typed columns.
+1,000 events, 2 cores:
+
+| ms | two filters, events | two filters, events and users | two filters by day, with totals | one wide filter, events and users |
+|---|---|---|---|---|
+| service http uncached | 4.3 | 4.3 | 4.3 | 4.3 |
+| duckdb | 123 | 123 | 123 | 123 |
+| service http uncached, nothing cached | 4.3 | 4.3 | 4.3 | 4.3 |
+
+"""  # noqa: E501
+    assert replaced(page, report) == (
+        f"before\n<!-- table: wide-readme -->\n{table}<!-- end -->\nafter\n"
+    )
+    assert replaced(page, Report(10, "", [], [], {}, {})) == page
