@@ -111,7 +111,9 @@ def test_garbage_is_no_limit_and_lifts_none(
 ) -> None:
     with running(database_url, redis_url, rate_limit=5, concurrency_limit=2) as service:
         fill(client, f"analytics:limit:{identity_of(service)}:1:{part}")
-        answers = [service.get(COUNTS, params=CLOSED, headers=FRESH) for _ in range(20)]
+        answers = [service.get(COUNTS, params=CLOSED, headers=FRESH) for _ in range(4)]
+        # From the cache, since a busy machine does not compute more than 5 answers per second.
+        answers += [service.get(COUNTS, params=CLOSED) for _ in range(60)]
     assert [answer.status_code for answer in answers[:4]] == [200] * 4
     assert re.fullmatch(r'"second";r=[0-4];t=1', answers[0].headers["ratelimit"])
     assert 429 in {answer.status_code for answer in answers}
