@@ -124,7 +124,7 @@ def test_it_ends_at_the_deadline(
     database_url: str, redis_url: str, evaluated: Callable[[Evaluate], None]
 ) -> None:
     evaluated(endless := Endless())
-    with running(database_url, redis_url, request_timeout_s=2) as service:
+    with running(database_url, redis_url, request_timeout_s=5) as service:
         assert_problem(service.get(COUNTS), 504, "too-slow")
         assert endless.has_ended.wait(10)
 
