@@ -1,7 +1,8 @@
 """The store of columns: it writes events in `maintain`, with a watermark and a lock of its own."""
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -19,6 +20,8 @@ from repo.rollups.subtract_user import NO_ORDINAL, ErasedUser
 from repo.statements import compose, statements
 
 FOLD = statements("fold")
+
+log = logging.getLogger("analytics.rollup")
 
 DEFAULT_MAX_PATHS = 2_000
 
@@ -46,6 +49,7 @@ class ColumnStore(Store):
         """The number of paths that have columns."""
         self.written = WrittenColumns()
         self._rewriter = Rewriter()
+        self._failure = ""
 
     def apply(self, cur: cursor, progress: Progress, batch: Batch) -> None:
         """Do nothing: `maintain` writes the events."""
@@ -84,12 +88,38 @@ class ColumnStore(Store):
         return columns is not None and is_nearly_done(cur, columns)
 
     def maintain(self, conn: connection, *, is_lazy: bool) -> int:
-        """Write some events, or delete what has to be; return the number of chunks."""
+        """Write some events, and delete some of what has to be; return the number of chunks.
+
+        A backfill, or a failure, of one does not delay the other.
+        """
+        works: list[Callable[[], int]] = [
+            lambda: self._write(conn, is_lazy=is_lazy),
+            lambda: _delete_orphans(conn) or self._rewriter.step(conn),
+        ]
+        done, failures = 0, []
+        for work in works:
+            try:
+                done += work()
+            except Exception as exc:
+                failures.append(exc)
+        if failures and not done:
+            raise failures[0]
+        self._log(failures)
+        return done
+
+    def _write(self, conn: connection, *, is_lazy: bool) -> int:
         began, consumer = time.monotonic(), Consumer(conn, self.max_paths)
         if chunks := consumer.step(is_lazy=is_lazy):
             self.written.seconds += time.monotonic() - began
             self.written.events += consumer.written_events
-        return chunks or _delete_orphans(conn) or self._rewriter.step(conn)
+        return chunks
+
+    def _log(self, failures: Sequence[Exception]) -> None:
+        """Log a failure, but not again while it is the same, since steps are many."""
+        failure = type(failures[0]).__name__ if failures else ""
+        if failure and failure != self._failure:
+            log.error("a part of the columns cannot be maintained", exc_info=failures[0])
+        self._failure = failure
 
 
 def _delete_orphans(conn: connection) -> int:

@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from psycopg2.extensions import connection
 
+from repo.columns.codec import CorruptColumn
+from repo.columns.consumer import Consumer
+from repo.columns.rewriter import Rewriter
 from repo.columns.store import ColumnStore
 from repo.lifecycle.erasure import EraseRepo
 from repo.lifecycle.retention import RetainRepo
@@ -87,6 +90,42 @@ def test_an_erased_user_is_left_out_at_once(conn: connection) -> None:
     joined = "join erasures on number = erasure"
     assert query(conn, erased + joined) == [(ordinal, receipt.erasure_id)]
     assert not EraseRepo(conn).erase("nobody").columns_pending
+
+
+def test_users_leave_the_chunks_during_a_backfill(
+    conn: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert(conn, ("ada", "open", NOW, {"n": 1}), ("bob", "open", NOW, {"n": 2}))
+    writer = RollupWriter(conn, [])
+    writer.catch_up()
+    EraseRepo(conn).erase("ada")
+    monkeypatch.setattr(Consumer, "step", lambda *_, **__: 1)
+    assert writer.write_columns() > 1
+    assert query(conn, "select * from columns_erasures") == []
+    assert {event[1] for event in written(conn)} == {"bob"}
+
+
+@pytest.mark.parametrize(("failing", "other"), [(Consumer, Rewriter), (Rewriter, Consumer)])
+def test_a_failure_does_not_stop_other_work_on_columns(
+    conn: connection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failing: type,
+    other: type,
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise CorruptColumn("the file is empty")
+
+    steps = iter([1, 1, 0])
+    monkeypatch.setattr(failing, "step", fail)
+    monkeypatch.setattr(other, "step", lambda *_, **__: next(steps))
+    store = ColumnStore([])
+    assert [store.maintain(conn, is_lazy=True) for _ in range(2)] == [1, 1]
+    assert [record.message for record in caplog.records] == [
+        "a part of the columns cannot be maintained"
+    ]
+    with pytest.raises(CorruptColumn):
+        store.maintain(conn, is_lazy=True)
 
 
 @pytest.fixture
