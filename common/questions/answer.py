@@ -57,7 +57,8 @@ class PlanData(Tabular):
     events read. For active users each counts twelve times, for entering and leaving six windows."""
     tail: int
     """Events in the tail, up to 10,000; they are read in addition, and do not count. With `where`,
-    events that are not in columns yet, up to 100,001: above 100,000 the answer is 503."""
+    events that are not in columns yet, up to 100,001: above 100,000 or 64 MB of
+    properties, the answer is 503."""
     allowed_rows: int
     allowed_bytes: int
     allowed_events: int

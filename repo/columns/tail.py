@@ -19,6 +19,8 @@ SQL = statements("column_questions")
 
 MAX_EVENTS = 100_000
 """Events that a question may read in addition to chunks."""
+MAX_BYTES = 64 * 2**20
+"""Bytes that the properties of these events may have, as JSON texts."""
 
 _COLUMNS = "qiqbbbb"
 
@@ -121,7 +123,7 @@ class TailReader:
         rows = list(
             decode(self.cur.copy_out(SQL["column_questions_tail"], self._params(ranges)), _COLUMNS)
         )
-        if len(rows) > MAX_EVENTS:
+        if len(rows) > MAX_EVENTS or sum(len(row[-1]) for row in rows) >= MAX_BYTES:
             raise self._building()
         return rows
 
@@ -135,6 +137,7 @@ class TailReader:
             "end": ranges[-1].end,
             "horizon": self.horizon or "-infinity",
             "limit": MAX_EVENTS + 1,
+            "max_bytes": MAX_BYTES,
         }
 
     def _read_highest(self) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 -- name: column_questions_tail
 -- The events of ranges that are in no chunk: those of recent transactions, by the index on transactions, and those
--- that a backfill has not reached, by the index on time. A user without an ordinal is returned as text, after
--- the name.
+-- that a backfill has not reached, by the index on time. Only the first ones that have a limited size together are
+-- returned. A user without an ordinal is returned as text, after the name.
 copy (
     with tail_events as (
         (select recent.*
@@ -40,6 +40,19 @@ copy (
          ) as unreached
          limit  %(limit)s)
         limit  %(limit)s
+    ),
+    measured as (
+        select *,
+               sum(octet_length(properties)) over (rows unbounded preceding)
+               - octet_length(properties) as bytes_before
+        from   (select occurred_at,
+                       ingested_xid,
+                       event_id,
+                       event_name,
+                       user_id,
+                       convert_to(properties::text, 'UTF8') as properties
+                from   tail_events
+                offset 0) as texts  -- each text is made once
     )
     select occurred_at,
            coalesce(ordinal, 0),
@@ -47,11 +60,12 @@ copy (
            event_id,
            convert_to(event_name, 'UTF8'),
            convert_to(case when ordinal is null then user_id else '' end, 'UTF8'),
-           convert_to(properties::text, 'UTF8')
-    from   tail_events
+           properties
+    from   measured
     left   join lateral (
-        select ordinal from users where users.user_id = tail_events.user_id offset 0  -- one lookup each
+        select ordinal from users where users.user_id = measured.user_id offset 0  -- one lookup each
     ) as known_user on true
+    where  bytes_before < %(max_bytes)s
 ) to stdout (format binary);
 
 -- name: column_questions_tail_count

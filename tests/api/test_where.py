@@ -360,15 +360,18 @@ def cached(redis_url: str, keys: str) -> bytes:
         return b"".join(value for value in values if value)
 
 
+@pytest.mark.parametrize(("limit", "number"), [("MAX_EVENTS", 4), ("MAX_BYTES", 50)])
 def test_too_many_events_outside_columns(
-    stored: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    stored: httpx.Client, monkeypatch: pytest.MonkeyPatch, limit: str, number: int
 ) -> None:
-    monkeypatch.setattr(tail, "MAX_EVENTS", 4)
+    monkeypatch.setattr(tail, limit, number)
     path = f"{COUNTS}?{RANGE}&where=plan:pro&tz=Europe/Berlin"
+    explained = stored.get(f"{path}&explain=true").json()["data"]["tail"]
     response = stored.get(path)
     if response.status_code == 200:
-        assert stored.get(f"{path}&explain=true").json()["data"]["tail"] == 0
+        assert explained == 0
         return
+    assert explained == 5
     assert_problem(response, 503, "columns-building", payload="plan")
     assert response.headers["retry-after"] == "1"
     assert response.json()["progress"] in ("0.00", "1.00")  # the number of events is an estimate
