@@ -4,6 +4,8 @@ import pytest
 from psycopg2.extensions import connection
 
 from commands.verify import verify_all
+from repo.lifecycle.erasure import EraseRepo
+from repo.rollups.rollup_writer import RollupWriter
 from repo.verify.sample import verify_sample
 from tests.written_columns import (
     PAID,
@@ -171,3 +173,17 @@ def test_a_sample_compares_columns(written: connection) -> None:
     assert verify_sample(written).differences == 0
     execute(written, "delete from column_chunks")
     assert any("columns 2" in str(line) for line in verify_sample(written).listed)
+
+
+def test_nothing_is_found_after_an_erasure_and_a_rebuild(
+    written: connection, written_url: str
+) -> None:
+    writer = RollupWriter(written, [])
+    EraseRepo(written).erase("u3")
+    assert execute(written, "select from columns_erasures") == 1
+    assert differences(written_url) == []
+    writer.catch_up()
+    assert execute(written, "select from columns_erasures") == 0
+    assert differences(written_url) == []
+    writer.rebuild()
+    assert differences(written_url) == []
