@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from repo.columns.chunk import EVENT_ID, Chunk, ColumnKey, event_order
+from repo.columns.chunk import EVENT_ID, Chunk, Column, ColumnKey, event_order
 from repo.columns.merge import take
 from repo.columns.values import python_values
 
@@ -123,5 +123,15 @@ def _matches(
 
 def _properties(chunk: Chunk, row: int) -> dict[ColumnKey, list[Any]]:
     """Return the values of an event."""
-    single = take(chunk, np.array([row]))
-    return {key: python_values(column.values) for key, column in single.properties.items()}
+    values = {
+        key: python_values(column.values, _part_of_row(column, row))
+        for key, column in chunk.properties.items()
+    }
+    return {key: each for key, each in values.items() if each}
+
+
+def _part_of_row(column: Column, row: int) -> slice:
+    if column.rows is None:
+        return slice(row, row + 1)
+    # With row numbers of 8 bytes, numpy would convert all rows.
+    return slice(*np.searchsorted(column.rows, np.array([row, row + 1], np.int32)).tolist())

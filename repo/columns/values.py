@@ -16,6 +16,8 @@ from repo.columns.chunk import BooleanValues, DecimalNumbers, ScaledNumbers, Tex
 from repo.columns.dictionaries import ranks_of, stacked_codes, without_unused
 from repo.columns.numbers import scaled_values, sorted_numbers, united_numbers
 
+_ALL = slice(None)
+
 
 def text_values(texts: pa.StringArray) -> TextValues:
     """Return texts as codes of a sorted dictionary."""
@@ -51,17 +53,17 @@ def taken(values: Values, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Values:
             return sorted_numbers(codes, dictionary)
 
 
-def python_values(values: Values) -> list[str | Decimal | bool]:
-    """Return values as objects of Python; numbers are exact."""
+def python_values(values: Values, part: slice = _ALL) -> list[str | Decimal | bool]:
+    """Return a part of values as objects of Python; numbers are exact."""
     match values:
         case BooleanValues(booleans):
-            return list(booleans.tolist())
+            return list(booleans[part].tolist())
         case ScaledNumbers(scaled, scale):
-            return [Decimal(f"{number}e-{scale}") for number in scaled.tolist()]
+            return [Decimal(f"{number}e-{scale}") for number in scaled[part].tolist()]
         case TextValues(codes, dictionary):
-            return list(dictionary.take(pa.array(codes)).to_pylist())
+            return list(dictionary.take(pa.array(codes[part])).to_pylist())
         case DecimalNumbers(codes, dictionary):
-            return list(map(Decimal, dictionary.take(pa.array(codes)).to_pylist()))
+            return list(map(Decimal, dictionary.take(pa.array(codes[part])).to_pylist()))
 
 
 def value_bytes(values: Values) -> int:
