@@ -75,7 +75,10 @@ class RetentionRun:
         Raises: DiskFull, DatabaseUnavailable.
         """
         self._check_reserve()
-        while self._writer.step().has_more or self._writer.flush():
+        while self._writer.step().has_more:
+            self._check_reserve()
+        # Without further folds, so that it ends although others keep writing.
+        while self._writer.flush():
             self._check_reserve()
 
     def refuse(self, until: datetime) -> None:
