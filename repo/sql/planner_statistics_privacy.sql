@@ -1,8 +1,8 @@
 -- name: planner_statistics_privacy_disable
--- Columns with user ids, properties, or sets of users. Queries do not need statistics on them. A target of 0
--- stops sampling; existing samples are deleted separately: since PostgreSQL 18 by a function, before by a
--- superuser in the catalog. Other owners replace them with the smallest possible sample of the present rows,
--- or, if the table is empty, alter the column to its own type, which drops them.
+-- Columns with user ids, properties, sets of users, or times of single events. Queries do not need statistics
+-- on them. A target of 0 stops sampling; existing samples are deleted separately: since PostgreSQL 18 by a
+-- function, before by a superuser in the catalog. Other owners replace them with the smallest possible sample of
+-- the present rows, or, if the table is empty, alter the column to its own type, which drops them.
 do $$
 declare
     target record;
@@ -22,6 +22,7 @@ begin
                        ('future_events', '{user_id}'),
                        ('slots', '{users}'),
                        ('spans', '{users}'),
+                       ('column_chunks', '{first, last}'),
                        ('column_data', '{data}'),
                        ('column_paths', '{path}'),
                        ('suppressed_users', '{digest}'),
