@@ -137,7 +137,7 @@ class ColumnCache:
         missing = entry.lacks(keys)
         folder = self._folder
         if missing and folder and (files := folder.open(key, [*missing, PACKED])):
-            entry = self._put(key, files, version)
+            entry = self._put(key, files, version, _bytes_of(files))
             missing = entry.lacks(keys)
         return entry.columns, missing
 
@@ -154,19 +154,19 @@ class ColumnCache:
 
         Raises: CorruptColumn.
         """
-        decoded: dict[StoredKey, Stored | None] = {}
-        mapped: dict[StoredKey, Stored | None] = {}
+        # Added at once, so that the chunk is evicted as a whole.
+        read: dict[StoredKey, Stored | None] = dict.fromkeys(keys)
+        size = 0
         for name, data in stored.items():
             columns = decode(data)
             files = self._write(key, name, columns, version)
-            (decoded if files is None else mapped).update(files or columns)
+            # Other processes may hold the same columns, if these are in no file.
+            size += _bytes_of(columns) * (1 if files else self._processes)
+            read |= files or columns
             if name == PACKED:
-                mapped[PACKED] = None
-        decoded |= dict.fromkeys(name for name in keys if name not in {*decoded, *mapped})
-        # Other processes may hold the same columns, if these are in no file.
-        self._put(key, decoded, version, copies=self._processes)
-        self._put(key, mapped, version)
-        return {**decoded, **mapped}
+                read[PACKED] = None
+        self._put(key, read, version, size)
+        return read
 
     def keep(self, live: LiveChunks) -> None:
         """Forget all chunks but these, here and in the folder."""
@@ -196,15 +196,11 @@ class ColumnCache:
         is_newer = live is None or live.memory_key != key.memory_key or version >= live.version
         return is_newer or (live is not None and live.have(key))
 
-    def _put(
-        self, key: ChunkKey, columns: OpenedColumns, version: int, *, copies: int = 1
-    ) -> _Entry:
+    def _put(self, key: ChunkKey, columns: OpenedColumns, version: int, size: int) -> _Entry:
         """Add columns to the entry of a chunk, and return it."""
         with self._lock:
             old = self._entries.get(key, _Entry())
-            new = {name: each for name, each in columns.items() if name not in old.columns}
-            size = copies * sum(map(_size_of, new.values()))
-            entry = _Entry({**old.columns, **new}, old.size + size)
+            entry = _Entry({**old.columns, **columns}, old.size + size)
             if self._may_cache(key, version):
                 self._entries[key] = entry
                 self._entries.move_to_end(key)
@@ -328,6 +324,11 @@ def _remove(file: Path) -> None:
 @lru_cache(maxsize=16)
 def _digest(memory_key: str) -> str:
     return blake2b(memory_key.encode(), digest_size=8).hexdigest()
+
+
+def _bytes_of(columns: OpenedColumns) -> int:
+    """Return the bytes of arrays, and those that each of them takes in addition."""
+    return sum(map(_size_of, columns.values()))
 
 
 def _size_of(stored: Stored | None) -> int:

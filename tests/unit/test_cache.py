@@ -188,3 +188,12 @@ def test_the_folder_is_bounded_and_loses_the_files_that_were_not_used_for_longes
     files = list(tmp_path.iterdir())
     assert 20_000 < sum(file.stat().st_size for file in files) < 50_000
     assert f"-{49}-" in "".join(file.name for file in files)
+
+
+@pytest.mark.parametrize(("max_bytes", "is_cached"), [(0, False), (10_000, False), (20_000, True)])
+def test_a_packed_chunk_is_cached_as_a_whole_or_not_at_all(max_bytes: int, is_cached: bool) -> None:
+    cache = ColumnCache(max_bytes)
+    cache.add(KEY, [USER], packed(), 1)
+    columns, missing = cache.look_up(KEY, [USER], 1)
+    assert missing == ([] if is_cached else [USER])
+    assert (USER in columns) is is_cached
