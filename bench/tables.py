@@ -19,10 +19,12 @@ PAGES = (ROOT / "README.md", ROOT / "docs/benchmarks.md")
 
 _TABLE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
 _INTROS = {
+    "wide-warm": "Warm. ",
+    "wide-cold": "Nothing cached. ",
     "wide-readme": (
         "Counts under filters on properties, each query with another range and another filter; "
         "DuckDB and chDB have typed columns.\n"
-    )
+    ),
 }
 _IN_README = ("service http uncached", "postgresql tuned", "duckdb", "chdb")
 _COLUMNS = {
@@ -84,7 +86,11 @@ def _wide(rows: Sequence[Row], more: Sequence[Row] = ()) -> list[list[str]]:
 
 
 def _figures(figures: Mapping[str, float]) -> list[list[str]]:
-    rows = [[label, _format(figures[key])] for label, key in _COLUMNS.items() if key in figures]
+    shown = {label: figures[key] for label, key in _COLUMNS.items() if key in figures}
+    rows = [
+        [label, f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"]
+        for label, figure in shown.items()
+    ]
     return [["columns", ""]] * bool(rows) + rows
 
 

@@ -69,6 +69,10 @@ class WideService:
             for case in whole_cases():
                 list(threads.map(self._ask_anew, [case] * _WARM_CONNECTIONS))
 
+    def ask_without_filter(self) -> None:
+        """Ask what needs no columns."""
+        self._connection.ask(self._connection.request("/analytics/event-counts?last=1d"))
+
     def _ask_anew(self, case: WideCase) -> None:
         connection = self._connect()
         connection.ask(connection.request(case.address))
