@@ -7,7 +7,7 @@ from psycopg2.extensions import connection
 
 from config.database import Cursor
 from repo.columns.builder import EventRecord, PathLimit, build_chunk
-from repo.columns.chunk_table import ChunkHead, read_paths, register_paths, write_chunk
+from repo.columns.chunk_table import ALL_PATHS, ChunkHead, read_paths, register_paths, write_chunk
 from repo.columns.codec import FORMAT, encode_chunk
 
 _UNWRITTEN = """
@@ -73,9 +73,9 @@ def _write(cur: Cursor, generation: int, events: Sequence[EventRecord], paths: P
         register_paths(cur, generation, paths.new)
         paths.new.clear()
     ids = read_paths(cur, generation, {key.path for key in chunk.properties})
-    stored = encode_chunk(chunk, {path: each.path_id for path, each in ids.items()})
+    stored = encode_chunk(chunk, ids)
     size = sum(map(len, stored.values()))
-    head = ChunkHead(
-        FORMAT, 0, False, True, len(chunk), size, int(chunk.time[0]), int(chunk.time[-1])
-    )
+    first, last = int(chunk.time[0]), int(chunk.time[-1])
+    complete_to = len(_paths(cur, generation)) if paths.left_out else ALL_PATHS
+    head = ChunkHead(FORMAT, 0, False, True, len(chunk), size, first, last, complete_to)
     write_chunk(cur, generation, head, stored)

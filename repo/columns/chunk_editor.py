@@ -58,6 +58,7 @@ class ChunkEditor:
             bytes=memory_bytes(chunk),
             first=int(chunk.time[0]),
             last=int(chunk.time[-1]),
+            complete_to=original.complete_to,
         )
         # With the ids of events as they are: some tie with events of other chunks.
         write_chunk(self._cur, self._generation, head, encode_chunk(chunk, self._path_ids))

@@ -19,6 +19,9 @@ SQL = statements("columns")
 Path = tuple[str, ...]
 """The keys that lead to a property."""
 
+ALL_PATHS = 2**31 - 1
+"""Greater than the id of any path."""
+
 
 class ColumnState(NamedTuple):
     """How far the columns of a generation are written."""
@@ -40,9 +43,6 @@ class ColumnState(NamedTuple):
     """Whether properties were left out since there were too many paths."""
     events_from: str
     """The time before which events were dropped without being written; `-infinity` if none were."""
-    paths_from: int | None
-    """Chunks with events before this time may lack paths that are not registered yet, in
-    microseconds since 2000-01-01 UTC; None if they lack none."""
 
     @property
     def is_backfilling(self) -> bool:
@@ -65,6 +65,8 @@ class ChunkHead(NamedTuple):
     first: int
     """The time of the first event, in microseconds since 2000-01-01 UTC."""
     last: int
+    complete_to: int = ALL_PATHS
+    """The chunk may lack paths with a greater id."""
 
 
 class ChunkRow(NamedTuple):
@@ -79,6 +81,7 @@ class ChunkRow(NamedTuple):
     bytes: int
     first: int
     last: int
+    complete_to: int = ALL_PATHS
 
 
 class StoredColumn(NamedTuple):
@@ -87,14 +90,6 @@ class StoredColumn(NamedTuple):
     chunk_id: int
     column: StoredKey
     data: memoryview
-
-
-class RegisteredPath(NamedTuple):
-    """A path that has columns."""
-
-    path_id: int
-    since: int | None
-    """Chunks with events before this time may lack it, in microseconds since 2000-01-01 UTC."""
 
 
 def read_state(cur: cursor, generation: int) -> ColumnState | None:
@@ -154,11 +149,11 @@ def read_all_columns(
     return _decode(cur.copy_out(SQL["columns_read_all"], params))
 
 
-def read_paths(cur: cursor, generation: int, paths: Iterable[Path]) -> dict[Path, RegisteredPath]:
-    """Return those of the paths that have columns. A path keeps its id in a generation."""
+def read_paths(cur: cursor, generation: int, paths: Iterable[Path]) -> dict[Path, int]:
+    """Return the ids of those of the paths that have columns, which they keep in a generation."""
     listed = [path for path in paths if _can_be_stored(path)]
     cur.execute(SQL["columns_paths"], {"generation": generation, "paths": json.dumps(listed)})
-    return {listed[position]: RegisteredPath(path_id, since) for position, path_id, since in cur}
+    return {listed[position]: path_id for position, path_id in cur}
 
 
 def all_paths(cur: cursor, generation: int) -> dict[Path, int]:

@@ -4,6 +4,7 @@ from config.database import Cursor
 from repo.columns.builder import EventBatch, PathLimit, build_batch
 from repo.columns.chunk import Chunk
 from repo.columns.chunk_table import (
+    ALL_PATHS,
     ChunkHead,
     all_paths,
     register_paths,
@@ -49,8 +50,12 @@ class ChunkWriter:
         is_late: bool,
         tier: int | None = None,
         has_properties: bool = True,
+        complete_to: int | None = None,
     ) -> None:
-        """Write a chunk; without a tier, it gets that of chunks of its size."""
+        """Write a chunk; without a tier, it gets that of chunks of its size.
+
+        Without `complete_to`, it is a chunk of new events, and all its paths have passed `admits`.
+        """
         self._register_paths()
         head = ChunkHead(
             format=FORMAT,
@@ -61,10 +66,16 @@ class ChunkWriter:
             bytes=memory_bytes(chunk),
             first=int(chunk.time[0]),
             last=int(chunk.time[-1]),
+            complete_to=self._complete_to if complete_to is None else complete_to,
         )
         columns = encode_chunk(without_untied_ids(chunk), self._path_ids)
         write_chunk(self._cur, self._generation, head, columns)
         self.chunks += 1
+
+    @property
+    def _complete_to(self) -> int:
+        # What was admitted once in this transaction is not left out later.
+        return max(self._path_ids.values(), default=0) if self.left_out else ALL_PATHS
 
     def _register_paths(self) -> None:
         if self.admits.new:

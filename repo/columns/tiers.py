@@ -2,7 +2,8 @@
 
 Chunks of one tier are merged when there are eight of them, or when they are as large as a chunk may
 be. So each event is written a few times, and few small chunks are left. Chunks of fresh and of late
-events are merged apart, since late events are of any time.
+events are merged apart, since late events are of any time, and so are chunks that lack properties,
+since filters on these are refused where such a chunk is.
 """
 
 from collections import defaultdict
@@ -35,9 +36,9 @@ def find_merge(cur: Cursor, generation: int) -> Sequence[ChunkRow]:
 
 def next_merge(rows: Iterable[ChunkRow]) -> Sequence[ChunkRow]:
     """Return which of these small chunks, in the order of their ids, are to be merged next."""
-    groups: dict[tuple[int, bool, bool], list[ChunkRow]] = defaultdict(list)
+    groups: dict[tuple[int, bool, bool, int], list[ChunkRow]] = defaultdict(list)
     for row in rows:
-        groups[row.tier, row.is_late, row.has_properties].append(row)
+        groups[row.tier, row.is_late, row.has_properties, row.complete_to].append(row)
     for _, group in sorted(groups.items()):
         if merged := _first_of(group):
             return merged
@@ -67,6 +68,7 @@ def merge(cur: Cursor, generation: int, rows: Sequence[ChunkRow], writer: ChunkW
         is_late=first.is_late,
         tier=first.tier + 1,
         has_properties=first.has_properties,
+        complete_to=first.complete_to,
     )
 
 

@@ -16,10 +16,10 @@ from config.database import Cursor
 from repo.columns.cache import COLUMN_CACHE, ChunkColumns, ColumnCache, OpenedColumns
 from repo.columns.chunk import Chunk, Column, ColumnKey
 from repo.columns.chunk_table import (
+    ALL_PATHS,
     ChunkRow,
     ColumnState,
     Path,
-    RegisteredPath,
     read_chunks,
     read_column_bytes,
     read_erased_users,
@@ -46,7 +46,7 @@ from repo.engine.cardinality import (
 )
 from repo.engine.cost import Cost
 from repo.engine.dimensions import EventNameDictionary
-from repo.engine.event_counter import EventCounter, Timeline, instant, microseconds
+from repo.engine.event_counter import EventCounter, Timeline, instant
 from repo.engine.plan import Aggregation, Plan
 from repo.engine.tail import NOTHING_FOLDED
 from repo.engine.watermark import SQL as ROLLUPS
@@ -69,8 +69,8 @@ class ColumnPlan(Plan):
 
     state: ColumnState | None
     chunks: Sequence[ChunkRow]
-    paths: Mapping[Path, RegisteredPath]
-    """The properties of the filter that have columns."""
+    paths: Mapping[Path, int]
+    """The ids of those properties of the filter that have columns."""
     unread_bytes: int = 0
     """Bytes of columns that must be read from PostgreSQL, where the plan is explained."""
 
@@ -82,9 +82,9 @@ class ColumnPlan(Plan):
     def property_keys(self) -> dict[ColumnKey, StoredKey]:
         """The columns of properties that the filter tests."""
         return {
-            key: property_key(path.path_id, key.kind)
+            key: property_key(path_id, key.kind)
             for key in columns_of(_where(self.aggregation))
-            if (path := self.paths.get(key.path))
+            if (path_id := self.paths.get(key.path))
         }
 
 
@@ -119,7 +119,7 @@ class ColumnSource:
         where, ranges = _where(aggregation), _nonempty(aggregation.ranges)
         state = self._read_state()
         chunks = self._chunks(state, ranges)
-        paths = self._paths(state, where, ranges)
+        paths = self._paths(state, where, chunks if ranges else None)
         horizon = _dropped_before(state, self._horizon, has_paths=bool(paths_of(where)))
         plan = ColumnPlan(
             source=self.kind,
@@ -172,15 +172,18 @@ class ColumnSource:
         return [chunk for chunk in chunks if timeline.overlaps(chunk.first, chunk.last)]
 
     def _paths(
-        self, state: ColumnState | None, where: Filter, ranges: Sequence[Range]
-    ) -> dict[Path, RegisteredPath]:
-        """Return the properties of a filter that have columns. Raises: InvalidParameter."""
+        self, state: ColumnState | None, where: Filter, chunks: Sequence[ChunkRow] | None
+    ) -> dict[Path, int]:
+        """Return the ids of the properties of a filter that have columns.
+
+        Raises: InvalidParameter if one may be missing in chunks.
+        """
         paths = paths_of(where)
         if not paths:
             return {}
         registered = read_paths(self._cur, state.generation, paths) if state else {}
-        if ranges:
-            _refuse_left_out(state, registered, paths, microseconds(ranges[0].start))
+        if chunks is not None:
+            _refuse_left_out(chunks, {path: registered.get(path, ALL_PATHS) for path in paths})
         return registered
 
     def _columns(self, state: ColumnState | None) -> ChunkColumns:
@@ -350,38 +353,26 @@ def _dropped_before(
     return max(dropped, default=None)
 
 
-def _refuse_left_out(
-    state: ColumnState | None,
-    registered: Mapping[Path, RegisteredPath],
-    paths: Iterable[Path],
-    start: int,
-) -> None:
-    """Raise InvalidParameter if a property may be missing in chunks since a `start`."""
+def _refuse_left_out(chunks: Sequence[ChunkRow], paths: Mapping[Path, int]) -> None:
+    """Raise InvalidParameter if chunks may lack a property; `paths` has ids."""
     faults = [
         Fault("where", f"the property {Name(path)} {reason}")
-        for path in sorted(paths)
-        if (reason := _left_out(state, path, registered.get(path), start))
+        for path, path_id in sorted(paths.items())
+        if (reason := _left_out(path, [each for each in chunks if each.complete_to < path_id]))
     ]
     if faults:
         raise InvalidParameter(faults=faults)
 
 
-def _left_out(
-    state: ColumnState | None, path: Path, registered: RegisteredPath | None, start: int
-) -> str | None:
+def _left_out(path: Path, incomplete: Sequence[ChunkRow]) -> str | None:
     """Return why columns may lack a property; None if they do not."""
-    setting = "ANALYTICS_COLUMN_PATHS"
     if is_too_long(path):
         return "has so long a name that columns do not hold it"
-    if registered is None and state and state.left_out:
-        return (
-            f"may have been left out of columns, which hold at most as many properties as "
-            f"{setting} allows"
-        )
-    since = registered.since if registered else state and state.paths_from
-    if since is None or start > since:
+    if not incomplete:
         return None
+    first = format_instant(instant(min(chunk.first for chunk in incomplete)))
+    last = format_instant(instant(max(chunk.last for chunk in incomplete)))
     return (
-        f"may have been left out of columns of events up to {format_instant(instant(since))}, "
-        f"since there were more properties than {setting} allows; use a later `start`"
+        f"may have been left out of columns of events from {first} to {last}, since there were "
+        f"more properties than ANALYTICS_COLUMN_PATHS allows"
     )

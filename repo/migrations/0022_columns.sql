@@ -35,6 +35,7 @@ create table column_chunks (
     bytes          integer     not null,
     first          timestamptz not null,
     last           timestamptz not null,
+    complete_to    integer     not null default 2147483647,
     primary key (generation, chunk_id)
 );
 
@@ -43,6 +44,7 @@ create index column_chunks_by_time on column_chunks (generation, last, first);
 comment on table column_chunks is 'Chunks of events, ordered by time and event_id; they may overlap in time';
 comment on column column_chunks.tier is 'How often the events were merged into a larger chunk';
 comment on column column_chunks.is_late is 'Whether the events were stored more than a day after they occurred';
+comment on column column_chunks.complete_to is 'The chunk may lack properties with a greater path_id';
 comment on column column_chunks.bytes is 'The size in memory, which is larger than that of column_data';
 
 create table column_data (

@@ -9,8 +9,7 @@ select generation,
        version,
        columns_from::text,
        left_out,
-       events_from::text,
-       case when paths_from <> '-infinity' then (extract(epoch from paths_from) * 1000000)::bigint - 946684800000000 end
+       events_from::text
 from   column_state
 where  generation = %(generation)s;
 
@@ -31,7 +30,8 @@ select   chunk_id,
          events,
          bytes,
          (extract(epoch from first) * 1000000)::bigint - 946684800000000,
-         (extract(epoch from last) * 1000000)::bigint - 946684800000000
+         (extract(epoch from last) * 1000000)::bigint - 946684800000000,
+         complete_to
 from     column_chunks
 where    generation = %(generation)s
 and      last >= %(start)s
@@ -88,8 +88,7 @@ with requested as (
     from   jsonb_array_elements(%(paths)s::jsonb) with ordinality as listed (keys, position)
 )
 select position::int - 1,
-       path_id,
-       case when since <> '-infinity' then (extract(epoch from since) * 1000000)::bigint - 946684800000000 end
+       path_id
 from   requested
 join   column_paths using (path)
 where  generation = %(generation)s;
@@ -98,7 +97,8 @@ where  generation = %(generation)s;
 select path, path_id from column_paths where generation = %(generation)s;
 
 -- name: columns_register_paths
--- Adds paths, with ids from the next one on. Chunks with earlier events than `since` may lack them.
+-- Adds paths, with ids from the next one on. Chunks with earlier events than `since` may lack them,
+-- so `verify` does not compare these.
 insert into column_paths (generation, path_id, path, since)
 select %(generation)s,
        (select coalesce(max(path_id), 0) from column_paths where generation = %(generation)s) + position,
@@ -116,10 +116,11 @@ where  generation = %(generation)s
 returning path, path_id;
 
 -- name: columns_add_chunk
-insert into column_chunks (generation, format, tier, is_late, has_properties, events, bytes, first, last)
+insert into column_chunks (generation, format, tier, is_late, has_properties, events, bytes, first, last, complete_to)
 values (%(generation)s, %(format)s, %(tier)s, %(is_late)s, %(has_properties)s, %(events)s, %(bytes)s,
         timestamptz '2000-01-01 00:00:00+00' + %(first)s * interval '1 microsecond',
-        timestamptz '2000-01-01 00:00:00+00' + %(last)s * interval '1 microsecond')
+        timestamptz '2000-01-01 00:00:00+00' + %(last)s * interval '1 microsecond',
+        %(complete_to)s)
 returning chunk_id;
 
 -- name: columns_add_data
@@ -343,7 +344,8 @@ select exists (select
 -- Chunks that may be merged with others.
 select   chunk_id, format, tier, is_late, has_properties, events, bytes,
          (extract(epoch from first) * 1000000)::bigint - 946684800000000,
-         (extract(epoch from last) * 1000000)::bigint - 946684800000000
+         (extract(epoch from last) * 1000000)::bigint - 946684800000000,
+         complete_to
 from     column_chunks
 where    generation = %(generation)s
 and      events <= %(max_events)s

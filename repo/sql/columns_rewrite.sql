@@ -21,7 +21,8 @@ select   chunk_id,
          events,
          bytes,
          (extract(epoch from first) * 1000000)::bigint - 946684800000000,
-         (extract(epoch from last) * 1000000)::bigint - 946684800000000
+         (extract(epoch from last) * 1000000)::bigint - 946684800000000,
+         complete_to
 from     column_chunks
 where    generation = %(generation)s
 and      chunk_id > %(after)s
@@ -40,7 +41,8 @@ select   generation,
          events,
          bytes,
          (extract(epoch from first) * 1000000)::bigint - 946684800000000,
-         (extract(epoch from last) * 1000000)::bigint - 946684800000000
+         (extract(epoch from last) * 1000000)::bigint - 946684800000000,
+         complete_to
 from     column_chunks
 join     column_state using (generation)
 where    has_properties

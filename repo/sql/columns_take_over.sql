@@ -29,9 +29,10 @@ where  generation = %(source)s;
 
 -- name: columns_take_over_chunks
 -- Copies chunks that end before the horizon. They keep their ids.
-insert into column_chunks (generation, chunk_id, format, tier, is_late, has_properties, events, bytes, first, last)
+insert into column_chunks (generation, chunk_id, format, tier, is_late, has_properties, events, bytes, first, last,
+                           complete_to)
 overriding system value
-select %(generation)s, chunk_id, format, tier, is_late, has_properties, events, bytes, first, last
+select %(generation)s, chunk_id, format, tier, is_late, has_properties, events, bytes, first, last, complete_to
 from   column_chunks, retention
 where  generation = %(source)s
 and    last < horizon;
@@ -51,7 +52,8 @@ select   chunk_id,
          events,
          bytes,
          (extract(epoch from first) * 1000000)::bigint - 946684800000000,
-         (extract(epoch from last) * 1000000)::bigint - 946684800000000
+         (extract(epoch from last) * 1000000)::bigint - 946684800000000,
+         complete_to
 from     column_chunks, retention
 where    generation = %(source)s
 and      first < horizon

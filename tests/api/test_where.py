@@ -24,6 +24,7 @@ from services.dependencies import get_events_repo
 from tests.api.questions import parameters_of, path_of
 from tests.api.test_dependency_overrides import META
 from tests.api.test_keys import add_key
+from tests.column_contents import query
 from tests.events import fold, insert
 from tests.live_server import app_of, identity_of, running, scrape
 from tests.problems import assert_problem
@@ -421,6 +422,33 @@ def test_a_property_that_was_left_out(service: httpx.Client, conn: connection) -
     assert left_out == 2
 
 
+def test_a_property_that_has_columns_since_the_limit_was_raised(
+    service: httpx.Client, conn: connection
+) -> None:
+    """Only ranges with a chunk that lacks it are refused, whatever the latest event is."""
+
+    def write(year: int, properties: dict[str, object], max_paths: int) -> None:
+        insert(conn, ("ann", "purchase", datetime(year, 3, 10, tzinfo=UTC), properties))
+        RollupWriter(conn, [zone("UTC")], max_paths=max_paths).catch_up()
+
+    def statuses(name: str) -> list[int]:
+        paths = [f"{COUNTS}?start={year}-01-01&end={year}-12-31" for year in (2023, 2024, 2025)]
+        return [service.get(f"{path}&where={name}:*").status_code for path in paths]
+
+    write(2099, {"old": 1, "new": 1}, 1)
+    write(2024, {"old": 1, "new": 1}, 1)
+    (name,) = (name for name in ("old", "new") if statuses(name) == [200, 422, 200])
+    for _ in range(9):
+        write(2025, {name: 1}, 2)
+    assert query(conn, "select count(*) from column_chunks where tier = 1") == [(1,)]
+    assert statuses(name) == statuses("other") == [200, 422, 200]
+    response = service.get(f"{COUNTS}?start=2024-01-01&end=2025-01-01&where={name}:*")
+    (error,) = response.json()["errors"]
+    assert "events from 2024-03-10T00:00:00Z to 2024-03-10T00:00:00Z" in error["message"]
+    answer = service.get(f"{COUNTS}?start=2025-01-01&end=2025-12-31&where={name}:*").json()
+    assert answer["data"]["events"] == 9
+
+
 def test_a_property_that_was_left_out_before_events_were_dropped(
     service: httpx.Client, conn: connection, database_url: str
 ) -> None:
@@ -433,7 +461,7 @@ def test_a_property_that_was_left_out_before_events_were_dropped(
     RollupWriter(conn, [zone("UTC")]).rebuild()
     paths = [f"{COUNTS}?{RANGE}&where={name}:*" for name in properties]
     assert sorted(service.get(path).status_code for path in paths) == [200, 200, 422, 422]
-    later = "start=2025-04-02&end=2025-04-03"
+    later = "start=2025-04-01&end=2025-04-03"
     answers = [service.get(f"{COUNTS}?{later}&where={name}:*").json() for name in properties]
     assert [answer["data"]["events"] for answer in answers] == [0, 0, 1, 1]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from psycopg2.extensions import connection
 
-from repo.columns.chunk_table import ChunkRow
+from repo.columns.chunk_table import ALL_PATHS, ChunkRow
 from repo.columns.consumer import Consumer
 from repo.columns.tiers import next_merge
 from repo.rollups.rollup_writer import RollupWriter
@@ -158,3 +158,17 @@ def test_ties_of_dropped_events_stay_without_ids(conn: connection, batches: Batc
     while Consumer(conn, 100).step(is_lazy=False):
         pass
     assert ids(conn) == [None] * 8
+
+
+def test_chunks_that_lack_properties_are_merged_apart(conn: connection, batches: Batches) -> None:
+    """The merged chunk lacks what its parts lack."""
+    incomplete = "update column_chunks set complete_to = 1 where chunk_id % 2 = 1 returning 1"
+    for _ in range(14):
+        batches.write(NOW)
+    query(conn, incomplete)
+    assert batches.merge() == 0
+    batches.write(NOW)
+    query(conn, incomplete)
+    assert batches.merge() == 1
+    lists = sorted((row.tier, row.complete_to) for row in chunk_rows(conn))
+    assert lists == [(0, ALL_PATHS)] * 7 + [(1, 1)]
