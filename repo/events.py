@@ -143,7 +143,7 @@ def _answer(cur: Cursor, query: Q, reduction_type: type[Reduction[Q, D]]) -> Res
     result = source.read(plan)
     if isinstance(result, Aggregates):
         return finish(result)
-    return Reading(lambda checkpoint: finish(result(checkpoint)))
+    return Reading(lambda checkpoint: finish(result(checkpoint)), result.size)
 
 
 def _remarks(aggregates: Aggregates) -> dict[str, Any]:

@@ -147,6 +147,8 @@ class Reading(Generic[D]):
     evaluate: Callable[[Checkpoint], Answer[D]]
     """Compute the answer, for longer than an event loop may wait. Raises: TooExpensive, and what
     the checkpoint raises."""
+    size: int = 0
+    """The bytes that it holds, about."""
 
 
 Result = Answer[D] | Reading[D]

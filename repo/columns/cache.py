@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -40,7 +40,7 @@ from repo.columns.codec import (
 
 _DEFAULT_BYTES = 256 * 2**20
 _MAX_PENDING_BYTES = 64 * 2**20  # compressed bytes that wait to be decoded
-_READ_CHUNKS = 32  # chunks read by one statement
+_READ_CHUNKS = 8  # chunks read by one statement
 _OVERHEAD = 2_000  # bytes of an opened column in addition to its arrays
 # The folder is measured again whenever a process has written this part of the bound.
 _MEASURE_PART = 32
@@ -351,7 +351,7 @@ def _value_bytes(values: Values) -> int:
 
 
 class ChunkColumns:
-    """Columns of chunks for one question: read in its snapshot, and decoded when they are used."""
+    """Columns of chunks for a question, decoded chunk by chunk when they are used, then dropped."""
 
     def __init__(self, cache: ColumnCache, memory_key: str, version: int) -> None:
         """`version` is that of the columns in the snapshot."""
@@ -360,6 +360,15 @@ class ChunkColumns:
         self._version = version
         self._opened: dict[int, OpenedColumns] = {}
         self._pending: dict[int, _Pending] = {}
+
+    def __contains__(self, chunk_id: object) -> bool:
+        """Return whether a chunk was read and not opened yet."""
+        return chunk_id in self._opened
+
+    @property
+    def size(self) -> int:
+        """The bytes that were read and not decoded yet."""
+        return sum(each.size for each in self._pending.values())
 
     def missing(
         self, chunk_ids: Iterable[int], keys: Collection[StoredKey]
@@ -374,25 +383,36 @@ class ChunkColumns:
         return groups
 
     def read(
-        self, cur: Cursor, generation: int, chunk_ids: Iterable[int], keys: Collection[StoredKey]
+        self,
+        cur: Cursor,
+        generation: int,
+        chunk_ids: Iterable[int],
+        keys: Collection[StoredKey],
+        use: Callable[[Collection[int]], None],
     ) -> None:
-        """Read the columns that are not cached."""
+        """Read the columns that are not cached.
+
+        Whenever many bytes wait to be decoded, `use` is called with their chunks, and opens these.
+        """
         listed = list(chunk_ids)
         misses = 0
         for missing, missing_ids in self.missing(listed, keys).items():
             misses += len(missing) * len(missing_ids)
             for start in range(0, len(missing_ids), _READ_CHUNKS):
                 self._read(cur, generation, missing_ids[start : start + _READ_CHUNKS], missing)
+                if self.size > _MAX_PENDING_BYTES:
+                    use(list(self._pending))
         COLUMN_CACHE_COLUMNS.labels("hit").inc(len(listed) * len(keys) - misses)
         COLUMN_CACHE_COLUMNS.labels("miss").inc(misses)
 
     def open(self, chunk_id: int) -> OpenedColumns:
-        """Return the columns of a chunk. Raises: CorruptColumn."""
+        """Return the columns of a chunk, once. Raises: CorruptColumn."""
+        opened = self._opened.pop(chunk_id)
         if pending := self._pending.pop(chunk_id, None):
             key = ChunkKey(self._memory_key, chunk_id)
             read = self._cache.add(key, pending.keys, pending.stored, self._version)
-            self._opened[chunk_id] = {**self._opened[chunk_id], **read}
-        return self._opened[chunk_id]
+            return {**opened, **read}
+        return opened
 
     def _read(
         self, cur: Cursor, generation: int, chunk_ids: list[int], keys: tuple[StoredKey, ...]
@@ -401,9 +421,6 @@ class ChunkColumns:
         for chunk_id, column, data in read_columns(cur, generation, chunk_ids, keys):
             batch[chunk_id].stored[column] = data
         self._pending |= batch
-        if sum(each.size for each in self._pending.values()) > _MAX_PENDING_BYTES:
-            for chunk_id in list(self._pending):
-                self.open(chunk_id)
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ MAX_EVENTS = 100_000
 MAX_BYTES = 64 * 2**20
 """Bytes that the properties of these events may have, as JSON texts."""
 
+_EVENT_BYTES = 500  # in memory, in addition to the properties
 _COLUMNS = "qiqbbbb"
 
 
@@ -68,6 +69,11 @@ class TailEvents(NamedTuple):
     """The ids of the names of the events, and of other names that were requested."""
     new_users: Mapping[str, int]
     """Temporary ordinals by user id."""
+
+    @property
+    def size(self) -> int:
+        """The bytes in memory, about."""
+        return sum(_EVENT_BYTES + len(each.properties) for each in self.records)
 
     def chunk(self) -> Chunk:
         """Return the events as a chunk, which parses their properties."""

@@ -1,6 +1,6 @@
 """The source that aggregates columns and their tail: it answers what depends on properties."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -143,18 +143,31 @@ class ColumnSource:
         tail = self._tail(plan.state).read(ranges, names, self._name_ids)
         EVENTS_READ.labels(aggregation.question).inc(len(tail.records))
         erased = read_erased_users(self._cur) if plan.chunks else []
-        return ColumnEvaluation(
+        evaluation = ColumnEvaluation(
             plan=plan,
-            columns=self._read_columns(plan),
+            columns=self._columns(plan.state),
             tail=tail,
-            fields=EventFields(
-                {
-                    condition: self._matching_ids(condition, tail)
-                    for condition in field_conditions(where)
-                }
+            counter=EventCounter(
+                where,
+                self._fields(where, tail),
+                _name_ids(aggregation, tail),
+                [PartialAggregate() for _ in aggregation.ranges],
             ),
             erased=IdSet(erased) if erased else None,
             unknown_events=sorted(names - tail.name_ids.keys()),
+        )
+        for chunk_ids, keys in _needed_columns(plan):
+            evaluation.columns.read(
+                self._cur, plan.generation, chunk_ids, keys, evaluation.count_chunks
+            )
+        return evaluation
+
+    def _fields(self, where: Filter, tail: TailEvents) -> EventFields:
+        return EventFields(
+            {
+                condition: self._matching_ids(condition, tail)
+                for condition in field_conditions(where)
+            }
         )
 
     def _tail(self, state: ColumnState | None) -> TailReader:
@@ -189,13 +202,6 @@ class ColumnSource:
     def _columns(self, state: ColumnState | None) -> ChunkColumns:
         memory_key = self._watermark.memory_key if self._watermark else ""
         return ChunkColumns(self._cache, memory_key, state.version if state else 0)
-
-    def _read_columns(self, plan: ColumnPlan) -> ChunkColumns:
-        """Return the columns of a plan, of which those that are not cached are read."""
-        columns = self._columns(plan.state)
-        for chunk_ids, keys in _needed_columns(plan):
-            columns.read(self._cur, plan.generation, chunk_ids, keys)
-        return columns
 
     def _unread_bytes(self, plan: ColumnPlan) -> int:
         """Return the size of the columns of a plan that are not cached."""
@@ -239,50 +245,58 @@ class ColumnSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnEvaluation:
-    """What was read for a plan; needs no connection."""
+    """What was read for a plan; needs no connection. It can be called once.
+
+    Chunks are counted while others are still read if they would take too much memory.
+    """
 
     plan: ColumnPlan
     columns: ChunkColumns
     tail: TailEvents
-    fields: EventFields
+    counter: EventCounter
     erased: IdSet | None
     """The ordinals of erased users whose events are still in chunks."""
     unknown_events: Sequence[str]
     """Event names of the question that no event has."""
 
+    @property
+    def size(self) -> int:
+        """The bytes that were read, about."""
+        return self.columns.size + self.tail.size
+
     def __call__(self, checkpoint: Checkpoint) -> Aggregates:
         """Count the events. Raises: CorruptColumn, and what the checkpoint raises."""
-        aggregation = self.plan.aggregation
-        partials = [PartialAggregate() for _ in aggregation.ranges]
-        counter = EventCounter(_where(aggregation), self.fields, self._names(), partials)
-        self._count_chunks(counter, checkpoint)
+        self.count_chunks(self.columns, checkpoint)
         checkpoint()
         tail = self.tail.chunk()
         if len(tail):
             first, last = int(tail.time[0]), int(tail.time[-1])
-            counter.count_parts(tail, Timeline(aggregation.ranges).slices(first, last))
+            slices = Timeline(self.plan.aggregation.ranges).slices(first, last)
+            self.counter.count_parts(tail, slices)
         return Aggregates(
-            [RangeAggregate({}, partial) for partial in partials],
+            [RangeAggregate({}, partial) for partial in self.counter.partials],
             CardinalityCache(),
-            notes=tuple(notes(counter.skipped)),
+            notes=tuple(notes(self.counter.skipped)),
             unknown=self._unknown(tail),
         )
 
-    def _count_chunks(self, counter: EventCounter, checkpoint: Checkpoint) -> None:
+    def count_chunks(
+        self, chunk_ids: Container[int], checkpoint: Checkpoint = lambda: None
+    ) -> None:
+        """Count the events of these chunks, which were read."""
         timeline = Timeline(self.plan.aggregation.ranges)
         for row in self.plan.chunks:
-            checkpoint()
-            chunk = self._chunk(self.columns.open(row.chunk_id))
-            index = timeline.range_of(row.first, row.last)
-            if index is None:
-                counter.count_parts(chunk, timeline.slices(row.first, row.last), self.erased)
-            else:
-                counter.count_whole(chunk, index, self.erased)
+            if row.chunk_id in chunk_ids:
+                checkpoint()
+                self._count_chunk(row, timeline)
 
-    def _names(self) -> IdSet | None:
-        names = self.plan.aggregation.event_names
-        ids = self.tail.name_ids
-        return None if names is None else IdSet(ids[name] for name in names if name in ids)
+    def _count_chunk(self, row: ChunkRow, timeline: Timeline) -> None:
+        chunk = self._chunk(self.columns.open(row.chunk_id))
+        index = timeline.range_of(row.first, row.last)
+        if index is None:
+            self.counter.count_parts(chunk, timeline.slices(row.first, row.last), self.erased)
+        else:
+            self.counter.count_whole(chunk, index, self.erased)
 
     def _chunk(self, columns: OpenedColumns) -> Chunk:
         """Return a chunk that has those of its columns that the plan needs."""
@@ -314,6 +328,12 @@ def _where(aggregation: Aggregation) -> Filter:
 
 def _nonempty(ranges: Iterable[Range]) -> list[Range]:
     return [each for each in ranges if each.start < each.end]
+
+
+def _name_ids(aggregation: Aggregation, tail: TailEvents) -> IdSet | None:
+    """Return the ids of the event names of a question; None for all names."""
+    names, ids = aggregation.event_names, tail.name_ids
+    return None if names is None else IdSet(ids[name] for name in names if name in ids)
 
 
 def _event_texts(where: Filter) -> Iterator[str]:

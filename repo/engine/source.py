@@ -1,6 +1,6 @@
 """The interface of sources, which aggregate events, and the choice between them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 
 from common.metrics import PLANS
@@ -10,8 +10,16 @@ from repo.engine.plan import Aggregation, Plan
 
 P = TypeVar("P", bound=Plan)
 
-Evaluation = Callable[[Checkpoint], Aggregates]
-"""Computes partial aggregates from data that was read."""
+
+class Evaluation(Protocol):
+    """Computes partial aggregates from data that was read."""
+
+    @property
+    def size(self) -> int:
+        """The bytes that it holds, about."""
+        ...
+
+    def __call__(self, checkpoint: Checkpoint) -> Aggregates: ...
 
 
 class Source(Protocol[P]):

@@ -243,7 +243,8 @@ class AnswerService:
             result = await bound.connection.run(partial(self._read, query, bound))
             if not isinstance(result, _Computed):
                 # The connection is back in the pool.
-                result = await self._evaluator.run(result, query.name, context.deadline)
+                evaluate, size = result
+                result = await self._evaluator.run(evaluate, query.name, context.deadline, size)
             source = result.source
             return result.response
         finally:
@@ -251,12 +252,15 @@ class AnswerService:
 
     def _read(
         self, query: PreparedQuery, bound: BoundRepo
-    ) -> _Computed | Callable[[Checkpoint], _Computed]:
-        """The response, or the evaluation that returns it. Runs in the thread of a connection."""
+    ) -> _Computed | tuple[Callable[[Checkpoint], _Computed], int]:
+        """The response, or the evaluation that returns it and the bytes that this holds.
+
+        Runs in the thread of a connection.
+        """
         finish = partial(self._finish, query, bound, time.perf_counter())
         result = query.answer(bound.repo)
         if isinstance(result, Reading):
-            return lambda checkpoint: finish(result.evaluate(checkpoint))
+            return (lambda checkpoint: finish(result.evaluate(checkpoint))), result.size
         return finish(result)
 
     def _finish(

@@ -17,6 +17,8 @@ from utils.tracing import trace_span
 
 R = TypeVar("R")
 
+_MAX_BYTES = 256 * 2**20
+
 
 class Evaluator:
     """Runs evaluations in the order of their arrival, as many at once as there are processors.
@@ -24,27 +26,35 @@ class Evaluator:
     More threads would only share the processors, and lose a third of them to Python's lock.
     """
 
-    def __init__(self, max_waiting: int, threads: int | None = None) -> None:
-        """`max_waiting` is how many evaluations may wait for a thread."""
+    def __init__(
+        self, max_waiting: int, threads: int | None = None, max_bytes: int = _MAX_BYTES
+    ) -> None:
+        """`max_waiting` is how many evaluations may wait for a thread, and `max_bytes` how much
+        all open ones may hold; one is always admitted.
+        """
         threads = threads or os.cpu_count() or 1
         self._threads = ThreadPoolExecutor(threads, "evaluation")
         self._max_open = threads + max_waiting
-        self._open = 0
+        self._max_bytes = max_bytes
+        self._open = self._bytes = 0
         self._is_closed = False
 
-    async def run(self, evaluate: Callable[[Checkpoint], R], name: str, deadline: float) -> R:
-        """Return what an evaluation for a question of this name returns.
+    async def run(
+        self, evaluate: Callable[[Checkpoint], R], name: str, deadline: float, size: int = 0
+    ) -> R:
+        """Return what an evaluation for a question of this name returns; it holds `size` bytes.
 
         It ends at its next checkpoint once the deadline, in monotonic time, has passed or the
         caller is cancelled.
 
         Raises: PoolBusy, DeadlineExceeded, and what the evaluation raises.
         """
-        if self._open >= self._max_open:
+        if self._open >= self._max_open or (self._open and self._bytes + size > self._max_bytes):
             raise PoolBusy
         stop = threading.Event()
         checkpoint = partial(self._check, stop, deadline)
         self._open += 1
+        self._bytes += size
         try:
             with EVALUATIONS.track_inprogress(), trace_span("evaluation"):
                 async with asyncio.timeout(deadline - time.monotonic()):
@@ -54,6 +64,7 @@ class Evaluator:
         finally:
             stop.set()
             self._open -= 1
+            self._bytes -= size
 
     def close(self) -> None:
         """End all evaluations at their next checkpoint."""

@@ -23,7 +23,7 @@ from common.questions.event_counts import EventCounts, EventCountsData
 from common.remarks import Unknown
 from config.database import Database, get_connection
 from config.database_errors import DeadlineExceeded
-from repo.columns import chunk_writer, codec, tail
+from repo.columns import cache, chunk_writer, codec, tail
 from repo.columns.cache import COLUMN_CACHE, ColumnFolder
 from repo.columns.consumer import Consumer
 from repo.columns.event_pages import Limits
@@ -117,6 +117,8 @@ class Life:
     has_folder: bool
     max_bytes: int
     """The bound of the cache."""
+    pending_bytes: int
+    """How much may wait to be decoded."""
     erased: frozenset[str]
 
 
@@ -129,6 +131,7 @@ lives = st.builds(
     is_packed=st.booleans(),
     has_folder=st.booleans(),
     max_bytes=st.sampled_from([0, 10_000, 2**26]),
+    pending_bytes=st.sampled_from([0, 2**26]),
     erased=st.frozensets(st.sampled_from(USERS), max_size=2),
 )
 # Around now: the range ends in the future, where events may be as well.
@@ -245,14 +248,17 @@ def test_filtered_counts_agree(
     start, end = world.time_range
     shared = {"start": start, "end": end, "tz": tz, "interval": interval, "compare": "previous"}
     max_bytes = world.life.max_bytes
-    for _ in range(2):  # the second time from the files
-        COLUMN_CACHE.resize(max_bytes)
-        COLUMN_CACHE.share(ColumnFolder(folder, max_bytes) if folder else None)
-        for where in world.wheres:
-            for event in {names, ()}:
-                question = EventCounts(event=event, where=[where], **shared)
-                answer = finished(repo.get_event_counts(question.query))
-                check(world, event, where, answer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "_MAX_PENDING_BYTES", world.life.pending_bytes)
+        patch.setattr(cache, "_READ_CHUNKS", 2)
+        for _ in range(2):  # the second time from the files
+            COLUMN_CACHE.resize(max_bytes)
+            COLUMN_CACHE.share(ColumnFolder(folder, max_bytes) if folder else None)
+            for where in world.wheres:
+                for event in {names, ()}:
+                    question = EventCounts(event=event, where=[where], **shared)
+                    answer = finished(repo.get_event_counts(question.query))
+                    check(world, event, where, answer)
 
 
 def check(world: World, names: Sequence[str], where: str, answer: Answer[EventCountsData]) -> None:

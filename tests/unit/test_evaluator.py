@@ -19,8 +19,10 @@ NAME: ContextVar[str] = ContextVar("name")
 
 
 @asynccontextmanager
-async def opened(*, max_waiting: int = 10, threads: int = 1) -> AsyncIterator[Evaluator]:
-    evaluator = Evaluator(max_waiting, threads)
+async def opened(
+    *, max_waiting: int = 10, threads: int = 1, max_bytes: int = 100
+) -> AsyncIterator[Evaluator]:
+    evaluator = Evaluator(max_waiting, threads, max_bytes)
     try:
         yield evaluator
     finally:
@@ -28,9 +30,12 @@ async def opened(*, max_waiting: int = 10, threads: int = 1) -> AsyncIterator[Ev
 
 
 async def evaluate(
-    evaluator: Evaluator, work: Callable[[Checkpoint], int], timeout_s: float = LONG_S
+    evaluator: Evaluator,
+    work: Callable[[Checkpoint], int],
+    timeout_s: float = LONG_S,
+    size: int = 0,
 ) -> int:
-    return await evaluator.run(work, "event_counts", time.monotonic() + timeout_s)
+    return await evaluator.run(work, "event_counts", time.monotonic() + timeout_s, size)
 
 
 class Endless:
@@ -141,6 +146,24 @@ def test_a_full_queue_takes_no_more() -> None:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             assert await evaluate(evaluator, lambda _: 7) == 7
+
+    asyncio.run(run())
+
+
+def test_evaluations_hold_limited_bytes_together() -> None:
+    async def run() -> None:
+        async with opened(max_bytes=100) as evaluator:
+            # One is always admitted.
+            task = asyncio.create_task(evaluate(evaluator, Endless(), size=101))
+            await asyncio.sleep(0)
+            with pytest.raises(PoolBusy):
+                await evaluate(evaluator, lambda _: 7, size=1)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            numbers = await asyncio.gather(
+                *(evaluate(evaluator, lambda _: 7, size=50) for _ in "ab")
+            )
+            assert numbers == [7, 7]
 
     asyncio.run(run())
 
