@@ -41,7 +41,11 @@ def zones(name: str) -> dict[str, str]:
 
 def command(database_url: str, *words: str) -> tuple[list[str], dict[str, str]]:
     """The arguments and the environment of a command of the service."""
-    environment = {"DATABASE_URL": database_url, **zones("ANALYTICS_TIME_ZONES")}
+    environment = {
+        "DATABASE_URL": database_url,
+        "PYTHONPATH": str(ROOT / "bench/without_pandas"),
+        **zones("ANALYTICS_TIME_ZONES"),
+    }
     return [sys.executable, str(ROOT / "main.py"), *words], {**os.environ, **environment}
 
 

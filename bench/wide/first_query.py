@@ -4,6 +4,7 @@ The caches of PostgreSQL and of the operating system stay as they are. PostgreSQ
 itself: a new connection is as fast as an old one.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -68,6 +69,7 @@ def first_queries(stores: Stores, url: str, question: str, number: int) -> list[
         input=msgspec.json.encode(location),
         capture_output=True,
         cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "bench/without_pandas")},
     )
     assert process.returncode == 0, process.stderr.decode()
     return [first, *msgspec.json.decode(process.stdout, type=list[FirstQuery])]
