@@ -6,7 +6,7 @@ writers' transactions do not matter. If there are very many events, they are a b
 are written first, some in each step, and new events before them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +40,8 @@ LAZY_EVENTS = 1_000
 LAZY_S = 60
 """New events are written when there are so many, or so long after the last batch."""
 
+NO_END: Mapping[int, Snapshot] = {}
+
 _DAY_US = 86_400_000_000
 
 
@@ -68,6 +70,10 @@ class ColumnProgress:
     def new_ranges(self) -> dict[str, list[str]]:
         """The ids of the transactions whose events are folded and not written."""
         return tail_ranges(self.folded_snapshot, self.written_snapshot)
+
+    def has_written(self, snapshot: Snapshot) -> bool:
+        """Return whether no event that a snapshot sees is new; the backfill may lack some."""
+        return not tail_ranges(snapshot, self.written_snapshot)["first_xids"]
 
     def begin_backfill(self) -> None:
         """Let the backfill write all new events."""
@@ -112,12 +118,17 @@ class Consumer:
         conn: connection,
         max_paths: int,
         *,
+        until: Mapping[int, Snapshot] = NO_END,
         limits: Limits = LIMITS,
         max_new_events: int = MAX_NEW_EVENTS,
     ) -> None:
-        """`conn` must be in autocommit; a generation has columns of at most `max_paths` paths."""
+        """`conn` must be in autocommit; a generation has columns of at most `max_paths` paths.
+
+        Of a generation in `until`, no new events are written when all that the snapshot sees are.
+        """
         self._conn = conn
         self._max_paths = max_paths
+        self._until = until
         self._limits = limits
         self._max_new_events = max_new_events
         self.written_events = 0
@@ -160,6 +171,9 @@ class Consumer:
 
     def _is_due(self, cur: Cursor, progress: ColumnProgress, *, is_lazy: bool) -> bool:
         """Return whether new events have to be written."""
+        until = self._until.get(progress.generation)
+        if until and progress.has_written(until):
+            return False
         least = LAZY_EVENTS if is_lazy and not progress.is_overdue else 1
         return count_new(cur, progress, least) >= least
 
@@ -224,6 +238,15 @@ def read_progress(cur: Cursor, generation: int) -> ColumnProgress | None:
     folded, written, since, to = map(Snapshot, snapshots)
     cursor = BackfillCursor(backfilled_from, backfilled_id)
     return ColumnProgress(generation, folded, written, since, to, cursor, left_out, is_overdue, now)
+
+
+def read_folded(conn: connection) -> dict[int, Snapshot]:
+    """Return up to which snapshot each generation is folded."""
+    with conn.cursor(cursor_factory=Cursor) as cur:
+        cur.execute(SQL["columns_generations"])
+        generations = [generation for (generation,) in cur]
+        found = [read_progress(cur, generation) for generation in generations]
+    return {each.generation: each.folded_snapshot for each in found if each}
 
 
 def is_nearly_done(cur: Cursor, progress: ColumnProgress) -> bool:

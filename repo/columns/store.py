@@ -10,9 +10,17 @@ from psycopg2.extensions import connection, cursor
 
 from config.database import Cursor
 from repo.columns.chunk_table import SQL
-from repo.columns.consumer import Consumer, columns_locked, is_nearly_done, read_progress
+from repo.columns.consumer import (
+    NO_END,
+    Consumer,
+    columns_locked,
+    is_nearly_done,
+    read_folded,
+    read_progress,
+)
 from repo.columns.rewriter import Rewriter
 from repo.columns.take_over import take_over
+from repo.engine.tail import Snapshot
 from repo.rollups.aggregate import Batch
 from repo.rollups.fold_state import Progress
 from repo.rollups.store import Horizon, Store, StoreBehind
@@ -49,6 +57,8 @@ class ColumnStore(Store):
         """The number of paths that have columns."""
         self.written = WrittenColumns()
         self._rewriter = Rewriter()
+        self._until: dict[int, Snapshot] = {}
+        """Where work that is not lazy ends although others go on folding; empty before it."""
         self._failure = ""
 
     def apply(self, cur: cursor, progress: Progress, batch: Batch) -> None:
@@ -108,10 +118,15 @@ class ColumnStore(Store):
         return done
 
     def _write(self, conn: connection, *, is_lazy: bool) -> int:
-        began, consumer = time.monotonic(), Consumer(conn, self.max_paths)
+        if not is_lazy and not self._until:
+            self._until = read_folded(conn)
+        began = time.monotonic()
+        consumer = Consumer(conn, self.max_paths, until=NO_END if is_lazy else self._until)
         if chunks := consumer.step(is_lazy=is_lazy):
             self.written.seconds += time.monotonic() - began
             self.written.events += consumer.written_events
+        elif not is_lazy:
+            self._until = {}
         return chunks
 
     def _log(self, failures: Sequence[Exception]) -> None:

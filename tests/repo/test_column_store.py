@@ -46,6 +46,15 @@ def test_maintenance_writes_columns(conn: connection) -> None:
     assert written(conn) == expected(conn)
 
 
+def test_work_that_is_not_lazy_ends_although_others_go_on_folding(conn: connection) -> None:
+    store, written_chunks = ColumnStore([]), []
+    for n in range(3):
+        insert(conn, ("ada", "open", NOW, {"n": n}))
+        fold(conn)
+        written_chunks.append(store.maintain(conn, is_lazy=False))
+    assert written_chunks == [1, 0, 1]
+
+
 def test_catching_up_ends_when_columns_hold_all_that_is_folded(conn: connection) -> None:
     insert(conn, *(("ada", "open", NOW - n * DAY, {"n": n}) for n in range(20)))
     units: dict[str, int] = {}
