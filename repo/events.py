@@ -99,10 +99,13 @@ def open_sources(cur: Cursor, query: Query) -> list[Source[Any]]:
     watermark = read_watermark(cur, query.months)
     if watermark is None:
         horizon = read_horizon(cur)
-        return [RawSource(cur, horizon), ColumnSource(cur, None, horizon)]
+        return [ColumnSource(cur, None, horizon) if query.where else RawSource(cur, horizon)]
     # The clock may be behind the watermark: on a replica, or because it was put back.
     cur.now = max(cur.now, watermark.folded_range.end)
-    return [RollupSource(cur, watermark), ColumnSource(cur, watermark, watermark.horizon)]
+    # Filters need columns, and all else is read faster from rollups.
+    if query.where:
+        return [ColumnSource(cur, watermark, watermark.horizon)]
+    return [RollupSource(cur, watermark)]
 
 
 class _Choice(NamedTuple, Generic[Q, D]):
