@@ -28,7 +28,9 @@ _CURL = re.compile(r"(?:(?P<given>.*) \| )?(?P<curl>curl .*?)(?: \| (?P<shown>(?
 
 # Fields that differ between requests, or between services.
 _VARYING = {
+    "chunks",
     "column_bytes",
+    "column_rows",
     "computed_at",
     "request_id",
     "source",

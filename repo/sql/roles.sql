@@ -92,7 +92,9 @@ on_columns (role, "right", "table", columns) as (
         ('analytics_writer', 'select', 'events', '{event_id, ingested_xid}'),
         -- For events that were restored from another cluster: they get transaction ids of this one.
         ('analytics_rollup', 'update', 'events', '{ingested_xid}'),
-        ('analytics_rollup', 'select', 'rejected_rows', '{adoption_id}')
+        ('analytics_rollup', 'select', 'rejected_rows', '{adoption_id}'),
+        -- For samples that the service verifies.
+        ('analytics_rollup', 'select', 'erasures', '{unknown_before}')
 ),
 on_database (role, "right") as (
     values

@@ -177,6 +177,7 @@ def test_it_passes_through_all_paths(
     assert writer.rebuild() == 2
     assert_all_say(service, conn, edge, database_url, ["buy", "view"])
     assert EraseRepo(conn).erase("a").events == 1
+    writer.catch_up()  # columns may lack an erasure for a day, which has passed on this clock
     assert ask(service, "users/a/events", tz=edge.tz)["data"] == []
     assert_all_say(service, conn, edge, database_url, ["view"])
     assert drop(database_url, [zone(edge.tz)], edge.midnight) == 1

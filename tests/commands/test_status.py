@@ -249,12 +249,23 @@ def test_a_worker_that_does_not_fold_is_told(
         needs(status("--json"), "rollups", summary, stuck)
 
 
+def rollup_sessions(conn: connection) -> int:
+    with conn.cursor() as cur:
+        cur.execute(
+            "select count(*) from pg_stat_activity "
+            "where datname = current_database() and application_name like 'analytics-rollup%'"
+        )
+        (count,) = cur.fetchone() or (0,)
+        return int(count)
+
+
 def test_days_that_wait_are_told(status: Status, conn: connection, database_url: str) -> None:
     insert(conn, ("u", "view", NOW))
     fold(database_url)
     run_sql(
         conn, "insert into daily_stats_queue values ('UTC', '2025-01-01'), ('UTC', '2025-01-02')"
     )
+    wait_until(lambda: rollup_sessions(conn) == 0, timeout_s=10)  # of the command, which has ended
     needs(
         status("--json"),
         "daily_statistics",
