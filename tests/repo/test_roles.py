@@ -71,7 +71,10 @@ COLUMNS: dict[Role, dict[str, set[str]]] = {
         | {"api_keys.last_used_at", "events.event_id", "events.ingested_xid"},
         "UPDATE": {"api_keys.last_used_at"},
     },
-    "rollup": {"SELECT": {"rejected_rows.adoption_id"}, "UPDATE": {"events.ingested_xid"}},
+    "rollup": {
+        "SELECT": {"rejected_rows.adoption_id", "erasures.unknown_before"},
+        "UPDATE": {"events.ingested_xid"},
+    },
     "grafana": {},
 }
 
