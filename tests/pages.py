@@ -186,8 +186,8 @@ def _without_varying(line: str) -> Any:
     if not line.startswith("{"):
         return line
     answer = json.loads(line)
-    for part in (answer, answer.get("meta", {})):
-        for name in _VARYING & part.keys():
+    for part in (answer, answer.get("meta"), answer.get("data")):
+        for name in _VARYING & part.keys() if isinstance(part, dict) else ():
             del part[name]
     return answer
 

@@ -238,7 +238,8 @@ class TestKeys:
             assert refused[0].headers["retry-after"] == "1"
             assert answers[0].headers["ratelimit-policy"] == '"second";q=5;w=1'
             assert answers[0].headers["ratelimit"] == '"second";r=4;t=1'
-            assert service.get("/analytics/event-counts").status_code == 429
+            counts = [service.get("/analytics/event-counts").status_code for _ in range(8)]
+            assert 429 in counts
             time.sleep(1.1)
             assert send(service, ndjson(event(20))).status_code == 200
 
