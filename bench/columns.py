@@ -17,9 +17,9 @@ import numpy as np
 from bench.event_set import sample
 from repo.columns.builder import EventBatch, EventRecord, build_batch, event_batch
 from repo.columns.chunk import Chunk
+from repo.columns.chunk_operations import concatenate, memory_bytes, select
 from repo.columns.codec import decode_chunk, encode_chunk
-from repo.columns.merge import concatenate, memory_bytes, select
-from repo.columns.ties import without_untied_ids
+from repo.columns.tied_events import without_untied_ids
 
 EVENTS = 32_768
 ROUNDS = 5

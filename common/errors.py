@@ -236,7 +236,7 @@ class EventsDropped(AnalyticsError):
 
 
 class Busy(AnalyticsError):
-    """Too many requests are waiting for the database; try again shortly."""
+    """Too many requests are waiting for the database or for memory; try again shortly."""
 
     status = 503
     kind = "busy"

@@ -6,7 +6,7 @@ class DatabaseError(Exception):
 
 
 class PoolBusy(DatabaseError):
-    """No connection became free in time."""
+    """No connection, or no memory for what was read, became free in time."""
 
 
 class DeadlineExceeded(DatabaseError):

@@ -8,7 +8,7 @@ from common.filters import Filter
 from common.where import parse_where
 from repo.columns.builder import EventRecord, build_chunk
 from repo.columns.chunk import Chunk
-from repo.columns.evaluation import EventFields, field_conditions, matches, matching_ids
+from repo.columns.filter_evaluation import EventFields, field_conditions, matches, matching_ids
 from tests.where_oracle import Event
 from tests.where_strategies import EVENT_NAMES, USERS
 

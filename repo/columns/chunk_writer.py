@@ -3,6 +3,7 @@
 from config.database import Cursor
 from repo.columns.builder import EventBatch, PathLimit, build_batch
 from repo.columns.chunk import Chunk
+from repo.columns.chunk_operations import concatenate, memory_bytes
 from repo.columns.chunk_table import (
     ALL_PATHS,
     ChunkHead,
@@ -11,9 +12,8 @@ from repo.columns.chunk_table import (
     write_chunk,
 )
 from repo.columns.codec import FORMAT, encode_chunk
-from repo.columns.event_pages import MAX_BYTES
-from repo.columns.merge import concatenate, memory_bytes
-from repo.columns.ties import without_untied_ids
+from repo.columns.tied_events import without_untied_ids
+from repo.columns.unwritten_events import MAX_BYTES
 
 MAX_CHUNK_EVENTS = 131_072
 MAX_CHUNK_BYTES = 64 * 2**20

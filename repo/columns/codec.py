@@ -27,7 +27,7 @@ from repo.columns.chunk import (
     TextValues,
     Values,
 )
-from repo.columns.ties import has_id
+from repo.columns.tied_events import has_id
 from repo.columns.values import count_values
 
 if sys.version_info >= (3, 14):

@@ -19,14 +19,14 @@ from config.database import Cursor
 from repo.columns.builder import EventBatch
 from repo.columns.chunk_table import SQL
 from repo.columns.chunk_writer import ChunkStream, ChunkWriter
-from repo.columns.event_pages import (
+from repo.columns.tiers import find_merge, merge
+from repo.columns.unwritten_events import (
     BACKFILL_START,
     LIMITS,
     EventPages,
     Limits,
     MissingIds,
 )
-from repo.columns.tiers import find_merge, merge
 from repo.commit_outcome import commit
 from repo.engine.tail import NO_BACKFILL, NOTHING_FOLDED, BackfillCursor, Snapshot, tail_ranges
 from repo.rollups.fold import snapshot_locked

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from repo.columns.chunk import DecimalNumbers, ScaledNumbers
-from repo.columns.dictionaries import ranks_of, stacked_codes
+from repo.columns.dictionary_codes import ranks_of, stacked_codes
 from utils.decimals import decimal_text
 
 MAX_SCALE = 18

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from psycopg2.extensions import connection
 
 from config.database import Cursor
-from repo.columns.chunk_editor import ChunkEditor
+from repo.columns.chunk_operations import select, without_properties
+from repo.columns.chunk_replacement import ChunkEditor
 from repo.columns.chunk_table import ChunkRow, read_erased_users
 from repo.columns.consumer import columns_locked
-from repo.columns.merge import select, without_properties
 from repo.statements import statements
 
 SQL = statements("columns_rewrite")

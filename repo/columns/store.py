@@ -18,8 +18,8 @@ from repo.columns.consumer import (
     read_folded,
     read_progress,
 )
+from repo.columns.retained_chunks import take_over
 from repo.columns.rewriter import Rewriter
-from repo.columns.take_over import take_over
 from repo.engine.tail import Snapshot
 from repo.rollups.aggregate import Batch
 from repo.rollups.fold_state import Progress

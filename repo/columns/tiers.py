@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from config.database import Cursor
 from repo.columns.builder import build_batch
 from repo.columns.chunk import Chunk
+from repo.columns.chunk_operations import concatenate
 from repo.columns.chunk_table import SQL, ChunkRow, all_paths, delete_chunks, read_all_columns
 from repo.columns.chunk_writer import FAN_IN, MAX_CHUNK_BYTES, MAX_CHUNK_EVENTS, ChunkWriter
 from repo.columns.codec import decode_chunk
-from repo.columns.event_pages import NO_LIMITS, EventPages
-from repo.columns.merge import concatenate
-from repo.columns.ties import Ties, ties_without_ids, with_ids
+from repo.columns.tied_events import Ties, ties_without_ids, with_ids
+from repo.columns.unwritten_events import NO_LIMITS, EventPages
 
 # Of which the events are read at once, to give them their ids.
 _MAX_TIES = 10_000

@@ -27,7 +27,8 @@ from repo.columns.chunk_table import (
     read_state,
 )
 from repo.columns.codec import FIELDS, StoredKey, field_key, property_key
-from repo.columns.evaluation import (
+from repo.columns.column_tail import SQL, TailEvents, TailReader, backlog
+from repo.columns.filter_evaluation import (
     EventFields,
     IdSet,
     columns_of,
@@ -37,16 +38,15 @@ from repo.columns.evaluation import (
     paths_of,
 )
 from repo.columns.property_collector import is_too_long
-from repo.columns.tail import SQL, TailEvents, TailReader, backlog
 from repo.engine.cardinality import (
     Aggregates,
     CardinalityCache,
     PartialAggregate,
     RangeAggregate,
 )
+from repo.engine.column_counter import EventCounter, Timeline, instant
 from repo.engine.cost import Cost
 from repo.engine.dimensions import EventNameDictionary
-from repo.engine.event_counter import EventCounter, Timeline, instant
 from repo.engine.plan import Aggregation, Plan
 from repo.engine.tail import NOTHING_FOLDED
 from repo.engine.watermark import SQL as ROLLUPS

@@ -4,6 +4,13 @@ from collections import Counter
 from datetime import datetime
 
 from config.database import Cursor
+from repo.engine.aggregate_decoder import (
+    EventRow,
+    Segments,
+    TemporaryOrdinals,
+    decode_events,
+    segments_of,
+)
 from repo.engine.cardinality import (
     Aggregates,
     CardinalityCache,
@@ -11,13 +18,6 @@ from repo.engine.cardinality import (
     aggregates,
 )
 from repo.engine.cost import MAX_EVENTS, WINDOWS, Cost
-from repo.engine.event_aggregates import (
-    EventRow,
-    Segments,
-    TemporaryOrdinals,
-    decode_events,
-    segments_of,
-)
 from repo.engine.plan import Aggregation, CoverPlan
 from repo.engine.planner import Cover
 from repo.statements import statements

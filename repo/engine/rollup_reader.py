@@ -10,10 +10,10 @@ from pyroaring import BitMap
 
 from common.metrics import EVENTS_READ, ROLLUP_BYTES, ROLLUP_ROWS
 from config.database import Cursor
+from repo.engine.aggregate_decoder import TemporaryOrdinals, decode_events, segments_of
 from repo.engine.cardinality import PartialAggregate
 from repo.engine.cost import Cost
 from repo.engine.dimensions import ALL, EventNameFilter, Key
-from repo.engine.event_aggregates import TemporaryOrdinals, decode_events, segments_of
 from repo.engine.plan import CoverPlan
 from repo.engine.planner import Cover
 from repo.engine.span_cache import Row, Rows, SpanCache, SpanKey

@@ -6,11 +6,11 @@ from heapq import nlargest
 from typing import NamedTuple
 
 from config.database import Cursor
+from repo.engine.aggregate_decoder import TemporaryOrdinals
 from repo.engine.bitmaps import max_bytes
 from repo.engine.cardinality import Aggregates, CardinalityCache, aggregates
 from repo.engine.cost import FEW_SETS, MAX_BYTES, MAX_EDGE_EVENTS, Cost, windows_cost
 from repo.engine.dimensions import EventNameDictionary, EventNameFilter, Key
-from repo.engine.event_aggregates import TemporaryOrdinals
 from repo.engine.plan import Aggregation, CoverPlan
 from repo.engine.planner import Cover, Kind, cover_ranges
 from repo.engine.rollup_reader import Partials, RollupReader, count_tail, read_cost

@@ -7,14 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from repo.verify.chunk import Chunk, name_finder
 from repo.verify.column_chunks import ChunkReader, read_list, rows_of_chunk
-from repo.verify.column_counts import NOTHING, SlotName, count_records, count_rows
 from repo.verify.column_events import read_events
 from repo.verify.column_state import ColumnState, Instants, instants_of, read_state
+from repo.verify.columns_before_horizon import NOTHING, SlotName, count_records, count_rows
 from repo.verify.fingerprints import EventRows, Property, concatenate
 from repo.verify.recount import Records
 from repo.verify.report import MAX_LISTED, Difference, format_name, format_span
+from repo.verify.slot_chunk import Chunk, name_finder
 from repo.verify.snapshot import Span
 from utils.formats import quantity
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from repo.verify.chunk import Chunk
 from repo.verify.recount import Records, Recount
 from repo.verify.report import Difference, format_span
+from repo.verify.slot_chunk import Chunk
 from repo.verify.snapshot import SQL, Span
 from repo.verify.stored_rows import stored_slots, stored_spans
 

@@ -5,10 +5,10 @@ from contextlib import suppress
 
 from psycopg2.extensions import connection, cursor
 
-from repo.verify.chunk import Chunk, name_finder
 from repo.verify.recount import Row, merge
 from repo.verify.report import Difference, Findings, compare, format_span
 from repo.verify.roaring import BadBitmap, decode
+from repo.verify.slot_chunk import Chunk, name_finder
 from repo.verify.snapshot import SQL, FoldState, Span, Unverifiable, snapshot
 from repo.verify.stored_rows import StoredRows, stored_slots_of_name, stored_spans
 from repo.verify.verifiers import recount_chunk

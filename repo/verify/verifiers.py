@@ -10,12 +10,12 @@ from typing import Protocol
 
 from psycopg2.extensions import connection
 
-from repo.verify.chunk import Chunk
 from repo.verify.columns import ColumnVerifier
 from repo.verify.daily_stats import verify_daily_stats
 from repo.verify.recount import Records, pieces, recount
 from repo.verify.report import Findings
 from repo.verify.rollups import SlotVerifier, SpanVerifier
+from repo.verify.slot_chunk import Chunk
 from repo.verify.slots_before_horizon import retained_records
 from repo.verify.snapshot import AFTER, FIRST, SQL, Span, snapshot
 

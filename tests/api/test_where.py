@@ -17,7 +17,7 @@ from common.questions import QUESTIONS
 from common.questions.answer import Answer, Meta
 from common.questions.event_counts import EventCountsData
 from common.remarks import Note, Unknown
-from repo.columns import tail
+from repo.columns import column_tail
 from repo.engine import cost
 from repo.rollups.rollup_writer import RollupWriter
 from services.dependencies import get_events_repo
@@ -365,7 +365,7 @@ def cached(redis_url: str, keys: str) -> bytes:
 def test_too_many_events_outside_columns(
     stored: httpx.Client, monkeypatch: pytest.MonkeyPatch, limit: str, number: int
 ) -> None:
-    monkeypatch.setattr(tail, limit, number)
+    monkeypatch.setattr(column_tail, limit, number)
     path = f"{COUNTS}?{RANGE}&where=plan:pro&tz=Europe/Berlin"
     explained = stored.get(f"{path}&explain=true").json()["data"]["tail"]
     response = stored.get(path)

@@ -65,7 +65,7 @@ TESTED_ELSEWHERE = {
     "repo/engine/rollup_source.py",
     "repo/rollups/fold.py",
     "repo/rollups/rollup_writer.py",
-    "repo/verify/chunk.py",
+    "repo/verify/slot_chunk.py",
     "repo/verify/days_before_horizon.py",
     "repo/verify/dictionaries_and_state.py",
     "repo/verify/rollups.py",

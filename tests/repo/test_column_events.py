@@ -6,7 +6,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from repo.columns.consumer import Consumer
-from repo.columns.event_pages import Limits
+from repo.columns.unwritten_events import Limits
 from tests.events import insert
 from tests.written_columns import NOW, OLD, UNLOCKED, consume, differences, events, execute, fold
 

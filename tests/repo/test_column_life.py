@@ -18,10 +18,10 @@ from hypothesis.stateful import initialize, invariant, rule
 from common.errors import EventsDropped
 from common.questions.event_counts import EventCounts
 from config.database_errors import DatabaseUnavailable
-from repo.columns import chunk_writer, codec, consumer, rewriter, take_over, tiers
+from repo.columns import chunk_writer, codec, consumer, retained_chunks, rewriter, tiers
 from repo.columns.chunk_writer import ChunkWriter
 from repo.columns.consumer import Consumer
-from repo.columns.event_pages import Limits
+from repo.columns.unwritten_events import Limits
 from repo.lifecycle import retention as retention_module
 from repo.lifecycle.erasure import EraseRepo
 from repo.rollups.rollup_writer import RollupWriter
@@ -50,7 +50,7 @@ PARTS_OF_COLUMNS: list[tuple[Any, str]] = [
     (consumer, "merge"),
     (ChunkWriter, "write"),
     *((rewriter, name) for name in ("_erase_events", "without_properties", "_raise_version")),
-    *((take_over, name) for name in ("_copy", "select")),
+    *((retained_chunks, name) for name in ("_copy", "select")),
 ]
 OBJECTS = [
     *("{}", '{"a": "x"}', '{"a": "xy"}', '{"a": "5"}', '{"a": 5}', '{"a": 5.0}', '{"a": null}'),

@@ -23,10 +23,10 @@ from common.questions.event_counts import EventCounts, EventCountsData
 from common.remarks import Unknown
 from config.database import Database, get_connection
 from config.database_errors import DeadlineExceeded
-from repo.columns import cache, chunk_writer, codec, tail
+from repo.columns import cache, chunk_writer, codec, column_tail
 from repo.columns.cache import COLUMN_CACHE, ColumnFolder
 from repo.columns.consumer import Consumer
-from repo.columns.event_pages import Limits
+from repo.columns.unwritten_events import Limits
 from repo.events import EventsRepo
 from repo.lifecycle.erasure import EraseRepo
 from repo.rollups.rollup_writer import RollupWriter
@@ -347,7 +347,7 @@ def test_names_that_no_event_has_are_in_the_meta(
 def test_a_long_tail_is_refused_with_the_progress(
     owner: connection, repo: EventsRepo, folded: RollupWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tail, "MAX_EVENTS", 10)
+    monkeypatch.setattr(column_tail, "MAX_EVENTS", 10)
     put(owner, 10)
     catch_up(folded)
     assert ask(repo, "-a:*").data.events == 10
@@ -367,7 +367,7 @@ def test_a_backfill_that_has_not_reached_the_range_is_refused(
     put(owner, 30)
     catch_up(folded)
     take_steps(owner, 4, 3)
-    monkeypatch.setattr(tail, "MAX_EVENTS", 10)
+    monkeypatch.setattr(column_tail, "MAX_EVENTS", 10)
     with pytest.raises(ColumnsBuilding, match=r"[1-9] of about") as refused:
         ask(repo, "-a:*")
     assert 0 < float(refused.value.extra_members["progress"]) <= 1

@@ -12,7 +12,7 @@ from psycopg2.extensions import connection
 from repo.columns.chunk import ColumnKey, TextValues
 from repo.columns.chunk_writer import ChunkWriter
 from repo.columns.consumer import Consumer
-from repo.columns.event_pages import Limits
+from repo.columns.unwritten_events import Limits
 from repo.rollups.rollup_writer import RollupWriter
 from tests.column_contents import chunk_rows, expected, query, read_chunk, written
 from tests.events import insert
@@ -211,7 +211,7 @@ def test_a_backfill_begins_with_the_latest_events(
 
 def test_a_backfill_reads_what_is_sparse(conn: connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """Most events in the order of time are written already."""
-    monkeypatch.setattr("repo.columns.event_pages._PROBE", 10)
+    monkeypatch.setattr("repo.columns.unwritten_events._PROBE", 10)
     insert_numbers(conn, *(NOW - n * HOUR for n in range(40)))
     fold(conn)
     consume(conn)

@@ -10,8 +10,8 @@ from psycopg2.extensions import connection
 from common.receipts import Receipt
 from repo.columns import consumer, rewriter
 from repo.columns.chunk import TextValues
-from repo.columns.event_pages import EventPages
 from repo.columns.rewriter import Rewriter
+from repo.columns.unwritten_events import EventPages
 from repo.lifecycle.erasure import EraseRepo
 from repo.rollups.rollup_writer import RollupWriter
 from tests.column_contents import chunk_rows, query, read_chunk, written

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from psycopg2.extensions import connection
 
 from repo.columns.consumer import Consumer
-from repo.columns.event_pages import Limits
 from repo.columns.summary import read_summary
+from repo.columns.unwritten_events import Limits
 from tests.events import insert
 from tests.written_columns import consume, execute, fold
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from config.database import Cursor
 from repo.columns.chunk import Chunk
+from repo.columns.chunk_operations import memory_bytes
 from repo.columns.chunk_table import (
     ChunkHead,
     ChunkRow,
@@ -16,7 +17,6 @@ from repo.columns.chunk_table import (
     write_chunk,
 )
 from repo.columns.codec import FORMAT, decode, encode_chunk, field_key
-from repo.columns.merge import memory_bytes
 from repo.columns.tiers import read_whole_chunks
 
 _USER = field_key("user")

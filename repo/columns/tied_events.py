@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from repo.columns.chunk import EVENT_ID, Chunk, Column, ColumnKey, event_order
-from repo.columns.merge import take
+from repo.columns.chunk_operations import take
 from repo.columns.values import python_values
 
 

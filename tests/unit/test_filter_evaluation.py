@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from common.filters import Name, conditions, negation
 from common.remarks import Note
 from repo.columns.chunk import Chunk, ColumnKey
-from repo.columns.evaluation import (
+from repo.columns.filter_evaluation import (
     IdSet,
     Skipped,
     columns_of,

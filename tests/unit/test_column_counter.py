@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from repo.columns.evaluation import EventFields, IdSet
+from repo.columns.filter_evaluation import EventFields, IdSet
 from repo.engine.cardinality import CardinalityCache, PartialAggregate
-from repo.engine.event_counter import EventCounter, Timeline, instant, microseconds
+from repo.engine.column_counter import EventCounter, Timeline, instant, microseconds
 from tests.chunks import chunk_of, parsed
 from tests.where_oracle import Event
 from tests.where_strategies import EVENT_NAMES, USERS

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from repo.columns.builder import EventRecord, build_chunk
 from repo.columns.chunk import Chunk
-from repo.columns.merge import concatenate, select, without_properties
-from repo.columns.ties import tied_rows, ties_without_ids, with_ids, without_untied_ids
+from repo.columns.chunk_operations import concatenate, select, without_properties
+from repo.columns.tied_events import tied_rows, ties_without_ids, with_ids, without_untied_ids
 from tests.columns import assert_equal_chunks
 from tests.example_counts import examples
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from pyroaring import BitMap
 
-from repo.engine.event_aggregates import EventRow, TemporaryOrdinals, decode_events, segments_of
+from repo.engine.aggregate_decoder import EventRow, TemporaryOrdinals, decode_events, segments_of
 from repo.engine.span_cache import Row
 from utils.copy_binary import SIGNATURE
 from utils.time.calendar import Range

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from common.filters import Filter
 from repo.columns.chunk import Chunk
-from repo.columns.evaluation import EventFields, IdSet, Mask, Skipped, matches, skipped_values
+from repo.columns.filter_evaluation import (
+    EventFields,
+    IdSet,
+    Mask,
+    Skipped,
+    matches,
+    skipped_values,
+)
 from repo.engine.cardinality import PartialAggregate
 from utils.time.calendar import Range
 

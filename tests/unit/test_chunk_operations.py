@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from repo.columns.builder import EventRecord, build_chunk
 from repo.columns.chunk import Chunk, ColumnKey, DecimalNumbers, ScaledNumbers, TextValues
-from repo.columns.merge import concatenate, memory_bytes, select, split, without_properties
+from repo.columns.chunk_operations import (
+    concatenate,
+    memory_bytes,
+    select,
+    split,
+    without_properties,
+)
 from tests.columns import assert_equal_chunks, column_values, objects, to_json
 from tests.example_counts import examples
 

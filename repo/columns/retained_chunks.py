@@ -6,9 +6,9 @@ import numpy as np
 
 from config.database import Cursor
 from repo.columns.chunk import Chunk
-from repo.columns.chunk_editor import ChunkEditor
+from repo.columns.chunk_operations import select
+from repo.columns.chunk_replacement import ChunkEditor
 from repo.columns.chunk_table import ChunkRow
-from repo.columns.merge import select
 from repo.statements import statements
 
 SQL = statements("columns_take_over")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from config.database import Cursor
 from repo.columns.builder import EventBatch
 from repo.columns.chunk_table import SQL
-from repo.columns.ties import Ties
+from repo.columns.tied_events import Ties
 from repo.engine.tail import BackfillCursor, split_ranges
 from repo.engine.watermark import read_user_count
 from repo.statements import compose
