@@ -15,7 +15,7 @@ from tests.problems import assert_problem
 
 COUNTS = "/analytics/event-counts?start=2025-03-10&end=2025-03-12"
 RATE = 5
-TRIES = 15
+TRIES = 40
 REFUSED = [
     ("GET", "/analytics/event-counts?start=nonsense", 422),
     ("GET", "/analytics/event-counts?start=%FF", 422),
