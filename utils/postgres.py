@@ -8,8 +8,8 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache
 from typing import Any, Protocol, cast
@@ -394,8 +394,9 @@ class GuardedPool(SimpleConnectionPool):
         try:
             conn = cast(PooledConnection, psycopg2.connect(*self._args, **self._kwargs))
             conn.autocommit = True  # transactions are begun by the text that they consist of
-            if self._search_path and not is_direct(conn):
-                conn.path = self._search_path
+            with self._abortable(conn):
+                if self._search_path and not is_direct(conn):
+                    conn.path = self._search_path
         except psycopg2.OperationalError:
             self._breaker.record_failure()
             raise
@@ -406,19 +407,21 @@ class GuardedPool(SimpleConnectionPool):
         conn.generation = generation
         if self._identify:
             try:
-                conn.identity = self._read_identity(conn, self._identify)
+                with self._abortable(conn):
+                    conn.identity = _identity(conn, self._identify)
             except psycopg2.Error:  # usable, but replaced soon
                 conn.retire_at = min(conn.retire_at, time.monotonic() + _UNIDENTIFIED_LIFETIME_S)
         return conn
 
-    def _read_identity(self, conn: PooledConnection, identify: Identify) -> str | None:
-        """Read the identity in a way that `abort_all` can end. Raises: psycopg2.Error."""
+    @contextmanager
+    def _abortable(self, conn: PooledConnection) -> Iterator[None]:
+        """Let `abort_all` end what is read with a connection before it is lent."""
         with self._lock:
             self._new.add(conn)
             if self._is_aborted:
                 abort_connection(conn)
         try:
-            return _identity(conn, identify)
+            yield
         finally:
             with self._lock:
                 self._new.discard(conn)

@@ -28,6 +28,7 @@ from config.database_errors import (
     SerializationFailure,
 )
 from tests.wait_until import adjusted_for_load, wait_until
+from utils import postgres
 
 NAME = "analytics-pool-test"
 SIZE = 3
@@ -339,17 +340,23 @@ def test_a_connection_whose_database_could_not_be_identified_is_soon_replaced(
     opened.close()
 
 
-def test_closing_does_not_wait_for_a_new_connection(database_url: str, conn: connection) -> None:
-    """One whose server does not say which database it has, as if it were silent."""
+@pytest.mark.parametrize("statement", ["is_direct", "identify"])
+def test_closing_does_not_wait_for_a_new_connection(
+    database_url: str, conn: connection, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    """One whose server does not answer a statement on new connections, as if it were silent."""
 
-    def identify(new: connection) -> str:
+    def sleep(new: connection) -> Any:
         with new.cursor() as cur:
             cur.execute("select pg_sleep(600)")
-        return "identity"
 
+    identify = sleep if statement == "identify" else None
     database = Database(
         database_url, size=1, waiters=1, acquire_timeout_s=5, name=NAME, identify=identify
     )
+    if statement == "is_direct":
+        monkeypatch.setattr(postgres, "is_direct", sleep)
+        monkeypatch.setattr(database.pool, "_search_path", "public")
     # In a thread of the pool, which `close` waits for.
     refreshing = database._threads.submit(database.pool.refresh)
     wait_until(lambda: sessions(conn, "active") == 1, timeout_s=5)
@@ -359,7 +366,8 @@ def test_closing_does_not_wait_for_a_new_connection(database_url: str, conn: con
             closing.result(timeout=adjusted_for_load(10))
         finally:
             database.pool.closed = True  # else the threads of a failure would never end
-    refreshing.result(timeout=1)
+    with suppress(psycopg2.Error):  # of a connection that was aborted
+        refreshing.result(timeout=1)
 
 
 def test_a_database_that_is_away_is_not_tried_by_everybody() -> None:
