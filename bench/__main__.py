@@ -49,7 +49,7 @@ _TUNED = ("timezone = 'UTC'", "jit = off", "work_mem = '256MB'")
 
 @dataclass(slots=True)
 class Figures:
-    """What was measured: rows of the tables, figures of columns, and rates."""
+    """The figures of a run: rows of the tables, figures of columns, and rates."""
 
     rows: list[Row] = field(default_factory=list)
     wide: list[Row] = field(default_factory=list)

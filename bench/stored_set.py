@@ -94,7 +94,7 @@ class Stores:
 
 
 class Description(msgspec.Struct, frozen=True):
-    """What a stored set holds. Written last: a directory without it is incomplete."""
+    """The version and size of a stored set. Written last: a directory without it is incomplete."""
 
     events: int
     version: int = 1

@@ -1,4 +1,4 @@
-"""What single changes cost: a late event, a merge of chunks, and the erasure of an active user."""
+"""The cost of single changes: a late event, a merge of chunks, the erasure of an active user."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -62,7 +62,7 @@ def _usage_of_step(conn: connection) -> Usage:
 
 
 def _erasure(conn: connection) -> dict[str, float]:
-    """What it takes to erase the most active user, and then to rewrite the chunks."""
+    """Return the cost of erasing the most active user, and of rewriting the chunks after that."""
     user_id = user_at(0)
     repo = EraseRepo(conn)
     events = repo.count([user_id])

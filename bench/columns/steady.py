@@ -1,4 +1,4 @@
-"""What writing columns costs while events arrive steadily, without waiting for them.
+"""The cost of writing columns while events arrive steadily, without waiting for them.
 
 Batches are as large as those of the rollup worker: it writes when 1,000 events wait, or after a
 minute, and looks twice a second.

@@ -1,4 +1,4 @@
-"""What a transaction of the columns costs: time, write-ahead log, and dead rows."""
+"""The cost of a transaction that writes columns: time, write-ahead log, and dead rows."""
 
 import time
 from collections.abc import Callable

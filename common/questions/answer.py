@@ -95,7 +95,7 @@ class Meta:
     rollups."""
     _: KW_ONLY
     definition: str = field(default_factory=absent_field)
-    """What is counted, in a sentence."""
+    """A sentence that says which events and users are counted."""
     where: str = field(default_factory=absent_field)
     """The canonical text of the filter."""
     notes: list[Note] = field(default_factory=absent_field)
@@ -142,7 +142,7 @@ Checkpoint = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Reading(Generic[D]):
-    """What an answer is computed from: read in one snapshot, and needs no connection any more."""
+    """Data that was read in one snapshot; an answer is computed from it without a connection."""
 
     evaluate: Callable[[Checkpoint], Answer[D]]
     """Compute the answer, for longer than an event loop may wait. Raises: TooExpensive, and what
@@ -152,4 +152,4 @@ class Reading(Generic[D]):
 
 
 Result = Answer[D] | Reading[D]
-"""What a method of the repository returns: the answer, or what it is computed from."""
+"""The result of a method of the repository: an answer, or the reading that gives it."""

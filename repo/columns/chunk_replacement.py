@@ -22,7 +22,7 @@ from repo.columns.tiers import read_whole_chunks
 _USER = field_key("user")
 
 
-class ChunkEditor:
+class ChunkReplacer:
     """Edits chunks of a generation, in a transaction with the lock on columns."""
 
     def __init__(self, cur: Cursor, generation: int) -> None:

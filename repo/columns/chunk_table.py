@@ -11,7 +11,7 @@ from psycopg2.extensions import cursor
 from config.database import Cursor
 from repo.columns.codec import StoredKey
 from repo.engine.tail import Snapshot
-from repo.statements import statements
+from repo.statements import compose, statements
 from utils.copy_binary import decode, encode
 
 SQL = statements("columns")
@@ -50,7 +50,7 @@ class ColumnState(NamedTuple):
 
 
 class ChunkHead(NamedTuple):
-    """What the list of chunks says about a chunk."""
+    """The description of a chunk in the list of chunks, without its id."""
 
     format: int
     """The version of the encoding."""
@@ -117,8 +117,14 @@ def read_chunk_ids(cur: cursor, generation: int) -> list[int]:
 
 def read_chunks(cur: cursor, generation: int, start: datetime, end: datetime) -> list[ChunkRow]:
     """Return the chunks that overlap a range of time, by their first events."""
-    cur.execute(SQL["columns_chunks"], {"generation": generation, "start": start, "end": end})
+    params = {"generation": generation, "start": start, "end": end}
+    cur.execute(select_chunks(SQL["columns_chunks"]), params)
     return [ChunkRow(*row) for row in cur]
+
+
+def select_chunks(statement: str) -> str:
+    """Return a statement with the fields of `ChunkRow` in its `{chunk_row}`."""
+    return compose(statement, chunk_row=SQL["columns_chunk_row"])
 
 
 def read_columns(

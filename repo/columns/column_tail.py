@@ -32,7 +32,7 @@ class Backlog(NamedTuple):
     recent: Mapping[str, list[str]]
     """Ranges of the transactions that chunks do not hold."""
     unreached: Mapping[str, str]
-    """What a backfill has not reached, by snapshots, time and id."""
+    """The events that a backfill has not written yet, by snapshots, time and id."""
 
 
 _EVERYTHING = {

@@ -20,7 +20,7 @@ Path = tuple[str, ...]
 """The keys that lead to a value."""
 
 _BYTES_PER_KEY = 8
-"""What a key takes in an array of PostgreSQL beside its text, at most."""
+"""The bytes that an array of PostgreSQL needs for a key in addition to its text, at most."""
 _PIECE_BYTES = 1_000_000
 """Text whose values are Python objects at one time; they may take 20 times the memory."""
 _MAX_NODES = 20_000

@@ -7,8 +7,8 @@ import numpy as np
 from config.database import Cursor
 from repo.columns.chunk import Chunk
 from repo.columns.chunk_operations import select
-from repo.columns.chunk_replacement import ChunkEditor
-from repo.columns.chunk_table import ChunkRow
+from repo.columns.chunk_replacement import ChunkReplacer
+from repo.columns.chunk_table import ChunkRow, select_chunks
 from repo.statements import statements
 
 SQL = statements("columns_take_over")
@@ -34,9 +34,9 @@ def _copy(cur: Cursor, generation: int, source: int, horizon: int, *, is_foreign
     cur.execute(SQL["columns_take_over_paths"], params)
     if not is_foreign:
         cur.execute(SQL["columns_take_over_chunks"], params)
-    cur.execute(SQL["columns_take_over_parts"], params)
+    cur.execute(select_chunks(SQL["columns_take_over_parts"]), params)
     rows = [ChunkRow(*row) for row in cur]
-    reader, writer = ChunkEditor(cur, source), ChunkEditor(cur, generation)
+    reader, writer = ChunkReplacer(cur, source), ChunkReplacer(cur, generation)
     for row in rows:
         chunk = reader.read(row)
         dropped = select(chunk, chunk.time < horizon)

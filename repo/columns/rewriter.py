@@ -14,8 +14,8 @@ from psycopg2.extensions import connection
 
 from config.database import Cursor
 from repo.columns.chunk_operations import select, without_properties
-from repo.columns.chunk_replacement import ChunkEditor
-from repo.columns.chunk_table import ChunkRow, read_erased_users
+from repo.columns.chunk_replacement import ChunkReplacer
+from repo.columns.chunk_table import ChunkRow, read_erased_users, select_chunks
 from repo.columns.consumer import columns_locked
 from repo.statements import statements
 
@@ -79,13 +79,13 @@ class _Search:
 
     def _erase_from(self, cur: Cursor, generation: int) -> bool:
         """Rewrite chunks of a generation; return whether all of them are without the users now."""
-        editor, rewritten = ChunkEditor(cur, generation), self._budget.rewritten
+        replacer, rewritten = ChunkReplacer(cur, generation), self._budget.rewritten
         while not self._budget.is_spent and (rows := self._next_chunks(cur, generation)):
-            users = editor.read_users(rows)
+            users = replacer.read_users(rows)
             for row in takewhile(lambda _: not self._budget.is_spent, rows):
                 is_erased = np.isin(users.pop(row.chunk_id), self._erased)
                 if is_erased.any():
-                    _erase_events(editor, row, is_erased)
+                    _erase_events(replacer, row, is_erased)
                 self._budget.spend(row.events if is_erased.any() else 0)
                 self._searched[generation] = row.chunk_id
         if self._budget.rewritten > rewritten:
@@ -96,13 +96,13 @@ class _Search:
         """Return the next chunks to search, which include those that were rewritten."""
         after = self._searched.get(generation, 0)
         params = {"generation": generation, "after": after, "limit": _AT_ONCE}
-        cur.execute(SQL["columns_rewrite_chunks"], params)
+        cur.execute(select_chunks(SQL["columns_rewrite_chunks"]), params)
         return [ChunkRow(*row) for row in cur]
 
 
 @dataclass(slots=True)
 class _Budget:
-    """What a transaction has done, and whether it was enough."""
+    """The changes of a transaction, and whether they reached its limit."""
 
     searched: int = 0
     rewritten: int = 0
@@ -117,23 +117,23 @@ class _Budget:
         self.rewritten += rewritten
 
 
-def _erase_events(editor: ChunkEditor, row: ChunkRow, is_erased: NDArray[np.bool_]) -> None:
-    remaining = select(editor.read(row), ~is_erased)
-    editor.delete(row)
-    editor.write(remaining, row, has_properties=row.has_properties)
+def _erase_events(replacer: ChunkReplacer, row: ChunkRow, is_erased: NDArray[np.bool_]) -> None:
+    remaining = select(replacer.read(row), ~is_erased)
+    replacer.delete(row)
+    replacer.write(remaining, row, has_properties=row.has_properties)
 
 
 def _drop_properties(cur: Cursor) -> int:
     """Rewrite chunks whose properties were dropped; return how many."""
-    cur.execute(SQL["columns_rewrite_expired"], {"limit": MAX_EXPIRED})
+    cur.execute(select_chunks(SQL["columns_rewrite_expired"]), {"limit": MAX_EXPIRED})
     expired = [(generation, start, ChunkRow(*row)) for generation, start, *row in cur]
     for generation, columns_from, row in expired:
-        editor = ChunkEditor(cur, generation)
-        chunk = editor.read(row)
+        replacer = ChunkReplacer(cur, generation)
+        chunk = replacer.read(row)
         is_old = chunk.time < columns_from
-        editor.delete(row)
-        editor.write(without_properties(select(chunk, is_old)), row, has_properties=False)
-        editor.write(select(chunk, ~is_old), row, has_properties=True)
+        replacer.delete(row)
+        replacer.write(without_properties(select(chunk, is_old)), row, has_properties=False)
+        replacer.write(select(chunk, ~is_old), row, has_properties=True)
         _raise_version(cur, generation)
     return len(expired)
 

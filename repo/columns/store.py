@@ -36,7 +36,7 @@ DEFAULT_MAX_PATHS = 2_000
 
 @dataclass(slots=True)
 class WrittenColumns:
-    """What one process has written."""
+    """The number of events that one process has written, and the seconds that took."""
 
     events: int = 0
     seconds: float = 0

@@ -245,7 +245,7 @@ class ColumnSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnEvaluation:
-    """What was read for a plan; needs no connection. It can be called once.
+    """The data that was read for a plan; needs no connection. It can be called once.
 
     Chunks are counted while others are still read if they would take too much memory.
     """

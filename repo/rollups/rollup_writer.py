@@ -189,7 +189,7 @@ class RollupWriter:
 
     @property
     def written_columns(self) -> WrittenColumns:
-        """What this writer has written to columns."""
+        """The events that this writer has written to columns, and the seconds that took."""
         return self._stores.columns.written
 
     def column_summary(self, limit: int) -> ColumnSummary | None:

@@ -19,19 +19,22 @@ select version from column_state where generation = %(generation)s;
 -- name: columns_chunk_ids
 select chunk_id from column_chunks where generation = %(generation)s;
 
+-- name: columns_chunk_row
+-- The fields of `ChunkRow`. Times are microseconds since 2000, as in binary COPY.
+chunk_id,
+format,
+tier,
+is_late,
+has_properties,
+events,
+bytes,
+(extract(epoch from first) * 1000000)::bigint - 946684800000000,
+(extract(epoch from last) * 1000000)::bigint - 946684800000000,
+complete_to
+
 -- name: columns_chunks
--- The chunks that overlap a range of time, which begins with `start` and ends before `end`. Times are microseconds
--- since 2000, as in binary COPY.
-select   chunk_id,
-         format,
-         tier,
-         is_late,
-         has_properties,
-         events,
-         bytes,
-         (extract(epoch from first) * 1000000)::bigint - 946684800000000,
-         (extract(epoch from last) * 1000000)::bigint - 946684800000000,
-         complete_to
+-- The chunks that overlap a range of time, which begins with `start` and ends before `end`.
+select   {chunk_row}
 from     column_chunks
 where    generation = %(generation)s
 and      last >= %(start)s

@@ -13,16 +13,7 @@ select generation from column_state order by generation;
 
 -- name: columns_rewrite_chunks
 -- The next chunks by their ids, which grow, so that no chunk comes before one that was searched.
-select   chunk_id,
-         format,
-         tier,
-         is_late,
-         has_properties,
-         events,
-         bytes,
-         (extract(epoch from first) * 1000000)::bigint - 946684800000000,
-         (extract(epoch from last) * 1000000)::bigint - 946684800000000,
-         complete_to
+select   {chunk_row}
 from     column_chunks
 where    generation = %(generation)s
 and      chunk_id > %(after)s
@@ -33,16 +24,7 @@ limit    %(limit)s;
 -- Chunks with properties that were dropped, and the time before which they were.
 select   generation,
          (extract(epoch from columns_from) * 1000000)::bigint - 946684800000000,
-         chunk_id,
-         format,
-         tier,
-         is_late,
-         has_properties,
-         events,
-         bytes,
-         (extract(epoch from first) * 1000000)::bigint - 946684800000000,
-         (extract(epoch from last) * 1000000)::bigint - 946684800000000,
-         complete_to
+         {chunk_row}
 from     column_chunks
 join     column_state using (generation)
 where    has_properties

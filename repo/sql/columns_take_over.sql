@@ -44,16 +44,7 @@ and    chunk_id in (select chunk_id from column_chunks where generation = %(gene
 
 -- name: columns_take_over_parts
 -- The chunks with events before the horizon that were not copied.
-select   chunk_id,
-         format,
-         tier,
-         is_late,
-         has_properties,
-         events,
-         bytes,
-         (extract(epoch from first) * 1000000)::bigint - 946684800000000,
-         (extract(epoch from last) * 1000000)::bigint - 946684800000000,
-         complete_to
+select   {chunk_row}
 from     column_chunks, retention
 where    generation = %(source)s
 and      first < horizon
