@@ -19,6 +19,7 @@ from utils.time.calendar import (
 from utils.time.ranges import RelativeRange, last_range
 
 _DAY = timedelta(days=1)
+_MAX_DEFINED_NAMES = 5  # more event names are not listed in a definition
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,30 @@ class Query:
     """The first and last UTC month that the answer depends on; None if they move with time."""
     interval: Interval | None = None
     """The length of the buckets of a series; None without a series."""
+    look_ahead: timedelta = timedelta(0)
+    """How long after the range events matter, at most."""
+
+    def definition(self, time_range: Range) -> str:
+        """Return a sentence that says what the answer counts."""
+        raise NotImplementedError
+
+    def is_over(self, time_range: Range, now: datetime) -> bool:
+        """Return whether all that the answer depends on has passed."""
+        return time_range.end + self.look_ahead <= now
+
+    @property
+    def criteria(self) -> str:
+        """The event names and the condition, as the middle of a sentence about events."""
+        names = self.event_names or []
+        quoted = " or ".join(f'"{name}"' for name in names)
+        is_short = len(names) <= _MAX_DEFINED_NAMES
+        named = f" named {quoted if is_short else f'as one of {len(names)} names'}" if names else ""
+        return named + (f" that match {self.where}" if self.where else "")
+
+    def range_text(self, time_range: Range) -> str:
+        """Return a range as the middle of a sentence."""
+        start, end = (_instant_text(edge.astimezone(self.zone)) for edge in time_range)
+        return f"from {start} up to but excluding {end}"
 
     def range_at(self, now: datetime) -> Range:
         """Return the range if the current time is `now`. Raises: InvalidParameter."""
@@ -84,6 +109,10 @@ class Query:
         if time_range.start < EARLIEST:
             raise _invalid("last", OUTSIDE_YEARS)
         return time_range
+
+
+def _instant_text(instant: datetime) -> str:
+    return instant.isoformat().replace("+00:00", "Z")
 
 
 def _invalid(parameter: str, message: str) -> InvalidParameter:

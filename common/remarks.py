@@ -35,6 +35,19 @@ class Unknown:
         return _ascii_json(short)
 
 
+@dataclass(frozen=True, slots=True)
+class Remarks:
+    """What a reader of an answer may not expect."""
+
+    notes: tuple[Note, ...] = ()
+    """Values that conditions skipped."""
+    unknown: Unknown | None = None
+    """Names that no event has, if there are any."""
+
+
+NO_REMARKS = Remarks()
+
+
 def _ascii_json(value: object) -> str:
     # The DEL character is ASCII, but not allowed in headers.
     return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")

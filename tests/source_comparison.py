@@ -15,12 +15,13 @@ from common.questions.base import Counting
 from config.database import Cursor, Database, get_connection
 from repo.engine import rollup_source, span_cache
 from repo.engine.cardinality import Aggregates
+from repo.engine.column_source import ColumnSource
 from repo.engine.raw_source import RawSource
 from repo.engine.rollup_source import RollupSource
 from repo.engine.source import Source
 from repo.engine.watermark import LONG_TAIL_EVENTS
-from repo.events import open_sources
-from repo.queries.base import REDUCTIONS
+from repo.queries.answers import open_sources, open_watermark
+from repo.queries.base import REDUCTIONS, Reduction
 from repo.rollups import seal
 from tests import sql_oracle
 from utils.time.slots import HOUR
@@ -59,13 +60,17 @@ class Asker:
         Rollups answer twice, the second time as if the tail was long.
         """
         with self.snapshot() as cur:
-            source, *_ = open_sources(cur, question.query)
+            watermark = open_watermark(cur, question.query)
             expected = sql_oracle.answer(cur, question.query, cur.now)
-            sources: list[Source[Any]] = [source, RawSource(cur)]
-            if isinstance(source, RollupSource):
+            sources: list[Source[Any]] = [
+                *open_sources(cur, watermark),
+                RawSource(cur),
+                ColumnSource(cur, watermark, None),
+            ]
+            if watermark:
                 self.rollup_answers += 1
-                watermark = replace(source._watermark, tail_events=LONG_TAIL_EVENTS)
-                sources.append(RollupSource(cur, watermark))
+                long_tail = replace(watermark, tail_events=LONG_TAIL_EVENTS)
+                sources.append(RollupSource(cur, long_tail))
             for number, each in enumerate(sources):
                 answer = run(cur, each, question)
                 assert answer == expected, f"{question!r} as of {cur.now}, source {number}"
@@ -83,7 +88,9 @@ def finished(result: Result[D]) -> Answer[D]:
 
 def compute_answer(cur: Cursor, question: Counting) -> Any:
     """The data of the answer that callers get."""
-    source, *_ = open_sources(cur, question.query)
+    query = question.query
+    watermark = open_watermark(cur, query)
+    source, *_ = open_sources(cur, watermark, is_filtered=query.where is not None)
     return run(cur, source, question)
 
 
@@ -91,6 +98,7 @@ def run(cur: Cursor, source: Source[Any], question: Counting) -> Any:
     """The data of the answer that is computed from this source."""
     query = question.query
     reduction = REDUCTIONS[type(query)](query, query.range_at(cur.now), cur.now)
+    assert isinstance(reduction, Reduction)
     plan = source.plan(reduction.aggregation())
     plan.check()
     result = source.read(plan)

@@ -62,6 +62,12 @@ class ActiveUsersQuery(Query):
     window: int | None
     """The length in days of the rolling window to count besides those of 1, 7 and 30 days."""
 
+    def definition(self, time_range: Range) -> str:
+        return (
+            f"For each day of {self.zone.key} {self.range_text(time_range)}, the number of "
+            f"distinct users with an event{self.criteria} in each window that ends with the day."
+        )
+
     @property
     def windows(self) -> dict[str, str]:
         """The window of each count in the series."""

@@ -17,6 +17,7 @@ from common.parameters import (
     EventNames,
     LastText,
     Parameters,
+    Where,
     Zone,
 )
 from common.query import Period, Query
@@ -113,6 +114,7 @@ class Ranged(Question):
             "week_start": self.week_start,
             "event_names": list(self.event) or None,
             "months": self._months(period.fixed_range) if period.fixed_range else None,
+            "look_ahead": self._look_ahead,
         }
 
     def _period(self) -> Period:
@@ -126,10 +128,15 @@ class Ranged(Question):
         # The end is exclusive, but one month too many does no harm: late events in it only cause a
         # cached answer to be computed again.
         first_instant = time_range.start - self._look_back(time_range)
-        return month_number(first_instant), month_number(time_range.end)
+        return month_number(first_instant), month_number(time_range.end + self._look_ahead)
 
     def _look_back(self, time_range: Range) -> timedelta:
         """Return how long before the range events matter, at most."""
+        return timedelta(0)
+
+    @property
+    def _look_ahead(self) -> timedelta:
+        """How long after the range events matter, at most."""
         return timedelta(0)
 
     def _edge_instant(self, edge: date | datetime) -> datetime:
@@ -164,6 +171,13 @@ class Ranged(Question):
 class Counting(Ranged):
     """A question whose answer is counted, at a cost that is limited."""
 
+    response_headers: ClassVar[tuple[str, ...]] = ("X-Unknown",)
+
+    where: Where = Field(
+        (),
+        description="Count events that match this condition only, such as `plan:pro` or "
+        "`amount:>=100`; may be repeated, and all must hold.",
+    )
     explain: Boolean = Field(
         False,
         description="Return the plan instead of the answer: what the question would read, and the "
@@ -172,4 +186,9 @@ class Counting(Ranged):
 
     def _resolved(self) -> dict[str, Any]:
         # A plan depends on the tail as well, so that it has no months.
-        return super()._resolved() | ({"months": None} if self.explain else {})
+        months = {"months": None} if self.explain else {}
+        return super()._resolved() | {"where": next(iter(self.where), None)} | months
+
+    @property
+    def cache_name(self) -> str:
+        return f"{self.name}:{FILTERED}" if self.where else self.name

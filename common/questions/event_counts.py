@@ -7,15 +7,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from common.parameters import Where
 from common.query import Query
 from common.questions.answer import Answer, Table, Tabular, absent_field, is_absent
-from common.questions.base import FILTERED, Counting
+from common.questions.base import Counting
 from utils.time.calendar import Interval, Range
 
 # The previous range may be longer than this one, since months, quarters and years differ in length.
 _LENGTH_VARIATION = timedelta(days=8)
-_MAX_DEFINED_NAMES = 5  # more event names are not listed in a definition
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,34 +72,20 @@ class EventCountsQuery(Query):
     """Whether to count the previous range as well."""
 
     def definition(self, time_range: Range) -> str:
-        """Return a sentence that says what is counted."""
-        start, end = (_instant_text(edge.astimezone(self.zone)) for edge in time_range)
         parts = [
-            f"The number of events{self._criteria} from {start} up to but excluding {end}, "
+            f"The number of events{self.criteria} {self.range_text(time_range)}, "
             "and of the distinct users who caused them",
             f"in total and for each {self.interval} of {self.zone.key}" if self.interval else "",
             "and for the previous range" if self.has_previous else "",
         ]
         return f"{', '.join(filter(None, parts))}."
 
-    @property
-    def _criteria(self) -> str:
-        names = self.event_names or []
-        quoted = " or ".join(f'"{name}"' for name in names)
-        is_short = len(names) <= _MAX_DEFINED_NAMES
-        named = f" named {quoted if is_short else f'as one of {len(names)} names'}" if names else ""
-        return named + (f" that match {self.where}" if self.where else "")
-
-
-def _instant_text(instant: datetime) -> str:
-    return instant.isoformat().replace("+00:00", "Z")
-
 
 class EventCounts(Counting):
     """The number of events and of distinct users."""
 
     answer = Answer[EventCountsData]
-    response_headers = ("X-Previous-Events", "X-Previous-Users", "X-Unknown")
+    response_headers = (*Counting.response_headers, "X-Previous-Events", "X-Previous-Users")
 
     interval: Interval | None = Field(
         None, description="Also count per hour, day or longer unit in `tz`, including zeros."
@@ -113,26 +97,15 @@ class EventCounts(Counting):
         "other by its length.",
     )
 
-    where: Where = Field(
-        (),
-        description="Count events that match this condition only, such as `plan:pro` or "
-        "`amount:>=100`; may be repeated, and all must hold.",
-    )
-
     def _look_back(self, time_range: Range) -> timedelta:
         return (
             time_range.end - time_range.start + _LENGTH_VARIATION if self.compare else timedelta(0)
         )
 
-    @property
-    def cache_name(self) -> str:
-        return f"{self.name}:{FILTERED}" if self.where else self.name
-
     @cached_property
     def query(self) -> EventCountsQuery:
         return EventCountsQuery(
             **self._resolved(),
-            where=next(iter(self.where), None),
             interval=self.interval,
             has_previous=self.compare is not None,
         )

@@ -9,6 +9,7 @@ from common.parameters import Integer
 from common.query import Query
 from common.questions.answer import Answer, Table, Tabular
 from common.questions.base import Counting
+from utils.time.calendar import Range
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,13 @@ class TopEventsData(Tabular):
 class TopEventsQuery(Query):
     limit: int
     """The maximum number of event names."""
+
+    def definition(self, time_range: Range) -> str:
+        return (
+            f"The {self.limit} most frequent names of events{self.criteria} "
+            f"{self.range_text(time_range)}, with the number of their events and of the distinct "
+            "users who caused them."
+        )
 
 
 class TopEvents(Counting):

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from pyroaring import BitMap
 
-from common.remarks import Note, Unknown
+from common.remarks import NO_REMARKS, Remarks
 from repo.engine.bitmaps import rolling_counts, running_counts, union_of
 from repo.engine.ordinals import Ordinals, count_distinct, distinct_ordinals, set_of
 from repo.engine.span_cache import Row, size_of
@@ -197,10 +197,7 @@ class Aggregates:
     """Counts the distinct users of partial aggregates."""
     other_groups: int = 0
     """How many groups the others are."""
-    notes: tuple[Note, ...] = ()
-    """Values that conditions skipped."""
-    unknown: Unknown | None = None
-    """Names that no event has, if there are any."""
+    remarks: Remarks = NO_REMARKS
 
     @property
     def totals(self) -> list[PartialAggregate]:

@@ -42,11 +42,10 @@ class Aggregation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How a source aggregates events, and at what cost."""
+    """How a source reads events, and at what cost."""
 
     source: str
     """`rollups`, `columns` or `events`."""
-    aggregation: Aggregation
     cost: Cost | None
     """None where the plan is surely within the limits, so that its cost was not looked up."""
     allowed_events: int
@@ -77,4 +76,5 @@ class Plan:
 class CoverPlan(Plan):
     """A plan to read rows of rollups, and events one by one."""
 
+    aggregation: Aggregation
     cover: Cover

@@ -1,36 +1,51 @@
-"""Reductions: what a question aggregates, and how its answer is computed from that."""
+"""Reductions: what a question reads, and how its answer is computed from that."""
 
 from abc import ABC, abstractmethod
 from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar
 
 from common.query import Query
-from common.questions.answer import Meta
+from common.questions.answer import Checkpoint, Meta
+from common.remarks import Note
 from repo.engine.cardinality import Aggregates
 from repo.engine.plan import Aggregation
+from repo.engine.scan import Scan
 from utils.time.calendar import Range
 
 Q = TypeVar("Q", bound=Query)
 D = TypeVar("D")
 
 
-REDUCTIONS: dict[type[Query], type["Reduction[Any, Any]"]] = {}
+REDUCTIONS: dict[type[Query], type["BaseReduction[Any, Any]"]] = {}
 """The reductions by the type of the query that they answer."""
 
 
-class Reduction(ABC, Generic[Q, D]):
+class BaseReduction(ABC, Generic[Q, D]):
     """The computation of one answer, for a query with a fixed range and clock."""
 
     meta_type: ClassVar[type[Meta]] = Meta
 
-    def __init_subclass__(cls, *, query: type[Query], **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, query: type[Query] | None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        REDUCTIONS[query] = cls
+        if query:
+            REDUCTIONS[query] = cls
 
     def __init__(self, query: Q, time_range: Range, now: datetime) -> None:
         self.query = query
         self.time_range = time_range
         self.now = now
+
+    def extra_meta(self) -> dict[str, Any]:
+        """Return the fields of the meta that this question adds or replaces."""
+        return {}
+
+    def meta(self) -> dict[str, Any]:
+        """Return the fields of the meta that depend on the question."""
+        return {"definition": self.query.definition(self.time_range), **self.extra_meta()}
+
+
+class Reduction(BaseReduction[Q, D], query=None):
+    """The computation of an answer from partial aggregates, which any source may give."""
 
     @abstractmethod
     def aggregation(self) -> Aggregation:
@@ -40,16 +55,45 @@ class Reduction(ABC, Generic[Q, D]):
     def data(self, aggregates: Aggregates) -> D:
         """Return the data of the answer, from the aggregates of `aggregation`."""
 
-    def extra_meta(self) -> dict[str, Any]:
-        """Return the fields of the meta of this question alone."""
-        return {}
-
     def _aggregation(self, ranges: list[Range], **options: Any) -> Aggregation:
         """Return an aggregation of the parts of ranges that have passed."""
         return Aggregation(
             question=self.query.name,
             ranges=[part.until(self.now) for part in ranges],
             zone=self.query.zone,
+            event_names=self.query.event_names,
+            where=self.query.where,
+            **options,
+        )
+
+
+class ScanReduction(BaseReduction[Q, D], query=None):
+    """The computation of an answer from events of columns, which a collector receives."""
+
+    @abstractmethod
+    def scan(self) -> Scan:
+        """Return which events to read."""
+
+    @abstractmethod
+    def collector(self) -> Any:
+        """Return a new collector of the events, a `Collector`."""
+
+    @abstractmethod
+    def data(self, collector: Any, checkpoint: Checkpoint) -> D:
+        """Return the data of the answer from `collector`, which has received all events.
+
+        Raises: what the checkpoint raises.
+        """
+
+    def remarks(self, collector: Any) -> tuple[Note, ...]:
+        """Return notes on values that this question skipped, besides those of `where`."""
+        return ()
+
+    def _scan(self, ranges: list[Range], **options: Any) -> Scan:
+        """Return a scan of the parts of ranges that have passed."""
+        return Scan(
+            question=self.query.name,
+            ranges=[part.until(self.now) for part in ranges],
             event_names=self.query.event_names,
             where=self.query.where,
             **options,

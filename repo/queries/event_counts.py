@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from common.questions.event_counts import Bucket, EventCountsData, EventCountsQuery, Previous
 from repo.engine.cardinality import Aggregates, Count, merge
@@ -37,9 +36,6 @@ class EventCountsReduction(Reduction[EventCountsQuery, EventCountsData], query=E
         if self._previous:
             data = replace(data, previous=self._previous_counts(*others))
         return data
-
-    def extra_meta(self) -> dict[str, Any]:
-        return {"definition": self.query.definition(self.time_range)}
 
     def _begun_buckets(self) -> list[Range]:
         """Return all buckets that have begun, including those without events."""

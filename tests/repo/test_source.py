@@ -10,7 +10,7 @@ from repo.engine.cardinality import Aggregates, CardinalityCache
 from repo.engine.cost import Cost
 from repo.engine.plan import Aggregation, Plan
 from repo.engine.source import choose
-from repo.events import open_sources
+from repo.queries.answers import open_sources, open_watermark
 from tests.events import fold, insert
 from tests.source_comparison import Asker
 from utils.time.zones import zone
@@ -26,7 +26,7 @@ class StubSource:
 
     def __init__(self, kind: str, cost: Cost | None, *, is_able: bool = True) -> None:
         self.kind = kind
-        self._plan = Plan(source=kind, aggregation=AGGREGATION, cost=cost, allowed_events=1)
+        self._plan = Plan(source=kind, cost=cost, allowed_events=1)
         self._is_able = is_able
 
     def supports(self, _: Aggregation) -> bool:
@@ -61,7 +61,7 @@ def test_rollups_of_this_cluster_are_the_source(
     fold(database_url)
     conn.cursor().execute(change)
     with asker.snapshot() as cur:
-        source, *_ = open_sources(cur, EventCounts().query)
+        source, *_ = open_sources(cur, open_watermark(cur, EventCounts().query))
     assert source.kind == kind
 
 
@@ -72,5 +72,5 @@ def test_the_clock_of_the_snapshot_is_not_behind_the_rollups(
     with asker.snapshot() as cur:
         folded_at = cur.now
         cur.now = NOON
-        open_sources(cur, EventCounts().query)
+        open_watermark(cur, EventCounts().query)
         assert NOON < cur.now <= folded_at

@@ -7,12 +7,10 @@ import pytest
 
 from common.errors import EventsDropped, TooExpensive
 from repo.engine.cost import Cost
-from repo.engine.plan import Aggregation, Plan
-from utils.time.zones import zone
+from repo.engine.plan import Plan
 
 PLAN = Plan(
     source="rollups",
-    aggregation=Aggregation(question="test", ranges=[], zone=zone("UTC")),
     cost=None,
     allowed_events=10,
 )

@@ -1,0 +1,83 @@
+"""Collectors of partial aggregates: events and users by range, and by event name."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from repo.engine.cardinality import (
+    Aggregates,
+    CardinalityCache,
+    PartialAggregate,
+    RangeAggregate,
+    aggregates,
+)
+from repo.engine.ordinals import Ordinals
+from repo.engine.scan import MatchingEvents
+
+
+class CountCollector:
+    """Collects the events and users of each range."""
+
+    def __init__(self, ranges: int) -> None:
+        """`ranges` is the number of ranges."""
+        self.partials = [PartialAggregate() for _ in range(ranges)]
+
+    def add(self, events: MatchingEvents) -> None:
+        if len(events.indexes) == 1:
+            self.partials[events.indexes[0]].add_events(events.users)
+            return
+        for index, users in _by_range(events, events.users):
+            self.partials[index].add_events(users)
+
+    def aggregates(self) -> Aggregates:
+        """Return the partial aggregates of all events of each range."""
+        return Aggregates([RangeAggregate({}, each) for each in self.partials], CardinalityCache())
+
+
+@dataclass(slots=True)
+class NameCollector:
+    """Collects the events and users of each range and event name."""
+
+    partials: Sequence[dict[int, PartialAggregate]]
+    """By range and id of the event name."""
+
+    def add(self, events: MatchingEvents) -> None:
+        names = _smallest(events.chunk.name[events.rows])
+        for index, part in _by_range(events, np.arange(len(names))):
+            # Stable sorting of 16 bits takes linear time.
+            order = part[np.argsort(names[part], kind="stable")]
+            self._add_sorted(self.partials[index], names[order], events.users[order])
+
+    def aggregates(self, names: Mapping[int, str], limit: int | None) -> Aggregates:
+        """Return the partial aggregates of the most frequent names; None for all."""
+        totals: dict[int, int] = {}
+        for part in self.partials:
+            for name_id, partial in part.items():
+                totals[name_id] = totals.get(name_id, 0) + partial.events
+        order = sorted(totals, key=lambda name_id: (-totals[name_id], names[name_id]))
+        named = {name_id: names[name_id] for name_id in order[:limit]}
+        return aggregates(self.partials, named, CardinalityCache())
+
+    @staticmethod
+    def _add_sorted(
+        partials: dict[int, PartialAggregate], names: NDArray[Any], users: Ordinals
+    ) -> None:
+        ids, starts = np.unique(names, return_index=True)
+        for name_id, ordinals in zip(ids.tolist(), np.split(users, starts[1:]), strict=True):
+            partials.setdefault(name_id, PartialAggregate()).add_events(ordinals)
+
+
+def _by_range(events: MatchingEvents, values: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the values of the matching events of each range that has some."""
+    bounds = events.bounds
+    for index, start, stop in zip(events.indexes, bounds, bounds[1:], strict=False):
+        if start < stop:
+            yield index, values[start:stop]
+
+
+def _smallest(name_ids: NDArray[Any]) -> NDArray[Any]:
+    highest = int(name_ids.max(initial=0))
+    return name_ids.astype(np.int16) if highest <= np.iinfo(np.int16).max else name_ids

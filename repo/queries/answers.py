@@ -1,0 +1,204 @@
+"""Answer a query in one snapshot: choose what to read, read it, and compute the answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from common.query import Query
+from common.questions.answer import Answer, Checkpoint, Meta, PlanData, Reading, Result
+from common.remarks import Remarks
+from config.database import Cursor
+from repo.engine.cardinality import Aggregates
+from repo.engine.column_reader import ColumnPlan, ColumnReader
+from repo.engine.column_source import ColumnSource
+from repo.engine.cost import MAX_BYTES, MAX_COLUMN_ROWS, MAX_ROWS, Cost
+from repo.engine.plan import Plan
+from repo.engine.raw_source import RawSource
+from repo.engine.rollup_source import RollupSource
+from repo.engine.source import Source, choose
+from repo.engine.watermark import Watermark, read_horizon, read_watermark
+from repo.queries.base import REDUCTIONS, BaseReduction, Reduction, ScanReduction
+from utils.time.calendar import Range
+
+Q = TypeVar("Q", bound=Query)
+D = TypeVar("D")
+
+
+class _Computed(NamedTuple, Generic[D]):
+    """The data of an answer, and remarks on it."""
+
+    data: D
+    remarks: Remarks
+
+
+@dataclass(frozen=True, slots=True)
+class _Unfinished(Generic[D]):
+    """Data that was read, from which the answer is computed without a connection."""
+
+    compute: Callable[[Checkpoint], _Computed[D]]
+    size: int
+
+
+class _Choice(NamedTuple, Generic[Q, D]):
+    """How to answer a query."""
+
+    reduction: BaseReduction[Q, D]
+    plan: Plan
+    cache_version: str | None
+    read: Callable[[], "_Computed[D] | _Unfinished[D]"]
+
+
+def answer(cur: Cursor, query: Q, reduction_type: type[BaseReduction[Q, D]]) -> Result[D]:
+    """Return the answer to a query, or what it is computed from.
+
+    Raises: InvalidParameter, EventsDropped, TooExpensive.
+    """
+    choice = _choose(cur, query, reduction_type)
+    choice.plan.check()
+    reduction = choice.reduction
+    meta = {**_meta(choice, cur.now), **reduction.meta()}
+    is_over = query.is_over(reduction.time_range, cur.now)
+    cache_version = choice.cache_version if query.months and is_over else None
+
+    def finish(computed: _Computed[D]) -> Answer[D]:
+        answer_meta = reduction.meta_type(**{**meta, **_remark_fields(computed.remarks)})
+        return Answer(computed.data, answer_meta, cache_version)
+
+    result = choice.read()
+    if isinstance(result, _Computed):
+        return finish(result)
+    return Reading(lambda checkpoint: finish(result.compute(checkpoint)), result.size)
+
+
+def explain(cur: Cursor, query: Query) -> Answer[PlanData]:
+    """Return what a query would read, and the limits, without reading it.
+
+    Raises: InvalidParameter.
+    """
+    choice = _choose(cur, query, REDUCTIONS[type(query)], explain=True)
+    return Answer(_plan_data(choice.plan), Meta(**_meta(choice, cur.now)))
+
+
+def meta_fields(query: Query, time_range: Range, now: datetime, source: str) -> dict[str, Any]:
+    """Return the fields that the meta of every answer has."""
+    start, end, computed_at = (each.astimezone(query.zone) for each in (*time_range, now))
+    return {
+        "start": start,
+        "end": end,
+        "tz": query.zone.key,
+        "computed_at": computed_at,
+        "complete_until": min(end, computed_at),
+        "source": source,
+        **({"where": str(query.where)} if query.where else {}),
+    }
+
+
+def open_sources(
+    cur: Cursor, watermark: Watermark | None, *, is_filtered: bool = False
+) -> list[Source[Any]]:
+    """Return the sources of the snapshot that can give partial aggregates.
+
+    The events themselves are a source only where there are no rollups of this cluster.
+    """
+    if is_filtered:
+        # Filters need columns, and all else is read faster from rollups.
+        return [ColumnSource(cur, watermark, _horizon(cur, watermark))]
+    if watermark is None:
+        return [RawSource(cur, read_horizon(cur))]
+    return [RollupSource(cur, watermark)]
+
+
+def open_watermark(cur: Cursor, query: Query) -> Watermark | None:
+    """Return the watermark, and set the clock of the snapshot to it if it is behind."""
+    watermark = read_watermark(cur, query.months)
+    if watermark is not None:
+        # The clock may be behind the watermark: on a replica, or because it was put back.
+        cur.now = max(cur.now, watermark.folded_range.end)
+    return watermark
+
+
+def _horizon(cur: Cursor, watermark: Watermark | None) -> datetime | None:
+    return watermark.horizon if watermark else read_horizon(cur)
+
+
+def _choose(
+    cur: Cursor, query: Q, reduction_type: type[BaseReduction[Q, D]], *, explain: bool = False
+) -> _Choice[Q, D]:
+    # The watermark comes first: it may move the clock of the snapshot.
+    watermark = open_watermark(cur, query)
+    reduction = reduction_type(query, query.range_at(cur.now), cur.now)
+    if isinstance(reduction, ScanReduction):
+        reader = ColumnReader(cur, watermark, _horizon(cur, watermark))
+        return _choose_scan(reader, reduction, explain=explain)
+    assert isinstance(reduction, Reduction), "there are two kinds of reductions"
+    sources = open_sources(cur, watermark, is_filtered=query.where is not None)
+    return _choose_source(sources, reduction, explain=explain)
+
+
+def _choose_scan(
+    reader: ColumnReader, reduction: ScanReduction[Q, D], *, explain: bool
+) -> _Choice[Q, D]:
+    plan = reader.plan(reduction.scan(), explain=explain)
+
+    def read() -> _Unfinished[D]:
+        collector = reduction.collector()
+        evaluation = reader.read(plan, collector)
+
+        def compute(checkpoint: Checkpoint) -> _Computed[D]:
+            remarks = evaluation(checkpoint)
+            data = reduction.data(collector, checkpoint)
+            notes = (*remarks.notes, *reduction.remarks(collector))
+            return _Computed(data, Remarks(notes, remarks.unknown))
+
+        return _Unfinished(compute, evaluation.size)
+
+    return _Choice(reduction, plan, reader.cache_version, read)
+
+
+def _choose_source(
+    sources: list[Source[Any]], reduction: Reduction[Q, D], *, explain: bool
+) -> _Choice[Q, D]:
+    source, plan = choose(sources, reduction.aggregation(), explain=explain)
+
+    def compute(aggregates: Aggregates) -> _Computed[D]:
+        return _Computed(reduction.data(aggregates), aggregates.remarks)
+
+    def read() -> _Computed[D] | _Unfinished[D]:
+        result = source.read(plan)
+        if isinstance(result, Aggregates):
+            return compute(result)
+        return _Unfinished(lambda checkpoint: compute(result(checkpoint)), result.size)
+
+    return _Choice(reduction, plan, source.cache_version, read)
+
+
+def _meta(choice: _Choice[Any, Any], now: datetime) -> dict[str, Any]:
+    reduction = choice.reduction
+    return meta_fields(reduction.query, reduction.time_range, now, choice.plan.source)
+
+
+def _remark_fields(remarks: Remarks) -> dict[str, Any]:
+    """Return the fields of the meta that say what a reader of the answer may not expect."""
+    notes = {"notes": list(remarks.notes)} if remarks.notes else {}
+    return notes | ({"unknown": remarks.unknown} if remarks.unknown else {})
+
+
+def _plan_data(plan: Plan) -> PlanData:
+    cost = plan.cost or Cost()
+    return PlanData(
+        source=plan.source,
+        rows=cost.rows,
+        bytes=cost.bytes,
+        events=cost.events,
+        tail=plan.tail,
+        allowed_rows=MAX_ROWS,
+        allowed_bytes=MAX_BYTES,
+        allowed_events=plan.allowed_events,
+        chunks=len(plan.chunks) if isinstance(plan, ColumnPlan) else 0,
+        column_rows=cost.column_rows,
+        column_bytes=plan.unread_bytes if isinstance(plan, ColumnPlan) else 0,
+        allowed_column_rows=MAX_COLUMN_ROWS,
+        horizon=plan.horizon,
+        needs_dropped=plan.needs_dropped,
+    )
