@@ -113,7 +113,7 @@ class _PartialCalls:
         }
 
     def _answer(self, repo: EventsRepo) -> Any:
-        return getattr(repo, f"get_{self._question.name}")(self._question)
+        return getattr(repo, f"get_{self._question.name}")(self._question.query)
 
     async def _run(self, work: Callable[[EventsRepo], Any]) -> Any:
         connection = get_connection(self._resources.database, time.monotonic() + 60)

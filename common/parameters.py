@@ -163,5 +163,5 @@ Where = Annotated[
 LastText = Annotated[
     str,
     AfterValidator(_well_formed_last),
-    WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,3}(h|d|w|mo)$"}),
+    WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,3}(h|d|w|mo|q|y)$"}),
 ]

@@ -15,6 +15,7 @@ from utils.time.calendar import (
     day_start,
     local_day,
     too_many_buckets,
+    unit_starts,
 )
 from utils.time.ranges import RelativeRange, last_range
 
@@ -59,14 +60,16 @@ class Query:
     """The length of the buckets of a series; None without a series."""
     look_ahead: timedelta = timedelta(0)
     """How long after the range events matter, at most."""
+    complete: bool = False
+    """Whether the range is narrowed to whole periods of `interval` that are over."""
 
     def definition(self, time_range: Range) -> str:
         """Return a sentence that says what the answer counts."""
         raise NotImplementedError
 
-    def is_over(self, time_range: Range, now: datetime) -> bool:
+    def is_over(self, now: datetime) -> bool:
         """Return whether all that the answer depends on has passed."""
-        return time_range.end + self.look_ahead <= now
+        return self._requested_range(now).end + self.look_ahead <= now
 
     @property
     def criteria(self) -> str:
@@ -84,14 +87,28 @@ class Query:
 
     def range_at(self, now: datetime) -> Range:
         """Return the range if the current time is `now`. Raises: InvalidParameter."""
-        time_range = self.period.fixed_range or self._moving_range(now)
+        time_range = self._requested_range(now)
         if self.interval and too_many_buckets(time_range, self.interval):
             raise _invalid(
                 "interval",
                 f"may give more than {MAX_BUCKETS} buckets over this range; use a longer interval "
                 "or a shorter range",
             )
-        return time_range
+        narrows = self.complete and self.interval
+        return self._complete_range(time_range, now) if narrows else time_range
+
+    def _requested_range(self, now: datetime) -> Range:
+        return self.period.fixed_range or self._moving_range(now)
+
+    def _complete_range(self, time_range: Range, now: datetime) -> Range:
+        """Return the whole periods of a range that are over. Raises: InvalidParameter."""
+        assert self.interval, "only periods are complete"
+        starts = unit_starts(
+            time_range.until(now), self.interval, self.zone, week_start=self.week_start
+        )
+        if len(starts) < 2:
+            raise _invalid("complete", f"the range has no whole {self.interval} that is over")
+        return Range(starts[0], starts[-1])
 
     def _moving_range(self, now: datetime) -> Range:
         start = self.period.start

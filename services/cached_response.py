@@ -18,7 +18,7 @@ _MIN_COMPRESSED_BYTES = 1_000  # smaller bodies are not compressed: headers outw
 _GZIP_LEVEL = 5
 # The version of the stored form. Increment it when responses or answers change: responses of older
 # versions are no longer found, and expire.
-_VERSION = 6
+_VERSION = 7
 _VOLATILE_FIELDS = ("computed_at", "complete_until", "source")
 
 

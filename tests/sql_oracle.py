@@ -11,6 +11,7 @@ from typing import Any
 
 from common.query import Query
 from common.questions.active_users import ActiveDay, ActiveUsersData, ActiveUsersQuery
+from common.questions.answer import absent_field
 from common.questions.event_counts import Bucket, EventCountsData, EventCountsQuery, Previous
 from common.questions.top_events import Other, TopEvent, TopEventsData, TopEventsQuery
 from config.database import Cursor
@@ -21,6 +22,7 @@ from utils.time.calendar import (
     day_start,
     days_of,
     first_day,
+    local_day,
     next_first_day,
 )
 from utils.time.ranges import previous_range
@@ -28,6 +30,7 @@ from utils.time.ranges import previous_range
 _FOLDER = Path(__file__).parent / "sql"
 _LEAD_DAYS = 366  # as long as the longest window
 _DAY = timedelta(days=1)
+_MOMENT = timedelta(microseconds=1)
 
 
 def _statements() -> dict[str, str]:
@@ -67,7 +70,10 @@ def _event_counts(
         before = previous_range(time_range, now, query.zone, query.week_start)
         ((events, users),) = _rows(cur, "event_counts", query, before.until(now))
         start, end = (edge.astimezone(query.zone) for edge in before)
-        data = replace(data, previous=Previous(start, end, events, users))
+        previous = Previous(start, end, events, users)
+        if query.interval:
+            previous = replace(previous, series=_series(cur, query, before, now))
+        data = replace(data, previous=previous)
     return data
 
 
@@ -80,13 +86,26 @@ def _series(cur: Cursor, query: EventCountsQuery, time_range: Range, now: dateti
     counts = {index: (events, users) for index, events, users in rows}
     return [
         Bucket(
+            absent_field() if query.interval == "hour" else days_of(part, query.zone)[0],
             part.start.astimezone(query.zone),
             part.end.astimezone(query.zone),
             *counts.get(index, (0, 0)),
             partial=part.end > now,
+            cut=not (_begins(query, part.start) and _begins(query, part.end)),
         )
         for index, part in enumerate(parts)
     ]
+
+
+def _begins(query: EventCountsQuery, instant: datetime) -> bool:
+    """Whether a unit begins at an instant."""
+    assert query.interval
+    if query.interval == "hour":
+        local, before = (each.astimezone(query.zone) for each in (instant, instant - _MOMENT))
+        is_full = (local.minute, local.second, local.microsecond) == (0, 0, 0)
+        return is_full or local.utcoffset() != before.utcoffset()
+    day = local_day(instant, query.zone)
+    return instant == day_start(first_day(day, query.interval, query.week_start), query.zone)
 
 
 def _top_events(cur: Cursor, query: TopEventsQuery, time_range: Range) -> TopEventsData:

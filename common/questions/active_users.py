@@ -9,7 +9,7 @@ from pydantic import Field
 from common.parameters import Integer
 from common.query import Query
 from common.questions.answer import Answer, Meta, Table, Tabular, absent_field
-from common.questions.base import Counting
+from common.questions.base import Completable
 from utils.time.calendar import Range
 
 _DAY = timedelta(days=1)
@@ -82,7 +82,7 @@ class ActiveUsersQuery(Query):
         }
 
 
-class ActiveUsers(Counting):
+class ActiveUsers(Completable):
     """Daily, weekly and monthly active users of each day."""
 
     answer = ActiveUsersAnswer

@@ -23,6 +23,7 @@ from common.parameters import (
 from common.query import Period, Query
 from utils.formats import Format
 from utils.time.calendar import (
+    Interval,
     Range,
     Weekday,
     day_start,
@@ -192,3 +193,33 @@ class Counting(Ranged):
     @property
     def cache_name(self) -> str:
         return f"{self.name}:{FILTERED}" if self.where else self.name
+
+
+class Completable(Counting):
+    """A question about periods, whose range can be narrowed to those that are whole and over."""
+
+    complete: Boolean = Field(
+        False,
+        description="Narrow the range to whole periods that are over: days, or what `interval` "
+        "says. `meta` has the range that remains.",
+    )
+
+    def _resolved(self) -> dict[str, Any]:
+        return super()._resolved() | {"complete": self.complete}
+
+
+class Periodic(Completable):
+    """A question that may have a series."""
+
+    interval: Interval | None = Field(
+        None, description="Also count per hour, day or longer unit in `tz`, including zeros."
+    )
+
+    def _resolved(self) -> dict[str, Any]:
+        return super()._resolved() | {"interval": self.interval}
+
+    @model_validator(mode="after")
+    def _check_complete(self) -> Self:
+        if self.complete and self.interval is None:
+            raise refuse("complete", "needs `interval`: without it there are no periods")
+        return self

@@ -1,7 +1,7 @@
 """The question `event_counts` and its answer."""
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Literal
 
@@ -9,8 +9,8 @@ from pydantic import Field
 
 from common.query import Query
 from common.questions.answer import Answer, Table, Tabular, absent_field, is_absent
-from common.questions.base import Counting
-from utils.time.calendar import Interval, Range
+from common.questions.base import Counting, Periodic
+from utils.time.calendar import Range
 
 # The previous range may be longer than this one, since months, quarters and years differ in length.
 _LENGTH_VARIATION = timedelta(days=8)
@@ -20,12 +20,16 @@ _LENGTH_VARIATION = timedelta(days=8)
 class Bucket:
     """One hour, day, ... of a series."""
 
+    day: date
+    """The first day of the bucket, in the zone of the question; left out for hours."""
     start: datetime
     end: datetime
     events: int
     users: int
     partial: bool
     """Whether the bucket had not ended when the answer was computed."""
+    cut: bool
+    """Whether the range has only a part of the hour, day, ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class Previous:
     end: datetime
     events: int
     users: int
+    series: list[Bucket] = field(default_factory=absent_field)
+    """Its buckets, with `interval`; the first belongs to the first of the range, and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +87,12 @@ class EventCountsQuery(Query):
         return f"{', '.join(filter(None, parts))}."
 
 
-class EventCounts(Counting):
+class EventCounts(Periodic):
     """The number of events and of distinct users."""
 
     answer = Answer[EventCountsData]
     response_headers = (*Counting.response_headers, "X-Previous-Events", "X-Previous-Users")
 
-    interval: Interval | None = Field(
-        None, description="Also count per hour, day or longer unit in `tz`, including zeros."
-    )
     compare: Literal["previous"] | None = Field(
         None,
         description="Also count the previous range, cut to the part that has elapsed of this one. "
@@ -106,6 +109,5 @@ class EventCounts(Counting):
     def query(self) -> EventCountsQuery:
         return EventCountsQuery(
             **self._resolved(),
-            interval=self.interval,
             has_previous=self.compare is not None,
         )

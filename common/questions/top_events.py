@@ -1,7 +1,8 @@
 """The question `top_events` and its answer."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from pydantic import Field
 
@@ -33,9 +34,12 @@ class Other:
 
 @dataclass(frozen=True, slots=True)
 class TopEventRow:
-    """A row of CSV or NDJSON; the one without a name holds all other event names."""
+    """A row of CSV or NDJSON."""
 
-    event_name: str | None
+    event_name: str
+    """The name; `(other)` for all other event names."""
+    type: Literal["text", "other"]
+    """Tells the other event names from an event of that name."""
     events: int
     users: int
     share: float
@@ -50,10 +54,13 @@ class TopEventsData(Tabular):
 
     def table(self) -> Table:
         """Return the rows, the last of which holds the other names, so that the events add up."""
-        rows: list[TopEventRow] = [TopEventRow(*astuple(row)) for row in self.rows]
+        rows = [
+            TopEventRow(row.event_name, "text", row.events, row.users, row.share)
+            for row in self.rows
+        ]
         if self.other.event_names:
             other = self.other
-            rows.append(TopEventRow(None, other.events, other.users, other.share))
+            rows.append(TopEventRow("(other)", "other", other.events, other.users, other.share))
         return TopEventRow, rows
 
 

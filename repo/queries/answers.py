@@ -58,7 +58,7 @@ def answer(cur: Cursor, query: Q, reduction_type: type[BaseReduction[Q, D]]) -> 
     choice.plan.check()
     reduction = choice.reduction
     meta = {**_meta(choice, cur.now), **reduction.meta()}
-    is_over = query.is_over(reduction.time_range, cur.now)
+    is_over = query.is_over(cur.now)
     cache_version = choice.cache_version if query.months and is_over else None
 
     def finish(computed: _Computed[D]) -> Answer[D]:

@@ -1,5 +1,6 @@
 """Compute the answer to `event_counts` from partial aggregates."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -7,7 +8,8 @@ from common.questions.event_counts import Bucket, EventCountsData, EventCountsQu
 from repo.engine.cardinality import Aggregates, Count, merge
 from repo.engine.plan import Aggregation
 from repo.queries.base import Reduction
-from utils.time.calendar import Range, buckets
+from repo.queries.series import CalendarBucket, begun_buckets
+from utils.time.calendar import Range
 from utils.time.ranges import previous_range
 
 
@@ -16,44 +18,54 @@ class EventCountsReduction(Reduction[EventCountsQuery, EventCountsData], query=E
 
     def __init__(self, query: EventCountsQuery, time_range: Range, now: datetime) -> None:
         super().__init__(query, time_range, now)
-        self._buckets = self._begun_buckets() if query.interval else [time_range]
         self._previous = (
-            [previous_range(time_range, now, query.zone, query.week_start)]
+            previous_range(time_range, now, query.zone, query.week_start)
             if query.has_previous
-            else []
+            else None
         )
+        self._buckets = self._buckets_of(time_range)
+        self._previous_buckets = self._buckets_of(self._previous) if self._previous else []
 
     def aggregation(self) -> Aggregation:
-        return self._aggregation([*self._previous, *self._buckets])
+        return self._aggregation(
+            [
+                *self._parts(self._previous, self._previous_buckets),
+                *self._parts(self.time_range, self._buckets),
+            ]
+        )
 
     def data(self, aggregates: Aggregates) -> EventCountsData:
-        totals = aggregates.totals
-        previous, parts = totals[: len(self._previous)], totals[len(self._previous) :]
-        total, *others = aggregates.cardinalities.counts([merge(parts), *previous])
+        before = len(self._parts(self._previous, self._previous_buckets))
+        previous, parts = aggregates.totals[:before], aggregates.totals[before:]
+        counts = aggregates.cardinalities.counts
+        total, *others = counts([merge(parts), *([merge(previous)] if self._previous else [])])
         data = EventCountsData(*total)
         if self.query.interval:
-            data = replace(data, series=self._series(aggregates.cardinalities.counts(parts)))
+            data = replace(data, series=_series(self._buckets, counts(parts)))
         if self._previous:
-            data = replace(data, previous=self._previous_counts(*others))
+            data = replace(data, previous=self._previous_counts(others[0], counts(previous)))
         return data
 
-    def _begun_buckets(self) -> list[Range]:
-        """Return all buckets that have begun, including those without events."""
-        query = self.query
-        assert query.interval, "only a series has buckets"
-        all_buckets = buckets(
-            self.time_range, query.interval, query.zone, week_start=query.week_start
-        )
-        return [bucket for bucket in all_buckets if bucket.start <= self.now]
+    def _buckets_of(self, time_range: Range) -> list[CalendarBucket]:
+        return begun_buckets(self.query, time_range, self.now) if self.query.interval else []
 
-    def _series(self, counts: list[Count]) -> list[Bucket]:
-        zone = self.query.zone
-        return [
-            Bucket(start.astimezone(zone), end.astimezone(zone), *count, partial=end > self.now)
-            for (start, end), count in zip(self._buckets, counts, strict=True)
-        ]
+    def _parts(self, time_range: Range | None, parts: Sequence[CalendarBucket]) -> list[Range]:
+        """Return the ranges to aggregate for a range: its buckets in a series, or the whole."""
+        if time_range is None:
+            return []
+        return [bucket.part for bucket in parts] if self.query.interval else [time_range]
 
-    def _previous_counts(self, count: Count) -> Previous:
-        (previous,) = self._previous
-        start, end = (edge.astimezone(self.query.zone) for edge in previous)
-        return Previous(start, end, *count)
+    def _previous_counts(self, total: Count, counts: list[Count]) -> Previous:
+        assert self._previous
+        start, end = (edge.astimezone(self.query.zone) for edge in self._previous)
+        previous = Previous(start, end, *total)
+        if self.query.interval:
+            return replace(previous, series=_series(self._previous_buckets, counts))
+        return previous
+
+
+def _series(parts: Sequence[CalendarBucket], counts: list[Count]) -> list[Bucket]:
+    return [
+        Bucket(**bucket.fields, events=count.events, users=count.users)
+        for bucket, count in zip(parts, counts, strict=True)
+    ]

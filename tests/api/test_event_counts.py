@@ -43,6 +43,67 @@ def test_buckets_without_events_count_zero(service: httpx.Client, conn: connecti
     assert {b["partial"] for b in series} == {False}
 
 
+def test_a_bucket_that_the_range_cuts_is_marked(service: httpx.Client, conn: connection) -> None:
+    insert(conn, ("u", "view", NOON))
+    params = {"start": "2025-03-05", "end": "2025-03-17", "interval": "week"}
+    series = data(service, **params)["series"]
+    assert [(b["day"], b["cut"], b["events"]) for b in series] == [
+        ("2025-03-05", True, 0),
+        ("2025-03-10", False, 1),
+    ]
+    hours = {"start": "2025-03-10T11:30:00Z", "end": "2025-03-10T13:00:00Z", "interval": "hour"}
+    series = data(service, **hours)["series"]
+    assert [(b["cut"], b["events"]) for b in series] == [(True, 0), (False, 1)]
+    assert "day" not in series[0]
+
+
+def test_complete_narrows_the_range_to_whole_periods_that_are_over(
+    service: httpx.Client, conn: connection
+) -> None:
+    insert(conn, ("u", "view", NOON), ("v", "view", NOON - 5 * DAY))
+    params = {"start": "2025-03-05", "end": "2025-03-17", "complete": "true"}
+    answer = ask(service, "event-counts", **params, interval="week")
+    assert answer["data"]["events"] == 1
+    assert [b["day"] for b in answer["data"]["series"]] == ["2025-03-10"]
+    assert answer["meta"]["start"] == "2025-03-10T00:00:00Z"
+    assert answer["meta"]["end"] == "2025-03-17T00:00:00Z"
+    path = "/analytics/event-counts"
+    for more, message in (
+        ({"interval": "month"}, "the range has no whole month that is over"),
+        ({}, "needs `interval`: without it there are no periods"),
+    ):
+        refused = service.get(path, params={**params, **more})
+        assert_problem(refused, 422, "invalid-parameter", "complete")
+        assert refused.json()["errors"][0]["message"] == message
+
+
+def test_complete_leaves_out_the_present_day(service: httpx.Client, conn: connection) -> None:
+    now = datetime.now(UTC)
+    insert(conn, ("u", "view", now), ("v", "view", now - DAY))
+    days = ask(service, "active-users", last="2d", complete="true")["data"]["series"]
+    assert [(day["dau"], day["partial"]) for day in days] == [(1, False)]
+    series = data(service, last="2d", interval="day", complete="true")
+    assert (series["events"], len(series["series"])) == (1, 1)
+
+
+def test_the_previous_range_has_a_series_of_the_same_positions(
+    service: httpx.Client, conn: connection
+) -> None:
+    insert(conn, ("u", "view", NOON), ("u", "view", NOON - DAY), ("v", "view", NOON - DAY))
+    params = {"start": "2025-03-10", "end": "2025-03-12", "interval": "day", "compare": "previous"}
+    answer = data(service, **params)
+    previous = answer["previous"]
+    assert [(b["day"], b["events"], b["users"]) for b in answer["series"]] == [
+        ("2025-03-10", 1, 1),
+        ("2025-03-11", 0, 0),
+    ]
+    assert [(b["day"], b["events"], b["users"]) for b in previous["series"]] == [
+        ("2025-03-08", 0, 0),
+        ("2025-03-09", 2, 2),
+    ]
+    assert (previous["events"], previous["users"]) == (2, 2)
+
+
 def test_only_named_events_are_counted(service: httpx.Client, conn: connection) -> None:
     insert(conn, ("u", "view", NOON), ("v", "buy", NOON), ("w", "leave", NOON))
     params = {"start": "2025-03-10", "end": "2025-03-11", "event": ["buy", "leave"]}
@@ -157,7 +218,8 @@ def test_a_day_that_the_zone_left_out_is_an_empty_bucket(
     insert(conn, ("u", "view", datetime(2011, 12, 30, 9, 59, tzinfo=UTC)))
     never = {"start": "2011-12-30", "end": "2011-12-31", "tz": "Pacific/Apia"}
     moment = "2011-12-31T00:00:00+14:00"
-    bucket = {"start": moment, "end": moment, "events": 0, "users": 0, "partial": False}
+    bucket = {"day": "2011-12-30", "start": moment, "end": moment, "events": 0, "users": 0}
+    bucket |= {"partial": False, "cut": False}
     answer = ask(service, "event-counts", **never, interval="day", compare="previous")
     assert answer["data"]["series"] == [bucket]
     assert (answer["data"]["events"], answer["data"]["previous"]["events"]) == (0, 0)

@@ -28,9 +28,9 @@ def test_csv_and_ndjson_by_accept_and_by_parameter(service: httpx.Client, conn: 
     csv = service.get("/analytics/event-counts", params=params, headers={"Accept": "text/csv"})
     assert csv.headers["content-type"] == "text/csv; charset=utf-8"
     assert csv.text.splitlines() == [
-        "start,end,events,users,partial",
-        "2025-03-10T00:00:00Z,2025-03-11T00:00:00Z,2,2,false",
-        "2025-03-11T00:00:00Z,2025-03-12T00:00:00Z,0,0,false",
+        "day,start,end,events,users,partial,cut",
+        "2025-03-10,2025-03-10T00:00:00Z,2025-03-11T00:00:00Z,2,2,false,false",
+        "2025-03-11,2025-03-11T00:00:00Z,2025-03-12T00:00:00Z,0,0,false,false",
     ]
     lines = service.get("/analytics/event-counts", params={**params, "format": "ndjson"})
     assert lines.headers["content-type"] == "application/x-ndjson"

@@ -45,13 +45,13 @@ def test_no_events_are_no_rows(service: httpx.Client) -> None:
 
 
 def test_rows_of_csv_add_up(service: httpx.Client, conn: connection) -> None:
-    """The last one has no name and is all the others."""
+    """The last one is all the others."""
     instant = "2025-03-10T12:00:00Z"
     insert(conn, *[("u", name, instant) for name in ("a", "a", "b", "c")], ("v", "c", instant))
     params = {"start": "2025-03-10", "end": "2025-03-11", "limit": "1", "format": "csv"}
     response = service.get("/analytics/top-events", params=params)
     assert response.text.splitlines() == [
-        "event_name,events,users,share",
-        "a,2,1,0.4",
-        ",3,2,0.6",
+        "event_name,type,events,users,share",
+        "a,text,2,1,0.4",
+        "(other),other,3,2,0.6",
     ]

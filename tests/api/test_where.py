@@ -262,16 +262,21 @@ def test_filters_that_are_equal_share_an_answer(stored: httpx.Client) -> None:
     assert first.json()["meta"]["where"] == "country:US plan:pro,team"
 
 
+MARKS = {"partial": False, "cut": False}
+
+
 def test_a_series_a_previous_range_and_all_forms(stored: httpx.Client) -> None:
     path = f"{COUNTS}?start=2025-03-11&end=2025-03-12&interval=day&compare=previous&where=-plan:pro"
     answer = stored.get(path)
     day = {"start": "2025-03-11T00:00:00Z", "end": "2025-03-12T00:00:00Z", "events": 2, "users": 1}
+    day["day"] = "2025-03-11"
     previous = {"start": "2025-03-10T00:00:00Z", "end": "2025-03-11T00:00:00Z", "events": 2}
+    previous["users"] = 2
     assert answer.json()["data"] == {
         "events": 2,
         "users": 1,
-        "series": [day | {"partial": False}],
-        "previous": previous | {"users": 2},
+        "series": [day | MARKS],
+        "previous": {**previous, "series": [previous | MARKS | {"day": "2025-03-10"}]},
     }
     assert answer.json()["meta"]["definition"] == (
         "The number of events that match -plan:pro from 2025-03-11T00:00:00Z up to but excluding "
@@ -280,8 +285,8 @@ def test_a_series_a_previous_range_and_all_forms(stored: httpx.Client) -> None:
     )
     table = stored.get(f"{path}&format=csv")
     assert table.text.splitlines() == [
-        "start,end,events,users,partial",
-        "2025-03-11T00:00:00Z,2025-03-12T00:00:00Z,2,1,false",
+        "day,start,end,events,users,partial,cut",
+        "2025-03-11,2025-03-11T00:00:00Z,2025-03-12T00:00:00Z,2,1,false,false",
     ]
     assert table.headers["x-previous-events"] == "2"
     for form in ("json", "csv", "ndjson"):

@@ -135,6 +135,15 @@ def buckets(
     return [Range(*pair) for pair in pairwise([time_range.start, *inner, time_range.end])]
 
 
+def unit_starts(
+    time_range: Range, interval: Interval, tz: ZoneInfo, *, week_start: Weekday = "monday"
+) -> list[datetime]:
+    """Return the instants at which units begin, from the start to the end of a range, inclusive."""
+    moment = timedelta.resolution
+    wider = Range(time_range.start - moment, time_range.end + moment)
+    return [bucket.start for bucket in buckets(wider, interval, tz, week_start=week_start)[1:]]
+
+
 def _units(
     time_range: Range, interval: Interval, tz: ZoneInfo, week_start: Weekday
 ) -> Iterator[datetime]:

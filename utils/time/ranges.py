@@ -16,10 +16,16 @@ from utils.time.calendar import (
     next_first_day,
 )
 
-_LAST = re.compile(r"([1-9][0-9]{0,3})(h|d|w|mo)")
+_LAST = re.compile(r"([1-9][0-9]{0,3})(h|d|w|mo|q|y)")
 _AGE = re.compile(r"([1-9][0-9]{0,3})([a-z]+)")
-_UNITS: dict[str, Interval] = {"h": "hour", "d": "day", "w": "week", "mo": "month"}
-_SHORT: dict[str, Interval] = {"d": "day", "w": "week", "mo": "month", "y": "year"}
+_SHORT: dict[str, Interval] = {
+    "d": "day",
+    "w": "week",
+    "mo": "month",
+    "q": "quarter",
+    "y": "year",
+}
+_UNITS: dict[str, Interval] = {"h": "hour", **_SHORT}
 _AGES = {word: unit for short, unit in _SHORT.items() for word in (short, unit, f"{unit}s")}
 _COARSEST_FIRST: tuple[Interval, ...] = ("year", "quarter", "month", "week", "day")
 _MONTHS: dict[Interval, int] = {"year": 12, "quarter": 3, "month": 1}
@@ -35,7 +41,9 @@ class RelativeRange(NamedTuple):
 def parse_last(text: str) -> RelativeRange:
     """Return the range that a text such as `30d` means. Raises: ValueError."""
     if not (match := _LAST.fullmatch(text)):
-        raise ValueError("must be 1 to 9999 followed by h, d, w or mo, such as 24h, 30d, 12w, 6mo")
+        raise ValueError(
+            "must be 1 to 9999 followed by h, d, w, mo, q or y, such as 24h, 30d, 12w, 6mo, 2q, 1y"
+        )
     return RelativeRange(int(match[1]), _UNITS[match[2]])
 
 
@@ -43,7 +51,9 @@ def parse_age(text: str) -> RelativeRange:
     """Return the age that a text such as `90d` or `13months` means. Raises: ValueError."""
     match = _AGE.fullmatch(text)
     if not match or match[2] not in _AGES:
-        raise ValueError("must be a number of days, weeks, months or years, such as 90d, 13months")
+        raise ValueError(
+            "must be a number of days, weeks, months, quarters or years, such as 90d, 13months"
+        )
     return RelativeRange(int(match[1]), _AGES[match[2]])
 
 
@@ -60,7 +70,7 @@ def days_ago(age: RelativeRange, day: date) -> date:
 
 
 def last_range(last: RelativeRange, now: datetime, tz: ZoneInfo, week_start: Weekday) -> Range:
-    """Return whole local days, weeks or months up to the current one; hours count back from now.
+    """Return whole local days, weeks, ... up to the current one; hours count back from now.
 
     Raises: ValueError or OverflowError for a range that begins before year 1.
     """
