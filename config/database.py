@@ -16,7 +16,6 @@ from psycopg2 import errors
 from psycopg2.extensions import TransactionRollbackError, connection
 from psycopg2.pool import PoolError
 
-from config.connection_queue import ConnectionQueue, PoolStats
 from config.database_errors import (
     ConnectionLost,
     DatabaseError,
@@ -28,6 +27,7 @@ from config.database_errors import (
     RightsMissing,
     SerializationFailure,
 )
+from config.fair_queue import FairQueue, PoolStats
 from utils.postgres import Cursor as Cursor
 from utils.postgres import (
     GuardedPool,
@@ -86,7 +86,7 @@ class Database:
         self.pool = GuardedPool(
             size, url, stats=self.stats, lifetime_s=lifetime_s, identify=identify, **arguments
         )
-        self._queue = ConnectionQueue(size, waiters, acquire_timeout_s, self.stats)
+        self._queue = FairQueue(size, waiters, acquire_timeout_s, self.stats)
         self._threads = ThreadPoolExecutor(size, name)
 
     async def maintain_forever(self, every_s: float = 0.5) -> NoReturn:

@@ -14,12 +14,12 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from config.connection_queue import max_per_caller
 from config.deprecated_settings import (
     DEPRECATED_SETTINGS,
     deprecated_values,
     deprecated_variable,
 )
+from config.fair_queue import max_per_caller
 from config.trace_settings import TraceSettings
 from utils.memory import memory_bytes
 from utils.paths import default_data_dir, is_loopback, is_terminal

@@ -244,7 +244,10 @@ class AnswerService:
             if not isinstance(result, _Computed):
                 # The connection is back in the pool.
                 evaluate, size = result
-                result = await self._evaluator.run(evaluate, query.name, context.deadline, size)
+                caller = context.limits.caller
+                result = await self._evaluator.run(
+                    evaluate, query.name, context.deadline, size, caller
+                )
             source = result.source
             return result.response
         finally:

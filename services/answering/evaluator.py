@@ -13,17 +13,20 @@ from typing import TypeVar
 from common.metrics import EVALUATION_SECONDS, EVALUATION_WAIT_SECONDS, EVALUATIONS
 from common.questions.answer import Checkpoint
 from config.database_errors import DeadlineExceeded, PoolBusy
+from config.fair_queue import FairQueue, PoolStats
 from utils.tracing import trace_span
 
 R = TypeVar("R")
 
 _MAX_BYTES = 256 * 2**20
+_NO_TIMEOUT_S = 3_600.0  # the deadline of a request is sooner
 
 
 class Evaluator:
-    """Runs evaluations in the order of their arrival, as many at once as there are processors.
+    """Runs evaluations, as many at once as there are processors, fairly between callers.
 
-    More threads would only share the processors, and lose a third of them to Python's lock.
+    More threads would only share the processors, and lose a third of them to Python's lock. One
+    caller never uses all threads, so that long evaluations do not hold up those of others.
     """
 
     def __init__(
@@ -34,13 +37,18 @@ class Evaluator:
         """
         threads = threads or os.cpu_count() or 1
         self._threads = ThreadPoolExecutor(threads, "evaluation")
-        self._max_open = threads + max_waiting
+        self._queue = FairQueue(threads, max_waiting, _NO_TIMEOUT_S, PoolStats(threads))
         self._max_bytes = max_bytes
-        self._open = self._bytes = 0
+        self._bytes = 0
         self._is_closed = False
 
     async def run(
-        self, evaluate: Callable[[Checkpoint], R], name: str, deadline: float, size: int = 0
+        self,
+        evaluate: Callable[[Checkpoint], R],
+        name: str,
+        deadline: float,
+        size: int = 0,
+        caller: str = "",
     ) -> R:
         """Return what an evaluation for a question of this name returns; it holds `size` bytes.
 
@@ -49,22 +57,37 @@ class Evaluator:
 
         Raises: PoolBusy, DeadlineExceeded, and what the evaluation raises.
         """
-        if self._open >= self._max_open or (self._open and self._bytes + size > self._max_bytes):
+        if self._bytes and self._bytes + size > self._max_bytes:
             raise PoolBusy
-        stop = threading.Event()
-        checkpoint = partial(self._check, stop, deadline)
-        self._open += 1
         self._bytes += size
         try:
             with EVALUATIONS.track_inprogress(), trace_span("evaluation"):
                 async with asyncio.timeout(deadline - time.monotonic()):
-                    return await self._submit(partial(evaluate, checkpoint), checkpoint, name)
+                    return await self._run_in_turn(evaluate, name, deadline, caller)
         except TimeoutError:
             raise DeadlineExceeded from None
         finally:
-            stop.set()
-            self._open -= 1
             self._bytes -= size
+
+    async def _run_in_turn(
+        self, evaluate: Callable[[Checkpoint], R], name: str, deadline: float, caller: str
+    ) -> R:
+        queued_at = time.perf_counter()
+        await self._queue.acquire(deadline + _NO_TIMEOUT_S, caller)
+        EVALUATION_WAIT_SECONDS.observe(time.perf_counter() - queued_at)
+        stop = threading.Event()
+        checkpoint = partial(self._check, stop, deadline)
+        try:
+            future = self._submit(partial(evaluate, checkpoint), checkpoint, name)
+        except BaseException:
+            self._queue.release(caller)
+            raise
+        # The thread is in use until the evaluation ends, also if the caller is cancelled.
+        future.add_done_callback(partial(self._release, caller))
+        try:
+            return await asyncio.shield(future)
+        finally:
+            stop.set()
 
     def close(self) -> None:
         """End all evaluations at their next checkpoint."""
@@ -74,16 +97,20 @@ class Evaluator:
     def _submit(
         self, work: Callable[[], R], checkpoint: Checkpoint, name: str
     ) -> "asyncio.Future[R]":
-        queued_at = time.perf_counter()
-
         def run() -> R:
-            EVALUATION_WAIT_SECONDS.observe(time.perf_counter() - queued_at)
             checkpoint()
             with EVALUATION_SECONDS.labels(name).time():
                 return work()
 
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(self._threads, copy_context().run, run)
+
+    def _release(self, caller: str, future: "asyncio.Future[R]") -> None:
+        self._queue.release(caller)
+        if not future.cancelled():
+            # Marks the exception as retrieved: the caller may have been cancelled, and asyncio
+            # would log it.
+            future.exception()
 
     def _check(self, stop: threading.Event, deadline: float) -> None:
         """Raises: DeadlineExceeded, if the result is not needed any more."""

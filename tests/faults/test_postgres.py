@@ -14,7 +14,7 @@ import httpx
 import psycopg2
 import pytest
 
-from config.connection_queue import max_per_caller
+from config.fair_queue import max_per_caller
 from tests.faults.conftest import Check, DedicatedServers
 from tests.faults.http_load import Reply, ask_all, hang_up_after
 from tests.faults.service_process import (

@@ -34,8 +34,10 @@ async def evaluate(
     work: Callable[[Checkpoint], int],
     timeout_s: float = LONG_S,
     size: int = 0,
+    caller: str = "",
 ) -> int:
-    return await evaluator.run(work, "event_counts", time.monotonic() + timeout_s, size)
+    deadline = time.monotonic() + timeout_s
+    return await evaluator.run(work, "event_counts", deadline, size, caller)
 
 
 class Endless:
@@ -90,6 +92,43 @@ def test_as_many_run_at_once_as_there_are_threads() -> None:
             return await asyncio.gather(*works)
 
     assert sorted(asyncio.run(run())) == [0, 1]
+
+
+def test_one_caller_does_not_hold_up_another() -> None:
+    works = [Endless() for _ in range(3)]
+
+    async def run() -> int:
+        async with opened(threads=2) as evaluator:
+            long = [asyncio.create_task(evaluate(evaluator, each, caller="a")) for each in works]
+            await works[0].begun()
+            number = await evaluate(evaluator, lambda _: 7, caller="b")
+            for task in long:
+                task.cancel()
+            await asyncio.gather(*long, return_exceptions=True)
+            return number
+
+    assert asyncio.run(run()) == 7
+    assert [each.has_begun.is_set() for each in works] == [True, False, False]
+
+
+def test_callers_that_wait_take_turns() -> None:
+    order: list[str] = []
+
+    async def wait(evaluator: Evaluator, caller: str) -> None:
+        await evaluate(evaluator, lambda _: order.append(caller) or 0, caller=caller)
+
+    async def run() -> None:
+        async with opened() as evaluator:
+            first = Endless()
+            running = asyncio.create_task(evaluate(evaluator, first, caller="c"))
+            await first.begun()
+            waiting = [asyncio.create_task(wait(evaluator, caller)) for caller in "aab"]
+            await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.gather(*waiting)
+
+    asyncio.run(run())
+    assert order == ["a", "b", "a"]
 
 
 def test_an_evaluation_ends_at_its_deadline() -> None:

@@ -1,4 +1,4 @@
-"""The queue for the connections of a pool: fair between callers, without a thread per waiter."""
+"""A queue for connections or threads: fair between callers, without a thread per waiter."""
 
 import asyncio
 import time
@@ -32,12 +32,12 @@ def max_per_caller(size: int) -> int:
     return size - max(size // 4, size > 1)
 
 
-class ConnectionQueue:
-    """Grants connections to waiting requests.
+class FairQueue:
+    """Grants connections, or threads, to waiting requests.
 
-    A free connection goes to the caller that uses the fewest, and of several to the one that was
-    served longest ago. Requests of one caller are served in order. The caller `""` is the service
-    itself, or any client if no key is required; it may use all connections.
+    A free one goes to the caller that uses the fewest, and of several to the one that was served
+    longest ago. Requests of one caller are served in order. The caller `""` is the service itself,
+    or any client if no key is required; it may use all.
     """
 
     def __init__(self, size: int, waiters: int, timeout_s: float, stats: PoolStats) -> None:

@@ -5,22 +5,20 @@ import time
 
 import pytest
 
-from config.connection_queue import ConnectionQueue, PoolStats, max_per_caller
 from config.database_errors import PoolBusy
+from config.fair_queue import FairQueue, PoolStats, max_per_caller
 
 SOON_S = 20.0
 
 
-def connection_queue(
-    size: int, *, waiters: int = 100, timeout_s: float = SOON_S
-) -> ConnectionQueue:
-    return ConnectionQueue(size, waiters, timeout_s, PoolStats(size))
+def fair_queue(size: int, *, waiters: int = 100, timeout_s: float = SOON_S) -> FairQueue:
+    return FairQueue(size, waiters, timeout_s, PoolStats(size))
 
 
 class Callers:
     """Requests that take places, and the order in which they get them."""
 
-    def __init__(self, queue: ConnectionQueue) -> None:
+    def __init__(self, queue: FairQueue) -> None:
         self._queue = queue
         self.served: list[str] = []
 
@@ -54,7 +52,7 @@ def test_a_caller_may_hold_three_quarters(size: int, most: int) -> None:
 
 def test_a_caller_cannot_take_the_last_connections() -> None:
     async def run() -> list[str]:
-        asking = Callers(connection_queue(4))
+        asking = Callers(fair_queue(4))
         for name in ("a1", "a2", "a3", "a4", "b1"):
             await asking.ask(name)
         await asking.release("b")
@@ -67,7 +65,7 @@ def test_a_caller_cannot_take_the_last_connections() -> None:
 
 def test_who_needs_no_key_may_hold_all() -> None:
     async def run() -> None:
-        of = connection_queue(4)
+        of = fair_queue(4)
         for _ in range(4):
             await of.acquire(time.monotonic() + SOON_S)
         assert of.is_exhausted
@@ -77,7 +75,7 @@ def test_who_needs_no_key_may_hold_all() -> None:
 
 def test_callers_take_turns_and_each_is_served_in_order() -> None:
     async def run() -> list[str]:
-        asking = Callers(connection_queue(1))
+        asking = Callers(fair_queue(1))
         for name in ("x", "a1", "a2", "a3", "b1", "b2", "c1"):
             await asking.ask(name)
         for _ in range(6):
@@ -89,7 +87,7 @@ def test_callers_take_turns_and_each_is_served_in_order() -> None:
 
 def test_whoever_holds_fewest_comes_first() -> None:
     async def run() -> list[str]:
-        asking = Callers(connection_queue(3))
+        asking = Callers(fair_queue(3))
         for name in ("a1", "a2", "b1", "a3", "b2", "c1"):
             await asking.ask(name)
         await asking.release("a", "a")
@@ -100,7 +98,7 @@ def test_whoever_holds_fewest_comes_first() -> None:
 
 def test_of_two_places_one_is_for_others() -> None:
     async def run() -> list[str]:
-        asking = Callers(connection_queue(2))
+        asking = Callers(fair_queue(2))
         for name in ("a1", "a2", "b1"):
             await asking.ask(name)
         return asking.served
@@ -110,7 +108,7 @@ def test_of_two_places_one_is_for_others() -> None:
 
 def test_a_full_queue_rejects_the_last_request_of_the_busiest_caller() -> None:
     async def run() -> None:
-        of = connection_queue(1, waiters=3)
+        of = fair_queue(1, waiters=3)
         asking = Callers(of)
         await asking.ask("x")
         of_a = [await asking.ask(name) for name in ("a1", "a2", "a3")]
@@ -129,7 +127,7 @@ def test_who_gave_up_takes_no_place() -> None:
     """Nor does one who is given a place at the very moment of giving up."""
 
     async def run() -> None:
-        of = connection_queue(1)
+        of = fair_queue(1)
         asking = Callers(of)
         await asking.ask("x")
         waiting = [await asking.ask(name) for name in ("a1", "b1", "c1")]
@@ -146,7 +144,7 @@ def test_who_gave_up_takes_no_place() -> None:
 
 def test_waiting_has_an_end_also_while_a_place_is_free_for_others() -> None:
     async def run() -> None:
-        of = connection_queue(4, timeout_s=0.05)
+        of = fair_queue(4, timeout_s=0.05)
         for _ in range(3):
             await of.acquire(time.monotonic() + SOON_S, "a")
         with pytest.raises(PoolBusy):
