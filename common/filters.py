@@ -170,7 +170,7 @@ def sort_key(key: tuple[str, Value]) -> tuple[str, str]:
 
 def _name_text(key: str) -> str:
     is_bare = BARE_NAME.fullmatch(key) and key[0] not in "@-" and not WORD.fullmatch(key)
-    return key if is_bare else _quote(key)
+    return key if is_bare else quote(key)
 
 
 def _value_text(text: str, kind: str, present: set[tuple[str, Value]]) -> str:
@@ -179,11 +179,12 @@ def _value_text(text: str, kind: str, present: set[tuple[str, Value]]) -> str:
         spelled = Decimal(text)
     means_more = not kind and spelled is not None
     if means_more and spelled is not None and typed(spelled) not in present:
-        return _quote(text)
+        return quote(text)
     is_bare = BARE_VALUE.fullmatch(text) and text[0] not in "<>=!^~" and "*" not in text
-    return text if is_bare and (kind or ".." not in text) else _quote(text)
+    return text if is_bare and (kind or ".." not in text) else quote(text)
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
+    """Return a text in quotes, as the text form of filters has it."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Annotated, Any, get_origin
 
 from pydantic import (
@@ -18,49 +17,22 @@ from pydantic import (
     model_validator,
 )
 
+from common.dates import date_or_instant
 from common.errors import refuse
 from common.filters import Filter
+from common.selections import (
+    Selection,
+    UserCondition,
+    parse_selection,
+    parse_selections,
+    parse_user_conditions,
+)
 from common.where import MAX_BYTES, parse_where
-from utils.time.calendar import Range
 from utils.time.ranges import parse_last
 from utils.time.zones import zone_names
 
-EARLIEST = datetime(1999, 12, 31, tzinfo=UTC)
-LATEST = datetime(2100, 1, 2, tzinfo=UTC)
-ALL_TIME = Range(EARLIEST, LATEST)
-"""The years of events, 2000 to 2099, and a day before and after for zones other than UTC."""
-
-# ASCII: `\d` would match the digits of any script.
-_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_INSTANT = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
-)
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _BOOLEANS = {"true": True, "false": False}
-_DATES = (date(2000, 1, 1), date(2100, 1, 1))
-OUTSIDE_YEARS = "must be within the years 2000 to 2099"
-
-
-def _date_or_instant(value: object) -> date | datetime:
-    """Return the date, or the instant in UTC. Raises: ValueError, reported by pydantic."""
-    parsed = value if isinstance(value, date) else _parse(value)
-    earliest, latest = (EARLIEST, LATEST) if isinstance(parsed, datetime) else _DATES
-    if not earliest <= parsed <= latest:
-        raise ValueError(OUTSIDE_YEARS)
-    return parsed
-
-
-def _parse(text: object) -> date | datetime:
-    with suppress(ValueError, OverflowError):
-        if isinstance(text, str) and _DATE.fullmatch(text):
-            return date.fromisoformat(text)
-        if isinstance(text, str) and _INSTANT.fullmatch(text):
-            # RFC 3339 allows a lower-case z, which Python 3.11 does not read.
-            return datetime.fromisoformat(text.upper()).astimezone(UTC)
-    raise ValueError(
-        "must be a date (2025-01-31) or an instant with its offset "
-        "(2025-01-31T09:00:00Z, 2025-01-31T09:00:00%2B01:00; a plus sign is written %2B)"
-    )
 
 
 def _integer(text: object) -> object:
@@ -140,7 +112,7 @@ class Parameters(BaseModel):
 
 DateOrInstant = Annotated[
     date | datetime,
-    BeforeValidator(_date_or_instant),
+    BeforeValidator(date_or_instant),
     WithJsonSchema({"type": "string", "examples": ["2025-01-31", "2025-01-31T09:00:00Z"]}),
 ]
 Integer = Annotated[int, BeforeValidator(_integer)]
@@ -153,13 +125,36 @@ UserId = Annotated[
     str, Field(min_length=1, max_length=256), AfterValidator(_without_nul), _max_bytes(256)
 ]
 EventNames = Annotated[tuple[EventName, ...], Field(max_length=100), AfterValidator(_sorted_unique)]
+_TEXT_SCHEMA = {"type": "string", "maxLength": MAX_BYTES}
+_TEXTS_SCHEMA = {"type": "array", "items": _TEXT_SCHEMA}
+_Texts = PlainSerializer(lambda parts: list(map(str, parts)), return_type=list[str])
 Where = Annotated[
     tuple[SkipValidation[Filter], ...],
     BeforeValidator(_one_filter),
-    PlainSerializer(lambda filters: list(map(str, filters)), return_type=list[str]),
-    WithJsonSchema({"type": "array", "items": {"type": "string", "maxLength": MAX_BYTES}}),
+    _Texts,
+    WithJsonSchema(_TEXTS_SCHEMA),
 ]
 """The filter that all texts of a parameter mean, in its canonical form; empty for all events."""
+SelectionText = Annotated[
+    SkipValidation[Selection],
+    BeforeValidator(parse_selection),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema(_TEXT_SCHEMA),
+]
+Selections = Annotated[
+    tuple[SkipValidation[Selection], ...],
+    BeforeValidator(parse_selections),
+    _Texts,
+    WithJsonSchema(_TEXTS_SCHEMA),
+]
+"""The selections of a parameter that may be repeated, in the order of the request."""
+UserConditions = Annotated[
+    tuple[SkipValidation[UserCondition], ...],
+    BeforeValidator(parse_user_conditions),
+    _Texts,
+    WithJsonSchema(_TEXTS_SCHEMA),
+]
+"""Conditions on users, sorted and without duplicates."""
 LastText = Annotated[
     str,
     AfterValidator(_well_formed_last),

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from common.dates import EARLIEST, OUTSIDE_YEARS
 from common.errors import Fault, InvalidParameter
 from common.filters import Filter
-from common.parameters import EARLIEST, OUTSIDE_YEARS
 from utils.time.calendar import (
     MAX_BUCKETS,
     Interval,

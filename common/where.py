@@ -11,7 +11,7 @@ test  = "*" / (">" / ">=" / "<" / "<=") number / number ".." number
 import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from common.filters import (
     BARE_NAME,
@@ -60,14 +60,19 @@ def parse_where(texts: Sequence[str]) -> Filter | None:
 
     Raises: FilterError.
     """
-    if sum(len(text.encode()) for text in texts) > MAX_BYTES:
-        raise FilterError(1, f"all conditions together must be at most {MAX_BYTES:,} bytes long")
-    counter = _Counter()
-    parts = [_Parser(text, counter).parse() for text in texts]
+    check_length(texts)
+    counter = TermCounter()
+    parts = [FilterParser(text, counter).parse() for text in texts]
     return conjunction(parts) if parts else None
 
 
-class _Counter:
+def check_length(texts: Sequence[str]) -> None:
+    """Check the length of all texts of a parameter together. Raises: FilterError."""
+    if sum(len(text.encode()) for text in texts) > MAX_BYTES:
+        raise FilterError(1, f"all conditions together must be at most {MAX_BYTES:,} bytes long")
+
+
+class TermCounter:
     """Counts what is limited, for all texts of a question."""
 
     def __init__(self) -> None:
@@ -84,7 +89,7 @@ class _Counter:
             raise FilterError(position, f"at most {MAX_VALUES} values are allowed")
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """A name or value in the text."""
 
     text: str
@@ -92,10 +97,15 @@ class _Part(NamedTuple):
     position: int
 
 
-class _Parser:
+class FilterParser:
     """Parses one text, from left to right."""
 
-    def __init__(self, text: str, counter: _Counter) -> None:
+    syntax_hint: ClassVar[str] = "a condition is written name:value"
+    field_hint: ClassVar[str] = (
+        "the fields of an event are @event and @user; quote the name of a property"
+    )
+
+    def __init__(self, text: str, counter: TermCounter) -> None:
         self._text = text
         self._counter = counter
         self._at = 0
@@ -144,7 +154,11 @@ class _Parser:
     def _has_next_item(self) -> bool:
         if self._take_word("and"):
             return True
-        return self._peek() not in ("", ")") and self._word() != "or"
+        return not self._is_at_end() and self._peek() != ")" and self._word() != "or"
+
+    def _is_at_end(self) -> bool:
+        """Return whether the condition ends at this place, which is no space."""
+        return self._peek() == ""
 
     def _item(self) -> Filter:
         self._skip_spaces()
@@ -186,7 +200,7 @@ class _Parser:
         position = self._at + 1
         name = self._name()
         if self._peek() != ":":
-            raise self._error("a condition is written name:value", position)
+            raise self._error(self.syntax_hint, position)
         self._at += 1
         test = self._test()
         self._expect_end("a condition")
@@ -206,24 +220,21 @@ class _Parser:
         if first.is_quoted or first.text[0] not in "@-":
             return Name(tuple(part.text for part in parts))
         if len(parts) > 1 or first.text not in _FIELDS:
-            raise self._error(
-                "the fields of an event are @event and @user; quote the name of a property",
-                position,
-            )
+            raise self._error(self.field_hint, position)
         return Name(field="event" if first.text == "@event" else "user")
 
-    def _part(self, bare: re.Pattern[str]) -> _Part:
+    def _part(self, bare: re.Pattern[str]) -> Part:
         """Return the name or value at this place, which is quoted or bare and not empty."""
         position = self._at + 1
         if self._peek() == '"':
-            return _Part(self._quoted(), True, position)
+            return Part(self._quoted(), True, position)
         match = bare.match(self._text, self._at)
         if not match:
-            raise self._error("a condition is written name:value")
+            raise self._error(self.syntax_hint)
         self._at = match.end()
         if self._peek() == '"':
             raise self._error("a quote must not touch what is before it")
-        return _Part(match[0], False, position)
+        return Part(match[0], False, position)
 
     def _quoted(self) -> str:
         position, characters = self._at + 1, []
@@ -287,7 +298,7 @@ class _Parser:
                 return AnyOf(kind, tuple(values[key] for key in sorted(values, key=sort_key)))
             self._at += 1
 
-    def _value(self, kind: str, *, is_first: bool) -> _Part:
+    def _value(self, kind: str, *, is_first: bool) -> Part:
         position = self._at + 1
         if self._peek() in ("", " ", ",", ")"):
             if is_first and not kind:
@@ -300,7 +311,7 @@ class _Parser:
         _check_value(part, kind)
         return part
 
-    def _range(self, part: _Part) -> Between:
+    def _range(self, part: Part) -> Between:
         self._counter.add_value(part.position)
         low_text, _, high_text = part.text.partition("..")
         low, high = _number(low_text, part.position), _number(high_text, part.position)
@@ -320,7 +331,7 @@ def _range_hint(low_text: str, high_text: str, low: Decimal | None, high: Decima
     return "a range has two numbers, as in 10..20; quote a text that contains two dots"
 
 
-def _check_value(part: _Part, kind: str) -> None:
+def _check_value(part: Part, kind: str) -> None:
     if "\0" in part.text:
         raise FilterError(part.position, "a value must not contain a NUL character")
     if not part.is_quoted and "*" in part.text:
@@ -329,7 +340,7 @@ def _check_value(part: _Part, kind: str) -> None:
         raise FilterError(part.position, f"{kind} needs a text that is not empty")
 
 
-def _meanings(part: _Part, kind: str) -> Iterator[Value]:
+def _meanings(part: Part, kind: str) -> Iterator[Value]:
     """Yield what a value matches: its text, and the number or boolean that a bare one spells."""
     yield part.text
     if not part.is_quoted and not kind:

@@ -2,8 +2,8 @@
 
 from typing import TypeVar
 
+from common.dates import ALL_TIME
 from common.decorators import with_cursor, with_statement
-from common.parameters import ALL_TIME
 from common.query import Query
 from common.questions.active_users import ActiveUsersData, ActiveUsersQuery
 from common.questions.answer import Answer, PlanData, Result

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
 
+from common.dates import ALL_TIME, EARLIEST, LATEST
 from common.errors import InvalidCursor
-from common.parameters import ALL_TIME, EARLIEST, LATEST, DateOrInstant, Integer, UserId
+from common.parameters import DateOrInstant, Integer, UserId
 from common.query import Period, Query
 from common.questions.answer import Answer, Meta, Table
 from common.questions.base import Ranged

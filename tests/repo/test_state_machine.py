@@ -24,8 +24,8 @@ from psycopg2.extensions import connection
 from psycopg2.extras import execute_values
 
 from commands.verify import verify_all
+from common.dates import ALL_TIME
 from common.errors import EventsDropped
-from common.parameters import ALL_TIME
 from common.questions.active_users import ActiveUsers
 from common.questions.base import Counting
 from common.questions.event_counts import EventCounts
