@@ -115,7 +115,11 @@ def test_callers_that_wait_take_turns() -> None:
     order: list[str] = []
 
     async def wait(evaluator: Evaluator, caller: str) -> None:
-        await evaluate(evaluator, lambda _: order.append(caller) or 0, caller=caller)
+        def work(_: Checkpoint) -> int:
+            order.append(caller)
+            return 0
+
+        await evaluate(evaluator, work, caller=caller)
 
     async def run() -> None:
         async with opened() as evaluator:
