@@ -15,6 +15,7 @@ from psycopg2.extensions import connection
 from common.query import Query
 from common.questions import QUESTIONS
 from common.questions.answer import Answer, Meta
+from common.questions.base import Counting
 from common.questions.event_counts import EventCountsData
 from common.remarks import Note, Unknown
 from repo.columns import column_tail
@@ -73,10 +74,10 @@ def test_a_text_that_is_no_filter_is_refused(
     assert response.json()["errors"] == [{"parameter": "where", "message": message}]
 
 
-def test_only_event_counts_have_it(shared_service: httpx.Client) -> None:
+def test_all_questions_that_count_have_it(shared_service: httpx.Client) -> None:
     for question in QUESTIONS:
         has_it = "where" in parameters_of(question)
-        assert has_it == (question.name == "event_counts")
+        assert has_it or not issubclass(question, Counting)
         response = shared_service.get(f"{path_of(question, 'u')}?where=plan:")
         assert_problem(response, 422, "invalid-parameter", "where" if has_it else "(unknown)")
         as_of = shared_service.get(f"{path_of(question, 'u')}?as_of=2025-01-01T00:00:00Z")

@@ -50,7 +50,7 @@ def test_accepted_values(kind: Any, text: object, value: object) -> None:
         (Integer, "٣", "whole number in digits"),
         (Boolean, "yes", "must be true or false"),
         (Zone, "Berlin", "must be an IANA time zone"),
-        (LastText, "30", "followed by h, d, w or mo"),
+        (LastText, "30", "followed by h, d, w, mo, q or y"),
         (EventName, "a\x00b", "must not contain a NUL character"),
         (EventName, "é" * 101, "must be at most 200 bytes long"),
     ],

@@ -30,13 +30,15 @@ def utc(text: str) -> datetime:
         ("30d", RelativeRange(30, "day")),
         ("12w", RelativeRange(12, "week")),
         ("6mo", RelativeRange(6, "month")),
+        ("2q", RelativeRange(2, "quarter")),
+        ("1y", RelativeRange(1, "year")),
     ],
 )
 def test_what_can_be_said(text: str, last: RelativeRange) -> None:
     assert parse_last(text) == last
 
 
-@pytest.mark.parametrize("text", ["", "d", "0d", "-1d", "1.5d", "10000d", "5m", "5y", "٣d", "1d "])
+@pytest.mark.parametrize("text", ["", "d", "0d", "-1d", "1.5d", "10000d", "5m", "5yr", "٣d", "1d "])
 def test_what_cannot_be_said(text: str) -> None:
     with pytest.raises(ValueError, match="such as 24h"):
         parse_last(text)
