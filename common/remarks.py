@@ -18,6 +18,19 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class ListNote:
+    """Events that count more than once, for each element of a list, so that rows exceed totals."""
+
+    property: str
+    repeated: int
+    """How many times more than once they count, of all events together."""
+    used: str = "each distinct element of a list"
+
+
+AnyNote = Note | ListNote
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """Names in a question that no event has."""
 
@@ -39,8 +52,8 @@ class Unknown:
 class Remarks:
     """What a reader of an answer may not expect."""
 
-    notes: tuple[Note, ...] = ()
-    """Values that conditions skipped."""
+    notes: tuple[AnyNote, ...] = ()
+    """Values that conditions skipped, and lists whose elements count."""
     unknown: Unknown | None = None
     """Names that no event has, if there are any."""
 

@@ -7,12 +7,14 @@ from common.decorators import with_cursor, with_statement
 from common.query import Query
 from common.questions.active_users import ActiveUsersData, ActiveUsersQuery
 from common.questions.answer import Answer, PlanData, Result
+from common.questions.breakdown import BreakdownData, BreakdownQuery
 from common.questions.event_counts import EventCountsData, EventCountsQuery
 from common.questions.top_events import TopEventsData, TopEventsQuery
 from common.questions.user_events import PageMeta, UserEventsAnswer, UserEventsQuery
 from config.database import Connection, Cursor
 from repo.queries.active_users import ActiveUsersReduction
 from repo.queries.answers import answer, explain, meta_fields
+from repo.queries.breakdown import BreakdownReduction
 from repo.queries.event_counts import EventCountsReduction
 from repo.queries.top_events import TopEventsReduction
 from repo.queries.user_events import History, user_events
@@ -43,6 +45,14 @@ class EventsRepo:
         Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
         return answer(cur, query, TopEventsReduction)
+
+    @with_cursor
+    def get_breakdown(self, cur: Cursor, query: BreakdownQuery) -> Result[BreakdownData]:
+        """Return the events and users of the most frequent values of one or two properties.
+
+        Raises: InvalidParameter, EventsDropped, TooExpensive.
+        """
+        return answer(cur, query, BreakdownReduction)
 
     @with_cursor
     def get_active_users(self, cur: Cursor, query: ActiveUsersQuery) -> Result[ActiveUsersData]:

@@ -11,6 +11,7 @@ from common.questions import QUESTIONS
 from common.questions.active_users import ActiveUsers
 from common.questions.answer import Answer, PlanData
 from common.questions.base import Counting, Question
+from common.questions.breakdown import Breakdown
 from common.questions.event_counts import EventCounts
 from common.questions.top_events import TopEvents
 from common.questions.user_events import UserEvents, UserEventsParameters
@@ -52,6 +53,14 @@ async def top_events(
 ) -> Response:
     """The most frequent event names with their unique users; `other` sums up all others."""
     return await run_query(repo.get_plan if question.explain else repo.get_top_events, question)
+
+
+@router.get("/breakdown", responses=_answers(Breakdown))
+async def breakdown(
+    question: Annotated[Breakdown, Query()], run_query: Runner, repo: Events
+) -> Response:
+    """Events and unique users by the values of one or two properties; `other` sums up the rest."""
+    return await run_query(repo.get_plan if question.explain else repo.get_breakdown, question)
 
 
 @router.get("/active-users", responses=_answers(ActiveUsers))

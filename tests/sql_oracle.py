@@ -11,8 +11,8 @@ from typing import Any
 
 from common.query import Query
 from common.questions.active_users import ActiveDay, ActiveUsersData, ActiveUsersQuery
-from common.questions.answer import absent_field
-from common.questions.event_counts import Bucket, EventCountsData, EventCountsQuery, Previous
+from common.questions.answer import Bucket, absent_field
+from common.questions.event_counts import EventCountsData, EventCountsQuery, Previous
 from common.questions.top_events import Other, TopEvent, TopEventsData, TopEventsQuery
 from config.database import Cursor
 from utils.time.calendar import (

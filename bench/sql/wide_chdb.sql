@@ -21,3 +21,19 @@ order by day
 select count() as events, uniqExactIf(user_id, user_id <> '') as users
 from   events
 where  occurred_at >= '{start}' and occurred_at < '{end}' and {filter}
+
+-- name: breakdown
+-- The ten values with the most events, all others if there are any, and the total.
+with top as (
+    select   {by}
+    from     events
+    where    occurred_at >= '{start}' and occurred_at < '{end}'
+    group by {by}
+    order by count() desc, {by}
+    limit    10
+)
+select   count() as events, uniqExactIf(user_id, user_id <> '') as users
+from     events
+where    occurred_at >= '{start}' and occurred_at < '{end}'
+group by if(({by}) in top, toString(tuple({by})), '') as value with totals
+order by value = '', events desc

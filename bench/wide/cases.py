@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import cycle
 from random import Random
+from typing import Any
 from urllib.parse import urlencode
 
 from bench.cases import named_texts
@@ -15,7 +16,12 @@ QUESTIONS = {
     "filtered_users": "two filters, events and users",
     "filtered_per_day": "two filters by day, with totals",
     "wide_users": "one wide filter, events and users",
+    "by_country": "by 10 values, events and users",
+    "by_path": "top 10 of 2,000 values, and all others",
+    "by_pair": "top 10 of 6,000 pairs of values, and all others",
 }
+BREAKDOWNS = {"by_country": ("country",), "by_path": ("path",), "by_pair": ("plan", "path")}
+"""The properties of the questions without a filter."""
 RANGE_DAYS = 30
 
 _RANGES = DAYS - RANGE_DAYS + 1  # has no divisor in common with the numbers of filters
@@ -45,21 +51,33 @@ class WideCase:
     @property
     def address(self) -> str:
         """The URL path and query string of the query to the service."""
-        return f"/analytics/event-counts?{urlencode(self.parameters, safe=':/')}"
+        path = "breakdown" if self.by else "event-counts"
+        return f"/analytics/{path}?{urlencode(self.parameters, doseq=True, safe=':/')}"
 
     @property
-    def parameters(self) -> dict[str, str]:
+    def by(self) -> tuple[str, ...]:
+        """The properties of a breakdown."""
+        return BREAKDOWNS.get(self.question, ())
+
+    @property
+    def parameters(self) -> dict[str, Any]:
         """The parameters of the query to the service."""
-        shared = {"start": str(self.start), "end": str(self.end), "where": self.condition.where}
-        return {**shared, "interval": "day"} if self.question == "filtered_per_day" else shared
+        shared = {"start": str(self.start), "end": str(self.end)}
+        if self.by:
+            return {**shared, "by": list(self.by)}
+        series = {"interval": "day"} if self.question == "filtered_per_day" else {}
+        return {**shared, "where": [self.condition.where], **series}
 
 
 def wide_cases(question: str) -> Iterator[WideCase]:
     """Yield cases of a question without end, each with another range and filter than the last.
 
-    The same pair of a range and a filter comes back after hundreds of others.
+    The same pair of a range and a filter comes back after hundreds of others, or the range of a
+    breakdown after 60 others.
     """
     conditions = _wide() if question == "wide_users" else _narrow()
+    if question in BREAKDOWNS:
+        conditions = [_EVERYTHING]
     starts = [START + timedelta(days=day) for day in range(_RANGES)]
     random = Random(f"{_SEED} {question}")
     random.shuffle(starts)
@@ -83,13 +101,19 @@ def wide_query_texts(file: str, timestamp_suffix: str = "") -> Callable[[WideCas
 
     def query_text(case: WideCase) -> str:
         condition = case.condition
-        return named[case.question].format(
+        jsonb = [f"properties->>'{name}' as {name}" for name in case.by]
+        return named["breakdown" if case.by else case.question].format(
             start=_sql_timestamp(case.start) + timestamp_suffix,
             end=_sql_timestamp(case.end) + timestamp_suffix,
             filter=condition.jsonb if "postgresql" in file else condition.sql,
+            by=", ".join(case.by),
+            jsonb=", ".join(jsonb),
         )
 
     return query_text
+
+
+_EVERYTHING = Condition("", "true", "true")
 
 
 def _narrow() -> list[Condition]:

@@ -17,6 +17,7 @@ from bench.http_client import HttpConnection
 from bench.in_process import InProcess, in_process
 from bench.stored_set import Stores
 from bench.wide.cases import WideCase, whole_cases, wide_query_texts
+from common.questions.breakdown import Breakdown
 from common.questions.event_counts import EventCounts
 from tests.live_server import AUTHORIZED
 from tests.source_comparison import connected
@@ -90,12 +91,15 @@ class WideInProcess:
         self._service = service
 
     def query_text(self, case: WideCase) -> str:
-        return "EventsRepo.get_event_counts"
+        return f"EventsRepo.{'get_breakdown' if case.by else 'get_event_counts'}"
 
     def prepare(self, case: WideCase) -> Callable[[], Any]:
-        parameters = {**case.parameters, "where": [case.condition.where]}
-        question = EventCounts.model_validate_json(json.dumps(parameters))
-        return self._service.caller(lambda repo: repo.get_event_counts(question.query))
+        parameters = json.dumps(case.parameters)
+        if case.by:
+            breakdown = Breakdown.model_validate_json(parameters)
+            return self._service.caller(lambda repo: repo.get_breakdown(breakdown.query))
+        counts = EventCounts.model_validate_json(parameters)
+        return self._service.caller(lambda repo: repo.get_event_counts(counts.query))
 
     def read(self, case: WideCase, result: Any) -> Answer:
         return from_service(case, msgspec.json.decode(msgspec.json.encode(result.data)))
@@ -191,4 +195,7 @@ def from_service(case: WideCase, data: Any) -> Answer:
     if case.question == "filtered_events":
         return [data["events"]]
     rows = [*data.get("series", []), data]
+    if case.by:
+        others = [data["other"]] if data["other"]["rows"] else []
+        rows = [*data["rows"], *others, data]
     return [row[name] for row in rows for name in ("events", "users")]

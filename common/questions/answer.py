@@ -3,13 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Generic, TypeVar, cast
 
 import msgspec
 from pydantic import Field
 
-from common.remarks import Note, Unknown
+from common.remarks import AnyNote, Unknown
 from utils.time.slots import SETTLED_AFTER
 
 D = TypeVar("D")
@@ -39,6 +39,22 @@ def absent_field() -> Any:
 
 def is_absent(value: object) -> bool:
     return value is msgspec.UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One hour, day, ... of a series."""
+
+    day: date
+    """The first day of the bucket, in the zone of the question; left out for hours."""
+    start: datetime
+    end: datetime
+    events: int
+    users: int
+    partial: bool
+    """Whether the bucket had not ended when the answer was computed."""
+    cut: bool
+    """Whether the range has only a part of the hour, day, ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +114,8 @@ class Meta:
     """A sentence that says which events and users are counted."""
     where: str = field(default_factory=absent_field)
     """The canonical text of the filter."""
-    notes: list[Note] = field(default_factory=absent_field)
-    """Values that were skipped."""
+    notes: Sequence[AnyNote] = field(default_factory=absent_field)
+    """Values that were skipped, and lists whose elements count."""
     unknown: Unknown = field(default_factory=absent_field)
     """Names in the question that no event has."""
 

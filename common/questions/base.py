@@ -52,6 +52,8 @@ class Question(Parameters):
     """Headers with what has no place in CSV and NDJSON, which scripts in browsers may read."""
     concerns_one_user: ClassVar[bool] = False
     """Whether answers are about one user, so that an erasure drops them from the cache."""
+    has_values: ClassVar[bool] = False
+    """Whether answers have values of properties, so that an erasure drops them from the cache."""
 
     format: Format | None = Field(
         None, description="The format of the answer, in place of the `Accept` header."
@@ -71,7 +73,8 @@ class Question(Parameters):
     def cache_name(self) -> str:
         """The first part of the cache key, by which an erasure finds answers with values of users.
 
-        It is the name of the question, followed by `:filtered` if the answer repeats a filter.
+        It is the name of the question, followed by `:filtered` if the answer repeats a filter or
+        has values of properties.
         """
         return self.name
 
@@ -192,7 +195,7 @@ class Counting(Ranged):
 
     @property
     def cache_name(self) -> str:
-        return f"{self.name}:{FILTERED}" if self.where else self.name
+        return f"{self.name}:{FILTERED}" if self.where or self.has_values else self.name
 
 
 class Completable(Counting):

@@ -1,35 +1,19 @@
 """The question `event_counts` and its answer."""
 
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Literal
 
 from pydantic import Field
 
 from common.query import Query
-from common.questions.answer import Answer, Table, Tabular, absent_field, is_absent
+from common.questions.answer import Answer, Bucket, Table, Tabular, absent_field, is_absent
 from common.questions.base import Counting, Periodic
 from utils.time.calendar import Range
 
 # The previous range may be longer than this one, since months, quarters and years differ in length.
 _LENGTH_VARIATION = timedelta(days=8)
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """One hour, day, ... of a series."""
-
-    day: date
-    """The first day of the bucket, in the zone of the question; left out for hours."""
-    start: datetime
-    end: datetime
-    events: int
-    users: int
-    partial: bool
-    """Whether the bucket had not ended when the answer was computed."""
-    cut: bool
-    """Whether the range has only a part of the hour, day, ..."""
 
 
 @dataclass(frozen=True, slots=True)

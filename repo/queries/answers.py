@@ -144,6 +144,8 @@ def _choose_scan(
     def read() -> _Unfinished[D]:
         collector = reduction.collector()
         evaluation = reader.read(plan, collector)
+        if reduction.needs_names:
+            collector.names = reader.names(evaluation.tail)
 
         def compute(checkpoint: Checkpoint) -> _Computed[D]:
             remarks = evaluation(checkpoint)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from common.query import Query
 from common.questions.answer import Checkpoint, Meta
-from common.remarks import Note
+from common.remarks import AnyNote
 from repo.engine.cardinality import Aggregates
 from repo.engine.plan import Aggregation
 from repo.engine.scan import Scan
@@ -70,6 +70,11 @@ class Reduction(BaseReduction[Q, D], query=None):
 class ScanReduction(BaseReduction[Q, D], query=None):
     """The computation of an answer from events of columns, which a collector receives."""
 
+    @property
+    def needs_names(self) -> bool:
+        """Whether the collector has an attribute `names`, for all event names by their ids."""
+        return False
+
     @abstractmethod
     def scan(self) -> Scan:
         """Return which events to read."""
@@ -85,8 +90,8 @@ class ScanReduction(BaseReduction[Q, D], query=None):
         Raises: what the checkpoint raises.
         """
 
-    def remarks(self, collector: Any) -> tuple[Note, ...]:
-        """Return notes on values that this question skipped, besides those of `where`."""
+    def remarks(self, collector: Any) -> tuple[AnyNote, ...]:
+        """Return notes on values that this question skips or repeats, besides those of `where`."""
         return ()
 
     def _scan(self, ranges: list[Range], **options: Any) -> Scan:

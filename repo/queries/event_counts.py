@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from common.questions.event_counts import Bucket, EventCountsData, EventCountsQuery, Previous
+from common.questions.answer import Bucket
+from common.questions.event_counts import EventCountsData, EventCountsQuery, Previous
 from repo.engine.cardinality import Aggregates, Count, merge
 from repo.engine.plan import Aggregation
 from repo.queries.base import Reduction

@@ -16,6 +16,16 @@ PATHS = {
 """The path of each question by its name, in the order of the routes."""
 
 
+REQUIRED = {"breakdown": {"by": "plan"}}
+"""Values of the parameters that a question requires."""
+
+
+def required_of(question: type[Question], *others: str) -> dict[str, str]:
+    """Values of the parameters that a question requires, without these others."""
+    values = REQUIRED.get(question.name, {})
+    return {name: value for name, value in values.items() if name not in others}
+
+
 def path_of(question: type[Question], user_id: str = "u") -> str:
     """The path of a question, about this user if it is about one."""
     return PATHS[question.name].format(user_id=user_id)

@@ -70,3 +70,17 @@ def test_a_long_history_comes_whole_and_newest_first(history: httpx.Client) -> N
     assert len(seen) == 72_111
     assert len({event_id for _, event_id in seen}) == 72_111
     assert seen == sorted(seen, reverse=True)
+
+
+def test_areas_of_the_commits_of_a_year(history: httpx.Client) -> None:
+    params = {"start": "2025-01-01", "end": "2026-01-01", "event": "commit", "by": "area"}
+    data = ask(history, "breakdown", **params, limit=3)["data"]
+    assert [(*row["values"], row["events"], row["users"]) for row in data["rows"]] == [
+        ("root", 1_055, 94),
+        ("Documentation", 508, 66),
+        ("t", 289, 58),
+    ]
+    assert (data["events"], data["users"]) == (2_521, 183)
+    other, missing = data["other"], data["missing"]
+    assert (other["rows"], other["events"], other["users"]) == (19, 669, 91)
+    assert (missing["events"], missing["users"]) == (2, 1)

@@ -22,6 +22,7 @@ ROUTES = {
     ("GET", "/analytics/event-counts"): {"read", "admin"},
     ("GET", "/analytics/top-events"): {"read", "admin"},
     ("GET", "/analytics/active-users"): {"read", "admin"},
+    ("GET", "/analytics/breakdown"): {"read", "admin"},
     ("GET", "/analytics/users/{user_id}/events"): {"read", "admin"},
     ("DELETE", "/analytics/users/{user_id}"): {"admin"},
     ("POST", "/events"): {"write", "admin"},

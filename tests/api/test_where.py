@@ -22,7 +22,7 @@ from repo.columns import column_tail
 from repo.engine import cost
 from repo.rollups.rollup_writer import RollupWriter
 from services.dependencies import get_events_repo
-from tests.api.questions import parameters_of, path_of
+from tests.api.questions import parameters_of, path_of, required_of
 from tests.api.test_dependency_overrides import META
 from tests.api.test_keys import add_key
 from tests.column_contents import query
@@ -78,7 +78,8 @@ def test_all_questions_that_count_have_it(shared_service: httpx.Client) -> None:
     for question in QUESTIONS:
         has_it = "where" in parameters_of(question)
         assert has_it or not issubclass(question, Counting)
-        response = shared_service.get(f"{path_of(question, 'u')}?where=plan:")
+        params = required_of(question)
+        response = shared_service.get(path_of(question, "u"), params={"where": "plan:", **params})
         assert_problem(response, 422, "invalid-parameter", "where" if has_it else "(unknown)")
         as_of = shared_service.get(f"{path_of(question, 'u')}?as_of=2025-01-01T00:00:00Z")
         assert_problem(as_of, 422, "invalid-parameter", "(unknown)")

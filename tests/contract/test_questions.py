@@ -46,7 +46,7 @@ class Example:
 
     events: Callable[[Any], int]
     """The number of events in the `data` of an answer."""
-    parameters: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, str | list[str]] = field(default_factory=dict)
     source: str = "rollups"
     """The source of its answer."""
 
@@ -54,6 +54,11 @@ class Example:
 EXAMPLES = {
     "active_users": Example(
         lambda data: sum(day["dau"] for day in data["series"]), {"window": "3"}
+    ),
+    "breakdown": Example(
+        lambda data: sum(row["events"] for row in [*data["rows"], data["other"]]),
+        {"by": ["@event", "key"], "limit": "2", "interval": "day"},
+        source="columns",
     ),
     "event_counts": Example(
         lambda data: sum(bucket["events"] for bucket in data["series"]),
@@ -88,7 +93,12 @@ class Case:
     def get(
         self, service: httpx.Client, form: Format, *, fresh: bool = False, **parameters: str
     ) -> httpx.Response:
-        params = {**RANGE, **self.example.parameters, **parameters, "format": form}
+        params: dict[str, str | list[str]] = {
+            **RANGE,
+            **self.example.parameters,
+            **parameters,
+            "format": form,
+        }
         response = service.get(self.path, params=params, headers=FRESH if fresh else {})
         assert response.status_code == 200, response.text
         return response
@@ -303,7 +313,8 @@ def test_an_erased_user_leaves_no_trace(
         assert body(case.get(service, form, fresh=True)) != without[form]
         wait_until(partial(is_other_hit, case, service, form, without[form]), timeout_s=10)
     keys = f"analytics:*:{identity_of(service)}:{case.question.name}:*"
-    assert (b"value-canary" in stored(redis_url, keys)) == case.question.concerns_one_user
+    has_values = case.question.concerns_one_user or case.question.has_values
+    assert (b"value-canary" in stored(redis_url, keys)) == has_values
     erased = service.delete(f"/analytics/users/{ERASED}", headers=admin)
     assert (erased.status_code, erased.json()["events"]) == (200, 3)
     assert b"value-canary" not in stored(redis_url, keys)

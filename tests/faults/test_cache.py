@@ -31,7 +31,8 @@ COMPUTED = 'analytics_question_duration_seconds_count{question="event_counts"'
 SILENT_S = 0.15
 """Longer than Redis is waited for."""
 FORMS = [
-    f"{path_of(question, '%C3%BC')}?{urlencode({**RANGE, **example.parameters, 'format': form})}"
+    f"{path_of(question, '%C3%BC')}?"
+    + urlencode({**RANGE, **example.parameters, "format": form}, doseq=True)
     for question, example in ((question, EXAMPLES[question.name]) for question in QUESTIONS)
     for form in ("json", "csv", "ndjson")
 ]

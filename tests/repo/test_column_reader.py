@@ -20,7 +20,7 @@ from psycopg2.extras import execute_values
 from common.errors import ColumnsBuilding, EventsDropped, InvalidParameter
 from common.questions.answer import Answer, Reading, is_absent
 from common.questions.event_counts import EventCounts, EventCountsData
-from common.remarks import Unknown
+from common.remarks import Note, Unknown
 from config.database import Database, get_connection
 from config.database_errors import DeadlineExceeded
 from repo.columns import cache, chunk_writer, codec, column_tail
@@ -284,6 +284,7 @@ def notes(answer: Answer[Any]) -> dict[Any, int]:
     return {
         (tuple(where_oracle._path(note.property)), note.used, kind): count
         for note in answer.meta.notes
+        if isinstance(note, Note)
         for kind, count in note.skipped.items()
     }
 

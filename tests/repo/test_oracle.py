@@ -16,7 +16,9 @@ from psycopg2.extensions import connection
 from psycopg2.extras import execute_values
 
 from common.questions.active_users import ActiveUsers
-from common.questions.event_counts import Bucket, EventCounts
+from common.questions.answer import Bucket
+from common.questions.breakdown import Breakdown
+from common.questions.event_counts import EventCounts
 from common.questions.top_events import TopEvents
 from common.questions.user_events import UserEvents
 from config.database import Database, get_connection
@@ -266,6 +268,40 @@ def test_top_events_agree(
     assert data.other.event_names == len({event.event_name for event in rest})
     shares = [row.share for row in data.rows] + [data.other.share]
     assert sum(shares) == pytest.approx(1 if selected else 0)
+
+
+@given(world=worlds(), limit=st.integers(1, 5), more=st.fixed_dictionaries(shared))
+@settings(max_examples=examples(50))
+@pytest.mark.thorough
+def test_breakdown_agrees(
+    owner: connection,
+    repo: EventsRepo,
+    world: World,
+    limit: int,
+    more: dict[str, Any],
+) -> None:
+    """By the name of the event; properties are in `test_breakdown.py`."""
+    store(owner, world)
+    stored, time_range = world.stored, world.time_range
+    question = Breakdown(
+        by=["@event"], start=time_range[0], end=time_range[1], limit=limit, interval="month", **more
+    )
+    answer = finished(repo.get_breakdown(question.query))
+
+    selected = oracle.events_between(stored, answer.meta.start, answer.meta.end, question.event)
+    top = oracle.top(selected, limit)
+    rest = [event for event in selected if event.event_name not in {name for name, _, _ in top}]
+    data = answer.data
+    assert [(*row.values, row.events, row.users) for row in data.rows] == top
+    assert (data.events, data.users) == (len(selected), oracle.users(selected))
+    assert (data.other.events, data.other.users) == (len(rest), oracle.users(rest))
+    assert data.other.rows == len({event.event_name for event in rest})
+    assert (data.missing.events, data.missing.users) == (0, 0)
+    how = ("month", question.tz, question.week_start)
+    for row in data.rows:
+        named = [event for event in selected if [event.event_name] == row.values]
+        assert by_label(row.series, how) == oracle.by_label(named, *how)
+    assert by_label(data.other.series, how) == oracle.by_label(rest, *how)
 
 
 @given(

@@ -1,0 +1,96 @@
+"""Compute the answer to `breakdown` from events of columns."""
+
+from datetime import datetime
+from decimal import Decimal
+
+import msgspec
+
+from common.errors import Fault, InvalidParameter
+from common.filters import Value
+from common.questions.answer import Bucket, Checkpoint, absent_field
+from common.questions.breakdown import (
+    BreakdownData,
+    BreakdownQuery,
+    BreakdownRow,
+    MissingRows,
+    OtherRows,
+    PropertyValue,
+)
+from common.remarks import ListNote
+from repo.engine.cardinality import Count
+from repo.engine.grouping.collector import GroupCollector, GroupCount
+from repo.engine.scan import Scan
+from repo.queries.base import ScanReduction
+from repo.queries.series import begun_buckets
+from utils.decimals import decimal_text
+from utils.time.calendar import Range
+
+_MAX_CELLS = 100_000
+"""Buckets of all rows."""
+
+
+class BreakdownReduction(ScanReduction[BreakdownQuery, BreakdownData], query=BreakdownQuery):
+    """The most frequent values of the range up to now, and the totals of the others."""
+
+    def __init__(self, query: BreakdownQuery, time_range: Range, now: datetime) -> None:
+        super().__init__(query, time_range, now)
+        self._buckets = begun_buckets(query, time_range, now) if query.interval else []
+        if len(self._buckets) * query.limit > _MAX_CELLS:
+            message = f"gives more than {_MAX_CELLS:,} buckets in all rows; use a lower limit"
+            raise InvalidParameter(faults=[Fault("limit", message)])
+
+    @property
+    def needs_names(self) -> bool:
+        return any(each.field for each in self.query.by)
+
+    def scan(self) -> Scan:
+        by = self.query.by
+        return self._scan(
+            [bucket.part for bucket in self._buckets] if self.query.interval else [self.time_range],
+            paths=frozenset(each.path for each in by if not each.field),
+            fields=frozenset({"name"}) if self.needs_names else frozenset(),
+            parameter="by",
+        )
+
+    def collector(self) -> GroupCollector:
+        return GroupCollector([None if each.field else each.path for each in self.query.by])
+
+    def data(self, collector: GroupCollector, checkpoint: Checkpoint) -> BreakdownData:
+        groups = collector.groups(self.query.limit, len(self._buckets), checkpoint)
+        return BreakdownData(
+            by=list(map(str, self.query.by)),
+            events=groups.total.events,
+            users=groups.total.users,
+            rows=[
+                BreakdownRow(list(map(_json_value, row.values)), *self._counts(row, groups.total))
+                for row in groups.rows
+            ],
+            other=OtherRows(groups.other_groups, *self._counts(groups.other, groups.total)),
+            missing=MissingRows(*groups.missing, _share(groups.missing, groups.total)),
+        )
+
+    def remarks(self, collector: GroupCollector) -> tuple[ListNote, ...]:
+        return tuple(
+            ListNote(str(name), repeated)
+            for name, repeated in zip(self.query.by, collector.repeated, strict=True)
+            if repeated
+        )
+
+    def _counts(self, group: GroupCount, total: Count) -> tuple[int, int, float, list[Bucket]]:
+        """Return the fields that all rows have."""
+        series = [
+            Bucket(**bucket.fields, events=count.events, users=count.users)
+            for bucket, count in zip(self._buckets, group.series, strict=True)
+        ]
+        events, users = group.total
+        share = _share(group.total, total)
+        return events, users, share, series if self.query.interval else absent_field()
+
+
+def _json_value(value: Value | None) -> PropertyValue:
+    """Return a value for JSON, with exact numbers."""
+    return msgspec.Raw(decimal_text(value).encode()) if isinstance(value, Decimal) else value
+
+
+def _share(part: Count, total: Count) -> float:
+    return part.events / total.events if total.events else 0.0
