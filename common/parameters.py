@@ -19,7 +19,7 @@ from pydantic import (
 
 from common.dates import date_or_instant
 from common.errors import refuse
-from common.filters import Filter
+from common.filters import Filter, Name
 from common.selections import (
     Selection,
     UserCondition,
@@ -27,7 +27,7 @@ from common.selections import (
     parse_selections,
     parse_user_conditions,
 )
-from common.where import MAX_BYTES, parse_where
+from common.where import MAX_BYTES, parse_property, parse_where
 from utils.time.ranges import parse_last
 from utils.time.zones import zone_names
 
@@ -66,6 +66,13 @@ def _one_filter(texts: Sequence[str]) -> tuple[Filter, ...]:
     """Return the canonical filter, if there is one. Raises: FilterError."""
     where = parse_where(texts)
     return () if where is None else (where,)
+
+
+def _property(value: object) -> Name:
+    """Return the property of a name. Raises: ValueError, reported by pydantic."""
+    if isinstance(value, Name):
+        return value
+    return parse_property(value if isinstance(value, str) else "")
 
 
 def _sorted_unique(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -155,6 +162,13 @@ UserConditions = Annotated[
     WithJsonSchema(_TEXTS_SCHEMA),
 ]
 """Conditions on users, sorted and without duplicates."""
+Property = Annotated[
+    SkipValidation[Name],
+    BeforeValidator(_property),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema(_TEXT_SCHEMA),
+]
+"""A property, named as in `where`."""
 LastText = Annotated[
     str,
     AfterValidator(_well_formed_last),

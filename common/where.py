@@ -10,6 +10,7 @@ test  = "*" / (">" / ">=" / "<" / "<=") number / number ".." number
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import ClassVar, Literal, NamedTuple
 
@@ -70,6 +71,18 @@ def check_length(texts: Sequence[str]) -> None:
     """Check the length of all texts of a parameter together. Raises: FilterError."""
     if sum(len(text.encode()) for text in texts) > MAX_BYTES:
         raise FilterError(1, f"all conditions together must be at most {MAX_BYTES:,} bytes long")
+
+
+def parse_property(text: str) -> Name:
+    """Return the property that a text names as `where` does. Raises: ValueError."""
+    with suppress(FilterError):
+        where = parse_where([f"{text}:*"])
+        if isinstance(where, Condition) and where.test == Exists() and where.name.path:
+            return where.name
+    raise ValueError(
+        "must be the name of a property, such as amount or cart.total; a name with other "
+        'characters is quoted, such as "unit price"'
+    )
 
 
 class TermCounter:

@@ -9,6 +9,7 @@ from common.questions.active_users import ActiveUsersData, ActiveUsersQuery
 from common.questions.answer import Answer, PlanData, Result
 from common.questions.breakdown import BreakdownData, BreakdownQuery
 from common.questions.event_counts import EventCountsData, EventCountsQuery
+from common.questions.numbers import NumbersData, NumbersQuery
 from common.questions.top_events import TopEventsData, TopEventsQuery
 from common.questions.user_events import PageMeta, UserEventsAnswer, UserEventsQuery
 from config.database import Connection, Cursor
@@ -16,6 +17,7 @@ from repo.queries.active_users import ActiveUsersReduction
 from repo.queries.answers import answer, explain, meta_fields
 from repo.queries.breakdown import BreakdownReduction
 from repo.queries.event_counts import EventCountsReduction
+from repo.queries.numbers import NumbersReduction
 from repo.queries.top_events import TopEventsReduction
 from repo.queries.user_events import History, user_events
 from utils.time.calendar import Range
@@ -61,6 +63,14 @@ class EventsRepo:
         Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
         return answer(cur, query, ActiveUsersReduction)
+
+    @with_cursor
+    def get_numbers(self, cur: Cursor, query: NumbersQuery) -> Result[NumbersData]:
+        """Return statistics of a numeric property, as a total or a series.
+
+        Raises: InvalidParameter, EventsDropped, TooExpensive.
+        """
+        return answer(cur, query, NumbersReduction)
 
     @with_cursor
     def get_plan(self, cur: Cursor, query: Query) -> Answer[PlanData]:

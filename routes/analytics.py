@@ -13,6 +13,7 @@ from common.questions.answer import Answer, PlanData
 from common.questions.base import Counting, Question
 from common.questions.breakdown import Breakdown
 from common.questions.event_counts import EventCounts
+from common.questions.numbers import Numbers
 from common.questions.top_events import TopEvents
 from common.questions.user_events import UserEvents, UserEventsParameters
 from repo.events import EventsRepo
@@ -69,6 +70,14 @@ async def active_users(
 ) -> Response:
     """Daily, weekly and monthly active users for each day, rolling and by calendar."""
     return await run_query(repo.get_plan if question.explain else repo.get_active_users, question)
+
+
+@router.get("/numbers", responses=_answers(Numbers))
+async def numbers(
+    question: Annotated[Numbers, Query()], run_query: Runner, repo: Events
+) -> Response:
+    """Sums, averages, extremes and percentiles of a numeric property of events."""
+    return await run_query(repo.get_plan if question.explain else repo.get_numbers, question)
 
 
 async def _user_events(

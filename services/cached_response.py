@@ -93,8 +93,8 @@ def render(
 def _body(answer: Answer[Any], data: msgspec.Raw, form: Format) -> bytes:
     if form == "json":
         return as_json({"data": data, "meta": answer.meta})
-    row_type, rows = answer.table()
-    return as_csv(row_type, rows) if form == "csv" else as_ndjson(rows)
+    columns, rows = answer.table()
+    return as_csv(columns, rows) if form == "csv" else as_ndjson(rows)
 
 
 def _etag(answer: Answer[Any], data: msgspec.Raw, form: Format) -> str:

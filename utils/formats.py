@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from datetime import date, datetime
 from typing import Any, Literal
@@ -31,15 +31,24 @@ def quantity(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def as_csv(row_type: type, rows: Sequence[Any]) -> bytes:
-    """Return a header line with the fields of `row_type`, and a line for each row."""
-    names = [field.name for field in fields(row_type)]
+def as_csv(columns: type | Sequence[str], rows: Sequence[Any]) -> bytes:
+    """Return a header line with the columns, and a line for each row.
+
+    The columns are names, of which each row is a mapping, or the type of the rows, a dataclass.
+    """
+    if not isinstance(columns, type):
+        return _table(columns, ([row[name] for name in columns] for row in rows))
+    names = [field.name for field in fields(columns)]
     # A field that the request did not ask for is unset in every row.
-    columns = [name for name in names if not rows or getattr(rows[0], name) is not msgspec.UNSET]
+    names = [name for name in names if not rows or getattr(rows[0], name) is not msgspec.UNSET]
+    return _table(names, ([getattr(row, name) for name in names] for row in rows))
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(columns)
-    writer.writerows([_cell(getattr(row, name)) for name in columns] for row in rows)
+    writer.writerow(header)
+    writer.writerows(map(_cell, row) for row in rows)
     return text.getvalue().encode()
 
 

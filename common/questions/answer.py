@@ -14,8 +14,8 @@ from utils.time.slots import SETTLED_AFTER
 
 D = TypeVar("D")
 
-Table = tuple[type, Sequence[Any]]
-"""The dataclass of the rows, whose fields name the columns if there are no rows, and the rows."""
+Table = tuple[type | Sequence[str], Sequence[Any]]
+"""The dataclass of the rows, or the names of their columns if they are mappings; and the rows."""
 
 
 class Tabular(ABC):

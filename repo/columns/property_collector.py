@@ -9,8 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from repo.columns.chunk import BooleanValues, Column, ColumnKey, Kind, Values, rows_or_none
+from repo.columns.exact_numbers import number_values, scaled_values
 from repo.columns.json_decoder import decode
-from repo.columns.numbers import number_values, scaled_values
 from repo.columns.values import text_values, united
 
 MAX_PATH_BYTES = 2_000

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from repo.columns.chunk import BooleanValues, DecimalNumbers, ScaledNumbers, TextValues, Values
 from repo.columns.dictionary_codes import ranks_of, stacked_codes, without_unused
-from repo.columns.numbers import scaled_values, sorted_numbers, united_numbers
+from repo.columns.exact_numbers import scaled_values, sorted_numbers, united_numbers
 
 _ALL = slice(None)
 

@@ -33,6 +33,21 @@ def distinct_ordinals(parts: Sequence[Ordinals]) -> Ordinals:
     return ordinals[is_first]
 
 
+def group_by_user(
+    parts: Sequence[Ordinals],
+) -> tuple[Ordinals, list[NDArray[np.intp]]]:
+    """Return the distinct users, ascending, and for each ordinal the position of its user.
+
+    No ordinal is 0.
+    """
+    users = distinct_ordinals(parts)
+    if _is_sparse(parts, _highest(parts)):
+        return users, [np.searchsorted(users, part) for part in parts]
+    positions = np.zeros(_highest(parts) + 1, np.intp)
+    positions[users] = np.arange(len(users))
+    return users, [positions[part] for part in parts]
+
+
 def set_of(ordinals: Ordinals) -> BitMap:
     """Return the distinct users as a set."""
     return BitMap(array("I", distinct_ordinals([ordinals]).tobytes()))

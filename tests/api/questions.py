@@ -16,7 +16,7 @@ PATHS = {
 """The path of each question by its name, in the order of the routes."""
 
 
-REQUIRED = {"breakdown": {"by": "plan"}}
+REQUIRED = {"breakdown": {"by": "plan"}, "numbers": {"of": "amount"}}
 """Values of the parameters that a question requires."""
 
 

@@ -23,6 +23,7 @@ ROUTES = {
     ("GET", "/analytics/top-events"): {"read", "admin"},
     ("GET", "/analytics/active-users"): {"read", "admin"},
     ("GET", "/analytics/breakdown"): {"read", "admin"},
+    ("GET", "/analytics/numbers"): {"read", "admin"},
     ("GET", "/analytics/users/{user_id}/events"): {"read", "admin"},
     ("DELETE", "/analytics/users/{user_id}"): {"admin"},
     ("POST", "/events"): {"write", "admin"},

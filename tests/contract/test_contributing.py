@@ -44,9 +44,9 @@ def is_named(question: type[Question], text: str) -> bool:
 
 
 def texts(file: Path) -> Iterator[str]:
-    """Imports, attributes and strings of Python code; all of another file."""
+    """Imports, attributes, and what strings have besides prose, in which names are also words."""
     if file.suffix != ".py":
-        yield file.read_text()
+        yield without_prose(file.read_text())
         return
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom):
@@ -54,7 +54,14 @@ def texts(file: Path) -> Iterator[str]:
         elif isinstance(node, ast.Attribute):
             yield node.attr if node.attr.startswith("get_") else ""
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value
+            yield without_prose(node.value)
+
+
+def without_prose(text: str) -> str:
+    """The names of statements and the paths in a text; all of a text that is one word."""
+    if len(text.split()) == 1:
+        return text
+    return " ".join(re.findall(r"(?m)^-- name: \w+$|/analytics/\S+", text))
 
 
 def files_of(question: type[Question]) -> set[str]:

@@ -37,7 +37,7 @@ def test_everything_is_described(path: str) -> None:
 @pytest.mark.parametrize("path", QUESTIONS)
 def test_an_answer_has_the_fields_that_are_described(path: str, history: httpx.Client) -> None:
     params = {"start": "2025-12-01", "end": "2026-01-01", "interval": "day", "compare": "previous"}
-    params["by"] = "area"
+    params |= {"by": "area", "of": "insertions"}
     names = {parameter["name"] for parameter in QUESTIONS[path]["get"]["parameters"]}
     answer = history.get(
         path.replace("{user_id}", "u_e5e88ca5b91b"),

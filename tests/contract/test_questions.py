@@ -64,6 +64,11 @@ EXAMPLES = {
         lambda data: sum(bucket["events"] for bucket in data["series"]),
         {"interval": "day", "compare": "previous"},
     ),
+    "numbers": Example(
+        lambda data: data["count"] + data["skipped"]["missing"],
+        {"of": "ü", "stat": "sum,p50,p99.5", "interval": "day"},
+        source="columns",
+    ),
     "top_events": Example(lambda data: sum(row["events"] for row in data["rows"]), {"limit": "2"}),
     "user_events": Example(len, {"limit": "2"}),
 }

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import pairwise
+from statistics import median
 from typing import Any, get_args
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from common.questions.active_users import ActiveUsers
 from common.questions.answer import Bucket
 from common.questions.breakdown import Breakdown
 from common.questions.event_counts import EventCounts
+from common.questions.numbers import Numbers
 from common.questions.top_events import TopEvents
 from common.questions.user_events import UserEvents
 from config.database import Database, get_connection
@@ -187,19 +189,29 @@ def store(owner: connection, world: World) -> None:
 
 
 def insert(owner: connection, stored: list[Event]) -> None:
-    rows = [(e.event_id, e.user_id, e.event_name, e.occurred_at) for e in stored]
+    rows = [
+        (e.event_id, e.user_id, e.event_name, e.occurred_at, f'{{"amount": {amount(e)}}}')
+        for e in stored
+    ]
     with owner.cursor() as cur:
         execute_values(cur, INSERT, rows)
+
+
+def amount(event: Event) -> int:
+    """The number of an event, from its id."""
+    return UUID(event.event_id).int % 7 - 2
 
 
 EMPTY = """
 set session_replication_role = replica;
 delete from events;
-truncate fold_state, slots, sealed_spans, spans, future_events, month_versions;
+truncate fold_state, slots, sealed_spans, spans, future_events, month_versions,
+         column_state, column_chunks, column_data, column_paths, batch_log;
 reset session_replication_role
 """
 INSERT = """
-insert into events (event_id, user_id, event_name, occurred_at) values %s on conflict do nothing
+insert into events (event_id, user_id, event_name, occurred_at, properties) values %s
+on conflict do nothing
 """
 
 
@@ -346,6 +358,44 @@ def test_active_users_agree(
         assert point.calendar_week == oracle.active(every, tz, week, day)
         assert point.calendar_month == oracle.active(every, tz, day.replace(day=1), day)
         assert point.stickiness == (point.dau / point.mau if point.mau else None)
+
+
+@given(
+    world=worlds(),
+    more=st.fixed_dictionaries({**shared, "interval": st.sampled_from(get_args(Interval))}),
+)
+@settings(max_examples=examples(100))
+@pytest.mark.thorough
+def test_numbers_agree(
+    owner: connection, repo: EventsRepo, world: World, more: dict[str, Any]
+) -> None:
+    store(owner, world)
+    start, end = world.time_range
+    question = Numbers(start=start, end=end, of="amount", stat="sum,p50", **more)
+    answer = finished(repo.get_numbers(question.query))
+    selected = oracle.events_between(
+        world.stored, answer.meta.start, answer.meta.end, question.event
+    )
+    assert numbers_of(answer.data) == counted(selected)
+    filled = [each for each in answer.data["series"] if each["count"]]
+    how = (more["interval"], question.tz, question.week_start)
+    labels: dict[Any, list[Event]] = {}
+    for event in selected:
+        labels.setdefault(oracle.label(event.occurred_at, *how), []).append(event)
+    assert {oracle.label(each["start"], *how): numbers_of(each) for each in filled} == {
+        label: counted(events) for label, events in labels.items()
+    }
+
+
+def numbers_of(statistics: Any) -> tuple[int, int, bytes, float | None]:
+    total = bytes(statistics["sum"])
+    return statistics["count"], statistics["users"], total, statistics["p50"]
+
+
+def counted(events: list[Event]) -> tuple[int, int, bytes, float | None]:
+    amounts = list(map(amount, events))
+    median_or_none = float(median(amounts)) if amounts else None
+    return len(amounts), oracle.users(events), f"{sum(amounts)}".encode(), median_or_none
 
 
 @given(

@@ -38,6 +38,12 @@ def test_csv_without_rows_has_its_names() -> None:
     assert as_csv(Row, []) == b"name,day,moment,share,whole,more\r\n"
 
 
+def test_csv_of_mappings_has_the_columns_that_are_named() -> None:
+    rows = [{"p99.5": 1.5, "sum": msgspec.Raw(b"1e400"), "more": 1}]
+    assert as_csv(["sum", "p99.5"], rows) == b"sum,p99.5\r\n1e400,1.5\r\n"
+    assert as_csv(["sum", "p99.5"], []) == b"sum,p99.5\r\n"
+
+
 def test_ndjson_is_an_object_a_line() -> None:
     lines = as_ndjson([NEW_YEAR, NEW_YEAR]).splitlines()
     assert len(lines) == 2

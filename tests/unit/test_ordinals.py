@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pyroaring import BitMap
 
-from repo.engine.ordinals import Ordinals, count_distinct, distinct_ordinals, set_of
+from repo.engine.ordinals import Ordinals, count_distinct, distinct_ordinals, group_by_user, set_of
 
 # The highest ordinal decides whether arrays are sorted or flags are set.
 MILLIONS, DENSE = 3_000_000, 9
@@ -33,3 +33,12 @@ def test_no_events_have_no_users() -> None:
 
 def test_a_set_has_the_distinct_users() -> None:
     assert set_of(ordinals(5, 0, MILLIONS, 5)) == BitMap([5, MILLIONS])
+
+
+@pytest.mark.parametrize("last", [5, 2**31])
+def test_ordinals_are_grouped_by_user(last: int) -> None:
+    """With a table of all possible users, and without if they are few among many."""
+    parts = [np.array(part, np.uint32) for part in ([3, last, 3], [], [1, last])]
+    users, groups = group_by_user(parts)
+    assert users.tolist() == [1, 3, last]
+    assert [part.tolist() for part in groups] == [[1, 2, 1], [], [0, 2]]

@@ -16,8 +16,8 @@ from repo.columns.chunk import (
     ScaledNumbers,
     TextValues,
 )
+from repo.columns.exact_numbers import ExactNumbers
 from repo.columns.filter_evaluation import Mask
-from repo.columns.numbers import Numbers
 from repo.columns.property_collector import Path
 from repo.columns.values import count_values
 from repo.engine.grouping.value_table import NO_NUMBERS, NO_TEXTS, ValueTable
@@ -63,7 +63,7 @@ def by_property(
     events: MatchingEvents, path: Path, selection: Selection
 ) -> tuple[Memberships, ValueTable]:
     """Return the selected events by their values of a property, and the values of the codes."""
-    numbers: Numbers = NO_NUMBERS
+    numbers: ExactNumbers = NO_NUMBERS
     texts = NO_TEXTS
     codes, rows = list[Codes](), list[NDArray[np.int32] | None]()
     for column in filter(None, (events.column(path, kind) for kind in _KINDS)):
@@ -97,7 +97,7 @@ def _shifted(codes: NDArray[Any], first: int) -> Codes:
     return np.add(codes, first, dtype=np.int32) if first else codes.astype(np.int32, copy=False)
 
 
-def _number_codes(numbers: Numbers, part: slice) -> tuple[Codes, Numbers]:
+def _number_codes(numbers: ExactNumbers, part: slice) -> tuple[Codes, ExactNumbers]:
     """Return the codes of numbers, and the numbers that have codes."""
     if isinstance(numbers, DecimalNumbers):
         ranks = np.arange(len(numbers.dictionary), dtype=np.int32)

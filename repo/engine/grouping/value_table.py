@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from common.filters import Value
 from repo.columns.chunk import DecimalNumbers, ScaledNumbers
 from repo.columns.dictionary_codes import ranks_of
-from repo.columns.numbers import Numbers, united_numbers
+from repo.columns.exact_numbers import ExactNumbers, united_numbers
 from repo.columns.values import count_values, python_values
 
 NO_NUMBERS = ScaledNumbers(np.zeros(0, np.int64), 0)
@@ -27,7 +27,7 @@ _LAST_CODES = (*_BOOLEANS, None)
 class ValueTable:
     """Distinct values, whose codes number them: numbers, texts, false, true, the missing value."""
 
-    numbers: Numbers
+    numbers: ExactNumbers
     """Ascending, each once."""
     texts: pa.StringArray
     """Each once; ascending where they may be sliced."""
@@ -95,14 +95,14 @@ def unite(tables: Sequence[ValueTable]) -> tuple[ValueTable, list[NDArray[np.int
     ]
 
 
-def _take_numbers(numbers: Numbers, codes: NDArray[np.int64]) -> Numbers:
+def _take_numbers(numbers: ExactNumbers, codes: NDArray[np.int64]) -> ExactNumbers:
     if isinstance(numbers, ScaledNumbers):
         return ScaledNumbers(numbers.scaled[codes], numbers.scale)
     ranks = np.arange(len(codes), dtype=np.int32)
     return DecimalNumbers(ranks, numbers.dictionary.take(pa.array(codes)))
 
 
-def _unite_numbers(parts: Sequence[Numbers]) -> tuple[Numbers, list[NDArray[np.int64]]]:
+def _unite_numbers(parts: Sequence[ExactNumbers]) -> tuple[ExactNumbers, list[NDArray[np.int64]]]:
     counts = [count_values(part) for part in parts]
     present = [part for part, count in zip(parts, counts, strict=True) if count]
     if not present:
@@ -126,7 +126,7 @@ def _split(codes: NDArray[np.integer], counts: Sequence[int]) -> list[NDArray[np
     return np.split(codes.astype(np.int64), np.cumsum(counts)[:-1])
 
 
-def _equal_numbers(one: Numbers, other: Numbers) -> bool:
+def _equal_numbers(one: ExactNumbers, other: ExactNumbers) -> bool:
     if isinstance(one, ScaledNumbers) and isinstance(other, ScaledNumbers):
         return one.scale == other.scale and np.array_equal(one.scaled, other.scaled)
     if isinstance(one, DecimalNumbers) and isinstance(other, DecimalNumbers):

@@ -19,7 +19,7 @@ from utils.decimals import decimal_text
 MAX_SCALE = 18
 """10**18 is the largest power of ten in 64 bits."""
 
-Numbers = ScaledNumbers | DecimalNumbers
+ExactNumbers = ScaledNumbers | DecimalNumbers
 
 _PLAIN_DIGITS = 38
 """Arrow has decimals of up to 76 digits, so numbers may have 38 before and 38 after the point."""
@@ -28,9 +28,9 @@ _INT64 = np.iinfo(np.int64)
 _INTEGERS = (np.int8, np.int16, np.int32)
 
 
-def number_values(texts: pa.StringArray) -> Numbers:
+def number_values(texts: pa.StringArray) -> ExactNumbers:
     """Return numbers that are written as in JSON."""
-    plain = _parse_plain(texts)
+    plain = parse_plain(texts)
     if plain and (scaled := plain.scaled()) is not None:
         return scaled_values(scaled, plain.scale)
     encoded = texts.dictionary_encode()
@@ -44,13 +44,13 @@ def scaled_values(scaled: NDArray[np.int64], scale: int) -> ScaledNumbers:
     return ScaledNumbers(smallest(scaled), scale)
 
 
-def sorted_numbers(codes: NDArray[np.int32], texts: pa.StringArray) -> Numbers:
+def sorted_numbers(codes: NDArray[np.int32], texts: pa.StringArray) -> ExactNumbers:
     """Return numbers that are codes of texts, all of which are in use, in the canonical form."""
-    if _parse_plain(texts) is None:
+    if parse_plain(texts) is None:
         return _sorted_with_python(codes, texts.to_pylist())
     distinct = _shortest(texts).dictionary_encode()
     codes = distinct.indices.to_numpy()[codes]
-    numbers = _parse_plain(distinct.dictionary)
+    numbers = parse_plain(distinct.dictionary)
     assert numbers, "shorter forms are plain too"
     if (scaled := numbers.scaled()) is not None:
         return scaled_values(scaled[codes], numbers.scale)
@@ -58,7 +58,7 @@ def sorted_numbers(codes: NDArray[np.int32], texts: pa.StringArray) -> Numbers:
     return DecimalNumbers(ranks_of(order)[codes], distinct.dictionary.take(order))
 
 
-def united_numbers(parts: Sequence[Numbers]) -> Numbers:
+def united_numbers(parts: Sequence[ExactNumbers]) -> ExactNumbers:
     """Return the numbers of columns, one column after the other."""
     scaled = [part for part in parts if isinstance(part, ScaledNumbers)]
     scale = max((part.scale for part in scaled), default=0)
@@ -79,7 +79,7 @@ def smallest(integers: NDArray[np.int64]) -> NDArray[np.int64]:
     return integers
 
 
-class _Plain(NamedTuple):
+class PlainNumbers(NamedTuple):
     """Numbers of at most 38 digits before and after the point."""
 
     decimals: Any
@@ -94,8 +94,17 @@ class _Plain(NamedTuple):
         low, high = halves[:, 0], halves[:, 1]
         return low if (high == low >> 63).all() else None
 
+    def limbs(self) -> list[NDArray[np.int64]]:
+        """Return the numbers times `10**scale` as limbs of 32 bits, the least significant first.
 
-def _parse_plain(texts: pa.StringArray) -> _Plain | None:
+        The last has the sign.
+        """
+        words = np.frombuffer(self.decimals.buffers()[1], np.uint32)
+        *lower, last = words.reshape(len(self.decimals), -1).T
+        return [*(word.astype(np.int64) for word in lower), last.view(np.int32).astype(np.int64)]
+
+
+def parse_plain(texts: pa.StringArray) -> PlainNumbers | None:
     """Return numbers as decimals of Arrow, or None if some have more digits, or exponents."""
     if pc.any(pc.match_substring(texts, "e", ignore_case=True)).as_py():
         return None
@@ -108,7 +117,7 @@ def _parse_plain(texts: pa.StringArray) -> _Plain | None:
     if max(digits, scale) > _PLAIN_DIGITS:
         return None
     is_small = digits + scale <= _PLAIN_DIGITS
-    return _Plain(
+    return PlainNumbers(
         texts.cast(pa.decimal128(38, scale) if is_small else pa.decimal256(76, scale)), scale
     )
 
@@ -120,7 +129,7 @@ def _shortest(texts: pa.StringArray) -> pa.StringArray:
     return pc.if_else(pc.equal(short, "-0"), "0", short)
 
 
-def _sorted_with_python(codes: NDArray[np.int32], texts: Sequence[str]) -> Numbers:
+def _sorted_with_python(codes: NDArray[np.int32], texts: Sequence[str]) -> ExactNumbers:
     # -0 is 0, and 0e400 is not large.
     numbers = [Decimal(text) or _ZERO for text in texts]
     if (fitting := _scaled(numbers)) is not None:
@@ -133,7 +142,7 @@ def _sorted_with_python(codes: NDArray[np.int32], texts: Sequence[str]) -> Numbe
 
 
 def _canonical_text(number: Decimal) -> str:
-    """Return the text of a number, without an exponent if `_parse_plain` parses it then."""
+    """Return the text of a number, without an exponent if `parse_plain` parses it then."""
     text = decimal_text(number)
     if "e" in text:
         shortest = Decimal(text)
@@ -176,7 +185,7 @@ def _fits(numbers: ScaledNumbers, scale: int) -> bool:
     return bool(_INT64.min <= low * factor and high * factor <= _INT64.max)
 
 
-def _decimals(numbers: Numbers) -> DecimalNumbers:
+def _decimals(numbers: ExactNumbers) -> DecimalNumbers:
     if isinstance(numbers, DecimalNumbers):
         return numbers
     distinct, codes = np.unique(numbers.scaled, return_inverse=True)

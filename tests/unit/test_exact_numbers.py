@@ -10,18 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repo.columns.chunk import DecimalNumbers, ScaledNumbers
-from repo.columns.numbers import number_values, united_numbers
+from repo.columns.exact_numbers import number_values, united_numbers
 from tests.columns import decimals
 from tests.example_counts import examples
 
-Numbers = ScaledNumbers | DecimalNumbers
+ExactNumbers = ScaledNumbers | DecimalNumbers
 
 
-def values(*texts: str) -> Numbers:
+def values(*texts: str) -> ExactNumbers:
     return number_values(pa.array(texts, pa.string()))
 
 
-def form(numbers: Numbers) -> Any:
+def form(numbers: ExactNumbers) -> Any:
     """Return all that makes numbers equal, or not."""
     if isinstance(numbers, ScaledNumbers):
         return numbers.scale, numbers.scaled.dtype, numbers.scaled.tolist()
@@ -50,7 +50,7 @@ def test_dictionaries_have_the_shortest_texts_in_the_order_of_values(
 def test_numbers_that_javascript_writes_are_parsed_without_python(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("repo.columns.numbers._sorted_with_python", None)
+    monkeypatch.setattr("repo.columns.exact_numbers._sorted_with_python", None)
     numbers = values("0.30000000000000004", "123.30000000000001", "0.000000012345678901234567")
     assert isinstance(numbers, DecimalNumbers)
     assert numbers.codes.tolist() == [1, 2, 0]

@@ -1,0 +1,219 @@
+"""Collect the numbers of a property by range, or the sums of users by range."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import TooExpensive
+from common.questions.answer import Checkpoint
+from repo.columns.chunk import Column, DecimalNumbers, Kind, ScaledNumbers
+from repo.columns.chunk_table import Path
+from repo.columns.filter_evaluation import KINDS
+from repo.columns.statistics import ExactSum, Positions, Sample, sample_of, sums_by_group
+from repo.engine.ordinals import Ordinals, count_distinct, distinct_ordinals, group_by_user
+from repo.engine.scan import MatchingEvents
+
+MAX_BYTES = 256 * 2**20
+"""Of the numbers that percentiles, or the sums of users, need all at once."""
+
+_MAX_PENDING = 2**22  # ordinals that are not distinct: 16 MB
+_CHEAPER = "a shorter range, or no percentiles"
+
+Rows = NDArray[Any]
+"""Rows of a chunk, ascending; a list repeats its row."""
+
+
+@dataclass(slots=True)
+class NumberAggregate:
+    """Numbers and their users, collected part by part."""
+
+    has_percentiles: bool
+    count: int = 0
+    sum: ExactSum = field(default_factory=ExactSum)
+    least: Decimal | None = None
+    greatest: Decimal | None = None
+    samples: list[Sample] = field(default_factory=list)
+    """The numbers, for percentiles."""
+    ordinals: list[Ordinals] = field(default_factory=list)
+    """The users, who may repeat; 0 is no user."""
+
+    def add(self, sample: Sample, users: Ordinals) -> int:
+        """Add at least one number; return the bytes that are held from now on."""
+        self._include(len(sample), sample.sum(), sample.least(), sample.greatest())
+        self._add_users([users])
+        if not self.has_percentiles:
+            return 0
+        self.samples.append(sample)
+        return sample.nbytes
+
+    def merge(self, other: "NumberAggregate") -> None:
+        if other.least is not None and other.greatest is not None:
+            self._include(other.count, other.sum, other.least, other.greatest)
+            self._add_users(other.ordinals)
+            self.samples += other.samples
+
+    @property
+    def users(self) -> int:
+        """The number of distinct users."""
+        return count_distinct(self.ordinals)
+
+    def _include(self, count: int, total: ExactSum, least: Decimal, greatest: Decimal) -> None:
+        self.count += count
+        self.sum += total
+        self.least = least if self.least is None else min(self.least, least)
+        self.greatest = greatest if self.greatest is None else max(self.greatest, greatest)
+
+    def _add_users(self, parts: Sequence[Ordinals]) -> None:
+        self.ordinals += parts
+        # Bounds the memory, at the price of a second pass for each user.
+        if sum(map(len, self.ordinals)) > max(_MAX_PENDING, 4 * len(self.ordinals[0])):
+            self.ordinals = [distinct_ordinals(self.ordinals)]
+
+
+@dataclass(slots=True)
+class UserNumbers:
+    """Numbers of users, collected part by part."""
+
+    has_percentiles: bool
+    samples: list[Sample] = field(default_factory=list)
+    ordinals: list[Ordinals] = field(default_factory=list)
+    """The user of each number."""
+
+    def add(self, sample: Sample, users: Ordinals) -> int:
+        """Add numbers; return the bytes that are held from now on."""
+        self.samples.append(sample)
+        self.ordinals.append(users)
+        return sample.nbytes + users.nbytes
+
+    def merge(self, other: "UserNumbers") -> None:
+        self.samples += other.samples
+        self.ordinals += other.ordinals
+
+    def sums(self) -> NumberAggregate:
+        """Return the sums of users as an aggregate."""
+        result = NumberAggregate(self.has_percentiles)
+        if self.samples:
+            users, groups = group_by_user(self.ordinals)
+            result.add(sums_by_group(self.samples, groups, len(users)), users)
+        return result
+
+
+class SkippedEvents(NamedTuple):
+    """Events without a value, and with values of other types; one event may have several."""
+
+    missing: int
+    text: int
+    boolean: int
+
+
+class _Values(NamedTuple):
+    """Values of matching events."""
+
+    positions: Positions
+    """In their column."""
+    rows: Rows
+
+
+class NumberCollector:
+    """Collects numbers by range, or sums of users by range."""
+
+    def __init__(
+        self, path: Path, ranges: int, *, is_per_user: bool, has_percentiles: bool
+    ) -> None:
+        """`ranges` is the number of ranges."""
+        self._path = path
+        self._type = UserNumbers if is_per_user else NumberAggregate
+        self._has_percentiles = has_percentiles
+        self._parts = [self._type(has_percentiles) for _ in range(ranges)]
+        self._bytes = 0
+        self._skipped = np.zeros((ranges, len(SkippedEvents._fields)), np.int64)
+        self.events_without_user = 0
+        """Events with numbers that sums of users leave out."""
+
+    def add(self, events: MatchingEvents) -> None:
+        """Raises: TooExpensive."""
+        columns = {kind: events.column(self._path, kind) for kind in KINDS}
+        values = {kind: _select(each, events) for kind, each in columns.items() if each}
+        rows = {kind: _distinct(each.rows) for kind, each in values.items()}
+        self._skipped[list(events.indexes)] += _skipped(events, rows).T
+        if column := columns["number"]:
+            assert isinstance(column.values, ScaledNumbers | DecimalNumbers)
+            self._add_numbers(sample_of(column.values), values["number"], events)
+
+    @property
+    def skipped(self) -> tuple[SkippedEvents, list[SkippedEvents]]:
+        """The events of all ranges, and those of each."""
+        parts = [SkippedEvents(*part) for part in self._skipped.tolist()]
+        return SkippedEvents(*self._skipped.sum(axis=0).tolist()), parts
+
+    def aggregates(self, checkpoint: Checkpoint) -> tuple[NumberAggregate, list[NumberAggregate]]:
+        """Return the aggregate of all ranges, and that of each.
+
+        Raises: what the checkpoint raises.
+        """
+        parts = [_finished(part, checkpoint) for part in self._parts]
+        if len(parts) == 1:
+            return parts[0], parts
+        # Users may have numbers in several ranges, so their sums are computed again.
+        whole = self._type(self._has_percentiles)
+        for part in self._parts:
+            whole.merge(part)  # type: ignore[arg-type]
+        return _finished(whole, checkpoint), parts
+
+    def _add_numbers(self, sample: Sample, values: _Values, events: MatchingEvents) -> None:
+        positions, rows = values
+        users = events.chunk.user[rows]
+        sample = sample.at(positions)
+        if self._type is UserNumbers and not users.all():
+            has_user = users != 0
+            self.events_without_user += len(_distinct(rows[~has_user]))
+            sample, rows, users = sample.at(has_user), rows[has_user], users[has_user]
+        bounds = np.searchsorted(rows, events.positions).tolist()
+        for index, start, stop in zip(events.indexes, bounds, bounds[1:], strict=False):
+            if start < stop:
+                part = slice(start, stop)
+                self._bytes += self._parts[index].add(sample.at(part), users[part])
+        if self._bytes > MAX_BYTES:
+            raise TooExpensive("bytes of numbers", self._bytes, MAX_BYTES, _CHEAPER)
+
+
+def _finished(part: NumberAggregate | UserNumbers, checkpoint: Checkpoint) -> NumberAggregate:
+    checkpoint()
+    return part.sums() if isinstance(part, UserNumbers) else part
+
+
+def _select(column: Column, events: MatchingEvents) -> _Values:
+    """Return which values of a column are those of matching events."""
+    if column.rows is None:
+        return _Values(events.rows, events.rows)
+    # Of the same type, or numpy would convert all rows.
+    edges = np.array((events.start, events.stop), column.rows.dtype)
+    first, end = np.searchsorted(column.rows, edges).tolist()
+    rows = column.rows[first:end]
+    hits = events.mask[rows - events.start]
+    if hits.all():
+        return _Values(slice(first, end), rows)
+    return _Values(np.flatnonzero(hits) + first, rows[hits])
+
+
+def _distinct(rows: Rows) -> Rows:
+    """Return rows without repetitions."""
+    is_new = rows[1:] != rows[:-1]
+    return rows if is_new.all() else rows[np.concatenate([[True], is_new])]
+
+
+def _skipped(events: MatchingEvents, rows: Mapping[Kind, Rows]) -> NDArray[np.int64]:
+    """Return the fields of `SkippedEvents`, each by range, from the rows with values by type."""
+
+    def count(some: Rows) -> NDArray[np.int64]:
+        return np.diff(np.searchsorted(some, events.positions))
+
+    none = np.zeros(0, np.int32)
+    parts = list(rows.values())
+    with_value = parts[0] if len(parts) == 1 else np.unique(np.concatenate([none, *parts]))
+    missing = np.diff(events.bounds) - count(with_value)
+    return np.array([missing, count(rows.get("text", none)), count(rows.get("boolean", none))])

@@ -1,0 +1,105 @@
+"""Compute the answer to `numbers` from the numbers of events."""
+
+import math
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from common.questions.answer import Checkpoint, is_absent
+from common.questions.numbers import NumbersData, NumbersQuery, fraction_of
+from common.remarks import Note
+from repo.columns.statistics import percentiles
+from repo.engine.number_collector import NumberAggregate, NumberCollector, SkippedEvents
+from repo.engine.scan import Scan
+from repo.queries.base import ScanReduction
+from repo.queries.series import CalendarBucket, begun_buckets
+from utils.decimals import decimal_text
+from utils.time.calendar import Range
+
+_MAX_PLAIN_DIGITS = 60
+
+
+class NumbersReduction(ScanReduction[NumbersQuery, NumbersData], query=NumbersQuery):
+    """The statistics up to now, and those of each bucket of a series if requested."""
+
+    def __init__(self, query: NumbersQuery, time_range: Range, now: datetime) -> None:
+        super().__init__(query, time_range, now)
+        self._buckets = begun_buckets(query, time_range, now) if query.interval else []
+        self._ranges = [bucket.part for bucket in self._buckets]
+        if not query.interval:
+            self._ranges = [time_range]
+        fractions = {name: fraction_of(name) for name in query.statistics}
+        self._fractions = {name: each for name, each in fractions.items() if each is not None}
+
+    def scan(self) -> Scan:
+        return self._scan(self._ranges, paths=frozenset({self.query.of.path}), parameter="of")
+
+    def collector(self) -> NumberCollector:
+        return NumberCollector(
+            self.query.of.path,
+            len(self._ranges),
+            is_per_user=self.query.is_per_user,
+            has_percentiles=bool(self._fractions),
+        )
+
+    def data(self, collector: NumberCollector, checkpoint: Checkpoint) -> NumbersData:
+        total, parts = collector.aggregates(checkpoint)
+        total_skipped, skipped = collector.skipped
+        data = NumbersData(self._statistics(total, total_skipped))
+        if self.query.interval:
+            data["series"] = []
+            for bucket, part, missed in zip(self._buckets, parts, skipped, strict=True):
+                checkpoint()
+                data["series"].append(_row(bucket, self._statistics(part, missed)))
+        return data
+
+    def remarks(self, collector: NumberCollector) -> tuple[Note, ...]:
+        skipped = collector.skipped[0]._asdict()
+        others = {kind: skipped[kind] for kind in ("text", "boolean") if skipped[kind]}
+        return (Note(str(self.query.of), "number", others),) if others else ()
+
+    def _statistics(self, numbers: NumberAggregate, skipped: SkippedEvents) -> dict[str, Any]:
+        values = percentiles(numbers.samples, list(self._fractions.values()))
+        computed: dict[str, Any] = dict(zip(self._fractions, map(_finite, values), strict=True))
+        for name in set(self.query.statistics) - computed.keys():
+            computed[name] = _SIMPLE[name](numbers)
+        ordered = {name: computed[name] for name in self.query.statistics}
+        counts = {"count": numbers.count, "users": numbers.users}
+        return {**counts, **ordered, "skipped": skipped._asdict()}
+
+
+def _row(bucket: CalendarBucket, statistics: dict[str, Any]) -> dict[str, Any]:
+    """Return a bucket with its statistics."""
+    fields = {name: value for name, value in bucket.fields.items() if not is_absent(value)}
+    flags = {name: fields.pop(name) for name in ("partial", "cut")}
+    return {**fields, **statistics, **flags}
+
+
+def _average(numbers: NumberAggregate) -> float | None:
+    return _finite(numbers.sum.divided_by(numbers.count)) if numbers.count else None
+
+
+def _finite(number: float | None) -> float | None:
+    """Return a number as in JSON, which has none beyond doubles."""
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _exact(number: Decimal | None) -> msgspec.Raw | None:
+    """Return a number as exact JSON, with an exponent only if it is very large or small."""
+    if number is None:
+        return None
+    text = decimal_text(number)
+    if "e" in text and abs(number.adjusted()) <= _MAX_PLAIN_DIGITS:
+        text = f"{Decimal(text):f}"
+    return msgspec.Raw(text.encode())
+
+
+_SIMPLE: dict[str, Callable[[NumberAggregate], Any]] = {
+    "sum": lambda numbers: _exact(numbers.sum.number),
+    "avg": _average,
+    "min": lambda numbers: _exact(numbers.least),
+    "max": lambda numbers: _exact(numbers.greatest),
+}
