@@ -16,6 +16,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from common.dates import date_or_instant
 from common.errors import refuse
@@ -105,15 +106,21 @@ class Parameters(BaseModel):
     @classmethod
     def single_parameters(cls) -> set[str]:
         """Return the names of the parameters that have one value; tuples may be repeated."""
-        fields = cls.model_fields.items()
+        fields = cls.fields_by_parameter().items()
         return {name for name, field in fields if get_origin(field.annotation) is not tuple}
+
+    @classmethod
+    def fields_by_parameter(cls) -> dict[str, FieldInfo]:
+        """Return the fields by the names of parameters, which may be keywords of Python."""
+        return {field.alias or name: field for name, field in cls.model_fields.items()}
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown(cls, values: Any) -> Any:
         # pydantic's own error would repeat the name of the unknown parameter.
-        if isinstance(values, dict) and set(values) - set(cls.model_fields):
-            raise refuse("(unknown)", f"only these are allowed: {', '.join(cls.model_fields)}")
+        names = cls.fields_by_parameter()
+        if isinstance(values, dict) and set(values) - set(names):
+            raise refuse("(unknown)", f"only these are allowed: {', '.join(names)}")
         return values
 
 

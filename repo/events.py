@@ -9,7 +9,10 @@ from common.questions.active_users import ActiveUsersData, ActiveUsersQuery
 from common.questions.answer import Answer, PlanData, Result
 from common.questions.breakdown import BreakdownData, BreakdownQuery
 from common.questions.event_counts import EventCountsData, EventCountsQuery
+from common.questions.lifecycle import LifecycleData, LifecycleQuery
 from common.questions.numbers import NumbersData, NumbersQuery
+from common.questions.retention import RetentionData, RetentionQuery
+from common.questions.stickiness import StickinessData, StickinessQuery
 from common.questions.top_events import TopEventsData, TopEventsQuery
 from common.questions.user_events import PageMeta, UserEventsAnswer, UserEventsQuery
 from config.database import Connection, Cursor
@@ -17,7 +20,10 @@ from repo.queries.active_users import ActiveUsersReduction
 from repo.queries.answers import answer, explain, meta_fields
 from repo.queries.breakdown import BreakdownReduction
 from repo.queries.event_counts import EventCountsReduction
+from repo.queries.lifecycle import LifecycleReduction
 from repo.queries.numbers import NumbersReduction
+from repo.queries.retention import RetentionReduction
+from repo.queries.stickiness import StickinessReduction
 from repo.queries.top_events import TopEventsReduction
 from repo.queries.user_events import History, user_events
 from utils.time.calendar import Range
@@ -71,6 +77,30 @@ class EventsRepo:
         Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
         return answer(cur, query, NumbersReduction)
+
+    @with_cursor
+    def get_retention(self, cur: Cursor, query: RetentionQuery) -> Result[RetentionData]:
+        """Return cohorts of users by the period of their entry, and who comes back in each period.
+
+        Raises: InvalidParameter, EventsDropped, TooExpensive.
+        """
+        return answer(cur, query, RetentionReduction)
+
+    @with_cursor
+    def get_lifecycle(self, cur: Cursor, query: LifecycleQuery) -> Result[LifecycleData]:
+        """Return the new, returning, resurrected and dormant users of each period.
+
+        Raises: InvalidParameter, EventsDropped, TooExpensive.
+        """
+        return answer(cur, query, LifecycleReduction)
+
+    @with_cursor
+    def get_stickiness(self, cur: Cursor, query: StickinessQuery) -> Result[StickinessData]:
+        """Return in how many periods users were active.
+
+        Raises: InvalidParameter, EventsDropped, TooExpensive.
+        """
+        return answer(cur, query, StickinessReduction)
 
     @with_cursor
     def get_plan(self, cur: Cursor, query: Query) -> Answer[PlanData]:

@@ -13,7 +13,10 @@ from common.questions.answer import Answer, PlanData
 from common.questions.base import Counting, Question
 from common.questions.breakdown import Breakdown
 from common.questions.event_counts import EventCounts
+from common.questions.lifecycle import Lifecycle
 from common.questions.numbers import Numbers
+from common.questions.retention import Retention
+from common.questions.stickiness import Stickiness
 from common.questions.top_events import TopEvents
 from common.questions.user_events import UserEvents, UserEventsParameters
 from repo.events import EventsRepo
@@ -78,6 +81,30 @@ async def numbers(
 ) -> Response:
     """Sums, averages, extremes and percentiles of a numeric property of events."""
     return await run_query(repo.get_plan if question.explain else repo.get_numbers, question)
+
+
+@router.get("/retention", responses=_answers(Retention))
+async def retention(
+    question: Annotated[Retention, Query()], run_query: Runner, repo: Events
+) -> Response:
+    """Users by the period in which they enter, and how many of them come back in each period."""
+    return await run_query(repo.get_plan if question.explain else repo.get_retention, question)
+
+
+@router.get("/lifecycle", responses=_answers(Lifecycle))
+async def lifecycle(
+    question: Annotated[Lifecycle, Query()], run_query: Runner, repo: Events
+) -> Response:
+    """New, returning, resurrected and dormant users of each period."""
+    return await run_query(repo.get_plan if question.explain else repo.get_lifecycle, question)
+
+
+@router.get("/stickiness", responses=_answers(Stickiness))
+async def stickiness(
+    question: Annotated[Stickiness, Query()], run_query: Runner, repo: Events
+) -> Response:
+    """In how many days, weeks or months users were active."""
+    return await run_query(repo.get_plan if question.explain else repo.get_stickiness, question)
 
 
 async def _user_events(

@@ -31,6 +31,7 @@ _VARYING = {
     "chunks",
     "column_bytes",
     "column_rows",
+    "complete_until",
     "computed_at",
     "request_id",
     "source",

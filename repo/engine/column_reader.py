@@ -126,7 +126,9 @@ class ColumnReader:
             tail=self._tail(state).count(ranges) if explain else 0,
             horizon=horizon,
             needs_dropped=bool(horizon and ranges and ranges[0].start < horizon),
-            alternatives=f"`start={format_instant(horizon)}` or later" if horizon else "",
+            alternatives=scan.alternatives.format(horizon=format_instant(horizon))
+            if horizon
+            else "",
             state=state,
             chunks=chunks,
             paths=paths,

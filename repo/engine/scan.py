@@ -48,6 +48,8 @@ class Scan:
     """The fields of events that the collector reads, besides their users."""
     parameter: str = "where"
     """The parameter that names `filters` and `paths`, for errors about a property."""
+    alternatives: str = "`start={horizon}` or later"
+    """What can be asked where events before the horizon were dropped, for the error of it."""
 
     @property
     def all_filters(self) -> tuple[Filter, ...]:

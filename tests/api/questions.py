@@ -34,7 +34,7 @@ def path_of(question: type[Question], user_id: str = "u") -> str:
 def parameters_of(question: type[Question]) -> list[str]:
     """The parameters in the query string of a question, in the order of its fields."""
     path = PATHS[question.name]
-    return [name for name in question.model_fields if f"{{{name}}}" not in path]
+    return [name for name in question.fields_by_parameter() if f"{{{name}}}" not in path]
 
 
 def ask(client: httpx.Client, path: str, **parameters: Any) -> Any:

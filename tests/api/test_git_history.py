@@ -84,3 +84,37 @@ def test_areas_of_the_commits_of_a_year(history: httpx.Client) -> None:
     other, missing = data["other"], data["missing"]
     assert (other["rows"], other["events"], other["users"]) == (19, 669, 91)
     assert (missing["events"], missing["users"]) == (2, 1)
+
+
+def test_lifecycle_of_authors_by_month(history: httpx.Client) -> None:
+    params = {"start": "2025-01-01", "end": "2026-01-01", "event": "commit", "interval": "month"}
+    series = ask(history, "lifecycle", **params)["data"]["series"]
+    sums = {
+        name: sum(month[name] for month in series)
+        for name in ("new", "returning", "resurrected", "dormant")
+    }
+    assert sums == {"new": 94, "returning": 208, "resurrected": 149, "dormant": 249}
+
+
+def retained(history: httpx.Client, **parameters: object) -> list[list[int]]:
+    """By month of 2025 the users of each cohort, and of its cells."""
+    params = {"start": "2025-01-01", "end": "2025-05-01", "interval": "month", "periods": 3}
+    answer = ask(history, "retention", **params, **parameters)
+    return [
+        [cohort["users"], *(cell["users"] for cell in cohort["cells"])]
+        for cohort in answer["data"]["cohorts"]
+    ]
+
+
+def test_new_authors_who_sign_off(history: httpx.Client) -> None:
+    assert retained(history, **{"from": "commit", "to": "signed_off"}) == [
+        [8, 6, 0, 1],
+        [8, 5, 1, 1],
+        [12, 9, 4, 2],
+        [4, 4, 1, 1],
+    ]
+
+
+def test_authors_of_each_month_are_those_of_both_months(history: httpx.Client) -> None:
+    cohorts = retained(history, entry="each", **{"from": "commit", "to": "commit"})
+    assert cohorts[:3] == [[40, 40, 14, 21], [34, 34, 18, 9], [49, 49, 16, 19]]

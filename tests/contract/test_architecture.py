@@ -154,7 +154,12 @@ BELOW_SERVICES = [
 def test_layers_below_services_use_no_question(module: Path) -> None:
     """Questions resolve to queries when they are parsed."""
     questions = {question.__name__ for question in QUESTIONS}
-    named = {node.id for node in ast.walk(tree(module)) if isinstance(node, ast.Name)}
+    named = {
+        alias.name
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("common.questions")
+        for alias in node.names
+    }
     assert not questions & named, "use a query of common/questions"
 
 

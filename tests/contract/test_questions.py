@@ -64,11 +64,22 @@ EXAMPLES = {
         lambda data: sum(bucket["events"] for bucket in data["series"]),
         {"interval": "day", "compare": "previous"},
     ),
+    "lifecycle": Example(
+        lambda data: sum(period["active"] for period in data["series"]),
+        {"interval": "day"},
+        source="columns",
+    ),
     "numbers": Example(
         lambda data: data["count"] + data["skipped"]["missing"],
         {"of": "ü", "stat": "sum,p50,p99.5", "interval": "day"},
         source="columns",
     ),
+    "retention": Example(
+        lambda data: sum(cohort["users"] for cohort in data["cohorts"]),
+        {"periods": "2"},
+        source="columns",
+    ),
+    "stickiness": Example(lambda data: data["users"], source="columns"),
     "top_events": Example(lambda data: sum(row["events"] for row in data["rows"]), {"limit": "2"}),
     "user_events": Example(len, {"limit": "2"}),
 }

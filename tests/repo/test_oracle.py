@@ -1,6 +1,7 @@
 """Every answer agrees with plain Python over the same events, on each PostgreSQL there is."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -20,7 +21,10 @@ from common.questions.active_users import ActiveUsers
 from common.questions.answer import Bucket
 from common.questions.breakdown import Breakdown
 from common.questions.event_counts import EventCounts
+from common.questions.lifecycle import Lifecycle, LifecycleInterval
 from common.questions.numbers import Numbers
+from common.questions.retention import Clock, Entry, Retention, RetentionInterval, ReturnCount
+from common.questions.stickiness import Stickiness
 from common.questions.top_events import TopEvents
 from common.questions.user_events import UserEvents
 from config.database import Database, get_connection
@@ -28,7 +32,7 @@ from repo.events import EventsRepo
 from repo.rollups import seal, span_store
 from repo.rollups.fold_state import Progress
 from repo.rollups.rollup_writer import RollupWriter
-from tests import oracle
+from tests import cohort_oracle, oracle
 from tests.example_counts import examples
 from tests.factories import with_cursor
 from tests.oracle import Event
@@ -358,6 +362,128 @@ def test_active_users_agree(
         assert point.calendar_week == oracle.active(every, tz, week, day)
         assert point.calendar_month == oracle.active(every, tz, day.replace(day=1), day)
         assert point.stickiness == (point.dau / point.mau if point.mau else None)
+
+
+def cohort_events(stored: list[Event], entry: str, comeback: str) -> list[cohort_oracle.Event]:
+    """All distinct events; `entry` and `comeback` are event names, or `*` for all."""
+    return [
+        cohort_oracle.Event(
+            event.user_id,
+            event.occurred_at,
+            UUID(event.event_id).int,
+            entry in ("*", event.event_name),
+            comeback in ("*", event.event_name),
+        )
+        for event in oracle.events_between(stored, None, None, ())
+    ]
+
+
+@given(
+    world=worlds(),
+    selections=st.tuples(*[st.sampled_from(["*", "view", "buy"])] * 2),
+    more=st.fixed_dictionaries(
+        {
+            "tz": shared["tz"],
+            "week_start": shared["week_start"],
+            "interval": st.sampled_from(get_args(RetentionInterval)),
+            "periods": st.integers(1, 9),
+            "entry": st.sampled_from(get_args(Entry)),
+            "count": st.sampled_from(get_args(ReturnCount)),
+            "clock": st.sampled_from(get_args(Clock)),
+        }
+    ).filter(lambda more: (more["clock"], more["interval"]) != ("24h", "month")),
+)
+@settings(max_examples=examples(100))
+@pytest.mark.thorough
+def test_retention_agrees(
+    owner: connection,
+    repo: EventsRepo,
+    world: World,
+    selections: tuple[str, str],
+    more: dict[str, Any],
+) -> None:
+    store(owner, world)
+    start, end = world.time_range
+    names = dict(zip(("from", "to"), selections, strict=True))
+    answer = finished(repo.get_retention(Retention(start=start, end=end, **names, **more).query))
+    meta: Any = answer.meta
+    rules = cohort_oracle.Rules(
+        start=meta.start, end=meta.end, now=meta.computed_at, **{**more, "tz": zone(more["tz"])}
+    )
+    if meta.start < meta.end:
+        expected = rules.cohorts(cohort_events(world.stored, *selections))
+        assert [
+            cohort_oracle.Cohort(
+                cohort.users,
+                [(cell.users, cell.of, cell.partial) if cell else None for cell in cohort.cells],
+            )
+            for cohort in answer.data.cohorts
+        ] == expected
+
+
+@given(
+    world=worlds(),
+    more=st.fixed_dictionaries(
+        {
+            "tz": shared["tz"],
+            "week_start": shared["week_start"],
+            "interval": st.sampled_from(get_args(LifecycleInterval)),
+        }
+    ),
+)
+@settings(max_examples=examples(100))
+@pytest.mark.thorough
+def test_lifecycle_agrees(
+    owner: connection, repo: EventsRepo, world: World, more: dict[str, Any]
+) -> None:
+    store(owner, world)
+    start, end = world.time_range
+    answer = finished(repo.get_lifecycle(Lifecycle(start=start, end=end, **more).query))
+    meta: Any = answer.meta
+    rules = cohort_oracle.Rules(
+        start=meta.start, end=meta.end, now=meta.computed_at, **{**more, "tz": zone(more["tz"])}
+    )
+    series = answer.data.series
+    if meta.start < meta.end:
+        assert [
+            (period.new, period.returning, period.resurrected, period.dormant) for period in series
+        ] == rules.lifecycle(cohort_events(world.stored, "*", "*"))
+    for previous, period in pairwise(series):
+        assert period.active == period.new + period.returning + period.resurrected
+        assert previous.active == period.returning + period.dormant
+
+
+@given(
+    world=worlds(),
+    more=st.fixed_dictionaries(
+        {**shared, "interval": st.sampled_from(get_args(Interval)), "min": st.integers(1, 3)}
+    ),
+)
+@settings(max_examples=examples(100))
+@pytest.mark.thorough
+def test_stickiness_agrees(
+    owner: connection, repo: EventsRepo, world: World, more: dict[str, Any]
+) -> None:
+    store(owner, world)
+    start, end = world.time_range
+    question = Stickiness(start=start, end=end, **more)
+    answer = finished(repo.get_stickiness(question.query))
+    meta, data = answer.meta, answer.data
+    selected = oracle.events_between(world.stored, meta.start, meta.end, question.event)
+    how = (more["interval"], question.tz, question.week_start)
+    of_periods = Counter(
+        (event.user_id, oracle.label(event.occurred_at, *how)) for event in selected
+    )
+    periods = Counter(
+        user for (user, _), count in of_periods.items() if user and count >= question.min
+    )
+    numbers = Counter(periods.values())
+    assert {row["in"]: row["users"] for row in data.rows if row["users"]} == numbers
+    assert sum(row["users"] for row in data.rows) == data.users == len(periods)
+    assert all(
+        row["at_least"] == sum(users for number, users in numbers.items() if number >= row["in"])
+        for row in data.rows
+    )
 
 
 @given(

@@ -144,6 +144,26 @@ def unit_starts(
     return [bucket.start for bucket in buckets(wider, interval, tz, week_start=week_start)[1:]]
 
 
+def whole_units(
+    time_range: Range,
+    interval: Interval,
+    tz: ZoneInfo,
+    *,
+    week_start: Weekday = "monday",
+    more: int = 0,
+) -> list[Range]:
+    """Return the days, weeks, ... that the range touches, and as many `more` that follow them.
+
+    They are not cut by the range. An empty range touches none.
+    """
+    days = [first_day(local_day(time_range.start, tz), interval, week_start)]
+    while day_start(days[-1], tz) < time_range.end:
+        days.append(next_first_day(days[-1], interval))
+    for _ in range(more if len(days) > 1 else 0):
+        days.append(next_first_day(days[-1], interval))
+    return [Range(*pair) for pair in pairwise(day_start(day, tz) for day in days)]
+
+
 def _units(
     time_range: Range, interval: Interval, tz: ZoneInfo, week_start: Weekday
 ) -> Iterator[datetime]:

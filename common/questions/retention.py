@@ -1,0 +1,249 @@
+"""The question `retention` and its answer."""
+
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from common.dates import EARLIEST
+from common.errors import Fault, InvalidParameter, refuse
+from common.parameters import Integer, SelectionText
+from common.query import Query
+from common.questions.answer import Answer, Table, Tabular, absent_field
+from common.questions.base import FILTERED, Completable
+from common.selections import Selection
+from utils.time.calendar import Range
+from utils.time.slots import month_number
+
+RetentionInterval = Literal["day", "week", "month"]
+Entry = Literal["first_ever", "first_in_range", "each"]
+ReturnCount = Literal["on", "on_or_after"]
+Clock = Literal["calendar", "24h"]
+
+MAX_CELLS = 100_000
+
+_DAYS: dict[RetentionInterval, int] = {"day": 1, "week": 7, "month": 31}
+_SHORTEST_DAYS: dict[RetentionInterval, int] = {"day": 1, "week": 7, "month": 28}
+_DAY = timedelta(days=1)
+# Between the end of a range and that of its last period, and for days of 25 hours.
+_MARGIN = timedelta(days=32)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The users of a cohort who were present in one period."""
+
+    users: int
+    of: int
+    """The users who could have been: the whole cohort, or with `clock=24h` those whose period has
+    ended."""
+    share: float | None
+    """users / of; null if `of` is 0."""
+    partial: bool
+    """Whether the period had not ended when the answer was computed."""
+    open_ended: bool = field(default_factory=absent_field)
+    """With `count=on_or_after`: later events may still raise the number."""
+
+
+@dataclass(frozen=True, slots=True)
+class TotalCell:
+    """The cells of one column, over the cohorts for which its period has ended."""
+
+    users: int
+    of: int
+    share: float | None
+    """users / of; null if `of` is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """The users who entered in one period."""
+
+    day: date
+    """The first day of the period, in the zone of the question."""
+    start: datetime
+    end: datetime
+    cut: bool
+    """Whether the range has only a part of the period."""
+    users: int
+    cells: list[Cell | None]
+    """By period from the one of the entry; null for periods that have not begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellRow:
+    """A cell as a row of CSV or NDJSON."""
+
+    day: date
+    """The first day of the cohort's period."""
+    start: datetime
+    end: datetime
+    cut: bool
+    cohort_users: int
+    period: int
+    """From 0, the period of the entry."""
+    users: int
+    of: int
+    share: float | None
+    partial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionData(Tabular):
+    cohorts: list[Cohort]
+    total: list[TotalCell]
+    """By period."""
+
+    def table(self) -> Table:
+        return CellRow, [
+            CellRow(
+                *(cohort.day, cohort.start, cohort.end, cohort.cut, cohort.users, period),
+                *(cell.users, cell.of, cell.share, cell.partial),
+            )
+            for cohort in self.cohorts
+            for period, cell in enumerate(cohort.cells)
+            if cell
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionQuery(Query):
+    entry_events: Selection
+    """The events with which users enter."""
+    return_events: Selection
+    """The events with which they return."""
+    periods: int
+    """The number of cells of a cohort."""
+    entry: Entry
+    count: ReturnCount
+    clock: Clock
+
+    def definition(self, time_range: Range) -> str:
+        event = f"event{self.criteria}{_selection_text(self.entry_events)}"
+        unit = f"{self.interval} of {self.zone.key}"
+        entries = {
+            "first_ever": f"the {unit} of their first {event} of all time",
+            "first_in_range": f"the {unit} of their first {event} in the range",
+            "each": f"each {unit} in which they have an {event}",
+        }
+        return (
+            f"Users by {entries[self.entry]}, if that is {self.range_text(time_range)}, and how "
+            f"many of them have {self._return_text} {self._period_text}."
+        )
+
+    @property
+    def _return_text(self) -> str:
+        other = "another event" if self.clock == "24h" else "an event"
+        return f"{other}{self.criteria}{_selection_text(self.return_events)}"
+
+    @property
+    def _period_text(self) -> str:
+        later = " or later" if self.count == "on_or_after" else ""
+        more = self.periods - 1
+        if self.clock == "calendar":
+            return f"in that {self.interval}{later}, or in one of the {more} that follow{later}"
+        hours = self.window_hours
+        return (
+            f"within {hours} hours from then{later}, or in one of the {more} periods of {hours} "
+            f"hours that follow{later}"
+        )
+
+    @property
+    def window_hours(self) -> int:
+        """The length of a period with the clock `24h`."""
+        return 24 * 7 if self.interval == "week" else 24
+
+    def range_at(self, now: datetime) -> Range:
+        # Not `super()`, which dataclasses with slots do not support.
+        time_range = Query.range_at(self, now)
+        assert self.interval in _SHORTEST_DAYS, "the question has checked it"
+        cohorts = (time_range.end - time_range.start) // (_SHORTEST_DAYS[self.interval] * _DAY) + 2
+        if cohorts * self.periods > MAX_CELLS:
+            message = (
+                f"may give more than {MAX_CELLS} cells over this range; use fewer periods, a "
+                "longer interval or a shorter range"
+            )
+            raise InvalidParameter(faults=[Fault("periods", message)])
+        return time_range
+
+    def is_over(self, now: datetime) -> bool:
+        return self.count == "on" and Query.is_over(self, now)
+
+
+def _selection_text(selection: Selection) -> str:
+    text = str(selection)
+    return "" if text == "*" else f" of the selection `{text}`"
+
+
+class Retention(Completable):
+    """How many users come back in the periods after the one in which they entered."""
+
+    answer = Answer[RetentionData]
+
+    from_: SelectionText = Field(
+        "*",
+        alias="from",
+        validate_default=True,
+        description="The events with which users enter: event names and a condition, such as "
+        "`sign_up` or `purchase plan:pro`; `*` is any event.",
+    )
+    to: SelectionText = Field(
+        "*", validate_default=True, description="The events with which users return."
+    )
+    interval: RetentionInterval = Field(
+        "day", description="The length of periods; they are those of `tz` and `week_start`."
+    )
+    periods: Integer = Field(
+        8, ge=1, le=366, description="The number of periods, from the one of the entry."
+    )
+    entry: Entry = Field(
+        "first_ever",
+        description="When users enter: with their first event of all time if it is in the range, "
+        "with their first event in the range, or in each period in which they have one.",
+    )
+    count: ReturnCount = Field(
+        "on",
+        description="Count users who are present in a period, or in it or any later one up to now.",
+    )
+    clock: Clock = Field(
+        "calendar",
+        description="Whether periods are days, weeks and months of the calendar, or days or weeks "
+        "of 24 hours that begin with the entry of each user; then the entry itself is not counted.",
+    )
+
+    @model_validator(mode="after")
+    def _check_clock(self) -> Self:
+        if self.clock == "24h" and self.interval == "month":
+            raise refuse("interval", "must be day or week with clock=24h")
+        return self
+
+    @property
+    def cache_name(self) -> str:
+        # The definition repeats the conditions.
+        is_filtered = self.where or self.from_.where or self.to.where
+        return f"{self.name}:{FILTERED}" if is_filtered else self.name
+
+    @property
+    def _look_ahead(self) -> timedelta:
+        return self.periods * _DAYS[self.interval] * _DAY + _MARGIN
+
+    def _months(self, time_range: Range) -> tuple[int, int] | None:
+        months = super()._months(time_range)
+        if months is None or self.entry != "first_ever":
+            return months
+        return month_number(EARLIEST), months[1]
+
+    @cached_property
+    def query(self) -> RetentionQuery:
+        return RetentionQuery(
+            **self._resolved(),
+            interval=self.interval,
+            entry_events=self.from_,
+            return_events=self.to,
+            periods=self.periods,
+            entry=self.entry,
+            count=self.count,
+            clock=self.clock,
+        )

@@ -1,0 +1,150 @@
+"""Collect the events with which users enter, and return the cohorts of these users."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from repo.cohorts.counts import Cohort, Times, exclude_users, positions_by_number
+from repo.cohorts.earliest_events import EarliestEvents, Entries, first_rows
+from repo.cohorts.presence import NEVER, Flags, MemoryBudget, Ordinals, Presence
+from repo.columns.chunk import Chunk
+from repo.columns.filter_evaluation import Mask
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedEvents:
+    """Events of a chunk: of its rows from `start` on those for which `mask` is true."""
+
+    chunk: Chunk
+    start: int
+    mask: Mask
+
+    @property
+    def users(self) -> Ordinals:
+        users = self.chunk.user[self._rows]
+        # Often all events match, and then a copy takes as long as all else.
+        return users if self.mask.all() else users[self.mask]
+
+    @property
+    def times(self) -> Times:
+        return self.chunk.time[self._rows][self.mask]
+
+    @property
+    def ids(self) -> NDArray[np.void]:
+        return self.chunk.event_id[self._rows][self.mask]
+
+    @property
+    def _rows(self) -> slice:
+        return slice(self.start, self.start + len(self.mask))
+
+
+class EntryCollector(Protocol):
+    """Collects the events with which users enter, period by period."""
+
+    @property
+    def users(self) -> int:
+        """The length of arrays by user: one more than the highest ordinal."""
+        ...
+
+    def add(self, period: int, events: SelectedEvents, is_return: Mask) -> None:
+        """Add events of a period; `is_return` tells for all rows with which of them users return.
+
+        Raises: TooExpensive.
+        """
+        ...
+
+    def cohorts(self, excluded: Flags) -> Iterable[Cohort]:
+        """Return the cohort of each period.
+
+        Users for whom `excluded` is true are in none; it may be longer or shorter than `users`.
+        """
+        ...
+
+
+class UsersOfPeriods:
+    """Entries of which only the periods matter."""
+
+    def __init__(
+        self, presence: Presence, periods: int, *, is_first: bool, is_shared: bool = False
+    ) -> None:
+        """`is_first`: users enter in their first period alone. `is_shared`: the presence has the
+        users already, since they return with the same events.
+        """
+        self._presence = presence
+        self._periods = periods
+        self._is_first = is_first
+        self._is_shared = is_shared
+
+    @property
+    def users(self) -> int:
+        return self._presence.users
+
+    def add(self, period: int, events: SelectedEvents, is_return: Mask) -> None:
+        if not self._is_shared:
+            self._presence.add(period, events.users)
+
+    def cohorts(self, excluded: Flags) -> Iterable[Cohort]:
+        if not self._is_first:
+            return self._cohorts_of_all()
+        first = self._presence.first_periods()
+        exclude_users(first, excluded, NEVER)
+        return map(Cohort, positions_by_number(first, self._periods))
+
+    def _cohorts_of_all(self) -> Iterator[Cohort]:
+        for period in range(self._periods):
+            yield Cohort(np.flatnonzero(self._presence.flags(period)))
+
+
+class FirstEntries:
+    """The first entry of each user, with its time."""
+
+    def __init__(self, starts: NDArray[np.int64], budget: MemoryBudget) -> None:
+        """`starts` are those of the periods."""
+        self._earliest = EarliestEvents(budget)
+        self._starts = starts
+
+    @property
+    def users(self) -> int:
+        return self._earliest.users
+
+    def add(self, period: int, events: SelectedEvents, is_return: Mask) -> None:
+        self._earliest.add(_first_events(events, is_return))
+
+    def cohorts(self, excluded: Flags) -> list[Cohort]:
+        return self._earliest.cohorts(self._starts, excluded)
+
+
+class FirstEntriesOfPeriods:
+    """The first entry of each user in each period, with its time."""
+
+    def __init__(self, starts: NDArray[np.int64], budget: MemoryBudget) -> None:
+        """`starts` are those of the periods."""
+        self._starts = starts
+        self._budget = budget
+        self._parts: dict[int, list[Entries]] = {}
+        self.users = 1
+
+    def add(self, period: int, events: SelectedEvents, is_return: Mask) -> None:
+        part = _first_events(events, is_return)
+        if len(part.users):
+            self._budget.take(part.size)
+            self.users = max(self.users, int(part.users.max()) + 1)
+            self._parts.setdefault(period, []).append(part)
+
+    def cohorts(self, excluded: Flags) -> Iterator[Cohort]:
+        for period in range(len(self._starts)):
+            earliest = EarliestEvents(self._budget)
+            for part in self._parts.get(period, ()):
+                earliest.add(part)
+            yield from earliest.cohorts(self._starts[period : period + 1], excluded)
+            earliest.release()
+
+
+def _first_events(events: SelectedEvents, is_return: Mask) -> Entries:
+    """Return the first of these events of each user."""
+    users = events.users
+    rows = first_rows(users)
+    return Entries(users[rows], events.times[rows], events.ids[rows], is_return[events.mask][rows])

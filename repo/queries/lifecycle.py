@@ -1,0 +1,76 @@
+"""Compute the answer to `lifecycle` from the users of each period."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from common.dates import EARLIEST
+from common.questions.answer import Checkpoint
+from common.questions.lifecycle import LifecycleData, LifecyclePeriod, LifecycleQuery
+from repo.cohorts.collector import PeriodCollector
+from repo.cohorts.presence import Flags
+from repo.engine.scan import Scan
+from repo.queries.base import ScanReduction
+from repo.queries.series import begun_buckets
+from utils.time.calendar import Range, whole_units
+
+
+class LifecycleReduction(ScanReduction[LifecycleQuery, LifecycleData], query=LifecycleQuery):
+    """The users of each period that has begun, of the period before, and of all earlier time."""
+
+    def __init__(self, query: LifecycleQuery, time_range: Range, now: datetime) -> None:
+        super().__init__(query, time_range, now)
+        is_empty = time_range.start == time_range.end
+        self._periods = [] if is_empty else begun_buckets(query, time_range, now)
+
+    def scan(self) -> Scan:
+        periods = [period.part for period in self._periods]
+        if not periods:
+            return self._scan([])
+        previous = self._previous(periods[0])
+        return self._scan(
+            [Range(min(EARLIEST, previous.start), previous.start), previous, *periods]
+        )
+
+    def collector(self) -> PeriodCollector:
+        return PeriodCollector(first=1)
+
+    def data(self, collector: PeriodCollector, checkpoint: Checkpoint) -> LifecycleData:
+        return LifecycleData(list(self._series(collector, checkpoint)))
+
+    def _series(
+        self, collector: PeriodCollector, checkpoint: Checkpoint
+    ) -> Iterator[LifecyclePeriod]:
+        presence, known = collector.presence, collector.earlier_users()
+        previous = presence.flags(0)
+        known |= previous
+        for number, bucket in enumerate(self._periods, 1):
+            checkpoint()
+            active = presence.flags(number)
+            yield LifecyclePeriod(
+                bucket.day,
+                bucket.start,
+                bucket.end,
+                *_counts(active, previous, known),
+                partial=bucket.partial,
+            )
+            known |= active
+            previous = active
+
+    def _previous(self, period: Range) -> Range:
+        """Return the period before the first one."""
+        query = self.query
+        assert query.interval, "periods have a length"
+        before = Range(period.start - timedelta.resolution, period.start)
+        (previous,) = whole_units(before, query.interval, query.zone, week_start=query.week_start)
+        return previous
+
+
+def _counts(active: Flags, previous: Flags, known: Flags) -> tuple[int, int, int, int, int]:
+    """Return the numbers of active, new, returning, resurrected and dormant users."""
+    total = int(np.count_nonzero(active))
+    old = int(np.count_nonzero(active & known))
+    returning = int(np.count_nonzero(active & previous))
+    dormant = int(np.count_nonzero(previous)) - returning
+    return total, total - old, returning, old - returning, dormant

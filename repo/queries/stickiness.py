@@ -1,0 +1,41 @@
+"""Compute the answer to `stickiness` from the users of each period."""
+
+from datetime import datetime
+
+import numpy as np
+
+from common.questions.answer import Checkpoint
+from common.questions.stickiness import StickinessData, StickinessQuery
+from repo.cohorts.collector import FrequencyCollector, PeriodCollector
+from repo.engine.scan import Scan
+from repo.queries.base import ScanReduction
+from repo.queries.series import begun_buckets
+from utils.time.calendar import Range
+
+
+class StickinessReduction(ScanReduction[StickinessQuery, StickinessData], query=StickinessQuery):
+    """The number of periods in which each user was active, as a distribution."""
+
+    def __init__(self, query: StickinessQuery, time_range: Range, now: datetime) -> None:
+        super().__init__(query, time_range, now)
+        self._periods = begun_buckets(query, time_range, now)
+
+    def scan(self) -> Scan:
+        return self._scan([period.part for period in self._periods])
+
+    def collector(self) -> PeriodCollector | FrequencyCollector:
+        min_events = self.query.min_events
+        return FrequencyCollector(min_events) if min_events > 1 else PeriodCollector()
+
+    def data(
+        self, collector: PeriodCollector | FrequencyCollector, checkpoint: Checkpoint
+    ) -> StickinessData:
+        periods = len(self._periods)
+        users = np.bincount(collector.period_counts(), minlength=periods + 1)[1:]
+        at_least = users[::-1].cumsum()[::-1].tolist()
+        rows = [
+            {"in": number, "users": count, "at_least": more}
+            for number, (count, more) in enumerate(zip(users.tolist(), at_least, strict=True), 1)
+        ]
+        partial = sum(period.partial or period.cut for period in self._periods)
+        return StickinessData(periods, partial, at_least[0] if rows else 0, rows)
