@@ -1,7 +1,7 @@
 """Models of events in requests and responses, for the OpenAPI description."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,10 +18,10 @@ class NewEvent(BaseModel):
         "one the server creates it, and the event counts each time it is sent.",
         examples=["0197a3c4-5b7e-7c3d-9d65-0d3f2b8a1c11"],
     )
-    user_id: str | None = Field(
+    user_id: Annotated[str, Field(max_length=256)] | int | None = Field(
         default=None,
-        max_length=256,
-        description="The user, at most 256 bytes of UTF-8; null or empty for an anonymous event.",
+        description="The user, at most 256 bytes of UTF-8; a whole number is stored as its digits; "
+        "null or empty for an anonymous event.",
         examples=["u_e5e88ca5b91b"],
     )
     event_name: str = Field(

@@ -54,7 +54,8 @@ def _boolean(text: object) -> object:
 
 def _valid_zone(name: str) -> str:
     if name not in zone_names():
-        raise ValueError("must be an IANA time zone, such as UTC or Europe/Berlin")
+        hint = "; a plus sign is written %2B" if " " in name else ""
+        raise ValueError(f"must be an IANA time zone, such as UTC or Europe/Berlin{hint}")
     return name
 
 

@@ -38,7 +38,10 @@ _CLOSE_TIMEOUT_S = 2.0
 _BODY_PIECE_BYTES = 64 * 1024
 """The timeout of a body starts anew with each piece of this size."""
 _MAX_DISCARDED_BYTES = 2**20
-
+_UNENCODED_URL = (
+    "The URL has characters that must be percent-encoded as UTF-8: `é` is written `%C3%A9`, and a "
+    "space `%20`."
+)
 
 _Phase = Literal["head", "answer", "rest", "idle", "closing"]
 """The phase of a connection, which selects its timeout."""
@@ -102,6 +105,8 @@ class BoundedProtocol(StrictProtocol):
             return
         try:
             self.feed(data)
+        except httptools.HttpParserInvalidURLError:
+            self._refuse(MalformedRequest(_UNENCODED_URL))
         except httptools.HttpParserError:
             self._refuse(self.error or MalformedRequest())
         else:

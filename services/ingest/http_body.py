@@ -5,6 +5,7 @@ A body that exceeds a limit is rejected as soon as the limit is reached, whateve
 
 import asyncio
 import io
+import re
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from common.errors import Busy, SlowBody, TooLarge, UnreadableBody, UnsupportedMedia
 from services.disconnect import ClientDisconnected
+from services.ingest.lone_surrogates import replace_lone_surrogates
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -38,6 +40,9 @@ _MAX_COMMAS = 500_000
 _BOM = b"\xef\xbb\xbf"
 
 _TYPES = {"application/json": "json", "application/x-ndjson": "ndjson"}
+_MEDIA_TYPE = re.compile(r'([^\s;,"]+)\s*(?:;\s*(?:[^\s;,"=]+=(?:[^\s;,"]*|"[^"]*"))?\s*)*')
+_CHARSET = re.compile(r';\s*charset="?([^\s;"]*)')
+_UTF_8 = ("utf-8", "utf8", "us-ascii")
 _CODINGS = ("gzip", "zstd", "identity")
 _GZIP = 31  # `wbits` of zlib for a gzip header and the largest window
 
@@ -56,10 +61,8 @@ class BodyHeaders(NamedTuple):
 
 def parse_body_headers(headers: Mapping[str, str]) -> BodyHeaders:
     """The format and the compression of a body. Raises: UnsupportedMedia, TooLarge."""
-    media_type, _, parameters = headers.get("content-type", "").lower().partition(";")
-    charset = parameters.replace('"', "").strip().removeprefix("charset=")
-    form = _TYPES.get(media_type.strip())
-    if form is None or charset not in ("", "utf-8"):
+    form = _TYPES.get(media_type_of(headers))
+    if form is None:
         raise UnsupportedMedia("Content-Type", [*_TYPES], "Accept")
     coding = headers.get("content-encoding", "identity").strip().lower()
     if coding not in _CODINGS:
@@ -68,6 +71,17 @@ def parse_body_headers(headers: Mapping[str, str]) -> BodyHeaders:
     if length.isdecimal() and int(length) > MAX_BODY_BYTES:
         raise _too_large()
     return BodyHeaders(cast(Form, form), cast(Coding, coding))
+
+
+def media_type_of(headers: Mapping[str, str]) -> str:
+    """The media type of a body in lower case, without its parameters.
+
+    Empty if there is none, if it is malformed, or if its charset is not UTF-8.
+    """
+    value = headers.get("content-type", "").strip().lower()
+    media_type = _MEDIA_TYPE.fullmatch(value)
+    are_utf_8 = all(charset in _UTF_8 for charset in _CHARSET.findall(value))
+    return media_type[1] if media_type and are_utf_8 else ""
 
 
 class BodyReader:
@@ -208,12 +222,42 @@ def split_events(text: bytes, form: Form) -> list[bytes]:
     if form == "ndjson":
         return list(_lines(text))
     try:
-        if text.lstrip(b" \t\r\n").startswith(b"["):
-            return _elements(text)
-        _skip(text)
+        return _split_json(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _split_with_lone_surrogates(text)
+
+
+def _split_json(text: bytes) -> list[bytes]:
+    """Raises: UnreadableBody, TooLarge, and errors of the decoder."""
+    if text.lstrip(b" \t\r\n").startswith(b"["):
+        return _elements(text)
+    _skip(text)
+    return [text]
+
+
+def _split_with_lone_surrogates(text: bytes) -> list[bytes]:
+    """The events of a text that the decoder refuses because of lone surrogates, which are found
+    again when each event is validated.
+
+    Raises: UnreadableBody, TooLarge.
+    """
+    replaced = replace_lone_surrogates(text)
+    try:
+        if replaced is None:
+            raise msgspec.DecodeError
+        pieces = _split_json(replaced)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise UnreadableBody("must be valid JSON in UTF-8") from None
-    return [text]
+    return list(_originals(text, replaced, pieces))
+
+
+def _originals(text: bytes, replaced: bytes, pieces: list[bytes]) -> Iterator[bytes]:
+    """The parts of `text` at the positions of `pieces` in `replaced`, which is as long."""
+    end = 0
+    for piece in pieces:
+        start = replaced.index(piece, end)
+        end = start + len(piece)
+        yield text[start:end]
 
 
 def _lines(text: bytes) -> Iterator[bytes]:

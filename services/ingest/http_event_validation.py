@@ -12,6 +12,7 @@ import msgspec
 from common.errors import EventFault, InvalidEvents, TooLarge
 from repo.ingest import Event, as_rows
 from services.ingest.fast_validation import validate_block
+from services.ingest.lone_surrogates import lone_surrogate_field
 from services.ingest.strict_json import (
     HugeNumber,
     NotStrict,
@@ -33,7 +34,7 @@ _BLOCK = 100  # events that are validated at once
 _UNKNOWN = f"(unknown) only these are allowed: {', '.join(FIELDS)}"
 _TYPES = {
     "event_id": "event_id must be a UUID",
-    "user_id": "user_id must be text or null",
+    "user_id": "user_id must be text, a whole number or null",
     "event_name": "event_name must be text",
     "occurred_at": "occurred_at must be a time such as 2025-01-31T09:00:00+01:00",
 }
@@ -49,7 +50,7 @@ class EventBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """One event as sent by the client."""
 
     event_id: str | None = None
-    user_id: str | None = None
+    user_id: str | int | None = None
     event_name: str | None = None
     occurred_at: str | None = None
     properties: msgspec.Raw = _NULL
@@ -108,7 +109,7 @@ def _texts(event: EventBody, now: datetime) -> Event:
     """The fields of an event as text. A missing event_id or occurred_at is generated."""
     return Event(
         time_ordered_uuid(now) if event.event_id is None else event.event_id,
-        event.user_id or "",
+        "" if event.user_id is None else str(event.user_id),
         event.event_name or "",
         now.isoformat() if event.occurred_at is None else event.occurred_at,
         "{}" if event.properties == _NULL else str(event.properties, "utf-8"),
@@ -163,7 +164,14 @@ def _decode_event(piece: bytes) -> EventBody:
     except msgspec.ValidationError as exc:
         raise Invalid(_reason(str(exc))) from None
     except (msgspec.DecodeError, RecursionError):
-        raise Invalid(f"{EVENT} must be valid JSON") from None
+        raise Invalid(_undecodable_reason(piece.decode())) from None
+
+
+def _undecodable_reason(text: str) -> str:
+    field = lone_surrogate_field(text)
+    if field is None:
+        return f"{EVENT} must be valid JSON"
+    return f"{field if field in FIELDS else EVENT} must not contain a lone surrogate"
 
 
 def _reason(decoder_message: str) -> str:

@@ -21,6 +21,7 @@ from services.ingest.input_rows import (
     parts,
 )
 from services.ingest.json_paths import Path, has_path, paths_in, source_of, suggest
+from services.ingest.lone_surrogates import lone_surrogate_field
 from services.ingest.ndjson_decoder import ABSENT, LineShape
 from services.ingest.strict_json import (
     HugeNumber,
@@ -138,6 +139,8 @@ class NdjsonBlock:
         except NotStrict as exc:
             raise Invalid(f"the line {exc}") from None
         except (msgspec.DecodeError, RecursionError):
+            if lone_surrogate_field(text) is not None:
+                raise Invalid("the line must not contain a lone surrogate") from None
             raise Invalid("the line is not valid JSON") from None
         return decoded
 

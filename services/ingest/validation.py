@@ -137,7 +137,7 @@ def _user_id(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+        value = str(value)
     return _text("user_id", value, 256)
 
 

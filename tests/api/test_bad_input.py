@@ -150,6 +150,14 @@ def test_what_does_not_fit_is_named(
     assert_problem(response, 422, "invalid-parameter", parameter, payload="secret_canary")
 
 
+def test_a_plus_sign_that_is_a_space_is_explained(shared_service: httpx.Client) -> None:
+    response = shared_service.get("/analytics/event-counts?tz=Etc/GMT+5")
+    assert_problem(response, 422, "invalid-parameter", "tz")
+    assert response.json()["errors"][0]["message"] == (
+        "must be an IANA time zone, such as UTC or Europe/Berlin; a plus sign is written %2B"
+    )
+
+
 def test_an_unknown_parameter_lists_the_known_ones(shared_service: httpx.Client) -> None:
     response = shared_service.get("/analytics/top-events?limits=5")
     (error,) = response.json()["errors"]

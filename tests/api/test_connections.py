@@ -170,6 +170,19 @@ def test_of_too_many_the_first_are_answered_and_the_last_says_so(
     assert answer.count(b"connection: close") == 1
 
 
+@pytest.mark.parametrize("target", ["/analytics/top-events?event=é", "/é"])
+def test_raw_utf_8_in_a_url_is_a_problem_that_says_how_to_write_it(
+    shared_service: httpx.Client, target: str
+) -> None:
+    request = f"GET {target} HTTP/1.1\r\n".encode() + HOST + b"\r\n"
+    status, _, body = problem(response_text(shared_service, request))
+    assert (status, body["type"]) == (400, "urn:analytics-service:problem:malformed-request")
+    assert body["detail"] == (
+        "The URL has characters that must be percent-encoded as UTF-8: `é` is written `%C3%A9`, "
+        "and a space `%20`."
+    )
+
+
 def test_a_request_before_malformed_data_is_answered(shared_service: httpx.Client) -> None:
     answer = response_text(shared_service, COMPLETE + b"hello\r\n\r\n")
     assert answer.count(b"HTTP/1.1 200") == 1

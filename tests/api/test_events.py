@@ -54,6 +54,17 @@ def test_no_events_are_no_error(service: httpx.Client, body: bytes, media_type: 
     assert send(service, body, media_type).json() == {"accepted": 0, "duplicates": 0}
 
 
+def test_users_may_have_numbers(service: httpx.Client, conn: connection) -> None:
+    """All at once, and one by one since one of the ids is upper case."""
+    users = [7, -7, 10**30, 0]
+    events = [event(n, user_id=user) for n, user in enumerate(users)]
+    unusual = event(9, event_id=ID.format(9).upper(), user_id=7)
+    for body in (array(*events), array(*events, unusual)):
+        assert send(service, body, JSON).status_code == 200
+    assert stored_rows(conn, "user_id") == ["7", "-7", str(10**30), "0", "7"]
+    assert ask(service, "event-counts", **DAY)["data"] == {"events": 5, "users": 4}
+
+
 def test_what_the_client_leaves_out_is_made(service: httpx.Client, conn: connection) -> None:
     before = datetime.now(UTC)
     bare = {"event_name": "view"}
@@ -147,11 +158,21 @@ BAD: list[tuple[dict[str, Any] | bytes, str, str]] = [
     (event(1, event_name=["view"]), "event_name", "must be text"),
     (event(1, event_name="ü" * 101), "event_name", "must be at most 200 bytes long"),
     (event(1, event_name="\x00"), "event_name", "must not contain a NUL character"),
-    (event(1, user_id=7), "user_id", "must be text or null"),
+    (event(1, user_id=7.5), "user_id", "must be text, a whole number or null"),
+    (event(1, user_id=True), "user_id", "must be text, a whole number or null"),
+    (event(1, user_id=10**256), "user_id", "must be at most 256 bytes long"),
     (event(1, user_id="ü" * 129), "user_id", "must be at most 256 bytes long"),
     (event(1, properties=[]), "properties", "must be an object"),
     (event(1, properties="{}"), "properties", "must be an object"),
+    (event(1, user_id="\x00"), "user_id", "must not contain a NUL character"),
     (event(1, properties={"x": "\x00"}), "properties", "must not contain a NUL character"),
+    (event(1, properties={"\x00": 1}), "properties", "must not contain a NUL character"),
+    (raw(b'{"x": "\\ud800"}'), "properties", "must not contain a lone surrogate"),
+    (raw(b'{"x": "\\udc00y"}'), "properties", "must not contain a lone surrogate"),
+    (raw(b'{"\\ud83d\\u0041": 1}'), "properties", "must not contain a lone surrogate"),
+    (event(1, event_name="\udfff"), "event_name", "must not contain a lone surrogate"),
+    (event(1, user_id="\ud800"), "user_id", "must not contain a lone surrogate"),
+    (event(1, **{"canary\ud800": 1}), "(event)", "must not contain a lone surrogate"),
     (
         event(1, properties={"x": "y" * 70_000}),
         "properties",
@@ -186,9 +207,7 @@ BAD: list[tuple[dict[str, Any] | bytes, str, str]] = [
 BROKEN = [
     raw(b'{"x": NaN}'),
     raw(b'{"x": -Infinity}'),
-    raw(b'{"x": "\\ud800"}'),
-    raw(b'{"x": "\\udc00y"}'),
-    b'{"event_name": "\\ud800"}',
+    raw(b'{"x": "\\ud800", "y": NaN}'),
     raw(b"[" * 20_000 + b"]" * 20_000),
     raw(b'{"x":' * 20_000 + b"1" + b"}" * 20_000),
     b'{"event_name": "canary"',
@@ -274,6 +293,12 @@ class TestWhatIsRefused:
         positions = [error["index"] for error in send(strict, body).json()["errors"]]
         assert positions == [0, 2, 3, 5]
         assert counted(strict) == 0
+
+    def test_the_only_event_is_the_first(self, strict: httpx.Client) -> None:
+        answer = send(strict, json.dumps(event(1, user_id="\ud800")).encode(), JSON)
+        message = "must not contain a lone surrogate"
+        fault = {"parameter": "user_id", "message": message, "index": 0}
+        assert answer.json()["errors"] == [fault]
 
     @pytest.mark.parametrize("media_type", [None, "", "text/plain", "application/jsonl", "json"])
     def test_other_forms(self, strict: httpx.Client, media_type: str | None) -> None:

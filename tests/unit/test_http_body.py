@@ -33,6 +33,9 @@ def received(body: AsyncIterator[bytes], timeout_s: float = 60) -> bytes:
             {"content-type": 'Application/X-NDJSON; charset="UTF-8"', "content-encoding": "GZip"},
             ("ndjson", "gzip"),
         ),
+        ({"content-type": "application/json;charset=utf8"}, ("json", "identity")),
+        ({"content-type": "application/json ; v=1; charset=utf-8;"}, ("json", "identity")),
+        ({"content-type": 'application/x-ndjson;profile="a;b,c"'}, ("ndjson", "identity")),
     ],
 )
 def test_headers_name_form_and_compression(
@@ -47,6 +50,10 @@ def test_headers_name_form_and_compression(
         ({}, UnsupportedMedia),
         ({"content-type": "text/csv"}, UnsupportedMedia),
         ({"content-type": "application/json; charset=latin-1"}, UnsupportedMedia),
+        ({"content-type": 'application/json; v=1; charset="utf-16"'}, UnsupportedMedia),
+        ({"content-type": "application/json, application/json"}, UnsupportedMedia),
+        ({"content-type": "application/json; charset=utf-8, text/csv"}, UnsupportedMedia),
+        ({"content-type": "application/json; charset"}, UnsupportedMedia),
         ({"content-type": "application/json", "content-encoding": "br"}, UnsupportedMedia),
         ({"content-type": "application/json", "content-length": "8388609"}, TooLarge),
     ],

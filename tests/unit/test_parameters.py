@@ -46,6 +46,7 @@ def test_accepted_values(kind: Any, text: object, value: object) -> None:
         (DateOrInstant, "2025-02-30", "must be a date"),
         (DateOrInstant, "2025-01-31T09:00:00", "an instant with its offset"),
         (DateOrInstant, "1999-12-31", "within the years 2000 to 2099"),
+        (Zone, "Etc/GMT 5", "IANA time zone, such as UTC or Europe/Berlin; a plus sign is written"),
         (Integer, "1_000", "whole number in digits"),
         (Integer, "٣", "whole number in digits"),
         (Boolean, "yes", "must be true or false"),
