@@ -5,7 +5,7 @@ EVENTS ?= 10000000
 MINUTES ?= 15
 BENCH_DIR ?= build/bench-$(EVENTS)
 
-.PHONY: trip help install run test test-rules test-dashboards test-deployment test-faults test-long dashboards pictures bench lint format requirements licences sbom pages clean
+.PHONY: trip help install run test test-rules test-dashboards test-deployment test-sdks test-faults test-long dashboards pictures bench lint format requirements licences sbom pages clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,11 @@ test-dashboards: install  ## run the queries of each panel on Prometheus and Pos
 
 test-deployment: install  ## check the units of deploy/systemd with systemd-analyze; needs systemd
 	$(BIN)/python -m pytest -p no:randomly tests/deployment
+
+test-sdks: install  ## send events with SDKs of others, in an environment of its own
+	$(BIN)/python -m venv build/sdks
+	build/sdks/bin/pip install -q --require-hashes -r requirements/sdks.txt
+	$(BIN)/python -m pytest -p no:randomly tests/sdks
 
 test-faults: install  ## test killed, silent and full servers, and all random examples; needs promtool
 	EXAMPLES=all $(BIN)/python -m pytest -p no:randomly -m thorough tests/faults tests/repo tests/unit $(FAULTS_OPTIONS)
@@ -70,6 +75,7 @@ requirements: install  ## pin the dependencies of pyproject.toml, with hashes
 	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -c requirements/run.txt -o requirements/image.txt
 	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group embedded --group dev -c requirements/run.txt -o requirements/dev.txt
 	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group bench -c requirements/dev.txt -o requirements/bench.txt
+	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group sdks -o requirements/sdks.txt
 
 licences: install  ## generate docs/licences.md from the metadata of the packages
 	$(BIN)/python -m tools.supply.licences

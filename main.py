@@ -55,7 +55,7 @@ def create_app(settings: "Settings | None" = None) -> "FastAPI":
     )
     settings = settings or load_settings()
     app.state.settings = settings
-    configure_app(app, settings.origins)
+    configure_app(app, settings)
     app.state.send_traces = _trace_requests(app, settings) if settings.sends_traces else nullcontext
     return app
 

@@ -1,5 +1,6 @@
 """The command `keys`."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from utils.signals import stoppable, uninterrupted
 
 _SCOPES = ("read", "write", "admin")
 _MAX_NAME_BYTES = 100
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?|https?://\[[0-9a-f:]+\](:[0-9]+)?")
 _DONE = {0: "Done."}
 _NOT_SHOWN = "The new key of {} works, but could not be printed: revoke it and create another one."
 
@@ -55,16 +57,39 @@ def _checked_name(_: click.Context, __: click.Parameter, name: str) -> str:
     return name
 
 
+def _checked_origins(
+    _: click.Context, __: click.Parameter, origins: tuple[str, ...]
+) -> tuple[str, ...]:
+    if not all(map(_ORIGIN.fullmatch, origins)):
+        raise click.BadParameter("must be as browsers send it, such as https://www.example.com")
+    return origins
+
+
 @keys.command(settings=DATABASE, exit_codes=_DONE)
 @click.argument("name", callback=_checked_name)
 @_scope_option
+@click.option(
+    "--origin",
+    "origins",
+    multiple=True,
+    callback=_checked_origins,
+    help="Only pages of this origin may use the key, which needs the scope write alone; repeat the "
+    "option for several origins.",
+)
+@click.option(
+    "--rate",
+    type=click.IntRange(1, 100_000),
+    help="Requests per second, instead of ANALYTICS_RATE_LIMIT.",
+)
 @stoppable()
-def create(name: str, scopes: tuple[str, ...]) -> None:
+def create(name: str, scopes: tuple[str, ...], origins: tuple[str, ...], rate: int | None) -> None:
     """Create a key and print it. It cannot be printed again."""
-    secret = new_secret()
     unique_scopes = cast(list[Scope], sorted(set(scopes)))
+    if origins and unique_scopes != ["write"]:
+        raise click.UsageError("--origin needs --scope write alone: anybody can read such a key")
+    secret = new_secret()
     with _repo() as repo, uninterrupted():
-        repo.create(name, secret.digest, secret.hint, unique_scopes)
+        repo.create(name, secret.digest, secret.hint, unique_scopes, sorted(set(origins)), rate)
         print_result(secret.text, fallback=_NOT_SHOWN.format(name))
 
 
@@ -97,10 +122,10 @@ def list_() -> None:
     with _repo() as repo:
         key_rows = repo.get_all()
     for row in (
-        ("NAME", "KEY", "SCOPES", "CREATED", "ENDS", "LAST USED"),
+        ("NAME", "KEY", "SCOPES", "CREATED", "ENDS", "LAST USED", "RATE", "ORIGINS"),
         *map(_format_row, key_rows),
     ):
-        print_result("{:<24} {:<10} {:<18} {:<20} {:<20} {}".format(*row).rstrip())
+        print_result("{:<24} {:<10} {:<18} {:<20} {:<20} {:<20} {:<6} {}".format(*row).rstrip())
 
 
 @keys.command(settings=DATABASE, exit_codes=_DONE)
@@ -149,7 +174,14 @@ def _repo() -> Iterator[KeysRepo]:
 
 def _format_row(row: ApiKeyInfo) -> tuple[str, ...]:
     instants = (row.created_at, row.ends_at, row.last_used_at)
-    return (row.name, row.hint + "...", ",".join(row.scopes), *map(_format_instant, instants))
+    return (
+        row.name,
+        row.hint + "...",
+        ",".join(row.scopes),
+        *map(_format_instant, instants),
+        "" if row.rate is None else str(row.rate),
+        " ".join(row.origins),
+    )
 
 
 def _format_instant(instant: datetime | None) -> str:

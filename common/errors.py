@@ -176,6 +176,30 @@ class HostNotAllowed(AnalyticsError):
     title = "Forbidden"
 
 
+class OriginNotAllowed(AnalyticsError):
+    """The API key may only be used by pages of its origins."""
+
+    status = 403
+    kind = "forbidden"
+    title = "Forbidden"
+
+
+class KeyNotForPages(AnalyticsError):
+    """A key in a URL must be limited to origins: create it with `--scope write --origin ORIGIN`."""
+
+    status = 403
+    kind = "forbidden"
+    title = "Forbidden"
+
+
+class BrowserEventsDisabled(AnalyticsError):
+    """Events of web pages are not accepted: ANALYTICS_BROWSER_EVENTS=true allows them."""
+
+    status = 403
+    kind = "forbidden"
+    title = "Forbidden"
+
+
 class TooManyRequests(AnalyticsError):
     """The API key has exceeded its request rate; try again later."""
 

@@ -190,6 +190,11 @@ class Settings(TraceSettings):
         description="origins (CORS) whose pages may send requests, separated by commas; unset: "
         "none",
     )
+    browser_events: bool = Field(
+        False,
+        description="true: web pages may send events to `/events/browser`, with a key in the URL "
+        "that is limited to origins",
+    )
     metrics_token: SecretStr | None = Field(
         None, description="bearer token for `/metrics`, which requires it once a key was created"
     )

@@ -28,6 +28,10 @@ class ApiKey(NamedTuple):
     scopes: frozenset[str]
     label: str = ""
     """The name of the key in the labels of metrics."""
+    origins: frozenset[str] = frozenset()
+    """Only pages of these origins may use the key; empty: no limit."""
+    rate: int | None = None
+    """Requests per second; None: as set for all keys."""
 
     def may(self, scope: Scope) -> bool:
         """Return whether the key has the scope; `admin` includes all scopes."""
@@ -50,6 +54,8 @@ class ApiKeyInfo(NamedTuple):
     created_at: datetime
     ends_at: datetime | None
     last_used_at: datetime | None
+    rate: int | None
+    origins: list[str]
 
 
 class NoSuchKey(Exception):
@@ -71,8 +77,15 @@ class ApiKeysRepo:
         """Return the active keys, ordered by the time at which their names were first created."""
         cur.execute(SQL["api_keys_active"])
         active = [
-            ApiKey(key_id, name, bytes(digest), frozenset(scopes))
-            for key_id, name, digest, scopes in cur
+            ApiKey(
+                key_id,
+                name,
+                bytes(digest),
+                frozenset(scopes),
+                origins=frozenset(origins),
+                rate=rate,
+            )
+            for key_id, name, digest, scopes, origins, rate in cur
         ]
         return ApiKeySet(active, bool(active) or _has_rows(cur))
 
@@ -127,13 +140,28 @@ class KeysRepo:
             )
             return cur.rowcount > 0
 
-    def create(self, name: str, digest: bytes, hint: str, scopes: Sequence[Scope]) -> None:
-        """Create a key. Raises: KeyExists."""
+    def create(
+        self,
+        name: str,
+        digest: bytes,
+        hint: str,
+        scopes: Sequence[Scope],
+        origins: Sequence[str] = (),
+        rate: int | None = None,
+    ) -> None:
+        """Create a key; see `ApiKey` for `origins` and `rate`. Raises: KeyExists."""
         try:
             with self._transaction() as cur:
                 cur.execute(
                     SQL["api_keys_insert"],
-                    {"name": name, "digest": digest, "hint": hint, "scopes": list(scopes)},
+                    {
+                        "name": name,
+                        "digest": digest,
+                        "hint": hint,
+                        "scopes": list(scopes),
+                        "origins": list(origins),
+                        "rate": rate,
+                    },
                 )
         except errors.UniqueViolation as exc:
             raise KeyExists(name) from exc
@@ -146,9 +174,17 @@ class KeysRepo:
             row = cur.fetchone()
             if row is None:
                 raise NoSuchKey(name)
+            scopes, origins, rate = row
             cur.execute(
                 SQL["api_keys_insert"],
-                {"name": name, "digest": digest, "hint": hint, "scopes": row[0]},
+                {
+                    "name": name,
+                    "digest": digest,
+                    "hint": hint,
+                    "scopes": scopes,
+                    "origins": origins,
+                    "rate": rate,
+                },
             )
 
     def revoke(self, name: str) -> None:

@@ -5,10 +5,12 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.metrics import requests
 from common.questions import QUESTIONS
-from routes import analytics, events, health, metrics, root, users
+from config.settings import Settings
+from routes import analytics, events, health, metrics, root, segment, users
 from routes.errors import add_error_handlers
 from routes.fast_path import FastPath
 from routes.middleware import RequestChecks, RequestContext
@@ -39,20 +41,42 @@ _CORS: dict[str, Any] = {
 }
 
 
-def configure_app(app: FastAPI, origins: list[str]) -> None:
+_CORS_OF_PAGES: dict[str, Any] = {
+    "allow_origins": ["*"],
+    "allow_methods": ["POST"],
+    "allow_headers": ["Content-Encoding", "Content-Type"],
+    "max_age": 3600,
+}
+
+
+class _BrowserCors:
+    """Lets pages of any origin send events to BROWSER_PATH: the key decides which may."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._cors = CORSMiddleware(app, **_CORS_OF_PAGES)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_page = scope["type"] == "http" and scope["path"] == events.BROWSER_PATH
+        await (self._cors if is_page else self._app)(scope, receive, send)
+
+
+def configure_app(app: FastAPI, settings: Settings) -> None:
     """Add routes, error handlers, middleware and the OpenAPI description.
 
-    Browsers may call the API from pages of `origins` (CORS).
+    Browsers may call the API from pages of `settings.origins` (CORS).
     """
-    for module in (root, analytics, users, events, health, metrics):
+    for module in (root, analytics, users, events, segment, health, metrics):
         app.include_router(module.router)
     _count_failures_from_zero()
     add_error_handlers(app)
     # The middleware that is added last is the outermost.
     app.add_middleware(FastPath)
     app.add_middleware(RequestChecks)
-    if origins:
-        app.add_middleware(CORSMiddleware, allow_origins=origins, **_CORS)
+    if settings.origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.origins, **_CORS)
+    if settings.browser_events:
+        app.add_middleware(_BrowserCors)
     app.add_middleware(RequestContext)
     describe(app)
 
@@ -60,7 +84,7 @@ def configure_app(app: FastAPI, origins: list[str]) -> None:
 def _count_failures_from_zero() -> None:
     # Prometheus computes an increase from the second sample on: without a zero, the first failure
     # of a route would not show.
-    for module in (analytics, users, events):
+    for module in (analytics, users, events, segment):
         for route in module.router.routes:
             assert isinstance(route, APIRoute)
             for method in route.methods or ():

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import secrets
+from base64 import b64decode
 from dataclasses import dataclass
 
 _PREFIX = "ask_"
@@ -31,6 +32,24 @@ def parse_secret(text: str) -> Secret | None:
     if not SECRET_PATTERN.fullmatch(text):
         return None
     return Secret(text, digest_of(text), text[:_HINT])
+
+
+def secret_in(authorization: str) -> str | None:
+    """The secret in a header `Authorization`: `Bearer KEY`, or `Basic` with the key as user name.
+
+    None for other headers.
+    """
+    kind, _, credentials = authorization.partition(" ")
+    if kind.lower() == "bearer":
+        return credentials.strip()
+    return _user_name(credentials) if kind.lower() == "basic" else None
+
+
+def _user_name(credentials: str) -> str | None:
+    try:
+        return b64decode(credentials.strip(), validate=True).decode().partition(":")[0]
+    except ValueError:
+        return None
 
 
 def digest_of(text: str) -> bytes:

@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from starlette.types import Scope as RequestScope
 
-from common.errors import Forbidden, InvalidKey, Unauthorized, Unavailable
+from common.errors import (
+    Forbidden,
+    InvalidKey,
+    KeyNotForPages,
+    OriginNotAllowed,
+    Unauthorized,
+    Unavailable,
+)
 from common.key_metrics import OTHER_KEYS, KeyLabels, printable_name
 from common.metrics import key_checks, track_reachability
 from config.database import Database, connect_with_timeout, get_connection
 from config.database_errors import DatabaseError
 from repo.api_keys import ApiKey, ApiKeySet, ApiKeysRepo, KeysRepo, Scope
-from services.api_key_secrets import SECRET_PATTERN, digest_of
+from services.api_key_secrets import SECRET_PATTERN, digest_of, secret_in
 from services.cache_service import Limits
 from utils.tracing import trace_span
 
@@ -46,13 +53,37 @@ async def authorize(
 ) -> Caller:
     """Check the key of a request, which must have the scope `needed`.
 
-    Raises: Unauthorized, InvalidKey, Forbidden, Unavailable.
+    Raises: Unauthorized, InvalidKey, Forbidden, OriginNotAllowed, Unavailable.
     """
     state = scope["state"]
     deadline = state["began"] + resources.request_s
     key = await resources.keys.check(authorization, needed, deadline)
     state["authorized"], state["key"] = True, key
+    if key is not None and key.origins:
+        _check_origin(scope, key)
     return Caller(limits_of(key, resources), deadline)
+
+
+async def authorize_page(scope: RequestScope, secret: str, resources: "Resources") -> Caller:
+    """Check a key in a URL, which must be limited to writing from pages of some origins.
+
+    Raises: Unauthorized, InvalidKey, Forbidden, KeyNotForPages, OriginNotAllowed, Unavailable.
+    """
+    caller = await authorize(scope, f"Bearer {secret}", resources, "write")
+    key: ApiKey | None = scope["state"]["key"]
+    if key is None:  # no key exists, so that any page could write
+        raise InvalidKey
+    if not key.origins:
+        raise KeyNotForPages
+    return caller
+
+
+def _check_origin(scope: RequestScope, key: ApiKey) -> None:
+    """Raises: OriginNotAllowed."""
+    origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
+    if len(origins) != 1 or origins[0] not in key.origins:
+        key_checks("forbidden").inc()
+        raise OriginNotAllowed
 
 
 def limits_of(key: ApiKey | None, resources: "Resources") -> Limits:
@@ -60,7 +91,8 @@ def limits_of(key: ApiKey | None, resources: "Resources") -> Limits:
     if key is None:
         return _NO_LIMITS
     caller = f"{resources.identity.value}:{key.key_id}"
-    return Limits(caller, resources.per_second, resources.concurrency)
+    per_second = resources.per_second if key.rate is None else key.rate
+    return Limits(caller, per_second, resources.concurrency)
 
 
 class ApiKeyCache:
@@ -116,7 +148,7 @@ class ApiKeyCache:
             if key is not None or self.is_open:
                 return key
         # The key may have been created after the last read began.
-        if _is_bearer_key(authorization):
+        if SECRET_PATTERN.fullmatch(secret_in(authorization or "") or ""):
             await self._await_new_key(deadline)
         return self._recheck(authorization, scope)
 
@@ -189,8 +221,8 @@ class ApiKeyCache:
     def _find(self, authorization: str | None) -> ApiKey | None:
         if authorization is None or self._keys is None:
             return None
-        kind, _, secret = authorization.partition(" ")
-        return self._keys.get(digest_of(secret.strip())) if kind.lower() == "bearer" else None
+        secret = secret_in(authorization)
+        return None if secret is None else self._keys.get(digest_of(secret))
 
     async def _await_new_key(self, deadline: float) -> None:
         """Wait for the next read of the keys, since an unknown key may have been created since the
@@ -263,12 +295,6 @@ class ApiKeyCache:
         named = [key._replace(name=printable_name(key.name)) for key in keys]
         labels = self._labels.update(key.name for key in named)
         return [key._replace(label=labels.get(key.name, OTHER_KEYS)) for key in named]
-
-
-def _is_bearer_key(authorization: str | None) -> bool:
-    """Whether the header has the form of a key of this service."""
-    kind, _, secret = (authorization or "").partition(" ")
-    return kind.lower() == "bearer" and bool(SECRET_PATTERN.fullmatch(secret.strip()))
 
 
 async def _read_keys(database: Database) -> ApiKeySet:

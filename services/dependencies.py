@@ -9,9 +9,15 @@ from operator import methodcaller
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request, Response
-from fastapi.security import HTTPBearer
+from fastapi.security import APIKeyQuery, HTTPBearer
 
-from common.errors import Unavailable
+from common.errors import (
+    BrowserEventsDisabled,
+    Fault,
+    InvalidParameter,
+    Unauthorized,
+    Unavailable,
+)
 from common.query import Query
 from common.questions.answer import Result
 from common.questions.base import Question
@@ -21,14 +27,17 @@ from repo.events import EventsRepo
 from services.answering.question_request import QuestionRequest
 from services.answering.responses import receipt
 from services.answering.single_flight import BoundRepo
-from services.auth import Caller, authorize
+from services.auth import Caller, authorize, authorize_page
 from services.cache_service import CacheLookup, Limits
 from services.container import Resources
+from services.ingest.body_formats import EVENTS, BodyFormat
 
 _SHUTTING_DOWN = (
     "The service is shutting down. Nothing was erased, unless the erasure was committed at this "
     "moment: repeat the request."
 )
+
+_KEY_IN_URL = "An API key is required: send it as `?key=KEY`."
 
 
 async def get_resources(request: Request) -> Resources:
@@ -54,6 +63,33 @@ def _require_scope(scope: Scope) -> Callable[..., Coroutine[Any, Any, Caller]]:
 get_reader = _require_scope("read")
 get_writer = _require_scope("write")
 get_admin = _require_scope("admin")
+
+
+async def refuse_query(request: Request) -> None:
+    """Reject any query parameter. Raises: InvalidParameter."""
+    if request.query_params:
+        raise InvalidParameter(faults=[Fault("(unknown)", "no query parameters are allowed")])
+
+
+async def get_page(
+    request: Request,
+    resources: Annotated[Resources, Depends(get_resources)],
+    # Only for the OpenAPI description: it checks nothing.
+    _: Annotated[object, Depends(APIKeyQuery(name="key", auto_error=False))],
+) -> Caller:
+    """The caller of a request of a web page, whose key is in the query string.
+
+    Raises: Unauthorized, InvalidKey, Forbidden, BrowserEventsDisabled, InvalidParameter,
+    KeyNotForPages, OriginNotAllowed, Unavailable.
+    """
+    names = [name for name, _ in request.query_params.multi_items()]
+    if "key" not in names:
+        raise Unauthorized(_KEY_IN_URL)
+    if not request.app.state.settings.browser_events:
+        raise BrowserEventsDisabled
+    if names != ["key"]:
+        raise InvalidParameter(faults=[Fault("(unknown)", "only `key` is allowed, once")])
+    return await authorize_page(request.scope, request.query_params["key"], resources)
 
 
 async def get_bound_repo(
@@ -109,7 +145,7 @@ class Ingest:
         self._resources = resources
         self._caller = caller
 
-    async def __call__(self) -> Response:
+    async def __call__(self, body_format: BodyFormat = EVENTS) -> Response:
         """The response with the counts of stored events.
 
         Raises: UnsupportedMedia, UnreadableBody, SlowBody, TooLarge, InvalidEvents,
@@ -118,8 +154,18 @@ class Ingest:
         request, ingest = self._request, self._resources.ingest
         limits, deadline = self._caller
         lookup = await _count(request, self._resources, limits)
-        result = await ingest.store(request.headers, request.stream(), deadline, limits.caller)
+        result = await ingest.store(
+            request.headers, request.stream(), deadline, limits.caller, body_format
+        )
         return receipt(result, lookup, limits)
+
+
+async def get_page_ingest(
+    request: Request,
+    resources: Annotated[Resources, Depends(get_resources)],
+    caller: Annotated[Caller, Depends(get_page)],
+) -> Ingest:
+    return Ingest(request, resources, caller)
 
 
 async def get_ingest(

@@ -2,11 +2,11 @@
 -- Active keys. A revoked key stays revoked if the clock is set back. Names are in the order of their first
 -- key: rotation gives a name a new key and does not move it.
 with keys as (
-    select key_id, name, digest, scopes, revoked_at, ends_at,
+    select key_id, name, digest, scopes, origins, rate, revoked_at, ends_at,
            min(key_id) over (partition by name) as first_id
     from   api_keys
 )
-select   key_id, name, digest, scopes
+select   key_id, name, digest, scopes, origins, rate
 from     keys
 where    revoked_at is null
 and      (ends_at is null or ends_at > now())
@@ -18,13 +18,13 @@ select exists (select from api_keys);
 
 -- name: api_keys_all
 -- All keys, active or not, by name, the newest first.
-select   name, hint, scopes, created_at, ends_at, last_used_at
+select   name, hint, scopes, created_at, ends_at, last_used_at, rate, origins
 from     api_keys
 order    by name, key_id desc;
 
 -- name: api_keys_insert
-insert into api_keys (name, digest, hint, scopes)
-values (%(name)s, %(digest)s, %(hint)s, %(scopes)s);
+insert into api_keys (name, digest, hint, scopes, origins, rate)
+values (%(name)s, %(digest)s, %(hint)s, %(scopes)s, %(origins)s, %(rate)s);
 
 -- name: api_keys_insert_first
 -- A concurrent insert waits for this one and then inserts nothing.
@@ -40,7 +40,7 @@ set    ends_at = now() + %(grace_period)s,
        revoked_at = case when %(grace_period)s <= interval '0' then now() end
 where  name = %(name)s
 and    ends_at is null
-returning scopes;
+returning scopes, origins, rate;
 
 -- name: api_keys_revoke
 -- Revokes all keys of a name, expired ones too, and returns whether any of them was active.

@@ -83,9 +83,9 @@ with on_tables (role, rights, tables) as (
 on_columns (role, "right", "table", columns) as (
     values
         ('analytics_reader', 'select', 'api_keys',
-         '{key_id, name, digest, scopes, ends_at, revoked_at}'),
+         '{key_id, name, digest, scopes, ends_at, revoked_at, origins, rate}'),
         ('analytics_writer', 'select', 'api_keys',
-         '{key_id, name, digest, scopes, ends_at, revoked_at, last_used_at}'),
+         '{key_id, name, digest, scopes, ends_at, revoked_at, last_used_at, origins, rate}'),
         ('analytics_writer', 'update', 'api_keys', '{last_used_at}'),
         ('analytics_reader', 'select', 'erasures', '{number, erasure_id}'),
         -- For duplicates, and for events that an earlier attempt has stored.

@@ -39,7 +39,6 @@ _WINDOW_LOG = 23  # zstd window of at most 8 MB (RFC 9659), which bounds the mem
 _MAX_COMMAS = 500_000
 _BOM = b"\xef\xbb\xbf"
 
-_TYPES = {"application/json": "json", "application/x-ndjson": "ndjson"}
 _MEDIA_TYPE = re.compile(r'([^\s;,"]+)\s*(?:;\s*(?:[^\s;,"=]+=(?:[^\s;,"]*|"[^"]*"))?\s*)*')
 _CHARSET = re.compile(r';\s*charset="?([^\s;"]*)')
 _UTF_8 = ("utf-8", "utf8", "us-ascii")
@@ -59,18 +58,21 @@ class BodyHeaders(NamedTuple):
     coding: Coding
 
 
-def parse_body_headers(headers: Mapping[str, str]) -> BodyHeaders:
-    """The format and the compression of a body. Raises: UnsupportedMedia, TooLarge."""
-    form = _TYPES.get(media_type_of(headers))
+def parse_body_headers(headers: Mapping[str, str], forms: Mapping[str, Form]) -> BodyHeaders:
+    """The format and the compression of a body; `forms` are the formats by media type.
+
+    Raises: UnsupportedMedia, TooLarge.
+    """
+    form = forms.get(media_type_of(headers))
     if form is None:
-        raise UnsupportedMedia("Content-Type", [*_TYPES], "Accept")
+        raise UnsupportedMedia("Content-Type", [*forms], "Accept")
     coding = headers.get("content-encoding", "identity").strip().lower()
     if coding not in _CODINGS:
         raise UnsupportedMedia("Content-Encoding", _CODINGS, "Accept-Encoding")
     length = headers.get("content-length", "")
     if length.isdecimal() and int(length) > MAX_BODY_BYTES:
         raise _too_large()
-    return BodyHeaders(cast(Form, form), cast(Coding, coding))
+    return BodyHeaders(form, cast(Coding, coding))
 
 
 def media_type_of(headers: Mapping[str, str]) -> str:
@@ -210,6 +212,7 @@ class _Counted(msgspec.Struct, gc=False):
 _counter = threading.local()  # msgspec passes no context to `__post_init__`
 _count = msgspec.json.Decoder(list[_Counted]).decode
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -219,12 +222,23 @@ def split_events(text: bytes, form: Form) -> list[bytes]:
     Raises: UnreadableBody, TooLarge.
     """
     text = text.removeprefix(_BOM)
-    if form == "ndjson":
-        return list(_lines(text))
+    return list(_lines(text)) if form == "ndjson" else _split_by(_split_json, text)
+
+
+def split_batch(text: bytes) -> list[bytes]:
+    """The JSON text of each element of the array `batch` of an object.
+
+    This may take long: call it in a thread. Raises: UnreadableBody, TooLarge.
+    """
+    return _split_by(_split_members, text.removeprefix(_BOM))
+
+
+def _split_by(split: Callable[[bytes], list[bytes]], text: bytes) -> list[bytes]:
+    """Raises: UnreadableBody, TooLarge."""
     try:
-        return _split_json(text)
+        return split(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _split_with_lone_surrogates(text)
+        return _split_with_lone_surrogates(split, text)
 
 
 def _split_json(text: bytes) -> list[bytes]:
@@ -235,7 +249,23 @@ def _split_json(text: bytes) -> list[bytes]:
     return [text]
 
 
-def _split_with_lone_surrogates(text: bytes) -> list[bytes]:
+def _split_members(text: bytes) -> list[bytes]:
+    """Raises: UnreadableBody, TooLarge, and errors of the decoder."""
+    try:
+        members = _members(text)
+        batch = bytes(members["batch"])
+        if not batch.startswith(b"["):
+            raise KeyError
+    except (msgspec.ValidationError, KeyError):
+        raise UnreadableBody("must be an object with an array `batch`") from None
+    # Decoding drops a repeated key, and with it the colon after it.
+    colons = len(members) + sum(key.count(":") for key in members)
+    if colons + sum(bytes(raw).count(b":") for raw in members.values()) != text.count(b":"):
+        raise UnreadableBody("must not have a key twice")
+    return _elements(batch)
+
+
+def _split_with_lone_surrogates(split: Callable[[bytes], list[bytes]], text: bytes) -> list[bytes]:
     """The events of a text that the decoder refuses because of lone surrogates, which are found
     again when each event is validated.
 
@@ -245,7 +275,7 @@ def _split_with_lone_surrogates(text: bytes) -> list[bytes]:
     try:
         if replaced is None:
             raise msgspec.DecodeError
-        pieces = _split_json(replaced)
+        pieces = split(replaced)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise UnreadableBody("must be valid JSON in UTF-8") from None
     return list(_originals(text, replaced, pieces))

@@ -5,6 +5,7 @@ are validated one by one, which finds the reasons.
 """
 
 import re
+from collections.abc import Collection
 from datetime import datetime
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from common.errors import EventFault, InvalidEvents, TooLarge
 from repo.ingest import Event, as_rows
 from services.ingest.fast_validation import validate_block
+from services.ingest.http_body import Form, split_events
 from services.ingest.lone_surrogates import lone_surrogate_field
 from services.ingest.strict_json import (
     HugeNumber,
@@ -58,6 +60,14 @@ class EventBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 _decoder = msgspec.json.Decoder(EventBody)
 _decode, _decode_lines = _decoder.decode, _decoder.decode_lines
+
+
+def read_events(text: bytes, form: Form, now: datetime) -> list[str]:
+    """The events of a decompressed body, as `read_rows` returns them.
+
+    Raises: UnreadableBody, TooLarge, InvalidEvents.
+    """
+    return read_rows(split_events(text, form), now)
 
 
 def read_rows(pieces: list[bytes], now: datetime) -> list[str]:
@@ -157,21 +167,22 @@ def _decode_event(piece: bytes) -> EventBody:
     """The event in a JSON text. Raises: Invalid."""
     try:
         # The decoder skips the contents of `properties`, so these are checked first.
-        _check(piece.decode())
+        check_json(piece.decode())
         return _decode(piece)
     except UnicodeDecodeError:
         raise Invalid(f"{EVENT} must be UTF-8") from None
     except msgspec.ValidationError as exc:
         raise Invalid(_reason(str(exc))) from None
     except (msgspec.DecodeError, RecursionError):
-        raise Invalid(_undecodable_reason(piece.decode())) from None
+        raise Invalid(undecodable_reason(piece.decode(), FIELDS)) from None
 
 
-def _undecodable_reason(text: str) -> str:
+def undecodable_reason(text: str, fields: Collection[str]) -> str:
+    """Why the decoder refuses an event with these fields."""
     field = lone_surrogate_field(text)
     if field is None:
         return f"{EVENT} must be valid JSON"
-    return f"{field if field in FIELDS else EVENT} must not contain a lone surrogate"
+    return f"{field if field in fields else EVENT} must not contain a lone surrogate"
 
 
 def _reason(decoder_message: str) -> str:
@@ -182,7 +193,7 @@ def _reason(decoder_message: str) -> str:
     return _TYPES[field[1]] if field else f"{EVENT} must be a JSON object"
 
 
-def _check(text: str) -> None:
+def check_json(text: str) -> None:
     """Check that no key is repeated and no number too large. Raises: Invalid."""
     try:
         check_strict(text)

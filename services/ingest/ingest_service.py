@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -21,14 +21,9 @@ from config.database_errors import DatabaseUnavailable, DeadlineExceeded, DiskFu
 from repo.ingest import HttpEventsRepo
 from repo.rejection_reasons import EventsExpired, EventsRefused
 from services.disk_space import Storage
-from services.ingest.http_body import (
-    BodyHeaders,
-    BodyReader,
-    inflate,
-    parse_body_headers,
-    split_events,
-)
-from services.ingest.http_event_validation import EVENT, Faults, read_rows
+from services.ingest.body_formats import EVENTS, BodyFormat
+from services.ingest.http_body import BodyHeaders, BodyReader, inflate, parse_body_headers
+from services.ingest.http_event_validation import EVENT, Faults
 from utils.tracing import trace_span
 
 _MAX_CHECKED = 10  # refused events that are searched for: each one takes another statement
@@ -68,6 +63,7 @@ class IngestService:
         chunks: AsyncIterator[bytes],
         deadline: float,
         caller: str = "",
+        body_format: BodyFormat = EVENTS,
     ) -> IngestResult:
         """Store the events of a body, which must be received by `deadline`, a monotonic time.
 
@@ -77,23 +73,24 @@ class IngestService:
         TooSlow, Unavailable, InsufficientStorage, ClientDisconnected.
         """
         self._storage.check()
-        body_headers = parse_body_headers(headers)
+        body_headers = parse_body_headers(headers, body_format.forms)
         async with self._bodies.receive(chunks, deadline, caller) as body:
             with INGEST_SECONDS.time():
-                result = await self._store_body(body_headers, body, caller)
+                store = partial(_store, body_format, body_headers, body)
+                result = await self._store_body(store, caller)
             INGESTED.labels("accepted").inc(result.accepted)
             INGESTED.labels("duplicate").inc(result.duplicates)
             INGESTED.labels("refused").inc(result.refused)
         return result
 
     async def _store_body(
-        self, body_headers: BodyHeaders, body: bytes, caller: str
+        self, store: Callable[[Connection], IngestResult], caller: str
     ) -> IngestResult:
         # A new deadline: the time that a slow client took to send its body does not count.
         deadline = time.monotonic() + self._request_s
         connection = get_connection(self._database, deadline, caller)
         try:
-            result = await connection.run(partial(_store, body_headers, body, connection))
+            result = await connection.run(partial(store, connection))
             self._storage.report(is_full=False)
             return result
         except DiskFull:
@@ -110,13 +107,15 @@ class IngestService:
             raise Unavailable(f"The database is unavailable at the moment; {_UNKNOWN}") from None
 
 
-def _store(body_headers: BodyHeaders, body: bytes, connection: Connection) -> IngestResult:
+def _store(
+    body_format: BodyFormat, body_headers: BodyHeaders, body: bytes, connection: Connection
+) -> IngestResult:
     """Decompress, parse, validate and store the events of a body. Runs in a thread."""
     now = datetime.now(UTC)
     with trace_span("read events"):
         text = inflate(body, body_headers.coding)
         with _read_lock:
-            rows = read_rows(split_events(text, body_headers.form), now)
+            rows = body_format.read(text, body_headers.form, now)
     if not rows:
         return IngestResult(0, 0)
     repo = HttpEventsRepo(connection)

@@ -18,7 +18,7 @@ from tests.wait_until import wait_until
 
 SCOPES = ("read", "write", "admin")
 # Who may, of those who have one scope alone.
-ROUTES = {
+ROUTES: dict[tuple[str, str], set[str]] = {
     ("GET", "/analytics/event-counts"): {"read", "admin"},
     ("GET", "/analytics/top-events"): {"read", "admin"},
     ("GET", "/analytics/active-users"): {"read", "admin"},
@@ -30,6 +30,14 @@ ROUTES = {
     ("GET", "/analytics/users/{user_id}/events"): {"read", "admin"},
     ("DELETE", "/analytics/users/{user_id}"): {"admin"},
     ("POST", "/events"): {"write", "admin"},
+    ("POST", "/events/browser"): set(),  # the key is in the URL
+    ("POST", "/v1/batch"): {"write", "admin"},
+    ("POST", "/v1/track"): {"write", "admin"},
+    ("POST", "/v1/page"): {"write", "admin"},
+    ("POST", "/v1/screen"): {"write", "admin"},
+    ("POST", "/v1/identify"): {"write", "admin"},
+    ("POST", "/v1/group"): {"write", "admin"},
+    ("POST", "/v1/alias"): {"write", "admin"},
     ("GET", "/"): {"read", "write", "admin", "nobody"},
     ("GET", "/healthz"): {"read", "write", "admin", "nobody"},
     ("GET", "/readyz"): {"read", "write", "admin", "nobody"},

@@ -51,6 +51,43 @@ def test_a_key_is_shown_once_and_kept_as_its_hash(keys: Keys, conn: connection) 
     assert secret not in row
 
 
+def test_a_key_of_a_page_has_origins_and_a_rate(keys: Keys, conn: connection) -> None:
+    """Which stay when it is rotated."""
+    page, local = "https://www.example.com", "http://localhost:5173"
+    limits = ["--scope", "write", "--origin", page, "--origin", local, "--rate", "20"]
+    created = keys("create", "page", *limits)
+    rotated = keys("rotate", "page")
+    with conn.cursor() as cur:
+        cur.execute("select digest, scopes, origins, rate from api_keys where name = 'page'")
+        rows = [(bytes(digest), *rest) for digest, *rest in cur]
+    assert sorted(rows) == sorted(
+        (digest_of(result.stdout.strip()), ["write"], [local, page], 20)
+        for result in (created, rotated)
+    )
+    assert keys("list").stdout.count(f"20     {local} {page}\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scope", "read", "--origin", "https://a.example"], "needs --scope write alone"),
+        (
+            ["--scope", "write", "--scope", "read", "--origin", "https://a.example"],
+            "needs --scope write alone",
+        ),
+        (["--scope", "write", "--origin", "https://a.example/"], "must be as browsers send it"),
+        (["--scope", "write", "--origin", "a.example"], "must be as browsers send it"),
+        (["--scope", "write", "--origin", "*"], "must be as browsers send it"),
+        (["--scope", "write", "--rate", "0"], "0 is not in the range"),
+    ],
+)
+def test_limits_that_are_none(keys: Keys, options: list[str], message: str) -> None:
+    result = keys("create", "page", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
 def test_a_name_is_given_once(keys: Keys) -> None:
     keys("create", "app", "--scope", "read")
     again = keys("create", "app", "--scope", "read")

@@ -26,6 +26,7 @@ from utils.time.zones import zone
 SERVICES = {
     "Over HTTP": "service",
     "Sending events": "service",
+    "Segment's API": "service",
     "Erasing a user": "with_keys",
     "Missing or invalid key": "with_keys",
     "Dropped events": "dropped",

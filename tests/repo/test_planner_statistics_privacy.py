@@ -40,6 +40,7 @@ NOBODYS = [
     ("api_keys", "digest"),
     ("api_keys", "hint"),
     ("api_keys", "name"),
+    ("api_keys", "origins"),
     ("api_keys", "scopes"),
     ("event_checks", "event_id"),
     ("event_checks", "event_name"),

@@ -62,7 +62,11 @@ RIGHTS: dict[Role, dict[str, set[str]]] = {
     "grafana": {"SELECT": {"daily_events", "daily_users", "storage"}},
 }
 READ_OF_KEYS = {
-    f"api_keys.{name}" for name in ("key_id", "name", "digest", "scopes", "ends_at", "revoked_at")
+    f"api_keys.{name}"
+    for name in (
+        *("key_id", "name", "digest", "scopes", "ends_at", "revoked_at"),
+        *("origins", "rate"),
+    )
 }
 COLUMNS: dict[Role, dict[str, set[str]]] = {
     "reader": {"SELECT": READ_OF_KEYS | {"erasures.number", "erasures.erasure_id"}},

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.api_key_secrets import digest_of, new_secret, parse_secret
+from services.api_key_secrets import digest_of, new_secret, parse_secret, secret_in
 
 TEXT = "ask_" + "a" * 32
 
@@ -21,6 +21,25 @@ def test_only_digest_and_hint_of_a_secret_are_stored() -> None:
 )
 def test_texts_of_another_form_are_no_secrets(text: str) -> None:
     assert parse_secret(text) is None
+
+
+@pytest.mark.parametrize(
+    ("authorization", "secret"),
+    [
+        ("Bearer a", "a"),
+        ("bearer  a ", "a"),
+        ("Basic YTo=", "a"),  # a:
+        ("BASIC YTpiOmM=", "a"),  # a:b:c
+        ("Basic YQ==", "a"),
+        ("Basic a:", None),
+        ("Basic /w==", None),
+        ("Basic", ""),
+        ("Digest a", None),
+        ("a", None),
+    ],
+)
+def test_the_secret_in_a_header(authorization: str, secret: str | None) -> None:
+    assert secret_in(authorization) == secret
 
 
 def test_a_new_secret_has_the_form_of_a_secret() -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from common.errors import SlowBody, TooLarge, UnreadableBody, UnsupportedMedia
+from services.ingest.body_formats import EVENTS
 from services.ingest.http_body import BodyReader, inflate, parse_body_headers
 
 
@@ -41,7 +42,7 @@ def received(body: AsyncIterator[bytes], timeout_s: float = 60) -> bytes:
 def test_headers_name_form_and_compression(
     headers: dict[str, str], parsed: tuple[str, str]
 ) -> None:
-    assert parse_body_headers(headers) == parsed
+    assert parse_body_headers(headers, EVENTS.forms) == parsed
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_headers_name_form_and_compression(
 )
 def test_other_headers_are_refused(headers: dict[str, str], error: type[Exception]) -> None:
     with pytest.raises(error):
-        parse_body_headers(headers)
+        parse_body_headers(headers, EVENTS.forms)
 
 
 def test_a_body_is_received_within_its_limits() -> None:

@@ -1,0 +1,34 @@
+"""Formats of the bodies in which events are sent over HTTP."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.ingest.http_body import Form
+from services.ingest.http_event_validation import read_events
+from services.ingest.segment import Call, read_batch, read_call
+
+_JSON: Mapping[str, Form] = {"application/json": "json"}
+
+
+@dataclass(frozen=True, slots=True)
+class BodyFormat:
+    """Which bodies an endpoint accepts, and how their events are read."""
+
+    forms: Mapping[str, Form]
+    """The formats by media type."""
+    read: Callable[[bytes, Form, datetime], list[str]]
+    """Returns the events of a decompressed body as rows in the text format of COPY.
+
+    The instant is the time of receipt. Raises: UnreadableBody, TooLarge, InvalidEvents.
+    """
+
+
+def segment_call(call: Call) -> BodyFormat:
+    """The body of one call of Segment's API, such as `track`."""
+    return BodyFormat(_JSON, lambda text, _, now: read_call(call, text, now))
+
+
+EVENTS = BodyFormat({**_JSON, "application/x-ndjson": "ndjson"}, read_events)
+PAGE_EVENTS = BodyFormat({"text/plain": "json", **_JSON}, read_events)
+SEGMENT_BATCH = BodyFormat(_JSON, lambda text, _, now: read_batch(text, now))

@@ -1,0 +1,178 @@
+"""Calls of Segment's tracking API as events.
+
+A call becomes the JSON of an event, which is validated like any other.
+"""
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Literal, get_args
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import msgspec
+
+from common.errors import EventFault, InvalidEvents
+from services.ingest.http_body import split_batch, split_events
+from services.ingest.http_event_validation import (
+    EVENT,
+    EventBody,
+    Faults,
+    JsonLimits,
+    check_json,
+    read_rows,
+    undecodable_reason,
+)
+from services.ingest.validation import Invalid
+
+Call = Literal["track", "page", "screen", "identify", "group", "alias"]
+CALLS: tuple[Call, ...] = get_args(Call)
+
+_NAMESPACE = uuid5(NAMESPACE_URL, "urn:analytics-service:segment:messageId")
+_NULL = msgspec.Raw(b"null")
+_KEY = re.compile(r"at `\$\.(\w+)`$")
+_KEYS = {
+    "event_id": "messageId",
+    "user_id": "userId",
+    "event_name": "event",
+    "occurred_at": "timestamp",
+}
+"""The keys of a call by the fields of its event."""
+
+_Id = str | int | None
+
+
+class _Message(msgspec.Struct, rename="camel", gc=False):
+    """A call, without what is not stored."""
+
+    type: str | None = None
+    message_id: str | None = None
+    timestamp: str | None = None
+    user_id: _Id = None
+    anonymous_id: _Id = None
+    event: str | None = None
+    name: str | None = None
+    category: str | None = None
+    group_id: _Id = None
+    previous_id: _Id = None
+    properties: msgspec.Raw = _NULL
+    traits: msgspec.Raw = _NULL
+
+
+_FIELDS = _Message.__struct_encode_fields__
+_decode = msgspec.json.Decoder(_Message).decode
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read_batch(text: bytes, now: datetime) -> list[str]:
+    """The calls of a batch as rows in the text format of COPY.
+
+    `now` is the time of receipt in UTC. This may take long: call it in a thread.
+
+    Raises: UnreadableBody, TooLarge, InvalidEvents.
+    """
+    return _read(split_batch(text), None, now)
+
+
+def read_call(call: Call, text: bytes, now: datetime) -> list[str]:
+    """The only call of a body, as `read_batch` does for several."""
+    return _read(split_events(text, "json"), call, now)
+
+
+def event_id_of(message_id: str) -> str:
+    """The event_id of a `messageId`: itself if it is a UUID, else derived from it (UUIDv5)."""
+    with suppress(ValueError):
+        return str(UUID(message_id))
+    return str(uuid5(_NAMESPACE, message_id))
+
+
+def _read(pieces: list[bytes], call: Call | None, now: datetime) -> list[str]:
+    """Raises: TooLarge, InvalidEvents."""
+    limits, faults, events = JsonLimits(pieces), Faults(), list[bytes]()
+    for index, piece in enumerate(pieces):
+        try:
+            limits.check(piece)
+            events.append(_event(piece, call, now))
+        except Invalid as exc:
+            faults.add(index, str(exc))
+    if faults.count:
+        raise faults.error(len(pieces))
+    try:
+        return read_rows(events, now)
+    except InvalidEvents as error:
+        error.faults = list(map(_renamed, error.faults))
+        raise
+
+
+def _renamed(fault: Any) -> EventFault:
+    """The fault with the key of the call instead of the field of the event."""
+    parameter = _KEYS.get(fault.parameter, fault.parameter)
+    return EventFault(parameter, fault.message, fault.index)
+
+
+def _event(piece: bytes, call: Call | None, now: datetime) -> bytes:
+    """The JSON of the event that a call becomes. Raises: Invalid."""
+    message = _decode_message(piece)
+    name = call or message.type
+    if name not in CALLS:
+        raise Invalid(f"type must be one of {', '.join(CALLS)}")
+    has_id = message.message_id not in (None, "")
+    body = EventBody(
+        event_id_of(message.message_id or "") if has_id else None,
+        message.anonymous_id if message.user_id in (None, "") else message.user_id,
+        message.event if name == "track" else name,
+        now.isoformat() if message.timestamp is None else message.timestamp,
+        _PROPERTIES[name](message),
+    )
+    return _encode(body)
+
+
+def _decode_message(piece: bytes) -> _Message:
+    """Raises: Invalid."""
+    try:
+        check_json(piece.decode())
+        return _decode(piece)
+    except UnicodeDecodeError:
+        raise Invalid(f"{EVENT} must be UTF-8") from None
+    except msgspec.ValidationError as exc:
+        raise Invalid(_reason(str(exc))) from None
+    except (msgspec.DecodeError, RecursionError):
+        raise Invalid(
+            undecodable_reason(piece.decode(), _Message.__struct_encode_fields__)
+        ) from None
+
+
+def _reason(decoder_message: str) -> str:
+    """The reason for a message of the decoder, which may repeat personal data of the call."""
+    key = _KEY.search(decoder_message)
+    if key is None:
+        return f"{EVENT} must be a JSON object"
+    number = " or a whole number" if key[1].endswith("Id") and key[1] != "messageId" else ""
+    return f"{key[1]} must be text{number}"
+
+
+def _extended(properties: msgspec.Raw, **more: _Id) -> msgspec.Raw:
+    """The properties with more of them, which do not replace any. Raises: Invalid."""
+    added = {key: value for key, value in more.items() if value is not None}
+    if not added:
+        return properties
+    try:
+        members = {} if properties == _NULL else _decode_members(properties)
+    except msgspec.ValidationError:
+        raise Invalid("properties must be an object") from None
+    return msgspec.Raw(_encode(added | members))
+
+
+_PROPERTIES: dict[str, Callable[[_Message], msgspec.Raw]] = {
+    "track": lambda message: message.properties,
+    "page": lambda message: _extended(
+        message.properties, name=message.name, category=message.category
+    ),
+    "screen": lambda message: _extended(
+        message.properties, name=message.name, category=message.category
+    ),
+    "identify": lambda message: message.traits,
+    "group": lambda message: _extended(message.traits, groupId=message.group_id),
+    "alias": lambda message: _extended(_NULL, previousId=message.previous_id),
+}
