@@ -33,7 +33,7 @@ test-dashboards: install  ## run the queries of each panel on Prometheus and Pos
 test-deployment: install  ## check the units of deploy/systemd with systemd-analyze; needs systemd
 	$(BIN)/python -m pytest -p no:randomly tests/deployment
 
-test-sdks: install  ## send events with SDKs of others, in an environment of its own
+test-sdks: install  ## run SDKs and the programs of docs/clients.md against the service
 	$(BIN)/python -m venv build/sdks
 	build/sdks/bin/pip install -q --require-hashes -r requirements/sdks.txt
 	$(BIN)/python -m pytest -p no:randomly tests/sdks

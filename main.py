@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from config.settings import Settings
 
 COMMANDS = (
-    "serve", "migrate", "load", "demo", "rollup", "verify", "erase", "retain", "adopt", "keys",
-    "status", "check-upgrade",
+    "serve", "migrate", "load", "export", "demo", "rollup", "verify", "erase", "retain", "adopt",
+    "keys", "status", "check-upgrade",
 )  # fmt: skip
 
 

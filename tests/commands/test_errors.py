@@ -38,6 +38,7 @@ MIGRATED = {
     "rollup --once": ["rollup", "--once"],
     "rollup --rebuild": ["rollup", "--rebuild"],
     "verify": ["verify"],
+    "export": ["export", "--to", "FOLDER"],
     "erase": ["erase", "u", "--yes"],
     "erase --suppress": ["erase", "u", "--yes", "--suppress"],
     "erase --unsuppress": ["erase", "u", "--unsuppress"],
@@ -202,6 +203,7 @@ OTHERWISE = {
     *((fault, "migrate") for fault in ("no_rights", "reader_only", "read_only", "damaged")),
     *((fault, f"adopt{way}") for fault in ("reader_only", "read_only") for way in ADOPTING),
     *((fault, "verify") for fault in ("reader_only", "read_only")),
+    *((fault, "export") for fault in ("reader_only", "read_only")),
     ("read_only", "keys list"),
     ("read_only", "erase --suppressed"),
 }
@@ -247,7 +249,10 @@ def test_it_is_told_in_one_line(
     file = tmp_path / "events.ndjson"
     file.write_text(EVENT % "00000000-0000-4000-8000-000000000001")
     done = run_cli(
-        *(str(file) if word == "FILE" else word for word in words),
+        *(
+            {"FILE": str(file), "FOLDER": str(tmp_path / "folder")}.get(word, word)
+            for word in words
+        ),
         stdin="ask_" + "x" * 40,
         DATABASE_URL=database.url,
         REDIS_URL=endpoints.redis_url,

@@ -129,6 +129,7 @@ def calls(folder: Path) -> dict[str, list[list[str]]]:
         "demo": [["demo", "--events", "1"]],
         "rollup": [["rollup", "--once"]],
         "verify": [["verify"]],
+        "export": [["export", "--to", str(folder / "export")]],
         "erase": [["erase", "u", "--yes"]],
         "retain": [["retain", "--raw", "90d", "--yes"]],
         "adopt": [["adopt", table, *MAP, "--yes"], ["adopt", table, "--check"]],

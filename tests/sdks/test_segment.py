@@ -6,10 +6,9 @@ import httpx
 import pytest
 
 from tests.api.questions import ask
-from tests.pages import ROOT
+from tests.sdks.programs import PYTHON
 from tests.servers import KEY
 
-PYTHON = ROOT / "build" / "sdks" / "bin" / "python"
 PROGRAM = """
 import sys
 import segment.analytics as analytics
@@ -27,6 +26,6 @@ sys.exit(str(errors) if errors else 0)
 
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 def test_10_000_events_are_all_stored_once(service: httpx.Client, coding: str) -> None:
-    command = [PYTHON, "-c", PROGRAM, str(service.base_url), KEY, coding]
+    command = [str(PYTHON), "-c", PROGRAM, str(service.base_url), KEY, coding]
     subprocess.run(command, check=True, timeout=300)
     assert ask(service, "event-counts", last="24h")["data"] == {"events": 10_000, "users": 50}
