@@ -96,8 +96,14 @@ def event_order(
     time: NDArray[np.int64], user: NDArray[np.uint32], event_id: NDArray[np.void]
 ) -> NDArray[np.intp]:
     """Return the positions of events in the order of time, user and `event_id`."""
-    high, low = np.ascontiguousarray(event_id).view(">u8").reshape(-1, 2).T
-    return np.lexsort((low, high, user, time))
+    order = np.argsort(time, kind="stable")
+    is_same = np.diff(time[order]) == 0
+    if is_same.any():
+        (rows,) = np.nonzero(np.append(is_same, False) | np.append(False, is_same))
+        same = order[rows]
+        high, low = np.ascontiguousarray(event_id[same]).view(">u8").reshape(-1, 2).T
+        order[rows] = same[np.lexsort((low, high, user[same], time[same]))]
+    return order
 
 
 def rows_or_none(rows: NDArray[np.int32], count: int) -> NDArray[np.int32] | None:

@@ -114,7 +114,9 @@ class ChunkStream:
     def finish(self) -> None:
         """Write the events that were added as a chunk."""
         if self._parts:
-            self._writer.write(concatenate(self._parts), is_late=self._is_late)
+            # Parts of a backfill do not overlap, so concatenating them in order moves no event.
+            parts = sorted(self._parts, key=lambda part: int(part.time[0]))
+            self._writer.write(concatenate(parts), is_late=self._is_late)
         self._parts.clear()
         self._bytes = 0
 

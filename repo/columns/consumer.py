@@ -25,10 +25,11 @@ from repo.columns.unwritten_events import (
     LIMITS,
     EventPages,
     Limits,
-    MissingIds,
 )
+from repo.columns.user_ordinals import MissingIds, UserOrdinals
 from repo.commit_outcome import commit
 from repo.engine.tail import NO_BACKFILL, NOTHING_FOLDED, BackfillCursor, Snapshot, tail_ranges
+from repo.engine.watermark import read_user_count
 from repo.rollups.fold import snapshot_locked
 from repo.statements import statements
 
@@ -121,6 +122,7 @@ class Consumer:
         until: Mapping[int, Snapshot] = NO_END,
         limits: Limits = LIMITS,
         max_new_events: int = MAX_NEW_EVENTS,
+        ordinals: UserOrdinals | None = None,
     ) -> None:
         """`conn` must be in autocommit; a generation has columns of at most `max_paths` paths.
 
@@ -131,6 +133,7 @@ class Consumer:
         self._until = until
         self._limits = limits
         self._max_new_events = max_new_events
+        self._ordinals = ordinals or UserOrdinals()
         self.written_events = 0
         """Events of all steps that were committed."""
 
@@ -158,6 +161,7 @@ class Consumer:
         try:
             return self._step(generation, is_lazy=is_lazy)
         except MissingIds:
+            self._ordinals.forget()
             with snapshot_locked(self._conn) as cur:
                 cur.execute(SQL["columns_missing_ids"])
             return self._step(generation, is_lazy=is_lazy)
@@ -205,7 +209,11 @@ class Consumer:
             progress.begin_backfill()
             return
         fresh, late = ChunkStream(writer, is_late=False), ChunkStream(writer, is_late=True)
-        for batch in EventPages(cur, self._limits).new_events(progress.new_ranges, count):
+        # To read all users takes less time than to look up one in eight.
+        users = None
+        if count * 8 > read_user_count(cur):
+            users = self._ordinals.table(cur, progress.generation, progress.folded_snapshot)
+        for batch in EventPages(cur, self._limits, users).new_events(progress.new_ranges):
             writer.new_events += len(batch.time)
             is_late = batch.time < progress.now - _DAY_US
             fresh.add(_part(batch, ~is_late))
@@ -217,7 +225,9 @@ class Consumer:
     def _write_backfill(self, cur: Cursor, progress: ColumnProgress, writer: ChunkWriter) -> None:
         """Write one chunk."""
         stream = ChunkStream(writer, is_late=False)
-        for batch, position in EventPages(cur, self._limits).backfill(progress.backfill()):
+        users = self._ordinals.table(cur, progress.generation, progress.backfill_to)
+        pages = EventPages(cur, self._limits, users)
+        for batch, position in pages.backfill(progress.backfill()):
             writer.new_events += len(batch.time)
             stream.add(batch)
             progress.backfill_cursor = position
@@ -225,6 +235,7 @@ class Consumer:
                 break
         else:
             progress.end_backfill()
+            self._ordinals.forget()
         stream.finish()
 
 

@@ -4,6 +4,7 @@ Numbers become int, or bytes with their text.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -22,6 +23,17 @@ def decode(text: bytes | memoryview | str) -> Any:
     except (msgspec.ValidationError, RecursionError):
         # msgspec refuses integers of more than 4,300 digits, and deep nesting.
         return _decode_iteratively(text if isinstance(text, str) else str(text, "utf-8"))
+
+
+def decode_lines(texts: Sequence[bytes | str]) -> list[Any]:
+    """Return JSON values."""
+    try:
+        # One call for all of them takes two thirds of the time.
+        values = _decoder.decode_lines(b"\n".join(texts))  # type: ignore[arg-type]
+    except (TypeError, msgspec.DecodeError, RecursionError):
+        # Some are texts, or have line breaks, or are refused.
+        return [decode(text) for text in texts]
+    return values
 
 
 def _decode_iteratively(text: str) -> Any:

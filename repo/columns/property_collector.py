@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from repo.columns.chunk import BooleanValues, Column, ColumnKey, Kind, Values, rows_or_none
 from repo.columns.exact_numbers import number_values, scaled_values
-from repo.columns.json_decoder import decode
+from repo.columns.json_decoder import decode_lines
 from repo.columns.values import text_values, united
 
 MAX_PATH_BYTES = 2_000
@@ -23,6 +23,8 @@ _BYTES_PER_KEY = 8
 """The bytes that an array of PostgreSQL needs for a key in addition to its text, at most."""
 _PIECE_BYTES = 1_000_000
 """Text whose values are Python objects at one time; they may take 20 times the memory."""
+_DECODED_BYTES = 100_000
+"""Text of which whole objects exist at one time."""
 _MAX_NODES = 20_000
 
 _KINDS: dict[type, Kind] = {str: "text", int: "number", bytes: "number", bool: "boolean"}
@@ -50,17 +52,18 @@ class PropertyCollector:
     def add_events(self, properties: Iterable[bytes | str]) -> None:
         """Add the properties, as JSON, of events in their order."""
         size = 0
-        for row, text in enumerate(properties, self._count):
-            self._add_object(self._root, decode(text), row)
-            while self._nested:
-                self._add_object(*self._nested.popleft(), row)
-            size += len(text)
+        for texts, length in _pieces(properties):
+            for row, event in enumerate(decode_lines(texts), self._count):
+                self._add_object(self._root, event, row)
+                while self._nested:
+                    self._add_object(*self._nested.popleft(), row)
+                if self._nodes > _MAX_NODES:
+                    self._root, self._nodes = _Node((), 0, self._left_out), 0
+            self._count += len(texts)
+            size += length
             if size > _PIECE_BYTES:
                 self._pack()
                 size = 0
-            if self._nodes > _MAX_NODES:
-                self._root, self._nodes = _Node((), 0, self._left_out), 0
-            self._count = row + 1
         self._pack()
 
     def columns(self) -> dict[ColumnKey, Column]:
@@ -133,6 +136,18 @@ class PropertyCollector:
                 return self._left_out
             self._pending[key] = _PendingColumn()
         return self._pending[key]
+
+
+def _pieces(texts: Iterable[bytes | str]) -> Iterator[tuple[list[bytes | str], int]]:
+    """Yield texts in lists of a limited length, with the length."""
+    piece, length = list[bytes | str](), 0
+    for text in texts:
+        piece.append(text)
+        length += len(text)
+        if length > _DECODED_BYTES:
+            yield piece, length
+            piece, length = [], 0
+    yield piece, length
 
 
 class _PendingColumn:

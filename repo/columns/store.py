@@ -20,6 +20,7 @@ from repo.columns.consumer import (
 )
 from repo.columns.retained_chunks import take_over
 from repo.columns.rewriter import Rewriter
+from repo.columns.user_ordinals import UserOrdinals
 from repo.engine.tail import Snapshot
 from repo.rollups.aggregate import Batch
 from repo.rollups.fold_state import Progress
@@ -57,6 +58,7 @@ class ColumnStore(Store):
         """The number of paths that have columns."""
         self.written = WrittenColumns()
         self._rewriter = Rewriter()
+        self._ordinals = UserOrdinals()
         self._until: dict[int, Snapshot] = {}
         """Where work that is not lazy ends although others go on folding; empty before it."""
         self._failure = ""
@@ -121,7 +123,8 @@ class ColumnStore(Store):
         if not is_lazy and not self._until:
             self._until = read_folded(conn)
         began = time.monotonic()
-        consumer = Consumer(conn, self.max_paths, until=NO_END if is_lazy else self._until)
+        until = NO_END if is_lazy else self._until
+        consumer = Consumer(conn, self.max_paths, until=until, ordinals=self._ordinals)
         if chunks := consumer.step(is_lazy=is_lazy):
             self.written.seconds += time.monotonic() - began
             self.written.events += consumer.written_events

@@ -1,23 +1,22 @@
 """Read events that are not in columns yet, in pages of a limited size."""
 
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from config.database import Cursor
 from repo.columns.builder import EventBatch
+from repo.columns.chunk import EVENT_ID
 from repo.columns.chunk_table import SQL
 from repo.columns.tied_events import Ties
+from repo.columns.user_ordinals import MISSING, MissingIds, UserTable
 from repo.engine.tail import BackfillCursor, split_ranges
-from repo.engine.watermark import read_user_count
 from repo.statements import compose
-from utils.copy_binary import SIGNATURE
+from utils.copy_binary import decode
 
 MAX_EVENTS = 65_536
 MAX_BYTES = 16 * 2**20
@@ -32,29 +31,18 @@ _PROBE, _DENSE = 20_000, 1 / 10
 # How many events are read at most for each event of a page.
 _READ_FACTOR = 4
 
+# The key of a user in the result, and the join that it needs.
+_HASHES = ("columns_user_hash", "")
+_LOOKUPS = ("columns_ordinal", "columns_users")
+
 _BY_XID = "order by ingested_xid, occurred_at, event_id"
 _LATEST_FIRST = "order by occurred_at desc, event_id desc"
 _FIRST_ID = "00000000-0000-0000-0000-000000000000"
 
 _EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 
-_ROW = np.dtype(
-    [
-        ("columns", ">i2"),
-        ("l1", ">i4"), ("time", ">i8"),
-        ("l2", ">i4"), ("user", ">i4"),
-        ("l3", ">i4"), ("name", ">i4"),
-        ("l4", ">i4"), ("xid", ">i8"),
-        ("l5", ">i4"), ("event_id", "V16"),
-        ("properties_length", ">i4"),
-    ]
-)  # fmt: skip
-"""The part of a row of binary COPY that has a fixed size."""
-_LENGTH = struct.Struct("!i")
-
-
-class MissingIds(LookupError):
-    """The user or the name of an event has no id."""
+_PIECE_BYTES = 2**20
+"""Of the properties in a row of the result."""
 
 
 class Limits(NamedTuple):
@@ -71,20 +59,21 @@ NO_LIMITS = Limits(2**31 - 1, 2**62)
 class EventPages:
     """Reads events in pages. All methods raise MissingIds."""
 
-    def __init__(self, cur: Cursor, limits: Limits) -> None:
+    def __init__(self, cur: Cursor, limits: Limits, users: UserTable | None = None) -> None:
+        """Without `users`, PostgreSQL looks up the user of each event."""
         self._cur = cur
         self._limits = limits
-        self._users = read_user_count(cur)
+        self._users = users
 
-    def new_events(self, ranges: Mapping[str, Any], count: int) -> Iterator[EventBatch]:
-        """Yield the events of ranges of transaction ids, of which there are about `count`."""
+    def new_events(self, ranges: Mapping[str, Any]) -> Iterator[EventBatch]:
+        """Yield the events of ranges of transaction ids."""
         for xids in split_ranges(ranges):
-            yield from self._events_of_range(xids, count)
+            yield from self._events_of_range(xids)
 
-    def _events_of_range(self, xids: Mapping[str, str], count: int) -> Iterator[EventBatch]:
+    def _events_of_range(self, xids: Mapping[str, str]) -> Iterator[EventBatch]:
         after = {"after_xid": xids["first_xid"], "after_time": "-infinity", "after_id": _FIRST_ID}
         while True:
-            batch = self._read("columns_new_events", _BY_XID, {**xids, **after}, count)
+            batch = self._read("columns_new_events", _BY_XID, {**xids, **after})
             if not len(batch.time):
                 return
             last = np.lexsort((*_id_halves(batch), batch.time, batch.xid))[-1]
@@ -101,75 +90,78 @@ class EventPages:
         `backfill` are parameters of statements: the snapshots, the position and the ranges of
         transaction ids.
         """
-        params = dict(backfill)
+        params = {**backfill, "scan_limit": _READ_FACTOR * self._limits.events}
+        is_dense = self._is_dense(params)
         while True:
-            batch = self._backfill_page(params)
+            batch = self._backfill_page(params, is_dense=is_dense)
             if not len(batch.time):
                 return
-            first = np.lexsort((*_id_halves(batch), batch.time))[0]
-            position = BackfillCursor(_instant(batch.time[first]), _uuid(batch.event_id[first]))
+            position = _earliest(batch)
             yield batch, position
             params |= {"backfilled_from": position.until, "backfilled_id": position.event_id}
 
-    def _backfill_page(self, params: Mapping[str, Any]) -> EventBatch:
-        # By the index on time if the unwritten events are dense there. Otherwise by the index on
-        # transaction ids and a sort, which skips written events.
+    def _is_dense(self, params: Mapping[str, Any]) -> bool:
+        """Return whether many of the next events in the order of time are unwritten."""
         self._cur.execute(SQL["columns_density"], {**params, "sample_size": _PROBE})
         (count,) = self._cur.fetchone() or (0,)
-        most = self._limits.events
-        if count >= _PROBE * _DENSE:
-            scan = {**params, "scan_limit": _READ_FACTOR * most}
-            batch = self._read("columns_backfill_dense", _LATEST_FIRST, scan, most)
+        return bool(count >= _PROBE * _DENSE)
+
+    def _backfill_page(self, params: Mapping[str, Any], *, is_dense: bool) -> EventBatch:
+        # By the index on time if the unwritten events are dense there. Otherwise by the index on
+        # transaction ids and a sort, which skips written events.
+        if is_dense:
+            batch = self._read("columns_backfill_dense", _LATEST_FIRST, params)
             if len(batch.time):
                 return batch
-        return self._read("columns_backfill_sparse", _LATEST_FIRST, params, most)
+        return self._read("columns_backfill_sparse", _LATEST_FIRST, params)
 
     def tied_events(self, ties: Ties) -> EventBatch:
         """Return the events of users at instants."""
         params = {"ordinals": ties.user.tolist(), "times": ties.time.tolist()}
-        return self._read("columns_tied_events", _BY_XID, params, len(ties.time))
+        return self._read("columns_tied_events", _BY_XID, params)
 
-    def _read(self, source: str, order: str, params: Mapping[str, Any], count: int) -> EventBatch:
-        # To read all users takes less time than to look up one in eight.
-        has_many = min(count, self._limits.events) * 8 > self._users
-        users = SQL["columns_users_all" if has_many else "columns_users_each"]
-        statement = compose(SQL["columns_events"], source=SQL[source], order=order, users=users)
+    def _read(self, source: str, order: str, params: Mapping[str, Any]) -> EventBatch:
+        user, join = _HASHES if self._users else _LOOKUPS
+        statement = compose(
+            SQL["columns_events"],
+            source=SQL[source],
+            order=order,
+            user=SQL[user],
+            users=SQL[join] if join else "",
+        )
         limits = {"limit": self._limits.events, "max_bytes": self._limits.bytes}
-        batch = _decode(self._cur.copy_out(statement, {**params, **limits}))
-        if (batch.user == _MISSING).any() or (batch.name == -1).any():
+        others = {"piece_bytes": _PIECE_BYTES, "seed": self._users.seed if self._users else 0}
+        batch = _decode(self._cur.copy_out(statement, {**params, **limits, **others}), self._users)
+        if (batch.user == MISSING).any() or (batch.name == -1).any():
             raise MissingIds
         return batch
 
 
-_MISSING = np.uint32(2**32 - 1)
-
-
-def _decode(data: bytes) -> EventBatch:
-    starts, texts = [], []
-    start, end = len(SIGNATURE), len(data) - 2
-    while start < end:
-        starts.append(start)
-        text_start = start + _ROW.itemsize
-        (length,) = _LENGTH.unpack_from(data, text_start - _LENGTH.size)
-        start = text_start + length
-        texts.append(data[text_start:start])
-    rows = _fixed_parts(data, starts)
+def _decode(data: bytes, users: UserTable | None) -> EventBatch:
+    rows = list(decode(data, "bbbbbb"))
+    time, user, name, xid, event_id, texts = zip(*rows, strict=True) if rows else [()] * 6
+    keys = _array(user, ">i8")
     return EventBatch(
-        time=rows["time"].astype(np.int64),
-        user=rows["user"].astype(np.int32).view(np.uint32),
-        name=rows["name"].astype(np.int32),
-        xid=rows["xid"].astype(np.int64),
-        event_id=np.ascontiguousarray(rows["event_id"]),
-        properties=texts,
+        time=_array(time, ">i8"),
+        user=users.ordinals(keys) if users else keys.astype(np.uint32),
+        name=_array(name, ">i4"),
+        xid=_array(xid, ">i8"),
+        event_id=np.frombuffer(b"".join(event_id), EVENT_ID),
+        properties=[text for piece in texts for text in piece.split(b"\n")],
     )
 
 
-def _fixed_parts(data: bytes, starts: list[int]) -> NDArray[np.void]:
-    if not starts:
-        return np.zeros(0, _ROW)
-    windows = sliding_window_view(np.frombuffer(data, np.uint8), _ROW.itemsize)
-    rows: NDArray[np.void] = windows[np.array(starts, np.intp)].reshape(-1).view(_ROW)
-    return rows
+def _array(parts: Sequence[bytes], kind: str) -> NDArray[Any]:
+    """Return integers in the byte order of this machine."""
+    stored = np.frombuffer(b"".join(parts), kind)
+    return stored.astype(stored.dtype.newbyteorder("="))
+
+
+def _earliest(batch: EventBatch) -> BackfillCursor:
+    """Return the position of the first event in the order of time."""
+    (rows,) = np.nonzero(batch.time == batch.time.min())
+    event_id = min(batch.event_id[rows].tolist())
+    return BackfillCursor(_instant(batch.time[rows[0]]), _uuid(event_id))
 
 
 def _id_halves(batch: EventBatch) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

@@ -268,17 +268,22 @@ join     users using (ordinal)
 join     events using (user_id)
 where    occurred_at = timestamptz '2000-01-01 00:00:00+00' + microseconds * interval '1 microsecond'
 
--- name: columns_users_each
+-- name: columns_users
 left     join lateral (
     select ordinal from users where users.user_id = measured.user_id offset 0  -- one lookup each
 ) as known_user on true
 
--- name: columns_users_all
-left     join (select * from users offset 0) as known_user using (user_id)
+-- name: columns_ordinal
+-- The ordinal of a user; -1 if it is missing.
+case when measured.user_id = '' then 0 else coalesce(ordinal, -1) end::bigint
+
+-- name: columns_user_hash
+hashtextextended(measured.user_id, %(seed)s)
 
 -- name: columns_events
--- The first events of a page that have a limited size together, with the ids of their users and names: -1 stands
--- for an id that is missing.
+-- The first events of a page that have a limited size together, with their users and the ids of their names, which
+-- are -1 if they are missing. A row has events of about `piece_bytes`, so that a row for each event does not take
+-- longer than all else.
 copy (
     with page as ({source}),
     measured as (
@@ -287,17 +292,34 @@ copy (
                - octet_length(properties) as bytes_before
         from   page
     )
-    select   occurred_at,
-             case when measured.user_id = '' then 0 else coalesce(ordinal, -1) end,
-             coalesce(name_id, -1),
-             ingested_xid,
-             event_id,
-             properties
+    select   string_agg(timestamptz_send(occurred_at), ''),
+             string_agg(int8send({user}), ''),
+             string_agg(int4send(coalesce(name_id, -1)), ''),
+             string_agg(xid8send(ingested_xid), ''),
+             string_agg(uuid_send(event_id), ''),
+             string_agg(properties, E'\n')  -- in the text of jsonb there are no line breaks
     from     measured
     left     join event_names using (event_name)
     {users}
     where    bytes_before < %(max_bytes)s
+    group    by bytes_before / %(piece_bytes)s
 ) to stdout (format binary);
+
+-- name: columns_user_hashes
+-- The hashes of all user ids, and the ordinals; that of an event without a user is 0.
+copy (
+    select   string_agg(int8send(hashtextextended(user_id, %(seed)s)), ''),
+             string_agg(int4send(ordinal), '')
+    from     (select '' as user_id, 0 as ordinal union all select user_id, ordinal from users) as everybody
+    group    by ordinal / %(piece_users)s
+) to stdout (format binary);
+
+-- name: columns_lacks_ordinals
+-- Whether a user of a future event has no ordinal, as an older version left them.
+select exists (select
+               from   future_events
+               where  user_id <> ''
+               and    not exists (select from users where users.user_id = future_events.user_id));
 
 -- name: columns_missing_ids
 -- Gives ids to the names and users of future events that an older version has folded.

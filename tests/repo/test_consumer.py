@@ -108,13 +108,16 @@ def test_future_events_are_written_at_once(conn: connection) -> None:
     }
 
 
-def test_future_events_that_an_older_version_has_folded_get_ids(conn: connection) -> None:
+@pytest.mark.parametrize("limits", [{}, {"max_new_events": 1}])
+def test_future_events_that_an_older_version_has_folded_get_ids(
+    conn: connection, limits: dict[str, Any]
+) -> None:
     insert(conn, ("ada", "later", NOW + DAY, {"n": 1}), ("bob", "open", NOW - HOUR, {"n": 2}))
     fold(conn)
     query(conn, "delete from users where user_id = 'ada' returning 1")
     query(conn, "delete from event_names where event_name = 'later' returning 1")
     query(conn, "update erased_ordinals set highest = 40 returning 1")
-    consume(conn)
+    consume(conn, **limits)
     assert {event[1] for event in written(conn)} == {"ada", "bob"}
     assert query(conn, "select ordinal from users where user_id = 'ada'") == [(41,)]
 

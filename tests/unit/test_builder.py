@@ -73,6 +73,19 @@ def test_events_are_sorted_by_time_user_and_id() -> None:
     assert dtypes == [np.int64, np.uint32, np.int32, np.int64]
 
 
+small = st.integers(0, 3)
+
+
+@given(st.lists(st.tuples(small, small, st.binary(min_size=2, max_size=2)), unique=True))
+@settings(max_examples=examples(100), deadline=None)
+def test_events_with_equal_times_are_sorted(events: list[tuple[int, int, bytes]]) -> None:
+    stored = [EventRecord(time, user, 1, 1, part * 8, "{}") for time, user, part in events]
+    chunk = build_chunk(stored)
+    ids = [bytes(each)[:2] for each in chunk.event_id]
+    keys = list(zip(chunk.time.tolist(), chunk.user.tolist(), ids, strict=True))
+    assert keys == sorted(events)
+
+
 def test_ids_are_compared_from_their_first_byte() -> None:
     smaller, larger = b"\1" + b"\xff" * 15, b"\xf0" + b"\0" * 15
     chunk = build_chunk([EventRecord(1, 1, 1, 1, each, "{}") for each in (larger, smaller)])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from repo.columns import json_decoder
-from repo.columns.json_decoder import decode
+from repo.columns.json_decoder import decode, decode_lines
 from tests.columns import objects, to_json
 from tests.example_counts import examples
 
@@ -50,6 +50,30 @@ def test_lists_of_any_depth_are_decoded(depth: int) -> None:
 def test_both_decoders_return_the_same_values(value: dict[str, Any]) -> None:
     for text in (to_json(value), to_json(value).replace(",", " , ").replace(":", " : ")):
         assert plain(json_decoder._decode_iteratively(text)) == plain(json_decoder.decode(text))
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [],
+        [b'{"a": 1}', b"{}", b'{"a": 1.50}'],
+        [b'{"a": 1}', '{"a": "\u00e9"}'],
+        [b'{"a":\n 1}', b'\n{"a": 2}\n'],
+        [b"{}", b'{"a": 1' + b"0" * 5_000 + b"}", b'{"a": ' + b"[" * 9_000 + b"]" * 9_000 + b"}"],
+    ],
+)
+def test_several_texts_are_decoded_as_each_by_itself(texts: list[bytes | str]) -> None:
+    assert list(map(repr_of_depth, decode_lines(texts))) == [
+        repr_of_depth(decode(text)) for text in texts
+    ]
+
+
+def repr_of_depth(value: Any) -> Any:
+    """Return a value, or its depth if it is a deep list, which Python does not compare."""
+    inner, depth = value.get("a"), 0
+    while isinstance(inner, list):
+        inner, depth = inner[0] if inner else None, depth + 1
+    return depth or value
 
 
 def plain(value: Any) -> Any:
