@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from common.dates import EARLIEST, OUTSIDE_YEARS
@@ -70,6 +71,19 @@ class Query:
     def is_over(self, now: datetime) -> bool:
         """Return whether all that the answer depends on has passed."""
         return self._requested_range(now).end + self.look_ahead <= now
+
+    def meta(self, time_range: Range, now: datetime, source: str) -> dict[str, Any]:
+        """Return the fields that the meta of every answer has."""
+        start, end, computed_at = (each.astimezone(self.zone) for each in (*time_range, now))
+        return {
+            "start": start,
+            "end": end,
+            "tz": self.zone.key,
+            "computed_at": computed_at,
+            "complete_until": min(end, computed_at),
+            "source": source,
+            **({"where": str(self.where)} if self.where else {}),
+        }
 
     @property
     def criteria(self) -> str:

@@ -17,7 +17,7 @@ from common.questions.top_events import TopEventsData, TopEventsQuery
 from common.questions.user_events import PageMeta, UserEventsAnswer, UserEventsQuery
 from config.database import Connection, Cursor
 from repo.queries.active_users import ActiveUsersReduction
-from repo.queries.answers import answer, explain, meta_fields
+from repo.queries.answers import answer, explain
 from repo.queries.breakdown import BreakdownReduction
 from repo.queries.event_counts import EventCountsReduction
 from repo.queries.lifecycle import LifecycleReduction
@@ -132,7 +132,7 @@ class EventsRepo:
 
 
 def _history(cur: Cursor, query: UserEventsQuery, history: History) -> UserEventsAnswer:
-    meta = meta_fields(query, history.time_range, cur.now, "events")
+    meta = query.meta(history.time_range, cur.now, "events")
     if query.is_full_history:
         has_horizon = history.time_range.start != ALL_TIME.start
         meta |= {"start": meta["start"] if has_horizon else None, "end": None}

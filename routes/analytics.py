@@ -21,8 +21,14 @@ from common.questions.top_events import TopEvents
 from common.questions.user_events import UserEvents, UserEventsParameters
 from repo.events import EventsRepo
 from routes.errors import PROBLEMS
-from routes.parameters import USER, refuse_repeated
-from services.dependencies import QueryRunner, get_events_repo, get_query_runner, get_reader
+from routes.parameters import USER
+from services.dependencies import (
+    QueryRunner,
+    get_events_repo,
+    get_query_runner,
+    get_reader,
+    refuse_repeated,
+)
 
 Runner = Annotated[QueryRunner, Depends(get_query_runner)]
 Events = Annotated[EventsRepo, Depends(get_events_repo)]

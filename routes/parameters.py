@@ -1,12 +1,6 @@
-"""Parameters of paths and query strings: user ids in paths, and the rejection of repeated ones."""
+"""Parameters of paths: user ids."""
 
-from collections.abc import Awaitable, Callable
-
-from fastapi import Request
 from starlette.convertors import Convertor, register_url_convertor
-
-from common.errors import Fault, InvalidParameter
-from common.parameters import Parameters
 
 
 class _Text(Convertor[str]):
@@ -24,19 +18,3 @@ class _Text(Convertor[str]):
 register_url_convertor("text", _Text())
 
 USER = "/users/{user_id:text}"
-
-
-def refuse_repeated(*models: type[Parameters]) -> Callable[[Request], Awaitable[None]]:
-    """Return a dependency that rejects repeated parameters, of which one value would be ignored.
-
-    The dependency raises: InvalidParameter.
-    """
-    single = set[str]().union(*(model.single_parameters() for model in models))
-
-    async def check(request: Request) -> None:
-        names = [name for name, _ in request.query_params.multi_items()]
-        repeated = sorted(name for name in single if names.count(name) > 1)
-        if repeated:
-            raise InvalidParameter(faults=[Fault(name, "must be given once") for name in repeated])
-
-    return check

@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from common.parameters import Boolean, Parameters, UserId
 from common.receipts import Receipt
 from routes.errors import PROBLEMS
-from routes.parameters import USER, refuse_repeated
-from services.dependencies import Erase, get_admin, get_erase
+from routes.parameters import USER
+from services.dependencies import Erase, get_admin, get_erase, refuse_repeated
 
 _HISTORY = "/events"
 

@@ -4,7 +4,7 @@ All are async: FastAPI runs sync dependencies in a thread pool, which costs more
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from operator import methodcaller
 from typing import Annotated, Any, cast
 
@@ -18,6 +18,7 @@ from common.errors import (
     Unauthorized,
     Unavailable,
 )
+from common.parameters import Parameters
 from common.query import Query
 from common.questions.answer import Result
 from common.questions.base import Question
@@ -221,3 +222,19 @@ async def get_query_runner(
         caller,
         bound._replace(is_override=is_override),
     )
+
+
+def refuse_repeated(*models: type[Parameters]) -> Callable[[Request], Awaitable[None]]:
+    """Return a dependency that rejects repeated parameters, of which one value would be ignored.
+
+    The dependency raises: InvalidParameter.
+    """
+    single = set[str]().union(*(model.single_parameters() for model in models))
+
+    async def check(request: Request) -> None:
+        names = [name for name, _ in request.query_params.multi_items()]
+        repeated = sorted(name for name in single if names.count(name) > 1)
+        if repeated:
+            raise InvalidParameter(faults=[Fault(name, "must be given once") for name in repeated])
+
+    return check

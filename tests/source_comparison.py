@@ -10,6 +10,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection, cursor
 
+import repo.events  # noqa: F401  # registers the reductions
 from common.questions.answer import Answer, Reading, Result
 from common.questions.base import Counting
 from config.database import Cursor, Database, get_connection

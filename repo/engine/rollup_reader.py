@@ -98,10 +98,9 @@ class RollupReader:
         for start, end, name_id, events, users in self._copy("rollups_spans", spans, "iiiqb"):
             rows_by_span[Span(start, end)][name_id] = Row(events, BitMap.deserialize(users))
             sizes[Span(start, end)] += len(users)
-        return {
-            span: self._cache.put(keys[span], rows, sizes[span])
-            for span, rows in rows_by_span.items()
-        }
+        fetched = {keys[span]: (rows, sizes[span]) for span, rows in rows_by_span.items()}
+        cached = self._cache.put_many(fetched)
+        return {span: cached[keys[span]] for span in spans}
 
     def _add_slots(self, gaps: list[tuple[int, Span]]) -> None:
         by_name = self._names.by_name

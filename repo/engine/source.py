@@ -1,9 +1,7 @@
 """The interface of sources, which aggregate events, and the choice between them."""
 
-from collections.abc import Iterable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from common.metrics import PLANS
 from common.questions.answer import Checkpoint
 from repo.engine.cardinality import Aggregates
 from repo.engine.plan import Aggregation, Plan
@@ -55,17 +53,3 @@ class Source(Protocol[P]):
         events numbers the users of each plan anew.
         """
         ...
-
-
-def choose(
-    sources: Iterable[Source[Any]], aggregation: Aggregation, *, explain: bool
-) -> tuple[Source[Any], Plan]:
-    """Return the source with the cheapest plan, and the plan."""
-    plans = [
-        (source, source.plan(aggregation, explain=explain))
-        for source in sources
-        if source.supports(aggregation)
-    ]
-    source, plan = min(plans, key=lambda candidate: candidate[1].weight)
-    PLANS.labels(aggregation.question, source.kind).inc()
-    return source, plan

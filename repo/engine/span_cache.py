@@ -87,14 +87,22 @@ class SpanCache:
         """Return the cached rows of these keys."""
         return {key: rows for key, (rows, _) in self._rows.get_many(keys).items()}
 
-    def put(self, key: SpanKey, fetched: Rows, size: int) -> Rows:
-        """Cache rows and return them with ids; evicts the least recently used ones."""
-        # New ids even for rows that were cached before: a cached cardinality must not outlive them.
-        rows = {
-            name_id: row._replace(row_id=next(self._row_ids)) for name_id, row in fetched.items()
+    def put_many(self, fetched: Mapping[SpanKey, tuple[Rows, int]]) -> dict[SpanKey, Rows]:
+        """Cache rows, with the size of their sets, and return them with ids.
+
+        The least recently used ones are evicted.
+        """
+        cached = {key: self._with_ids(rows) for key, (rows, _) in fetched.items()}
+        entries = {
+            key: (rows, fetched[key][1] + (len(rows) + 1) * _OVERHEAD)
+            for key, rows in cached.items()
         }
-        self._rows.put(key, (rows, size + (len(rows) + 1) * _OVERHEAD))
-        return rows
+        self._rows.put_many(entries)
+        return cached
+
+    def _with_ids(self, rows: Rows) -> Rows:
+        # New ids even for rows that were cached before: a cached cardinality must not outlive them.
+        return {name_id: row._replace(row_id=next(self._row_ids)) for name_id, row in rows.items()}
 
 
 def _read_versions(cur: Cursor, watermark: Watermark, since: int) -> dict[Span, int]:

@@ -1,10 +1,11 @@
 """Answer a query in one snapshot: choose what to read, read it, and compute the answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from common.metrics import PLANS
 from common.query import Query
 from common.questions.answer import Answer, Checkpoint, Meta, PlanData, Reading, Result
 from common.remarks import Remarks
@@ -13,13 +14,12 @@ from repo.engine.cardinality import Aggregates
 from repo.engine.column_reader import ColumnPlan, ColumnReader
 from repo.engine.column_source import ColumnSource
 from repo.engine.cost import MAX_BYTES, MAX_COLUMN_ROWS, MAX_ROWS, Cost
-from repo.engine.plan import Plan
+from repo.engine.plan import Aggregation, Plan
 from repo.engine.raw_source import RawSource
 from repo.engine.rollup_source import RollupSource
-from repo.engine.source import Source, choose
+from repo.engine.source import Source
 from repo.engine.watermark import Watermark, read_horizon, read_watermark
 from repo.queries.base import REDUCTIONS, BaseReduction, Reduction, ScanReduction
-from utils.time.calendar import Range
 
 Q = TypeVar("Q", bound=Query)
 D = TypeVar("D")
@@ -80,20 +80,6 @@ def explain(cur: Cursor, query: Query) -> Answer[PlanData]:
     return Answer(_plan_data(choice.plan), Meta(**_meta(choice, cur.now)))
 
 
-def meta_fields(query: Query, time_range: Range, now: datetime, source: str) -> dict[str, Any]:
-    """Return the fields that the meta of every answer has."""
-    start, end, computed_at = (each.astimezone(query.zone) for each in (*time_range, now))
-    return {
-        "start": start,
-        "end": end,
-        "tz": query.zone.key,
-        "computed_at": computed_at,
-        "complete_until": min(end, computed_at),
-        "source": source,
-        **({"where": str(query.where)} if query.where else {}),
-    }
-
-
 def open_sources(
     cur: Cursor, watermark: Watermark | None, *, is_filtered: bool = False
 ) -> list[Source[Any]]:
@@ -107,6 +93,20 @@ def open_sources(
     if watermark is None:
         return [RawSource(cur, read_horizon(cur))]
     return [RollupSource(cur, watermark)]
+
+
+def choose(
+    sources: Iterable[Source[Any]], aggregation: Aggregation, *, explain: bool
+) -> tuple[Source[Any], Plan]:
+    """Return the source with the cheapest plan, and the plan."""
+    plans = [
+        (source, source.plan(aggregation, explain=explain))
+        for source in sources
+        if source.supports(aggregation)
+    ]
+    source, plan = min(plans, key=lambda candidate: candidate[1].weight)
+    PLANS.labels(aggregation.question, source.kind).inc()
+    return source, plan
 
 
 def open_watermark(cur: Cursor, query: Query) -> Watermark | None:
@@ -177,7 +177,8 @@ def _choose_source(
 
 def _meta(choice: _Choice[Any, Any], now: datetime) -> dict[str, Any]:
     reduction = choice.reduction
-    return meta_fields(reduction.query, reduction.time_range, now, choice.plan.source)
+    query: Query = reduction.query
+    return query.meta(reduction.time_range, now, choice.plan.source)
 
 
 def _remark_fields(remarks: Remarks) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from datetime import date, datetime
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 from common.query import Query
 from common.questions.answer import absent_field
-from utils.time.calendar import Range, buckets, days_of, local_day, unit_starts
+from utils.time.calendar import Range, buckets, first_days, unit_starts
 
 
 class CalendarBucket(NamedTuple):
@@ -14,7 +13,7 @@ class CalendarBucket(NamedTuple):
 
     part: Range
     day: date
-    """The first day, absent for hours."""
+    """The first day, absent for hours. A day that the zone skipped has an empty part."""
     start: datetime
     end: datetime
     partial: bool
@@ -34,22 +33,18 @@ def begun_buckets(query: Query, time_range: Range, now: datetime) -> list[Calend
     """Return all buckets of a range that have begun, also those without events."""
     assert query.interval, "only a series has buckets"
     interval, zone, week_start = query.interval, query.zone, query.week_start
-    parts = buckets(time_range, interval, zone, week_start=week_start)
+    all_parts = buckets(time_range, interval, zone, week_start=week_start)
+    parts = [part for part in all_parts if part.start <= now]
     whole = set(unit_starts(time_range, interval, zone, week_start=week_start))
+    days = [absent_field()] * len(parts) if interval == "hour" else first_days(parts, zone)
     return [
         CalendarBucket(
             part,
-            absent_field() if interval == "hour" else _day(part, zone),
+            day,
             part.start.astimezone(zone),
             part.end.astimezone(zone),
             partial=part.end > now,
             cut=not whole.issuperset(part),
         )
-        for part in parts
-        if part.start <= now
+        for part, day in zip(parts, days, strict=True)
     ]
-
-
-def _day(part: Range, zone: ZoneInfo) -> date:
-    # A day that the zone skipped is an empty bucket, which begins where the next day does.
-    return local_day(part.start, zone) if part.start < part.end else days_of(part, zone)[0]

@@ -181,6 +181,6 @@ def test_memory_counts_what_small_sets_cost() -> None:
     memory = SpanCache(max_bytes=100_000)
     keys = [SpanKey("l", Span(n, n + 1), 1, "each") for n in range(100)]
     for key in keys:
-        memory.put(key, {n: Row(1, BitMap([n])) for n in range(1, 101)}, 1800)
+        memory.put_many({key: ({n: Row(1, BitMap([n])) for n in range(1, 101)}, 1800)})
     cached = memory.get_many(keys)
     assert 0 < len(cached) * 100 * 200 <= 100_000

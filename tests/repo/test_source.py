@@ -9,8 +9,7 @@ from common.questions.event_counts import EventCounts
 from repo.engine.cardinality import Aggregates, CardinalityCache
 from repo.engine.cost import Cost
 from repo.engine.plan import Aggregation, Plan
-from repo.engine.source import choose
-from repo.queries.answers import open_sources, open_watermark
+from repo.queries.answers import choose, open_sources, open_watermark
 from tests.events import fold, insert
 from tests.source_comparison import Asker
 from utils.time.zones import zone

@@ -4,7 +4,7 @@ Ranges are half-open, and instants are aware datetimes in UTC. A local day has 2
 or none at all: Apia skipped 2011-12-30, so that day begins where the next one does.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -133,6 +133,14 @@ def buckets(
     )
     inner = [start for start in starts if time_range.start < start < time_range.end]
     return [Range(*pair) for pair in pairwise([time_range.start, *inner, time_range.end])]
+
+
+def first_days(parts: Sequence[Range], tz: ZoneInfo) -> list[date]:
+    """Return the first local day of each part; of an empty one, the first that was skipped."""
+    return [
+        local_day(part.start, tz) if part.start < part.end else days_of(part, tz)[0]
+        for part in parts
+    ]
 
 
 def unit_starts(
