@@ -116,9 +116,11 @@ class EventsRepo:
         Raises: InvalidParameter, EventsDropped.
         """
         # A range that does not depend on the database's clock needs one round trip: the first page
-        # is a single statement, which is its own snapshot.
+        # is a single statement, which is its own snapshot. A filter may need several statements.
         time_range = query.period.fixed_range
-        return self._history_of_range(query, time_range) if time_range else self._history_now(query)
+        if time_range and not query.where:
+            return self._history_of_range(query, time_range)
+        return self._history_now(query)
 
     @with_statement
     def _history_of_range(

@@ -4,13 +4,14 @@ import binascii
 import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
 
 AwareDatetime = Annotated[datetime, msgspec.Meta(tz=True)]
 Direction = Literal["older", "newer"]
+P = TypeVar("P", bound=msgspec.Struct)
 
 # Enough to refuse damaged cursors and those of other questions. It is no signature: the key is not
 # secret, so the caller still has to check the values of a position.
@@ -27,13 +28,13 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
     end: AwareDatetime
 
 
-def encode_cursor(position: Position, question: str) -> str:
+def encode_cursor(position: msgspec.Struct, question: str) -> str:
     """Return the position as URL-safe text; `question` is the fingerprint of the question."""
     body = msgspec.msgpack.encode(position)
     return _encode_text(_digest(body, question) + body)
 
 
-def decode_cursor(text: str, question: str) -> Position:
+def decode_cursor(text: str, question: str, position_type: type[P]) -> P:
     """Return the position of a cursor. Raises: ValueError for a cursor of another question."""
     try:
         raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
@@ -44,7 +45,7 @@ def decode_cursor(text: str, question: str) -> Position:
     if _encode_text(raw) != text or digest != _digest(body, question):
         raise ValueError("not a cursor of this question")
     try:
-        return msgspec.msgpack.decode(body, type=Position)
+        return msgspec.msgpack.decode(body, type=position_type)
     except msgspec.DecodeError as exc:
         raise ValueError("not a position") from exc
 

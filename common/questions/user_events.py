@@ -9,7 +9,7 @@ from pydantic import Field, WithJsonSchema
 
 from common.dates import ALL_TIME, EARLIEST, LATEST
 from common.errors import InvalidCursor
-from common.parameters import DateOrInstant, Integer, UserId
+from common.parameters import DateOrInstant, Integer, UserId, Where
 from common.query import Period, Query
 from common.questions.answer import Answer, Meta, Table
 from common.questions.base import Ranged
@@ -74,6 +74,12 @@ class UserEventsParameters(Ranged):
     start: DateOrInstant | None = Field(
         None, description="The beginning of the range. Without a range: the full history."
     )
+    where: Where = Field(
+        (),
+        description="Return events that match this condition only, such as `plan:pro` or "
+        "`amount:>=100`; may be repeated, and all must hold. A page may have fewer events than "
+        "`limit`, or none, although `next_cursor` is not null.",
+    )
     limit: Integer = Field(50, ge=1, le=1000, description="The maximum number of events of a page.")
     cursor: Annotated[str, Field(max_length=500)] | None = Field(
         None,
@@ -94,6 +100,7 @@ class UserEvents(UserEventsParameters):
         """Raises: InvalidCursor."""
         return UserEventsQuery(
             **self._resolved(),
+            where=next(iter(self.where), None),
             user_id=self.user_id,
             limit=self.limit,
             position=self.page_position,
@@ -119,7 +126,7 @@ class UserEvents(UserEventsParameters):
         if self.cursor is None:
             return None
         try:
-            position = decode_cursor(self.cursor, self.identity)
+            position = decode_cursor(self.cursor, self.identity, Position)
         except ValueError:
             raise InvalidCursor from None
         # The digest has no secret key, so anybody who has the source code can make a valid cursor.
@@ -131,4 +138,6 @@ class UserEvents(UserEventsParameters):
     @cached_property
     def identity(self) -> str:
         """The fingerprint of the parameters that must not change from page to page."""
-        return self.fingerprint(without=("cursor", "limit", "format"))
+        # Without a filter the cursors are those of versions that had none.
+        unused = () if self.where else ("where",)
+        return self.fingerprint(without=("cursor", "limit", "format", *unused))

@@ -10,6 +10,7 @@ import msgspec
 from common.errors import EventsDropped, format_instant
 from common.questions.user_events import UserEvent, UserEventsQuery
 from config.database import Cursor
+from repo.columns.row_filter import EventRow, matching_rows
 from repo.hide_from_pg_stat_activity import Hidden
 from repo.statements import statements
 from utils.keyset import Direction, Position
@@ -18,6 +19,11 @@ from utils.time.calendar import Range
 
 SQL = statements("user_events")
 _FIRST_PAGE = prepared_statement(SQL["user_events_first"])
+
+MAX_TESTED = 10_000
+"""Rows that are tested for a page, at most."""
+_MAX_BATCH = 1_001  # rows that are read at once, with their properties
+_GROWTH = 4  # each batch is as many times larger than the one before
 
 
 class History(NamedTuple):
@@ -32,16 +38,30 @@ class History(NamedTuple):
     """The cursor of the page of newer events; None at the beginning."""
 
 
+class _Page(NamedTuple):
+    """Rows of a page, and of which rows it is."""
+
+    horizon: datetime | None
+    rows: list[Any]
+    """In the direction of the page."""
+    edges: list[Any]
+    """Rows of which the first and the last begin and end the page; a filter may leave them out."""
+    has_more: bool
+    """Whether more rows follow in the direction."""
+
+
 def user_events(cur: Cursor, query: UserEventsQuery, time_range: Range) -> History:
-    """Return a page of a history. Raises: EventsDropped."""
+    """Return a page of a history. Raises: InvalidParameter, EventsDropped."""
     position = query.position
-    horizon, rows, has_more = _page(cur, query, time_range, position)
-    covered_range = _covered_range(query, time_range, horizon)
+    read_page = _filtered_page if query.where else _page
+    page = read_page(cur, query, time_range)
+    covered_range = _covered_range(query, time_range, page.horizon)
     is_backwards = position is not None and position.direction == "newer"
-    older = _cursor(query, covered_range, rows, "older") if has_more or is_backwards else None
+    rows, edges = (page.rows[::-1], page.edges[::-1]) if is_backwards else page[1:3]
+    older = _cursor(query, covered_range, edges, "older") if page.has_more or is_backwards else None
     newer = (
-        _cursor(query, covered_range, rows, "newer")
-        if (has_more if is_backwards else position)
+        _cursor(query, covered_range, edges, "newer")
+        if (page.has_more if is_backwards else position)
         else None
     )
     tz = query.zone
@@ -60,27 +80,56 @@ def _covered_range(query: UserEventsQuery, time_range: Range, horizon: datetime 
     raise EventsDropped(horizon, alternatives)
 
 
-def _page(
-    cur: Cursor, query: UserEventsQuery, time_range: Range, position: Position | None
-) -> tuple[datetime | None, list[Any], bool]:
-    """Return the horizon, the rows, newest first, and whether more follow in the direction."""
+def _page(cur: Cursor, query: UserEventsQuery, time_range: Range) -> _Page:
+    """Return the page of a history without a filter."""
+    return _read(cur, query, time_range, query.position, query.limit)
+
+
+def _filtered_page(cur: Cursor, query: UserEventsQuery, time_range: Range) -> _Page:
+    """Return the page of a history with a filter, for which a limited number of rows is tested."""
+    rows, first, last, tested = list[Any](), None, None, 0
+    position, size = query.position, query.limit + 1
+    while True:
+        batch = _read(cur, query, time_range, position, min(size, MAX_TESTED - tested))
+        for row, is_match in zip(batch.rows, _matches(query, batch.rows), strict=True):
+            if is_match and len(rows) == query.limit:
+                return _Page(batch.horizon, rows, [first, last], has_more=True)
+            first, last = first or row, row
+            rows += [row] if is_match else []
+        tested += len(batch.rows)
+        if not batch.has_more or tested == MAX_TESTED:
+            return _Page(batch.horizon, rows, [first, last] if tested else [], batch.has_more)
+        direction = position.direction if position else "older"
+        position = _position(last, time_range, direction)
+        size = min(size * _GROWTH, _MAX_BATCH)
+
+
+def _matches(query: UserEventsQuery, rows: list[Any]) -> list[bool]:
+    assert query.where, "only a filter is tested"
+    events = [EventRow(query.user_id, name, properties) for _, name, _, properties in rows]
+    return matching_rows(query.where, events)
+
+
+def _read(
+    cur: Cursor, query: UserEventsQuery, time_range: Range, position: Position | None, size: int
+) -> _Page:
+    """Return the next rows in the direction of a position, which may be the beginning."""
     # One row more than the page has shows whether there is another page.
     params = {
         **_range_params(query, time_range),
         "user_id": Hidden(query.user_id),
-        "limit": query.limit + 1,
+        "limit": size + 1,
     }
     if position is None:
         cur.execute_prepared(_FIRST_PAGE, params)
     else:
         position_params = {"occurred_at": position.occurred_at, "event_id": str(position.event_id)}
         cur.execute(SQL[f"user_events_{position.direction}"], {**params, **position_params})
-    records = cur.fetchmany(query.limit)
+    records = cur.fetchmany(size)
     now, is_replica, horizon, *_ = records[0]
     cur.set_snapshot_time(now, is_replica=is_replica)
     rows = [row for _, _, _, *row in records if row[0] is not None]
-    is_backwards = position is not None and position.direction == "newer"
-    return horizon, rows[::-1] if is_backwards else rows, cur.fetchone() is not None
+    return _Page(horizon, rows, rows, cur.fetchone() is not None)
 
 
 def _cursor(
@@ -88,8 +137,13 @@ def _cursor(
 ) -> str | None:
     if not rows:
         return None
-    event_id, _, occurred_at, _ = rows[-1] if direction == "older" else rows[0]
-    return query.cursor_at(Position(direction, occurred_at, UUID(event_id), *time_range))
+    row = rows[-1] if direction == "older" else rows[0]
+    return query.cursor_at(_position(row, time_range, direction))
+
+
+def _position(row: Any, time_range: Range, direction: Direction) -> Position:
+    event_id, _, occurred_at, _ = row
+    return Position(direction, occurred_at, UUID(event_id), *time_range)
 
 
 def _event(tz: ZoneInfo, row: Any) -> UserEvent:

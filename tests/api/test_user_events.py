@@ -10,6 +10,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from common.questions.user_events import UserEvents
+from repo.queries import user_events
 from tests.api.questions import ask
 from tests.events import insert
 from tests.problems import assert_problem
@@ -120,3 +121,65 @@ def test_a_forged_cursor_is_refused(service: httpx.Client, forged: dict[str, dat
     cursor = UserEvents(user_id="u").query.cursor_at(position)
     response = service.get("/analytics/users/u/events", params={"cursor": cursor})
     assert_problem(response, 400, "invalid-cursor", "cursor")
+
+
+def names(answer: Any) -> list[str]:
+    return [event["event_name"] for event in answer["data"]]
+
+
+def test_a_filter_leaves_events_out(service: httpx.Client, conn: connection) -> None:
+    rows = [("u", str(n), NOON - n * MINUTE, {"n": n, "even": n % 2 == 0}) for n in range(8)]
+    insert(conn, *rows, ("other", "x", NOON, {"n": 1}))
+    answer = page(service, "u", where=["n:>=2", "-even:true"])
+    assert names(answer) == ["3", "5", "7"]
+    assert answer["meta"]["where"] == "-even:true n:>=2"
+    assert names(page(service, "u", where="@event:2,3 @user:u")) == ["2", "3"]
+    assert names(page(service, "u", where="@user:other")) == []
+    assert names(page(service, "u", where="n:*", event="4")) == ["4"]
+    assert names(page(service, "u", where="n:1", start="2025-03-11", end="2025-03-12")) == []
+
+
+def test_pages_of_a_filter_lead_in_both_directions(service: httpx.Client, conn: connection) -> None:
+    insert(conn, *[("u", str(n), NOON - n // 2 * MINUTE, {"n": n % 10}) for n in range(200)])
+    pages = [page(service, "u", where="n:3", limit=6)]
+    while cursor := pages[-1]["meta"]["next_cursor"]:
+        pages.append(page(service, "u", where="n:3", limit=6, cursor=cursor))
+    seen = [name for answer in pages for name in names(answer)]
+    assert sorted(map(int, seen)) == list(range(3, 200, 10))
+    assert [len(answer["data"]) for answer in pages] == [6, 6, 6, 2]
+    back = [pages[-1]]
+    while cursor := back[-1]["meta"]["previous_cursor"]:
+        back.append(page(service, "u", where="n:3", limit=6, cursor=cursor))
+    assert [name for answer in reversed(back) for name in names(answer)] == seen
+
+
+def test_a_page_tests_a_limited_number_of_rows(
+    service: httpx.Client, conn: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_events, "MAX_TESTED", 10)
+    insert(conn, *[("u", str(n), NOON - n * MINUTE, {"n": n}) for n in range(25)])
+    first = page(service, "u", where="n:1,23", limit=2)
+    second = page(service, "u", where="n:1,23", limit=2, cursor=first["meta"]["next_cursor"])
+    third = page(service, "u", where="n:1,23", limit=2, cursor=second["meta"]["next_cursor"])
+    assert [names(each) for each in (first, second, third)] == [["1"], [], ["23"]]
+    assert third["meta"]["next_cursor"] is None
+    back = page(service, "u", where="n:1,23", limit=2, cursor=third["meta"]["previous_cursor"])
+    assert names(back) == []
+    back = page(service, "u", where="n:1,23", limit=2, cursor=back["meta"]["previous_cursor"])
+    assert names(back) == ["1"]
+    assert back["meta"]["previous_cursor"] is None
+
+
+def test_a_filter_belongs_to_the_cursor(service: httpx.Client, conn: connection) -> None:
+    insert(conn, *[("u", "x", NOON - n * MINUTE, {"n": n}) for n in range(3)])
+    cursor = page(service, "u", where="n:*", limit=1)["meta"]["next_cursor"]
+    equal = page(service, "u", where="(n:*)", limit=1, cursor=cursor)
+    assert equal["data"][0]["properties"] == {"n": 1}
+    for other in ({}, {"where": "n:1"}):
+        response = service.get("/analytics/users/u/events", params={**other, "cursor": cursor})
+        assert_problem(response, 400, "invalid-cursor", "cursor")
+
+
+def test_a_cursor_without_a_filter_is_that_of_older_versions() -> None:
+    identity = UserEvents(user_id="u", tz="UTC").query.identity
+    assert identity == "8fefb053eaac3412c461aef72d8d8640f046a046230d1384e3000396766a78d3"
