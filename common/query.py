@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from common.dates import EARLIEST, OUTSIDE_YEARS
+from common.dates import ALL_TIME, EARLIEST, OUTSIDE_YEARS
 from common.errors import Fault, InvalidParameter
 from common.filters import Filter
+from common.user_criteria import UserCriterion, UserFilter
 from utils.time.calendar import (
     MAX_BUCKETS,
     Interval,
@@ -19,6 +20,7 @@ from utils.time.calendar import (
     unit_starts,
 )
 from utils.time.ranges import RelativeRange, last_range
+from utils.time.slots import SETTLED_AFTER
 
 _DAY = timedelta(days=1)
 _MAX_DEFINED_NAMES = 5  # more event names are not listed in a definition
@@ -55,6 +57,8 @@ class Query:
     """The event names to count; None for all."""
     where: Filter | None = None
     """The condition on events to count; None for all."""
+    users: UserFilter | None = None
+    """The conditions on users whose events count; None for all events."""
     months: tuple[int, int] | None = None
     """The first and last UTC month that the answer depends on; None if they move with time."""
     interval: Interval | None = None
@@ -69,8 +73,26 @@ class Query:
         raise NotImplementedError
 
     def is_over(self, now: datetime) -> bool:
-        """Return whether all that the answer depends on has passed."""
-        return self._requested_range(now).end + self.look_ahead <= now
+        """Return whether only late events can change the answer."""
+        time_range = self._requested_range(now)
+        ends = [each.range.end for each in self.user_criteria(time_range, now)]
+        return max([time_range.end + self.look_ahead, *ends]) <= now - SETTLED_AFTER
+
+    def user_criteria(self, time_range: Range, now: datetime) -> tuple[UserCriterion, ...]:
+        """Return the criteria by which users are chosen. Raises: InvalidParameter."""
+        return self.users.criteria(time_range, now) if self.users else ()
+
+    @property
+    def reads_properties(self) -> bool:
+        """Whether the answer depends on more of events than their time, name and user."""
+        return self.where is not None or self.users is not None
+
+    def definition_of_users(self, time_range: Range, now: datetime) -> str:
+        """Return a sentence that says which users count, after a space; empty for all events."""
+        parts = [
+            f"{each} {self.range_text(each.range)}" for each in self.user_criteria(time_range, now)
+        ]
+        return f" Only events of users count who {' and who '.join(parts)}." if parts else ""
 
     def meta(self, time_range: Range, now: datetime, source: str) -> dict[str, Any]:
         """Return the fields that the meta of every answer has."""
@@ -97,6 +119,12 @@ class Query:
     def range_text(self, time_range: Range) -> str:
         """Return a range as the middle of a sentence."""
         start, end = (_instant_text(edge.astimezone(self.zone)) for edge in time_range)
+        if time_range == ALL_TIME:
+            return "at any time"
+        if time_range.end == ALL_TIME.end:
+            return f"from {start} on"
+        if time_range.start == ALL_TIME.start:
+            return f"before {end}"
         return f"from {start} up to but excluding {end}"
 
     def range_at(self, now: datetime) -> Range:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from common.errors import InvalidParameter, refuse
 from common.parameters import (
@@ -17,10 +18,12 @@ from common.parameters import (
     EventNames,
     LastText,
     Parameters,
+    UserConditions,
     Where,
     Zone,
 )
 from common.query import Period, Query
+from common.user_criteria import UserFilter
 from utils.formats import Format
 from utils.time.calendar import (
     Interval,
@@ -42,6 +45,12 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _refused(error: InvalidParameter) -> PydanticCustomError:
+    """Return the error for a validator to raise."""
+    (fault,) = error.faults
+    return refuse(fault.parameter, fault.message)
+
+
 class Question(Parameters):
     """The base class of every question."""
 
@@ -51,7 +60,7 @@ class Question(Parameters):
     response_headers: ClassVar[tuple[str, ...]] = ()
     """Headers with what has no place in CSV and NDJSON, which scripts in browsers may read."""
     concerns_one_user: ClassVar[bool] = False
-    """Whether answers are about one user, so that an erasure drops them from the cache."""
+    """Whether answers name users, so that an erasure drops them from the cache."""
     has_values: ClassVar[bool] = False
     """Whether answers have values of properties, so that an erasure drops them from the cache."""
 
@@ -157,8 +166,7 @@ class Ranged(Question):
         try:
             time_range = self.query.range_at(_now())
         except InvalidParameter as error:
-            (fault,) = error.faults
-            raise refuse(fault.parameter, fault.message) from None
+            raise _refused(error) from None
         if time_range.start >= time_range.end and not self._is_skipped_day:
             raise refuse("start", "must be before end, which is the end of today by default")
         return self
@@ -182,6 +190,17 @@ class Counting(Ranged):
         description="Count events that match this condition only, such as `plan:pro` or "
         "`amount:>=100`; may be repeated, and all must hold.",
     )
+    did: UserConditions = Field(
+        (),
+        description="Count events only of users who caused such events: event names, then a "
+        "condition, then `@times:3..`, and `@last:30d` or `@start:` and `@end:`; may be repeated, "
+        "and all must hold.",
+    )
+    not_did: UserConditions = Field(
+        (),
+        description="Count events only of users who did not cause such events; may be repeated, "
+        "and none may hold.",
+    )
     explain: Boolean = Field(
         False,
         description="Return the plan instead of the answer: what the question would read, and the "
@@ -189,13 +208,49 @@ class Counting(Ranged):
     )
 
     def _resolved(self) -> dict[str, Any]:
-        # A plan depends on the tail as well, so that it has no months.
-        months = {"months": None} if self.explain else {}
-        return super()._resolved() | {"where": next(iter(self.where), None)} | months
+        resolved = super()._resolved()
+        months = self._all_months(resolved["months"], resolved["period"].fixed_range)
+        return resolved | {
+            "where": next(iter(self.where), None),
+            "users": self._user_filter,
+            # A plan depends on the tail as well, so that it has no months.
+            "months": None if self.explain else months,
+        }
+
+    @property
+    def _user_filter(self) -> UserFilter | None:
+        if not self.did and not self.not_did:
+            return None
+        return UserFilter(
+            did=self.did, not_did=self.not_did, zone=zone(self.tz), week_start=self.week_start
+        )
+
+    def _all_months(
+        self, months: tuple[int, int] | None, time_range: Range | None
+    ) -> tuple[int, int] | None:
+        """Return the first and last month, also of the events by which users are chosen."""
+        users = self._user_filter
+        if months is None or time_range is None or users is None:
+            return months
+        ranges = [each.range for each in users.criteria(time_range, time_range.end)]
+        return (
+            min(months[0], *(month_number(each.start) for each in ranges)),
+            max(months[1], *(month_number(each.end) for each in ranges)),
+        )
 
     @property
     def cache_name(self) -> str:
-        return f"{self.name}:{FILTERED}" if self.where or self.has_values else self.name
+        is_filtered = self.where or self.did or self.not_did or self.has_values
+        return f"{self.name}:{FILTERED}" if is_filtered else self.name
+
+    @model_validator(mode="after")
+    def _check_users(self) -> Self:
+        now = _now()
+        try:
+            self.query.user_criteria(self.query.range_at(now), now)
+        except InvalidParameter as error:
+            raise _refused(error) from None
+        return self
 
 
 class Completable(Counting):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from common.errors import ColumnsBuilding
@@ -61,7 +62,8 @@ NameIds = Callable[[Iterable[str]], Mapping[str, int]]
 """Returns the ids of those names that have one."""
 
 
-class TailEvents(NamedTuple):
+@dataclass(frozen=True)
+class TailEvents:
     """Events as the snapshot has them; users and names without an id have temporary ones."""
 
     records: Sequence[EventRecord]
@@ -75,8 +77,9 @@ class TailEvents(NamedTuple):
         """The bytes in memory, about."""
         return sum(_EVENT_BYTES + len(each.properties) for each in self.records)
 
+    @cached_property
     def chunk(self) -> Chunk:
-        """Return the events as a chunk, which parses their properties."""
+        """The events as a chunk; the first use parses their properties."""
         return build_chunk(self.records)
 
 

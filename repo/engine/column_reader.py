@@ -1,21 +1,16 @@
-"""Read columns and their tail in one snapshot, and evaluate scans of them without it."""
+"""Read columns and their tail for scans, in one snapshot."""
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import chain
-from typing import Any
-
-import numpy as np
+from typing import NamedTuple
 
 from common.errors import Fault, InvalidParameter, format_instant
 from common.filters import AnyOf, Condition, Name
 from common.metrics import EVENTS_READ
-from common.questions.answer import Checkpoint
-from common.remarks import Remarks, Unknown
 from config.database import Cursor
-from repo.columns.cache import COLUMN_CACHE, ChunkColumns, ColumnCache, OpenedColumns
-from repo.columns.chunk import Chunk, Column, ColumnKey
+from repo.columns.cache import COLUMN_CACHE, ChunkColumns, ColumnCache
 from repo.columns.chunk_table import (
     ALL_PATHS,
     ChunkRow,
@@ -27,23 +22,23 @@ from repo.columns.chunk_table import (
     read_paths,
     read_state,
 )
-from repo.columns.codec import FIELDS, StoredKey, field_key, property_key
 from repo.columns.column_tail import SQL, TailEvents, TailReader, backlog
 from repo.columns.filter_evaluation import (
     EventFields,
     IdSet,
     field_conditions,
     matching_ids,
-    notes,
     paths_of,
 )
 from repo.columns.property_collector import is_too_long
+from repo.engine.column_plan import ColumnPlan
 from repo.engine.cost import Cost
 from repo.engine.dimensions import EventNameDictionary
-from repo.engine.plan import Plan
 from repo.engine.scan import Collector, Scan, Scanner
+from repo.engine.scan_evaluation import ChoiceEvaluation, ScanEvaluation
 from repo.engine.tail import NOTHING_FOLDED
 from repo.engine.timeline import Timeline, instant
+from repo.engine.user_choice import UserChoice
 from repo.engine.watermark import SQL as ROLLUPS
 from repo.engine.watermark import Watermark, format_cache_version
 from repo.hide_from_pg_stat_activity import Hidden
@@ -57,32 +52,6 @@ _CANDIDATES = {
     "~": "column_questions_users_containing",
 }
 """The statement that returns users by the kind of a test."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ColumnPlan(Plan):
-    """A plan to read columns of chunks, and the events that are in no chunk."""
-
-    scan: Scan
-    state: ColumnState | None
-    chunks: Sequence[ChunkRow]
-    paths: Mapping[Path, int]
-    """The ids of those properties of the scan that have columns."""
-    unread_bytes: int = 0
-    """Bytes of columns that must be read from PostgreSQL, where the plan is explained."""
-
-    @property
-    def generation(self) -> int:
-        return self.state.generation if self.state else 0
-
-    @property
-    def property_keys(self) -> dict[ColumnKey, StoredKey]:
-        """The columns of properties that the scan reads."""
-        return {
-            key: property_key(path_id, key.kind)
-            for key in self.scan.column_keys
-            if (path_id := self.paths.get(key.path))
-        }
 
 
 class ColumnReader:
@@ -113,17 +82,54 @@ class ColumnReader:
 
         With `explain` the plan has the length of the tail, and the bytes that are not cached.
         """
-        ranges = _nonempty(scan.ranges)
         state = self._read_state()
+        of_users = [self._plan(each, state) for each in scan.of_users]
+        main = self._plan(scan, state)
+        blocked = next((each for each in (main, *of_users) if each.needs_dropped), main)
+        plan = replace(
+            main,
+            cost=Cost(column_rows=main.row_count + sum(each.row_count for each in of_users)),
+            horizon=blocked.horizon,
+            needs_dropped=blocked.needs_dropped,
+            alternatives=blocked.alternatives,
+            of_users=of_users,
+        )
+        return self._explained(plan) if explain else plan
+
+    def read(self, plan: ColumnPlan, collector: Collector) -> ScanEvaluation:
+        """Return the evaluation of a plan, which gives the events to the collector."""
+        names = {name for each in plan.scan_plans for name in _event_names(each.scan)}
+        # One tail, so that users without an ordinal have one temporary ordinal in all scans.
+        tail = self._tail(plan.state).read(plan.ranges, names, self._name_ids)
+        EVENTS_READ.labels(plan.scan.question).inc(len(tail.records))
+        erased = read_erased_users(self._cur) if plan.chunk_count else []
+        common = _Common(tail, IdSet(erased) if erased else None)
+        if not plan.of_users:
+            return self._read_scan(plan, collector, common)
+        choice = UserChoice(plan.scan.users)
+        pairs = zip(plan.of_users, choice.counters, strict=True)
+        evaluations = [self._read_scan(each, counter, common) for each, counter in pairs]
+        return self._read_scan(plan, collector, common, ChoiceEvaluation(choice, evaluations))
+
+    def read_again(self, evaluation: ScanEvaluation, collector: Collector) -> ScanEvaluation:
+        """Return an evaluation of a scan that was evaluated, for another collector.
+
+        Users have the same ordinals, also those that have temporary ones.
+        """
+        common = _Common(evaluation.tail, evaluation.scanner.erased)
+        return self._read_scan(evaluation.plan, collector, common, evaluation.choice)
+
+    def _plan(self, scan: Scan, state: ColumnState | None) -> ColumnPlan:
+        """Return the plan of a scan alone, without the choice of users."""
+        ranges = _nonempty(scan.ranges)
         chunks = self._chunks(state, ranges)
         paths = self._paths(state, scan, chunks if ranges else None)
         horizon = _dropped_before(state, self._horizon, has_paths=bool(scan.all_paths))
-        plan = ColumnPlan(
+        return ColumnPlan(
             source=KIND,
             scan=scan,
-            cost=Cost(column_rows=sum(chunk.events for chunk in chunks)),
+            cost=None,
             allowed_events=0,
-            tail=self._tail(state).count(ranges) if explain else 0,
             horizon=horizon,
             needs_dropped=bool(horizon and ranges and ranges[0].start < horizon),
             alternatives=scan.alternatives.format(horizon=format_instant(horizon))
@@ -133,15 +139,20 @@ class ColumnReader:
             chunks=chunks,
             paths=paths,
         )
-        return replace(plan, unread_bytes=self._unread_bytes(plan)) if explain else plan
 
-    def read(self, plan: ColumnPlan, collector: Collector) -> "ScanEvaluation":
-        """Return the evaluation of a plan, which gives the events to the collector."""
-        scan, ranges = plan.scan, _nonempty(plan.scan.ranges)
-        names = {*(scan.event_names or ()), *_event_texts(scan)}
-        tail = self._tail(plan.state).read(ranges, names, self._name_ids)
-        EVENTS_READ.labels(scan.question).inc(len(tail.records))
-        erased = read_erased_users(self._cur) if plan.chunks else []
+    def _explained(self, plan: ColumnPlan) -> ColumnPlan:
+        tail = self._tail(plan.state).count(plan.ranges)
+        unread_bytes = sum(map(self._unread_bytes, plan.scan_plans))
+        return replace(plan, tail=tail, unread_bytes=unread_bytes)
+
+    def _read_scan(
+        self,
+        plan: ColumnPlan,
+        collector: Collector,
+        common: "_Common",
+        choice: ChoiceEvaluation | None = None,
+    ) -> ScanEvaluation:
+        scan, tail = plan.scan, common.tail
         evaluation = ScanEvaluation(
             plan=plan,
             columns=self._columns(plan.state),
@@ -151,11 +162,13 @@ class ColumnReader:
                 collector,
                 self._fields(scan, tail),
                 _name_ids(scan, tail),
-                IdSet(erased) if erased else None,
+                common.erased,
+                choice.choice.contains if choice else None,
             ),
-            unknown_events=sorted(names - tail.name_ids.keys()),
+            unknown_events=sorted(_event_names(scan) - tail.name_ids.keys()),
+            choice=choice,
         )
-        for chunk_ids, keys in _needed_columns(plan):
+        for chunk_ids, keys in plan.needed_columns():
             evaluation.columns.read(
                 self._cur, plan.generation, chunk_ids, keys, evaluation.scan_chunks
             )
@@ -215,7 +228,7 @@ class ColumnReader:
         columns = self._columns(plan.state)
         return sum(
             read_column_bytes(self._cur, plan.generation, missing_ids, missing)
-            for chunk_ids, keys in _needed_columns(plan)
+            for chunk_ids, keys in plan.needed_columns()
             for missing, missing_ids in columns.missing(chunk_ids, keys).items()
         )
 
@@ -250,72 +263,12 @@ class ColumnReader:
         return dict(self._cur.fetchall())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanEvaluation:
-    """The data that was read for a plan; needs no connection. It can be called once.
+class _Common(NamedTuple):
+    """What all scans of a question have in common."""
 
-    Chunks are collected while others are still read if they would take too much memory.
-    """
-
-    plan: ColumnPlan
-    columns: ChunkColumns
     tail: TailEvents
-    scanner: Scanner
-    unknown_events: Sequence[str]
-    """Event names of the question that no event has."""
-
-    @property
-    def size(self) -> int:
-        """The bytes that were read, about."""
-        return self.columns.size + self.tail.size
-
-    def __call__(self, checkpoint: Checkpoint) -> Remarks:
-        """Collect all events. Raises: CorruptColumn, and what the checkpoint raises."""
-        self.scan_chunks(self.columns, checkpoint)
-        checkpoint()
-        tail = self.tail.chunk()
-        if len(tail):
-            first, last = int(tail.time[0]), int(tail.time[-1])
-            self.scanner.add_parts(tail, Timeline(self.plan.scan.ranges).slices(first, last))
-        return Remarks(tuple(notes(self.scanner.skipped)), self._unknown(tail))
-
-    def scan_chunks(self, chunk_ids: Container[int], checkpoint: Checkpoint = lambda: None) -> None:
-        """Collect the events of these chunks, which were read."""
-        timeline = Timeline(self.plan.scan.ranges)
-        for row in self.plan.chunks:
-            if row.chunk_id in chunk_ids:
-                checkpoint()
-                self._scan_chunk(row, timeline)
-
-    def _scan_chunk(self, row: ChunkRow, timeline: Timeline) -> None:
-        chunk = self._chunk(self.columns.open(row.chunk_id))
-        index = timeline.range_of(row.first, row.last)
-        if index is None:
-            self.scanner.add_parts(chunk, timeline.slices(row.first, row.last))
-        else:
-            self.scanner.add_whole(chunk, index)
-
-    def _chunk(self, columns: OpenedColumns) -> Chunk:
-        """Return a chunk that has those of its columns that the plan needs."""
-        absent = np.zeros(0, np.int64)
-        fields: dict[str, Any] = {
-            name: absent if (array := columns.get(field_key(name))) is None else array
-            for name in FIELDS
-        }
-        properties = {
-            key: column
-            for key, stored_key in self.plan.property_keys.items()
-            if isinstance(column := columns.get(stored_key), Column)
-        }
-        return Chunk(**fields, properties=properties)
-
-    def _unknown(self, tail: Chunk) -> Unknown | None:
-        """Return the names in the question that no event has."""
-        known = {*self.plan.paths, *(key.path for key in tail.properties)}
-        unknown = self.plan.scan.all_paths - known
-        properties = sorted(str(Name(path)) for path in unknown)
-        events = list(self.unknown_events)
-        return Unknown(events, properties) if events or properties else None
+    erased: IdSet | None
+    """The ordinals of erased users whose events are still in chunks."""
 
 
 def _nonempty(ranges: Iterable[Range]) -> list[Range]:
@@ -328,24 +281,16 @@ def _name_ids(scan: Scan, tail: TailEvents) -> IdSet | None:
     return None if names is None else IdSet(ids[name] for name in names if name in ids)
 
 
-def _event_texts(scan: Scan) -> Iterator[str]:
-    """Yield the event names in the filters of a scan."""
-    for condition in chain.from_iterable(map(field_conditions, scan.all_filters)):
-        test = condition.test
-        if condition.name.field == "event" and isinstance(test, AnyOf) and not test.kind:
-            yield from (text for text in test.values if isinstance(text, str))
-
-
-def _needed_columns(plan: ColumnPlan) -> Iterator[tuple[list[int], list[StoredKey]]]:
-    """Yield chunks with the columns that are needed of them."""
-    timeline = Timeline(plan.scan.ranges)
-    cut, whole = list[int](), list[int]()
-    for chunk in plan.chunks:
-        is_cut = timeline.range_of(chunk.first, chunk.last) is None
-        (cut if is_cut else whole).append(chunk.chunk_id)
-    fields, properties = plan.scan.all_fields, plan.property_keys.values()
-    yield whole, [*map(field_key, sorted(fields)), *properties]
-    yield cut, [*map(field_key, sorted(fields | {"time"})), *properties]
+def _event_names(scan: Scan) -> set[str]:
+    """Return the event names of a scan and its filters."""
+    tests = [
+        condition.test
+        for condition in chain.from_iterable(map(field_conditions, scan.all_filters))
+        if condition.name.field == "event"
+    ]
+    exact = [each.values for each in tests if isinstance(each, AnyOf) and not each.kind]
+    texts = {text for text in chain.from_iterable(exact) if isinstance(text, str)}
+    return {*(scan.event_names or ()), *texts}
 
 
 def _dropped_before(

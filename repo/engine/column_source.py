@@ -8,10 +8,12 @@ from common.questions.answer import Checkpoint
 from config.database import Cursor
 from repo.columns.cache import COLUMN_CACHE, ColumnCache
 from repo.engine.cardinality import Aggregates
-from repo.engine.column_reader import KIND, ColumnPlan, ColumnReader, ScanEvaluation
+from repo.engine.column_plan import ColumnPlan
+from repo.engine.column_reader import KIND, ColumnReader
 from repo.engine.count_collectors import CountCollector, NameCollector
 from repo.engine.plan import Aggregation
 from repo.engine.scan import Scan
+from repo.engine.scan_evaluation import ScanEvaluation
 from repo.engine.watermark import Watermark
 
 
@@ -90,6 +92,7 @@ def _scan(aggregation: Aggregation) -> Scan:
         ranges=aggregation.ranges,
         event_names=aggregation.event_names,
         where=aggregation.where,
+        users=aggregation.users,
         fields=frozenset({"name"}) if aggregation.group else frozenset(),
     )
 

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from common.errors import EventsDropped
 from common.filters import Filter
+from common.user_criteria import UserCriterion
 from repo.engine.cost import Cost
 from repo.engine.planner import Cover
 from utils.time.calendar import Range
@@ -35,6 +36,8 @@ class Aggregation:
     """None: all events of a range are one group."""
     where: Filter | None = None
     """The condition on events to count; None for all."""
+    users: tuple[UserCriterion, ...] = ()
+    """The criteria of the users whose events count; without any, all events do."""
     window_days: int = 0
     """The length in days of the longest rolling window that is counted from the sets of users; 0
     without windows. Each range is a day then."""

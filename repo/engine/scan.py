@@ -1,7 +1,7 @@
 """Scans: one pass over the events of ranges, which a collector receives chunk by chunk."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.filters import Filter, conditions
+from common.user_criteria import UserCriterion
 from repo.columns.chunk import Chunk, Column, ColumnKey, Kind
 from repo.columns.chunk_table import Path
 from repo.columns.filter_evaluation import (
@@ -24,6 +25,7 @@ from repo.columns.filter_evaluation import (
     skipped_values,
 )
 from repo.engine.ordinals import Ordinals
+from repo.engine.tail import Snapshot
 from repo.engine.timeline import Slices
 from utils.time.calendar import Range
 
@@ -40,16 +42,25 @@ class Scan:
     """The event names to collect; None for all."""
     where: Filter | None = None
     """The condition on events to collect; None for all."""
+    users: tuple[UserCriterion, ...] = ()
+    """The criteria of the users whose events to collect; without any, all events are."""
     filters: tuple[Filter, ...] = ()
     """Further conditions that the collector evaluates, such as the steps of a funnel."""
     paths: frozenset[Path] = frozenset()
     """Properties whose values the collector reads."""
     fields: frozenset[str] = frozenset()
     """The fields of events that the collector reads, besides their users."""
+    snapshot: Snapshot | None = None
+    """Only events that this earlier snapshot sees are collected; None for all."""
     parameter: str = "where"
     """The parameter that names `filters` and `paths`, for errors about a property."""
     alternatives: str = "`start={horizon}` or later"
     """What can be asked where events before the horizon were dropped, for the error of it."""
+
+    @property
+    def of_users(self) -> tuple["Scan", ...]:
+        """A scan for each criterion of users, of the events that it is about."""
+        return tuple(_scan_of(each, self) for each in self.users)
 
     @property
     def all_filters(self) -> tuple[Filter, ...]:
@@ -71,7 +82,8 @@ class Scan:
         """The fields of events that are read for events that need not be told apart by time."""
         tested = {each.name.field for part in self.all_filters for each in conditions(part)}
         needs_name = self.event_names is not None or "event" in tested
-        return self.fields | {"user"} | ({"name"} if needs_name else set())
+        names = {"name"} if needs_name else set()
+        return self.fields | {"user"} | names | ({"xid"} if self.snapshot else set())
 
 
 @dataclass(frozen=True)
@@ -138,6 +150,8 @@ class Scanner:
     """The ids of the event names to collect; None for all."""
     erased: IdSet | None
     """The ordinals of erased users whose events are still in chunks."""
+    chosen: Callable[[Ordinals], Mask] | None = None
+    """Returns which users are chosen; None for all events."""
     skipped: Counter[Skipped] = field(default_factory=Counter)
     """Events with values that the filter of the question skips."""
 
@@ -169,4 +183,20 @@ class Scanner:
             among &= self.names.contains(chunk.name[start:stop])
         if self.erased:
             among &= ~self.erased.contains(chunk.user[start:stop])
+        if self.scan.snapshot:
+            among &= self.scan.snapshot.sees(chunk.xid[start:stop])
+        if self.chosen:
+            among &= self.chosen(chunk.user[start:stop])
         return among
+
+
+def _scan_of(criterion: UserCriterion, scan: Scan) -> Scan:
+    where = criterion.condition.selection.filter
+    return Scan(
+        question=scan.question,
+        ranges=[criterion.range],
+        filters=(where,) if where else (),
+        snapshot=scan.snapshot,
+        parameter=criterion.parameter,
+        alternatives=f"`@start:{{horizon}}` or later in `{criterion.parameter}`",
+    )

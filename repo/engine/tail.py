@@ -4,6 +4,9 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 _COLUMNS = ("first_xid", "end_xid", "swept_until", "swept_id")
 
 
@@ -19,6 +22,10 @@ class Snapshot(NamedTuple):
     @property
     def xip(self) -> list[int]:
         return _parsed(self.text)[1]
+
+    def sees(self, xids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return for each transaction whether the snapshot sees it, if it was committed."""
+        return (xids < self.xmax) & ~np.isin(xids, self.xip)
 
 
 # All queries between two folds parse the same few snapshots.

@@ -1,7 +1,7 @@
 """Ranges of time, and which of them a chunk has events in."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -22,6 +22,17 @@ def microseconds(instant: datetime) -> int:
 def instant(microsecond: int) -> datetime:
     """Return the time of `microseconds`."""
     return _EPOCH + microsecond * _MICROSECOND
+
+
+def united(ranges: Iterable[Range]) -> list[Range]:
+    """Return the times that are in any of the ranges, as ranges in order that do not touch."""
+    result: list[Range] = []
+    for start, end in sorted(each for each in ranges if each.start < each.end):
+        if result and start <= result[-1].end:
+            result[-1] = Range(result[-1].start, max(result[-1].end, end))
+        else:
+            result.append(Range(start, end))
+    return result
 
 
 class Slices(NamedTuple):

@@ -11,7 +11,8 @@ from common.questions.answer import Answer, Checkpoint, Meta, PlanData, Reading,
 from common.remarks import Remarks
 from config.database import Cursor
 from repo.engine.cardinality import Aggregates
-from repo.engine.column_reader import ColumnPlan, ColumnReader
+from repo.engine.column_plan import ColumnPlan
+from repo.engine.column_reader import ColumnReader
 from repo.engine.column_source import ColumnSource
 from repo.engine.cost import MAX_BYTES, MAX_COLUMN_ROWS, MAX_ROWS, Cost
 from repo.engine.plan import Aggregation, Plan
@@ -62,7 +63,7 @@ def answer(cur: Cursor, query: Q, reduction_type: type[BaseReduction[Q, D]]) -> 
     cache_version = choice.cache_version if query.months and is_over else None
 
     def finish(computed: _Computed[D]) -> Answer[D]:
-        answer_meta = reduction.meta_type(**{**meta, **_remark_fields(computed.remarks)})
+        answer_meta = reduction.meta_type(**{**meta, **remark_fields(computed.remarks)})
         return Answer(computed.data, answer_meta, cache_version)
 
     result = choice.read()
@@ -89,7 +90,7 @@ def open_sources(
     """
     if is_filtered:
         # Filters need columns, and all else is read faster from rollups.
-        return [ColumnSource(cur, watermark, _horizon(cur, watermark))]
+        return [ColumnSource(cur, watermark, horizon_of(cur, watermark))]
     if watermark is None:
         return [RawSource(cur, read_horizon(cur))]
     return [RollupSource(cur, watermark)]
@@ -118,7 +119,8 @@ def open_watermark(cur: Cursor, query: Query) -> Watermark | None:
     return watermark
 
 
-def _horizon(cur: Cursor, watermark: Watermark | None) -> datetime | None:
+def horizon_of(cur: Cursor, watermark: Watermark | None) -> datetime | None:
+    """Return the time before which events were dropped; None if none were."""
     return watermark.horizon if watermark else read_horizon(cur)
 
 
@@ -129,10 +131,10 @@ def _choose(
     watermark = open_watermark(cur, query)
     reduction = reduction_type(query, query.range_at(cur.now), cur.now)
     if isinstance(reduction, ScanReduction):
-        reader = ColumnReader(cur, watermark, _horizon(cur, watermark))
+        reader = ColumnReader(cur, watermark, horizon_of(cur, watermark))
         return _choose_scan(reader, reduction, explain=explain)
     assert isinstance(reduction, Reduction), "there are two kinds of reductions"
-    sources = open_sources(cur, watermark, is_filtered=query.where is not None)
+    sources = open_sources(cur, watermark, is_filtered=query.reads_properties)
     return _choose_source(sources, reduction, explain=explain)
 
 
@@ -181,7 +183,7 @@ def _meta(choice: _Choice[Any, Any], now: datetime) -> dict[str, Any]:
     return query.meta(reduction.time_range, now, choice.plan.source)
 
 
-def _remark_fields(remarks: Remarks) -> dict[str, Any]:
+def remark_fields(remarks: Remarks) -> dict[str, Any]:
     """Return the fields of the meta that say what a reader of the answer may not expect."""
     notes = {"notes": list(remarks.notes)} if remarks.notes else {}
     return notes | ({"unknown": remarks.unknown} if remarks.unknown else {})
@@ -198,7 +200,7 @@ def _plan_data(plan: Plan) -> PlanData:
         allowed_rows=MAX_ROWS,
         allowed_bytes=MAX_BYTES,
         allowed_events=plan.allowed_events,
-        chunks=len(plan.chunks) if isinstance(plan, ColumnPlan) else 0,
+        chunks=plan.chunk_count if isinstance(plan, ColumnPlan) else 0,
         column_rows=cost.column_rows,
         column_bytes=plan.unread_bytes if isinstance(plan, ColumnPlan) else 0,
         allowed_column_rows=MAX_COLUMN_ROWS,

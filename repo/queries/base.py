@@ -1,12 +1,14 @@
 """Reductions: what a question reads, and how its answer is computed from that."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar
 
 from common.query import Query
 from common.questions.answer import Checkpoint, Meta
 from common.remarks import AnyNote
+from common.user_criteria import UserCriterion
 from repo.engine.cardinality import Aggregates
 from repo.engine.plan import Aggregation
 from repo.engine.scan import Scan
@@ -41,7 +43,15 @@ class BaseReduction(ABC, Generic[Q, D]):
 
     def meta(self) -> dict[str, Any]:
         """Return the fields of the meta that depend on the question."""
-        return {"definition": self.query.definition(self.time_range), **self.extra_meta()}
+        definition = self.query.definition(self.time_range)
+        users = self.query.definition_of_users(self.time_range, self.now)
+        return {"definition": f"{definition}{users}", **self.extra_meta()}
+
+    @property
+    def _users(self) -> tuple[UserCriterion, ...]:
+        """The criteria by which users are chosen, up to the clock of the snapshot."""
+        criteria = self.query.user_criteria(self.time_range, self.now)
+        return tuple(replace(each, range=each.range.until(self.now)) for each in criteria)
 
 
 class Reduction(BaseReduction[Q, D], query=None):
@@ -63,6 +73,7 @@ class Reduction(BaseReduction[Q, D], query=None):
             zone=self.query.zone,
             event_names=self.query.event_names,
             where=self.query.where,
+            users=self._users,
             **options,
         )
 
@@ -101,5 +112,6 @@ class ScanReduction(BaseReduction[Q, D], query=None):
             ranges=[part.until(self.now) for part in ranges],
             event_names=self.query.event_names,
             where=self.query.where,
+            users=self._users,
             **options,
         )

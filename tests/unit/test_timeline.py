@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from repo.engine.timeline import Timeline, instant, microseconds
+from repo.engine.timeline import Timeline, instant, microseconds, united
 from utils.time.calendar import Range
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -50,3 +50,9 @@ def test_a_chunk_is_within_a_range_from_its_first_to_its_last_event() -> None:
     assert timeline.range_of(10, 20) is None
     assert timeline.range_of(9, 19) is None
     assert timeline.range_of(30, 40) is None
+
+
+def test_ranges_that_touch_or_overlap_are_one() -> None:
+    parts = [*ranges(20, 30), *ranges(0, 5, 10), *ranges(3, 3), *ranges(22, 25), *ranges(29, 40)]
+    assert united(parts) == [*ranges(0, 10), *ranges(20, 40)]
+    assert united(ranges(7, 7)) == united([]) == []
