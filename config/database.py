@@ -158,6 +158,12 @@ class Connection:
             self._cancel()
             raise
 
+    def check(self) -> None:
+        """Raise DeadlineExceeded if the time of the request is over, or it was cancelled."""
+        if self._is_cancelled:
+            raise DeadlineExceeded
+        self._remaining_ms()
+
     def snapshot(self) -> AbstractContextManager[Cursor]:
         """A read-only transaction with one snapshot for all its statements.
 

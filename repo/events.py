@@ -15,6 +15,8 @@ from common.questions.retention import RetentionData, RetentionQuery
 from common.questions.stickiness import StickinessData, StickinessQuery
 from common.questions.top_events import TopEventsData, TopEventsQuery
 from common.questions.user_events import PageMeta, UserEventsAnswer, UserEventsQuery
+from common.questions.user_profile import UserProfileData, UserProfileQuery
+from common.questions.users import UsersAnswer, UsersQuery
 from config.database import Connection, Cursor
 from repo.queries.active_users import ActiveUsersReduction
 from repo.queries.answers import answer, explain
@@ -26,6 +28,8 @@ from repo.queries.retention import RetentionReduction
 from repo.queries.stickiness import StickinessReduction
 from repo.queries.top_events import TopEventsReduction
 from repo.queries.user_events import History, user_events
+from repo.queries.user_profile import user_profile
+from repo.queries.users import users
 from utils.time.calendar import Range
 
 Q = TypeVar("Q", bound=Query)
@@ -101,6 +105,22 @@ class EventsRepo:
         Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
         return answer(cur, query, StickinessReduction)
+
+    @with_cursor
+    def get_users(self, cur: Cursor, query: UsersQuery) -> UsersAnswer:
+        """Return a page of users who have events.
+
+        Raises: InvalidParameter, InvalidCursor, EventsDropped, TooExpensive.
+        """
+        return users(cur, query, self.connection.check)
+
+    @with_cursor
+    def get_user_profile(self, cur: Cursor, query: UserProfileQuery) -> Answer[UserProfileData]:
+        """Return what one user did, in numbers; an empty profile for an unknown user.
+
+        Raises: InvalidParameter, EventsDropped.
+        """
+        return user_profile(cur, query)
 
     @with_cursor
     def get_plan(self, cur: Cursor, query: Query) -> Answer[PlanData]:

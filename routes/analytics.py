@@ -1,12 +1,12 @@
 """GET /analytics/...: the questions. Each handler is a signature and one call."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from common.parameters import UserId
+from common.parameters import Parameters, UserId
 from common.questions import QUESTIONS
 from common.questions.active_users import ActiveUsers
 from common.questions.answer import Answer, PlanData
@@ -19,6 +19,8 @@ from common.questions.retention import Retention
 from common.questions.stickiness import Stickiness
 from common.questions.top_events import TopEvents
 from common.questions.user_events import UserEvents, UserEventsParameters
+from common.questions.user_profile import UserProfile, UserProfileParameters
+from common.questions.users import Users
 from repo.events import EventsRepo
 from routes.errors import PROBLEMS
 from routes.parameters import USER
@@ -30,6 +32,7 @@ from services.dependencies import (
     refuse_repeated,
 )
 
+Q = TypeVar("Q", bound=Question)
 Runner = Annotated[QueryRunner, Depends(get_query_runner)]
 Events = Annotated[EventsRepo, Depends(get_events_repo)]
 
@@ -113,15 +116,20 @@ async def stickiness(
     return await run_query(repo.get_plan if question.explain else repo.get_stickiness, question)
 
 
+def _with_user(question: type[Q], user_id: str, query: Parameters) -> Q:
+    """Return the question about a user. Raises: RequestValidationError."""
+    try:
+        return question.model_validate({"user_id": user_id, **query.model_dump(exclude_unset=True)})
+    except ValidationError as exc:
+        faults = [{**fault, "loc": ("query", *fault["loc"])} for fault in exc.errors()]
+        raise RequestValidationError(faults) from None
+
+
 async def _user_events(
     user_id: Annotated[UserId, Path(description="The user id as in events.")],
     query: Annotated[UserEventsParameters, Query()],
 ) -> UserEvents:
-    try:
-        return UserEvents(user_id=user_id, **query.model_dump(exclude_unset=True))
-    except ValidationError as exc:
-        faults = [{**fault, "loc": ("query", *fault["loc"])} for fault in exc.errors()]
-        raise RequestValidationError(faults) from None
+    return _with_user(UserEvents, user_id, query)
 
 
 @router.get(f"{USER}/events", responses=_answers(UserEvents))
@@ -130,3 +138,25 @@ async def user_events(
 ) -> Response:
     """The events of one user, newest first, in pages; empty for an unknown user."""
     return await run_query(repo.get_user_events, question)
+
+
+@router.get("/users", responses=_answers(Users))
+async def users(question: Annotated[Users, Query()], run_query: Runner, repo: Events) -> Response:
+    """The users who have events, in pages, with when they were seen and how active they were."""
+    return await run_query(repo.get_plan if question.explain else repo.get_users, question)
+
+
+async def _user_profile(
+    user_id: Annotated[UserId, Path(description="The user id as in events.")],
+    query: Annotated[UserProfileParameters, Query()],
+) -> UserProfile:
+    return _with_user(UserProfile, user_id, query)
+
+
+# After the history: a path that ends with /events is one.
+@router.get(USER, responses=_answers(UserProfile))
+async def user_profile(
+    question: Annotated[UserProfile, Depends(_user_profile)], run_query: Runner, repo: Events
+) -> Response:
+    """What one user did, in numbers, and the latest value of each property."""
+    return await run_query(repo.get_user_profile, question)

@@ -19,7 +19,6 @@ _GZIP_LEVEL = 5
 # The version of the stored form. Increment it when responses or answers change: responses of older
 # versions are no longer found, and expire.
 _VERSION = 7
-_VOLATILE_FIELDS = ("computed_at", "complete_until", "source")
 
 
 class CachedResponse(msgspec.Struct, frozen=True, array_like=True):
@@ -100,7 +99,8 @@ def _body(answer: Answer[Any], data: msgspec.Raw, form: Format) -> bytes:
 def _etag(answer: Answer[Any], data: msgspec.Raw, form: Format) -> str:
     """An ETag of all but the fields that differ between computations, such as `computed_at`."""
     # Weak (RFC 9110, section 8.8.1), since the body does contain these fields.
-    names = [each.name for each in fields(answer.meta) if each.name not in _VOLATILE_FIELDS]
+    volatile = answer.meta.volatile_fields
+    names = [each.name for each in fields(answer.meta) if each.name not in volatile]
     values = {name: getattr(answer.meta, name) for name in names}
     meta = {name: value for name, value in values.items() if not is_absent(value)}
     stable = as_json([form, data, meta])

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import date, datetime
-from typing import Annotated, Any, Generic, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
 from pydantic import Field
@@ -62,7 +62,7 @@ class PlanData(Tabular):
     """The plan of a question: what it would read, and the limits."""
 
     source: str
-    """`rollups`; `columns` with `where`; or `events` if this database has no rollups."""
+    """`rollups`; `columns` with a filter; or `events` if this database has no rollups."""
     rows: int
     """Rows of rollups, also those in the memory of the process, and set operations for the windows
     of active users: eight for each day and 64 kB of its users."""
@@ -98,6 +98,9 @@ class PlanData(Tabular):
 class Meta:
     """Metadata of an answer: range, time zone, and the time and source of its computation."""
 
+    volatile_fields: ClassVar[tuple[str, ...]] = ("computed_at", "complete_until", "source")
+    """Fields that differ between computations of equal answers."""
+
     start: datetime | None
     """For a full history, the horizon, or null if there is none."""
     end: datetime | None
@@ -107,7 +110,7 @@ class Meta:
     complete_until: datetime
     """All events before this instant that were committed by `computed_at` are counted."""
     source: str
-    """`rollups`; `columns` with `where`; or `events` for histories and for databases without
+    """`rollups`; `columns` with a filter; or `events` for histories and for databases without
     rollups."""
     _: KW_ONLY
     definition: str = field(default_factory=absent_field)

@@ -93,6 +93,7 @@ class UserEvents(UserEventsParameters):
     answer = UserEventsAnswer
     response_headers = ("X-Next-Cursor", "X-Previous-Cursor")
     concerns_one_user = True
+    has_values = True
     user_id: UserId
 
     @cached_property

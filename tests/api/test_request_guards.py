@@ -30,6 +30,7 @@ KNOWN_DEPENDENCIES = {
     "HTTPBearer",  # only describes
     "refuse_repeated.<locals>.check",  # the query string
     "_user_events",  # the path and the query string
+    "_user_profile",  # the path and the query string
     "get_resources",
     "get_bound_repo",
     "get_events_repo",

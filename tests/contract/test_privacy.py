@@ -12,4 +12,4 @@ def test_a_question_with_a_user_says_that_it_concerns_one() -> None:
 
 
 def test_what_is_dropped_from_the_cache_is_derived() -> None:
-    assert questions_about_one_user() == ["user_events"]
+    assert questions_about_one_user() == ["user_events", "user_profile", "users"]
