@@ -124,7 +124,7 @@ def limit_tables(patch: pytest.MonkeyPatch) -> None:
 
 
 @given(several=st.lists(cases(), min_size=1, max_size=4), grouping=groupings)
-@settings(max_examples=examples(1_500))
+@settings(max_examples=examples(400))
 def test_groups_agree_with_plain_python(several: list[Any], grouping: Grouping) -> None:
     events = [event for case in several for event in case.events]
     chunks = chunks_of(events, grouping.size)

@@ -15,7 +15,7 @@ _MAX_KEYS = 3 * 2**22
 _SPARSE = 16
 """Above one pair for so many possible ones, setting flags is faster than sorting."""
 
-Keys = NDArray[np.int64]
+Keys = NDArray[np.int32] | NDArray[np.int64]
 """Pairs of a category and a user: `category * stride + ordinal of the user`."""
 
 
@@ -29,15 +29,18 @@ class UserCounter:
         cells = categories * stride
         is_dense = cells <= min(_MAX_FLAGS, _SPARSE * pairs)
         self._flags = np.zeros(cells, np.bool_) if is_dense else None
-        self._distinct: Keys = np.zeros(0, np.int64)
+        self._distinct: Keys = np.zeros(0, np.int32)
         self._pending: list[Keys] = []
 
     def add(self, keys: Keys) -> None:
-        """Add pairs; they may repeat, and ordinal 0 is no user. Raises: TooExpensive."""
+        """Add pairs; they may repeat, and ordinal 0 is no user. The array may change afterwards.
+
+        Raises: TooExpensive.
+        """
         if self._flags is not None:
             self._flags[keys] = True
             return
-        self._pending.append(keys)
+        self._pending.append(keys.copy())
         if sum(map(len, self._pending)) > max(_MAX_PENDING, len(self._distinct)):
             self._settle()
 
@@ -68,7 +71,9 @@ class UserCounter:
     def _bounds(self, firsts: Keys) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return where the keys of categories start and end, without those of no user."""
         keys = self._settle()
-        return np.searchsorted(keys, firsts + 1), np.searchsorted(keys, firsts + self._stride)
+        # Of the same type, or numpy would convert all keys.
+        starts, ends = (firsts + 1).astype(keys.dtype), (firsts + self._stride).astype(keys.dtype)
+        return np.searchsorted(keys, starts), np.searchsorted(keys, ends)
 
     def _settle(self) -> Keys:
         """Return all distinct keys, ascending."""
