@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, get_origin
 
 from pydantic import (
@@ -29,6 +29,7 @@ from common.selections import (
     parse_user_conditions,
 )
 from common.where import MAX_BYTES, parse_property, parse_where
+from utils.time.durations import duration_text, parse_duration
 from utils.time.ranges import parse_last
 from utils.time.zones import zone_names
 
@@ -68,6 +69,21 @@ def _one_filter(texts: Sequence[str]) -> tuple[Filter, ...]:
     """Return the canonical filter, if there is one. Raises: FilterError."""
     where = parse_where(texts)
     return () if where is None else (where,)
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def between(shortest: str, longest: str) -> AfterValidator:
+    """Return the check that a duration is neither shorter nor longer."""
+
+    def check(duration: timedelta) -> timedelta:
+        if not parse_duration(shortest) <= duration <= parse_duration(longest):
+            raise ValueError(f"must be from {shortest} to {longest}")
+        return duration
+
+    return AfterValidator(check)
 
 
 def _property(value: object) -> Name:
@@ -177,6 +193,12 @@ Property = Annotated[
     WithJsonSchema(_TEXT_SCHEMA),
 ]
 """A property, named as in `where`."""
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(duration_text, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,8}[smhdw]$"}),
+]
 LastText = Annotated[
     str,
     AfterValidator(_well_formed_last),

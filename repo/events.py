@@ -9,6 +9,7 @@ from common.questions.active_users import ActiveUsersData, ActiveUsersQuery
 from common.questions.answer import Answer, PlanData, Result
 from common.questions.breakdown import BreakdownData, BreakdownQuery
 from common.questions.event_counts import EventCountsData, EventCountsQuery
+from common.questions.funnel import FunnelData, FunnelQuery
 from common.questions.lifecycle import LifecycleData, LifecycleQuery
 from common.questions.numbers import NumbersData, NumbersQuery
 from common.questions.retention import RetentionData, RetentionQuery
@@ -22,6 +23,7 @@ from repo.queries.active_users import ActiveUsersReduction
 from repo.queries.answers import answer, explain
 from repo.queries.breakdown import BreakdownReduction
 from repo.queries.event_counts import EventCountsReduction
+from repo.queries.funnel import FunnelReduction
 from repo.queries.lifecycle import LifecycleReduction
 from repo.queries.numbers import NumbersReduction
 from repo.queries.retention import RetentionReduction
@@ -121,6 +123,14 @@ class EventsRepo:
         Raises: InvalidParameter, EventsDropped.
         """
         return user_profile(cur, query)
+
+    @with_cursor
+    def get_funnel(self, cur: Cursor, query: FunnelQuery) -> Result[FunnelData]:
+        """Return how many users go through steps, one after the other.
+
+        Raises: InvalidParameter, EventsDropped, TooExpensive.
+        """
+        return answer(cur, query, FunnelReduction)
 
     @with_cursor
     def get_plan(self, cur: Cursor, query: Query) -> Answer[PlanData]:

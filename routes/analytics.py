@@ -13,6 +13,7 @@ from common.questions.answer import Answer, PlanData
 from common.questions.base import Counting, Question
 from common.questions.breakdown import Breakdown
 from common.questions.event_counts import EventCounts
+from common.questions.funnel import Funnel
 from common.questions.lifecycle import Lifecycle
 from common.questions.numbers import Numbers
 from common.questions.retention import Retention
@@ -123,6 +124,12 @@ def _with_user(question: type[Q], user_id: str, query: Parameters) -> Q:
     except ValidationError as exc:
         faults = [{**fault, "loc": ("query", *fault["loc"])} for fault in exc.errors()]
         raise RequestValidationError(faults) from None
+
+
+@router.get("/funnel", responses=_answers(Funnel))
+async def funnel(question: Annotated[Funnel, Query()], run_query: Runner, repo: Events) -> Response:
+    """How many users go through steps one after the other, and how long it takes."""
+    return await run_query(repo.get_plan if question.explain else repo.get_funnel, question)
 
 
 async def _user_events(

@@ -187,6 +187,9 @@ def _without_varying(line: str) -> Any:
     if not line.startswith("{"):
         return line
     answer = json.loads(line)
+    meta = answer.get("meta") or {}
+    if "complete_until" in meta and meta["complete_until"] == meta.get("computed_at"):
+        del meta["complete_until"]
     for part in (answer, answer.get("meta"), answer.get("data")):
         for name in _VARYING & part.keys() if isinstance(part, dict) else ():
             del part[name]

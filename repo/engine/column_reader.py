@@ -309,7 +309,8 @@ def _refuse_left_out(chunks: Sequence[ChunkRow], paths: Mapping[Path, int], scan
     in_where = paths_of(scan.where) if scan.where else frozenset()
     faults = [
         Fault(
-            "where" if path in in_where else scan.parameter, f"the property {Name(path)} {reason}"
+            "where" if path in in_where else scan.parameters.get(path, scan.parameter),
+            f"the property {Name(path)} {reason}",
         )
         for path, path_id in sorted(paths.items())
         if (reason := _left_out(path, [each for each in chunks if each.complete_to < path_id]))

@@ -1,7 +1,7 @@
 """Scans: one pass over the events of ranges, which a collector receives chunk by chunk."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -54,6 +54,8 @@ class Scan:
     """Only events that this earlier snapshot sees are collected; None for all."""
     parameter: str = "where"
     """The parameter that names `filters` and `paths`, for errors about a property."""
+    parameters: Mapping[Path, str] = field(default_factory=dict)
+    """The parameters of those properties that other parameters name."""
     alternatives: str = "`start={horizon}` or later"
     """What can be asked where events before the horizon were dropped, for the error of it."""
 

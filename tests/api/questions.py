@@ -16,11 +16,15 @@ PATHS = {
 """The path of each question by its name, in the order of the routes."""
 
 
-REQUIRED = {"breakdown": {"by": "plan"}, "numbers": {"of": "amount"}}
+REQUIRED: dict[str, dict[str, Any]] = {
+    "breakdown": {"by": "plan"},
+    "funnel": {"step": ["*", "*"]},
+    "numbers": {"of": "amount"},
+}
 """Values of the parameters that a question requires."""
 
 
-def required_of(question: type[Question], *others: str) -> dict[str, str]:
+def required_of(question: type[Question], *others: str) -> dict[str, Any]:
     """Values of the parameters that a question requires, without these others."""
     values = REQUIRED.get(question.name, {})
     return {name: value for name, value in values.items() if name not in others}

@@ -3,6 +3,7 @@
 from uuid import UUID
 
 import httpx
+import pytest
 
 from tests.api.questions import ask
 
@@ -118,3 +119,28 @@ def test_new_authors_who_sign_off(history: httpx.Client) -> None:
 def test_authors_of_each_month_are_those_of_both_months(history: httpx.Client) -> None:
     cohorts = retained(history, entry="each", **{"from": "commit", "to": "commit"})
     assert cohorts[:3] == [[40, 40, 14, 21], [34, 34, 18, 9], [49, 49, 16, 19]]
+
+
+ALL_YEARS = {"start": "2005-01-01", "end": "2027-01-01"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "within", "users"),
+    [
+        (["commit", "signed_off"], "7d", [2_669, 2_197]),
+        (["commit", "commit"], "7d", [2_669, 1_166]),
+        (["reported", "commit", "signed_off"], "30d", [846, 100, 96]),
+    ],
+)
+def test_funnels_of_all_years(
+    history: httpx.Client, steps: list[str], within: str, users: list[int]
+) -> None:
+    """The numbers were counted twice by independent code."""
+    data = ask(history, "funnel", step=steps, within=within, **ALL_YEARS)["data"]
+    assert [step["users"] for step in data["steps"]] == users
+    by_area = ask(history, "funnel", step=steps, within=within, by="area", limit=3, **ALL_YEARS)
+    rows = [*by_area["data"]["rows"], by_area["data"]["other"], by_area["data"]["missing"]]
+    assert [sum(row["steps"][n]["users"] for row in rows) for n in range(len(steps))] == users
+    by_year = ask(history, "funnel", step=steps, within=within, interval="year", **ALL_YEARS)
+    series = by_year["data"]["series"]
+    assert [sum(each["users"][n] for each in series) for n in range(len(steps))] == users

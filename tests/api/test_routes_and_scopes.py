@@ -29,6 +29,7 @@ ROUTES: dict[tuple[str, str], set[str]] = {
     ("GET", "/analytics/stickiness"): {"read", "admin"},
     ("GET", "/analytics/users"): {"read", "admin"},
     ("GET", "/analytics/users/{user_id}"): {"read", "admin"},
+    ("GET", "/analytics/funnel"): {"read", "admin"},
     ("GET", "/analytics/users/{user_id}/events"): {"read", "admin"},
     ("DELETE", "/analytics/users/{user_id}"): {"admin"},
     ("POST", "/events"): {"write", "admin"},

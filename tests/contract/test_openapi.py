@@ -42,7 +42,8 @@ def test_an_answer_has_the_fields_that_are_described(path: str, history: httpx.C
     answer = history.get(
         path.replace("{user_id}", "u_e5e88ca5b91b"),
         params={name: value for name, value in params.items() if name in names}
-        | ({"window": 9} if "window" in names else {}),
+        | ({"window": 9} if "window" in names else {})
+        | ({"step": ["commit", "signed_off"]} if "step" in names else {}),
     ).json()
     content = QUESTIONS[path]["get"]["responses"]["200"]["content"]
     assert set(content) == {"application/json", "text/csv", "application/x-ndjson"}

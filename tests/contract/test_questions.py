@@ -64,6 +64,11 @@ EXAMPLES = {
         lambda data: sum(bucket["events"] for bucket in data["series"]),
         {"interval": "day", "compare": "previous"},
     ),
+    "funnel": Example(
+        lambda data: data["entered"],
+        {"step": ["*", "*"], "within": "2d", "by": "ü"},
+        source="columns",
+    ),
     "lifecycle": Example(
         lambda data: sum(period["active"] for period in data["series"]),
         {"interval": "day"},

@@ -21,6 +21,7 @@ from common.questions.active_users import ActiveUsers
 from common.questions.answer import Bucket
 from common.questions.breakdown import Breakdown
 from common.questions.event_counts import EventCounts
+from common.questions.funnel import Funnel, Order
 from common.questions.lifecycle import Lifecycle, LifecycleInterval
 from common.questions.numbers import Numbers
 from common.questions.retention import Clock, Entry, Retention, RetentionInterval, ReturnCount
@@ -28,11 +29,12 @@ from common.questions.stickiness import Stickiness
 from common.questions.top_events import TopEvents
 from common.questions.user_events import UserEvents
 from config.database import Database, get_connection
+from repo.engine.timeline import microseconds
 from repo.events import EventsRepo
 from repo.rollups import seal, span_store
 from repo.rollups.fold_state import Progress
 from repo.rollups.rollup_writer import RollupWriter
-from tests import cohort_oracle, oracle
+from tests import cohort_oracle, funnel_oracle, oracle
 from tests.example_counts import examples
 from tests.factories import with_cursor
 from tests.oracle import Event
@@ -522,6 +524,63 @@ def counted(events: list[Event]) -> tuple[int, int, bytes, float | None]:
     amounts = list(map(amount, events))
     median_or_none = float(median(amounts)) if amounts else None
     return len(amounts), oracle.users(events), f"{sum(amounts)}".encode(), median_or_none
+
+
+FUNNEL_STEPS = {"view,buy": {"view", "buy"}, "buy,Öl": {"buy", "Öl"}, "*": set(NAMES)}
+
+
+@given(
+    world=worlds(),
+    within=st.integers(1, 40 * 24 * 3600).map(lambda seconds: timedelta(seconds=seconds)),
+    order=st.sampled_from(get_args(Order)),
+    more=st.fixed_dictionaries(shared),
+)
+@settings(max_examples=examples(100))
+@pytest.mark.thorough
+def test_funnels_agree(
+    owner: connection,
+    repo: EventsRepo,
+    world: World,
+    within: timedelta,
+    order: Order,
+    more: dict[str, Any],
+) -> None:
+    store(owner, world)
+    start, end = world.time_range
+    question = Funnel(
+        start=start, end=end, step=list(FUNNEL_STEPS), within=within, order=order, **more
+    )
+    answer = finished(repo.get_funnel(question.query))
+    events = oracle.events_between(
+        world.stored, answer.meta.start, answer.meta.computed_at, question.event
+    )
+    assert answer.meta.end
+    rules = funnel_oracle.Funnel(
+        steps=len(FUNNEL_STEPS),
+        within=within // timedelta.resolution,
+        entry_end=microseconds(answer.meta.end),
+        now=microseconds(answer.meta.computed_at),
+        order=order,
+    )
+    expected = funnel_oracle.outcomes([step_event(each) for each in events if each.user_id], rules)
+    data = answer.data
+    assert [step.users for step in data.steps] == [
+        sum(each.furthest > step for each in expected) for step in range(rules.steps)
+    ]
+    assert data.open == sum(each.is_open for each in expected)
+    assert data.closed.entered == sum(each.first_entry < rules.open_from for each in expected)
+    took = [each.times[-1] - each.times[0] for each in expected if each.furthest == rules.steps]
+    assert data.seconds.avg == (pytest.approx(sum(took) / len(took) / 1e6) if took else None)
+
+
+def step_event(event: Event) -> funnel_oracle.StepEvent:
+    names = enumerate(FUNNEL_STEPS.values())
+    return funnel_oracle.StepEvent(
+        event_id=UUID(event.event_id).int,
+        user=USERS.index(event.user_id),
+        time=microseconds(event.occurred_at),
+        steps=frozenset(step for step, named in names if event.event_name in named),
+    )
 
 
 @given(

@@ -1,0 +1,231 @@
+"""Compute the answer to `funnel` from the chains of events that match its steps."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import timedelta
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from common.filters import Name, Value
+from common.questions.answer import Checkpoint
+from common.questions.funnel import (
+    Conversion,
+    FunnelBucket,
+    FunnelData,
+    FunnelPart,
+    FunnelQuery,
+    FunnelRow,
+    FunnelStep,
+    Seconds,
+)
+from repo.columns.filter_evaluation import Mask
+from repo.engine.scan import Scan
+from repo.engine.timeline import microseconds
+from repo.queries.base import ScanReduction
+from repo.queries.series import CalendarBucket, begun_buckets
+from repo.sequences.chain_search import ChainRules, find_chains
+from repo.sequences.first_values import value_order
+from repo.sequences.progress import Progress, progress_of, united
+from repo.sequences.step_collector import SessionRules, StepCollector
+from repo.sequences.step_labels import StepFilters
+from utils.decimals import decimal_text
+from utils.time.calendar import Range
+
+_MICROSECOND = timedelta.resolution
+_MICROSECONDS = 1_000_000  # of a second
+
+
+class FunnelReduction(ScanReduction[FunnelQuery, FunnelData], query=FunnelQuery):
+    """The furthest step of each user who entered in the range."""
+
+    def scan(self) -> Scan:
+        start, end = self.time_range
+        names = {**dict.fromkeys(self.query.same, "same"), **dict.fromkeys(self._by, "by")}
+        parameters = {name.path: parameter for name, parameter in names.items()}
+        return self._scan(
+            [Range(start, end), Range(end, end + self.query.within)],
+            filters=self._filters.all,
+            paths=frozenset(parameters),
+            fields=frozenset({"time"}),
+            parameter="step",
+            parameters=parameters,
+        )
+
+    def collector(self) -> StepCollector:
+        gap = self.query.gap
+        return StepCollector(
+            filters=self._filters,
+            is_strict=self.query.order == "strict",
+            sessions=SessionRules(gap // _MICROSECOND, microseconds(self.now)) if gap else None,
+            entry_end=microseconds(self.time_range.end),
+            same=[name.path for name in self.query.same],
+            by=self.query.by.path if self.query.by else None,
+        )
+
+    def data(self, collector: StepCollector, checkpoint: Checkpoint) -> FunnelData:
+        rules = ChainRules(
+            bits=collector.filters.bits,
+            order=self.query.order,
+            within=self.query.within // _MICROSECOND,
+            entry_end=collector.entry_end,
+            complete_until=microseconds(self.now),
+        )
+        parts = []
+        for events in collector.batches():
+            checkpoint()
+            progress = progress_of(events, find_chains(events, rules), self.query.by_step - 1)
+            parts.append(progress)
+        return self._data(united(parts), collector, rules)
+
+    def _data(self, progress: Progress, collector: StepCollector, rules: ChainRules) -> FunnelData:
+        data = FunnelData(**_numbers(progress, rules))
+        if self.query.by:
+            data = replace(data, **_by_value(progress, collector, rules, self.query.limit))
+        if self.query.interval:
+            buckets = begun_buckets(self.query, self.time_range, self.now)
+            data = replace(data, series=_series(progress, buckets, rules))
+        return data
+
+    @property
+    def _by(self) -> list[Name]:
+        return [self.query.by] if self.query.by else []
+
+    @property
+    def _filters(self) -> StepFilters:
+        query = self.query
+        parts = (query.steps, query.exclude, query.ignore)
+        return StepFilters(*([selection.filter for selection in part] for part in parts))
+
+    def extra_meta(self) -> dict[str, Any]:
+        return {"complete_until": self.now.astimezone(self.query.zone)}
+
+
+def _numbers(progress: Progress, rules: ChainRules) -> dict[str, Any]:
+    """Return the fields that a funnel and each of its rows have."""
+    steps = _steps(progress, rules.steps)
+    is_last = progress.furthest == rules.steps
+    is_closed = progress.times[0] < rules.open_from
+    closed_entries = int(np.count_nonzero(progress.first_entry < rules.open_from))
+    total = _conversion(steps[0].users, steps[-1].users)
+    return {
+        "entered": total.entered,
+        "converted": total.converted,
+        "rate": total.rate,
+        "open": sum(step.open for step in steps),
+        "closed": _conversion(closed_entries, int(np.count_nonzero(is_last & is_closed))),
+        "seconds": _seconds(progress, is_last, rules.steps - 1, 0),
+        "steps": steps,
+    }
+
+
+def _by_value(
+    progress: Progress, collector: StepCollector, rules: ChainRules, limit: int
+) -> dict[str, Any]:
+    """Return the rows of values, and what is left."""
+    codes = progress.by
+    assert codes is not None, "the values of a property were collected"
+    values = collector.by_values
+    entered = np.bincount(codes[codes >= 0], minlength=len(values)).tolist()
+    present = [code for code, count in enumerate(entered) if count]
+    present.sort(key=lambda code: (-entered[code], value_order(values[code])))
+    shown = present[:limit]
+    # Each row is a run of users after sorting; then come other values, then missing ones.
+    row_of = np.full(len(values) + 1, len(shown))
+    row_of[shown] = np.arange(len(shown))
+    row_of[-1] = len(shown) + 1
+    rows = row_of[codes]
+    order = rows.argsort(kind="stable")
+    bounds = rows[order].searchsorted(np.arange(len(shown) + 3)).tolist()
+    parts = [_numbers(progress.select(order[slice(*each)]), rules) for each in pairwise(bounds)]
+    return {
+        "rows": [
+            FunnelRow(_json_value(values[code]), **part)
+            for code, part in zip(shown, parts, strict=False)
+        ],
+        "other": FunnelPart(**parts[-2]),
+        "missing": FunnelPart(**parts[-1]),
+    }
+
+
+def _series(
+    progress: Progress, buckets: Sequence[CalendarBucket], rules: ChainRules
+) -> list[FunnelBucket]:
+    """Return the numbers of users by the bucket in which their reported chain began."""
+    starts = [microseconds(bucket.part.start) for bucket in buckets]
+    bucket_of = np.searchsorted(starts, progress.times[0], side="right") - 1
+    size = rules.steps + 1
+    cells = np.bincount(bucket_of * size + progress.furthest, minlength=len(buckets) * size)
+    users = cells.reshape(-1, size)[:, ::-1].cumsum(axis=1)[:, -2::-1].tolist()
+    is_open = np.bincount(bucket_of[progress.is_open], minlength=len(buckets)).tolist()
+    return [
+        FunnelBucket(
+            **{
+                **bucket.fields,
+                "partial": microseconds(bucket.part.end) > rules.open_from,
+            },
+            **asdict(_conversion(reached[0], reached[-1])),
+            open=open_users,
+            users=reached,
+        )
+        for bucket, reached, open_users in zip(buckets, users, is_open, strict=True)
+    ]
+
+
+def _json_value(value: Value) -> Any:
+    """Return a value as in JSON; numbers are exact."""
+    return msgspec.Raw(decimal_text(value).encode()) if isinstance(value, Decimal) else value
+
+
+def _steps(progress: Progress, steps: int) -> list[FunnelStep]:
+    furthest = np.bincount(progress.furthest, minlength=steps + 2)[1:]
+    users = furthest[::-1].cumsum()[::-1].tolist()
+    is_open = np.bincount(progress.furthest[progress.is_open], minlength=steps + 2)[1:].tolist()
+    return [
+        FunnelStep(
+            step=step + 1,
+            users=users[step],
+            of_first=_ratio(users[step], users[0]),
+            of_previous=_ratio(users[step], users[step - 1]) if step else None,
+            dropped=users[step] - users[step + 1] if step + 1 < steps else 0,
+            open=is_open[step],
+            seconds=_seconds(progress, progress.furthest > step, step, step - 1) if step else None,
+        )
+        for step in range(steps)
+    ]
+
+
+def _conversion(entered: int, converted: int) -> Conversion:
+    return Conversion(entered, converted, _ratio(converted, entered))
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _seconds(progress: Progress, among: Mask, step: int, since: int) -> Seconds:
+    """Return how long some users took to reach a step since another one."""
+    times = progress.times
+    return _statistics(times[step, among] - times[since, among])
+
+
+def _statistics(durations: NDArray[np.int64]) -> Seconds:
+    """Return statistics of microseconds, in seconds."""
+    count = len(durations)
+    if not count:
+        return Seconds(None, None, None)
+    average = int(durations.sum()) / (count * _MICROSECONDS)
+    return Seconds(average, _percentile(durations, 0.5), _percentile(durations, 0.9))
+
+
+def _percentile(durations: NDArray[np.int64], fraction: float) -> float:
+    """Return a percentile in seconds as `percentile_cont` of PostgreSQL does."""
+    position = (len(durations) - 1) * fraction
+    ranks = [math.floor(position), math.ceil(position)]
+    low, high = (np.partition(durations, ranks)[ranks] / _MICROSECONDS).tolist()
+    return float(low + (high - low) * (position - ranks[0]))
