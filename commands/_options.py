@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
 import click
@@ -12,15 +13,23 @@ def mapping(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
     """The column of each field, from options of the form FIELD=COLUMN."""
-    pairs = [text.partition("=") for text in values]
-    for name, _, column in pairs:
-        if name not in FIELDS or not column:
-            raise click.BadParameter(f"use FIELD=COLUMN with a field of {', '.join(FIELDS)}")
-    names = {name: column for name, _, column in pairs}
+    names = field_values(values, FIELDS, "COLUMN")
     columns = [names.get(name, name) for name in FIELDS]
-    if len(names) < len(pairs) or len(set(columns)) < len(columns):
+    if len(set(columns)) < len(columns):
         raise click.BadParameter("map each field to one column, and each column to one field")
     return names
+
+
+def field_values(values: Sequence[str], fields: Sequence[str], noun: str) -> dict[str, str]:
+    """The value of each field, from texts of the form FIELD=VALUE. Raises: click.BadParameter."""
+    pairs = [text.partition("=") for text in values]
+    for name, _, value in pairs:
+        if name not in fields or not value:
+            raise click.BadParameter(f"use FIELD={noun} with a field of {', '.join(fields)}")
+    named = {name: value for name, _, value in pairs}
+    if len(named) < len(pairs):
+        raise click.BadParameter("map each field to one column, and each column to one field")
+    return named
 
 
 def time_zone(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from typing import get_args
 from zoneinfo import ZoneInfo
 
 import click
@@ -22,7 +23,6 @@ from config.settings import Settings
 from repo.adopt.adoption import AdoptRepo, MappedRow
 from repo.adopt.catalog import CannotAdopt, Table
 from repo.adopt.mapping import AdoptionNames, TableMapping, make_mapping, stored_mapping
-from repo.adopt.timestamps import Epoch
 from repo.adopt.trigger import Adoption, trigger_name
 from repo.rollups.rollup_writer import RollupWriter
 from services.disk_space import StorageGate, storage_limits
@@ -38,6 +38,7 @@ from services.lifecycle.adoption import (
 from services.server_urls import database_server
 from utils.formats import quantity
 from utils.signals import stoppable
+from utils.time.epochs import Epoch
 from utils.time.local_times import ADJUSTMENT_TEXTS, Adjustment
 
 _SAMPLE_ROWS = 3
@@ -82,7 +83,9 @@ _WHY = {
 )
 @click.option("--tz", callback=time_zone, help="The time zone of times without an offset.")
 @click.option(
-    "--epoch", type=click.Choice(["s", "ms", "us"]), help="The unit of numeric times since 1970."
+    "--epoch",
+    type=click.Choice(get_args(Epoch)),
+    help="The unit of numeric times since 1970.",
 )
 @click.option(
     "--batch", default=BATCH, type=click.IntRange(1, 100_000), help="Rows per transaction."

@@ -3,36 +3,35 @@
 import gc
 import io
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import IO, Any, cast, get_args
-from zoneinfo import ZoneInfo
+from typing import Any, cast
 
 import click
 
 from commands._help import DATABASE, FAILED, Command
+from commands._load_options import mapping_options, parse_options
+from commands._load_preview import preview
+from commands._load_report import Summary
 from commands._migrate_first import apply_migrations
-from commands._options import mapping, time_zone
 from commands._progress import progress
-from commands._report import print_error, report
+from commands._report import print_error, print_result, report
 from commands._settings import read_settings
 from config.database import connect
 from repo.database_size import database_size
 from repo.ingest import IngestRepo
 from services.disk_space import StorageGate, storage_limits
-from services.ingest.input_rows import ColumnMapping, Form, UnreadableInput
+from services.ingest.compression import is_zip, prefixed, spooled, zip_members
+from services.ingest.input_file import InputFile, ReadOptions
+from services.ingest.input_rows import UnreadableInput
 from services.ingest.loader import BATCH, Loader, LoadReport, RejectedFile
-from services.ingest.readers import form_of, open_input
-from services.ingest.validation import FIELDS, Validator
+from services.ingest.mapping.options import MappingOptions
+from services.ingest.validation import Validator
 from services.server_urls import databases
 from utils.signals import stoppable
-from utils.time.local_times import ADJUSTMENT_TEXTS
 
 _INTERRUPTED = "{}: interrupted: run the same command again, which stores no event twice"
 
@@ -43,53 +42,56 @@ _INTERRUPTED = "{}: interrupted: run the same command again, which stores no eve
     exit_codes={0: "All rows are stored.", 1: f"Some rows were rejected. {FAILED}"},
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--map",
-    "names",
-    multiple=True,
-    callback=mapping,
-    metavar="FIELD=SOURCE",
-    help="The source of a field: user_id=visitor, or in NDJSON user_id=user.id.",
-)
-@click.option("--ignore", multiple=True, metavar="COLUMN", help="Do not store this column.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(get_args(Form)),
-    help="The format of the files; detected from their first bytes by default.",
-)
-@click.option("--tz", callback=time_zone, help="The time zone of times without an offset.")
+@mapping_options
 @click.option(
     "--batch", default=BATCH, type=click.IntRange(1, 100_000), help="Rows per transaction."
 )
+@click.option("--dry-run", is_flag=True, help="Show the first rows as events, and what is missing.")
 @stoppable()
-def load(
-    files: tuple[Path, ...],
-    names: dict[str, str],
-    ignore: tuple[str, ...],
-    form: Form | None,
-    tz: ZoneInfo | None,
-    batch: int,
-) -> None:
-    """Load events from FILES (NDJSON, CSV or Parquet, optionally gzip); - is standard input.
+def load(files: tuple[Path, ...], batch: int, dry_run: bool, **values: Any) -> None:
+    """Load events from FILES, plain or compressed; - is standard input.
 
-    Run an interrupted load again to continue it: each event_id is stored once.
+    FILES are NDJSON, JSON, CSV, Parquet or access logs. Run an interrupted load again to continue
+    it: each event is stored once.
     """
-    columns = ColumnMapping(names, _ignored(names, ignore))
+    read_options, options = parse_options(values)
+    if dry_run:
+        are_clean = [_preview(file, read_options, options) for file in files]
+    else:
+        are_clean = list(_load_all(files, read_options, options, batch))
+    if not all(are_clean):
+        sys.exit(1)
+
+
+def _load_all(
+    files: tuple[Path, ...], read_options: ReadOptions, options: MappingOptions, batch: int
+) -> Iterator[bool]:
+    """Load the files, and yield for each whether all its rows were stored."""
     settings = read_settings()
     with databases(settings) as urls:
         apply_migrations(urls.owner)
-        validator = Validator(tz, lambda: datetime.now(UTC))
+        validator = Validator(options.tz, lambda: datetime.now(UTC))
         with closing(connect(urls.url("writer"), "analytics-load")) as conn:
             gate = StorageGate(storage_limits(settings), lambda: database_size(conn))
             loader = Loader(IngestRepo(conn), validator, batch, gate)
             rejected_paths = _RejectedPaths()
             with _rare_garbage_collection():
-                are_clean = [
-                    _load_one(loader, file, form, columns, rejected_paths(file)) for file in files
-                ]
-    if not all(are_clean):
-        sys.exit(1)
+                for path in files:
+                    yield from _load_path(loader, path, read_options, options, rejected_paths)
+
+
+def _preview(path: Path, read_options: ReadOptions, options: MappingOptions) -> bool:
+    """Print the previews of a file; return whether it can be loaded."""
+    are_clean = []
+    try:
+        for name, raw in _inputs(path):
+            text, is_clean = preview(str(name), InputFile(raw, read_options), options)
+            print_result(text)
+            are_clean.append(is_clean)
+    except (OSError, UnreadableInput) as exc:
+        print_error(f"{path}: {exc}")
+        return False
+    return all(are_clean)
 
 
 @contextmanager
@@ -104,82 +106,89 @@ def _rare_garbage_collection() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _ignored(names: dict[str, str], ignore: tuple[str, ...]) -> tuple[str, ...]:
-    """The columns to ignore. Raises: click.BadParameter for the source of a field."""
-    used = {names.get(name, name) for name in FIELDS}
-    if needed := used & set(ignore):
-        raise click.BadParameter(
-            f"--ignore: {', '.join(needed)} is the source of a field of events"
-        )
-    return tuple(dict.fromkeys(ignore))
+def _load_path(
+    loader: Loader,
+    path: Path,
+    read_options: ReadOptions,
+    options: MappingOptions,
+    rejected_paths: "_RejectedPaths",
+) -> Iterator[bool]:
+    """Load a file, or each file in a zip archive; yield whether all rows were stored."""
+    try:
+        for name, raw in _inputs(path):
+            outcome, rejected = LoadReport(), RejectedFile(rejected_paths(name))
+            _load_one(loader, name, raw, (read_options, options), outcome, rejected)
+            yield outcome.is_clean
+    except (OSError, UnreadableInput) as exc:
+        print_error(f"{path}: {exc}")
+        yield False
 
 
 def _load_one(
-    loader: Loader, path: Path, form: Form | None, columns: ColumnMapping, rejected_path: Path
-) -> bool:
-    """Whether all rows were stored. The report is printed also when the load is interrupted."""
-    outcome, rejected = LoadReport(), RejectedFile(rejected_path)
+    loader: Loader,
+    name: Path,
+    raw: io.BufferedReader,
+    options: tuple[ReadOptions, MappingOptions],
+    outcome: LoadReport,
+    rejected: RejectedFile,
+) -> None:
+    """Load one input. The report is printed also when the load is interrupted."""
+    summary = Summary(str(name), outcome, rejected)
     try:
-        with report(partial(_summary, path, columns, outcome, rejected), _INTERRUPTED.format(path)):
+        with report(summary, _INTERRUPTED.format(name)):
             try:
-                with _input(path) as raw, _progress(path, raw) as progress:
-                    file = open_input(raw)
-                    file_form = form or form_of(file)
-                    loader.load(
-                        file_form, file, columns, outcome, rejected=rejected, progress=progress
-                    )
+                file = InputFile(raw, options[0])
+                resolution = file.resolve(options[1])
+                if resolution.problems:
+                    raise UnreadableInput(resolution.message())
+                summary.describe(file, resolution)
+                blocks = file.blocks(resolution, options[1], loader.part_rows)
+                with _progress(name, file) as progress:
+                    loader.load(blocks, outcome, rejected=rejected, progress=progress)
             except (OSError, UnreadableInput) as exc:
                 outcome.failure = str(exc)
     finally:
-        _print_failures(path, outcome, rejected)
-    return outcome.is_clean
+        _print_failures(name, outcome, rejected)
+
+
+def _inputs(path: Path) -> Iterator[tuple[Path, io.BufferedReader]]:
+    """The names and contents of a file, or of the files in a zip archive.
+
+    Raises: OSError, UnreadableInput.
+    """
+    with _opened(path) as file:
+        if not is_zip(file.peek(4)):
+            yield path, file
+            return
+        for name, contents in zip_members(file):
+            yield path / name, contents
 
 
 @contextmanager
-def _input(path: Path) -> Iterator[io.BufferedReader]:
-    """The input as a binary stream; Parquet from standard input is spooled to a file."""
+def _opened(path: Path) -> Iterator[io.BufferedReader]:
+    """The file as a binary stream; what is not read in order is spooled from standard input."""
     if path != Path("-"):
         with path.open("rb") as file:
             yield file
         return
-    head = sys.stdin.buffer.read(64)  # blocks until 64 bytes or the end of the input
-    stdin = cast(io.BufferedReader, io.BufferedReader(_PrefixedStream(head, sys.stdin.buffer)))
-    if not head.startswith(b"PAR1"):
-        yield stdin
+    stdin = cast(io.BufferedReader, sys.stdin.buffer)
+    head = stdin.read(4)  # blocks until 4 bytes or the end of the input
+    stream = prefixed(head, stdin)
+    if not (head.startswith(b"PAR1") or is_zip(head)):
+        yield stream
         return
-    with tempfile.TemporaryFile(buffering=0) as spooled:
-        shutil.copyfileobj(stdin, spooled)
-        spooled.seek(0)
-        yield io.BufferedReader(spooled)
-
-
-class _PrefixedStream(io.RawIOBase):
-    """A stream whose first bytes were read already: `head`, then `rest`."""
-
-    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
-        self._head = head
-        self._rest = rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        size = len(buffer)
-        part = self._head[:size] or self._rest.read1(size)  # type: ignore[attr-defined]
-        self._head = self._head[size:]
-        buffer[: len(part)] = part
-        return len(part)
+    with spooled(stream) as file:
+        yield file
 
 
 @contextmanager
-def _progress(path: Path, raw: io.BufferedReader) -> Iterator[Callable[[int], None]]:
+def _progress(path: Path, file: InputFile) -> Iterator[Callable[[int], None]]:
     """A bar of the bytes that are read, or of rows where the size of the input is unknown."""
-    is_seekable = raw.seekable()
-    total = os.fstat(raw.fileno()).st_size if is_seekable else None
-    with progress(path.name, "B" if is_seekable else "rows", total) as bar:
+    size = file.size
+    with progress(path.name, "rows" if size is None else "B", size) as bar:
 
         def advance(rows: int) -> None:
-            bar.add(max(raw.tell() - bar.done, 0) if is_seekable else rows)
+            bar.add(rows if size is None else max(file.tell() - bar.done, 0))
 
         yield advance
 
@@ -195,36 +204,13 @@ class _RejectedPaths:
 
     def __call__(self, path: Path) -> Path:
         name = "stdin" if path == Path("-") else path.name
-        folder = path.absolute().parent
+        # In a zip archive, the parent is no folder.
+        folder = next(parent for parent in path.absolute().parents if parent.is_dir())
         folder = folder if os.access(folder, os.W_OK) else Path.cwd()
         tries = (f"{name}{n}.rejected.ndjson" for n in ("", *(f"-{n}" for n in range(2, 10_000))))
         free_path = next(folder / name for name in tries if folder / name not in self._used)
         self._used.add(free_path)
         return free_path
-
-
-def _summary(
-    path: Path, columns: ColumnMapping, outcome: LoadReport, rejected: RejectedFile
-) -> str:
-    """The report of one input; empty if nothing could be read."""
-    rejected.close()
-    if outcome.failure and not outcome.read:
-        return ""
-    count = outcome.rejected.total()
-    suppressed = f"suppressed {outcome.suppressed:,}, " if outcome.suppressed else ""
-    lines = [
-        f"{path}: read {outcome.read:,}, inserted {outcome.inserted:,}, "
-        f"already there {outcome.present:,}, {suppressed}rejected {count:,}"
-    ]
-    lines += [
-        f"  {rows:,} without {columns.of(field)}, the source of {field}"
-        for field, rows in outcome.missing_sources.most_common()
-    ]
-    lines += [f"  {rows:,} {ADJUSTMENT_TEXTS[kind]}" for kind, rows in outcome.adjusted.items()]
-    lines += [f"  {rows:,} rejected: {reason}" for reason, rows in outcome.rejected.most_common()]
-    if count and not rejected.failure:
-        lines.append(f"  the rejected rows are in {rejected.path}")
-    return "\n".join(lines)
 
 
 def _print_failures(path: Path, outcome: LoadReport, rejected: RejectedFile) -> None:

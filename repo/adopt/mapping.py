@@ -10,7 +10,8 @@ from psycopg2.sql import Composable, Composed, Identifier
 from psycopg2.sql import Literal as Value
 
 from repo.adopt.catalog import SQL, CannotAdopt, Column, Table
-from repo.adopt.timestamps import Epoch, Instant, by_rules, epoch_instant, local_instant
+from repo.adopt.timestamps import Instant, by_rules, epoch_instant, local_instant
+from utils.time.epochs import Epoch
 from utils.time.zones import zone_names
 
 _INTEGERS = {"int2", "int4", "int8"}
@@ -160,8 +161,8 @@ def _check_time(column: Column, mapping: TableMapping) -> None:
         raise CannotAdopt(f"{column.name} is {column.display_type}: name its time zone with --tz")
     if column.base in _NUMBERS and mapping.epoch is None:
         raise CannotAdopt(
-            f"{column.name} is {column.display_type}: name its unit since 1970 with --epoch s, ms "
-            "or us"
+            f"{column.name} is {column.display_type}: name its unit since 1970 with --epoch s, ms, "
+            "us or ns"
         )
 
 

@@ -4,21 +4,17 @@ Local times are converted by the rules of the pinned tzdata package, since Postg
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from psycopg2.sql import SQL as Text
 from psycopg2.sql import Composable, Composed
 from psycopg2.sql import Literal as Value
 
 from repo.adopt.catalog import SQL
+from utils.time.epochs import END_SECOND, FIRST_SECOND, PER_SECOND, Epoch
 from utils.time.local_times import local_rules
 from utils.time.zones import zone
 
-Epoch = Literal["s", "ms", "us"]
-
-PER_SECOND: dict[Epoch, int] = {"s": 1, "ms": 1000, "us": 1_000_000}
 _UNITS: dict[Epoch, str] = {"s": "1 second", "ms": "1 millisecond", "us": "1 microsecond"}
-_FROM, _UNTIL = 946_684_800, 4_102_444_800  # 2000 and 2100, in seconds since 1970
 
 Instant = Callable[[Composable], Composable]
 """Returns the expression of the instant of a local time."""
@@ -28,14 +24,17 @@ def epoch_instant(value: Composable, epoch: Epoch) -> Composed:
     """Return an expression for the instant of an epoch; null outside the years 2000 to 2099."""
     # Far values would make the conversion fail, and with it the transaction of the platform.
     per_second = PER_SECOND[epoch]
+    # PostgreSQL has no nanoseconds. A float holds as many microseconds exactly.
+    number = Text("({} / 1000)").format(value) if epoch == "ns" else value
     return Text(
         "case when {0} >= {1} and {0} < {2} "
-        "then 'epoch'::timestamptz + {0}::float8 * {3}::interval end"
+        "then 'epoch'::timestamptz + {3}::float8 * {4}::interval end"
     ).format(
         value,
-        Value(_FROM * per_second),
-        Value(_UNTIL * per_second),
-        Value(_UNITS[epoch]),
+        Value(FIRST_SECOND * per_second),
+        Value(END_SECOND * per_second),
+        number,
+        Value(_UNITS.get(epoch, _UNITS["us"])),
     )
 
 

@@ -3,12 +3,14 @@
 import csv
 import io
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import IO, cast
+from typing import IO, Any, ClassVar, cast
 
+from services.ingest.csv_dialect import COMMA, Dialect
 from services.ingest.fast_validation import validate_block
 from services.ingest.input_rows import (
     DAMAGED,
@@ -20,11 +22,11 @@ from services.ingest.input_rows import (
     UnreadableInput,
     ValidRows,
 )
+from services.ingest.mapped_block import Record
 from services.ingest.validation import Invalid, RawEvent
 
 _LINE_ENDS = ("\n", "\r")
 _NULL = "\\N"
-_QUOTED_NULL, _MARKED_NULL = f'"{_NULL}"', f'"{_NULL}{_NULL}"'
 _MAX_ROW_LINES = 1_000  # a quoted field that spans more lines was never closed
 
 
@@ -33,15 +35,67 @@ def csv_blocks(file: Input, columns: ColumnMapping, max_lines: int) -> Iterator[
 
     Raises: UnreadableInput, any of DAMAGED.
     """
-    csv.field_size_limit(MAX_LINE_BYTES)
-    # Invalid UTF-8 becomes surrogates here, so that only the rows that contain it are rejected.
-    text = io.TextIOWrapper(cast(IO[bytes], file), "utf-8-sig", "surrogateescape", newline="")
-    try:
-        lines = _Lines(_bounded(text))
+    with _opened(file, COMMA) as lines:
         if header := _header(lines):
             positions = columns.positions(header)
             while raw := lines.peek(max_lines):
                 yield CsvBlock(lines, raw, positions, len(header))
+
+
+def csv_records(file: Input, dialect: Dialect, max_lines: int) -> Iterator[list[Record]]:
+    """The rows as dictionaries, at most `max_lines` at a time.
+
+    Raises: UnreadableInput, any of DAMAGED.
+    """
+    with _opened(file, dialect) as lines:
+        header = dialect.header or column_names(_header(lines) or [])
+        while raw := lines.peek(max_lines):
+            block = CsvBlock(lines, raw, [], len(header))
+            yield [_record(header, *record) for record in block.records()]
+
+
+def csv_header(file: Input, dialect: Dialect) -> list[str]:
+    """The names of the columns; empty for an empty file. Raises: UnreadableInput."""
+    with _opened(file, dialect) as lines:
+        return list(dialect.header) or column_names(_header(lines) or [])
+
+
+def column_names(header: Sequence[str]) -> list[str]:
+    """The names in a header, without spaces around them. Raises: UnreadableInput."""
+    names = [name.strip() for name in header]
+    repeated = {name for name in names if name and names.count(name) > 1}
+    if repeated:
+        raise UnreadableInput(f"two columns have the same name: {', '.join(sorted(repeated))}")
+    return names
+
+
+def _record(
+    header: Sequence[str], number: int, raw: list[str] | str, cells: list[str] | Invalid
+) -> Record:
+    if isinstance(cells, Invalid):
+        return Record(number, raw, cells)
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError:
+        return Record(number, raw, Invalid("the row is not valid UTF-8"))
+    row = dict(zip(header, cells, strict=True))
+    if "" in row:
+        unnamed = (cell for name, cell in zip(header, cells, strict=True) if not name)
+        row[""] = " ".join(filter(None, unnamed))
+    return Record(number, raw, row)
+
+
+@contextmanager
+def _opened(file: Input, dialect: Dialect) -> Iterator["_Lines"]:
+    csv.field_size_limit(MAX_LINE_BYTES)
+    # Invalid UTF-8 becomes surrogates here, so that only the rows that contain it are rejected.
+    text = io.TextIOWrapper(cast(IO[bytes], file), dialect.encoding, "surrogateescape", newline="")
+    try:
+        lines = _Lines(_bounded(text), dialect.csv_options)
+        if dialect.skipped_lines:
+            lines.peek(dialect.skipped_lines)
+            lines.skip(dialect.skipped_lines)
+        yield lines
     finally:
         text.detach()  # the caller closes the file
 
@@ -74,8 +128,9 @@ class _Lines:
     only the line with the quote is lost.
     """
 
-    def __init__(self, text: Iterable[str]) -> None:
+    def __init__(self, text: Iterable[str], options: Mapping[str, Any]) -> None:
         self._text = iter(text)
+        self.options = options
         self._pushed_back: deque[str] = deque()
         self._row: list[str] = []
         self._row_size = 0
@@ -102,11 +157,11 @@ class _Lines:
         """The fields of the next row; None at the end of the file. Raises: csv.Error."""
         self.number += len(self._row) or 1
         self._row, self._row_size = [], 0
-        return next(csv.reader(self, strict=True), None)
+        return next(csv.reader(self, strict=True, **self.options), None)
 
     def values(self, row: list[str]) -> list[str]:
         """The fields of the current row, with the empty string for an unquoted `\\N`."""
-        return _values(row, self._row)
+        return _values(row, self._row, self.options)
 
     def unread(self) -> str:
         """Push back all lines of the current row but the first, and return the first."""
@@ -161,8 +216,10 @@ class _Lines:
 
 @dataclass(frozen=True, slots=True)
 class CsvBlock:
-    """A block of lines. They are consumed by either `rows` or `lines`."""
+    """A block of lines. They are consumed by either `rows`, `lines` or `records`."""
 
+    missing_sources: ClassVar[tuple[str, ...]] = ()
+    """No row of CSV lacks a column."""
     all_lines: _Lines
     raw: list[str]
     positions: list[int | None]
@@ -170,24 +227,39 @@ class CsvBlock:
 
     def rows(self, latest: datetime) -> ValidRows | None:
         """All rows in the text format of COPY; None if any of them needs a closer look."""
+        if (parsed := self._parsed()) is None:
+            return None
+        rows = validate_block(self._columns(self._values(parsed)), latest)
+        if rows is None:
+            return None
+        return rows, list(enumerate(parsed, self.all_lines.skip(len(parsed))))
+
+    def records(self) -> Iterable[tuple[int, list[str] | str, list[str] | Invalid]]:
+        """The number, the cells as read, and the values or the fault of each row."""
+        if (parsed := self._parsed()) is None:
+            return self._single_rows()
+        first = self.all_lines.skip(len(parsed))
+        return zip(range(first, first + len(parsed)), parsed, self._values(parsed), strict=True)
+
+    def _parsed(self) -> list[list[str]] | None:
+        """The cells of all rows; None if any of them needs a closer look."""
         if any(map(_is_cut, self.raw)):
             return None
-        text = "".join(self.raw)
         try:
-            text.encode()
-            parsed = list(csv.reader(self.raw, strict=True))
+            "".join(self.raw).encode()
+            parsed = list(csv.reader(self.raw, strict=True, **self.all_lines.options))
         except (UnicodeEncodeError, csv.Error):
             return None
         # Fewer rows than lines: a quoted field contains a line break.
         if len(parsed) != len(self.raw) or {len(row) for row in parsed} != {self.width}:
             return None
-        values = parsed
-        if _NULL in text:
-            values = [_values(row, [raw]) for row, raw in zip(parsed, self.raw, strict=True)]
-        rows = validate_block(self._columns(values), latest)
-        if rows is None:
-            return None
-        return rows, list(enumerate(parsed, self.all_lines.skip(len(parsed))))
+        return parsed
+
+    def _values(self, parsed: list[list[str]]) -> list[list[str]]:
+        if not any(_NULL in line for line in self.raw):
+            return parsed
+        options = self.all_lines.options
+        return [_values(row, [raw], options) for row, raw in zip(parsed, self.raw, strict=True)]
 
     def _columns(self, parsed: list[list[str]]) -> list[Sequence[str]]:
         """The columns in the order of FIELDS, with defaults for those that the file lacks."""
@@ -200,29 +272,37 @@ class CsvBlock:
 
     def lines(self) -> Iterator[InputRow]:
         """The rows one by one. The last row may extend beyond the block."""
+        for number, raw, cells in self._single_rows():
+            event = cells if isinstance(cells, Invalid) else _row(cells, self.positions)
+            yield InputRow(number, raw, event)
+
+    def _single_rows(self) -> Iterator[tuple[int, list[str] | str, list[str] | Invalid]]:
         lines = self.all_lines
         while len(lines):
             try:
                 row = lines.row()
             except csv.Error as exc:
                 reason = f"the row cannot be read: {exc}"
-                yield InputRow(lines.number, lines.unread(), Invalid(reason))
+                yield lines.number, lines.unread(), Invalid(reason)
                 continue
             if row and len(row) != self.width:
                 reason = f"the row has {len(row)} fields and the header {self.width}"
-                yield InputRow(lines.number, lines.unread(), Invalid(reason))
+                yield lines.number, lines.unread(), Invalid(reason)
             elif row:
-                yield InputRow(lines.number, row, _row(lines.values(row), self.positions))
+                yield lines.number, row, lines.values(row)
 
 
-def _values(row: list[str], raw: Iterable[str]) -> list[str]:
+def _values(row: list[str], raw: Iterable[str], options: Mapping[str, Any]) -> list[str]:
     """The fields of a row, with the empty string for an unquoted `\\N`; a quoted one is text."""
     if _NULL not in row:
         return row
     # `csv.reader` does not tell whether a field was quoted. Parse the row once more with quoted
     # values changed: fields that stay equal were not quoted.
-    marked = (line.replace(_QUOTED_NULL, _MARKED_NULL) for line in raw)
-    reparsed = next(csv.reader(marked, strict=True))
+    quote = options.get("quotechar", '"')
+    marked = (
+        line.replace(f"{quote}{_NULL}{quote}", f"{quote}{_NULL}{_NULL}{quote}") for line in raw
+    )
+    reparsed = next(csv.reader(marked, strict=True, **options))
     return [
         "" if cell == other == _NULL else cell for cell, other in zip(row, reparsed, strict=True)
     ]

@@ -2,24 +2,38 @@
 
 import gzip
 import io
+import sys
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from zipfile import BadZipFile
 
 from services.ingest.json_paths import path_of, suggest
 from services.ingest.validation import FIELDS, REQUIRED, Invalid, RawEvent
 
-Form = Literal["ndjson", "csv", "parquet"]
-Input = io.BufferedReader | gzip.GzipFile
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+Form = Literal["ndjson", "json", "csv", "parquet", "access-log"]
+Input = io.BufferedIOBase
 
 Row = TypeVar("Row")
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
 MAX_PART_BYTES = 1024 * 1024
-DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)  # raised by truncated or damaged gzip data
+# Raised by truncated or damaged data of gzip, zstd and zip.
+DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError, BadZipFile)
+
+
+class Lines(Protocol):
+    """A source of lines."""
+
+    def readline(self, size: int, /) -> bytes: ...
 
 
 class UnreadableInput(Exception):
@@ -50,6 +64,10 @@ ValidRows = tuple[list[str], list[RowOrigin]]
 
 class Block(Protocol):
     """Consecutive rows of an input, which are validated at once or one by one."""
+
+    @property
+    def missing_sources(self) -> Iterable[str]:
+        """For each row of `rows` that lacks the source of a field, the field."""
 
     def rows(self, latest: datetime) -> ValidRows | None:
         """All rows; None if any of them needs a closer look.

@@ -12,22 +12,19 @@ from repo.ingest import IngestRepo, as_rows
 from services.ingest.batch_writer import Batch, BatchWriter
 from services.ingest.input_rows import (
     Block,
-    ColumnMapping,
-    Form,
-    Input,
     InputRow,
     RowOrigin,
     TruncatedInput,
     ValidRows,
 )
-from services.ingest.readers import read
 from services.ingest.validation import Invalid, Validator
 from utils.signals import uninterrupted
 from utils.time.local_times import Adjustment
 
 BATCH = 10_000
+Blocks = Iterator[Block | list[InputRow]]
 # Rows that are validated at once. If fast validation fails for one, all are validated one by one.
-_PART = 500
+PART = 500
 _MAX_EXCERPT_CHARS = 2_000
 
 
@@ -108,17 +105,20 @@ class Loader:
         self._validator = validator
         self._batch = batch
 
+    @property
+    def part_rows(self) -> int:
+        """The most rows of a block."""
+        return min(PART, self._batch)
+
     def load(
         self,
-        form: Form,
-        file: Input,
-        columns: ColumnMapping,
+        blocks: Blocks,
         report: LoadReport,
         *,
         rejected: RejectedFile,
         progress: Callable[[int], None],
     ) -> None:
-        """Load one input, and count its rows in `report`, which is also complete after an error.
+        """Load the blocks of an input, and count its rows in `report`, also after an error.
 
         `progress` is called with the number of rows of each batch.
 
@@ -127,7 +127,7 @@ class Loader:
         self._validator.adjusted = report.adjusted
         writer = BatchWriter(self._repo, check_space=self._check_space)
         try:
-            for batch in self._batches(form, file, columns, report, rejected):
+            for batch in self._batches(blocks, report, rejected):
                 writer.wait()
                 _count_results(writer, report, rejected)
                 # Interrupted between start and assignment, `close` would not wait for the batch.
@@ -141,17 +141,12 @@ class Loader:
                 _count_results(writer, report, rejected)
 
     def _batches(
-        self,
-        form: Form,
-        file: Input,
-        columns: ColumnMapping,
-        report: LoadReport,
-        rejected: RejectedFile,
+        self, blocks: Blocks, report: LoadReport, rejected: RejectedFile
     ) -> Iterator[Batch]:
         """The valid rows in batches of the configured size, smaller if the rows are large."""
         batch = Batch()
         try:
-            for part in read(form, file, columns, min(_PART, self._batch)):
+            for part in blocks:
                 batch.add(*self._validate_part(part, report, rejected))
                 if batch.is_full(self._batch):
                     yield batch
@@ -167,6 +162,7 @@ class Loader:
         if isinstance(part, list):
             return self._validate_rows(part, report, rejected)
         if valid_rows := part.rows(self._validator.latest()):
+            report.missing_sources.update(part.missing_sources)
             return valid_rows
         return self._validate_rows(list(part.lines()), report, rejected)
 

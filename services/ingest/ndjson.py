@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec import UNSET
@@ -14,14 +14,16 @@ from services.ingest.input_rows import (
     DAMAGED,
     MAX_LINE_BYTES,
     ColumnMapping,
-    Input,
     InputRow,
+    Lines,
     UnreadableInput,
     ValidRows,
     parts,
 )
 from services.ingest.json_paths import Path, has_path, paths_in, source_of, suggest
 from services.ingest.lone_surrogates import lone_surrogate_field
+from services.ingest.mapped_block import Record
+from services.ingest.mapping.row_format import decode_raw
 from services.ingest.ndjson_decoder import ABSENT, LineShape
 from services.ingest.strict_json import (
     HugeNumber,
@@ -39,6 +41,7 @@ _LOOK_AHEAD_BYTES = 16 * 1024 * 1024
 _NULL = msgspec.Raw(b"null")
 
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_rows = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode_lines
 
 
 class Decoders:
@@ -56,6 +59,8 @@ class Decoders:
 class NdjsonBlock:
     """A block of raw lines; `number` is the line number of the first."""
 
+    missing_sources: ClassVar[tuple[str, ...]] = ()
+    """Fields are missing only from lines that are read one by one."""
     number: int
     raw: list[bytes]
     decoders: Decoders
@@ -145,7 +150,7 @@ class NdjsonBlock:
         return decoded
 
 
-def ndjson_blocks(file: Input, columns: ColumnMapping, max_lines: int) -> Iterator[NdjsonBlock]:
+def ndjson_blocks(file: Lines, columns: ColumnMapping, max_lines: int) -> Iterator[NdjsonBlock]:
     """Blocks of at most `max_lines` lines, fewer if they are long.
 
     Raises: UnreadableInput, any of DAMAGED.
@@ -154,6 +159,51 @@ def ndjson_blocks(file: Input, columns: ColumnMapping, max_lines: int) -> Iterat
     for raw in _check_mapped(parts(_lines(file), max_lines, len), decoders.shape.mapped):
         yield NdjsonBlock(number, raw, decoders)
         number += len(raw)
+
+
+def lines_of(file: Lines, max_lines: int) -> Iterator[list[bytes]]:
+    """The lines of a file, at most `max_lines` at a time. Raises: any of DAMAGED."""
+    return parts(_lines(file), max_lines, len)
+
+
+def ndjson_records(file: Lines, max_lines: int) -> Iterator[list[Record]]:
+    """The objects of the lines, at most `max_lines` at a time.
+
+    Raises: UnreadableInput, any of DAMAGED.
+    """
+    number = 1
+    for raw in parts(_lines(file), max_lines, len):
+        yield _records(number, raw)
+        number += len(raw)
+
+
+def _records(number: int, raw: list[bytes]) -> list[Record]:
+    numbered = list(enumerate(raw, number))
+    text = b"".join(raw)
+    try:
+        text.decode()
+        decoded = _decode_rows(text) if has_one_object_per_line(text, len(raw)) else []
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        decoded = []
+    if len(decoded) == len(raw):
+        return [Record(*line, row) for line, row in zip(numbered, decoded, strict=True)]
+    return [_record(*line) for line in numbered if not line[1].isspace()]
+
+
+def _record(number: int, line: bytes) -> Record:
+    if _is_cut(line):
+        return Record(number, line, Invalid("the line is over 4 MB long"))
+    try:
+        text = line.removeprefix(b"\xef\xbb\xbf").decode()
+        return Record(number, line, decode_raw(text))
+    except UnicodeDecodeError:
+        return Record(number, line, Invalid("the line is not valid UTF-8"))
+    except msgspec.ValidationError:
+        return Record(number, line, Invalid("the line is not an object"))
+    except (msgspec.DecodeError, RecursionError):
+        is_lone = lone_surrogate_field(text) is not None
+        reason = "must not contain a lone surrogate" if is_lone else "is not valid JSON"
+        return Record(number, line, Invalid(f"the line {reason}"))
 
 
 def _check_mapped(
@@ -221,7 +271,7 @@ def _objects(block: list[bytes]) -> Iterator[dict[str, Any]]:
             continue
 
 
-def _lines(file: Input) -> Iterator[bytes]:
+def _lines(file: Lines) -> Iterator[bytes]:
     """The lines of a file with their line breaks. A line that is too long is cut."""
     while line := file.readline(MAX_LINE_BYTES):
         if _is_cut(line):
@@ -233,6 +283,6 @@ def _is_cut(line: bytes) -> bool:
     return len(line) == MAX_LINE_BYTES and not line.endswith(b"\n")
 
 
-def _skip_line(file: Input) -> None:
+def _skip_line(file: Lines) -> None:
     while (part := file.readline(MAX_LINE_BYTES)) and not part.endswith(b"\n"):
         pass

@@ -14,7 +14,7 @@ ABSENT = msgspec.Raw(b"{}")  # the default of `properties`; compare with `is`
 
 _TYPES: Mapping[str, Any] = {
     "event_id": str | None,
-    "user_id": str | int | None,
+    "user_id": str | int | float | None,
     "event_name": str | None,
     "occurred_at": str | None,
 }

@@ -10,6 +10,7 @@ from services.ingest.input_rows import (
     TruncatedInput,
     UnreadableInput,
 )
+from services.ingest.mapped_block import Record
 from services.ingest.validation import FIELDS, Invalid, RawEvent
 
 _ROWS = 1_000
@@ -26,13 +27,9 @@ class _Unstorable(ValueError):
 def parquet_rows(file: Input, columns: ColumnMapping) -> Iterator[InputRow]:
     """The rows of a file. Raises: UnreadableInput, TruncatedInput."""
     import pyarrow  # imported here, since it is large and other formats do not need it
-    from pyarrow import parquet
 
-    try:
-        source = parquet.ParquetFile(file)
-        positions = columns.positions(source.schema_arrow.names)
-    except pyarrow.ArrowException as exc:
-        raise UnreadableInput(f"this is not a Parquet file: {exc}") from exc
+    source = _opened(file)
+    positions = columns.positions(source.schema_arrow.names)
     number = 0
     try:
         for batch in source.iter_batches(batch_size=_ROWS):
@@ -41,6 +38,48 @@ def parquet_rows(file: Input, columns: ColumnMapping) -> Iterator[InputRow]:
                 yield InputRow(number, row, _cells(row, positions))
     except (pyarrow.ArrowException, OSError) as exc:
         raise TruncatedInput(f"the Parquet file is damaged: {exc}") from exc
+
+
+def parquet_records(file: Input, max_rows: int) -> Iterator[list[Record]]:
+    """The rows as dictionaries, at most `max_rows` at a time.
+
+    Raises: UnreadableInput, TruncatedInput.
+    """
+    import pyarrow
+
+    source, number = _opened(file), 0
+    names = source.schema_arrow.names
+    try:
+        for batch in source.iter_batches(batch_size=max_rows):
+            columns = list(map(_values, batch.columns))
+            rows = zip(*columns, strict=True) if columns else ()
+            yield [_record(at, names, row) for at, row in enumerate(rows, number + 1)]
+            number += batch.num_rows
+    except (pyarrow.ArrowException, OSError) as exc:
+        raise TruncatedInput(f"the Parquet file is damaged: {exc}") from exc
+
+
+def column_names(file: Input) -> list[str]:
+    """The names of the columns. Raises: UnreadableInput."""
+    return list(_opened(file).schema_arrow.names)
+
+
+def _opened(file: Input) -> Any:
+    """The file of pyarrow. Raises: UnreadableInput."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        return parquet.ParquetFile(file)
+    except pyarrow.ArrowException as exc:
+        raise UnreadableInput(f"this is not a Parquet file: {exc}") from exc
+
+
+def _record(number: int, names: list[str], row: tuple[Any, ...]) -> Record:
+    for name, value in zip(names, row, strict=True):
+        if isinstance(value, Invalid):
+            return Record(number, row, Invalid(f"{name} {value}"))
+    return Record(number, row, dict(zip(names, row, strict=True)))
 
 
 def _cells(row: tuple[Any, ...], positions: list[int | None]) -> RawEvent | Invalid:

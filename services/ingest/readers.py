@@ -1,10 +1,12 @@
-"""Readers of NDJSON, CSV and Parquet, plain or compressed with gzip."""
+"""Readers of NDJSON, JSON, CSV, Parquet and access logs, with or without a mapping."""
 
-import gzip
-import io
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import cast
 
-from services.ingest.csv import csv_blocks
+from services.ingest.access_log import COLUMNS, access_log_records, is_access_log
+from services.ingest.csv import csv_blocks, csv_header, csv_records
+from services.ingest.csv_dialect import COMMA, Dialect, guess_encoding
 from services.ingest.input_rows import (
     DAMAGED,
     Block,
@@ -12,53 +14,84 @@ from services.ingest.input_rows import (
     Form,
     Input,
     InputRow,
+    Lines,
     TruncatedInput,
-    UnreadableInput,
     parts,
     size_of_row,
 )
-from services.ingest.ndjson import ndjson_blocks
-from services.ingest.parquet import parquet_rows
+from services.ingest.json_values import JsonLines, extends_over_lines
+from services.ingest.mapped_block import MappedBlock, Record
+from services.ingest.mapping.row_mapping import RowMapper
+from services.ingest.ndjson import ndjson_blocks, ndjson_records
+from services.ingest.parquet import column_names, parquet_records, parquet_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the rows of a file are written."""
+
+    form: Form
+    encoding: str = "utf-8-sig"
+    dialect: Dialect = field(default=COMMA)
+    """Of CSV."""
+
+    @property
+    def description(self) -> str:
+        """Words about what is unusual; empty without that."""
+        if self.form == "csv":
+            return self.dialect.description
+        return "" if self.encoding == "utf-8-sig" else self.encoding
 
 
 def sniff(start: bytes) -> Form:
-    """The format of an input, by its first bytes. Raises: UnreadableInput."""
+    """The format of a file that begins with these bytes."""
     if start.startswith(b"PAR1"):
         return "parquet"
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UnreadableInput("this is UTF-16: convert it to UTF-8")
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if text.startswith(b"["):
-        raise UnreadableInput("this is a JSON array: put each event on a line of its own (NDJSON)")
-    return "ndjson" if text.startswith(b"{") else "csv"
+    text = start.decode(guess_encoding(start), "replace").lstrip("\ufeff \t\r\n")
+    if text.startswith("[") or (text.startswith("{") and extends_over_lines(text)):
+        return "json"
+    if text.startswith("{"):
+        return "ndjson"
+    return "access-log" if is_access_log(text.partition("\n")[0]) else "csv"
 
 
-def open_input(raw: io.BufferedReader) -> Input:
-    """The decompressed input, if it is compressed with gzip."""
-    # No BufferedReader around the GzipFile: its contents would be lost if the input is truncated.
-    return gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
+def columns_of(layout: Layout, file: Input) -> list[str] | None:
+    """The names of the columns; None if the rows name their values. Raises: UnreadableInput."""
+    if layout.form == "csv":
+        return csv_header(file, layout.dialect)
+    if layout.form == "parquet":
+        return column_names(file)
+    return list(COLUMNS) if layout.form == "access-log" else None
 
 
-def form_of(file: Input) -> Form:
-    """The format of an opened input. Raises: UnreadableInput."""
-    try:
-        return sniff(file.peek(64))
-    except DAMAGED as exc:
-        raise UnreadableInput(
-            "the compressed input is truncated or damaged at its beginning"
-        ) from exc
+def read_records(layout: Layout, file: Input, max_rows: int) -> Iterator[list[Record]]:
+    """The rows before they are mapped. Raises: UnreadableInput, TruncatedInput, any of DAMAGED."""
+    if layout.form == "parquet":
+        return parquet_records(file, max_rows)
+    if layout.form == "csv":
+        return csv_records(file, layout.dialect, max_rows)
+    if layout.form == "access-log":
+        return access_log_records(file, max_rows)
+    return ndjson_records(_lines(layout, file), max_rows)
 
 
 def read(
-    form: Form, file: Input, columns: ColumnMapping, max_rows: int
+    layout: Layout, file: Input, columns: ColumnMapping | RowMapper, max_rows: int
 ) -> Iterator[Block | list[InputRow]]:
     """The rows of a file, at most `max_rows` at a time. Raises: UnreadableInput, TruncatedInput."""
     try:
-        if form == "parquet":
+        if isinstance(columns, RowMapper):
+            for records in read_records(layout, file, max_rows):
+                yield MappedBlock(records, columns)
+        elif layout.form == "parquet":
             yield from parts(parquet_rows(file, columns), max_rows, size_of_row)
-        elif form == "csv":
+        elif layout.form == "csv":
             yield from csv_blocks(file, columns, max_rows)
         else:
-            yield from ndjson_blocks(file, columns, max_rows)
-    except DAMAGED as exc:
+            yield from ndjson_blocks(_lines(layout, file), columns, max_rows)
+    except (*DAMAGED, UnicodeDecodeError) as exc:
         raise TruncatedInput("the compressed input is truncated or damaged") from exc
+
+
+def _lines(layout: Layout, file: Input) -> Lines:
+    return JsonLines(file, layout.encoding) if layout.form == "json" else cast(Lines, file)

@@ -4,7 +4,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from math import isfinite
 from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -22,6 +25,16 @@ _UUID = re.compile(
 _TIME = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?: ?([Zz]|[+-]\d\d(?::?\d\d)?))?", re.ASCII
 )
+# What files have besides: no seconds or no clock, a comma before the fraction, names of UTC, and
+# a zone after the offset, as Java and Go write it.
+_FILE_TIME = re.compile(
+    r"(\d{4})(-?)(\d\d)\2(\d\d)"
+    r"(?:[Tt ](\d\d)(:?)(\d\d)(?:\6(\d\d)(?:[.,](\d+))?)?)?"
+    r"(?: ?(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)(?: UTC|\[[A-Za-z0-9_/+-]+\])?)?",
+    re.ASCII | re.IGNORECASE,
+)
+_LOG_TIME = re.compile(r"(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4})", re.ASCII)
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 # Linear time for any text: possessive quantifiers do not backtrack.
 _STORABLE = re.compile(
@@ -29,6 +42,7 @@ _STORABLE = re.compile(
     r"|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}))*+\\?",
     re.DOTALL,
 )
+_FIRST_INEXACT = 2**53  # from here on, a float may be another integer than it was made of
 _FIRST_INSTANT = datetime(2000, 1, 1, tzinfo=UTC)
 _END_INSTANT = datetime(2100, 1, 1, tzinfo=UTC)
 _STORED_LIMIT = 65_536  # properties must be shorter than this, as PostgreSQL writes them
@@ -58,17 +72,65 @@ class IngestPolicy(NamedTuple):
     """How far in the future an event may have occurred."""
     too_far_message: str
     no_offset_message: str
+    parse_time: Callable[[Any], datetime]
+
+
+def parse_time(value: Any) -> datetime:
+    """The time of a text of a file, truncated to microseconds. Raises: Invalid."""
+    try:
+        return _parse_time(value)
+    except Invalid:
+        text = value.strip() if isinstance(value, str) else ""
+        if (iso := _iso_time(text) or _iso_log_time(text)) is not None:
+            with suppress(ValueError):
+                return datetime.fromisoformat(iso)
+        raise
+
+
+def _iso_time(text: str) -> str | None:
+    """The usual form of a time of a file; None for other texts."""
+    if not (match := _FILE_TIME.fullmatch(text)):
+        return None
+    year, _, month, day, hour, _, minute, second, fraction, zone = match.groups()
+    clock = f"{hour or '00'}:{minute or '00'}:{second or '00'}.{(fraction or '0')[:6]:0<6}"
+    offset = "+00:00" if zone and zone.upper() in _UTC_NAMES else zone or ""
+    return f"{year}-{month}-{day}T{clock}{offset}"
+
+
+def _iso_log_time(text: str) -> str | None:
+    """The usual form of a time of an access log; None for other texts."""
+    match = _LOG_TIME.fullmatch(text)
+    if not match or match[2] not in _MONTHS:
+        return None
+    return f"{match[3]}-{_MONTHS.index(match[2]) + 1:02}-{match[1]}T{match[4]}{match[5]}"
+
+
+_UTC_NAMES = ("Z", "UTC", "GMT")
+
+
+def _parse_time(value: Any) -> datetime:
+    """The time of an RFC 3339 text, truncated to microseconds. Raises: Invalid."""
+    if value is None or value == "":
+        raise Invalid("occurred_at is missing")
+    if isinstance(value, str) and _TIME.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value.upper().replace(" ", "T", 1).replace(" ", ""))
+        except (ValueError, OverflowError):
+            pass
+    raise Invalid("occurred_at must be a time such as 2025-01-31T09:00:00+01:00")
 
 
 FILES = IngestPolicy(
     timedelta(days=1),
     "occurred_at must not be more than a day ahead",
     "occurred_at must have an offset, or --tz must name its zone",
+    parse_time,
 )
 REQUESTS = IngestPolicy(
     timedelta(minutes=5),
     "occurred_at must not be more than 5 minutes ahead",
     "occurred_at must have an offset, such as Z or +01:00",
+    _parse_time,
 )
 
 
@@ -102,7 +164,9 @@ class Validator:
         return self._now() + self._policy.max_ahead
 
     def _occurred_at(self, value: Any) -> str:
-        instant = value if isinstance(value, datetime) else _parse_time(value)
+        if isinstance(value, date) and not isinstance(value, datetime):
+            value = datetime(value.year, value.month, value.day)
+        instant = value if isinstance(value, datetime) else self._policy.parse_time(value)
         if instant.tzinfo is None:
             if self._tz is None:
                 raise Invalid(self._policy.no_offset_message)
@@ -123,8 +187,8 @@ class Validator:
 def _event_id(value: Any) -> str:
     if isinstance(value, UUID):
         return str(value)
-    if isinstance(value, bytes) and len(value) == 16:
-        return str(UUID(bytes=value))
+    if isinstance(value, bytes):
+        return _bytes_id(value)
     if value is None or value == "":
         raise Invalid("event_id is missing")
     if not isinstance(value, str) or not _UUID.fullmatch(value):
@@ -133,12 +197,47 @@ def _event_id(value: Any) -> str:
     return value.lower() if "-" in value else str(UUID(value))
 
 
+def _bytes_id(value: bytes) -> str:
+    """The id in 16 bytes, or in a text of Parquet that is not marked as text. Raises: Invalid."""
+    if len(value) == 16:
+        return str(UUID(bytes=value))
+    return _event_id(_text("event_id", value, 64))
+
+
+def _decoded(field: str, value: bytes) -> str:
+    """The text in bytes of Parquet that are not marked as text. Raises: Invalid."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise Invalid(f"{field} must be text") from None
+
+
+def is_uuid(value: Any) -> bool:
+    """Whether a value can be an event_id as it is."""
+    try:
+        _event_id(value)
+    except Invalid:
+        return False
+    return True
+
+
 def _user_id(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        value = _whole_number("user_id", value)
     return _text("user_id", value, 256)
+
+
+def _whole_number(field: str, value: float | Decimal) -> str:
+    """The digits of a whole number, which tables and data frames may hold as a float."""
+    if isinstance(value, int):
+        return str(value)
+    if not isfinite(value) or value != int(value):
+        raise Invalid(f"{field} must be text or a whole number")
+    if isinstance(value, float) and abs(value) >= _FIRST_INEXACT:
+        raise Invalid(f"{field} is a number that was rounded: it must be text or an integer")
+    return str(int(value))
 
 
 def _event_name(value: Any) -> str:
@@ -148,6 +247,8 @@ def _event_name(value: Any) -> str:
 
 
 def _text(field: str, value: Any, limit: int) -> str:
+    if isinstance(value, bytes):
+        value = _decoded(field, value)
     if not isinstance(value, str):
         raise Invalid(f"{field} must be text")
     if "\x00" in value:
@@ -158,25 +259,15 @@ def _text(field: str, value: Any, limit: int) -> str:
     return value
 
 
-def _parse_time(value: Any) -> datetime:
-    """The time of an RFC 3339 text, truncated to microseconds. Raises: Invalid."""
-    if value is None or value == "":
-        raise Invalid("occurred_at is missing")
-    if isinstance(value, str) and _TIME.fullmatch(value):
-        try:
-            return datetime.fromisoformat(value.upper().replace(" ", "T", 1).replace(" ", ""))
-        except (ValueError, OverflowError):
-            pass
-    raise Invalid("occurred_at must be a time such as 2025-01-31T09:00:00+01:00")
-
-
 def _properties(value: Any, is_strict: bool) -> str:
     """The JSON text of properties. Raises: Invalid."""
     # The text of the client is kept: decoding and encoding would round long numbers.
     if value is None or value == "":
         return "{}"
-    text = value if isinstance(value, str) else _as_json(value)
+    text = value if isinstance(value, str) else as_json(value)
     if not text.lstrip(" \t\r\n").startswith("{"):
+        if text.strip(" \t\r\n") == "null":
+            return "{}"
         raise Invalid("properties must be an object")
     if len(text) > _STORED_LIMIT and _is_too_large(text):
         raise Invalid("properties must be an object of less than 64 kB")
@@ -205,10 +296,15 @@ def min_stored_size(text: str) -> int:
     return len(text) - removable - sum(map(len, _WITH_EXPONENT.findall(text)))
 
 
-def _as_json(value: Any) -> str:
+def as_json(value: Any) -> str:
     """The JSON text of a struct or map of Parquet. Raises: Invalid."""
     if not isinstance(value, dict):
         raise Invalid("properties must be an object")
+    return json_text(value)
+
+
+def json_text(value: Any) -> str:
+    """The JSON text of a value, with times, decimals and UUIDs as text. Raises: Invalid."""
     try:
         return json.dumps(value, allow_nan=False, ensure_ascii=False, default=_json_default)
     except (TypeError, ValueError):

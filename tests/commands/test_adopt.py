@@ -455,6 +455,7 @@ TYPES = [
     ("bigint", "1748736000123", ("--epoch=ms",), "2025-06-01T00:00:00.123+00:00"),
     ("integer", "1748736000", ("--epoch=s",), "2025-06-01T00:00:00+00:00"),
     ("bigint", "1748736000123456", ("--epoch=us",), "2025-06-01T00:00:00.123456+00:00"),
+    ("bigint", "1748736000123456789", ("--epoch=ns",), "2025-06-01T00:00:00.123456+00:00"),
     ("numeric", "1748736000.5", ("--epoch=s",), "2025-06-01T00:00:00.5+00:00"),
     ("float8", "1748736000.25", ("--epoch=s",), "2025-06-01T00:00:00.25+00:00"),
     ("timestamptz", "'2025-06-01 02:00+02'", (), "2025-06-01T00:00:00+00:00"),
@@ -706,7 +707,7 @@ REFUSED = {
         "create table plain (id int primary key, event_name text, occurred_at timestamp)",
         ("--table=plain",),
     ),
-    "occurred_at is bigint: name its unit since 1970 with --epoch s, ms or us": (
+    "occurred_at is bigint: name its unit since 1970 with --epoch s, ms, us or ns": (
         "create table plain (id int primary key, event_name text, occurred_at bigint)",
         ("--table=plain",),
     ),

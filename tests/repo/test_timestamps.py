@@ -6,7 +6,8 @@ import pytest
 from psycopg2.extensions import connection
 from psycopg2.sql import SQL, Composable, Literal
 
-from repo.adopt.timestamps import Epoch, by_rules, epoch_instant, local_instant
+from repo.adopt.timestamps import by_rules, epoch_instant, local_instant
+from utils.time.epochs import Epoch
 
 
 def evaluated(conn: connection, expression: Composable) -> object:
@@ -22,6 +23,7 @@ def evaluated(conn: connection, expression: Composable) -> object:
         (1_700_000_000, "s", datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
         (1_700_000_000_500, "ms", datetime(2023, 11, 14, 22, 13, 20, 500_000, tzinfo=UTC)),
         (1_700_000_000_000_001, "us", datetime(2023, 11, 14, 22, 13, 20, 1, tzinfo=UTC)),
+        (1_700_000_000_000_001_999, "ns", datetime(2023, 11, 14, 22, 13, 20, 1, tzinfo=UTC)),
         (946_684_800, "s", datetime(2000, 1, 1, tzinfo=UTC)),
         (946_684_799, "s", None),
         (4_102_444_800, "s", None),

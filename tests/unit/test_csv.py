@@ -25,6 +25,8 @@ from services.ingest.input_rows import (
     UnreadableInput,
 )
 from services.ingest.loader import Loader, LoadReport, RejectedFile
+from services.ingest.readers import Layout
+from services.ingest.readers import read as read_file
 from services.ingest.validation import Invalid, Validator
 from tests.factories import event
 
@@ -147,9 +149,8 @@ def test_damage_within_a_row_loses_no_row_before_it(tmp_path: Path) -> None:
         report, rejected = LoadReport(), RejectedFile(tmp_path / "rejected")
         loader = Loader(cast(IngestRepo, _RecordingRepo()), VALIDATOR)
         with gzip.GzipFile(fileobj=io.BytesIO(complete[:-cut])) as file:
-            loader.load(
-                "csv", file, ColumnMapping(), report, rejected=rejected, progress=lambda _: None
-            )
+            blocks = read_file(Layout("csv"), file, ColumnMapping(), loader.part_rows)
+            loader.load(blocks, report, rejected=rejected, progress=lambda _: None)
         rejected.close()
         assert report.truncation == "the compressed input is truncated or damaged"
         assert report.inserted > 100

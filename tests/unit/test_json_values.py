@@ -1,60 +1,63 @@
-"""The values of JSON objects by path and type, as `verify` compares them."""
+"""JSON that is not one object per line is read as such lines."""
+
+import io
+import json
 
 import pytest
 
-from repo.verify.fingerprints import Property
-from repo.verify.json_values import number_text, read_objects
+from services.ingest.input_rows import MAX_LINE_BYTES, TruncatedInput
+from services.ingest.json_values import JsonLines
 
 
-def values(*texts: str) -> dict[Property, tuple[list[int], list[object]]]:
-    found = read_objects(text.encode() for text in texts)
-    return {key: (column.rows, column.values) for key, column in found.items()}
-
-
-def test_values_are_listed_by_path_and_type() -> None:
-    assert values('{"a": "5", "b": 1.50}', '{"a": 5, "b": true, "c": null}') == {
-        Property(("a",), "text"): ([0], ["5"]),
-        Property(("b",), "number"): ([0], ["1.5"]),
-        Property(("a",), "number"): ([1], ["5"]),
-        Property(("b",), "boolean"): ([1], [True]),
-    }
-
-
-def test_lists_are_flattened_in_their_order() -> None:
-    text = '{"items": [{"sku": "a", "tags": ["x", ["y", 1]]}, {"sku": "b"}, {}, null]}'
-    assert values("{}", text) == {
-        Property(("items", "sku"), "text"): ([1, 1], ["a", "b"]),
-        Property(("items", "tags"), "text"): ([1, 1], ["x", "y"]),
-        Property(("items", "tags"), "number"): ([1], ["1"]),
-    }
-
-
-def test_keys_with_points_are_not_paths() -> None:
-    assert values('{"a.b": 1, "a": {"b": 2}}') == {
-        Property(("a.b",), "number"): ([0], ["1"]),
-        Property(("a", "b"), "number"): ([0], ["2"]),
-    }
-
-
-def test_deep_objects_are_read() -> None:
-    text = f'{{"a": {"[" * 5_000}"x:,\\"\\u00e9", {{"b": -1.0, "c": false}}{"]" * 5_000}}}'
-    assert values(text) == {
-        Property(("a",), "text"): ([0], ['x:,"\u00e9']),
-        Property(("a", "b"), "number"): ([0], ["-1"]),
-        Property(("a", "c"), "boolean"): ([0], [False]),
-    }
+def lines(text: str, encoding: str = "utf-8") -> list[str]:
+    reader = JsonLines(
+        io.BytesIO(text.encode(encoding)), "utf-16" if "16" in encoding else "utf-8-sig"
+    )
+    read = []
+    while line := reader.readline(MAX_LINE_BYTES):
+        read.append(line.decode())
+    return read
 
 
 @pytest.mark.parametrize(
-    ("text", "canonical"),
+    "text",
     [
-        ("10", "10"),
-        ("1.10", "1.1"),
-        ("-0.00", "0"),
-        ("1E+3", "1000"),
-        ("2.5e-3", "0.0025"),
-        ("12345678901234567890.50", "12345678901234567890.5"),
+        '[{"a": 1.10}, {"b": 2}]',
+        ' [\n{"a": 1.10},\n{"b": 2}\n]\n',
+        '{"Records": [{"a": 1.10}, {"b": 2}], "next": null}',
+        '{"count": 2, "Records": [{"a": 1.10}, {"b": 2}]}',
+        '{"a": 1.10}\n{"b": 2}',
+        '\ufeff{"a": 1.10} {"b": 2}',
     ],
 )
-def test_equal_numbers_have_one_text(text: str, canonical: str) -> None:
-    assert number_text(text) == canonical
+def test_objects_become_lines_with_their_own_text(text: str) -> None:
+    assert lines(text) == ['{"a": 1.10}\n', '{"b": 2}\n']
+    assert lines(text.removeprefix("\ufeff"), "utf-16") == ['{"a": 1.10}\n', '{"b": 2}\n']
+
+
+def test_an_object_over_several_lines_becomes_one() -> None:
+    assert lines('{\n"a": {\r\n"b": "c\\n"}\n}') == ['{ "a": {  "b": "c\\n"} }\n']
+
+
+def test_long_arrays_and_envelopes_are_read_in_parts() -> None:
+    rows = [{"n": n, "text": "x" * 500} for n in range(12_000)]
+    for text in (json.dumps(rows), json.dumps({"Records": rows})):
+        assert [json.loads(line)["n"] for line in lines(text)] == list(range(12_000))
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ('[{"a": 1}, {"b"', 1),
+        ('[{"a": 1}, {"b": x}]', 1),
+        ('[{"a": 1}', 1),
+        ('[{"a": 1}] {"b": 2}', 1),
+        ('{"a": 1} 7', 1),
+        ("[" + "[" * 100_000, 0),
+    ],
+)
+def test_rows_before_a_fault_are_read(text: str, rows: int) -> None:
+    reader = JsonLines(io.BytesIO(text.encode()))
+    assert all(reader.readline(MAX_LINE_BYTES) for _ in range(rows))
+    with pytest.raises(TruncatedInput):
+        reader.readline(MAX_LINE_BYTES)

@@ -10,6 +10,7 @@ from typing import cast
 from repo.ingest import IngestRepo, Inserted
 from services.ingest.input_rows import ColumnMapping
 from services.ingest.loader import Loader, LoadReport, RejectedFile
+from services.ingest.ndjson import ndjson_blocks
 from services.ingest.validation import Validator
 
 NOW = datetime(2026, 1, 31, 9, tzinfo=UTC)
@@ -35,7 +36,10 @@ def load(tmp_path: Path, *lines: str, batch: int = 2) -> tuple[FakeRepo, LoadRep
     file = cast(io.BufferedReader, io.BufferedReader(io.BytesIO("\n".join(lines).encode())))
     rejected = RejectedFile(path)
     Loader(cast(IngestRepo, repo), Validator(None, lambda: NOW), batch).load(
-        "ndjson", file, ColumnMapping(), report, rejected=rejected, progress=lambda _: None
+        ndjson_blocks(file, ColumnMapping(), batch),
+        report,
+        rejected=rejected,
+        progress=lambda _: None,
     )
     rejected.close()
     return repo, report, path

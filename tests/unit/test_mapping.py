@@ -38,7 +38,7 @@ def test_a_stored_mapping_is_read_back() -> None:
         ({}, "add --map occurred_at=COLUMN, one of id, kind"),
         ({**NAMES, "user_id": "usr"}, "clicks has no stored column usr"),
         ({**NAMES, "occurred_at": "kind"}, "kind is text, which cannot be occurred_at"),
-        ({**NAMES, "occurred_at": "n"}, "--epoch s, ms or us"),
+        ({**NAMES, "occurred_at": "n"}, "--epoch s, ms, us or ns"),
         ({**NAMES, "properties": "n"}, "n is int4, which cannot be properties"),
     ],
 )

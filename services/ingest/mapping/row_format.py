@@ -1,0 +1,169 @@
+"""How values of a row are read: JSON, of which the text is kept, texts of CSV, and Parquet."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from services.ingest.json_paths import Path
+from services.ingest.strict_json import NotStrict, check_strict
+from services.ingest.validation import Invalid, json_text
+
+Row = Mapping[str, Any]
+MISSING: Any = msgspec.UNSET
+
+# As JSON writes numbers, up to 15 digits: others, such as 007, are text.
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?", re.ASCII)
+_MAX_NUMBER_CHARS = 16
+_BOOLEANS = ("true", "false")
+
+_decode = msgspec.json.Decoder().decode
+decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+encode = msgspec.json.Encoder().encode
+_sorted = msgspec.json.Encoder(order="sorted").encode
+
+AsText = Callable[[Any], str]
+
+
+@dataclass(frozen=True, slots=True)
+class RowFormat:
+    """How rows of a format differ; JSON values are `msgspec.Raw`, which keeps all digits."""
+
+    canonical: Callable[[Row], bytes]
+    """A text of a row that is the same in every file that holds the row."""
+    omits_empty: bool
+    """Whether a column without a value is not a property; a null of JSON is one."""
+
+
+def find(row: Row, path: Path) -> Any:
+    """The value at a path; MISSING without one. Raises: Invalid."""
+    value: Any = row
+    for depth, key in enumerate(path):
+        inner = children(value) if depth else row
+        if inner is None or key not in inner:
+            return MISSING
+        value = inner[key]
+    return value
+
+
+def json_string(text: str) -> str:
+    return encode(text).decode()
+
+
+def value_of(value: Any) -> Any:
+    """The Python value; None for JSON that cannot be stored, whose row is rejected."""
+    if not isinstance(value, msgspec.Raw):
+        return value
+    try:
+        return _decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _odd_value(bytes(value))
+
+
+def _odd_value(text: bytes) -> Any:
+    """A value with numbers beyond the range of a double; None for other faults."""
+    try:
+        value = json.loads(text)
+        encode(value)
+        return value
+    except (ValueError, RecursionError):
+        return None
+
+
+def text_of(value: Any) -> str:
+    return str(value, "utf-8") if isinstance(value, msgspec.Raw) else json_text(value)
+
+
+def children(value: Any) -> Mapping[str, Any] | None:
+    """The values of an object by key, also of one that is written as JSON within a text."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, msgspec.Raw):
+        if bytes(value).startswith(b"{"):
+            return decode_raw(value)
+        value = value_of(value)
+    if not isinstance(value, str) or not value.startswith("{"):
+        return None
+    try:
+        check_object(value)
+        return decode_raw(value)
+    except (Invalid, msgspec.MsgspecError):
+        return None
+
+
+def check_object(value: Any) -> None:
+    """Check that a text is strict JSON. Raises: Invalid."""
+    try:
+        if isinstance(value, str):
+            check_strict(value)
+    except NotStrict as exc:
+        raise Invalid(f"properties {exc}") from None
+
+
+def _canonical_json(row: Row) -> bytes:
+    return _sorted({key: value_of(raw) for key, raw in row.items()})
+
+
+def _canonical_texts(row: Row) -> bytes:
+    return _sorted({key: text for key, text in row.items() if text})
+
+
+def _canonical_values(row: Row) -> bytes:
+    return json.dumps(row, sort_keys=True, default=str).encode()
+
+
+JSON = RowFormat(_canonical_json, omits_empty=False)
+TEXTS = RowFormat(_canonical_texts, omits_empty=True)
+VALUES = RowFormat(_canonical_values, omits_empty=True)
+
+
+def column_text(cells: Sequence[str]) -> tuple[AsText, str]:
+    """How the cells of a column become JSON, by those of the first rows, and their type.
+
+    Cells that are of another type are text.
+    """
+    for is_type, name in ((_is_number, "number"), (_is_boolean, "boolean"), (_is_json, "JSON")):
+        if cells and all(map(is_type, cells)):
+            return _text_if(is_type), name
+    return json_string, "text"
+
+
+def _text_if(is_type: Callable[[str], bool]) -> AsText:
+    return lambda cell: cell if is_type(cell) else json_string(cell)
+
+
+def _is_number(cell: str) -> bool:
+    return len(cell) <= _MAX_NUMBER_CHARS and bool(_NUMBER.fullmatch(cell))
+
+
+def _is_boolean(cell: str) -> bool:
+    return cell in _BOOLEANS
+
+
+def _is_json(cell: str) -> bool:
+    if not cell.startswith(("{", "[")):
+        return False
+    try:
+        _decode(cell)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
+
+
+def key_value_pairs(pairs: Iterable[Any]) -> dict[str, Any]:
+    """A list of objects with `key` and `value` as one object, as in Google Analytics."""
+    return {pair["key"]: _single(pair.get("value")) for pair in pairs}
+
+
+def _single(value: Any) -> Any:
+    """The value of a union such as {"int_value": "7", "string_value": null}."""
+    if not isinstance(value, dict):
+        return value
+    kind, single = next(
+        ((kind, each) for kind, each in value.items() if each is not None), ("", None)
+    )
+    # BigQuery writes integers of 64 bits as text.
+    return int(single) if kind == "int_value" and isinstance(single, str) else single

@@ -1,0 +1,297 @@
+"""Makes events of the rows of a file."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import lru_cache
+from typing import Any
+
+from msgspec import Raw
+
+from services.ingest.json_paths import Path, source_of
+from services.ingest.mapping.ids import RowNumbers, derived_id
+from services.ingest.mapping.row_format import (
+    MISSING,
+    AsText,
+    Row,
+    RowFormat,
+    check_object,
+    children,
+    encode,
+    find,
+    json_string,
+    key_value_pairs,
+    text_of,
+    value_of,
+)
+from services.ingest.mapping.times import ISO, TimeReading
+from services.ingest.validation import Invalid, RawEvent, json_text
+
+Tree = dict[str, Any]
+"""Keys that are used, each with a tree of those in its object, or None if it is used as a whole."""
+
+_json_key = lru_cache(10_000)(json_string)
+
+
+class Rest(Enum):
+    """What becomes of values that no option names."""
+
+    REFUSED = "refused"
+    IGNORED = "ignored"
+    PROPERTIES = "properties"
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """A value that becomes a property."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowMapping:
+    """Where the values of an event come from."""
+
+    format: RowFormat
+    fields: Mapping[str, tuple[Path, ...]]
+    constants: Mapping[str, str] = field(default_factory=dict)
+    properties: tuple[Property, ...] = ()
+    ignored: tuple[Path, ...] = ()
+    rest: Rest = Rest.REFUSED
+    id_paths: tuple[Path, ...] = ()
+    reading: TimeReading = ISO
+    nulls: frozenset[str] = frozenset()
+    pairs: frozenset[Path] = frozenset()
+    """Lists of objects with `key` and `value` that become objects."""
+    texts: Mapping[str, AsText] = field(default_factory=dict)
+    """How cells of columns become JSON."""
+    counted: frozenset[str] = frozenset()
+    """The fields for which rows without a source are counted."""
+
+    @property
+    def base(self) -> Path | None:
+        """The path of the object whose keys become properties."""
+        paths = self.fields.get("properties", ())
+        return paths[0] if paths else None
+
+    def used_paths(self) -> Iterator[Path]:
+        """The paths that are not left for the other properties."""
+        yield from (each.path for each in self.properties)
+        yield from self.ignored
+        for name, paths in self.fields.items():
+            # Of several sources one is used: the others would be lost if they were no properties.
+            if len(paths) == 1 or name == "properties" or self.rest is not Rest.PROPERTIES:
+                yield from paths
+        if self.rest is not Rest.PROPERTIES:
+            yield from self.id_paths
+
+
+class RowMapper:
+    """Maps the rows of one file; equal rows of it are numbered."""
+
+    def __init__(self, mapping: RowMapping) -> None:
+        self.mapping = mapping
+        paths = list(mapping.used_paths())
+        self._tree = tree_of(paths)
+        base = mapping.base
+        inside = [path for path in paths if base is not None and _is_inside(path, base)]
+        self._base_tree = tree_of([path[len(base or ()) :] for path in inside])
+        self._numbers = RowNumbers()
+        self._counted = {
+            name: paths
+            for name, paths in mapping.fields.items()
+            if name in mapping.counted and name not in mapping.constants
+        }
+
+    def __call__(self, row: Row) -> RawEvent:
+        """The event of a row, before validation. Raises: Invalid."""
+        used: list[Path] = []
+        user_id = self._field("user_id", row, used)
+        name = self._field("event_name", row, used)
+        occurred_at = self._field("occurred_at", row, used)
+        return RawEvent(
+            self._event_id(row, name),
+            user_id,
+            name,
+            None if occurred_at is None else self.mapping.reading.read(occurred_at),
+            self._properties(row, used),
+        )
+
+    def missing_fields(self, row: Row) -> tuple[str, ...]:
+        """The fields of which the row has no source."""
+        return tuple(
+            name
+            for name, paths in self._counted.items()
+            if all(find(row, path) is MISSING for path in paths)
+        )
+
+    def _field(self, name: str, row: Row, used: list[Path]) -> Any:
+        """The value of a field; its path is added to `used`."""
+        for path in self.mapping.fields.get(name, ()):
+            value = find(row, path)
+            if value is not MISSING:
+                value = value_of(value)
+                if not self._is_null(value):
+                    used.append(path)
+                    return value
+        return self.mapping.constants.get(name)
+
+    def _is_null(self, value: Any) -> bool:
+        return (
+            value is None or value == "" or (isinstance(value, str) and value in self.mapping.nulls)
+        )
+
+    def _event_id(self, row: Row, name: Any) -> Any:
+        if self.mapping.id_paths:
+            return self._derived_id(row, name)
+        if "event_id" in self.mapping.fields:
+            return self._field("event_id", row, [])
+        return self._numbers.id_of(encode(str(name)) + self.mapping.format.canonical(row))
+
+    def _derived_id(self, row: Row, name: Any) -> str:
+        # The name of the event is part of it, since rows of two tables may have the same key.
+        values = [find(row, path) for path in self.mapping.id_paths]
+        texts = [None if value is MISSING else _id_text(value_of(value)) for value in values]
+        if not any(texts):
+            sources = ", ".join(map(source_of, self.mapping.id_paths))
+            raise Invalid(f"event_id is missing: the row has no {sources}")
+        keys = list(map(source_of, self.mapping.id_paths))
+        return derived_id(encode([str(name), keys, texts]))
+
+    def _properties(self, row: Row, used: list[Path]) -> str:
+        texts = self._base(row)
+        rest = self._rest(row, self._tree)
+        for path in used:
+            if len(path) == 1:
+                rest.pop(path[0], None)
+        if isinstance(texts, str):
+            if not (self.mapping.properties or rest):
+                return texts
+            texts = self._base_texts(texts)
+        for each in self.mapping.properties:
+            text = self._text(find(row, each.path), each.path)
+            if text is not None:
+                _add(texts, each.name, text)
+        for name, text in rest.items():
+            _add(texts, name, text)
+        return _object_text(texts)
+
+    def _base(self, row: Row) -> dict[str, str] | str:
+        """The properties of the mapped object, as its own text if nothing of it is left out."""
+        base = self.mapping.base
+        value = MISSING if base is None else find(row, base)
+        if value is MISSING:
+            return {}
+        if not self._base_tree and isinstance(value, Raw) and bytes(value).startswith(b"{"):
+            return text_of(value)
+        inner = value if isinstance(value, Raw) and self._base_tree else value_of(value)
+        if self._is_null(value_of(value)):
+            return {}
+        if base in self.mapping.pairs and isinstance(pairs := value_of(value), list):
+            return {key: json_text(each) for key, each in key_value_pairs(pairs).items()}
+        if self._base_tree:
+            return self._base_texts(inner)
+        return inner if isinstance(inner, str) else json_text(inner)
+
+    def _base_texts(self, value: Any) -> dict[str, str]:
+        """The texts of the properties that are left. Raises: Invalid."""
+        if (inner := children(value)) is None:
+            check_object(value_of(value))
+            raise Invalid("properties must be an object")
+        return self._left(inner, self._base_tree)
+
+    def _rest(self, row: Row, tree: Tree) -> dict[str, str]:
+        """The JSON texts of the values that no option names. Raises: Invalid."""
+        if self.mapping.rest is Rest.IGNORED or (
+            row.keys() <= tree.keys() and not _has_nested(tree)
+        ):
+            return {}
+        left = self._left(row, tree)
+        if left and self.mapping.rest is Rest.REFUSED:
+            raise Invalid(_unmapped(next(iter(unused_paths(row, tree)))))
+        return left
+
+    def _left(self, values: Mapping[str, Any], tree: Tree) -> dict[str, str]:
+        """The JSON texts of the values outside of a tree, by key."""
+        left: dict[str, str] = {}
+        for key, value in values.items():
+            text: str | None = None
+            if key not in tree:
+                text = self._text(value, (key,))
+            elif isinstance(tree[key], dict):
+                text = self._left_inside(value, tree[key])
+            if text is not None:
+                left[key] = text
+        return left
+
+    def _left_inside(self, value: Any, tree: Tree) -> str | None:
+        inner = children(value)
+        if inner is not None:
+            texts = self._left(inner, tree)
+            return _object_text(texts) if texts else None
+        return None if self._is_null(value_of(value)) else text_of(value)
+
+    def _text(self, value: Any, path: Path) -> str | None:
+        """The JSON text of a property; None without a value."""
+        if value is MISSING:
+            return None
+        if path in self.mapping.pairs and isinstance(pairs := value_of(value), list):
+            return json_text(key_value_pairs(pairs))
+        if (self.mapping.format.omits_empty or self.mapping.nulls) and self._is_null(value):
+            return None
+        if self.mapping.nulls and self._is_null(value_of(value)):
+            return None
+        as_text = self.mapping.texts.get(path[0], text_of) if len(path) == 1 else text_of
+        return as_text(value)
+
+
+def tree_of(paths: list[Path]) -> Tree:
+    """The tree of paths; one that is used as a whole hides those inside it."""
+    tree: Tree = {}
+    for path in sorted(paths, key=len, reverse=True):
+        level = tree
+        for key in path[:-1]:
+            level = level.setdefault(key, {})
+        level[path[-1]] = None
+    return tree
+
+
+def unused_paths(values: Mapping[str, Any], tree: Tree, above: Path = ()) -> Iterator[Path]:
+    """The paths of values outside of a tree: of an object without a used value, its own path."""
+    for key, value in values.items():
+        path = (*above, key)
+        if key not in tree:
+            yield path
+        elif isinstance(tree[key], dict):
+            inner = children(value)
+            if inner is not None:
+                yield from unused_paths(inner, tree[key], path)
+            elif value_of(value) is not None:
+                yield path
+
+
+def _has_nested(tree: Tree) -> bool:
+    return any(isinstance(inner, dict) for inner in tree.values())
+
+
+def _is_inside(path: Path, base: Path) -> bool:
+    return len(path) > len(base) and path[: len(base)] == base
+
+
+def _unmapped(path: Path) -> str:
+    source = source_of(path) or '""'
+    return f"{source} is not mapped: add --property {source} or --ignore {source}"
+
+
+def _id_text(value: Any) -> str | None:
+    return None if value is None or value == "" else str(value)
+
+
+def _add(texts: dict[str, str], name: str, text: str) -> None:
+    if texts.setdefault(name, text) != text:
+        raise Invalid(f"properties has {name} twice: use --property SOURCE=NAME for another name")
+
+
+def _object_text(texts: Mapping[str, str]) -> str:
+    return "{" + ",".join(f"{_json_key(name)}:{text}" for name, text in texts.items()) + "}"
