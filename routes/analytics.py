@@ -13,6 +13,7 @@ from common.questions.answer import Answer, PlanData
 from common.questions.base import Counting, Question
 from common.questions.breakdown import Breakdown
 from common.questions.event_counts import EventCounts
+from common.questions.event_names import EventNames
 from common.questions.funnel import Funnel
 from common.questions.lifecycle import Lifecycle
 from common.questions.numbers import Numbers
@@ -91,6 +92,14 @@ async def numbers(
 ) -> Response:
     """Sums, averages, extremes and percentiles of a numeric property of events."""
     return await run_query(repo.get_plan if question.explain else repo.get_numbers, question)
+
+
+@router.get("/event-names", responses=_answers(EventNames))
+async def event_names(
+    question: Annotated[EventNames, Query()], run_query: Runner, repo: Events
+) -> Response:
+    """All event names with their events, users, and when they were first and last seen."""
+    return await run_query(repo.get_event_names, question)
 
 
 @router.get("/retention", responses=_answers(Retention))
