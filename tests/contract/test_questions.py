@@ -69,7 +69,7 @@ EXAMPLES = {
     ),
     "funnel": Example(
         lambda data: data["entered"],
-        {"step": ["*", "*"], "within": "2d", "by": "ü"},
+        {"step": ["*", "*"], "within": "2d", "by": "key"},
         source="columns",
     ),
     "lifecycle": Example(
