@@ -33,7 +33,6 @@ _VARYING = {
     "column_rows",
     "complete_until",
     "computed_at",
-    "counted_at",
     "request_id",
     "source",
     "erasure_id",

@@ -188,7 +188,7 @@ def warm_systems(stores: Stores, url: str, port: int) -> Iterator[list[WideSyste
 
 def from_rows(case: WideCase, rows: list[Any]) -> Answer:
     first = 1 if case.question == "filtered_per_day" else 0
-    return [int(count) for row in rows for count in row[first:]]
+    return _flat(case, [tuple(map(int, row[first:])) for row in rows])
 
 
 def from_service(case: WideCase, data: Any) -> Answer:
@@ -198,4 +198,9 @@ def from_service(case: WideCase, data: Any) -> Answer:
     if case.by:
         others = [data["other"]] if data["other"]["rows"] else []
         rows = [*data["rows"], *others, data]
-    return [row[name] for row in rows for name in ("events", "users")]
+    return _flat(case, [(row["events"], row["users"]) for row in rows])
+
+
+def _flat(case: WideCase, rows: list[tuple[int, ...]]) -> Answer:
+    # Each system has another order of values with as many events.
+    return [count for row in (sorted(rows) if case.by else rows) for count in row]

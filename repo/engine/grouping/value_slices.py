@@ -13,8 +13,8 @@ from common.errors import TooExpensive
 from repo.columns.values import count_values
 from repo.engine.grouping.value_table import ValueTable
 
-_SLICE_VALUES = 2**19
-_SLICE_BYTES = 2**25
+_SLICE_VALUES = 2**18
+_SLICE_BYTES = 2**24
 _MAX_TEXTS = 2**24
 _MAX_NUMBERS = 2**22
 """Distinct values of all chunks, before those that are equal are united. Texts are sliced."""
