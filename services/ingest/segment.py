@@ -5,10 +5,8 @@ A call becomes the JSON of an event, which is validated like any other.
 
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal, get_args
-from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
 
@@ -23,12 +21,12 @@ from services.ingest.http_event_validation import (
     read_rows,
     undecodable_reason,
 )
+from services.ingest.mapping.ids import id_of_keys
 from services.ingest.validation import Invalid
 
 Call = Literal["track", "page", "screen", "identify", "group", "alias"]
 CALLS: tuple[Call, ...] = get_args(Call)
 
-_NAMESPACE = uuid5(NAMESPACE_URL, "urn:analytics-service:segment:messageId")
 _NULL = msgspec.Raw(b"null")
 _KEY = re.compile(r"at `\$\.(\w+)`$")
 _KEYS = {
@@ -80,13 +78,6 @@ def read_call(call: Call, text: bytes, now: datetime) -> list[str]:
     return _read(split_events(text, "json"), call, now)
 
 
-def event_id_of(message_id: str) -> str:
-    """The event_id of a `messageId`: itself if it is a UUID, else derived from it (UUIDv5)."""
-    with suppress(ValueError):
-        return str(UUID(message_id))
-    return str(uuid5(_NAMESPACE, message_id))
-
-
 def _read(pieces: list[bytes], call: Call | None, now: datetime) -> list[str]:
     """Raises: TooLarge, InvalidEvents."""
     limits, faults, events = JsonLimits(pieces), Faults(), list[bytes]()
@@ -114,18 +105,23 @@ def _renamed(fault: Any) -> EventFault:
 def _event(piece: bytes, call: Call | None, now: datetime) -> bytes:
     """The JSON of the event that a call becomes. Raises: Invalid."""
     message = _decode_message(piece)
-    name = call or message.type
-    if name not in CALLS:
+    kind = call or message.type
+    if kind not in CALLS:
         raise Invalid(f"type must be one of {', '.join(CALLS)}")
-    has_id = message.message_id not in (None, "")
+    name = message.event if kind == "track" else kind
     body = EventBody(
-        event_id_of(message.message_id or "") if has_id else None,
+        _event_id(name, message.message_id),
         message.anonymous_id if message.user_id in (None, "") else message.user_id,
-        message.event if name == "track" else name,
+        name,
         now.isoformat() if message.timestamp is None else message.timestamp,
-        _PROPERTIES[name](message),
+        _PROPERTIES[kind](message),
     )
     return _encode(body)
+
+
+def _event_id(name: str | None, message_id: str | None) -> str | None:
+    """The id of an event as `load --from segment` derives it; None without a `messageId`."""
+    return id_of_keys(name or "", ["messageId"], [message_id]) if message_id else None
 
 
 def _decode_message(piece: bytes) -> _Message:

@@ -3,12 +3,17 @@
 The same row gets the same id whenever it is loaded, so that a repeated load stores it once.
 """
 
+from collections.abc import Sequence
 from hashlib import sha1
+
+import msgspec
 
 # The namespace of derived ids; any other would store rows that are loaded again a second time.
 NAMESPACE = bytes.fromhex("6f0a2c1e9d3b5f47a8c1d2e3f4051627")
 _FILTER_BITS = 29  # 64 MB: one in 50 of 10 million rows is then remembered by itself
 _FILTER_MASK = 2**_FILTER_BITS - 1
+
+_encode = msgspec.json.Encoder().encode
 
 
 def derived_id(name: bytes) -> str:
@@ -16,6 +21,14 @@ def derived_id(name: bytes) -> str:
     digits = sha1(NAMESPACE + name, usedforsecurity=False).hexdigest()
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
+
+
+def id_of_keys(name: str, keys: Sequence[str], texts: Sequence[str | None]) -> str:
+    """The id of an event that is identified by the values of these keys.
+
+    The name of the event is part of it, since rows of two tables may have the same key.
+    """
+    return derived_id(_encode([name, keys, texts]))
 
 
 class RowNumbers:

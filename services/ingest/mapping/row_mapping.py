@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Raw
 
 from services.ingest.json_paths import Path, source_of
-from services.ingest.mapping.ids import RowNumbers, derived_id
+from services.ingest.mapping.ids import RowNumbers, id_of_keys
 from services.ingest.mapping.row_format import (
     MISSING,
     AsText,
@@ -150,14 +150,12 @@ class RowMapper:
         return self._numbers.id_of(encode(str(name)) + self.mapping.format.canonical(row))
 
     def _derived_id(self, row: Row, name: Any) -> str:
-        # The name of the event is part of it, since rows of two tables may have the same key.
         values = [find(row, path) for path in self.mapping.id_paths]
         texts = [None if value is MISSING else _id_text(value_of(value)) for value in values]
         if not any(texts):
             sources = ", ".join(map(source_of, self.mapping.id_paths))
             raise Invalid(f"event_id is missing: the row has no {sources}")
-        keys = list(map(source_of, self.mapping.id_paths))
-        return derived_id(encode([str(name), keys, texts]))
+        return id_of_keys(str(name), list(map(source_of, self.mapping.id_paths)), texts)
 
     def _properties(self, row: Row, used: list[Path]) -> str:
         texts = self._base(row)
