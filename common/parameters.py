@@ -152,6 +152,7 @@ Zone = Annotated[str, AfterValidator(_valid_zone)]
 EventName = Annotated[
     str, Field(min_length=1, max_length=200), AfterValidator(_without_nul), _max_bytes(200)
 ]
+Prefix = Annotated[str, Field(max_length=200), AfterValidator(_without_nul), _max_bytes(200)]
 UserId = Annotated[
     str, Field(min_length=1, max_length=256), AfterValidator(_without_nul), _max_bytes(256)
 ]

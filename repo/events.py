@@ -9,6 +9,7 @@ from common.questions.active_users import ActiveUsersData, ActiveUsersQuery
 from common.questions.answer import Answer, PlanData, Result
 from common.questions.breakdown import BreakdownData, BreakdownQuery
 from common.questions.event_counts import EventCountsData, EventCountsQuery
+from common.questions.event_names import EventNamesData, EventNamesQuery
 from common.questions.funnel import FunnelData, FunnelQuery
 from common.questions.lifecycle import LifecycleData, LifecycleQuery
 from common.questions.numbers import NumbersData, NumbersQuery
@@ -23,6 +24,7 @@ from repo.queries.active_users import ActiveUsersReduction
 from repo.queries.answers import answer, explain
 from repo.queries.breakdown import BreakdownReduction
 from repo.queries.event_counts import EventCountsReduction
+from repo.queries.event_names import event_names
 from repo.queries.funnel import FunnelReduction
 from repo.queries.lifecycle import LifecycleReduction
 from repo.queries.numbers import NumbersReduction
@@ -75,6 +77,14 @@ class EventsRepo:
         Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
         return answer(cur, query, ActiveUsersReduction)
+
+    @with_cursor
+    def get_event_names(self, cur: Cursor, query: EventNamesQuery) -> Answer[EventNamesData]:
+        """Return the event names with the counts of all their events, most frequent first.
+
+        Raises: TooExpensive.
+        """
+        return event_names(cur, query)
 
     @with_cursor
     def get_numbers(self, cur: Cursor, query: NumbersQuery) -> Result[NumbersData]:

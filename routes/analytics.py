@@ -7,12 +7,12 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from common.parameters import Parameters, UserId
-from common.questions import QUESTIONS
 from common.questions.active_users import ActiveUsers
 from common.questions.answer import Answer, PlanData
 from common.questions.base import Counting, Question
 from common.questions.breakdown import Breakdown
 from common.questions.event_counts import EventCounts
+from common.questions.event_names import EventNames
 from common.questions.funnel import Funnel
 from common.questions.lifecycle import Lifecycle
 from common.questions.numbers import Numbers
@@ -41,8 +41,14 @@ router = APIRouter(
     prefix="/analytics",
     tags=["analytics"],
     responses=PROBLEMS,
-    dependencies=[Depends(get_reader), Depends(refuse_repeated(*QUESTIONS))],
+    dependencies=[Depends(get_reader)],
 )
+
+
+def _route(question: type[Question]) -> dict[str, Any]:
+    """Return the options of the route of a question."""
+    repeated = Depends(refuse_repeated(question))
+    return {"responses": _answers(question), "dependencies": [repeated]}
 
 
 def _answers(question: type[Question]) -> dict[int | str, dict[str, Any]]:
@@ -53,7 +59,7 @@ def _answers(question: type[Question]) -> dict[int | str, dict[str, Any]]:
     return {200: {"model": model, "content": {"text/csv": text, "application/x-ndjson": text}}}
 
 
-@router.get("/event-counts", responses=_answers(EventCounts))
+@router.get("/event-counts", **_route(EventCounts))
 async def event_counts(
     question: Annotated[EventCounts, Query()], run_query: Runner, repo: Events
 ) -> Response:
@@ -61,7 +67,7 @@ async def event_counts(
     return await run_query(repo.get_plan if question.explain else repo.get_event_counts, question)
 
 
-@router.get("/top-events", responses=_answers(TopEvents))
+@router.get("/top-events", **_route(TopEvents))
 async def top_events(
     question: Annotated[TopEvents, Query()], run_query: Runner, repo: Events
 ) -> Response:
@@ -69,7 +75,7 @@ async def top_events(
     return await run_query(repo.get_plan if question.explain else repo.get_top_events, question)
 
 
-@router.get("/breakdown", responses=_answers(Breakdown))
+@router.get("/breakdown", **_route(Breakdown))
 async def breakdown(
     question: Annotated[Breakdown, Query()], run_query: Runner, repo: Events
 ) -> Response:
@@ -77,7 +83,7 @@ async def breakdown(
     return await run_query(repo.get_plan if question.explain else repo.get_breakdown, question)
 
 
-@router.get("/active-users", responses=_answers(ActiveUsers))
+@router.get("/active-users", **_route(ActiveUsers))
 async def active_users(
     question: Annotated[ActiveUsers, Query()], run_query: Runner, repo: Events
 ) -> Response:
@@ -85,7 +91,7 @@ async def active_users(
     return await run_query(repo.get_plan if question.explain else repo.get_active_users, question)
 
 
-@router.get("/numbers", responses=_answers(Numbers))
+@router.get("/numbers", **_route(Numbers))
 async def numbers(
     question: Annotated[Numbers, Query()], run_query: Runner, repo: Events
 ) -> Response:
@@ -93,7 +99,15 @@ async def numbers(
     return await run_query(repo.get_plan if question.explain else repo.get_numbers, question)
 
 
-@router.get("/retention", responses=_answers(Retention))
+@router.get("/event-names", **_route(EventNames))
+async def event_names(
+    question: Annotated[EventNames, Query()], run_query: Runner, repo: Events
+) -> Response:
+    """All event names with their events, users, and when they were first and last seen."""
+    return await run_query(repo.get_event_names, question)
+
+
+@router.get("/retention", **_route(Retention))
 async def retention(
     question: Annotated[Retention, Query()], run_query: Runner, repo: Events
 ) -> Response:
@@ -101,7 +115,7 @@ async def retention(
     return await run_query(repo.get_plan if question.explain else repo.get_retention, question)
 
 
-@router.get("/lifecycle", responses=_answers(Lifecycle))
+@router.get("/lifecycle", **_route(Lifecycle))
 async def lifecycle(
     question: Annotated[Lifecycle, Query()], run_query: Runner, repo: Events
 ) -> Response:
@@ -109,7 +123,7 @@ async def lifecycle(
     return await run_query(repo.get_plan if question.explain else repo.get_lifecycle, question)
 
 
-@router.get("/stickiness", responses=_answers(Stickiness))
+@router.get("/stickiness", **_route(Stickiness))
 async def stickiness(
     question: Annotated[Stickiness, Query()], run_query: Runner, repo: Events
 ) -> Response:
@@ -126,7 +140,7 @@ def _with_user(question: type[Q], user_id: str, query: Parameters) -> Q:
         raise RequestValidationError(faults) from None
 
 
-@router.get("/funnel", responses=_answers(Funnel))
+@router.get("/funnel", **_route(Funnel))
 async def funnel(question: Annotated[Funnel, Query()], run_query: Runner, repo: Events) -> Response:
     """How many users go through steps one after the other, and how long it takes."""
     return await run_query(repo.get_plan if question.explain else repo.get_funnel, question)
@@ -139,7 +153,7 @@ async def _user_events(
     return _with_user(UserEvents, user_id, query)
 
 
-@router.get(f"{USER}/events", responses=_answers(UserEvents))
+@router.get(f"{USER}/events", **_route(UserEvents))
 async def user_events(
     question: Annotated[UserEvents, Depends(_user_events)], run_query: Runner, repo: Events
 ) -> Response:
@@ -147,7 +161,7 @@ async def user_events(
     return await run_query(repo.get_user_events, question)
 
 
-@router.get("/users", responses=_answers(Users))
+@router.get("/users", **_route(Users))
 async def users(question: Annotated[Users, Query()], run_query: Runner, repo: Events) -> Response:
     """The users who have events, in pages, with when they were seen and how active they were."""
     return await run_query(repo.get_plan if question.explain else repo.get_users, question)
@@ -161,7 +175,7 @@ async def _user_profile(
 
 
 # After the history: a path that ends with /events is one.
-@router.get(USER, responses=_answers(UserProfile))
+@router.get(USER, **_route(UserProfile))
 async def user_profile(
     question: Annotated[UserProfile, Depends(_user_profile)], run_query: Runner, repo: Events
 ) -> Response:

@@ -229,12 +229,9 @@ def refuse_repeated(*models: type[Parameters]) -> Callable[[Request], Awaitable[
 
     The dependency raises: InvalidParameter.
     """
-    by_name = {getattr(model, "name", ""): model.single_parameters() for model in models}
-    of_all = set[str]().union(*by_name.values())
+    single = set[str]().union(*(model.single_parameters() for model in models))
 
     async def check(request: Request) -> None:
-        # A parameter may be repeated for one question and not for another.
-        single = by_name.get(request.scope["route"].name, of_all)
         names = [name for name, _ in request.query_params.multi_items()]
         repeated = sorted(name for name in single if names.count(name) > 1)
         if repeated:

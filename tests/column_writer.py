@@ -49,15 +49,6 @@ def write_columns(conn: connection, size: int = 131_072, limit: int = 2_000) -> 
         )
 
 
-def replace_chunks(conn: connection) -> None:
-    """Give all chunks new ids, as merging and rewriting do."""
-    with conn.cursor() as cur:
-        cur.execute(
-            "with moved as (update column_chunks set chunk_id = default returning chunk_id) "
-            "select 1"
-        )
-
-
 def _record(time: int, user: int, name: int, xid: int, event_id: Any, text: str) -> EventRecord:
     return EventRecord(time, user, name, xid, bytes(event_id), text)
 

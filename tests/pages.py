@@ -33,6 +33,7 @@ _VARYING = {
     "column_rows",
     "complete_until",
     "computed_at",
+    "counted_at",
     "request_id",
     "source",
     "erasure_id",

@@ -98,7 +98,12 @@ class PlanData(Tabular):
 class Meta:
     """Metadata of an answer: range, time zone, and the time and source of its computation."""
 
-    volatile_fields: ClassVar[tuple[str, ...]] = ("computed_at", "complete_until", "source")
+    volatile_fields: ClassVar[tuple[str, ...]] = (
+        "computed_at",
+        "counted_at",
+        "complete_until",
+        "source",
+    )
     """Fields that differ between computations of equal answers."""
 
     start: datetime | None
@@ -121,6 +126,8 @@ class Meta:
     """Values that were skipped, and lists whose elements count."""
     unknown: Unknown = field(default_factory=absent_field)
     """Names in the question that no event has."""
+    counted_at: datetime = field(default_factory=absent_field)
+    """The time at which the counts of a catalogue were exact."""
 
     def headers(self) -> dict[str, str]:
         """Return response headers with what has no place in CSV and NDJSON."""

@@ -11,13 +11,16 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from common.dates import ALL_TIME
 from common.errors import InvalidParameter, refuse
 from common.parameters import (
     Boolean,
     DateOrInstant,
     EventNames,
+    Integer,
     LastText,
     Parameters,
+    Prefix,
     UserConditions,
     Where,
     Zone,
@@ -92,6 +95,17 @@ class Question(Parameters):
         # A digest of the validated values rather than `hash()`, which differs between processes.
         parameters = self.model_dump_json(exclude=set(without))
         return hashlib.sha256(f"{self.name} {parameters}".encode()).hexdigest()
+
+
+class Catalogue(Question):
+    """A question about what there is, which the events of all time answer."""
+
+    starts: Prefix = Field("", description="List names that start with this text only.")
+    limit: Integer = Field(10, ge=1, le=1000, description="The maximum number of rows.")
+
+    def _resolved(self) -> dict[str, Any]:
+        """Return the fields that the queries of all these questions have."""
+        return {"name": self.name, "period": Period(*ALL_TIME), "zone": zone("UTC")}
 
 
 class Ranged(Question):

@@ -117,7 +117,7 @@ def counts_of_at_least(
     numbers: NDArray[np.integer], count: int, groups: Groups | None, group_count: int
 ) -> Counts:
     """Return how many numbers are at least 0, 1, ... up to before `count`; (groups, count)."""
-    keys: NDArray[np.integer] = np.clip(numbers + 1, 0, count).astype(np.int64)
+    keys: NDArray[np.integer] = np.clip(numbers, -1, count - 1).astype(np.int64) + 1
     if groups is not None:
         keys += groups * (count + 1)
     tally = np.bincount(keys, minlength=group_count * (count + 1))

@@ -89,7 +89,7 @@ class UsersOfPeriods:
     def cohorts(self, excluded: Flags) -> Iterable[Cohort]:
         if not self._is_first:
             return self._cohorts_of_all()
-        first = self._presence.first_periods()
+        first = self._presence.first_periods(self._periods)
         exclude_users(first, excluded, NEVER)
         return map(Cohort, positions_by_number(first, self._periods))
 

@@ -43,6 +43,10 @@ class ColumnState(NamedTuple):
     """Whether properties were left out since there were too many paths."""
     events_from: str
     """The time before which events were dropped without being written; `-infinity` if none were."""
+    erased: Sequence[int]
+    """The ordinals of erased users that are still in chunks, ascending."""
+    has_tail: bool
+    """Whether the reader's snapshot sees events that `snapshot` does not see."""
 
     @property
     def is_backfilling(self) -> bool:
@@ -90,16 +94,6 @@ class StoredColumn(NamedTuple):
     chunk_id: int
     column: StoredKey
     data: memoryview
-
-
-def read_state(cur: cursor, generation: int) -> ColumnState | None:
-    """Return the state of a generation's columns; None if nothing is written."""
-    cur.execute(SQL["columns_state"], {"generation": generation})
-    row = cur.fetchone()
-    if row is None:
-        return None
-    number, snapshot, since, to, *rest = row
-    return ColumnState(number, Snapshot(snapshot), Snapshot(since), Snapshot(to), *rest)
 
 
 def read_version(cur: cursor, generation: int) -> int:

@@ -11,8 +11,8 @@ from config.database import Cursor
 from repo.columns.builder import EventRecord, build_chunk
 from repo.columns.chunk import Chunk
 from repo.columns.chunk_table import ColumnState
-from repo.engine.tail import NOTHING_FOLDED, Snapshot, tail_ranges
-from repo.statements import statements
+from repo.engine.tail import NO_BACKFILL, NOTHING_FOLDED, Snapshot, tail_ranges
+from repo.statements import compose, statements
 from utils.copy_binary import decode
 from utils.time.calendar import Range
 
@@ -26,6 +26,9 @@ MAX_BYTES = 64 * 2**20
 _EVENT_BYTES = 500  # in memory, in addition to the properties
 _COLUMNS = "qiqbbbb"
 
+_NEVER = NO_BACKFILL.until
+_NO_XIDS = tail_ranges(NOTHING_FOLDED, NOTHING_FOLDED)
+
 
 class Backlog(NamedTuple):
     """Which events are in no chunk, as parameters of statements."""
@@ -34,6 +37,16 @@ class Backlog(NamedTuple):
     """Ranges of the transactions that chunks do not hold."""
     unreached: Mapping[str, str]
     """The events that a backfill has not written yet, by snapshots, time and id."""
+
+    @property
+    def statement(self) -> str:
+        """The statement that reads these events; empty if there are none."""
+        parts = [
+            *(["column_questions_recent_events"] if self.recent["first_xids"] else []),
+            *(["column_questions_unreached_events"] if self.unreached["until"] != _NEVER else []),
+        ]
+        events = " union all ".join(SQL[part] for part in parts)
+        return compose(SQL["column_questions_tail"], events=events) if parts else ""
 
 
 _EVERYTHING = {
@@ -48,14 +61,15 @@ def backlog(state: ColumnState | None, now: Snapshot) -> Backlog:
     """Return which events are in no chunk; without a state all are."""
     if state is None:
         # By the index on time, which suits all events of a range.
-        return Backlog(tail_ranges(NOTHING_FOLDED, NOTHING_FOLDED), _EVERYTHING)
+        return Backlog(_NO_XIDS, _EVERYTHING)
     unreached = {
         "since": state.backfill_since.text,
         "to": state.backfill_to.text,
         "until": state.backfilled_from,
         "until_id": state.backfilled_id,
     }
-    return Backlog(tail_ranges(now, state.snapshot), unreached)
+    recent = tail_ranges(now, state.snapshot) if state.has_tail else _NO_XIDS
+    return Backlog(recent, unreached)
 
 
 NameIds = Callable[[Iterable[str]], Mapping[str, int]]
@@ -107,10 +121,11 @@ class TailReader:
 
         The ids of `other_names` are returned as well, as far as there are such names.
         """
-        rows = self._rows(ranges) if ranges else []
+        rows = self._rows(ranges)
         names = {name for *_, name, _, _ in rows}
         known = name_ids({*other_names, *map(bytes.decode, names)})
-        highest = self._read_highest() if rows else (0, 0)
+        has_new = any(user_id or name.decode() not in known for *_, name, user_id, _ in rows)
+        highest = self._read_highest() if has_new else (0, 0)
         # Cached ids may be newer than the snapshot, so they count as well.
         new_names = _Numbers(max(highest[1], *known.values(), 0))
         new_users = _Numbers(highest[0])
@@ -129,9 +144,10 @@ class TailReader:
         return TailEvents(records, {**known, **new_names}, new_users)
 
     def _rows(self, ranges: Sequence[Range]) -> list[tuple[Any, ...]]:
-        rows = list(
-            decode(self.cur.copy_out(SQL["column_questions_tail"], self._params(ranges)), _COLUMNS)
-        )
+        statement = self.backlog.statement
+        if not statement or not ranges:
+            return []
+        rows = list(decode(self.cur.copy_out(statement, self._params(ranges)), _COLUMNS))
         if len(rows) > MAX_EVENTS or sum(len(row[-1]) for row in rows) >= MAX_BYTES:
             raise self._building()
         return rows

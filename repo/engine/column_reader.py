@@ -16,11 +16,7 @@ from repo.columns.chunk_table import (
     ChunkRow,
     ColumnState,
     Path,
-    read_chunks,
     read_column_bytes,
-    read_erased_users,
-    read_paths,
-    read_state,
 )
 from repo.columns.column_tail import SQL, TailEvents, TailReader, backlog
 from repo.columns.filter_evaluation import (
@@ -31,6 +27,7 @@ from repo.columns.filter_evaluation import (
     paths_of,
 )
 from repo.columns.property_collector import is_too_long
+from repo.engine.column_catalog import ColumnCatalog
 from repo.engine.column_plan import ColumnPlan
 from repo.engine.cost import Cost
 from repo.engine.dimensions import EventNameDictionary
@@ -67,6 +64,7 @@ class ColumnReader:
         """`horizon` is the time before which events were dropped; None if none were."""
         self._cur = cur
         self._watermark = watermark
+        self._catalog = ColumnCatalog(cur, watermark) if watermark else None
         self._horizon = horizon
         self._cache = cache
 
@@ -82,7 +80,7 @@ class ColumnReader:
 
         With `explain` the plan has the length of the tail, and the bytes that are not cached.
         """
-        state = self._read_state()
+        state = self._catalog.state() if self._catalog else None
         of_users = [self._plan(each, state) for each in scan.of_users]
         main = self._plan(scan, state)
         blocked = next((each for each in (main, *of_users) if each.needs_dropped), main)
@@ -102,7 +100,7 @@ class ColumnReader:
         # One tail, so that users without an ordinal have one temporary ordinal in all scans.
         tail = self._tail(plan.state).read(plan.ranges, names, self._name_ids)
         EVENTS_READ.labels(plan.scan.question).inc(len(tail.records))
-        erased = read_erased_users(self._cur) if plan.chunk_count else []
+        erased = plan.state.erased if plan.state else []
         common = _Common(tail, IdSet(erased) if erased else None)
         if not plan.of_users:
             return self._read_scan(plan, collector, common)
@@ -193,14 +191,11 @@ class ColumnReader:
         now = self._watermark.now if self._watermark else NOTHING_FOLDED
         return TailReader(self._cur, backlog(state, now), self._horizon)
 
-    def _read_state(self) -> ColumnState | None:
-        return read_state(self._cur, self._watermark.generation) if self._watermark else None
-
     def _chunks(self, state: ColumnState | None, ranges: Sequence[Range]) -> list[ChunkRow]:
-        if state is None or not ranges:
+        if self._catalog is None or state is None or not ranges:
             return []
         timeline = Timeline(ranges)
-        chunks = read_chunks(self._cur, state.generation, ranges[0].start, ranges[-1].end)
+        chunks = self._catalog.chunks(state, Range(ranges[0].start, ranges[-1].end))
         return [chunk for chunk in chunks if timeline.overlaps(chunk.first, chunk.last)]
 
     def _paths(
@@ -213,7 +208,7 @@ class ColumnReader:
         paths = scan.all_paths
         if not paths:
             return {}
-        registered = read_paths(self._cur, state.generation, paths) if state else {}
+        registered = self._catalog.path_ids(paths) if self._catalog and state else {}
         if chunks is not None:
             ids = {path: registered.get(path, ALL_PATHS) for path in paths}
             _refuse_left_out(chunks, ids, scan)

@@ -1,44 +1,96 @@
+-- name: column_questions_state
+-- How far the columns of a generation are written, the erased users that are still in chunks, and whether there are
+-- events that the snapshot of the question sees and that of the columns does not: of transactions since the latter,
+-- between those in progress, or of transactions that were in progress then.
+select generation,
+       snapshot::text,
+       backfill_since::text,
+       backfill_to::text,
+       backfilled_from::text,
+       backfilled_id::text,
+       version,
+       columns_from::text,
+       left_out,
+       events_from::text,
+       array(select ordinal from columns_erasures order by ordinal),
+       exists (select
+               from   (select lag(xid, 1, '0'::xid8) over (order by xid) as after_xid, xid as before_xid
+                       from   (select pg_snapshot_xip(%(now)s::pg_snapshot)
+                               union all
+                               select pg_snapshot_xmax(%(now)s::pg_snapshot)) as in_progress (xid)
+                       where  xid >= pg_snapshot_xmax(snapshot)) as gap
+               cross  join lateral (
+                   select
+                   from   events
+                   where  ingested_xid >= pg_snapshot_xmax(snapshot)
+                   and    ingested_xid > after_xid
+                   and    ingested_xid < before_xid
+                   order  by ingested_xid  -- makes the planner use the index
+                   limit  1
+               ) as recent)
+       or exists (select
+                  from   (select xid
+                          from   pg_snapshot_xip(snapshot) as in_progress (xid)
+                          where  pg_visible_in_snapshot(xid, %(now)s::pg_snapshot)
+                          offset 0) as ended
+                  cross  join lateral (
+                      select
+                      from   events
+                      where  ingested_xid >= xid
+                      and    ingested_xid <= xid  -- an equality would make the order pointless
+                      order  by ingested_xid
+                      limit  1
+                  ) as recent)
+from   column_state
+where  generation = %(generation)s;
+
+-- name: column_questions_recent_events
+-- The events of ranges in recent transactions, by the index on transactions.
+(select recent.*
+ from   unnest(%(first_xids)s::xid8[], %(end_xids)s::xid8[]) as tail (first_xid, end_xid)
+ cross  join (
+     -- Hidden from the planner, so that it uses the index on ids and time, not the one on time.
+     select greatest(%(start)s::timestamptz, %(horizon)s) as start_time,
+            %(end)s::timestamptz as end_time
+     offset 0
+ ) as range
+ cross  join lateral (
+     select occurred_at, ingested_xid, event_id, event_name, user_id, properties
+     from   events
+     where  ingested_xid >= first_xid
+     and    ingested_xid < end_xid
+     and    occurred_at >= start_time
+     and    occurred_at <  end_time
+     order  by ingested_xid
+     limit  %(limit)s
+ ) as recent
+ limit  %(limit)s)
+
+-- name: column_questions_unreached_events
+-- The events of ranges that a backfill has not reached, by the index on time.
+(select unreached.*
+ from   unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) as runs (start_time, end_time)
+ cross  join lateral (
+     select occurred_at, ingested_xid, event_id, event_name, user_id, properties
+     from   events
+     where  occurred_at >= greatest(start_time, %(horizon)s)
+     and    occurred_at <  end_time
+     and    occurred_at <= %(until)s
+     and    (occurred_at, event_id) < (%(until)s::timestamptz, %(until_id)s::uuid)
+     and    pg_visible_in_snapshot(ingested_xid, %(to)s)
+     and    not pg_visible_in_snapshot(ingested_xid, %(since)s)
+     order  by occurred_at
+     limit  %(limit)s
+ ) as unreached
+ limit  %(limit)s)
+
 -- name: column_questions_tail
--- The events of ranges that are in no chunk: those of recent transactions, by the index on transactions, and those
--- that a backfill has not reached, by the index on time. Only the first ones that have a limited size together are
--- returned. A user without an ordinal is returned as text, after the name.
+-- The events of ranges that are in no chunk. Only the first ones that have a limited size together are returned. A user
+-- without an ordinal is returned as text, after the name.
 copy (
     with tail_events as (
-        (select recent.*
-         from   unnest(%(first_xids)s::xid8[], %(end_xids)s::xid8[]) as tail (first_xid, end_xid)
-         cross  join (
-             -- Hidden from the planner, so that it uses the index on ids and time, not the one on time.
-             select greatest(%(start)s::timestamptz, %(horizon)s) as start_time,
-                    %(end)s::timestamptz as end_time
-             offset 0
-         ) as range
-         cross  join lateral (
-             select occurred_at, ingested_xid, event_id, event_name, user_id, properties
-             from   events
-             where  ingested_xid >= first_xid
-             and    ingested_xid < end_xid
-             and    occurred_at >= start_time
-             and    occurred_at <  end_time
-             order  by ingested_xid
-             limit  %(limit)s
-         ) as recent
-         limit  %(limit)s)
-        union all
-        (select unreached.*
-         from   unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) as runs (start_time, end_time)
-         cross  join lateral (
-             select occurred_at, ingested_xid, event_id, event_name, user_id, properties
-             from   events
-             where  occurred_at >= greatest(start_time, %(horizon)s)
-             and    occurred_at <  end_time
-             and    occurred_at <= %(until)s
-             and    (occurred_at, event_id) < (%(until)s::timestamptz, %(until_id)s::uuid)
-             and    pg_visible_in_snapshot(ingested_xid, %(to)s)
-             and    not pg_visible_in_snapshot(ingested_xid, %(since)s)
-             order  by occurred_at
-             limit  %(limit)s
-         ) as unreached
-         limit  %(limit)s)
+        select *
+        from   ({events}) as unwritten
         limit  %(limit)s
     ),
     measured as (

@@ -1,18 +1,3 @@
--- name: columns_state
--- How far the columns of a generation are written.
-select generation,
-       snapshot::text,
-       backfill_since::text,
-       backfill_to::text,
-       backfilled_from::text,
-       backfilled_id::text,
-       version,
-       columns_from::text,
-       left_out,
-       events_from::text
-from   column_state
-where  generation = %(generation)s;
-
 -- name: columns_version
 select version from column_state where generation = %(generation)s;
 
@@ -40,6 +25,14 @@ where    generation = %(generation)s
 and      last >= %(start)s
 and      first < %(end)s
 order    by first, chunk_id;
+
+-- name: columns_first_chunks
+-- All chunks of a generation, up to a number of them.
+select   {chunk_row}
+from     column_chunks
+where    generation = %(generation)s
+order    by first, chunk_id
+limit    %(limit)s;
 
 -- name: columns_read
 -- Columns of chunks. All columns of a small chunk are in one row.

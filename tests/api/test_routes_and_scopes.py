@@ -23,6 +23,7 @@ ROUTES: dict[tuple[str, str], set[str]] = {
     ("GET", "/analytics/top-events"): {"read", "admin"},
     ("GET", "/analytics/active-users"): {"read", "admin"},
     ("GET", "/analytics/breakdown"): {"read", "admin"},
+    ("GET", "/analytics/event-names"): {"read", "admin"},
     ("GET", "/analytics/numbers"): {"read", "admin"},
     ("GET", "/analytics/retention"): {"read", "admin"},
     ("GET", "/analytics/lifecycle"): {"read", "admin"},

@@ -17,7 +17,6 @@ from repo.columns.chunk_table import (
     read_columns,
     read_erased_users,
     read_paths,
-    read_state,
     register_paths,
     write_chunk,
 )
@@ -118,14 +117,6 @@ def test_a_path_that_was_left_out_is_known_since_the_last_event(cur: Cursor) -> 
     register_paths(cur, 1, [("late",)])
     cur.execute("select path_id, since from column_paths where since <> '-infinity'")
     assert cur.fetchall() == [(2, datetime(2000, 1, 2, tzinfo=UTC))]
-
-
-def test_the_state_of_a_new_generation(cur: Cursor) -> None:
-    state = read_state(cur, 1)
-    assert state is not None
-    assert (state.snapshot.text, state.backfilled_from, state.version) == ("3:3:", "-infinity", 0)
-    assert (state.columns_from, state.left_out, state.is_backfilling) == ("-infinity", False, False)
-    assert read_state(cur, 2) is None
 
 
 def test_erased_users_are_listed(cur: Cursor) -> None:
