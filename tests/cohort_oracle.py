@@ -26,6 +26,7 @@ class Event:
     event_id: int
     is_entry: bool
     is_return: bool
+    value: object = None
 
 
 @dataclass(frozen=True)
@@ -85,17 +86,19 @@ class Rules:
         begun = range(first, last + 1) if self.start <= self.now else ()
         return [number for number in begun if self.has_begun(number)]
 
-    def cohorts(self, events: Iterable[Event]) -> list[Cohort]:
+    def cohorts(self, events: Iterable[Event], *values: object) -> list[Cohort]:
+        """The cohorts of all users, or of those whose entry has one of these values."""
         past = [event for event in events if event.at < self.now and event.user]
-        return [self.cohort(number, past) for number in self.begun_periods()]
+        return [self.cohort(number, past, values) for number in self.begun_periods()]
 
     def has_begun(self, number: int) -> bool:
         return day_start(self.first_day(number), self.tz) <= self.now
 
-    def cohort(self, number: int, events: list[Event]) -> Cohort:
+    def cohort(self, number: int, events: list[Event], values: tuple[object, ...]) -> Cohort:
         entries = {}
         for user in {event.user for event in events}:
-            if entry := self.entry_of([each for each in events if each.user == user], number):
+            entry = self.entry_of([each for each in events if each.user == user], number)
+            if entry and (not values or entry.value in values):
                 entries[user] = entry
         cell = self.elapsed_cell if self.clock == "24h" else self.calendar_cell
         return Cohort(len(entries), [cell(number, k, entries, events) for k in range(self.periods)])

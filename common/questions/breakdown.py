@@ -5,24 +5,28 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 from pydantic import BeforeValidator, Field, PlainSerializer, SkipValidation, WithJsonSchema
 
 from common.filters import Condition, Exists, Name
 from common.parameters import Integer
 from common.query import Query
-from common.questions.answer import Answer, Bucket, Table, Tabular, absent_field, is_absent
+from common.questions.answer import (
+    Answer,
+    Bucket,
+    PropertyValue,
+    Table,
+    Tabular,
+    ValueType,
+    absent_field,
+    is_absent,
+)
 from common.questions.base import Periodic
 from common.where import MAX_BYTES, FilterError, parse_where
 from utils.time.calendar import Range
 
 OTHER = "(other)"
-
-ValueType = Literal["text", "number", "boolean", "missing", "other"]
-
-# Numbers are `msgspec.Raw`, since they are exact.
-PropertyValue = Annotated[Any, WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
 
 
 def _dimensions(texts: object) -> tuple[Name, ...]:

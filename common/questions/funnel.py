@@ -4,23 +4,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime, timedelta
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import Field, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 
 from common.errors import refuse
 from common.filters import Name
 from common.parameters import Duration, Integer, Property, Selections, between
 from common.query import Query
-from common.questions.answer import Answer, Table, Tabular, absent_field, is_absent
+from common.questions.answer import (
+    Answer,
+    PropertyValue,
+    Table,
+    Tabular,
+    ValueType,
+    absent_field,
+    is_absent,
+)
 from common.questions.base import Periodic
 from common.selections import Selection
 from utils.time.calendar import Range
 from utils.time.durations import duration_text
 
-# Numbers are `msgspec.Raw`, since they are exact.
-PropertyValue = Annotated[Any, WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
-ValueType = Literal["text", "number", "boolean", "missing", "other"]
 Order = Literal["sequence", "strict", "any"]
 
 MAX_STEPS = 10

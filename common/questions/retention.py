@@ -1,5 +1,6 @@
 """The question `retention` and its answer."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -9,10 +10,19 @@ from pydantic import Field, model_validator
 
 from common.dates import EARLIEST
 from common.errors import Fault, InvalidParameter, refuse
-from common.parameters import Integer, SelectionText
+from common.filters import Name
+from common.parameters import Integer, Property, SelectionText
 from common.query import Query
-from common.questions.answer import Answer, Table, Tabular, absent_field
-from common.questions.base import FILTERED, Completable
+from common.questions.answer import (
+    Answer,
+    PropertyValue,
+    Table,
+    Tabular,
+    ValueType,
+    absent_field,
+    is_absent,
+)
+from common.questions.base import Completable
 from common.selections import Selection
 from utils.time.calendar import Range
 from utils.time.slots import month_number
@@ -73,9 +83,33 @@ class Cohort:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionPart:
+    """The cohorts of some of the users."""
+
+    users: int
+    """The users of all cohorts; with `entry=each` a user counts in each."""
+    cohorts: list[Cohort]
+    total: list[TotalCell]
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionRow:
+    """The cohorts of the users whose entry has one value of the property of `by`."""
+
+    value: PropertyValue
+    users: int
+    cohorts: list[Cohort]
+    total: list[TotalCell]
+
+
+@dataclass(frozen=True, slots=True)
 class CellRow:
     """A cell as a row of CSV or NDJSON."""
 
+    value: PropertyValue
+    """With `by`; `(other)` for all values beyond the limit."""
+    type: ValueType
+    """Tells 5 from the text "5", and `(other)` from such a text."""
     day: date
     """The first day of the cohort's period."""
     start: datetime
@@ -96,16 +130,41 @@ class RetentionData(Tabular):
     total: list[TotalCell]
     """By period."""
 
+    rows: list[RetentionRow] = field(default_factory=absent_field)
+    """With `by`: the values of most users; ties are numbers, texts, booleans."""
+    other: RetentionPart = field(default_factory=absent_field)
+    """With `by`: all values beyond the limit."""
+    missing: RetentionPart = field(default_factory=absent_field)
+    """With `by`: users whose entry has no value."""
+
     def table(self) -> Table:
+        """Return the cells that have begun, with `by` those of each row."""
+        if is_absent(self.rows):
+            absent = absent_field()
+            return CellRow, list(_cell_rows(absent, absent, self.cohorts))
         return CellRow, [
-            CellRow(
-                *(cohort.day, cohort.start, cohort.end, cohort.cut, cohort.users, period),
-                *(cell.users, cell.of, cell.share, cell.partial),
-            )
-            for cohort in self.cohorts
-            for period, cell in enumerate(cohort.cells)
-            if cell
+            *(each for row in self.rows for each in _cell_rows(*_typed(row.value), row.cohorts)),
+            *_cell_rows("(other)", "other", self.other.cohorts),
+            *_cell_rows(None, "missing", self.missing.cohorts),
         ]
+
+
+def _typed(value: PropertyValue) -> tuple[PropertyValue, ValueType]:
+    if isinstance(value, bool):
+        return value, "boolean"
+    return value, "text" if isinstance(value, str) else "number"
+
+
+def _cell_rows(
+    value: PropertyValue, kind: ValueType, cohorts: Sequence[Cohort]
+) -> Iterator[CellRow]:
+    for cohort in cohorts:
+        for period, cell in enumerate(cohort.cells):
+            if cell:
+                yield CellRow(
+                    *(value, kind, cohort.day, cohort.start, cohort.end, cohort.cut),
+                    *(cohort.users, period, cell.users, cell.of, cell.share, cell.partial),
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +178,10 @@ class RetentionQuery(Query):
     entry: Entry
     count: ReturnCount
     clock: Clock
+    by: Name | None
+    """The property of the entry whose values have rows."""
+    limit: int
+    """The maximum number of rows."""
 
     def definition(self, time_range: Range) -> str:
         event = f"event{self.criteria}{_selection_text(self.entry_events)}"
@@ -131,6 +194,7 @@ class RetentionQuery(Query):
         return (
             f"Users by {entries[self.entry]}, if that is {self.range_text(time_range)}, and how "
             f"many of them have {self._return_text} {self._period_text}."
+            f"{f' Rows are by the value of `{self.by}` in the entry.' if self.by else ''}"
         )
 
     @property
@@ -160,10 +224,11 @@ class RetentionQuery(Query):
         time_range = Query.range_at(self, now)
         assert self.interval in _SHORTEST_DAYS, "the question has checked it"
         cohorts = (time_range.end - time_range.start) // (_SHORTEST_DAYS[self.interval] * _DAY) + 2
-        if cohorts * self.periods > MAX_CELLS:
+        rows = self.limit + 3 if self.by else 1
+        if cohorts * self.periods * rows > MAX_CELLS:
             message = (
                 f"may give more than {MAX_CELLS} cells over this range; use fewer periods, a "
-                "longer interval or a shorter range"
+                f"longer interval{', a lower limit' if self.by else ''} or a shorter range"
             )
             raise InvalidParameter(faults=[Fault("periods", message)])
         return time_range
@@ -181,6 +246,7 @@ class Retention(Completable):
     """How many users come back in the periods after the one in which they entered."""
 
     answer = Answer[RetentionData]
+    has_values = True
 
     from_: SelectionText = Field(
         "*",
@@ -213,17 +279,18 @@ class Retention(Completable):
         "of 24 hours that begin with the entry of each user; then the entry itself is not counted.",
     )
 
+    by: Property | None = Field(
+        None,
+        description="Also count by the value of this property in the entry; of a list the first "
+        "element.",
+    )
+    limit: Integer = Field(10, ge=1, le=1000, description="The maximum number of rows of `by`.")
+
     @model_validator(mode="after")
     def _check_clock(self) -> Self:
         if self.clock == "24h" and self.interval == "month":
             raise refuse("interval", "must be day or week with clock=24h")
         return self
-
-    @property
-    def cache_name(self) -> str:
-        # The definition repeats the conditions.
-        is_filtered = self.where or self.from_.where or self.to.where
-        return f"{self.name}:{FILTERED}" if is_filtered else self.name
 
     @property
     def _look_ahead(self) -> timedelta:
@@ -246,4 +313,6 @@ class Retention(Completable):
             entry=self.entry,
             count=self.count,
             clock=self.clock,
+            by=self.by,
+            limit=self.limit,
         )

@@ -16,6 +16,7 @@ from repo.cohorts.entries import EntryCollector, SelectedEvents
 from repo.cohorts.presence import Flags, MemoryBudget, Presence, UserFlags
 from repo.columns.filter_evaluation import Mask
 from repo.engine.scan import MatchingEvents
+from repo.sequences.first_values import FirstValues
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,8 @@ class CohortCollector:
     """The events with which they return; None for all."""
     entries: EntryCollector
     returns: Presence | TimedEvents
+    values: FirstValues | None
+    """The values of a property of entries, if users are grouped by it."""
     earlier: UserFlags | None
     """Users with an entry before the range; None if they may enter in it."""
     budget: MemoryBudget
@@ -41,11 +44,11 @@ class CohortCollector:
         for index, (start, stop) in zip(events.indexes, pairwise(events.positions), strict=True):
             if start < stop:
                 rows = slice(start - events.start, stop - events.start)
-                entries = SelectedEvents(events.chunk, start, entering[rows])
+                entries = SelectedEvents(events, start, entering[rows])
                 self._add(
                     self.parts[index],
                     entries,
-                    entries if is_equal else SelectedEvents(events.chunk, start, returning[rows]),
+                    entries if is_equal else SelectedEvents(events, start, returning[rows]),
                 )
 
     def cohorts(self, checkpoint: Checkpoint) -> Iterator[Cohort]:
@@ -86,7 +89,7 @@ class PeriodCollector:
     def add(self, events: MatchingEvents) -> None:
         for index, (start, stop) in zip(events.indexes, pairwise(events.positions), strict=True):
             mask = events.mask[start - events.start : stop - events.start]
-            users = SelectedEvents(events.chunk, start, mask).users
+            users = SelectedEvents(events, start, mask).users
             if index < self._first:
                 self._earlier.add(users)
             else:
@@ -116,9 +119,7 @@ class FrequencyCollector:
     def add(self, events: MatchingEvents) -> None:
         for index, (start, stop) in zip(events.indexes, pairwise(events.positions), strict=True):
             mask = events.mask[start - events.start : stop - events.start]
-            users, counts = np.unique(
-                SelectedEvents(events.chunk, start, mask).users, return_counts=True
-            )
+            users, counts = np.unique(SelectedEvents(events, start, mask).users, return_counts=True)
             if len(users):
                 known = self._of_period(index, int(users[-1]) + 1)
                 known[users] = np.minimum(known[users] + counts, 255)

@@ -12,15 +12,21 @@ from repo.cohorts.earliest_events import EarliestEvents, Entries, first_rows
 from repo.cohorts.presence import NEVER, Flags, MemoryBudget, Ordinals, Presence
 from repo.columns.chunk import Chunk
 from repo.columns.filter_evaluation import Mask
+from repo.engine.scan import MatchingEvents
+from repo.sequences.first_values import FirstValues
 
 
 @dataclass(frozen=True, slots=True)
 class SelectedEvents:
-    """Events of a chunk: of its rows from `start` on those for which `mask` is true."""
+    """Some events of a chunk: of its rows from `start` on those for which `mask` is true."""
 
-    chunk: Chunk
+    source: MatchingEvents
     start: int
     mask: Mask
+
+    @property
+    def chunk(self) -> Chunk:
+        return self.source.chunk
 
     @property
     def users(self) -> Ordinals:
@@ -101,17 +107,20 @@ class UsersOfPeriods:
 class FirstEntries:
     """The first entry of each user, with its time."""
 
-    def __init__(self, starts: NDArray[np.int64], budget: MemoryBudget) -> None:
-        """`starts` are those of the periods."""
+    def __init__(
+        self, starts: NDArray[np.int64], budget: MemoryBudget, values: FirstValues | None = None
+    ) -> None:
+        """`starts` are those of the periods; `values` has those of the entries."""
         self._earliest = EarliestEvents(budget)
         self._starts = starts
+        self._values = values
 
     @property
     def users(self) -> int:
         return self._earliest.users
 
     def add(self, period: int, events: SelectedEvents, is_return: Mask) -> None:
-        self._earliest.add(_first_events(events, is_return))
+        self._earliest.add(_first_events(events, is_return, self._values))
 
     def cohorts(self, excluded: Flags) -> list[Cohort]:
         return self._earliest.cohorts(self._starts, excluded)
@@ -120,15 +129,18 @@ class FirstEntries:
 class FirstEntriesOfPeriods:
     """The first entry of each user in each period, with its time."""
 
-    def __init__(self, starts: NDArray[np.int64], budget: MemoryBudget) -> None:
-        """`starts` are those of the periods."""
+    def __init__(
+        self, starts: NDArray[np.int64], budget: MemoryBudget, values: FirstValues | None = None
+    ) -> None:
+        """`starts` are those of the periods; `values` has those of the entries."""
         self._starts = starts
         self._budget = budget
+        self._values = values
         self._parts: dict[int, list[Entries]] = {}
         self.users = 1
 
     def add(self, period: int, events: SelectedEvents, is_return: Mask) -> None:
-        part = _first_events(events, is_return)
+        part = _first_events(events, is_return, self._values)
         if len(part.users):
             self._budget.take(part.size)
             self.users = max(self.users, int(part.users.max()) + 1)
@@ -143,8 +155,15 @@ class FirstEntriesOfPeriods:
             earliest.release()
 
 
-def _first_events(events: SelectedEvents, is_return: Mask) -> Entries:
-    """Return the first of these events of each user."""
+def _first_events(events: SelectedEvents, is_return: Mask, values: FirstValues | None) -> Entries:
+    """Return the first of these events of each user, with their values if these are needed."""
     users = events.users
-    rows = first_rows(users)
-    return Entries(users[rows], events.times[rows], events.ids[rows], is_return[events.mask][rows])
+    first = first_rows(users)
+    rows = np.flatnonzero(events.mask)[first]
+    return Entries(
+        users[first],
+        events.times[first],
+        events.ids[first],
+        is_return[rows],
+        values.codes(events.source, rows + events.start) if values else None,
+    )

@@ -7,14 +7,13 @@ import msgspec
 
 from common.errors import Fault, InvalidParameter
 from common.filters import Value
-from common.questions.answer import Bucket, Checkpoint, absent_field
+from common.questions.answer import Bucket, Checkpoint, PropertyValue, absent_field
 from common.questions.breakdown import (
     BreakdownData,
     BreakdownQuery,
     BreakdownRow,
     MissingRows,
     OtherRows,
-    PropertyValue,
 )
 from common.remarks import ListNote
 from repo.engine.cardinality import Count

@@ -2,23 +2,28 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from common.dates import EARLIEST
+from common.filters import Value
 from common.questions.answer import Checkpoint
 from common.questions.retention import (
     Cell,
     Cohort,
     RetentionData,
+    RetentionPart,
     RetentionQuery,
+    RetentionRow,
     TotalCell,
 )
-from repo.cohorts import counts
 from repo.cohorts.calendar import parts_of
 from repo.cohorts.collector import CohortCollector
-from repo.cohorts.counts import CohortCounts, calendar_counts
+from repo.cohorts.counts import ALL_IN_ONE, CohortCounts, Counts, Grouping, calendar_counts
+from repo.cohorts.counts import Cohort as UserCohort
 from repo.cohorts.elapsed_windows import ElapsedWindows, TimedEvents
 from repo.cohorts.entries import (
     EntryCollector,
@@ -27,10 +32,13 @@ from repo.cohorts.entries import (
     UsersOfPeriods,
 )
 from repo.cohorts.presence import MemoryBudget, Presence, UserFlags
+from repo.cohorts.ranking import ranked
 from repo.engine.scan import Scan
 from repo.engine.timeline import microseconds
 from repo.queries.base import ScanReduction
 from repo.queries.series import begun_buckets
+from repo.sequences.first_values import FirstValues
+from utils.decimals import decimal_text
 from utils.time.calendar import Range, whole_units
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -55,37 +63,69 @@ class RetentionReduction(ScanReduction[RetentionQuery, RetentionData], query=Ret
         self._parts = parts_of(self._periods, time_range, since=since, until=self._until())
 
     def scan(self) -> Scan:
-        conditions = (self.query.entry_events.filter, self.query.return_events.filter)
+        conditions, by = (
+            (self.query.entry_events.filter, self.query.return_events.filter),
+            self.query.by,
+        )
         return self._scan(
             [part.time_range for part in self._parts],
             filters=tuple(each for each in conditions if each),
-            fields=frozenset({"time", "event_id"} if self._is_elapsed else ()),
+            paths=frozenset([by.path] if by else []),
+            fields=frozenset({"time", "event_id"} if self._has_times else ()),
             parameter="from",
+            parameters={by.path: "by"} if by else {},
             **({"alternatives": _ALTERNATIVES} if self.query.entry == "first_ever" else {}),
         )
 
     def collector(self) -> CohortCollector:
         budget = MemoryBudget()
         returns = TimedEvents(budget) if self._is_elapsed else Presence(budget)
+        values = FirstValues(self.query.by.path) if self.query.by else None
         return CohortCollector(
             parts=self._parts,
             entry=self.query.entry_events.filter,
             comeback=self.query.return_events.filter,
-            entries=self._entries(returns, budget),
+            entries=self._entries(returns, budget, values),
             returns=returns,
+            values=values,
             earlier=UserFlags(budget) if self.query.entry == "first_ever" else None,
             budget=budget,
         )
 
     def data(self, collector: CohortCollector, checkpoint: Checkpoint) -> RetentionData:
-        users, present, of = (each[0] for each in self._counts(collector, checkpoint))
+        cohorts = collector.cohorts(checkpoint)
+        values = collector.values
+        if values is None:
+            counts = self._counts(collector, cohorts, ALL_IN_ONE)
+            return RetentionData(*self._cohorts_and_total(*(each[0] for each in counts)))
+        listed = list(cohorts)
+        shown, grouping = ranked(listed, values.values, self.query.limit)
+        counts = self._counts(collector, listed, grouping)
+        *rows, other, missing = (self._part(*each) for each in zip(*counts, strict=True))
+        return RetentionData(
+            *self._cohorts_and_total(*(each.sum(axis=0) for each in counts)),
+            rows=[
+                RetentionRow(_json_value(values.values[code]), part.users, part.cohorts, part.total)
+                for code, part in zip(shown, rows, strict=True)
+            ],
+            other=other,
+            missing=missing,
+        )
+
+    def _part(self, users: Counts, present: Counts, of: Counts) -> RetentionPart:
+        return RetentionPart(int(users.sum()), *self._cohorts_and_total(users, present, of))
+
+    def _cohorts_and_total(
+        self, users: Counts, present: Counts, of: Counts
+    ) -> tuple[list[Cohort], list[TotalCell]]:
+        """Return the cohorts and the total of a group, from the counts of its users."""
         cohorts = [
             self._cohort(number, size, self._cells(number, *cells))
             for number, (size, *cells) in enumerate(
                 zip(users.tolist(), present.tolist(), of.tolist(), strict=True)
             )
         ]
-        return RetentionData(cohorts, self._total(present, of))
+        return cohorts, self._total(present, of)
 
     def extra_meta(self) -> dict[str, Any]:
         return {"complete_until": self.now.astimezone(self.query.zone)}
@@ -98,15 +138,18 @@ class RetentionReduction(ScanReduction[RetentionQuery, RetentionData], query=Ret
             return self.time_range.end + self.query.periods * self._window
         return None
 
-    def _entries(self, returns: Presence | TimedEvents, budget: MemoryBudget) -> EntryCollector:
+    def _entries(
+        self, returns: Presence | TimedEvents, budget: MemoryBudget, values: FirstValues | None
+    ) -> EntryCollector:
         query, count = self.query, len(self._cohorts)
         is_first = query.entry != "each"
-        if not isinstance(returns, TimedEvents):
+        if isinstance(returns, Presence) and values is None:
             is_shared = self._are_returns_entries
             presence = returns if is_shared else Presence(budget)
             return UsersOfPeriods(presence, count, is_first=is_first, is_shared=is_shared)
         starts = np.array([microseconds(each.part.start) for each in self._cohorts], np.int64)
-        return FirstEntries(starts, budget) if is_first else FirstEntriesOfPeriods(starts, budget)
+        kind = FirstEntries if is_first else FirstEntriesOfPeriods
+        return kind(starts, budget, values)
 
     @property
     def _are_returns_entries(self) -> bool:
@@ -114,13 +157,19 @@ class RetentionReduction(ScanReduction[RetentionQuery, RetentionData], query=Ret
         is_cut = any(bucket.cut for bucket in self._cohorts)
         return self.query.entry_events == self.query.return_events and not is_cut
 
-    def _counts(self, collector: CohortCollector, checkpoint: Checkpoint) -> CohortCounts:
-        """Return the users of cohorts and cells. Raises: what the checkpoint raises."""
-        cohorts = collector.cohorts(checkpoint)
+    @property
+    def _has_times(self) -> bool:
+        """Whether the times and ids of entries are collected."""
+        return self._is_elapsed or self.query.by is not None
+
+    def _counts(
+        self, collector: CohortCollector, cohorts: Iterable[UserCohort], grouping: Grouping
+    ) -> CohortCounts:
+        """Return the users of cohorts and cells. Raises: what the iterator of cohorts raises."""
         returns = collector.returns
         if not isinstance(returns, TimedEvents):
             return calendar_counts(
-                cohorts, returns, self.query.periods, is_open_ended=self._is_open_ended
+                cohorts, returns, self.query.periods, grouping, is_open_ended=self._is_open_ended
             )
         windows = ElapsedWindows(
             length=self._window // _MICROSECOND,
@@ -128,9 +177,10 @@ class RetentionReduction(ScanReduction[RetentionQuery, RetentionData], query=Ret
             clock=microseconds(self.now),
             is_open_ended=self._is_open_ended,
         )
-        is_each = self.query.entry == "each"
-        waves: Iterable[Sequence[counts.Cohort]] = ([each] for each in cohorts)
-        return windows.counts(waves if is_each else [list(cohorts)], returns, collector.budget)
+        waves: Iterable[Sequence[UserCohort]] = (
+            ([each] for each in cohorts) if self.query.entry == "each" else [list(cohorts)]
+        )
+        return windows.counts(waves, returns, collector.budget, grouping)
 
     def _cohort(self, number: int, users: int, cells: list[Cell | None]) -> Cohort:
         bucket = self._cohorts[number]
@@ -155,7 +205,7 @@ class RetentionReduction(ScanReduction[RetentionQuery, RetentionData], query=Ret
         start, end = self._cohorts[cohort].part
         return Range(start + cell * self._window, end + (cell + 1) * self._window)
 
-    def _total(self, present: counts.Counts, of: counts.Counts) -> list[TotalCell]:
+    def _total(self, present: Counts, of: Counts) -> list[TotalCell]:
         total = list[TotalCell]()
         for cell in range(self.query.periods):
             ends = [self._period(cohort, cell).end for cohort in range(len(self._cohorts))]
@@ -163,6 +213,11 @@ class RetentionReduction(ScanReduction[RetentionQuery, RetentionData], query=Ret
             users, all_users = (int(part[is_over, cell].sum()) for part in (present, of))
             total.append(TotalCell(users, all_users, _share(users, all_users)))
         return total
+
+
+def _json_value(value: Value) -> Any:
+    """Return a value for JSON, with exact numbers."""
+    return msgspec.Raw(decimal_text(value).encode()) if isinstance(value, Decimal) else value
 
 
 def _share(users: int, of: int) -> float | None:

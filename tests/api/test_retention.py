@@ -116,6 +116,41 @@ def test_conditions_limit_entries_and_returns(service: httpx.Client, conn: conne
     assert cells(service, where="plan:pro")[0] == [1, 1, 1, 0]
 
 
+def test_users_are_grouped_by_a_value_of_their_entry(
+    service: httpx.Client, conn: connection
+) -> None:
+    insert(
+        conn,
+        *[(user, "sign_up", NOON, {"plan": plan}) for user, plan in {"a": "pro", "b": 5}.items()],
+        *[(user, "view", NOON + DAY, {"plan": "other"}) for user in ("a", "b", "c", "d")],
+        ("c", "sign_up", NOON, {"plan": ["pro", "free"]}),
+        ("d", "sign_up", NOON),
+        ("e", "sign_up", NOON, {"plan": "free"}),
+    )
+    parameters: dict[str, Any] = {"from": "sign_up", "by": "plan", "limit": 2, "periods": 2}
+    parameters["end"] = "2025-03-11"
+    answer = data(service, **parameters)
+    parts = [*answer["rows"], answer["other"], answer["missing"]]
+    assert [
+        (part.get("value"), part["users"], [cell["users"] for cell in part["total"]])
+        for part in parts
+    ] == [("pro", 2, [2, 2]), (5, 1, [1, 1]), (None, 1, [1, 0]), (None, 1, [1, 1])]
+    assert [cell["users"] for cell in answer["total"]] == [5, 4]
+    response = service.get("/analytics/retention", params={**RANGE, **parameters, "format": "csv"})
+    rows = [line.split(",") for line in response.text.splitlines()]
+    assert [(row[0], row[1], row[6], row[7], row[8]) for row in rows] == [
+        ("value", "type", "cohort_users", "period", "users"),
+        ("pro", "text", "2", "0", "2"),
+        ("pro", "text", "2", "1", "2"),
+        ("5", "number", "1", "0", "1"),
+        ("5", "number", "1", "1", "1"),
+        ("(other)", "other", "1", "0", "1"),
+        ("(other)", "other", "1", "1", "0"),
+        ("", "missing", "1", "0", "1"),
+        ("", "missing", "1", "1", "1"),
+    ]
+
+
 def test_weeks_begin_on_the_day_that_is_asked_for(service: httpx.Client, conn: connection) -> None:
     insert(conn, ("a", "view", NOON), ("a", "view", NOON + 6 * DAY))  # Monday and Sunday
     parameters = {"end": "2025-03-17", "interval": "week", "periods": 2}

@@ -7,7 +7,15 @@ from typing import Any, get_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.questions.retention import Clock, Entry, Retention, RetentionData, ReturnCount
+from common.questions.retention import (
+    Clock,
+    Entry,
+    Retention,
+    RetentionData,
+    RetentionPart,
+    RetentionRow,
+    ReturnCount,
+)
 from repo.columns.builder import EventRecord, build_chunk
 from repo.columns.filter_evaluation import EventFields, field_conditions, matching_ids
 from repo.engine.scan import Scanner
@@ -84,18 +92,18 @@ def computed(chunks: Sequence[Sequence[EventRecord]], now: datetime, **more: Any
     return reduction.data(collector, lambda: None)
 
 
-def record(number: int, user: str, name: str, at: datetime) -> EventRecord:
+def record(number: int, user: str, name: str, at: datetime, properties: str = "{}") -> EventRecord:
     return EventRecord(
         time=microseconds(at),
         user=USERS.index(user),
         name=NAMES[name],
         xid=1,
         event_id=number.to_bytes(16, "big"),
-        properties="{}",
+        properties=properties,
     )
 
 
-def plain(data: RetentionData) -> list[Cohort]:
+def plain(data: RetentionData | RetentionPart | RetentionRow) -> list[Cohort]:
     return [
         Cohort(
             cohort.users,
@@ -137,3 +145,48 @@ def test_different_events_to_enter_and_to_return(world: Any) -> None:
 @given(world=worlds())
 def test_any_event(world: Any) -> None:
     check(*world, entry="*", comeback="*")
+
+
+VALUES = {
+    "{}": None,
+    '{"plan": null}': None,
+    '{"plan": "pro"}': "pro",
+    '{"plan": ["pro", "free"]}': "pro",
+    '{"plan": 5}': "5 as a number",
+    '{"plan": "5"}': "5",
+}
+"""Properties of events, and the value that counts."""
+
+
+@settings(max_examples=examples(600), deadline=None)
+@given(world=worlds(), data=st.data(), limit=st.integers(1, 4))
+def test_values_of_entries(world: Any, data: st.DataObject, limit: int) -> None:
+    chunks, more = world
+    now = more.pop("now")
+    rules = Rules(now=now, **{**more, "tz": zone(more["tz"])})
+    records, events = list[list[EventRecord]](), list[Event]()
+    for chunk in chunks:
+        records.append([])
+        for user, name, at in chunk:
+            properties = data.draw(st.sampled_from([*VALUES]))
+            number = len(events) + 1
+            records[-1].append(record(number, user, name, at, properties))
+            is_entry, is_return = name in ENTRY.split(","), name in RETURN.split(",")
+            events.append(Event(user, at, number, is_entry, is_return, VALUES[properties]))
+    more |= {"from": ENTRY, "to": RETURN, "by": "plan", "limit": limit}
+    answer = computed(records[::-1], now, **more)
+    assert plain(answer) == rules.cohorts(events)
+    assert plain(answer.missing) == rules.cohorts(events, None)
+    shown = [name_of(row.value) for row in answer.rows]
+    for value, row in zip(shown, answer.rows, strict=True):
+        assert plain(row) == rules.cohorts(events, value)
+    others = {*VALUES.values()} - {None, *shown}
+    assert plain(answer.other) == rules.cohorts(events, "nothing has this", *others)
+    sizes = [row.users for row in answer.rows]
+    assert sizes == sorted(sizes, reverse=True)
+    others_and_missing = answer.other.users + answer.missing.users
+    assert sum(sizes) + others_and_missing == sum(cohort.users for cohort in answer.cohorts)
+
+
+def name_of(value: object) -> object:
+    return value if isinstance(value, str) else "5 as a number"
