@@ -22,6 +22,18 @@ from config.logging import request_id
 
 MEDIA_TYPE = "application/problem+json"
 
+_MESSAGES = {
+    "missing": "is required",
+    "too_short": "must be given at least {min_length} times",
+    "too_long": "must be given at most {max_length} times",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must be at most {max_length} characters long",
+    "literal_error": "must be {expected}",
+}
+"""What is allowed, by the type of pydantic's error; its own messages speak of Python's types."""
+
 _DETAILS = {
     404: "There is no resource at this path; /docs lists all paths.",
     405: "The path does not support this method; the Allow header lists the methods that it does.",
@@ -144,4 +156,7 @@ async def _on_http_exception(_: Request, error: Exception) -> Response:
 def _fault_of(error: Mapping[str, Any]) -> Fault:
     """The parameter and what is allowed. Pydantic's input values are left out on purpose."""
     parameter = refused_parameter(error["type"]) or str(error["loc"][1])
+    template = _MESSAGES.get(error["type"])
+    if template is not None:
+        return Fault(parameter, template.format(**error.get("ctx", {})))
     return Fault(parameter, error["msg"].removeprefix("Value error, "))

@@ -92,6 +92,29 @@ def test_a_boolean_is_true_or_false(shared_service: httpx.Client, value: str) ->
     assert answer.json()["errors"][0]["message"] == "must be true or false"
 
 
+@pytest.mark.parametrize(
+    ("query", "parameter", "message"),
+    [
+        ("top-events?limit=0", "limit", "must be at least 1"),
+        ("top-events?limit=1001", "limit", "must be at most 1000"),
+        ("top-events?event=", "event", "must not be empty"),
+        ("breakdown?last=1d", "by", "is required"),
+        ("funnel?step=commit", "step", "must be given at least 2 times"),
+        (
+            "event-counts?interval=minute",
+            "interval",
+            "must be 'hour', 'day', 'week', 'month', 'quarter' or 'year'",
+        ),
+    ],
+)
+def test_a_message_says_what_is_allowed(
+    shared_service: httpx.Client, query: str, parameter: str, message: str
+) -> None:
+    answer = shared_service.get(f"/analytics/{query}")
+    assert_problem(answer, 422, "invalid-parameter", parameter)
+    assert answer.json()["errors"][0]["message"] == message
+
+
 def test_a_whole_number_is_digits(shared_service: httpx.Client) -> None:
     answer = shared_service.get("/analytics/top-events?start=2025-01-01&limit=1_0")
     assert_problem(answer, 422, "invalid-parameter", "limit")

@@ -180,7 +180,7 @@ def test_no_events_are_no_rows(service: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("query", "parameter", "message"),
     [
-        ("", "by", "Field required"),
+        ("", "by", "is required"),
         ("by=a&by=b&by=c", "by", "must be given once or twice"),
         ("by=a&by=%22a%22", "by", "must name two different properties"),
         ("by=", "by", "must be @event or the name of a property"),

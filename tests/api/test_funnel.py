@@ -251,7 +251,7 @@ def test_steps_are_rows_of_csv(service: httpx.Client, conn: connection) -> None:
 @pytest.mark.parametrize(
     ("query", "parameter", "message"),
     [
-        ("", "step", "Field required"),
+        ("", "step", "is required"),
         ("step=a", "step", "at least 2 items"),
         ("&".join(["step=a"] * 11), "step", "at most 10 items"),
         ("step=a&step=a b", "step", "at 3: a condition is written name:value; quote an event name"),
