@@ -1,7 +1,7 @@
 """The question `numbers` and its answer."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, WithJsonSchem
 from pydantic_core import CoreSchema, core_schema
 
 from common.filters import Name
-from common.parameters import Property
+from common.parameters import Integer, Property
 from common.query import Query
 from common.questions.answer import Answer, Table, Tabular
 from common.questions.base import Periodic
@@ -21,6 +21,7 @@ MAX_STATISTICS = 20
 DEFAULT_STATISTICS = ("sum", "avg", "min", "max", "p50", "p95")
 
 _PERCENTILE = re.compile(r"p(100|[1-9]?[0-9](?:\.[0-9])?)", re.ASCII)
+_PARTS = ("value", "values", "series", "rows", "other", "missing")
 _SIMPLE = ("sum", "avg", "min", "max")
 _NUMBER = {"type": ["number", "null"]}
 _SHARED = {
@@ -50,12 +51,28 @@ _BUCKET = {
     "patternProperties": _OTHER_PERCENTILES,
     "required": ["start", "end", "count", "users", "skipped", "partial", "cut"],
 }
-_DATA = {
-    "type": "object",
-    "properties": {**_SHARED, "skipped": _SKIPPED, "series": {"type": "array", "items": _BUCKET}},
-    "patternProperties": _OTHER_PERCENTILES,
-    "required": ["count", "users", "skipped"],
-}
+_TOTAL = {**_SHARED, "skipped": _SKIPPED, "series": {"type": "array", "items": _BUCKET}}
+
+
+def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "patternProperties": _OTHER_PERCENTILES,
+        "required": [*required, "count", "users", "skipped"],
+    }
+
+
+_VALUE = {"type": ["string", "number", "boolean", "null"]}
+_OTHER = {"type": "integer", "description": "The values that are not among the rows."}
+_DATA = _object(
+    {
+        **_TOTAL,
+        "rows": {"type": "array", "items": _object({"value": _VALUE, **_TOTAL}, "value")},
+        "other": _object({"values": _OTHER, **_TOTAL}, "values"),
+        "missing": _object(_TOTAL),
+    }
+)
 
 
 def fraction_of(statistic: str) -> float | None:
@@ -99,17 +116,28 @@ Statistics = Annotated[
 class NumbersData(dict[str, Any], Tabular):
     """The fields `count` and `users`, one for each statistic, `skipped`, and perhaps `series`.
 
-    Sums and extremes are `msgspec.Raw`, since they are exact.
+    With `by` also `rows`, each with a `value` and these fields, and `other` and `missing`. Sums and
+    extremes are `msgspec.Raw`, since they are exact.
     """
 
     def table(self) -> Table:
-        """Return the buckets, or else the total, with a column for each type that was skipped."""
-        if "series" not in self:
-            row = _flat(self)
-            return list(row), [row]
-        rows = [_flat(bucket) for bucket in self["series"]]
-        names = [name for name in _flat(self) if name != "series"]
-        return list(rows[0]) if rows else ["start", "end", *names, "partial", "cut"], rows
+        """Return the total or the values, the last of which is all others, or their buckets."""
+        rows = [
+            {**value, **_flat(bucket)}
+            for value, part in self._parts()
+            for bucket in part.get("series", [part])
+        ]
+        columns = list(rows[0]) if rows else ["start", "end", *_flat(self), "partial", "cut"]
+        return columns, rows
+
+    def _parts(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Yield the parts of a table, each with the columns for its value."""
+        if "rows" not in self:
+            yield {}, self
+            return
+        for row in self["rows"]:
+            yield {"value": row["value"], "type": _type_of(row["value"])}, row
+        yield {"value": "(other)", "type": "other"}, self["other"]
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
@@ -122,11 +150,21 @@ class NumbersData(dict[str, Any], Tabular):
         return _DATA
 
 
+def _type_of(value: object) -> str:
+    """Return the type of the value of a row, which tells 5 from the text "5"."""
+    if value is None:
+        return "missing"
+    if isinstance(value, bool):
+        return "boolean"
+    return "text" if isinstance(value, str) else "number"
+
+
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row with the fields of `skipped` in its place."""
+    fields = {name: value for name, value in row.items() if name not in _PARTS}
     return {
         column: each
-        for name, value in row.items()
+        for name, value in fields.items()
         for column, each in (value.items() if name == "skipped" else [(name, value)])
     }
 
@@ -138,6 +176,10 @@ class NumbersQuery(Query):
     statistics: tuple[str, ...]
     is_per_user: bool
     """Whether the numbers are the sums of users."""
+    by: Name | None
+    """The property whose values have rows."""
+    limit: int
+    """The maximum number of rows."""
 
     def definition(self, time_range: Range) -> str:
         numbers = f"all numbers in {self.of}"
@@ -146,6 +188,7 @@ class NumbersQuery(Query):
             f"{f'the sums for each user of {numbers}' if self.is_per_user else numbers}, for events"
             f"{self.criteria} {self.range_text(time_range)}",
             f"in total and for each {self.interval} of {self.zone.key}" if self.interval else "",
+            f"and for the {self.limit} most frequent values of {self.by}" if self.by else "",
         ]
         return f"{', '.join(filter(None, parts))}."
 
@@ -154,6 +197,7 @@ class Numbers(Periodic):
     """Statistics of a numeric property."""
 
     answer = Answer[NumbersData]
+    has_values = True
 
     of: Property = Field(
         description="The property, such as `amount` or `cart.total`. Of a list, every number "
@@ -171,6 +215,13 @@ class Numbers(Periodic):
         "out then.",
     )
 
+    by: Property | None = Field(
+        None,
+        description="Also compute them for each value of this property; of a list, for each "
+        "distinct element.",
+    )
+    limit: Integer = Field(10, ge=1, le=1000, description="The maximum number of rows of `by`.")
+
     @cached_property
     def query(self) -> NumbersQuery:
         return NumbersQuery(
@@ -178,4 +229,6 @@ class Numbers(Periodic):
             of=self.of,
             statistics=self.stat,
             is_per_user=self.per == "user",
+            by=self.by,
+            limit=self.limit,
         )

@@ -8,10 +8,12 @@ from typing import Any
 
 import msgspec
 
+from common.filters import Value
 from common.questions.answer import Checkpoint, is_absent
 from common.questions.numbers import NumbersData, NumbersQuery, fraction_of
 from common.remarks import Note
 from repo.columns.statistics import percentiles
+from repo.engine.grouped_numbers import GroupedNumberCollector
 from repo.engine.number_collector import NumberAggregate, NumberCollector, SkippedEvents
 from repo.engine.scan import Scan
 from repo.queries.base import ScanReduction
@@ -35,9 +37,16 @@ class NumbersReduction(ScanReduction[NumbersQuery, NumbersData], query=NumbersQu
         self._fractions = {name: each for name, each in fractions.items() if each is not None}
 
     def scan(self) -> Scan:
-        return self._scan(self._ranges, paths=frozenset({self.query.of.path}), parameter="of")
+        by = {self.query.by.path: "by"} if self.query.by else {}
+        parameters = {**by, self.query.of.path: "of"}
+        return self._scan(self._ranges, paths=frozenset(parameters), parameters=parameters)
 
-    def collector(self) -> NumberCollector:
+    def collector(self) -> NumberCollector | GroupedNumberCollector:
+        if self.query.by:
+            return GroupedNumberCollector(self.query.by.path, self._collector)
+        return self._collector()
+
+    def _collector(self) -> NumberCollector:
         return NumberCollector(
             self.query.of.path,
             len(self._ranges),
@@ -45,21 +54,38 @@ class NumbersReduction(ScanReduction[NumbersQuery, NumbersData], query=NumbersQu
             has_percentiles=bool(self._fractions),
         )
 
-    def data(self, collector: NumberCollector, checkpoint: Checkpoint) -> NumbersData:
-        total, parts = collector.aggregates(checkpoint)
-        total_skipped, skipped = collector.skipped
-        data = NumbersData(self._statistics(total, total_skipped))
-        if self.query.interval:
-            data["series"] = []
-            for bucket, part, missed in zip(self._buckets, parts, skipped, strict=True):
-                checkpoint()
-                data["series"].append(_row(bucket, self._statistics(part, missed)))
-        return data
+    def data(
+        self, collector: NumberCollector | GroupedNumberCollector, checkpoint: Checkpoint
+    ) -> NumbersData:
+        if isinstance(collector, NumberCollector):
+            return NumbersData(self._fields(collector, checkpoint))
+        total = self._fields(collector.total, checkpoint)
+        groups = collector.groups(self.query.limit, checkpoint)
+        rows = [
+            {"value": _json_value(value), **self._fields(numbers, checkpoint)}
+            for value, numbers in groups.rows
+        ]
+        other = {"values": groups.other_values, **self._fields(groups.other, checkpoint)}
+        missing = self._fields(groups.missing, checkpoint)
+        return NumbersData(total, rows=rows, other=other, missing=missing)
 
-    def remarks(self, collector: NumberCollector) -> tuple[Note, ...]:
-        skipped = collector.skipped[0]._asdict()
+    def remarks(self, collector: NumberCollector | GroupedNumberCollector) -> tuple[Note, ...]:
+        total = collector if isinstance(collector, NumberCollector) else collector.total
+        skipped = total.skipped[0]._asdict()
         others = {kind: skipped[kind] for kind in ("text", "boolean") if skipped[kind]}
         return (Note(str(self.query.of), "number", others),) if others else ()
+
+    def _fields(self, collector: NumberCollector, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Return the statistics of all ranges, and the series if requested."""
+        total, parts = collector.aggregates(checkpoint)
+        total_skipped, skipped = collector.skipped
+        fields = self._statistics(total, total_skipped)
+        if self.query.interval:
+            fields["series"] = [
+                _row(bucket, self._statistics(part, missed))
+                for bucket, part, missed in zip(self._buckets, parts, skipped, strict=True)
+            ]
+        return fields
 
     def _statistics(self, numbers: NumberAggregate, skipped: SkippedEvents) -> dict[str, Any]:
         values = percentiles(numbers.samples, list(self._fractions.values()))
@@ -76,6 +102,10 @@ def _row(bucket: CalendarBucket, statistics: dict[str, Any]) -> dict[str, Any]:
     fields = {name: value for name, value in bucket.fields.items() if not is_absent(value)}
     flags = {name: fields.pop(name) for name in ("partial", "cut")}
     return {**fields, **statistics, **flags}
+
+
+def _json_value(value: Value | None) -> Any:
+    return _exact(value) if isinstance(value, Decimal) else value
 
 
 def _average(numbers: NumberAggregate) -> float | None:

@@ -11,7 +11,7 @@ from common.questions.base import Question
 from tests.api.questions import parameters_of, path_of, required_of
 from tests.problems import assert_problem
 
-FREE = {"starts", "event", "where", "by", "of", "exclude", "same", "from", "to"}
+FREE = {"event", "where", "did", "not_did", "by", "of", "exclude", "same", "from", "to", "starts"}
 """Parameters that may name nearly anything."""
 CORPUS = [
     "NaN",

@@ -166,6 +166,55 @@ def test_other_conditions_apply(service: httpx.Client, conn: connection) -> None
     assert data(service, event="buy", where="plan:pro", stat="sum")["sum"] == 5
 
 
+def test_numbers_are_grouped_by_the_values_of_a_property(
+    service: httpx.Client, conn: connection
+) -> None:
+    insert(
+        conn,
+        *[("u", "buy", NOON, {"amount": amount, "plan": "pro"}) for amount in (1, 2, 6)],
+        *[("v", "buy", NOON + DAY, {"amount": amount, "plan": 5}) for amount in (10, [1, 2])],
+        ("v", "buy", NOON, {"plan": ["a", 5, "a"], "amount": 4}),
+        ("w", "buy", NOON, {"amount": 100}),
+        ("w", "buy", NOON, {"plan": "pro"}),
+    )
+    answer = data(service, by="plan", stat="sum,p50", limit=2)
+    skipped = {"missing": 0, "text": 0, "boolean": 0}
+    assert answer["rows"] == [
+        {"value": "pro", "count": 3, "users": 1, "sum": 9, "p50": 2.0,
+         "skipped": {**skipped, "missing": 1}},
+        {"value": 5, "count": 4, "users": 1, "sum": 17, "p50": 3.0, "skipped": skipped},
+    ]  # fmt: skip
+    other = {"count": 2, "users": 2, "sum": 104, "p50": 52.0, "skipped": skipped}
+    assert answer["other"] == {"values": 2, **other}
+    assert answer["missing"] == {"count": 1, "users": 1, "sum": 100, "p50": 100.0,
+                                 "skipped": skipped}  # fmt: skip
+    assert (answer["count"], answer["sum"]) == (8, 126)
+    csv = service.get(PATH, params={**RANGE, "by": "plan", "stat": "sum", "format": "csv"}).text
+    assert csv.splitlines() == [
+        "value,type,count,users,sum,missing,text,boolean",
+        "pro,text,3,1,9,1,0,0",
+        "5,number,4,1,17,0,0,0",
+        "a,text,1,1,4,0,0,0",
+        ",missing,1,1,100,0,0,0",
+        "(other),other,0,0,0,0,0,0",
+    ]
+
+
+def test_rows_have_series_and_sums_of_users(service: httpx.Client, conn: connection) -> None:
+    insert(
+        conn,
+        *[("u", "buy", NOON + DAY * day, {"amount": 5, "plan": "pro"}) for day in (0, 0, 1)],
+        ("v", "buy", NOON, {"amount": 1, "plan": "free"}),
+    )
+    answer = data(service, by="plan", stat="max", per="user", interval="day")
+    assert [(row["value"], row["max"]) for row in answer["rows"]] == [("pro", 15), ("free", 1)]
+    assert [[day["max"] for day in row["series"]] for row in answer["rows"]] == [
+        [10, 5],
+        [1, None],
+    ]
+    assert [day["count"] for day in answer["other"]["series"]] == [0, 0]
+
+
 def test_a_property_that_no_event_has_is_unknown(service: httpx.Client, conn: connection) -> None:
     insert_amounts(conn, "1")
     answer = ask(service, "numbers", **{**RANGE, "of": "amuont"})

@@ -79,7 +79,7 @@ EXAMPLES = {
     ),
     "numbers": Example(
         lambda data: data["count"] + data["skipped"]["missing"],
-        {"of": "ü", "stat": "sum,p50,p99.5", "interval": "day"},
+        {"of": "ü", "by": "key", "stat": "sum,p50,p99.5", "interval": "day"},
         source="columns",
     ),
     "retention": Example(

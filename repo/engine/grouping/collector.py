@@ -144,7 +144,7 @@ class GroupCollector:
         """Yield the groups of chunks with the same tables."""
         for position, parts in groupby(self._parts, lambda part: part.events.table):
             checkpoint()
-            yield _counted(self._tables[position], [part.events.codes for part in parts])
+            yield count_codes(self._tables[position], [part.events.codes for part in parts])
 
     def _by_range(self, ranges: int) -> Iterator[list[GroupedEvents]]:
         """Yield the events of each range."""
@@ -189,7 +189,8 @@ def _name_table(ids: ValueTable, names: Mapping[int, str]) -> ValueTable:
     return ValueTable(NO_NUMBERS, pa.array([names[int(each)] for each in numbers], pa.string()))
 
 
-def _counted(tables: tuple[ValueTable, ...], parts: Sequence[Codes]) -> CountedCodes:
+def count_codes(tables: tuple[ValueTable, ...], parts: Sequence[Codes]) -> CountedCodes:
+    """Return how many events each group has, from the codes of parts with the same tables."""
     size = prod(map(len, tables))
     if size > max(_FEW, _DENSE * sum(map(len, parts))):
         codes, events = np.unique_counts(np.concatenate(parts))
