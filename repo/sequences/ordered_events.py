@@ -41,15 +41,15 @@ class OrderedEvents:
         ends = np.append(starts, len(self))[1:]
         return np.repeat(ends, ends - starts)
 
-    def select(self, which: Mask | Positions) -> "OrderedEvents":
-        """Return some events, as a mask or as positions in the order of the new events."""
+    def select(self, positions: Positions) -> "OrderedEvents":
+        """Return the events at positions."""
         return OrderedEvents(
-            owner=self.owner[which],
-            time=self.time[which],
-            labels=self.labels[which],
-            same=None if self.same is None else self.same[which],
-            by=None if self.by is None else self.by[which],
-            is_over=None if self.is_over is None else self.is_over[which],
+            owner=self.owner.take(positions),
+            time=self.time.take(positions),
+            labels=self.labels.take(positions),
+            same=None if self.same is None else self.same.take(positions),
+            by=None if self.by is None else self.by.take(positions),
+            is_over=None if self.is_over is None else self.is_over.take(positions),
         )
 
 
@@ -63,18 +63,29 @@ def first_of_runs(values: NDArray[Any]) -> Positions:
 def in_order(events: OrderedEvents, bits: LabelBits) -> OrderedEvents:
     """Return events in any order by owner, time and rank; equal ones remain in their order."""
     order, owner = _by_owner_and_time(events.owner, events.time)
-    time, labels = events.time[order], events.labels[order]
-    ranks = bits.ranks()[labels]
+    # `take` is faster than an index.
+    time, labels = events.time.take(order), events.labels.take(order)
     is_tied = owner[1:] == owner[:-1]
     is_tied &= time[1:] == time[:-1]
-    if (is_tied & (ranks[1:] < ranks[:-1])).any():
-        is_first = np.ones(len(events), np.bool_)
-        is_first[1:] = ~is_tied
-        order = order[np.lexsort((ranks, np.cumsum(is_first)))]
-        labels = events.labels[order]
-    same = None if events.same is None else events.same[order]
-    by = None if events.by is None else events.by[order]
+    if is_tied.any():
+        order = order.take(_order_of_ties(is_tied, bits.ranks()[labels]))
+        labels = events.labels.take(order)
+    same = None if events.same is None else events.same.take(order)
+    by = None if events.by is None else events.by.take(order)
     return OrderedEvents(owner=owner, time=time, labels=labels, same=same, by=by)
+
+
+def _order_of_ties(is_tied: Mask, ranks: NDArray[np.uint8]) -> Positions:
+    """Return the order of events by rank, of those that are tied with the one before."""
+    order = np.arange(len(ranks))
+    is_first = np.ones(len(ranks), np.bool_)
+    is_first[1:] = ~is_tied
+    has_tie = ~is_first
+    has_tie[:-1] |= is_tied
+    tied = np.flatnonzero(has_tie)
+    runs = np.cumsum(is_first).take(tied)
+    order[tied] = tied.take(np.lexsort((ranks.take(tied), runs)))
+    return order
 
 
 def _by_owner_and_time(
@@ -84,14 +95,14 @@ def _by_owner_and_time(
     is_sorted = bool((time[1:] >= time[:-1]).all())
     # Chunks are sorted, and a stable sort merges what is sorted already.
     by_time = None if is_sorted else time.argsort(kind="stable")
-    keys = (owner if by_time is None else owner[by_time]).astype(np.uint64)
+    keys = (owner if by_time is None else owner.take(by_time)).astype(np.uint64)
     keys <<= np.uint64(32)
     keys |= np.arange(len(keys), dtype=np.uint64)
     keys.sort()
     owners = (keys >> np.uint64(32)).astype(np.uint32)
     keys &= np.uint64(2**32 - 1)
     positions = keys.view(np.intp)
-    return positions if by_time is None else by_time[positions], owners
+    return positions if by_time is None else by_time.take(positions), owners
 
 
 def by_session(events: OrderedEvents, gap: int, complete_until: int) -> OrderedEvents:

@@ -224,6 +224,65 @@ def test_sessions_are_counted_instead_of_reached(service: httpx.Client, conn: co
     assert reached(service, per="session", gap="29m") == [2, 0]
 
 
+def test_rows_are_by_the_value_at_a_step(service: httpx.Client, conn: connection) -> None:
+    plans = {"a": "pro", "b": "pro", "c": 5, "d": "5", "e": True, "f": None}
+    insert(conn, *((user, "sign_up", NOON, {"plan": plan}) for user, plan in plans.items()))
+    insert(conn, ("a", "buy", NOON + MINUTE, {"plan": "team"}))
+    data = funnel(service, by="plan")
+    assert [(row["value"], row["entered"], row["converted"]) for row in data["rows"]] == [
+        ("pro", 2, 1),
+        (5, 1, 0),
+        ("5", 1, 0),
+        (True, 1, 0),
+    ]
+    assert (data["other"]["entered"], data["missing"]["entered"]) == (0, 1)
+    data = funnel(service, by="plan", limit=1)
+    assert [row["value"] for row in data["rows"]] == ["pro"]
+    assert (data["other"]["entered"], data["missing"]["entered"]) == (3, 1)
+    data = funnel(service, by="plan", by_step=2)
+    assert [(row["value"], row["entered"]) for row in data["rows"]] == [("team", 1)]
+    assert data["missing"]["entered"] == 5
+    params = {**DAYS, "step": SIGN_UP_AND_BUY, "by": "plan", "limit": 1, "format": "csv"}
+    lines = service.get("/analytics/funnel", params=params).text.splitlines()
+    assert [line.split(",")[:4] for line in lines] == [
+        ["value", "type", "step", "users"],
+        ["pro", "text", "1", "2"],
+        ["pro", "text", "2", "1"],
+        ["(other)", "other", "1", "3"],
+        ["(other)", "other", "2", "0"],
+        ["", "missing", "1", "1"],
+        ["", "missing", "2", "0"],
+    ]
+
+
+def test_series_are_by_the_start_of_the_reported_chain(
+    service: httpx.Client, conn: connection
+) -> None:
+    insert(
+        conn,
+        ("a", "sign_up", NOON),
+        ("a", "sign_up", NOON + DAY),
+        ("a", "buy", NOON + DAY + 2 * HOUR),
+        ("b", "sign_up", NOON),
+    )
+    set_clock(conn, NOON + 2 * DAY)
+    data = funnel(service, interval="day", within="25h", end="2025-03-13")
+    assert [
+        (each["day"], each["users"], each["open"], each["partial"]) for each in data["series"]
+    ] == [
+        ("2025-03-10", [1, 0], 0, False),
+        ("2025-03-11", [1, 1], 0, True),
+        ("2025-03-12", [0, 0], 0, True),
+    ]
+    assert [(each["entered"], each["rate"]) for each in data["series"]] == [
+        (1, 0),
+        (1, 1),
+        (0, None),
+    ]
+    data = funnel(service, interval="day", within="24h", end="2025-03-13", complete="true")
+    assert [each["day"] for each in data["series"]] == ["2025-03-10", "2025-03-11"]
+
+
 def test_answers_say_what_they_count(service: httpx.Client, conn: connection) -> None:
     insert(conn, ("a", "sign_up", NOON, {"plan": "pro"}))
     meta = ask(service, "funnel", step=["sign_up plan:pro", "by"], within="24h", **DAYS)["meta"]

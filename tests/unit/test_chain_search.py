@@ -43,7 +43,8 @@ def arrays(events: Sequence[StepEvent], funnel: Funnel) -> OrderedEvents:
     )
     if funnel.gap is not None:
         ordered = by_session(ordered, funnel.gap, funnel.now)
-    return ordered.select(bits.considered(ordered.labels, with_others=funnel.order == "strict"))
+    considered = bits.considered(ordered.labels, with_others=funnel.order == "strict")
+    return ordered.select(np.flatnonzero(considered))
 
 
 def progress(events: Sequence[StepEvent], funnel: Funnel) -> Progress:
