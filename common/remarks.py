@@ -56,6 +56,8 @@ class Remarks:
     """Values that conditions skipped, and lists whose elements count."""
     unknown: Unknown | None = None
     """Names that no event has, if there are any."""
+    events_without_user: int | None = None
+    """Events that do not count since they have no user; None where they count."""
 
 
 NO_REMARKS = Remarks()

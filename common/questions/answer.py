@@ -130,6 +130,8 @@ class Meta:
     """Values that were skipped, and lists whose elements count."""
     unknown: Unknown = field(default_factory=absent_field)
     """Names in the question that no event has."""
+    events_without_user: int = field(default_factory=absent_field)
+    """Events of a question about users that have no user, and so do not count."""
     counted_at: datetime = field(default_factory=absent_field)
     """The time at which the counts of a catalogue were exact."""
 

@@ -153,7 +153,8 @@ def _choose_scan(
             remarks = evaluation(checkpoint)
             data = reduction.data(collector, checkpoint)
             notes = (*remarks.notes, *reduction.remarks(collector))
-            return _Computed(data, Remarks(notes, remarks.unknown))
+            without_user = reduction.events_without_user(collector)
+            return _Computed(data, Remarks(notes, remarks.unknown, without_user))
 
         return _Unfinished(compute, evaluation.size)
 
@@ -185,8 +186,12 @@ def _meta(choice: _Choice[Any, Any], now: datetime) -> dict[str, Any]:
 
 def remark_fields(remarks: Remarks) -> dict[str, Any]:
     """Return the fields of the meta that say what a reader of the answer may not expect."""
-    notes = {"notes": list(remarks.notes)} if remarks.notes else {}
-    return notes | ({"unknown": remarks.unknown} if remarks.unknown else {})
+    fields = {
+        "notes": list(remarks.notes) or None,
+        "unknown": remarks.unknown,
+        "events_without_user": remarks.events_without_user,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _plan_data(plan: Plan) -> PlanData:

@@ -101,6 +101,10 @@ class ScanReduction(BaseReduction[Q, D], query=None):
         Raises: what the checkpoint raises.
         """
 
+    def events_without_user(self, collector: Any) -> int | None:
+        """Return how many events do not count since they have no user; None where they count."""
+        return None
+
     def remarks(self, collector: Any) -> tuple[AnyNote, ...]:
         """Return notes on values that this question skips or repeats, besides those of `where`."""
         return ()

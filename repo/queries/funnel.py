@@ -102,6 +102,9 @@ class FunnelReduction(ScanReduction[FunnelQuery, FunnelData], query=FunnelQuery)
         parts = (query.steps, query.exclude, query.ignore)
         return StepFilters(*([selection.filter for selection in part] for part in parts))
 
+    def events_without_user(self, collector: StepCollector) -> int:
+        return collector.events_without_user
+
     def extra_meta(self) -> dict[str, Any]:
         return {"complete_until": self.now.astimezone(self.query.zone)}
 

@@ -242,8 +242,8 @@ def test_rows_are_by_the_value_at_a_step(service: httpx.Client, conn: connection
     data = funnel(service, by="plan", by_step=2)
     assert [(row["value"], row["entered"]) for row in data["rows"]] == [("team", 1)]
     assert data["missing"]["entered"] == 5
-    params = {**DAYS, "step": SIGN_UP_AND_BUY, "by": "plan", "limit": 1, "format": "csv"}
-    lines = service.get("/analytics/funnel", params=params).text.splitlines()
+    params: dict[str, Any] = {**DAYS, "step": SIGN_UP_AND_BUY, "by": "plan", "limit": 1}
+    lines = service.get("/analytics/funnel", params=params | {"format": "csv"}).text.splitlines()
     assert [line.split(",")[:4] for line in lines] == [
         ["value", "type", "step", "users"],
         ["pro", "text", "1", "2"],
@@ -284,7 +284,7 @@ def test_series_are_by_the_start_of_the_reported_chain(
 
 
 def test_answers_say_what_they_count(service: httpx.Client, conn: connection) -> None:
-    insert(conn, ("a", "sign_up", NOON, {"plan": "pro"}))
+    insert(conn, *((user, "sign_up", NOON, {"plan": "pro"}) for user in ("a", "")))
     meta = ask(service, "funnel", step=["sign_up plan:pro", "by"], within="24h", **DAYS)["meta"]
     assert meta["definition"] == (
         "The number of users with a chain of different events that match the steps in order: "
@@ -294,6 +294,7 @@ def test_answers_say_what_they_count(service: httpx.Client, conn: connection) ->
         "of its chains reaches."
     )
     assert meta["source"] == "columns"
+    assert meta["events_without_user"] == 1
     assert meta["unknown"] == {"events": ["by"], "properties": []}
 
 
