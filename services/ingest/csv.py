@@ -256,7 +256,7 @@ class CsvBlock:
         return parsed
 
     def _values(self, parsed: list[list[str]]) -> list[list[str]]:
-        if not any(_NULL in line for line in self.raw):
+        if _NULL not in "".join(self.raw):
             return parsed
         options = self.all_lines.options
         return [_values(row, [raw], options) for row, raw in zip(parsed, self.raw, strict=True)]

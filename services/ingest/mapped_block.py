@@ -10,7 +10,7 @@ from services.ingest.lone_surrogates import lone_surrogate_field
 from services.ingest.mapping.row_format import Row
 from services.ingest.mapping.row_mapping import RowMapper
 from services.ingest.strict_json import HugeNumber, NotStrict, check_strict
-from services.ingest.validation import Invalid, RawEvent
+from services.ingest.validation import Invalid
 
 
 class Record(NamedTuple):
@@ -61,8 +61,9 @@ def _input_row(record: Record, mapper: RowMapper) -> InputRow:
     if isinstance(record.row, Invalid):
         return InputRow(record.number, record.raw, record.row)
     try:
-        event: RawEvent | Invalid = mapper(record.row)
-        return InputRow(record.number, record.raw, event, mapper.missing_fields(record.row))
+        event = mapper(record.row)
+        missing = mapper.missing_fields(record.row, event)
+        return InputRow(record.number, record.raw, event, missing)
     except Invalid as exc:
         return InputRow(record.number, record.raw, exc)
 

@@ -173,3 +173,14 @@ def test_values_of_parquet_are_written_as_json() -> None:
         MappingOptions(properties={"*": None}), Sample(VALUES, [row], list(row))
     ).mapping
     assert RowMapper(mapping)(row).properties == '{"x":{"b": [1.5]}}'
+
+
+def test_a_key_of_json_may_have_the_name_of_a_column() -> None:
+    row = {
+        "event_name": "a",
+        "occurred_at": TIME,
+        "properties": '{"n": {"m": 1}, "u": 1}',
+        "n": "5",
+    }
+    event = mapped(row, fields={"user_id": ("properties.u",)}, properties={"n": "number"})
+    assert event.properties == '{"n":{"m": 1},"number":5}'

@@ -25,7 +25,7 @@ from services.ingest.mapping.row_format import (
     value_of,
 )
 from services.ingest.mapping.times import ISO, TimeReading
-from services.ingest.validation import Invalid, RawEvent, json_text
+from services.ingest.validation import FIELDS, Invalid, RawEvent, json_text
 
 Tree = dict[str, Any]
 """Keys that are used, each with a tree of those in its object, or None if it is used as a whole."""
@@ -99,10 +99,13 @@ class RowMapper:
         self._base_tree = tree_of([path[len(base or ()) :] for path in inside])
         self._numbers = RowNumbers()
         self._counted = {
-            name: paths
-            for name, paths in mapping.fields.items()
-            if name in mapping.counted and name not in mapping.constants
+            name: mapping.fields[name]
+            for name in FIELDS
+            if name in mapping.fields and name in mapping.counted - mapping.constants.keys()
         }
+        # Of several sources, the one that is used is no property.
+        self._are_single = all(len(paths) == 1 for paths in mapping.fields.values())
+        self._may_be_null = mapping.format.omits_empty or bool(mapping.nulls)
 
     def __call__(self, row: Row) -> RawEvent:
         """The event of a row, before validation. Raises: Invalid."""
@@ -118,18 +121,19 @@ class RowMapper:
             self._properties(row, used),
         )
 
-    def missing_fields(self, row: Row) -> tuple[str, ...]:
+    def missing_fields(self, row: Row, event: RawEvent) -> tuple[str, ...]:
         """The fields of which the row has no source."""
         return tuple(
             name
             for name, paths in self._counted.items()
-            if all(find(row, path) is MISSING for path in paths)
+            if getattr(event, name) in (None, "{}")
+            and all(find(row, path) is MISSING for path in paths)
         )
 
     def _field(self, name: str, row: Row, used: list[Path]) -> Any:
         """The value of a field; its path is added to `used`."""
         for path in self.mapping.fields.get(name, ()):
-            value = find(row, path)
+            value = row.get(path[0], MISSING) if len(path) == 1 else find(row, path)
             if value is not MISSING:
                 value = value_of(value)
                 if not self._is_null(value):
@@ -160,15 +164,18 @@ class RowMapper:
     def _properties(self, row: Row, used: list[Path]) -> str:
         texts = self._base(row)
         rest = self._rest(row, self._tree)
-        for path in used:
-            if len(path) == 1:
-                rest.pop(path[0], None)
+        if not self._are_single:
+            for path in used:
+                if len(path) == 1:
+                    rest.pop(path[0], None)
+        if not (texts or self.mapping.properties):
+            return _object_text(rest)
         if isinstance(texts, str):
             if not (self.mapping.properties or rest):
                 return texts
             texts = self._base_texts(texts)
         for each in self.mapping.properties:
-            text = self._text(find(row, each.path), each.path)
+            text = self._text_at(row, each.path)
             if text is not None:
                 _add(texts, each.name, text)
         for name, text in rest.items():
@@ -201,25 +208,29 @@ class RowMapper:
 
     def _rest(self, row: Row, tree: Tree) -> dict[str, str]:
         """The JSON texts of the values that no option names. Raises: Invalid."""
-        if self.mapping.rest is Rest.IGNORED or (
-            row.keys() <= tree.keys() and not _has_nested(tree)
-        ):
+        if self.mapping.rest is Rest.IGNORED:
             return {}
-        left = self._left(row, tree)
-        if left and self.mapping.rest is Rest.REFUSED:
-            raise Invalid(_unmapped(next(iter(unused_paths(row, tree)))))
-        return left
-
-    def _left(self, values: Mapping[str, Any], tree: Tree) -> dict[str, str]:
-        """The JSON texts of the values outside of a tree, by key."""
-        left: dict[str, str] = {}
-        for key, value in values.items():
-            text: str | None = None
+        rest: dict[str, str] = {}
+        for key, value in row.items():
             if key not in tree:
-                text = self._text(value, (key,))
-            elif isinstance(tree[key], dict):
+                text = self._text(value, key)
+            elif tree[key] is None:
+                continue
+            else:
                 text = self._left_inside(value, tree[key])
             if text is not None:
+                rest[key] = text
+        if rest and self.mapping.rest is Rest.REFUSED:
+            raise Invalid(_unmapped(next(unused_paths(row, tree))))
+        return rest
+
+    def _left(self, values: Mapping[str, Any], tree: Tree) -> dict[str, str]:
+        """The JSON texts of the values of an object outside of a tree, by key."""
+        left: dict[str, str] = {}
+        for key, value in values.items():
+            if key not in tree:
+                left[key] = text_of(value)
+            elif tree[key] is not None and (text := self._left_inside(value, tree[key])):
                 left[key] = text
         return left
 
@@ -230,18 +241,24 @@ class RowMapper:
             return _object_text(texts) if texts else None
         return None if self._is_null(value_of(value)) else text_of(value)
 
-    def _text(self, value: Any, path: Path) -> str | None:
-        """The JSON text of a property; None without a value."""
+    def _text(self, value: Any, key: str) -> str | None:
+        """The JSON text of a column or key of the row; None without a value."""
+        if self._may_be_null and self._is_null(value_of(value)):
+            return None
+        if self.mapping.pairs and (key,) in self.mapping.pairs:
+            pairs = value_of(value)
+            return json_text(key_value_pairs(pairs) if isinstance(pairs, list) else pairs)
+        return self.mapping.texts.get(key, text_of)(value)
+
+    def _text_at(self, row: Row, path: Path) -> str | None:
+        """The JSON text of a source; None without a value."""
+        value = find(row, path)
         if value is MISSING:
             return None
-        if path in self.mapping.pairs and isinstance(pairs := value_of(value), list):
-            return json_text(key_value_pairs(pairs))
-        if (self.mapping.format.omits_empty or self.mapping.nulls) and self._is_null(value):
-            return None
-        if self.mapping.nulls and self._is_null(value_of(value)):
-            return None
-        as_text = self.mapping.texts.get(path[0], text_of) if len(path) == 1 else text_of
-        return as_text(value)
+        if len(path) == 1:
+            return self._text(value, path[0])
+        is_null = self._may_be_null and self._is_null(value_of(value))
+        return None if is_null else text_of(value)
 
 
 def tree_of(paths: list[Path]) -> Tree:
@@ -267,10 +284,6 @@ def unused_paths(values: Mapping[str, Any], tree: Tree, above: Path = ()) -> Ite
                 yield from unused_paths(inner, tree[key], path)
             elif value_of(value) is not None:
                 yield path
-
-
-def _has_nested(tree: Tree) -> bool:
-    return any(isinstance(inner, dict) for inner in tree.values())
 
 
 def _is_inside(path: Path, base: Path) -> bool:
