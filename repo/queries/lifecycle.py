@@ -29,9 +29,8 @@ class LifecycleReduction(ScanReduction[LifecycleQuery, LifecycleData], query=Lif
         if not periods:
             return self._scan([])
         previous = self._previous(periods[0])
-        return self._scan(
-            [Range(min(EARLIEST, previous.start), previous.start), previous, *periods]
-        )
+        earlier = Range(min(EARLIEST, previous.start), previous.start)
+        return self._scan([earlier, previous, *periods], alternatives="events without `where`")
 
     def collector(self) -> PeriodCollector:
         return PeriodCollector(first=1)

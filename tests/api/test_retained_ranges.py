@@ -181,3 +181,29 @@ def test_filters_on_kept_properties_are_exact_for_dropped_events(
     response = service.get(f"/analytics/{COUNTS}", params={**later, "where": "plan:pro,free"})
     assert_problem(response, 409, "events-dropped")
     assert response.json()["horizon"] == "2026-03-12T00:00:00Z"
+
+
+def test_first_events_are_those_of_all_time_unless_they_need_dropped_properties(
+    service: httpx.Client,
+) -> None:
+    since: dict[str, str] = {"start": "2026-03-11", "end": "2026-03-13", "periods": "2"}
+    assert refused(service, "retention", **since, where="plan:pro") == (
+        f"This question needs individual events from before {DROPPED_DETAIL}, which were dropped. "
+        f"It can still be asked about `start={DROPPED_DETAIL}` or later with "
+        "`entry=first_in_range`, or without properties."
+    )
+    assert "events without `where`" in refused(
+        service, "lifecycle", start="2026-03-11", end="2026-03-13", where="plan:pro"
+    )
+    # The user's first event was dropped, but not its time and name.
+    cohorts = ask(service, "retention", **since)["data"]["cohorts"]
+    assert [cohort["users"] for cohort in cohorts] == [0, 0]
+    in_range = ask(service, "retention", **since, where="plan:pro", entry="first_in_range")
+    assert [cohort["users"] for cohort in in_range["data"]["cohorts"]] == [1, 0]
+    earlier = ask(service, "retention", **{**since, "start": "2026-03-09"})["data"]["cohorts"]
+    assert [[cohort["users"], cohort["cells"][1]["users"]] for cohort in earlier] == [
+        [1, 1],
+        [0, 0],
+        [0, 0],
+        [0, 0],
+    ]

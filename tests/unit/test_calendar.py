@@ -20,6 +20,7 @@ from utils.time.calendar import (
     local_day,
     next_first_day,
     too_many_buckets,
+    whole_units,
 )
 from utils.time.zones import zone, zone_names
 
@@ -182,3 +183,18 @@ def test_never_more_buckets_than_the_limit(interval: Interval) -> None:
         while longest.year < 2099 and not too_many_buckets(Range(start, longest + step), interval):
             longest += step
     assert len(buckets(Range(start, longest), interval, zone("Australia/Lord_Howe"))) <= MAX_BUCKETS
+
+
+def test_whole_units_are_not_cut_by_the_range() -> None:
+    berlin = zone("Europe/Berlin")
+    time_range = Range(datetime(2025, 3, 26, 12, tzinfo=UTC), datetime(2025, 3, 26, 13, tzinfo=UTC))
+    edges = [datetime(2025, 3, 23, 23, tzinfo=UTC), datetime(2025, 3, 30, 22, tzinfo=UTC)]
+    assert whole_units(time_range, "week", berlin) == [Range(*edges)]
+    next_week = Range(edges[1], edges[1] + timedelta(days=7))
+    assert whole_units(time_range, "week", berlin, more=1) == [Range(*edges), next_week]
+    months = whole_units(Range(edges[0], edges[1] + timedelta(days=2)), "month", berlin)
+    assert [start for start, _ in months] == [
+        datetime(2025, 2, 28, 23, tzinfo=UTC),
+        datetime(2025, 3, 31, 22, tzinfo=UTC),
+    ]
+    assert whole_units(Range(edges[0], edges[0]), "day", berlin, more=3) == []

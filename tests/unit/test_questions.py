@@ -9,6 +9,8 @@ from common.errors import InvalidParameter
 from common.questions.active_users import ActiveUsers
 from common.questions.base import Ranged
 from common.questions.event_counts import EventCounts
+from common.questions.lifecycle import Lifecycle
+from common.questions.retention import Retention
 from common.questions.top_events import TopEvents
 from common.questions.user_events import UserEvents
 
@@ -131,3 +133,22 @@ def test_a_definition_is_a_sentence_with_the_parameters(
 ) -> None:
     query = EventCounts(**JANUARY, **parameters).query
     assert query.definition(query.range_at(NOW)) == definition
+
+
+def test_a_first_event_depends_on_all_months_before() -> None:
+    march = {"start": "2025-03-01", "end": "2025-04-01"}
+    first, march_number = (1999 * 12 + 11, 2025 * 12 + 2)
+    assert (Lifecycle(**march).query.months or (0, 0))[0] == first
+    assert (Retention(**march).query.months or (0, 0))[0] == first
+    in_range = Retention(**march, entry="first_in_range")
+    assert (in_range.query.months or (0, 0))[0] == march_number
+
+
+def test_cells_are_read_beyond_the_range() -> None:
+    march = {"start": "2025-03-01", "end": "2025-04-01", "interval": "month", "periods": 6}
+    _, last = Retention(**march).query.months or (0, 0)
+    assert last >= 2025 * 12 + 8  # the last cell of the cohort of March is August
+    over, later = datetime(2026, 1, 1, tzinfo=UTC), datetime(2025, 8, 31, tzinfo=UTC)
+    assert [Retention(**march).query.is_over(now) for now in (later, over)] == [False, True]
+    open_ended = Retention(**march, count="on_or_after")
+    assert not open_ended.query.is_over(over)
