@@ -82,8 +82,9 @@ class NdjsonBlock:
         if len(decoded) != len(self.raw):
             return None
         columns = list(zip(*map(self.decoders.values, decoded), strict=True))
-        texts, raws = columns[:_TEXTS], columns[_TEXTS:]
-        properties, *ignored = raws
+        ids, users, *other_texts = columns[:_TEXTS]
+        texts = [ids, list(map(_user_text, users)), *other_texts]
+        properties, *ignored = columns[_TEXTS:]
         rows = validate_block(
             [*texts, [str(raw, "utf-8") for raw in properties]], latest, text if ignored else None
         )
@@ -148,6 +149,13 @@ class NdjsonBlock:
                 raise Invalid("the line must not contain a lone surrogate") from None
             raise Invalid("the line is not valid JSON") from None
         return decoded
+
+
+def _user_text(user: Any) -> Any:
+    """The text of a user id that is a whole number or null; any other value unchanged."""
+    if user is None:
+        return ""
+    return str(user) if isinstance(user, int) else user
 
 
 def ndjson_blocks(file: Lines, columns: ColumnMapping, max_lines: int) -> Iterator[NdjsonBlock]:

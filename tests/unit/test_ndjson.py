@@ -69,6 +69,14 @@ def test_usual_lines_are_taken_as_a_whole() -> None:
     assert rows == by_line(parsed_block)
 
 
+def test_whole_numbers_and_null_are_usual_users() -> None:
+    parsed_block = block(event(1, user_id=7), event(2, user_id=-(10**30)), event(3, user_id=None))
+    rows = fast_rows(parsed_block)
+    assert rows is not None
+    assert rows == by_line(parsed_block)
+    assert [row.split("\t")[1] for row in rows] == ["7", "-" + "1" + "0" * 30, ""]
+
+
 def test_all_of_the_real_events_are() -> None:
     with gzip.open(GIT_HISTORY) as file:
         blocks = list(ndjson_blocks(file, ColumnMapping(), 500))
@@ -78,7 +86,9 @@ def test_all_of_the_real_events_are() -> None:
 
 
 UNUSUAL = [
-    event(2, user_id=7),
+    event(2, user_id=7.5),
+    event(2, user_id=True),
+    event(2, user_id=10**50),
     event(2, user_id="\0"),
     event(2, event_name=None),
     event(2, event_name=""),
