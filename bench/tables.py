@@ -22,8 +22,8 @@ _INTROS = {
     "wide-warm": "Warm. ",
     "wide-cold": "Nothing cached. ",
     "wide-readme": (
-        "Counts under filters on properties, each query with another range and another filter; "
-        "DuckDB and chDB have typed columns.\n"
+        "Counts under filters on properties, and by their values, each query with another range "
+        "and filter; DuckDB and chDB have typed columns.\n"
     ),
 }
 _IN_README = ("service http uncached", "postgresql tuned", "duckdb", "chdb")

@@ -84,7 +84,7 @@ class GroupedNumberCollector:
         Raises: TooExpensive, and what the checkpoint raises.
         """
         counted = self._count()
-        ranking = rank(counted, limit, lambda tables: tables)
+        ranking = rank(counted, limit, lambda tables: tables, checkpoint)
         rows = [self._new_collector() for _ in ranking.values]
         other, missing = self._new_collector(), self._new_collector()
         for part in self._parts:

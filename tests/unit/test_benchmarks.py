@@ -11,7 +11,14 @@ from bench.cases import Case, address, cases, query_texts
 from bench.event_set import DAYS, END, PATHS, START, days_of_events, sample
 from bench.report import Report, Row
 from bench.tables import replaced
-from bench.wide.cases import QUESTIONS, Condition, WideCase, wide_cases, wide_query_texts
+from bench.wide.cases import (
+    BREAKDOWNS,
+    QUESTIONS,
+    Condition,
+    WideCase,
+    wide_cases,
+    wide_query_texts,
+)
 
 CONDITION = Condition("plan:pro country:US", "plan = 'pro'", "properties->>'plan' = 'pro'")
 
@@ -80,11 +87,20 @@ def test_an_unaligned_range_is_asked_as_it_is() -> None:
 def test_each_query_with_a_filter_has_another_range_and_filter_than_the_last() -> None:
     for question in QUESTIONS:
         listed = list(islice(wide_cases(question), 200))
-        assert len(set(listed)) == 200
+        assert len(set(listed)) == (61 if question in BREAKDOWNS else 200)
         for first, second in pairwise(listed):
             assert first.start != second.start
-            assert first.condition != second.condition
+            assert (first.condition != second.condition) == (question not in BREAKDOWNS)
             assert second.end - second.start == timedelta(days=30)
+
+
+def test_a_breakdown_is_spelled_for_each_system() -> None:
+    case = WideCase("by_pair", date(2026, 9, 1), date(2026, 10, 1), CONDITION)
+    assert case.address == ("/analytics/breakdown?start=2026-09-01&end=2026-10-01&by=plan&by=path")
+    assert "group by plan, path" in wide_query_texts("wide_postgresql", "Z")(case)
+    assert "properties->>'path' as path" in wide_query_texts("wide_postgresql", "Z")(case)
+    assert "anti   join top using (plan, path)" in wide_query_texts("wide_duckdb")(case)
+    assert "if((plan, path) in top" in wide_query_texts("wide_chdb")(case)
 
 
 def test_a_query_with_a_filter_is_spelled_for_each_system() -> None:
@@ -111,14 +127,14 @@ def test_tables_of_pages_are_replaced_by_those_of_a_report() -> None:
     ]
     report = Report(1_000, "2 cores", [], rows, {}, {})
     table = """\
-Counts under filters on properties, each query with another range and another filter; DuckDB and chDB have typed columns.
+Counts under filters on properties, and by their values, each query with another range and filter; DuckDB and chDB have typed columns.
 1,000 events, 2 cores:
 
-| ms | two filters, events | two filters, events and users | two filters by day, with totals | one wide filter, events and users |
-|---|---|---|---|---|
-| service http uncached | 4.3 | 4.3 | 4.3 | 4.3 |
-| duckdb | 123 | 123 | 123 | 123 |
-| service http uncached, nothing cached | 4.3 | 4.3 | 4.3 | 4.3 |
+| ms | two filters, events | two filters, events and users | two filters by day, with totals | one wide filter, events and users | by 10 values, events and users | top 10 of 2,000 values, and all others | top 10 of 6,000 pairs of values, and all others |
+|---|---|---|---|---|---|---|---|
+| service http uncached | 4.3 | 4.3 | 4.3 | 4.3 | 4.3 | 4.3 | 4.3 |
+| duckdb | 123 | 123 | 123 | 123 | 123 | 123 | 123 |
+| service http uncached, nothing cached | 4.3 | 4.3 | 4.3 | 4.3 | 4.3 | 4.3 | 4.3 |
 
 """  # noqa: E501
     assert replaced(page, report) == (

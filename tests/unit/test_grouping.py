@@ -271,11 +271,17 @@ def test_what_takes_too_much_memory_is_refused(
     monkeypatch: pytest.MonkeyPatch, module: Any, limit: str, message: str
 ) -> None:
     monkeypatch.setattr(user_counts, "_MAX_FLAGS", 0)
-    chunk = numbered([1, 2, 3, 4], [1, 2, 3, 4])
-    grouped([chunk], [("a",)], edges=(0, 4))
+    chunk = numbered([1, 2, 3, 4, 5], [1, 2, 3, 4, 5])
+    grouped([chunk], [("a",)], edges=(0, 5))
     monkeypatch.setattr(module, limit, 3)
     with pytest.raises(TooExpensive, match=message):
-        grouped([chunk], [("a",)], edges=(0, 4))
+        grouped([chunk], [("a",)], edges=(0, 5), where="-a:v3")
+
+
+def test_arrays_of_chunks_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "_MAX_BYTES", 0)
+    groups, _ = grouped([numbered([1, 2], [1, 1])], [("a",)], edges=(0, 2))
+    assert tuple(groups.total) == (2, 2)
 
 
 def test_too_many_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

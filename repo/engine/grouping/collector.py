@@ -28,6 +28,7 @@ from repo.engine.grouping.value_table import NO_NUMBERS, NO_TEXTS, ValueTable
 from repo.engine.scan import MatchingEvents
 
 _MAX_BYTES = 2**28
+"""Of groups and users that are not in the arrays of chunks."""
 _FEW = 2**16
 _DENSE = 4
 """Up to so many possible groups for each event, counting is faster than sorting."""
@@ -68,7 +69,8 @@ class _Part(NamedTuple):
 class GroupCollector:
     """Collects events by one or two properties; None stands for the name of the event.
 
-    It holds the group and the user of each event, in the arrays of the chunk where possible.
+    It holds the group and the user of each event. Where all events of a chunk are selected, these
+    are its own arrays, which are mapped into memory where columns have files.
     """
 
     def __init__(self, dimensions: Sequence[Path | None]) -> None:
@@ -94,10 +96,11 @@ class GroupCollector:
         users = selection.of(events.chunk.user[events.start : events.stop])
         if rows is not None:
             users, bounds = users[rows], np.searchsorted(rows, bounds).tolist()
+        codes = _compact(codes, prod(map(len, tables)))
         grouped = GroupedEvents(self._position(tables), codes, users)
         self._parts.append(_Part(grouped, events.indexes, bounds))
         self._highest_user = max(self._highest_user, int(users.max()))
-        self._check(codes.nbytes + users.nbytes)
+        self._check(sum(each.nbytes for each in (codes, users) if each.flags.owndata))
 
     def groups(self, limit: int, ranges: int, checkpoint: Checkpoint) -> Groups:
         """Return the groups with the most events, with series of so many ranges; 0 for no series.
@@ -105,7 +108,7 @@ class GroupCollector:
         Raises: TooExpensive, and what the checkpoint raises.
         """
         counted = list(self._count(checkpoint))
-        ranking = rank(counted, limit, self._with_names)
+        ranking = rank(counted, limit, self._with_names, checkpoint)
         counter = CategoryCounter(counted, ranking, self._highest_user)
         all_counts = counter.count_all([part.events for part in self._parts], checkpoint)
         buckets = [
@@ -171,6 +174,11 @@ def _bounds(events: MatchingEvents, selection: Selection) -> list[int]:
     if selection.is_whole:
         return [position - events.start for position in events.positions]
     return events.bounds
+
+
+def _compact(codes: Codes, size: int) -> Codes:
+    """Return codes below `size` in fewer bytes, unless they are an array of the chunk."""
+    return codes.astype(np.min_scalar_type(size), copy=False) if codes.flags.owndata else codes
 
 
 def _by(

@@ -26,7 +26,7 @@ from repo.engine.scan import MatchingEvents
 _KINDS: tuple[Kind, ...] = ("number", "text", "boolean")
 """In the order of their codes."""
 
-Codes = NDArray[np.int32] | NDArray[np.int64]
+Codes = NDArray[Any]
 
 _MAX_PAIRS = 2**24
 """Pairs of elements of lists in a part of a chunk."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.filters import Value
+from common.questions.answer import Checkpoint
 from repo.engine.grouping.value_slices import slices_of
 from repo.engine.grouping.value_table import ValueTable, unite
 
@@ -82,16 +83,21 @@ def digits_of(codes: Integers, tables: Sequence[ValueTable]) -> list[Integers]:
     return [codes] if len(tables) == 1 else list(np.divmod(codes, len(tables[1])))
 
 
-def rank(counted: Sequence[CountedCodes], limit: int, translate: Translate) -> Ranking:
+def rank(
+    counted: Sequence[CountedCodes], limit: int, translate: Translate, checkpoint: Checkpoint
+) -> Ranking:
     """Return the groups with the most events; ties are in the order of their values.
 
-    Values are compared in slices, which bounds the memory. Raises: TooExpensive.
+    Values are compared in slices, which bounds the memory.
+
+    Raises: TooExpensive, and what the checkpoint raises.
     """
     top = list[_Candidate]()
     groups = 0
     digits = [digits_of(each.codes, each.tables) for each in counted]
     slices = slices_of([each.tables for each in counted])
     for positions in slices.positions(digits) if counted else ():
+        checkpoint()
         part = [each.at(at) for each, at in zip(counted, positions, strict=True)]
         # A group of a later slice with as many events comes later.
         least = top[-1].events + slices.is_ascending if len(top) == limit else 0
