@@ -14,6 +14,7 @@ from repo.engine.ordinals import Ordinals
 from repo.engine.scan import MatchingEvents
 
 _COUNT_BYTES = 4
+_ONE = np.uint32(1)
 
 
 class UserCounter:
@@ -33,7 +34,8 @@ class UserCounter:
         highest = int(users.max(initial=0))
         if highest >= len(self.counts):
             self._grow(highest + 1)
-        np.add.at(self.counts, users, 1)
+        # Of the type of the counts: adding a Python integer takes 25 times as long.
+        np.add.at(self.counts, users, _ONE)
 
     def meets(self, length: int) -> Mask:
         """Return by ordinal which users meet the criterion, for as many ordinals.

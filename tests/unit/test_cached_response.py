@@ -46,7 +46,7 @@ def rendered(
 
 
 def test_the_key_has_the_cache_version_or_the_last_erasure() -> None:
-    prefix = f"analytics:6.{TZDATA_VERSION}:db:base"
+    prefix = f"analytics:7.{TZDATA_VERSION}:db:base"
     assert query("v1").key == f"{prefix}:v1"
     assert query(None).key == f"{prefix}:e7"
 
