@@ -28,6 +28,9 @@ _EXACT_INTEGERS = 2**53
 _EXACT_POWERS = 22
 """Doubles hold integers up to 2**53, and powers of ten up to 10**22, without rounding."""
 
+_FEW = 2**16
+"""Integers of a range of so many are counted, and not sorted."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExactSum:
@@ -266,22 +269,34 @@ def _values_at(samples: Sequence[Sample], ranks: list[int]) -> list[float]:
     """Return the doubles at ranks, which begin with 0 for the least of all numbers."""
     integers, scale = _integers(samples)
     if integers is None:
-        doubles = np.concatenate([sample.doubles() for sample in samples])
-        return np.partition(doubles, ranks)[ranks].tolist()  # type: ignore[no-any-return]
+        # Sorting with vector instructions takes less time than `np.partition`.
+        doubles = np.sort(np.concatenate([sample.doubles() for sample in samples]))
+        return doubles[ranks].tolist()  # type: ignore[no-any-return]
     power = 10**scale
-    return [_nearest_double(each, power) for each in np.partition(integers, ranks)[ranks].tolist()]
+    return [_nearest_double(each, power) for each in _integers_at(integers, ranks).tolist()]
 
 
-def _integers(samples: Sequence[Sample]) -> tuple[NDArray[np.int64] | None, int]:
+def _integers_at(parts: Sequence[NDArray[np.int64]], ranks: list[int]) -> NDArray[np.int64]:
+    low = min(int(part.min()) for part in parts)
+    span = max(int(part.max()) for part in parts) - low + 1
+    if span > max(_FEW, sum(map(len, parts))):
+        return np.asarray(np.sort(np.concatenate(parts))[ranks])
+    counts = np.zeros(span, np.int64)
+    for part in parts:
+        counts += np.bincount(part.astype(np.int64) - low, minlength=span)
+    return np.searchsorted(np.cumsum(counts), ranks, side="right") + low
+
+
+def _integers(samples: Sequence[Sample]) -> tuple[list[NDArray[np.int64]] | None, int]:
     """Return numbers as integers of one scale, and the scale; None if there is no such scale."""
     scale = max(sample.scale if isinstance(sample, ScaledSample) else 0 for sample in samples)
     parts = []
-    for sample in samples:
+    for sample in filter(len, samples):
         integers = sample.rescaled(scale) if isinstance(sample, ScaledSample) else None
         if integers is None:
             return None, 0
         parts.append(integers)
-    return np.concatenate(parts), scale
+    return parts, scale
 
 
 def _between(low: float, high: float, proportion: float) -> float:

@@ -137,9 +137,13 @@ class NumberCollector:
     def add(self, events: MatchingEvents) -> None:
         """Raises: TooExpensive."""
         columns = {kind: events.column(self._path, kind) for kind in KINDS}
-        values = {kind: _select(each, events) for kind, each in columns.items() if each}
+        is_whole = bool(events.mask.all())
+        values = {
+            kind: _select(each, events, is_whole=is_whole) for kind, each in columns.items() if each
+        }
         rows = {kind: _distinct(each.rows) for kind, each in values.items()}
-        self._skipped[list(events.indexes)] += _skipped(events, rows).T
+        matching = np.diff(events.positions if is_whole else events.bounds)
+        self._skipped[list(events.indexes)] += _skipped(events, matching, rows).T
         if column := columns["number"]:
             assert isinstance(column.values, ScaledNumbers | DecimalNumbers)
             self._add_numbers(sample_of(column.values), values["number"], events)
@@ -186,17 +190,17 @@ def _finished(part: NumberAggregate | UserNumbers, checkpoint: Checkpoint) -> Nu
     return part.sums() if isinstance(part, UserNumbers) else part
 
 
-def _select(column: Column, events: MatchingEvents) -> _Values:
-    """Return which values of a column are those of matching events."""
+def _select(column: Column, events: MatchingEvents, *, is_whole: bool) -> _Values:
+    """Return which values of a column are those of matching events; `is_whole`: all match."""
     if column.rows is None:
         return _Values(events.rows, events.rows)
     # Of the same type, or numpy would convert all rows.
     edges = np.array((events.start, events.stop), column.rows.dtype)
     first, end = np.searchsorted(column.rows, edges).tolist()
     rows = column.rows[first:end]
-    hits = events.mask[rows - events.start]
-    if hits.all():
+    if is_whole:
         return _Values(slice(first, end), rows)
+    hits = events.mask[rows - events.start]
     return _Values(np.flatnonzero(hits) + first, rows[hits])
 
 
@@ -206,8 +210,13 @@ def _distinct(rows: Rows) -> Rows:
     return rows if is_new.all() else rows[np.concatenate([[True], is_new])]
 
 
-def _skipped(events: MatchingEvents, rows: Mapping[Kind, Rows]) -> NDArray[np.int64]:
-    """Return the fields of `SkippedEvents`, each by range, from the rows with values by type."""
+def _skipped(
+    events: MatchingEvents, matching: NDArray[np.int64], rows: Mapping[Kind, Rows]
+) -> NDArray[np.int64]:
+    """Return the fields of `SkippedEvents`, each by range.
+
+    `matching` has the matching events by range, and `rows` those with values by their type.
+    """
 
     def count(some: Rows) -> NDArray[np.int64]:
         return np.diff(np.searchsorted(some, events.positions))
@@ -215,5 +224,5 @@ def _skipped(events: MatchingEvents, rows: Mapping[Kind, Rows]) -> NDArray[np.in
     none = np.zeros(0, np.int32)
     parts = list(rows.values())
     with_value = parts[0] if len(parts) == 1 else np.unique(np.concatenate([none, *parts]))
-    missing = np.diff(events.bounds) - count(with_value)
+    missing = matching - count(with_value)
     return np.array([missing, count(rows.get("text", none)), count(rows.get("boolean", none))])
