@@ -134,6 +134,11 @@ class NumberCollector:
         self.events_without_user = 0
         """Events with numbers that sums of users leave out."""
 
+    @property
+    def total(self) -> "NumberCollector":
+        """The collector of all numbers, as of a collector by groups."""
+        return self
+
     def add(self, events: MatchingEvents) -> None:
         """Raises: TooExpensive."""
         columns = {kind: events.column(self._path, kind) for kind in KINDS}

@@ -69,9 +69,13 @@ class NumbersReduction(ScanReduction[NumbersQuery, NumbersData], query=NumbersQu
         missing = self._fields(groups.missing, checkpoint)
         return NumbersData(total, rows=rows, other=other, missing=missing)
 
+    def events_without_user(
+        self, collector: NumberCollector | GroupedNumberCollector
+    ) -> int | None:
+        return collector.total.events_without_user if self.query.is_per_user else None
+
     def remarks(self, collector: NumberCollector | GroupedNumberCollector) -> tuple[Note, ...]:
-        total = collector if isinstance(collector, NumberCollector) else collector.total
-        skipped = total.skipped[0]._asdict()
+        skipped = collector.total.skipped[0]._asdict()
         others = {kind: skipped[kind] for kind in ("text", "boolean") if skipped[kind]}
         return (Note(str(self.query.of), "number", others),) if others else ()
 
