@@ -84,7 +84,7 @@ EXAMPLES = {
     ),
     "retention": Example(
         lambda data: sum(cohort["users"] for cohort in data["cohorts"]),
-        {"periods": "2"},
+        {"periods": "1", "by": "key"},
         source="columns",
     ),
     "stickiness": Example(lambda data: data["users"], source="columns"),
