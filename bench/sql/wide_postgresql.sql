@@ -50,3 +50,29 @@ from   (
     from   counts
 ) as parts
 order by part, events desc
+
+-- name: funnel
+-- The users who reach each step by events after an entry that is at most 7 days before. For each
+-- event, `began` is the latest entry of a chain that has reached the step before it.
+with steps as (
+    select user_id, occurred_at, occurred_at < '{end}' as may_enter,
+           case event_name when '{steps[0]}' then 1 when '{steps[1]}' then 2 else 3 end as step
+    from   events
+    where  occurred_at >= '{start}' and occurred_at < '{followed}'
+    and    event_name in {steps} and user_id <> ''
+), second as (
+    select *, max(case when step = 1 and may_enter then occurred_at end) over chain as began
+    from   steps
+    window chain as (partition by user_id order by occurred_at, step)
+), third as (
+    select *, max(case when step = 2 and occurred_at <= began + interval '7 days' then began end)
+              over chain as began_second
+    from   second
+    window chain as (partition by user_id order by occurred_at, step)
+)
+select count(distinct user_id) filter (where step = 1 and may_enter),
+       count(distinct user_id) filter (where step = 2 and occurred_at <= began + interval '7 days'),
+       count(distinct user_id) filter (
+           where step = 3 and occurred_at <= began_second + interval '7 days'
+       )
+from   third

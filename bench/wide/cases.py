@@ -19,9 +19,17 @@ QUESTIONS = {
     "by_country": "by 10 values, events and users",
     "by_path": "top 10 of 2,000 values, and all others",
     "by_pair": "top 10 of 6,000 pairs of values, and all others",
+    "funnel_common": "three common steps in 7 days",
+    "funnel_rare": "three rarer steps in 7 days",
 }
 BREAKDOWNS = {"by_country": ("country",), "by_path": ("path",), "by_pair": ("plan", "path")}
 """The properties of the questions without a filter."""
+FUNNELS = {
+    "funnel_common": ("page_view", "search", "product_view"),
+    "funnel_rare": ("add_to_cart", "checkout_started", "purchase"),
+}
+"""The steps of the questions about users, half and a seventh of all events."""
+WITHIN = timedelta(days=7)
 RANGE_DAYS = 30
 
 _RANGES = DAYS - RANGE_DAYS + 1  # has no divisor in common with the numbers of filters
@@ -51,7 +59,7 @@ class WideCase:
     @property
     def address(self) -> str:
         """The URL path and query string of the query to the service."""
-        path = "breakdown" if self.by else "event-counts"
+        path = "breakdown" if self.by else "funnel" if self.steps else "event-counts"
         return f"/analytics/{path}?{urlencode(self.parameters, doseq=True, safe=':/')}"
 
     @property
@@ -60,11 +68,18 @@ class WideCase:
         return BREAKDOWNS.get(self.question, ())
 
     @property
+    def steps(self) -> tuple[str, ...]:
+        """The event names of the steps of a funnel."""
+        return FUNNELS.get(self.question, ())
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """The parameters of the query to the service."""
         shared = {"start": str(self.start), "end": str(self.end)}
         if self.by:
             return {**shared, "by": list(self.by)}
+        if self.steps:
+            return {**shared, "step": list(self.steps), "within": f"{WITHIN.days}d"}
         series = {"interval": "day"} if self.question == "filtered_per_day" else {}
         return {**shared, "where": [self.condition.where], **series}
 
@@ -73,10 +88,10 @@ def wide_cases(question: str) -> Iterator[WideCase]:
     """Yield cases of a question without end, each with another range and filter than the last.
 
     The same pair of a range and a filter comes back after hundreds of others, or the range of a
-    breakdown after 60 others.
+    breakdown or a funnel after 60 others.
     """
     conditions = _wide() if question == "wide_users" else _narrow()
-    if question in BREAKDOWNS:
+    if question in BREAKDOWNS or question in FUNNELS:
         conditions = [_EVERYTHING]
     starts = [START + timedelta(days=day) for day in range(_RANGES)]
     random = Random(f"{_SEED} {question}")
@@ -102,12 +117,15 @@ def wide_query_texts(file: str, timestamp_suffix: str = "") -> Callable[[WideCas
     def query_text(case: WideCase) -> str:
         condition = case.condition
         jsonb = [f"properties->>'{name}' as {name}" for name in case.by]
-        return named["breakdown" if case.by else case.question].format(
+        name = "breakdown" if case.by else "funnel" if case.steps else case.question
+        return named[name].format(
             start=_sql_timestamp(case.start) + timestamp_suffix,
             end=_sql_timestamp(case.end) + timestamp_suffix,
             filter=condition.jsonb if "postgresql" in file else condition.sql,
             by=", ".join(case.by),
             jsonb=", ".join(jsonb),
+            followed=_sql_timestamp(case.end + WITHIN) + timestamp_suffix,
+            steps=case.steps,
         )
 
     return query_text

@@ -192,6 +192,8 @@ def from_rows(case: WideCase, rows: list[Any]) -> Answer:
 
 
 def from_service(case: WideCase, data: Any) -> Answer:
+    if case.steps:
+        return [step["users"] for step in data["steps"]]
     if case.question == "filtered_events":
         return [data["events"]]
     rows = [*data.get("series", []), data]

@@ -12,7 +12,6 @@ from bench.event_set import DAYS, END, PATHS, START, days_of_events, sample
 from bench.report import Report, Row
 from bench.tables import replaced
 from bench.wide.cases import (
-    BREAKDOWNS,
     QUESTIONS,
     Condition,
     WideCase,
@@ -87,10 +86,11 @@ def test_an_unaligned_range_is_asked_as_it_is() -> None:
 def test_each_query_with_a_filter_has_another_range_and_filter_than_the_last() -> None:
     for question in QUESTIONS:
         listed = list(islice(wide_cases(question), 200))
-        assert len(set(listed)) == (61 if question in BREAKDOWNS else 200)
+        has_filters = listed[0].condition.where
+        assert len(set(listed)) == (200 if has_filters else DAYS - 30 + 1)
         for first, second in pairwise(listed):
             assert first.start != second.start
-            assert (first.condition != second.condition) == (question not in BREAKDOWNS)
+            assert first.condition != second.condition or not has_filters
             assert second.end - second.start == timedelta(days=30)
 
 
@@ -116,6 +116,18 @@ def test_a_query_with_a_filter_is_spelled_for_each_system() -> None:
     )(case)
 
 
+def test_a_funnel_is_spelled_for_each_system() -> None:
+    case = WideCase("funnel_rare", date(2026, 9, 1), date(2026, 10, 1), CONDITION)
+    assert case.address == (
+        "/analytics/funnel?start=2026-09-01&end=2026-10-01"
+        "&step=add_to_cart&step=checkout_started&step=purchase&within=7d"
+    )
+    for file in ("wide_duckdb", "wide_postgresql", "wide_chdb"):
+        text = wide_query_texts(file)(case)
+        assert "occurred_at < '2026-10-08 00:00:00'" in text
+        assert "event_name in ('add_to_cart', 'checkout_started', 'purchase')" in text
+
+
 def test_tables_of_pages_are_replaced_by_those_of_a_report() -> None:
     page = "before\n<!-- table: wide-readme -->\nold\n<!-- end -->\nafter\n"
     names = ("service http uncached", "service in process", "duckdb")
@@ -126,15 +138,15 @@ def test_tables_of_pages_are_replaced_by_those_of_a_report() -> None:
         for state in ("warm", "cold")
     ]
     report = Report(1_000, "2 cores", [], rows, {}, {})
-    table = """\
+    table = f"""\
 Counts under filters on properties, and by their values, each query with another range and filter; DuckDB and chDB have typed columns.
 1,000 events, 2 cores:
 
-| ms | two filters, events | two filters, events and users | two filters by day, with totals | one wide filter, events and users | by 10 values, events and users | top 10 of 2,000 values, and all others | top 10 of 6,000 pairs of values, and all others |
-|---|---|---|---|---|---|---|---|
-| service http uncached | 4.3 | 4.3 | 4.3 | 4.3 | 4.3 | 4.3 | 4.3 |
-| duckdb | 123 | 123 | 123 | 123 | 123 | 123 | 123 |
-| service http uncached, nothing cached | 4.3 | 4.3 | 4.3 | 4.3 | 4.3 | 4.3 | 4.3 |
+| ms | {" | ".join(QUESTIONS.values())} |
+{"|---" * (1 + len(QUESTIONS))}|
+| service http uncached {"| 4.3 " * len(QUESTIONS)}|
+| duckdb {"| 123 " * len(QUESTIONS)}|
+| service http uncached, nothing cached {"| 4.3 " * len(QUESTIONS)}|
 
 """  # noqa: E501
     assert replaced(page, report) == (
