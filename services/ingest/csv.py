@@ -27,6 +27,7 @@ from services.ingest.validation import Invalid, RawEvent
 
 _LINE_ENDS = ("\n", "\r")
 _NULL = "\\N"
+_WRONG_ENCODING = "the header has bytes of another encoding: name it with --encoding"
 _MAX_ROW_LINES = 1_000  # a quoted field that spans more lines was never closed
 
 
@@ -63,6 +64,10 @@ def csv_header(file: Input, dialect: Dialect) -> list[str]:
 def column_names(header: Sequence[str]) -> list[str]:
     """The names in a header, without spaces around them. Raises: UnreadableInput."""
     names = [name.strip() for name in header]
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        raise UnreadableInput(_WRONG_ENCODING) from None
     repeated = {name for name in names if name and names.count(name) > 1}
     if repeated:
         raise UnreadableInput(f"two columns have the same name: {', '.join(sorted(repeated))}")
@@ -106,6 +111,8 @@ def _header(lines: "_Lines") -> list[str] | None:
         return lines.row()
     except csv.Error as exc:
         raise UnreadableInput(f"the header cannot be read: {exc}") from None
+    except UnicodeDecodeError:
+        raise UnreadableInput(_WRONG_ENCODING) from None
 
 
 def _bounded(text: io.TextIOWrapper) -> Iterator[str]:

@@ -136,7 +136,7 @@ BAD: list[tuple[dict[str, Any] | bytes, str]] = [
     (b'{"event_id":"\xff"}', "the line is not valid UTF-8"),
     (b'{"properties":{"a":"\xff"}}', "the line is not valid UTF-8"),
     (event(1, properties={"x": "\x00"}), "properties must not contain a NUL character"),
-    (event(1, properties={"x": "\ud800"}), "the line is not valid JSON"),
+    (event(1, properties={"x": "\ud800"}), "the line must not contain a lone surrogate"),
     (event(1, user_id="\x00"), "user_id must not contain a NUL character"),
     (event(1, event_id=7), "Expected `str | null`, got `int` - at `$.event_id`"),
     (event(1, extra=1), "Object contains unknown field `extra`"),
@@ -463,6 +463,8 @@ def test_what_postgresql_writes_as_csv_is_read(
     [
         (b'[{"event_id": 1}]', "there is no key event_name"),
         (b'"event_name', "the header cannot be read"),
+        (b"event_name,\xff,n\n", "the header has bytes of another encoding"),
+        (b"\xff\xfee\x00\x00\xd8e\x00", "the header has bytes of another encoding"),
         (b"event_id,event_id,event_name,occurred_at\n", "two columns have the same name"),
     ],
 )
