@@ -100,13 +100,17 @@ EXAMPLES = {
 FILTERED = {
     question.name: Example(
         EXAMPLES[question.name].events,
-        {**EXAMPLES[question.name].parameters, "where": "@user:* -some:thing"},
+        {
+            **EXAMPLES[question.name].parameters,
+            "where": "@user:* -some:thing",
+            **({"did": "*", "not_did": "some:thing"} if issubclass(question, Counting) else {}),
+        },
         source="columns",
     )
     for question in QUESTIONS
     if "where" in question.model_fields
 }
-"""Examples of the questions that take a filter, which all events of users match."""
+"""Examples of the questions that take filters, which all events of users match."""
 
 
 @dataclass(frozen=True)
