@@ -45,6 +45,8 @@ class ColumnState(NamedTuple):
     """The time before which events were dropped without being written; `-infinity` if none were."""
     erased: Sequence[int]
     """The ordinals of erased users that are still in chunks, ascending."""
+    last_erasure: int
+    """The number of the last erasure of a user; 0 if there was none."""
     has_tail: bool
     """Whether the reader's snapshot sees events that `snapshot` does not see."""
 

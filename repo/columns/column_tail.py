@@ -10,6 +10,7 @@ from common.errors import ColumnsBuilding
 from config.database import Cursor
 from repo.columns.builder import EventRecord, build_chunk
 from repo.columns.chunk import Chunk
+from repo.columns.chunk_operations import concatenate
 from repo.columns.chunk_table import ColumnState
 from repo.engine.tail import NO_BACKFILL, NOTHING_FOLDED, Snapshot, tail_ranges
 from repo.statements import compose, statements
@@ -72,6 +73,11 @@ def backlog(state: ColumnState | None, now: Snapshot) -> Backlog:
     return Backlog(recent, unreached)
 
 
+def folded_backlog(folded: Snapshot, since: Snapshot) -> Backlog:
+    """Return the events that a snapshot sees and an earlier one does not."""
+    return Backlog(tail_ranges(folded, since), {**_EVERYTHING, "until": _NEVER})
+
+
 NameIds = Callable[[Iterable[str]], Mapping[str, int]]
 """Returns the ids of those names that have one."""
 
@@ -85,6 +91,10 @@ class TailEvents:
     """The ids of the names of the events, and of other names that were requested."""
     new_users: Mapping[str, int]
     """Temporary ordinals by user id."""
+    has_temporary_ids: bool = False
+    """Whether there are new users or new names."""
+    folded: Chunk | None = None
+    """Further events, which must not be changed."""
 
     @property
     def size(self) -> int:
@@ -94,7 +104,23 @@ class TailEvents:
     @cached_property
     def chunk(self) -> Chunk:
         """The events as a chunk; the first use parses their properties."""
-        return build_chunk(self.records)
+        chunk = build_chunk(self.records)
+        return joined(self.folded, chunk) if self.folded else chunk
+
+
+def joined(first: Chunk, second: Chunk) -> Chunk:
+    """Return the events of two chunks, which have the ids of all of them."""
+    return concatenate([first, second]) if len(first) and len(second) else first or second
+
+
+class TailLimits(NamedTuple):
+    """How much may be read: events, and bytes of their properties as JSON."""
+
+    events: int
+    bytes: int
+
+
+NO_LIMITS = TailLimits(2**31 - 2, 2**62)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +131,8 @@ class TailReader:
     backlog: Backlog
     horizon: datetime | None
     """The time before which events were dropped; None if none were."""
+    limits: TailLimits = NO_LIMITS
+    """Limits below MAX_EVENTS and MAX_BYTES."""
 
     def count(self, ranges: Sequence[Range]) -> int:
         """Return the number of events of ranges in the tail, up to one above the limit."""
@@ -141,16 +169,23 @@ class TailReader:
             )
             for time, ordinal, xid, event_id, name, user_id, properties in rows
         ]
-        return TailEvents(records, {**known, **new_names}, new_users)
+        has_temporary_ids = bool(new_users or new_names)
+        return TailEvents(records, {**known, **new_names}, new_users, has_temporary_ids)
 
     def _rows(self, ranges: Sequence[Range]) -> list[tuple[Any, ...]]:
         statement = self.backlog.statement
         if not statement or not ranges:
             return []
         rows = list(decode(self.cur.copy_out(statement, self._params(ranges)), _COLUMNS))
-        if len(rows) > MAX_EVENTS or sum(len(row[-1]) for row in rows) >= MAX_BYTES:
+        max_events, max_bytes = self._limits
+        if len(rows) > max_events or sum(len(row[-1]) for row in rows) >= max_bytes:
             raise self._building()
         return rows
+
+    @property
+    def _limits(self) -> TailLimits:
+        events, size = self.limits
+        return TailLimits(min(events, MAX_EVENTS), min(size, MAX_BYTES))
 
     def _params(self, ranges: Sequence[Range]) -> dict[str, Any]:
         return {
@@ -161,8 +196,8 @@ class TailReader:
             "start": ranges[0].start,
             "end": ranges[-1].end,
             "horizon": self.horizon or "-infinity",
-            "limit": MAX_EVENTS + 1,
-            "max_bytes": MAX_BYTES,
+            "limit": self._limits.events + 1,
+            "max_bytes": self._limits.bytes,
         }
 
     def _read_highest(self) -> tuple[int, int]:

@@ -31,6 +31,7 @@ from repo.engine.column_catalog import ColumnCatalog
 from repo.engine.column_plan import ColumnPlan
 from repo.engine.cost import Cost
 from repo.engine.dimensions import EventNameDictionary
+from repo.engine.folded_tail import read_folded_tail
 from repo.engine.scan import Collector, Scan, Scanner
 from repo.engine.scan_evaluation import ChoiceEvaluation, ScanEvaluation
 from repo.engine.tail import NOTHING_FOLDED
@@ -98,7 +99,7 @@ class ColumnReader:
         """Return the evaluation of a plan, which gives the events to the collector."""
         names = {name for each in plan.scan_plans for name in _event_names(each.scan)}
         # One tail, so that users without an ordinal have one temporary ordinal in all scans.
-        tail = self._tail(plan.state).read(plan.ranges, names, self._name_ids)
+        tail = self._read_tail(plan, names)
         EVENTS_READ.labels(plan.scan.question).inc(len(tail.records))
         erased = plan.state.erased if plan.state else []
         common = _Common(tail, IdSet(erased) if erased else None)
@@ -186,6 +187,17 @@ class ColumnReader:
                 for condition in field_conditions(part)
             }
         )
+
+    def _read_tail(self, plan: ColumnPlan, names: Iterable[str]) -> TailEvents:
+        folded = None
+        if self._watermark and plan.state and plan.state.has_tail and plan.ranges:
+            folded = read_folded_tail(self._cur, self._watermark, plan.state, self._name_ids)
+        if self._watermark is None or plan.state is None or folded is None:
+            return self._tail(plan.state).read(plan.ranges, names, self._name_ids)
+        now = self._watermark.now if self._watermark.tail_events else self._watermark.folded
+        rest = backlog(plan.state._replace(snapshot=self._watermark.folded), now)
+        reader = TailReader(self._cur, rest, self._horizon)
+        return replace(reader.read(plan.ranges, names, self._name_ids), folded=folded)
 
     def _tail(self, state: ColumnState | None) -> TailReader:
         now = self._watermark.now if self._watermark else NOTHING_FOLDED

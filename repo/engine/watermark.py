@@ -54,6 +54,8 @@ class Watermark:
     """Events stored since the last fold, up to LONG_TAIL_EVENTS, including backfilled ones."""
     has_early_events: bool
     """Whether future events are set aside, some of which may be due by now."""
+    folded: Snapshot
+    """All events that it sees are folded, so their users and names have ids."""
 
     @property
     def has_tail(self) -> bool:
@@ -130,4 +132,5 @@ def _watermark(
         backfill_cursor != NO_BACKFILL,
         tail_events,
         has_early_events,
+        Snapshot(snapshot),
     )

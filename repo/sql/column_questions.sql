@@ -13,6 +13,7 @@ select generation,
        left_out,
        events_from::text,
        array(select ordinal from columns_erasures order by ordinal),
+       (select coalesce(max(number), 0) from erasures),
        exists (select
                from   (select lag(xid, 1, '0'::xid8) over (order by xid) as after_xid, xid as before_xid
                        from   (select pg_snapshot_xip(%(now)s::pg_snapshot)
