@@ -23,6 +23,7 @@ def parse_duration(text: str) -> timedelta:
 def duration_text(duration: timedelta) -> str:
     """Return the shortest text of a duration of whole seconds; weeks are written as days."""
     for unit in ("d", "h", "m"):
-        if not duration % _UNITS[unit]:
-            return f"{duration // _UNITS[unit]}{unit}"
+        length = _UNITS[unit]
+        if not duration % length:
+            return f"{duration // length}{unit}"
     return f"{duration // _UNITS['s']}s"
