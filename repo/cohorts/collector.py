@@ -13,13 +13,13 @@ from repo.cohorts.calendar import Part
 from repo.cohorts.counts import Cohort
 from repo.cohorts.elapsed_windows import TimedEvents
 from repo.cohorts.entries import EntryCollector, SelectedEvents
-from repo.cohorts.presence import Flags, MemoryBudget, Presence, UserFlags
+from repo.cohorts.presence import Flags, MemoryBudget, Ordinals, Presence, UserFlags
 from repo.columns.filter_evaluation import Mask
 from repo.engine.scan import MatchingEvents
 from repo.sequences.first_values import FirstValues
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class CohortCollector:
     """The events with which users enter and return."""
 
@@ -36,6 +36,8 @@ class CohortCollector:
     earlier: UserFlags | None
     """Users with an entry before the range; None if they may enter in it."""
     budget: MemoryBudget
+    entries_without_user: int = 0
+    """The events to enter with that have no user."""
 
     def add(self, events: MatchingEvents) -> None:
         entering = _selected(events, self.entry)
@@ -69,6 +71,7 @@ class CohortCollector:
         if part.period is None:
             return
         if part.is_entry:
+            self.entries_without_user += _count_without_user(entering.users)
             self.entries.add(part.period, entering, returning.mask)
         if isinstance(self.returns, TimedEvents):
             self.returns.add(returning.users, returning.times)
@@ -79,10 +82,13 @@ class CohortCollector:
 class PeriodCollector:
     """The users of each range of a scan, with ranges before the first period apart."""
 
-    def __init__(self, first: int = 0) -> None:
-        """`first` is the index of the range that is the first period."""
+    def __init__(self, first: int = 0, counted: int = 0) -> None:
+        """`first` is the index of the range that is the first period; from `counted` on events
+        without a user are counted."""
         budget = MemoryBudget()
         self._first = first
+        self._counted = counted
+        self.events_without_user = 0
         self._earlier = UserFlags(budget)
         self.presence = Presence(budget)
 
@@ -90,6 +96,8 @@ class PeriodCollector:
         for index, (start, stop) in zip(events.indexes, pairwise(events.positions), strict=True):
             mask = events.mask[start - events.start : stop - events.start]
             users = SelectedEvents(events, start, mask).users
+            if index >= self._counted:
+                self.events_without_user += _count_without_user(users)
             if index < self._first:
                 self._earlier.add(users)
             else:
@@ -113,6 +121,7 @@ class FrequencyCollector:
     def __init__(self, min_events: int) -> None:
         """`min_events` make a user count in a period, at most 255."""
         self._min_events = min_events
+        self.events_without_user = 0
         self._budget = MemoryBudget()
         self._counts: dict[int, NDArray[np.uint8]] = {}
 
@@ -121,6 +130,7 @@ class FrequencyCollector:
             mask = events.mask[start - events.start : stop - events.start]
             users, counts = np.unique(SelectedEvents(events, start, mask).users, return_counts=True)
             if len(users):
+                self.events_without_user += int(counts[0]) if users[0] == 0 else 0
                 known = self._of_period(index, int(users[-1]) + 1)
                 known[users] = np.minimum(known[users] + counts, 255)
 
@@ -146,3 +156,7 @@ class FrequencyCollector:
 
 def _selected(events: MatchingEvents, condition: Filter | None) -> Mask:
     return events.mask if condition is None else events.matches(condition) & events.mask
+
+
+def _count_without_user(users: Ordinals) -> int:
+    return len(users) - int(np.count_nonzero(users))

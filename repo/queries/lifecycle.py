@@ -33,7 +33,10 @@ class LifecycleReduction(ScanReduction[LifecycleQuery, LifecycleData], query=Lif
         return self._scan([earlier, previous, *periods], alternatives="events without `where`")
 
     def collector(self) -> PeriodCollector:
-        return PeriodCollector(first=1)
+        return PeriodCollector(first=1, counted=2)
+
+    def events_without_user(self, collector: PeriodCollector) -> int:
+        return collector.events_without_user
 
     def data(self, collector: PeriodCollector, checkpoint: Checkpoint) -> LifecycleData:
         return LifecycleData(list(self._series(collector, checkpoint)))

@@ -127,6 +127,9 @@ class RetentionReduction(ScanReduction[RetentionQuery, RetentionData], query=Ret
         ]
         return cohorts, self._total(present, of)
 
+    def events_without_user(self, collector: CohortCollector) -> int:
+        return collector.entries_without_user
+
     def extra_meta(self) -> dict[str, Any]:
         return {"complete_until": self.now.astimezone(self.query.zone)}
 

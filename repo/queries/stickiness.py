@@ -27,6 +27,9 @@ class StickinessReduction(ScanReduction[StickinessQuery, StickinessData], query=
         min_events = self.query.min_events
         return FrequencyCollector(min_events) if min_events > 1 else PeriodCollector()
 
+    def events_without_user(self, collector: PeriodCollector | FrequencyCollector) -> int:
+        return collector.events_without_user
+
     def data(
         self, collector: PeriodCollector | FrequencyCollector, checkpoint: Checkpoint
     ) -> StickinessData:

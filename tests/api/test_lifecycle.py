@@ -30,8 +30,10 @@ def test_users_are_compared_with_the_period_before(service: httpx.Client, conn: 
         ("b", "view", NOON),
         ("b", "view", NOON),
         ("", "view", NOON),
+        ("", "view", NOON - DAY),
     )
     answer = ask(service, "lifecycle", start="2025-03-10", end="2025-03-13")
+    assert answer["meta"]["events_without_user"] == 1
     assert counts(answer) == [
         [2, 1, 1, 0, 0],  # b is new, a returns
         [1, 0, 0, 1, 2],  # old resurrects, a and b are dormant

@@ -63,6 +63,13 @@ def test_users_enter_with_their_first_event_of_all_time(service: httpx.Client) -
 
 
 @pytest.mark.usefixtures("users")
+def test_entries_without_a_user_are_reported(service: httpx.Client) -> None:
+    for clock in ("calendar", "24h"):
+        meta = ask(service, "retention", **RANGE, clock=clock, **{"from": "sign_up"})["meta"]
+        assert meta["events_without_user"] == 1
+
+
+@pytest.mark.usefixtures("users")
 def test_the_total_is_that_of_the_columns(service: httpx.Client) -> None:
     assert data(service, **{"from": "sign_up"})["total"] == [
         {"users": 2, "of": 2, "share": 1},
@@ -222,7 +229,7 @@ def test_the_definition_has_the_parameters(service: httpx.Client) -> None:
     ("parameters", "name", "message"),
     [
         ({"clock": "24h", "interval": "month"}, "interval", "must be day or week with clock=24h"),
-        ({"periods": 0}, "periods", "greater than or equal to 1"),
+        ({"periods": 0}, "periods", "must be at least 1"),
         ({"interval": "hour"}, "interval", "'day', 'week' or 'month'"),
         ({"from": "two words"}, "from", "quote"),
         (

@@ -51,7 +51,9 @@ def test_a_period_may_need_more_events(service: httpx.Client, conn: connection) 
     insert_users(conn)
     assert rows(service, min=2) == [(1, 2, 2), (2, 0, 0), (3, 0, 0)]
     assert rows(service, min=3) == [(1, 0, 0), (2, 0, 0), (3, 0, 0)]
+    assert ask(service, "stickiness", **RANGE)["meta"]["events_without_user"] == 1
     answer = ask(service, "stickiness", **RANGE, min=2)
+    assert answer["meta"]["events_without_user"] == 1
     assert answer["meta"]["definition"] == (
         "Users by the number of days of UTC from 2025-03-10T00:00:00Z up to but excluding "
         "2025-03-13T00:00:00Z in which they have at least 2 events."
