@@ -26,11 +26,13 @@ PRODUCT = [
 WITH_EXAMPLES = {"commands/_banner.py"}
 # Have a table or a field that is called like the question.
 OTHER_MEANINGS = {
+    "users": {"repo/queries/retention.py", "repo/queries/user_page.py", "routes/users.py"},
+    "user_profile": {"routes/users.py"},
     "event_names": {
         "common/questions/base.py",
         "repo/rollups/metrics_outbox.py",
         "repo/verify/dictionaries_and_state.py",
-    }
+    },
 }
 
 # Words with another meaning in the product: what drops old events, and the folders of that.
@@ -54,6 +56,14 @@ def is_named(question: type[Question], text: str) -> bool:
     return re.search(rf"(?<!\w)({'|'.join(forms)})(?![a-z])", text) is not None
 
 
+def is_used(question: type[Question], text: str) -> bool:
+    """Whether code uses a question, whose name alone may be a common word, such as users."""
+    name, path = question.name, re.escape(PATHS[question.name])
+    modules = rf"questions\.{name}|queries\.{name}"
+    forms = rf"{modules}|{question.__name__}|get_{name}|{path}|-- name: {name}"
+    return text == name or re.search(rf"(?<!\w)({forms})(?![a-z/])", text) is not None
+
+
 def texts(file: Path) -> Iterator[str]:
     """Imports, attributes, and what strings have besides prose, in which names are also words."""
     if file.suffix != ".py":
@@ -69,8 +79,8 @@ def texts(file: Path) -> Iterator[str]:
 
 
 def without_prose(text: str) -> str:
-    """The names of statements and the paths in a text; all of a text that is one word."""
-    if len(text.split()) == 1:
+    """The names of statements and the paths in a text; all of a text that is one name."""
+    if "_" in text and text.isidentifier():
         return text
     return " ".join(re.findall(r"(?m)^-- name: \w+$|/analytics/\S+", text))
 
@@ -83,7 +93,7 @@ def files_of(question: type[Question]) -> set[str]:
         file
         for file in PRODUCT
         if Path(file).stem == question.name
-        or any(is_named(question, text) for text in texts(ROOT / file))
+        or any(is_used(question, text) for text in texts(ROOT / file))
     }
 
 
