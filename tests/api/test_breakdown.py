@@ -187,7 +187,7 @@ def test_no_events_are_no_rows(service: httpx.Client) -> None:
         ("by=@user", "by", "must be @event or the name of a property"),
         ("by=a:1", "by", "must be @event or the name of a property"),
         ("by=a+b", "by", "must be @event or the name of a property"),
-        ("by=a&limit=0", "limit", "greater than or equal to 1"),
+        ("by=a&limit=0", "limit", "must be at least 1"),
         ("by=a&limit=1000&interval=hour", "limit", "gives more than 100,000 buckets in all rows"),
     ],
 )
