@@ -200,6 +200,14 @@ def test_in_any_order_as_many_steps_as_possible_are_matched(
     assert [each.furthest for each in found(events, funnel)] == [furthest]
 
 
+@pytest.mark.parametrize("order", get_args(Order))
+def test_a_missing_value_equals_nothing(order: Order) -> None:
+    funnel = Funnel(steps=2, within=10, entry_end=100, now=1000, order=order, has_same=True)
+    for same, furthest in (("x", 2), (None, 1)):
+        events = [StepEvent(n, 1, n, frozenset({n}), same=same) for n in range(2)]
+        assert [each.furthest for each in found(events, funnel)] == [furthest]
+
+
 def test_there_may_be_no_events_and_no_entries() -> None:
     funnel = Funnel(steps=2, within=10, entry_end=100, now=1000)
     for order in get_args(Order):
