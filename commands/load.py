@@ -39,7 +39,10 @@ _INTERRUPTED = "{}: interrupted: run the same command again, which stores no eve
 @click.command(
     cls=Command,
     settings=(*DATABASE, "ingest_database_url", "min_free_mb", "max_database_gb"),
-    exit_codes={0: "All rows are stored.", 1: f"Some rows were rejected, or --dry-run shows what is missing. {FAILED}"},
+    exit_codes={
+        0: "All rows are stored.",
+        1: f"Some rows were rejected, or options are missing. {FAILED}",
+    },
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @mapping_options
