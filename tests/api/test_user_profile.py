@@ -1,4 +1,4 @@
-"""The profile of a user: numbers, events by name, and the latest values of properties."""
+"""The question `user_profile`: numbers, events by name, and the latest values of properties."""
 
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
