@@ -28,6 +28,7 @@ from common.questions.retention import Clock, Entry, Retention, RetentionInterva
 from common.questions.stickiness import Stickiness
 from common.questions.top_events import TopEvents
 from common.questions.user_events import UserEvents
+from common.questions.user_profile import UserProfile
 from config.database import Database, get_connection
 from repo.engine.timeline import microseconds
 from repo.events import EventsRepo
@@ -620,3 +621,43 @@ def test_user_events_agree(
     while cursor := back[-1].meta.previous_cursor:
         back.append(repo.get_user_events(with_cursor(question, cursor)))
     assert [event.event_id for page in reversed(back) for event in page.data] == expected
+
+
+@given(
+    world=worlds(rolled=False),
+    user=st.sampled_from(USERS[1:]),
+    whole=st.booleans(),
+    more=st.fixed_dictionaries(shared),
+)
+@settings(max_examples=examples(100))
+@pytest.mark.thorough
+def test_user_profile_agrees(
+    owner: connection,
+    repo: EventsRepo,
+    world: World,
+    user: str,
+    whole: bool,
+    more: dict[str, Any],
+) -> None:
+    store(owner, world)
+    edges = {} if whole else {"start": world.time_range[0], "end": world.time_range[1]}
+    question = UserProfile(user_id=user, **edges, **more)
+    answer = repo.get_user_profile(question.query)
+    meta, data = answer.meta, answer.data
+    selected = oracle.events_between(world.stored, meta.start, meta.end, question.event)
+    selected = [event for event in selected if event.user_id == user]
+
+    names = Counter(event.event_name for event in selected)
+    most_frequent_first = sorted(names.items(), key=lambda item: (-item[1], item[0].encode()))
+    assert [(each.event_name, each.events) for each in data.event_names] == most_frequent_first
+    assert data.events == len(selected)
+    assert data.active_days == len(
+        {oracle.label(e.occurred_at, "day", more["tz"]) for e in selected}
+    )
+    instants = [event.occurred_at for event in selected]
+    assert data.first_seen == min(instants, default=None)
+    assert data.last_seen == max(instants, default=None)
+    newest = max(selected, key=lambda e: (e.occurred_at, UUID(e.event_id)), default=None)
+    assert [(each.name, bytes(each.value), each.set_at) for each in data.properties] == (
+        [("amount", f"{amount(newest)}".encode(), newest.occurred_at)] if newest else []
+    )
