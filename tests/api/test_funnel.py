@@ -312,8 +312,8 @@ def test_steps_are_rows_of_csv(service: httpx.Client, conn: connection) -> None:
     ("query", "parameter", "message"),
     [
         ("", "step", "is required"),
-        ("step=a", "step", "at least 2 items"),
-        ("&".join(["step=a"] * 11), "step", "at most 10 items"),
+        ("step=a", "step", "must be given at least 2 times"),
+        ("&".join(["step=a"] * 11), "step", "must be given at most 10 times"),
         ("step=a&step=a b", "step", "at 3: a condition is written name:value; quote an event name"),
         ("step=a&step=b&within=1y", "within", "must be a number followed by s, m, h, d or w"),
         ("step=a&step=b&within=367d", "within", "must be from 1s to 366d"),
