@@ -140,8 +140,8 @@ class Ranged(Question):
             "zone": zone(self.tz),
             "week_start": self.week_start,
             "event_names": list(self.event) or None,
-            "months": self._months(period.fixed_range) if period.fixed_range else None,
             "look_ahead": self._look_ahead,
+            "months": self._months(period.fixed_range) if period.fixed_range else None,
         }
 
     def _period(self) -> Period:
@@ -155,7 +155,8 @@ class Ranged(Question):
         # The end is exclusive, but one month too many does no harm: late events in it only cause a
         # cached answer to be computed again.
         first_instant = time_range.start - self._look_back(time_range)
-        return month_number(first_instant), month_number(time_range.end + self._look_ahead)
+        last_instant = time_range.end + self._look_ahead
+        return month_number(first_instant), month_number(last_instant)
 
     def _look_back(self, time_range: Range) -> timedelta:
         """Return how long before the range events matter, at most."""
@@ -222,11 +223,11 @@ class Counting(Ranged):
     )
 
     def _resolved(self) -> dict[str, Any]:
-        resolved = super()._resolved()
-        months = self._all_months(resolved["months"], resolved["period"].fixed_range)
+        resolved, users = super()._resolved(), self._user_filter
+        months = self._all_months(resolved["months"], resolved["period"], users)
         return resolved | {
             "where": next(iter(self.where), None),
-            "users": self._user_filter,
+            "users": users,
             # A plan depends on the tail as well, so that it has no months.
             "months": None if self.explain else months,
         }
@@ -240,11 +241,10 @@ class Counting(Ranged):
         )
 
     def _all_months(
-        self, months: tuple[int, int] | None, time_range: Range | None
+        self, months: tuple[int, int] | None, period: Period, users: UserFilter | None
     ) -> tuple[int, int] | None:
         """Return the first and last month, also of the events by which users are chosen."""
-        users = self._user_filter
-        if months is None or time_range is None or users is None:
+        if months is None or users is None or (time_range := period.fixed_range) is None:
             return months
         ranges = [each.range for each in users.criteria(time_range, time_range.end)]
         return (
@@ -259,6 +259,8 @@ class Counting(Ranged):
 
     @model_validator(mode="after")
     def _check_users(self) -> Self:
+        if not self.did and not self.not_did:
+            return self
         now = _now()
         try:
             self.query.user_criteria(self.query.range_at(now), now)
