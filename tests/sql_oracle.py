@@ -86,10 +86,11 @@ def _series(cur: Cursor, query: EventCountsQuery, time_range: Range, now: dateti
     counts = {index: (events, users) for index, events, users in rows}
     return [
         Bucket(
-            absent_field() if query.interval == "hour" else days_of(part, query.zone)[0],
-            part.start.astimezone(query.zone),
-            part.end.astimezone(query.zone),
-            *counts.get(index, (0, 0)),
+            day=absent_field() if query.interval == "hour" else days_of(part, query.zone)[0],
+            start=part.start.astimezone(query.zone),
+            end=part.end.astimezone(query.zone),
+            events=counts.get(index, (0, 0))[0],
+            users=counts.get(index, (0, 0))[1],
             partial=part.end > now,
             cut=not (_begins(query, part.start) and _begins(query, part.end)),
         )

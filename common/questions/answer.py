@@ -45,11 +45,11 @@ def is_absent(value: object) -> bool:
     return value is msgspec.UNSET
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
     """One hour, day, ... of a series."""
 
-    day: date
+    day: date = field(default_factory=absent_field)
     """The first day of the bucket, in the zone of the question; left out for hours."""
     start: datetime
     end: datetime

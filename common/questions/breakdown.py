@@ -167,7 +167,14 @@ def _table_rows(row: BreakdownRow | OtherRows, cells: Sequence[_Cell]) -> Iterat
     absent = absent_field()
     first, second = (*cells, _Cell(absent, absent))[:2]
     if is_absent(row.series):
-        bucket = Bucket(absent, absent, absent, row.events, row.users, absent, absent)
+        bucket = Bucket(
+            start=absent,
+            end=absent,
+            events=row.events,
+            users=row.users,
+            partial=absent,
+            cut=absent,
+        )
         yield _table_row(first, second, bucket, row.share)
     else:
         for bucket in row.series:

@@ -99,11 +99,11 @@ class FunnelRow:
     steps: list[FunnelStep]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FunnelBucket:
     """The users whose reported chain began in one hour, day, ... of the range."""
 
-    day: date
+    day: date = field(default_factory=absent_field)
     """The first day of the bucket, in the zone of the question; left out for hours."""
     start: datetime
     end: datetime
