@@ -14,7 +14,14 @@ from utils.version import version
 READY_WITHIN_S = 1.0
 
 _QUESTIONS_TAG = "analytics"
-_EXAMPLES = {"user_id": "user_000001", "last": "30d", "interval": "day", "limit": "10"}
+_EXAMPLES: dict[str, str | list[str]] = {
+    "user_id": "user_000001",
+    "last": "30d",
+    "interval": "day",
+    "limit": "10",
+    "of": "amount",
+    "step": ["product_view", "purchase"],
+}
 """Example values that work with the demo events, and with any others."""
 
 

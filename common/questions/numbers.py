@@ -202,7 +202,6 @@ class Numbers(Periodic):
     of: Property = Field(
         description="The property, such as `amount` or `cart.total`. Of a list, every number "
         "counts; texts and booleans are skipped.",
-        examples=["amount"],
     )
     stat: Statistics = Field(
         DEFAULT_STATISTICS,

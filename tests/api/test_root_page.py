@@ -170,10 +170,11 @@ class TestWithoutKeys:
             assert unlocked.get(link, headers=BROWSER).status_code == 200, link
 
     def test_answers_have_something_in_them(self, unlocked: httpx.Client, conn: connection) -> None:
-        insert(conn, ("user_000001", "view", datetime.now(UTC)))
+        insert(conn, ("user_000001", "product_view", datetime.now(UTC), {"amount": 7}))
+        fields = "events|dau|event_id|sum|users|active|entered"
         for link in self.links(unlocked):
             if link.startswith("/analytics/"):
-                assert re.search(r'"(events|dau|event_id)":("|1\b)', unlocked.get(link).text), link
+                assert re.search(rf'"({fields})":("|1\b|7\b)', unlocked.get(link).text), link
 
     def test_examples_of_json_are_those_of_the_page(self, unlocked: httpx.Client) -> None:
         examples = [link["example"] for link in unlocked.get("/").json()["questions"]]
