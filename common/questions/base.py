@@ -133,14 +133,14 @@ class Ranged(Question):
 
     def _resolved(self) -> dict[str, Any]:
         """Return the fields that the queries of all questions have."""
-        period = self._period()
+        look_ahead, period = self._look_ahead, self._period()
         return {
             "name": self.name,
             "period": period,
             "zone": zone(self.tz),
             "week_start": self.week_start,
             "event_names": list(self.event) or None,
-            "look_ahead": self._look_ahead,
+            "look_ahead": look_ahead,
             "months": self._months(period.fixed_range) if period.fixed_range else None,
         }
 
