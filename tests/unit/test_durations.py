@@ -31,3 +31,8 @@ def test_a_duration_has_one_text(text: str, duration: timedelta, canonical: str)
 def test_other_texts_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="must be a number followed by s, m, h, d or w"):
         parse_duration(text)
+
+
+def test_a_duration_that_is_too_long_is_none() -> None:
+    with pytest.raises(ValueError, match="must be at most 999999999d"):
+        parse_duration("499167766w")

@@ -17,7 +17,10 @@ def parse_duration(text: str) -> timedelta:
     """Return the duration that a text such as `30m` means. Raises: ValueError."""
     if not (match := _DURATION.fullmatch(text)):
         raise ValueError("must be a number followed by s, m, h, d or w, such as 90s, 30m, 24h, 7d")
-    return int(match[1]) * _UNITS[match[2]]
+    try:
+        return int(match[1]) * _UNITS[match[2]]
+    except OverflowError:
+        raise ValueError("must be at most 999999999d") from None
 
 
 def duration_text(duration: timedelta) -> str:
