@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from common.errors import (
     AnalyticsError,
@@ -22,6 +23,7 @@ from config.logging import request_id
 
 MEDIA_TYPE = "application/problem+json"
 
+_METHODS = ("GET", "POST", "DELETE")
 _MESSAGES = {
     "missing": "is required",
     "too_short": "must be given at least {min_length} times",
@@ -141,16 +143,29 @@ async def _on_invalid(_: Request, error: Exception) -> Response:
     )
 
 
-async def _on_http_exception(_: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     """The problem for errors of the router: unknown path or method."""
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
     detail = _DETAILS.get(error.status_code, phrase)
     headers = dict(error.headers or {})
-    if headers.get("Allow") == "GET":
-        headers["Allow"] = "GET, HEAD"
+    if "Allow" in headers:
+        headers["Allow"] = _allowed_methods(request, headers["Allow"])
     kind = phrase.lower().replace(" ", "-")
     return problem(error.status_code, kind, phrase, detail, headers=headers)
+
+
+def _allowed_methods(request: Request, allowed: str) -> str:
+    """The methods of a path, of which the router names those of the first route only."""
+    methods = {method for method in _METHODS if _has_route(request, method)}
+    if request.method in methods:  # refused by the route itself
+        methods = set(allowed.split(", "))
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+
+
+def _has_route(request: Request, method: str) -> bool:
+    scope = {**request.scope, "method": method}
+    return any(route.matches(scope)[0] == Match.FULL for route in request.app.routes)
 
 
 def _fault_of(error: Mapping[str, Any]) -> Fault:

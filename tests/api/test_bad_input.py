@@ -187,7 +187,8 @@ def test_an_unknown_parameter_lists_the_known_ones(shared_service: httpx.Client)
     response = shared_service.get("/analytics/top-events?limits=5")
     (error,) = response.json()["errors"]
     assert error["message"] == (
-        "only these are allowed: format, start, end, last, tz, week_start, event, explain, limit"
+        "only these are allowed: format, start, end, last, tz, week_start, event, where, did, "
+        "not_did, explain, limit"
     )
 
 
@@ -235,7 +236,7 @@ def test_an_unknown_path_is_a_problem(shared_service: httpx.Client) -> None:
 def test_an_unknown_method_is_a_problem(shared_service: httpx.Client) -> None:
     response = shared_service.post("/analytics/event-counts", json={"a": 1})
     assert_problem(response, 405, "method-not-allowed")
-    assert "GET" in response.headers["allow"]
+    assert response.headers["allow"] == "GET, HEAD"
 
 
 def test_a_request_id_that_is_none_is_replaced(shared_service: httpx.Client) -> None:

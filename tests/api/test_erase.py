@@ -144,9 +144,9 @@ def test_a_history_is_not_erased_alone(
 
 
 def test_another_method_of_a_user_is_told_which_there_is(service: httpx.Client) -> None:
-    answer = service.get(USER)
+    answer = service.put(USER)
     assert_problem(answer, 405, "method-not-allowed")
-    assert answer.headers["allow"] == "DELETE"
+    assert answer.headers["allow"] == "DELETE, GET, HEAD"
 
 
 def test_a_suppressed_user_does_not_come_back(

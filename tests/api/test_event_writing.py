@@ -14,7 +14,7 @@ from psycopg2.extensions import connection
 
 from config.database import Database, get_connection
 from repo.ingest import Event, HttpEventsRepo, Inserted, as_rows
-from services.ingest import ingest_service
+from services.ingest import http_event_validation
 from services.ingest.http_event_validation import read_rows
 from tests.api.requests import ndjson, send, stored_rows
 from tests.events import insert
@@ -208,7 +208,7 @@ def test_bodies_are_read_one_after_another(
             together.reset()
         return read_rows(pieces, now)
 
-    monkeypatch.setattr(ingest_service, "read_rows", read_rows_slowly)
+    monkeypatch.setattr(http_event_validation, "read_rows", read_rows_slowly)
     sent = [threads.submit(send, service, ndjson(event(n))) for n in range(3)]
     assert [sender.result().json()["accepted"] for sender in sent] == [1, 1, 1]
     assert read == ["alone"] * 3

@@ -146,7 +146,7 @@ def test_the_horizon_never_moves_back(environment: dict[str, str], conn: connect
 def test_an_age_that_is_none_is_refused(age: str, environment: dict[str, str]) -> None:
     done = retain(environment, "--raw", age, "--yes")
     assert done.exit_code == 2
-    assert re.search(r"days, weeks, months or years|before 2000", done.stderr)
+    assert re.search(r"days, weeks, months, quarters or years|before 2000", done.stderr)
 
 
 @pytest.mark.parametrize(
