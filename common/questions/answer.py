@@ -158,6 +158,13 @@ class Answer(Generic[D]):
 
     None if late events are not tracked.
     """
+    is_over: Annotated[bool, Field(exclude=True)] = False
+    """Whether all that the answer depends on is over, never part of the response."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether only late events can change the answer, which its cache version tells."""
+        return self.cache_version is not None and self.is_over and self.meta.is_settled
 
     def table(self) -> Table:
         """Return the rows of the answer, for CSV and NDJSON."""

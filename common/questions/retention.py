@@ -233,9 +233,6 @@ class RetentionQuery(Query):
             raise InvalidParameter(faults=[Fault("periods", message)])
         return time_range
 
-    def is_over(self, now: datetime) -> bool:
-        return self.count == "on" and Query.is_over(self, now)
-
 
 def _selection_text(selection: Selection) -> str:
     text = str(selection)
@@ -297,6 +294,8 @@ class Retention(Completable):
         return self.periods * _DAYS[self.interval] * _DAY + _MARGIN
 
     def _months(self, time_range: Range) -> tuple[int, int] | None:
+        if self.count == "on_or_after":  # depends on all events up to now
+            return None
         months = super()._months(time_range)
         if months is None or self.entry != "first_ever":
             return months

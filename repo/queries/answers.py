@@ -60,11 +60,11 @@ def answer(cur: Cursor, query: Q, reduction_type: type[BaseReduction[Q, D]]) -> 
     reduction = choice.reduction
     meta = {**_meta(choice, cur.now), **reduction.meta()}
     is_over = query.is_over(cur.now)
-    cache_version = choice.cache_version if query.months and is_over else None
+    cache_version = choice.cache_version if query.months else None
 
     def finish(computed: _Computed[D]) -> Answer[D]:
         answer_meta = reduction.meta_type(**{**meta, **remark_fields(computed.remarks)})
-        return Answer(computed.data, answer_meta, cache_version)
+        return Answer(computed.data, answer_meta, cache_version, is_over)
 
     result = choice.read()
     if isinstance(result, _Computed):

@@ -276,8 +276,8 @@ class AnswerService:
         self, query: PreparedQuery, answer: Answer[Any], identity: str | None, began: float
     ) -> CachedResponse:
         """`identity` is that of the database which gave the answer, None if none did."""
-        is_versioned = query.cache_version and answer.cache_version and answer.meta.is_settled
-        ttl_s = self._policy.closed_s if is_versioned else self._policy.open_s
+        is_settled = query.cache_version is not None and answer.is_settled
+        ttl_s = self._policy.closed_s if is_settled else self._policy.open_s
         # The answer is not from the database in the key: do not store the response.
         if identity != query.identity:
             ttl_s = 0

@@ -161,6 +161,34 @@ def test_late_events_are_seen_after_a_clock_was_put_right(
     wait_until(partial(_counts, workers[0], JANUARY, 3), timeout_s=2)
 
 
+@pytest.mark.parametrize(
+    ("question", "more"),
+    [
+        ("event-counts", {"end": "2099-12-31"}),
+        ("event-counts", {"end": "2099-12-31", "where": "@user:u"}),
+        ("retention", {"end": "2026-02-01", "count": "on_or_after"}),
+    ],
+)
+def test_an_answer_that_is_not_final_is_found_again_for_a_short_time(
+    database_url: str,
+    redis_url: str,
+    conn: connection,
+    writer: RollupWriter,
+    question: str,
+    more: dict[str, str],
+) -> None:
+    insert(conn, ("u", "view", IN_JANUARY))
+    writer.catch_up()
+    path, params = f"/analytics/{question}", {"start": "2026-01-01", **more}
+    with running(database_url, redis_url, cache_ttl_open_s=60) as service:
+        answers = [service.get(path, params=params).headers["x-cache"] for _ in range(2)]
+    assert answers == ["miss", "hit"]
+    params["event"] = "view"
+    with running(database_url, redis_url, cache_ttl_open_s=0) as service:
+        answers = [service.get(path, params=params).headers["x-cache"] for _ in range(2)]
+    assert answers == ["miss", "miss"]
+
+
 def test_a_plan_is_kept_as_answers_about_open_ranges_are(
     database_url: str, redis_url: str, conn: connection, writer: RollupWriter
 ) -> None:

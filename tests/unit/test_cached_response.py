@@ -88,3 +88,12 @@ def test_an_answer_is_settled_when_only_late_events_can_change_it() -> None:
     assert [meta.is_settled for meta in over] == [False, True]
     assert not replace(over[1], unknown=Unknown(["sign_up"], [])).is_settled
     assert not replace(over[1], end=None).is_settled
+
+
+def test_an_answer_is_settled_when_all_that_it_depends_on_is_over() -> None:
+    """Of a funnel that includes the time after its range; late events have to be tracked."""
+    meta = replace(META, computed_at=NOON + timedelta(minutes=15))
+    assert Answer(Values([1]), meta, "v2", is_over=True).is_settled
+    assert not Answer(Values([1]), meta, "v2", is_over=False).is_settled
+    assert not Answer(Values([1]), META, "v2", is_over=True).is_settled
+    assert not Answer(Values([1]), meta, None, is_over=True).is_settled

@@ -150,5 +150,8 @@ def test_cells_are_read_beyond_the_range() -> None:
     assert last >= 2025 * 12 + 8  # the last cell of the cohort of March is August
     over, later = datetime(2026, 1, 1, tzinfo=UTC), datetime(2025, 8, 31, tzinfo=UTC)
     assert [Retention(**march).query.is_over(now) for now in (later, over)] == [False, True]
-    open_ended = Retention(**march, count="on_or_after")
-    assert not open_ended.query.is_over(over)
+
+
+def test_cells_that_later_events_may_change_depend_on_no_months_alone() -> None:
+    march = {"start": "2025-03-01", "end": "2025-04-01"}
+    assert Retention(**march, count="on_or_after").query.months is None
