@@ -1,5 +1,6 @@
 """The values of a property that has one value in each event, as codes."""
 
+import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import TooExpensive
 from common.filters import Value, typed
 from repo.columns.chunk import (
     BooleanValues,
@@ -23,6 +25,10 @@ from repo.engine.scan import MatchingEvents
 
 MISSING = -1
 
+MAX_BYTES = 256 * 2**20
+"""Of distinct values in memory."""
+_CODE_BYTES = 160  # of a code with its place in a dictionary, besides the value
+
 
 class FirstValues:
     """Codes of the values of a property; those of equal values are equal in all chunks.
@@ -30,9 +36,11 @@ class FirstValues:
     Of a list the first element counts: the first text, or without texts the first number.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
         self._path = path
+        self._max_bytes = max_bytes
         self._codes: dict[tuple[str, Value], int] = {}
+        self._bytes = 0
 
     @property
     def values(self) -> list[Value]:
@@ -40,7 +48,10 @@ class FirstValues:
         return [value for _, value in self._codes]
 
     def codes(self, events: MatchingEvents, rows: NDArray[np.intp]) -> NDArray[np.int32]:
-        """Return the code of the value in each of these rows of a chunk; -1 where it is missing."""
+        """Return the code of the value in each of these rows of a chunk; -1 where it is missing.
+
+        Raises: TooExpensive.
+        """
         codes = np.full(len(rows), MISSING, np.int32)
         for kind in KINDS:
             column = events.column(self._path, kind)
@@ -56,10 +67,18 @@ class FirstValues:
             return np.zeros(0, np.int32)
         used, index = _distinct(values, positions)
         codes = [self._code(value) for value in python_values(taken(values, used))]
+        if self._bytes > self._max_bytes:
+            cheaper = "a shorter range, or a property with fewer values"
+            raise TooExpensive("bytes of distinct values", self._bytes, self._max_bytes, cheaper)
         return np.array(codes, np.int32)[index]
 
     def _code(self, value: Value) -> int:
-        return self._codes.setdefault(typed(value), len(self._codes))
+        key = typed(value)
+        code = self._codes.get(key)
+        if code is None:
+            code = self._codes[key] = len(self._codes)
+            self._bytes += _CODE_BYTES + sys.getsizeof(value)
+        return code
 
 
 def value_order(value: Value) -> tuple[int, Decimal, str]:

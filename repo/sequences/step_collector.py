@@ -13,7 +13,7 @@ from repo.columns.chunk_table import Path
 from repo.columns.filter_evaluation import Mask
 from repo.engine.ordinals import Ordinals
 from repo.engine.scan import MatchingEvents
-from repo.sequences.first_values import FirstValues, joint_codes
+from repo.sequences.first_values import MAX_BYTES, FirstValues, joint_codes
 from repo.sequences.ordered_events import OrderedEvents, by_session, in_order
 from repo.sequences.step_labels import Labels, StepFilters, has_any
 
@@ -75,8 +75,9 @@ class StepCollector:
     _parts: list[_Part] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._same = [FirstValues(path) for path in self.same]
-        self._by = [FirstValues(self.by)] if self.by else []
+        max_bytes = MAX_BYTES // max(len(self.same) + (self.by is not None), 1)
+        self._same = [FirstValues(path, max_bytes) for path in self.same]
+        self._by = [FirstValues(self.by, max_bytes)] if self.by else []
 
     def __len__(self) -> int:
         return sum(map(len, self._parts))

@@ -151,6 +151,15 @@ def test_too_many_events_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         collect(collector_of("a:1", "b:1"), events[:2], events[2:])
 
 
+def test_too_many_distinct_values_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are in memory, all properties together; values that were there before need none."""
+    monkeypatch.setattr(step_collector, "MAX_BYTES", 2_000)
+    orders = [record(n, 7, n, f'{{"a": 1, "p": "{n % 4}", "q": {n}}}') for n in range(8)]
+    collect(collector_of("*", "b:1", same=[("p",)]), orders, orders)
+    with pytest.raises(TooExpensive, match="bytes of distinct values; the limit is 1,000"):
+        collect(collector_of("*", "b:1", same=[("p",)], by=("q",)), orders)
+
+
 def test_equal_values_of_different_chunks_have_equal_codes() -> None:
     collector = collect(
         collector_of("*", "b:1", same=[("p",)], by=("q",)),
