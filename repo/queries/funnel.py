@@ -1,7 +1,7 @@
 """Compute the answer to `funnel` from the chains of events that match its steps."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -76,12 +76,16 @@ class FunnelReduction(ScanReduction[FunnelQuery, FunnelData], query=FunnelQuery)
             entry_end=collector.entry_end,
             complete_until=microseconds(self.now),
         )
-        parts = []
+        parts = self._progress(collector, rules, checkpoint)
+        return self._data(united(parts), collector, rules)
+
+    def _progress(
+        self, collector: StepCollector, rules: ChainRules, checkpoint: Checkpoint
+    ) -> Iterator[Progress]:
+        """Yield how far the users of each batch came. Raises: what the checkpoint raises."""
         for events in collector.batches():
             checkpoint()
-            progress = progress_of(events, find_chains(events, rules), self.query.by_step - 1)
-            parts.append(progress)
-        return self._data(united(parts), collector, rules)
+            yield progress_of(events, find_chains(events, rules), self.query.by_step - 1)
 
     def _data(self, progress: Progress, collector: StepCollector, rules: ChainRules) -> FunnelData:
         data = FunnelData(**_numbers(progress, rules))

@@ -1,15 +1,19 @@
 """How far the owners of events came: the furthest step of their chains, and the reported chain."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import TooExpensive
 from repo.columns.filter_evaluation import Mask
 from repo.sequences.chain_search import Chains
 from repo.sequences.ordered_events import OrderedEvents, Positions, first_of_runs
+
+MAX_BYTES = 256 * 2**20
+"""Of the arrays of all owners."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,12 @@ class Progress:
 
     def __len__(self) -> int:
         return len(self.furthest)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the arrays."""
+        arrays = (self.furthest, self.times, self.first_entry, self.is_open, self.by)
+        return sum(each.nbytes for each in arrays if each is not None)
 
     def select(self, which: Mask | Positions) -> "Progress":
         """Return some of the owners."""
@@ -62,17 +72,31 @@ def progress_of(events: OrderedEvents, chains: Chains, by_step: int = 0) -> Prog
     )
 
 
-def united(parts: Sequence[Progress]) -> Progress:
-    """Return the progress of all owners of at least one part."""
+def united(parts: Iterable[Progress]) -> Progress:
+    """Return the progress of all owners of at least one part. Raises: TooExpensive."""
+    listed = _bounded(parts)
+    if len(listed) == 1:
+        return listed[0]
     return Progress(
-        furthest=np.concatenate([part.furthest for part in parts]),
-        times=np.concatenate([part.times for part in parts], axis=1),
-        first_entry=np.concatenate([part.first_entry for part in parts]),
-        is_open=np.concatenate([part.is_open for part in parts]),
+        furthest=np.concatenate([part.furthest for part in listed]),
+        times=np.concatenate([part.times for part in listed], axis=1),
+        first_entry=np.concatenate([part.first_entry for part in listed]),
+        is_open=np.concatenate([part.is_open for part in listed]),
         by=None
-        if parts[0].by is None
-        else np.concatenate([part.by for part in parts if part.by is not None]),
+        if listed[0].by is None
+        else np.concatenate([part.by for part in listed if part.by is not None]),
     )
+
+
+def _bounded(parts: Iterable[Progress]) -> list[Progress]:
+    listed, size = list[Progress](), 0
+    for part in parts:
+        listed.append(part)
+        size += part.nbytes
+        if size > MAX_BYTES:
+            cheaper = "a shorter range, or fewer steps"
+            raise TooExpensive("bytes of users who entered", size, MAX_BYTES, cheaper)
+    return listed
 
 
 def _reported(

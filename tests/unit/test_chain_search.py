@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import TooExpensive
+from repo.sequences import progress as progress_module
 from repo.sequences.chain_search import ChainRules, Order, find_chains
 from repo.sequences.ordered_events import OrderedEvents, by_session, in_order
-from repo.sequences.progress import Progress, progress_of
+from repo.sequences.progress import Progress, progress_of, united
 from repo.sequences.step_labels import LabelBits
 from tests.example_counts import examples
 from tests.funnel_oracle import Funnel, Outcome, StepEvent, outcomes
@@ -221,3 +223,15 @@ def test_ordinals_above_31_bits_are_users_like_others() -> None:
     funnel = Funnel(steps=2, within=3, entry_end=100, now=1000)
     assert found(events, funnel) == outcomes(events, funnel)
     assert len(found(events, funnel)) == 3
+
+
+def test_owners_of_parts_are_united_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    funnel = Funnel(steps=2, within=9, entry_end=9, now=9)
+    part = progress([StepEvent(n, 1, n + 1, frozenset({n})) for n in range(2)], funnel)
+    assert part.nbytes == 1 + 2 * 8 + 8 + 1
+    assert united(iter([part])) is part
+    assert united([part, part]).times.tolist() == [[1, 1], [2, 2]]
+    monkeypatch.setattr(progress_module, "MAX_BYTES", 2 * part.nbytes)
+    assert len(united([part, part])) == 2
+    with pytest.raises(TooExpensive, match="would read 78 bytes of users who entered"):
+        united([part] * 3)
