@@ -78,8 +78,9 @@ class UsersPosition(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def is_valid(self) -> bool:
-        is_range = EARLIEST <= self.start < self.end <= LATEST
-        return is_range and abs(self.value) < 2**63 and bool(_SNAPSHOT.fullmatch(self.snapshot))
+        is_range = EARLIEST <= self.start < self.end <= LATEST and EARLIEST <= self.now <= LATEST
+        is_user = abs(self.value) < 2**63 and "\0" not in self.user_id
+        return is_range and is_user and bool(_SNAPSHOT.fullmatch(self.snapshot))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -183,12 +183,15 @@ def test_a_cursor_belongs_to_its_parameters(stored: httpx.Client) -> None:
         {"snapshot": "1:2"},
         {"snapshot": "1:2:x"},
         {"lineage": "another"},
+        {"now": datetime(1, 1, 1, tzinfo=UTC)},
+        {"user_id": "a\0b"},
     ],
 )
 def test_a_forged_cursor_is_refused(stored: httpx.Client, forged: dict[str, Any]) -> None:
     """With the source anybody can make its digest."""
-    good = {"start": NOON, "end": NOON + DAY, "now": NOON + DAY, "snapshot": "5:5:", "lineage": ""}
-    position = UsersPosition(value=1, user_id="u", **{**good, **forged})
+    times = {"start": NOON, "end": NOON + DAY, "now": NOON + DAY}
+    others: dict[str, Any] = {"value": 1, "user_id": "u", "snapshot": "5:5:", "lineage": ""}
+    position = UsersPosition(**(times | others | forged))
     response = stored.get("/analytics/users", params={"cursor": Users().query.cursor_at(position)})
     assert_problem(response, 400, "invalid-cursor", "cursor")
 
