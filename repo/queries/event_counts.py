@@ -25,7 +25,11 @@ class EventCountsReduction(Reduction[EventCountsQuery, EventCountsData], query=E
             else None
         )
         self._buckets = self._buckets_of(time_range)
-        self._previous_buckets = self._buckets_of(self._previous) if self._previous else []
+        # The previous range is cut to what has elapsed of this one, which may be nothing.
+        has_begun = time_range.start < now
+        self._previous_buckets = (
+            self._buckets_of(self._previous) if self._previous and has_begun else []
+        )
 
     def aggregation(self) -> Aggregation:
         return self._aggregation(

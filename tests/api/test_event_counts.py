@@ -86,6 +86,18 @@ def test_complete_leaves_out_the_present_day(service: httpx.Client, conn: connec
     assert (series["events"], len(series["series"])) == (1, 1)
 
 
+def test_a_range_that_has_not_begun_has_no_series_and_none_before_it(
+    service: httpx.Client,
+) -> None:
+    """The range before it has begun, but nothing of it is compared yet."""
+    today = datetime.now(UTC).date()
+    params = {"start": today + 2 * DAY, "end": today + 5 * DAY, "compare": "previous"}
+    for interval in ("hour", "day", "week", "month"):
+        counts = data(service, **params, interval=interval)
+        assert (counts["events"], counts["previous"]["events"]) == (0, 0)
+        assert counts["series"] == counts["previous"]["series"] == []
+
+
 def test_the_previous_range_has_a_series_of_the_same_positions(
     service: httpx.Client, conn: connection
 ) -> None:
