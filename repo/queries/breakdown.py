@@ -5,7 +5,6 @@ from decimal import Decimal
 
 import msgspec
 
-from common.errors import Fault, InvalidParameter
 from common.filters import Value
 from common.questions.answer import Bucket, Checkpoint, PropertyValue, absent_field
 from common.questions.breakdown import (
@@ -20,12 +19,9 @@ from repo.engine.cardinality import Count
 from repo.engine.grouping.collector import GroupCollector, GroupCount
 from repo.engine.scan import Scan
 from repo.queries.base import ScanReduction
-from repo.queries.series import begun_buckets
+from repo.queries.series import begun_buckets, check_cells
 from utils.decimals import decimal_text
 from utils.time.calendar import Range
-
-_MAX_CELLS = 100_000
-"""Buckets of all rows."""
 
 
 class BreakdownReduction(ScanReduction[BreakdownQuery, BreakdownData], query=BreakdownQuery):
@@ -34,9 +30,7 @@ class BreakdownReduction(ScanReduction[BreakdownQuery, BreakdownData], query=Bre
     def __init__(self, query: BreakdownQuery, time_range: Range, now: datetime) -> None:
         super().__init__(query, time_range, now)
         self._buckets = begun_buckets(query, time_range, now) if query.interval else []
-        if len(self._buckets) * query.limit > _MAX_CELLS:
-            message = f"gives more than {_MAX_CELLS:,} buckets in all rows; use a lower limit"
-            raise InvalidParameter(faults=[Fault("limit", message)])
+        check_cells(self._buckets, query.limit)
 
     @property
     def needs_names(self) -> bool:

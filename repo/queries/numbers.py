@@ -17,7 +17,7 @@ from repo.engine.grouped_numbers import GroupedNumberCollector
 from repo.engine.number_collector import NumberAggregate, NumberCollector, SkippedEvents
 from repo.engine.scan import Scan
 from repo.queries.base import ScanReduction
-from repo.queries.series import CalendarBucket, begun_buckets
+from repo.queries.series import CalendarBucket, begun_buckets, check_cells
 from utils.decimals import decimal_text
 from utils.time.calendar import Range
 
@@ -30,6 +30,7 @@ class NumbersReduction(ScanReduction[NumbersQuery, NumbersData], query=NumbersQu
     def __init__(self, query: NumbersQuery, time_range: Range, now: datetime) -> None:
         super().__init__(query, time_range, now)
         self._buckets = begun_buckets(query, time_range, now) if query.interval else []
+        check_cells(self._buckets, query.limit if query.by else 1)
         self._ranges = [bucket.part for bucket in self._buckets]
         if not query.interval:
             self._ranges = [time_range]

@@ -1,11 +1,16 @@
 """The buckets of series: hours, days, ... of a range."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
+from common.errors import Fault, InvalidParameter
 from common.query import Query
 from common.questions.answer import absent_field
 from utils.time.calendar import Range, buckets, first_days, unit_starts
+
+_MAX_CELLS = 100_000
+"""Buckets of all rows."""
 
 
 class CalendarBucket(NamedTuple):
@@ -48,3 +53,10 @@ def begun_buckets(query: Query, time_range: Range, now: datetime) -> list[Calend
         )
         for part, day in zip(parts, days, strict=True)
     ]
+
+
+def check_cells(series: Sequence[CalendarBucket], rows: int) -> None:
+    """Compare the buckets of all rows with the limit. Raises: InvalidParameter."""
+    if len(series) * rows > _MAX_CELLS:
+        message = f"gives more than {_MAX_CELLS:,} buckets in all rows; use a lower limit"
+        raise InvalidParameter(faults=[Fault("limit", message)])

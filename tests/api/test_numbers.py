@@ -238,6 +238,11 @@ def test_a_property_that_no_event_has_is_unknown(service: httpx.Client, conn: co
         ({"stat": "sum,"}, "stat", "separated by commas; the answer always has count and users"),
         ({"stat": ",".join(f"p{n}" for n in range(21))}, "stat", "at most 20 statistics"),
         ({"per": "session"}, "per", "'event' or 'user'"),
+        (
+            {"start": "2025-01-01", "interval": "hour", "by": "plan", "limit": "1000"},
+            "limit",
+            "gives more than 100,000 buckets in all rows; use a lower limit",
+        ),
     ],
 )
 def test_bad_parameters_are_refused(
