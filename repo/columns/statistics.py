@@ -222,12 +222,27 @@ def sums_by_group(
             _add_by_group(totals.setdefault(key, []), limbs, group, count)
     scale = max((scale for scale, _ in totals), default=0)
     parts = [(_combined(limbs), each) for (each, _), limbs in totals.items()]
-    if len(parts) == 1 and parts[0][0].dtype == np.int64:
-        return ScaledSample(parts[0][0], scale)
+    if (scaled := _scaled_sums(parts, scale)) is not None:
+        return ScaledSample(scaled, scale)
     units = np.zeros(count, np.object_)
     for integers, each in parts:
         units += integers.astype(np.object_) * 10 ** (scale - each)
     return _sample_of_units(units.tolist(), scale)
+
+
+def _scaled_sums(parts: Sequence[tuple[NDArray[Any], int]], scale: int) -> NDArray[np.int64] | None:
+    """Return the sums of integers with their scales; None if some may need over 64 bits.
+
+    Parts of a column often differ in scale, and objects of Python would take much memory.
+    """
+    scaled = list[NDArray[np.int64]]()
+    for integers, each in parts:
+        is_small = integers.dtype == np.int64
+        rescaled = ScaledSample(integers, each).rescaled(scale) if is_small else None
+        if rescaled is None or not _is_within(rescaled, _INT64.max // len(parts)):
+            return None
+        scaled.append(rescaled)
+    return np.asarray(reduce(np.add, scaled)) if scaled else None
 
 
 def _units(limbs: Iterable[int]) -> int:

@@ -110,6 +110,18 @@ def test_sums_by_group_are_exact(lists: list[list[Decimal]], data: st.DataObject
         assert result.at(slice(group, group + 1)).sum().number == expected[group]
 
 
+def test_sums_of_parts_that_differ_in_scale_are_integers_of_one() -> None:
+    groups = [np.array([0, 1], np.intp), np.array([1], np.intp)]
+    sums = sums_by_group([sample("1.5", "-2.25"), sample(3)], groups, 2)
+    assert isinstance(sums, ScaledSample)
+    assert (sums.scaled.tolist(), sums.scale) == ([150, 75], 2)
+    many = sums_by_group([sample("0.1", 2), sample(2**62)], groups, 2)
+    assert [many.at(slice(n, n + 1)).sum().number for n in range(2)] == [
+        Decimal("0.1"),
+        2**62 + 2,
+    ]
+
+
 def test_percentiles_of_known_numbers() -> None:
     assert percentiles([sample(1, 2, 3, 4)], [0.5, 0.25, 1.0]) == [2.5, 1.75, 4.0]
     assert percentiles([sample("0.5", 10), sample(7)], [0.5, 0.75]) == [7.0, 8.5]
