@@ -94,6 +94,7 @@ def _scan(aggregation: Aggregation) -> Scan:
         where=aggregation.where,
         users=aggregation.users,
         fields=frozenset({"name"}) if aggregation.group else frozenset(),
+        alternatives=aggregation.alternatives,
     )
 
 

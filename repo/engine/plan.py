@@ -41,6 +41,9 @@ class Aggregation:
     window_days: int = 0
     """The length in days of the longest rolling window that is counted from the sets of users; 0
     without windows. Each range is a day then."""
+    alternatives: str = "`start={horizon}` or later"
+    """What can be asked where a filter needs events from before the horizon, for the error of it.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,11 @@ class ActiveUsersReduction(Reduction[ActiveUsersQuery, ActiveUsersData], query=A
         starts = [day_start(day, self.query.zone) for day in self._days]
         ends = [day_start(day + _DAY, self.query.zone) for day in self._days[-1:]]
         ranges = [Range(*edges) for edges in pairwise([*starts, *ends])]
-        return self._aggregation(ranges, window_days=self._window_days)
+        return self._aggregation(
+            ranges,
+            window_days=self._window_days,
+            alternatives=f"a `start` at least {self._window_days} days after {{horizon}}",
+        )
 
     def data(self, aggregates: Aggregates) -> ActiveUsersData:
         windows = self._windows(aggregates)

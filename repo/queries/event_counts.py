@@ -13,6 +13,8 @@ from repo.queries.series import CalendarBucket, begun_buckets
 from utils.time.calendar import Range
 from utils.time.ranges import previous_range
 
+_ALTERNATIVES = "`start={horizon}` or later, also of the previous range"
+
 
 class EventCountsReduction(Reduction[EventCountsQuery, EventCountsData], query=EventCountsQuery):
     """The total up to now, and the series and the previous range if requested."""
@@ -32,12 +34,9 @@ class EventCountsReduction(Reduction[EventCountsQuery, EventCountsData], query=E
         )
 
     def aggregation(self) -> Aggregation:
-        return self._aggregation(
-            [
-                *self._parts(self._previous, self._previous_buckets),
-                *self._parts(self.time_range, self._buckets),
-            ]
-        )
+        previous = self._parts(self._previous, self._previous_buckets)
+        also = {"alternatives": _ALTERNATIVES} if self._previous else {}
+        return self._aggregation([*previous, *self._parts(self.time_range, self._buckets)], **also)
 
     def data(self, aggregates: Aggregates) -> EventCountsData:
         before = len(self._parts(self._previous, self._previous_buckets))

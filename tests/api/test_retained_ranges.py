@@ -159,6 +159,10 @@ def test_filters_on_dropped_properties_are_refused(service: httpx.Client) -> Non
         f"It can still be asked about `start={DROPPED_DETAIL}` or later."
     )
     since = {"start": "2026-03-11", "end": "2026-04-01"}
+    previous = refused(service, COUNTS, **since, where="plan:pro", compare="previous")
+    assert f"`start={DROPPED_DETAIL}` or later, also of the previous range." in previous
+    windows = refused(service, ACTIVE, **since, where="plan:pro")
+    assert f"a `start` at least 31 days after {DROPPED_DETAIL}." in windows
     assert ask(service, COUNTS, **since, where="plan:pro")["data"] == {"events": 2, "users": 1}
     finer = {"start": "2026-03-10T11:59:59Z", "end": "2026-04-01"}
     by_name = ask(service, COUNTS, **finer, where="@event:view @user:u")
