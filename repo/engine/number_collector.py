@@ -118,18 +118,37 @@ class _Values(NamedTuple):
     rows: Rows
 
 
+class NumberBudget:
+    """The memory that the numbers of a question hold, also in several collectors."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def take(self, count: int) -> None:
+        """Add a number of bytes. Raises: TooExpensive."""
+        self._bytes += count
+        if self._bytes > MAX_BYTES:
+            raise TooExpensive("bytes of numbers", self._bytes, MAX_BYTES, _CHEAPER)
+
+
 class NumberCollector:
     """Collects numbers by range, or sums of users by range."""
 
     def __init__(
-        self, path: Path, ranges: int, *, is_per_user: bool, has_percentiles: bool
+        self,
+        path: Path,
+        ranges: int,
+        *,
+        is_per_user: bool,
+        has_percentiles: bool,
+        budget: NumberBudget | None = None,
     ) -> None:
         """`ranges` is the number of ranges."""
         self._path = path
         self._type = UserNumbers if is_per_user else NumberAggregate
         self._has_percentiles = has_percentiles
         self._parts = [self._type(has_percentiles) for _ in range(ranges)]
-        self._bytes = 0
+        self._budget = budget or NumberBudget()
         self._skipped = np.zeros((ranges, len(SkippedEvents._fields)), np.int64)
         self.events_without_user = 0
         """Events with numbers that sums of users leave out."""
@@ -185,9 +204,7 @@ class NumberCollector:
         for index, start, stop in zip(events.indexes, bounds, bounds[1:], strict=False):
             if start < stop:
                 part = slice(start, stop)
-                self._bytes += self._parts[index].add(sample.at(part), users[part])
-        if self._bytes > MAX_BYTES:
-            raise TooExpensive("bytes of numbers", self._bytes, MAX_BYTES, _CHEAPER)
+                self._budget.take(self._parts[index].add(sample.at(part), users[part]))
 
 
 def _finished(part: NumberAggregate | UserNumbers, checkpoint: Checkpoint) -> NumberAggregate:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,7 +15,12 @@ from common.questions.numbers import NumbersData, NumbersQuery, fraction_of
 from common.remarks import Note
 from repo.columns.statistics import percentiles
 from repo.engine.grouped_numbers import GroupedNumberCollector
-from repo.engine.number_collector import NumberAggregate, NumberCollector, SkippedEvents
+from repo.engine.number_collector import (
+    NumberAggregate,
+    NumberBudget,
+    NumberCollector,
+    SkippedEvents,
+)
 from repo.engine.scan import Scan
 from repo.queries.base import ScanReduction
 from repo.queries.series import CalendarBucket, begun_buckets, check_cells
@@ -44,15 +50,17 @@ class NumbersReduction(ScanReduction[NumbersQuery, NumbersData], query=NumbersQu
 
     def collector(self) -> NumberCollector | GroupedNumberCollector:
         if self.query.by:
-            return GroupedNumberCollector(self.query.by.path, self._collector)
-        return self._collector()
+            new_collector = partial(self._collector, NumberBudget())
+            return GroupedNumberCollector(self.query.by.path, new_collector)
+        return self._collector(NumberBudget())
 
-    def _collector(self) -> NumberCollector:
+    def _collector(self, budget: NumberBudget) -> NumberCollector:
         return NumberCollector(
             self.query.of.path,
             len(self._ranges),
             is_per_user=self.query.is_per_user,
             has_percentiles=bool(self._fractions),
+            budget=budget,
         )
 
     def data(

@@ -266,6 +266,17 @@ def test_percentiles_of_too_many_numbers_are_refused(
     assert data(service, stat="sum,avg,min,max")["sum"] == 3
 
 
+def test_the_numbers_of_values_count_as_well_for_the_limit(
+    service: httpx.Client, conn: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a byte in the total, in its row, and among those without a value."""
+    insert_amounts(conn, "1", "2")
+    monkeypatch.setattr(number_collector, "MAX_BYTES", 5)
+    assert data(service, stat="p50")["p50"] == 1.5
+    response = service.get(PATH, params={**RANGE, "stat": "p50", "by": "plan"})
+    assert_problem(response, 422, "too-expensive")
+
+
 def test_known_numbers_of_the_git_history(history: httpx.Client) -> None:
     known = {"of": "insertions", "event": "commit", "stat": "sum,p50,p90,p95,p99"}
     year = ask(history, "numbers", **known, start="2025-01-01", end="2026-01-01")["data"]
