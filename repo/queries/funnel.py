@@ -85,7 +85,8 @@ class FunnelReduction(ScanReduction[FunnelQuery, FunnelData], query=FunnelQuery)
         """Yield how far the users of each batch came. Raises: what the checkpoint raises."""
         for events in collector.batches():
             checkpoint()
-            yield progress_of(events, find_chains(events, rules), self.query.by_step - 1)
+            chains = find_chains(events, rules, checkpoint)
+            yield progress_of(events, chains, self.query.by_step - 1)
 
     def _data(self, progress: Progress, collector: StepCollector, rules: ChainRules) -> FunnelData:
         data = FunnelData(**_numbers(progress, rules))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from common.questions.answer import Checkpoint
 from repo.columns.filter_evaluation import Mask
 from repo.sequences.chains import Entries, Level, first_after
 from repo.sequences.ordered_events import OrderedEvents
@@ -59,11 +60,15 @@ class _Search:
     """The matchings of each chain of the level."""
     matchings: Matchings
 
-    def extend(self) -> None:
-        """Go to the next event that extends each chain; its position is `len(labels)` without."""
+    def extend(self, checkpoint: Checkpoint) -> None:
+        """Go to the next event that extends each chain; its position is `len(labels)` without.
+
+        Raises: what the checkpoint raises.
+        """
         positions = np.full(len(self.states), len(self.labels))
         states = np.zeros(len(self.states), np.int32)
         for label in filter(None, np.unique(self.labels).tolist()):
+            checkpoint()
             extended = self._extended(label)
             candidates = np.flatnonzero(extended >= 0)
             found = first_after(self.labels == label, self.level.positions[candidates])
@@ -84,10 +89,14 @@ class _Search:
         return np.array(extended, np.int32)[index]
 
 
-def any_order_levels(events: OrderedEvents, entries: Entries, steps: int) -> list[Level]:
+def any_order_levels(
+    events: OrderedEvents, entries: Entries, steps: int, checkpoint: Checkpoint
+) -> list[Level]:
     """Return the chains of different events that match different steps, in any order.
 
     The events of a chain are in the order of time, so that step k is its k-th event.
+
+    Raises: what the checkpoint raises.
     """
     labels = events.labels & events.labels.dtype.type((1 << steps) - 1)
     matchings = Matchings()
@@ -95,7 +104,7 @@ def any_order_levels(events: OrderedEvents, entries: Entries, steps: int) -> lis
     search = _Search(labels, entries.all(), states, matchings)
     levels = [search.level]
     for _ in range(1, steps):
-        search.extend()
+        search.extend(checkpoint)
         search.keep(entries.reached(events, search.level))
         levels.append(search.level)
     return levels

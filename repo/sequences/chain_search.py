@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from common.questions.answer import Checkpoint
 from repo.columns.filter_evaluation import Mask
 from repo.sequences.any_order import any_order_levels
 from repo.sequences.chains import (
@@ -21,7 +22,7 @@ from repo.sequences.step_labels import LabelBits, has_any
 
 Order = Literal["sequence", "strict", "any"]
 
-_SEARCH: dict[Order, Callable[[OrderedEvents, Entries, int], list[Level]]] = {
+_SEARCH: dict[Order, Callable[[OrderedEvents, Entries, int, Checkpoint], list[Level]]] = {
     "sequence": sequence_levels,
     "strict": strict_levels,
     "any": any_order_levels,
@@ -73,8 +74,17 @@ class Chains:
         return reach
 
 
-def find_chains(events: OrderedEvents, rules: ChainRules) -> Chains:
-    """Return the chain from each event that may be the first of one."""
+def find_chains(
+    events: OrderedEvents, rules: ChainRules, checkpoint: Checkpoint = lambda: None
+) -> Chains:
+    """Return the chain from each event that may be the first of one.
+
+    Raises: what the checkpoint raises.
+    """
+
+    def search(among: OrderedEvents, entries: Entries) -> list[Level]:
+        return _SEARCH[rules.order](among, entries, rules.bits.steps, checkpoint)
+
     first_steps = rules.bits.all_steps if rules.order == "any" else 1
     is_entry = has_any(events.labels, first_steps)
     is_entry &= events.time < rules.entry_end
@@ -82,12 +92,11 @@ def find_chains(events: OrderedEvents, rules: ChainRules) -> Chains:
     ends = events.ends()[positions]
     stop = _before_excluded(events, positions, ends, rules)
     entries = Entries(positions, stop, events.time[positions] + rules.within)
-    search = _SEARCH[rules.order]
     # The very next event is that among all events, whatever their values.
     if events.same is None or rules.order == "strict":
-        levels = search(events, entries, rules.bits.steps)
+        levels = search(events, entries)
     else:
-        levels = _search_by_same(events, events.same, entries, rules.bits.steps, search)
+        levels = _search_by_same(events, events.same, entries, search)
     is_ended = _last(levels) + 1 < ends if rules.order == "strict" else stop < ends
     return Chains(levels, _is_open(events, positions, rules) & ~is_ended)
 
@@ -106,8 +115,7 @@ def _search_by_same(
     events: OrderedEvents,
     same: NDArray[np.int32],
     entries: Entries,
-    steps: int,
-    search: Callable[[OrderedEvents, Entries, int], list[Level]],
+    search: Callable[[OrderedEvents, Entries], list[Level]],
 ) -> list[Level]:
     """Return the chains whose events have equal values."""
     keys = events.owner.astype(np.int64) << 32 | same.view(np.uint32)
@@ -118,7 +126,7 @@ def _search_by_same(
     first = places[entries.positions]
     # The first event of the group that is not before the stop.
     stop = (groups << 32 | order).searchsorted(groups[first] << 32 | entries.stop)
-    grouped = search(events.select(order), Entries(first, stop, entries.deadline), steps)
+    grouped = search(events.select(order), Entries(first, stop, entries.deadline))
     return [Level(level.chains, order[level.positions]) for level in grouped]
 
 

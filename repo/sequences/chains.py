@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from common.questions.answer import Checkpoint
 from repo.columns.filter_evaluation import Mask
 from repo.sequences.ordered_events import OrderedEvents, Positions
 
@@ -53,20 +54,32 @@ def first_after(is_match: Mask, positions: Positions) -> Positions:
     return found.take(np.cumsum(is_match, dtype=np.int32).take(positions))
 
 
-def sequence_levels(events: OrderedEvents, entries: Entries, steps: int) -> list[Level]:
-    """Return the chains whose events match the steps in order, whatever is between them."""
+def sequence_levels(
+    events: OrderedEvents, entries: Entries, steps: int, checkpoint: Checkpoint
+) -> list[Level]:
+    """Return the chains whose events match the steps in order, whatever is between them.
+
+    Raises: what the checkpoint raises.
+    """
     levels = [entries.all()]
     for step in range(1, steps):
+        checkpoint()
         last = levels[-1]
         following = Level(last.chains, first_after(events.matches(step), last.positions))
         levels.append(_only(following, entries.reached(events, following)))
     return levels
 
 
-def strict_levels(events: OrderedEvents, entries: Entries, steps: int) -> list[Level]:
-    """Return the chains of which each event is the very next of its owner."""
+def strict_levels(
+    events: OrderedEvents, entries: Entries, steps: int, checkpoint: Checkpoint
+) -> list[Level]:
+    """Return the chains of which each event is the very next of its owner.
+
+    Raises: what the checkpoint raises.
+    """
     levels = [entries.all()]
     for step in range(1, steps):
+        checkpoint()
         last = levels[-1]
         following = Level(last.chains, last.positions + 1)
         is_reached = entries.reached(events, following)

@@ -49,16 +49,19 @@ def arrays(events: Sequence[StepEvent], funnel: Funnel) -> OrderedEvents:
     return ordered.select(np.flatnonzero(considered))
 
 
-def progress(events: Sequence[StepEvent], funnel: Funnel) -> Progress:
-    rules = ChainRules(
+def rules_of(funnel: Funnel) -> ChainRules:
+    return ChainRules(
         bits=LabelBits(funnel.steps),
         order=funnel.order,
         within=funnel.within,
         entry_end=funnel.entry_end,
         complete_until=funnel.now,
     )
+
+
+def progress(events: Sequence[StepEvent], funnel: Funnel) -> Progress:
     ordered = arrays(events, funnel)
-    return progress_of(ordered, find_chains(ordered, rules))
+    return progress_of(ordered, find_chains(ordered, rules_of(funnel)))
 
 
 def found(events: Sequence[StepEvent], funnel: Funnel) -> list[Outcome]:
@@ -235,3 +238,14 @@ def test_owners_of_parts_are_united_up_to_a_size(monkeypatch: pytest.MonkeyPatch
     assert len(united([part, part])) == 2
     with pytest.raises(TooExpensive, match="would read 78 bytes of users who entered"):
         united([part] * 3)
+
+
+@pytest.mark.parametrize("order", get_args(Order))
+def test_a_search_ends_at_its_next_checkpoint(order: Order) -> None:
+    funnel = Funnel(steps=2, within=9, entry_end=9, now=9, order=order)
+
+    def end() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        find_chains(arrays([StepEvent(1, 1, 1, frozenset({0}))], funnel), rules_of(funnel), end)
