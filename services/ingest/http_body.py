@@ -39,7 +39,8 @@ _WINDOW_LOG = 23  # zstd window of at most 8 MB (RFC 9659), which bounds the mem
 _MAX_COMMAS = 500_000
 _BOM = b"\xef\xbb\xbf"
 
-_MEDIA_TYPE = re.compile(r'([^\s;,"]+)\s*(?:;\s*(?:[^\s;,"=]+=(?:[^\s;,"]*|"[^"]*"))?\s*)*')
+# Linear time for any text: no two parts can match the same spaces, and none is given back.
+_MEDIA_TYPE = re.compile(r'([^\s;,"]++)\s*+(?:;\s*+(?:[^\s;,"=]++=(?:"[^"]*+"|[^\s;,"]*+)\s*+)?)*+')
 _CHARSET = re.compile(r';\s*charset="?([^\s;"]*)')
 _UTF_8 = ("utf-8", "utf8", "us-ascii")
 _CODINGS = ("gzip", "zstd", "identity")
