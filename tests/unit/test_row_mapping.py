@@ -153,6 +153,15 @@ def test_derived_ids_depend_on_sources_and_the_name_of_the_event() -> None:
         mapper(row, **options)(row | {"id": ""})
 
 
+def test_a_word_for_no_value_is_no_source_of_an_id() -> None:
+    """Otherwise all rows with it would be one event."""
+    row = {"event_name": "a", "occurred_at": TIME, "id": "1", "line": "2"}
+    with pytest.raises(Invalid, match="event_id is missing: the row has no id"):
+        mapper(row, id_sources=("id",), ignored=("line",), nulls=("NULL",))(row | {"id": "NULL"})
+    each = mapper(row, id_sources=("id", "line"), nulls=("NULL",))
+    assert each(row | {"id": "NULL"}).event_id == each(row | {"id": ""}).event_id
+
+
 def test_without_an_id_equal_rows_are_different_events() -> None:
     row = {"event_name": "a", "occurred_at": TIME}
     each, again = mapper(row), mapper(row)

@@ -155,11 +155,14 @@ class RowMapper:
 
     def _derived_id(self, row: Row, name: Any) -> str:
         values = [find(row, path) for path in self.mapping.id_paths]
-        texts = [None if value is MISSING else _id_text(value_of(value)) for value in values]
+        texts = [None if value is MISSING else self._id_text(value_of(value)) for value in values]
         if not any(texts):
             sources = ", ".join(map(source_of, self.mapping.id_paths))
             raise Invalid(f"event_id is missing: the row has no {sources}")
         return id_of_keys(str(name), list(map(source_of, self.mapping.id_paths)), texts)
+
+    def _id_text(self, value: Any) -> str | None:
+        return None if self._is_null(value) else str(value)
 
     def _properties(self, row: Row, used: list[Path]) -> str:
         texts = self._base(row)
@@ -293,10 +296,6 @@ def _is_inside(path: Path, base: Path) -> bool:
 def _unmapped(path: Path) -> str:
     source = source_of(path) or '""'
     return f"{source} is not mapped: add --property {source} or --ignore {source}"
-
-
-def _id_text(value: Any) -> str | None:
-    return None if value is None or value == "" else str(value)
 
 
 def _add(texts: dict[str, str], name: str, text: str) -> None:
