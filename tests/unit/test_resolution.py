@@ -102,6 +102,27 @@ def test_a_source_of_a_preset_may_be_missing() -> None:
     assert resolution.mapping.fields["user_id"] == (("device",),)
 
 
+def test_sources_that_only_later_rows_of_json_have_are_used() -> None:
+    """Exports leave out keys without a value: the first rows may all be of unknown users."""
+    row = f'{{"event_name":"a","occurred_at":"{TIME}","device":"d"}}'
+    sources = ("login", "device")
+    for optional in (frozenset[str](), frozenset(sources)):
+        mapping = ndjson(row, fields={"user_id": sources}, optional=optional).mapping
+        assert mapping.fields["user_id"] == (("login",), ("device",))
+    names = {"user_id": ("who",), "properties": ("params",)}
+    optional = frozenset(["who", "params"])
+    mapping = ndjson(row, fields=names, optional=optional, ignored=("device",)).mapping
+    assert (mapping.fields["user_id"], mapping.base) == ((("who",),), ("params",))
+    mapping = ndjson(row, properties={"*": None}).mapping
+    assert (mapping.fields["user_id"], mapping.base) == ((("user_id",),), ("properties",))
+
+
+def test_a_source_that_is_no_path_is_a_problem() -> None:
+    row = f'{{"event_name":"a","occurred_at":"{TIME}"}}'
+    resolution = ndjson(row, fields={"user_id": ("a..b", "c..d")})
+    assert "a..b is not a path of keys" in resolution.message()
+
+
 def test_keys_that_few_rows_have_are_no_problem() -> None:
     usual = f'{{"event_name":"a","occurred_at":"{TIME}"}}'
     odd = f'{{"event_name":"a","occurred_at":"{TIME}","odd":1}}'

@@ -63,6 +63,22 @@ def test_the_first_source_with_a_value_is_used_and_others_are_properties() -> No
     assert (event.user_id, json.loads(event.properties)) == ("d", {"login": None})
 
 
+def test_users_that_only_later_rows_have_are_users() -> None:
+    first = json_row({"event_name": "a", "occurred_at": TIME, "device": "d"})
+    later = json_row({"event_name": "a", "occurred_at": TIME, "device": "d", "login": "u"})
+    each = mapper(first, fields={"user_id": ("login", "device")}, properties={"*": None})
+    assert each(first)[1:] == ("d", "a", TIME, "{}")
+    assert each(later)[1:] == ("u", "a", TIME, '{"device":"d"}')
+    named = json_row({"event_name": "a", "occurred_at": TIME, "user_id": "u", "properties": {}})
+    assert mapper(first, properties={"*": None})(named)[1:] == ("u", "a", TIME, "{}")
+
+
+def test_of_several_keys_in_an_object_the_used_one_is_no_property() -> None:
+    row = json_row({"event_name": "a", "occurred_at": TIME, "who": {"arn": "x", "name": "n"}})
+    event = mapped(row, fields={"user_id": ("who.arn", "who.name")}, properties={"*": None})
+    assert (event.user_id, event.properties) == ("x", '{"who":{"name":"n"}}')
+
+
 def test_a_constant_stands_in_for_missing_values() -> None:
     row = json_row({"event_name": None, "occurred_at": TIME, "n": 1})
     assert mapped(row, constants={"event_name": "page"}, ignored=("n",)).event_name == "page"

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.ingest.json_paths import Path, path_of, source_of, suggest
@@ -38,6 +38,7 @@ from services.ingest.validation import FIELDS, is_uuid
 _NULL_WORDS = ("NULL", "null", "None", "nan", "NaN", "N/A", "undefined")
 _MAX_LISTED = 20
 _REQUIRED = ("event_name", "occurred_at")
+_RARE = ("user_id", "properties")  # that the first rows of JSON may lack, and later ones have
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,7 @@ class _Resolver:
             ),
         )
         self._check(mapping)
+        mapping = self._with_rare_fields(mapping)
         names = {name: kind for name, (_, kind) in types.items()}
         return Resolution(mapping, self._problems, self._remarks, names, self._has_unknown)
 
@@ -201,10 +203,30 @@ class _Resolver:
             path = self._known_path(sources[0], name)
             return (path,) if path else ()
         paths = [path for source in sources if (path := self._path(source))]
-        known = tuple(path for path in paths if self._sample.has(path))
-        if not known and not set(sources) & self._options.optional:
+        is_known = any(map(self._sample.has, paths))
+        is_optional = bool(set(sources) & self._options.optional)
+        if not is_known and not is_optional and paths:
             self._problems.append(Problem(self._unknown(paths[0], name)))
-        return known
+        if not is_known and not (is_optional and name in _RARE):
+            return ()
+        return tuple(path for path in paths if self._sample.has(path) or self._may_follow(path))
+
+    def _may_follow(self, path: Path) -> bool:
+        """Whether rows after the first ones may have a source that these lack."""
+        columns = self._sample.columns
+        return columns is None or (len(path) > 1 and path[0] in columns)
+
+    def _with_rare_fields(self, mapping: RowMapping) -> RowMapping:
+        """The mapping with the usual keys of fields, which rows after the first ones may have."""
+        if self._sample.columns is not None:
+            return mapping
+        used = set(mapping.used_paths())
+        rare: dict[str, tuple[Path, ...]] = {
+            name: ((name,),)
+            for name in _RARE
+            if name not in {*mapping.fields, *self._options.fields} and (name,) not in used
+        }
+        return replace(mapping, fields={**mapping.fields, **rare})
 
     def _properties(self) -> Iterator[Property]:
         for source, name in self._options.properties.items():

@@ -93,7 +93,8 @@ class RowMapper:
     def __init__(self, mapping: RowMapping) -> None:
         self.mapping = mapping
         paths = list(mapping.used_paths())
-        self._tree = tree_of(paths)
+        self._paths = paths
+        self._trees: dict[tuple[Path, ...], Tree] = {}
         base = mapping.base
         inside = [path for path in paths if base is not None and _is_inside(path, base)]
         self._base_tree = tree_of([path[len(base or ()) :] for path in inside])
@@ -103,8 +104,6 @@ class RowMapper:
             for name in FIELDS
             if name in mapping.fields and name in mapping.counted - mapping.constants.keys()
         }
-        # Of several sources, the one that is used is no property.
-        self._are_single = all(len(paths) == 1 for paths in mapping.fields.values())
         self._may_be_null = mapping.format.omits_empty or bool(mapping.nulls)
 
     def __call__(self, row: Row) -> RawEvent:
@@ -166,11 +165,7 @@ class RowMapper:
 
     def _properties(self, row: Row, used: list[Path]) -> str:
         texts = self._base(row)
-        rest = self._rest(row, self._tree)
-        if not self._are_single:
-            for path in used:
-                if len(path) == 1:
-                    rest.pop(path[0], None)
+        rest = self._rest(row, self._tree_without(tuple(used)))
         if not (texts or self.mapping.properties):
             return _object_text(rest)
         if isinstance(texts, str):
@@ -184,6 +179,12 @@ class RowMapper:
         for name, text in rest.items():
             _add(texts, name, text)
         return _object_text(texts)
+
+    def _tree_without(self, used: tuple[Path, ...]) -> Tree:
+        """The paths that are no other properties: of several sources of a field, the used one."""
+        if (tree := self._trees.get(used)) is None:
+            tree = self._trees[used] = tree_of([*self._paths, *used])
+        return tree
 
     def _base(self, row: Row) -> dict[str, str] | str:
         """The properties of the mapped object, as its own text if nothing of it is left out."""
