@@ -11,11 +11,11 @@ from services.ingest.input_rows import (
     UnreadableInput,
 )
 from services.ingest.mapped_block import Record
+from services.ingest.mapping.row_format import ONE_OF
 from services.ingest.validation import FIELDS, Invalid, RawEvent
 
 _ROWS = 1_000
 _PAIR = {"key", "value"}
-_ONE_OF = "_value"  # suffix of the fields of a union, such as `int_value` in Google Analytics
 
 _Plain = Callable[[Any], Any]
 
@@ -178,7 +178,7 @@ def _one_of(kind: Any) -> _Plain | None:
     from pyarrow import types
 
     inner = _plain(kind)
-    if not types.is_struct(kind) or not all(field.name.endswith(_ONE_OF) for field in kind):
+    if not types.is_struct(kind) or not all(field.name.endswith(ONE_OF) for field in kind):
         return inner
     assert inner is not None, "a struct is converted"
 

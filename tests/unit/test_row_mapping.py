@@ -158,6 +158,48 @@ def test_lists_of_keys_and_values_become_objects() -> None:
     assert json.loads(event.properties) == {"id": 9007199254740993, "page": "/p"}
 
 
+@pytest.mark.parametrize(
+    ("params", "properties"),
+    [
+        ([{"key": "n", "value": {"int_value": "x"}}], {"n": "x"}),
+        ([{"key": "n", "value": {"int_value": None}}, None], {"n": None}),
+        ([{"key": "n"}, {"key": "m", "value": 1}], {"n": None, "m": 1}),
+        (
+            [{"key": "n", "value": {"int_value": "1", "string_value": "x"}}],
+            {"n": {"int_value": "1", "string_value": "x"}},
+        ),
+        (
+            [{"key": "n", "value": {"set_timestamp_micros": "5"}}],
+            {"n": {"set_timestamp_micros": "5"}},
+        ),
+    ],
+)
+def test_nothing_of_a_list_of_keys_and_values_is_lost(params: Any, properties: Any) -> None:
+    row = json_row({"event_name": "a", "occurred_at": TIME, "params": params})
+    event = mapped(row, fields={"properties": ("params",)}, pairs=("params",))
+    assert json.loads(event.properties) == properties
+
+
+@pytest.mark.parametrize(
+    ("params", "reason"),
+    [
+        ([{"key": "n", "value": 1}, {"key": "n", "value": 2}], "must not have a key twice"),
+        ([1], "must be a list of objects with `key` and `value`"),
+        ([{"value": 1}], "must be a list of objects with `key` and `value`"),
+        ([{"key": None, "value": 1}], "must be a list of objects with `key` and `value`"),
+    ],
+)
+@pytest.mark.parametrize("others", [{}, {"n": 1}])
+def test_an_invalid_list_of_keys_and_values_is_refused(
+    params: Any, reason: str, others: dict[str, Any]
+) -> None:
+    """As properties, and as one of them."""
+    row = json_row({"event_name": "a", "occurred_at": TIME, "params": params} | others)
+    fields = {} if others else {"properties": ("params",)}
+    with pytest.raises(Invalid, match=f"properties {reason}"):
+        mapped(row, fields=fields, pairs=("params",), properties={"*": None})
+
+
 def test_derived_ids_depend_on_sources_and_the_name_of_the_event() -> None:
     row = {"event_name": "a", "occurred_at": TIME, "id": "1"}
     options = {"id_sources": ("id",), "ignored": ("note",)}

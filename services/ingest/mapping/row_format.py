@@ -18,6 +18,9 @@ MISSING: Any = msgspec.UNSET
 # As JSON writes numbers, up to 15 digits: others, such as 007, are text.
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?", re.ASCII)
 _MAX_NUMBER_CHARS = 16
+_INTEGER = re.compile(r"-?\d{1,19}", re.ASCII)
+ONE_OF = "_value"
+"""The suffix of the fields of a union, such as `int_value` in Google Analytics."""
 _BOOLEANS = ("true", "false")
 
 _decode = msgspec.json.Decoder().decode
@@ -154,16 +157,31 @@ def _is_json(cell: str) -> bool:
 
 
 def key_value_pairs(pairs: Iterable[Any]) -> dict[str, Any]:
-    """A list of objects with `key` and `value` as one object, as in Google Analytics."""
-    return {pair["key"]: _single(pair.get("value")) for pair in pairs}
+    """A list of objects with `key` and `value` as one object, as in Google Analytics.
+
+    Raises: Invalid.
+    """
+    items = [_pair(pair) for pair in pairs if pair is not None]
+    if len(dict(items)) < len(items):
+        raise Invalid("properties must not have a key twice")
+    return dict(items)
+
+
+def _pair(pair: Any) -> tuple[str, Any]:
+    """Raises: Invalid."""
+    if not isinstance(pair, dict) or not isinstance(pair.get("key"), str):
+        raise Invalid("properties must be a list of objects with `key` and `value`")
+    return pair["key"], _single(pair.get("value"))
 
 
 def _single(value: Any) -> Any:
     """The value of a union such as {"int_value": "7", "string_value": null}."""
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not all(kind.endswith(ONE_OF) for kind in value):
         return value
-    kind, single = next(
-        ((kind, each) for kind, each in value.items() if each is not None), ("", None)
-    )
+    present = [(kind, each) for kind, each in value.items() if each is not None]
+    if len(present) > 1:
+        return value
+    kind, single = present[0] if present else ("", None)
     # BigQuery writes integers of 64 bits as text.
-    return int(single) if kind == "int_value" and isinstance(single, str) else single
+    is_integer = kind == "int_value" and isinstance(single, str) and _INTEGER.fullmatch(single)
+    return int(single) if is_integer else single
