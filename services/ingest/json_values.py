@@ -2,6 +2,7 @@
 extend over lines. Each object becomes one line, so that it is read as NDJSON."""
 
 import codecs
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -22,15 +23,16 @@ class JsonLines:
 
     def __init__(self, file: Input, encoding: str = "utf-8-sig") -> None:
         self._lines = _objects(_Text(file, encoding))
+        self._rest = b""
 
     def readline(self, size: int, /) -> bytes:
-        """The next object with a line break; empty at the end."""
-        line = next(self._lines, None)
-        if line is None:
-            return b""
-        # A line break is not allowed within texts, so all of them are between values.
-        flat = line.replace("\r", " ").replace("\n", " ")
-        return (flat + "\n").encode(errors="surrogateescape")[:size]
+        """The next object with a line break, or a part of it; empty at the end."""
+        if not self._rest:
+            # A line break is not allowed within texts, so all of them are between values.
+            flat = next(self._lines, "").replace("\r", " ").replace("\n", " ")
+            self._rest = (flat + "\n").encode(errors="surrogateescape") if flat else b""
+        line, self._rest = self._rest[:size], self._rest[size:]
+        return line
 
 
 def _objects(text: "_Text") -> Iterator[str]:
@@ -41,12 +43,16 @@ def _objects(text: "_Text") -> Iterator[str]:
         if text.peek():
             raise TruncatedInput("there is more after the end of the JSON array")
         return
+    is_first = True
     while text.peek() == "{":
-        value, end = text.look()
-        if value is None or is_envelope(value):
+        value, end = text.look_at_object()
+        if value is None:
             yield from _members(text)
         else:
-            yield text.take(end)
+            line = text.take(end)
+            is_only = is_first and not text.peek()
+            yield from _members(_text_of(line)) if is_envelope(value, is_only=is_only) else (line,)
+        is_first = False
     if text.peek():
         raise TruncatedInput("what follows is not a JSON object")
 
@@ -63,7 +69,7 @@ def extends_over_lines(text: str) -> bool:
         # The next line of NDJSON begins with another object, though the first may be damaged.
         is_open = _OPEN_LINE.search(first) and rest.startswith((" ", "\t", "\r", '"', "}", "]"))
         return bool(is_open) or (not rest and _may_be_envelope(first))
-    return is_envelope(value)
+    return is_envelope(value, is_only=not rest.strip())
 
 
 def _may_be_envelope(start: str) -> bool:
@@ -71,9 +77,13 @@ def _may_be_envelope(start: str) -> bool:
     return len(start) > _MIN_ENVELOPE_CHARS and bool(_ENVELOPE.match(start))
 
 
-def is_envelope(value: Any) -> bool:
-    """Whether an object is no row, but holds rows: one list of objects, and other values."""
-    if not isinstance(value, dict):
+def is_envelope(value: Any, *, is_only: bool) -> bool:
+    """Whether an object is no row, but holds rows in a list.
+
+    `is_only`: nothing else is in the file. Otherwise an object with other values is a row, such as
+    a purchase with a list of items.
+    """
+    if not isinstance(value, dict) or not (is_only or len(value) == 1):
         return False
     lists = [each for each in value.values() if isinstance(each, list) and _are_objects(each)]
     return len(lists) == 1 and not any(isinstance(each, dict) for each in value.values())
@@ -104,6 +114,10 @@ def _members(text: "_Text") -> Iterator[str]:
         else:
             text.value()
     text.skip("}")
+
+
+def _text_of(text: str) -> "_Text":
+    return _Text(io.BytesIO(text.encode(errors="surrogateescape")), "utf-8")
 
 
 class _Text:
@@ -162,6 +176,18 @@ class _Text:
                     return None, -1
                 if not self._fill():
                     raise TruncatedInput("it ends within a value, or is not valid JSON") from None
+
+    def look_at_object(self) -> tuple[Any, int]:
+        """The next object as `look` returns it; None and -1 also if it is a list that is cut off.
+
+        Raises: TruncatedInput.
+        """
+        try:
+            return self.look()
+        except TruncatedInput:
+            if not _may_be_envelope(self._text[self._at :]):
+                raise
+            return None, -1
 
     def _fill(self) -> bool:
         """Read more; false at the end of the file."""

@@ -6,7 +6,9 @@ import json
 import pytest
 
 from services.ingest.input_rows import MAX_LINE_BYTES, TruncatedInput
-from services.ingest.json_values import JsonLines
+from services.ingest.json_values import JsonLines, extends_over_lines
+from services.ingest.ndjson import ndjson_records
+from services.ingest.validation import Invalid
 
 
 def lines(text: str, encoding: str = "utf-8") -> list[str]:
@@ -37,6 +39,36 @@ def test_objects_become_lines_with_their_own_text(text: str) -> None:
 
 def test_an_object_over_several_lines_becomes_one() -> None:
     assert lines('{\n"a": {\r\n"b": "c\\n"}\n}') == ['{ "a": {  "b": "c\\n"} }\n']
+
+
+def test_a_row_with_a_list_is_no_envelope() -> None:
+    """Such as a purchase with its items."""
+    row = '{"event_name": "buy", "items": [{"sku": 1}, {"sku": 2}]}'
+    page = '{"event_name": "view"}'
+    assert lines(f"{row}\n{page}") == [row + "\n", page + "\n"]
+    assert lines(f"{page}\n{row}") == [page + "\n", row + "\n"]
+    assert not extends_over_lines(f"{row}\n{page}")
+    assert extends_over_lines(row.replace("buy", "answer") + "\n")
+    pages = '{"Records": [{"a": 1}]}'
+    assert lines(pages * 2) == ['{"a": 1}\n'] * 2
+
+
+def test_after_an_object_that_is_too_long_the_next_one_is_read() -> None:
+    objects = ['{"n": 1}', json.dumps({"text": "x" * (MAX_LINE_BYTES + 1_000)}), '{"n": 2}']
+    reader = JsonLines(io.BytesIO(f"[{','.join(objects)}]".encode()))
+    read = [record for records in ndjson_records(reader, 500) for record in records]
+    assert [record.row if isinstance(record.row, Invalid) else 1 for record in read][::2] == [1, 1]
+    assert str(read[1].row) == "the line is over 4 MB long"
+
+
+def test_of_an_envelope_that_is_cut_off_the_rows_are_read() -> None:
+    """The first rows are read from the beginning of the file."""
+    rows = [{"n": n, "text": "x" * 500} for n in range(20)]
+    reader = JsonLines(io.BytesIO(json.dumps({"Records": rows}).encode()[:-600]))
+    for n in range(18):
+        assert json.loads(reader.readline(MAX_LINE_BYTES))["n"] == n
+    with pytest.raises(TruncatedInput):
+        reader.readline(MAX_LINE_BYTES)
 
 
 def test_long_arrays_and_envelopes_are_read_in_parts() -> None:
