@@ -12,7 +12,7 @@ from typing import cast
 
 from services.ingest.compression import HEAD_BYTES, decompressed, read_head, readable_part
 from services.ingest.csv import csv_header
-from services.ingest.csv_dialect import COMMA, guess_dialect, guess_encoding
+from services.ingest.csv_dialect import COMMA, Dialect, guess_dialect, guess_encoding
 from services.ingest.input_rows import (
     DAMAGED,
     Block,
@@ -66,8 +66,7 @@ class InputFile:
         dialect = COMMA
         if form == "csv":
             dialect = guess_dialect(start, encoding, options.delimiter, options.quote)
-            names = csv_header(io.BytesIO(start), dialect) if options.header else []
-            if not set(names) & set(options.header):
+            if options.header and not _has_header(start, dialect, options.header):
                 dialect = replace(dialect, header=options.header)
         self.layout = Layout(form, encoding, dialect)
 
@@ -183,6 +182,15 @@ class InputFile:
             for value in (values_at(self.sample.rows, path))
         ]
         return form in ("ndjson", "json") and not any(isinstance(value, str) for value in values)
+
+
+def _has_header(start: bytes, dialect: Dialect, header: tuple[str, ...]) -> bool:
+    """Whether most of the first line are names of these columns. A value may be one by chance."""
+    try:
+        names = csv_header(io.BytesIO(start), dialect)
+    except UnreadableInput:  # such as values that repeat
+        return False
+    return len(set(names) & set(header)) * 2 > len(names)
 
 
 def _is_time(text: str) -> bool:

@@ -1,0 +1,52 @@
+"""Files as they are opened: their layout, their first rows, and the rows that become events."""
+
+import io
+from typing import cast
+
+import pytest
+
+from services.ingest.input_file import InputFile, ReadOptions
+from services.ingest.mapping.options import MappingOptions
+from services.ingest.mapping.presets import PRESETS, with_preset
+from services.ingest.mapping.snowplow import COLUMNS
+from services.ingest.validation import Invalid, RawEvent
+
+TIME = "2025-01-10 09:06:40.123"
+SNOWPLOW = PRESETS["snowplow"]
+
+
+def opened(content: bytes, options: ReadOptions | None = None) -> InputFile:
+    raw = cast(io.BufferedReader, io.BufferedReader(io.BytesIO(content)))
+    return InputFile(raw, options or ReadOptions())
+
+
+def events(file: InputFile, options: MappingOptions) -> list[RawEvent | Invalid]:
+    """The events of the rows, which need no further options."""
+    resolution = file.resolve(options)
+    assert resolution.problems == []
+    blocks = file.blocks(resolution, options, 500)
+    return [row.event for block in blocks if not isinstance(block, list) for row in block.lines()]
+
+
+@pytest.mark.parametrize("has_header", [False, True])
+def test_values_that_repeat_or_are_names_of_columns_are_no_header(has_header: bool) -> None:
+    """Snowplow names structured events `event`, and has equal times and flags in a row."""
+    values = {
+        "event": "struct",
+        "event_name": "event",
+        "event_id": "c6ef3124-b53a-4b13-a233-0088f79dcbcb",
+        "domain_userid": "d",
+        "collector_tstamp": TIME,
+        "derived_tstamp": TIME,
+        "br_cookies": "1",
+        "br_features_pdf": "1",
+    }
+    lines = ["\t".join(COLUMNS)] * has_header + ["\t".join(values.get(c, "") for c in COLUMNS)] * 2
+    file = opened(
+        "".join(line + "\n" for line in lines).encode(),
+        ReadOptions(delimiter=SNOWPLOW.delimiter, header=SNOWPLOW.header),
+    )
+    first, second = events(file, with_preset("snowplow", MappingOptions()))
+    assert isinstance(first, RawEvent)
+    assert first[:4] == (values["event_id"], "d", "event", TIME)
+    assert first == second
