@@ -40,6 +40,7 @@ class MappedBlock:
             return None
         try:
             columns = [list(map(_as_text, column)) for column in zip(*events, strict=True)]
+            columns[1] = [str(user) if type(user) is int else user for user in columns[1]]
             columns[-1] = [text or "{}" for text in columns[-1]]
             rows = validate_block(columns, latest, self._lines())
         except (TypeError, AttributeError, UnicodeEncodeError):
@@ -76,7 +77,7 @@ def _as_text(value: Any) -> Any:
         return ""
     if isinstance(value, datetime) and value.tzinfo is not None:
         return value.isoformat()
-    return str(value) if type(value) is int else value
+    return value
 
 
 def _reason(text: str, fault: NotStrict) -> str:

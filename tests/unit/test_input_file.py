@@ -1,6 +1,7 @@
 """Files as they are opened: their layout, their first rows, and the rows that become events."""
 
 import io
+from datetime import UTC, datetime
 from typing import cast
 
 import pytest
@@ -13,6 +14,9 @@ from services.ingest.validation import Invalid, RawEvent
 
 TIME = "2025-01-10 09:06:40.123"
 SNOWPLOW = PRESETS["snowplow"]
+
+
+LATEST = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def opened(content: bytes, options: ReadOptions | None = None) -> InputFile:
@@ -50,3 +54,25 @@ def test_values_that_repeat_or_are_names_of_columns_are_no_header(has_header: bo
     assert isinstance(first, RawEvent)
     assert first[:4] == (values["event_id"], "d", "event", TIME)
     assert first == second
+
+
+@pytest.mark.parametrize("text", [r"{\"a\":1,\"a\":2}", r"{\"a\":1e400}", r"{\"a\"}"])
+def test_json_in_a_text_of_json_is_checked(text: str) -> None:
+    """Not only the JSON around it."""
+    row = f'{{"id":1,"event_name":"a","occurred_at":"{TIME}Z","properties":"{text}"}}\n'
+    file, options = opened(row.encode()), MappingOptions(id_sources=("id",))
+    for block in file.blocks(file.resolve(options), options, 500):
+        assert not isinstance(block, list)
+        assert block.rows(LATEST) is None
+    assert str(events(opened(row.encode()), options)[0]).startswith("properties must")
+
+
+def test_a_name_that_is_a_number_is_no_text_in_any_block() -> None:
+    """Whether another row of its block needs a closer look makes no difference."""
+    row = f'{{"id":1,"event_name":5,"user_id":7,"occurred_at":"{TIME}Z"}}\n'
+    options = MappingOptions(id_sources=("id",))
+    for text, is_plain in ((row, False), (row.replace('e":5', 'e":"a"'), True)):
+        file = opened(text.encode())
+        for block in file.blocks(file.resolve(options), options, 500):
+            assert not isinstance(block, list)
+            assert (block.rows(LATEST) is not None) == is_plain

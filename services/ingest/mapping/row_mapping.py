@@ -201,7 +201,11 @@ class RowMapper:
             return {key: json_text(each) for key, each in key_value_pairs(pairs).items()}
         if self._base_tree:
             return self._base_texts(inner)
-        return inner if isinstance(inner, str) else json_text(inner)
+        if not isinstance(inner, str):
+            return json_text(inner)
+        if isinstance(value, Raw):  # a text within JSON, which is checked without what is in texts
+            check_object(inner)
+        return inner
 
     def _base_texts(self, value: Any) -> dict[str, str]:
         """The texts of the properties that are left. Raises: Invalid."""
