@@ -3,6 +3,7 @@
 The same row gets the same id whenever it is loaded, so that a repeated load stores it once.
 """
 
+from array import array
 from collections.abc import Sequence
 from hashlib import sha1
 
@@ -10,8 +11,7 @@ import msgspec
 
 # The namespace of derived ids; any other would store rows that are loaded again a second time.
 NAMESPACE = bytes.fromhex("6f0a2c1e9d3b5f47a8c1d2e3f4051627")
-_FILTER_BITS = 29  # 64 MB: one in 50 of 10 million rows is then remembered by itself
-_FILTER_MASK = 2**_FILTER_BITS - 1
+_MIN_SLOTS = 2**16  # a power of two
 
 _encode = msgspec.json.Encoder().encode
 
@@ -34,24 +34,45 @@ def id_of_keys(name: str, keys: Sequence[str], texts: Sequence[str | None]) -> s
 class RowNumbers:
     """Numbers equal rows of a file: 0, 1, 2, ... in the order of the file.
 
-    Most rows are unique, so only one bit of a row is stored when it first comes. A row whose bit is
-    set by another row starts with 1, which is as good: the numbers of equal rows differ, and they
-    depend only on the rows before.
+    Different rows have no influence on each other, so a row has its id also in a file with other
+    rows, or with rows in another order. A row takes 8 bytes of a hash table with open addressing:
+    a set of digests would take ten times as much.
     """
 
     def __init__(self) -> None:
-        self._seen = bytearray(2**_FILTER_BITS // 8)
-        self._counts: dict[bytes, int] = {}
+        self._table = array("Q", bytes(8 * _MIN_SLOTS))
+        self._used = 0
+        self._counts: dict[int, int] = {}
+        """By key of a row: how many equal rows came before, if any did."""
 
     def number(self, row: bytes) -> int:
         """The number of a row, given its digest."""
-        at = int.from_bytes(row[:8], "big") & _FILTER_MASK
-        byte, bit = at >> 3, 1 << (at & 7)
-        if not self._seen[byte] & bit:
-            self._seen[byte] |= bit
+        key = int.from_bytes(row[:8], "big") or 1  # 0 is an empty slot
+        if self._add(key):
+            if self._used * 4 > len(self._table) * 3:
+                self._grow()
             return 0
-        self._counts[row] = count = self._counts.get(row, 0) + 1
+        self._counts[key] = count = self._counts.get(key, 0) + 1
         return count
+
+    def _add(self, key: int) -> bool:
+        """Add a key to the table; return whether it is new."""
+        table, mask = self._table, len(self._table) - 1
+        at = key & mask
+        while present := table[at]:
+            if present == key:
+                return False
+            at = (at + 1) & mask
+        table[at] = key
+        self._used += 1
+        return True
+
+    def _grow(self) -> None:
+        before = self._table
+        self._table, self._used = array("Q", bytes(16 * len(before))), 0
+        for key in before:
+            if key:
+                self._add(key)
 
     def id_of(self, row: bytes) -> str:
         """The id of a row: that of its text, and of its number among equal rows."""
