@@ -60,6 +60,14 @@ def test_options_override_those_of_a_preset() -> None:
     assert derived.properties == {}
 
 
+def test_a_source_that_is_ignored_is_no_source_of_a_preset() -> None:
+    """Otherwise an address that must not be stored would be stored as the user."""
+    _, options = parsed("--from", "access-log", "--ignore", "remote_addr")
+    assert options.fields["user_id"] == ("remote_user",)
+    _, options = parsed("--from", "umami", "--ignore", "session_id")
+    assert "user_id" not in options.fields
+
+
 def test_the_header_of_a_preset_is_used() -> None:
     layout, _ = parsed("--from", "snowplow")
     assert (len(layout.header), layout.delimiter) == (131, "\t")

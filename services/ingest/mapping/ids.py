@@ -40,7 +40,7 @@ class RowNumbers:
     """
 
     def __init__(self) -> None:
-        self._table = array("Q", bytes(8 * _MIN_SLOTS))
+        self._table = array("Q", (0,)) * _MIN_SLOTS
         self._used = 0
         self._counts: dict[int, int] = {}
         """By key of a row: how many equal rows came before, if any did."""
@@ -69,7 +69,7 @@ class RowNumbers:
 
     def _grow(self) -> None:
         before = self._table
-        self._table, self._used = array("Q", bytes(16 * len(before))), 0
+        self._table, self._used = array("Q", (0,)) * (2 * len(before)), 0
         for key in before:
             if key:
                 self._add(key)

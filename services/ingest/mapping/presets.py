@@ -173,7 +173,12 @@ def with_preset(name: str, options: MappingOptions) -> MappingOptions:
     """The options of a preset, overridden by others."""
     preset = PRESETS[name].options
     used = {source for sources in options.fields.values() for source in sources}
-    fields = {**preset.fields, **options.fields}
+    # A source that is ignored is not stored as a field either, such as an address as the user.
+    fields = {
+        name: kept
+        for name, sources in preset.fields.items()
+        if (kept := tuple(source for source in sources if source not in options.ignored))
+    } | options.fields
     if options.id_sources:
         fields.pop("event_id", None)
     has_id = "event_id" in options.fields
