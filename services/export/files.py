@@ -45,17 +45,28 @@ def write_aside(directory: Path, day: date, rows: Iterable[list[EventRow]]) -> W
     """Write the file of a day beside its place. Raises: OSError, and what `rows` raises."""
     aside = _aside(directory, day)
     aside.parent.mkdir(mode=0o700, exist_ok=True)
-    count = 0
-    with aside.open("wb") as file:
-        with pq.ParquetWriter(file, _SCHEMA, **_OPTIONS) as writer:
-            for group in _groups(rows):
-                writer.write_table(group, row_group_size=group.num_rows)
-                count += group.num_rows
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        count = _write(aside, rows)
+    except BaseException:
+        # It may have filled the disk, and a user in it may be erased before the next run.
+        aside.unlink(missing_ok=True)
+        raise
     with aside.open("rb") as written:
         digest = hashlib.file_digest(written, "sha256").hexdigest()
     return WrittenFile(aside, count, aside.stat().st_size, digest)
+
+
+def _write(file: Path, rows: Iterable[list[EventRow]]) -> int:
+    """Write a file durably; return the number of its rows. Raises: OSError."""
+    count = 0
+    with file.open("wb") as opened:
+        with pq.ParquetWriter(opened, _SCHEMA, **_OPTIONS) as writer:
+            for group in _groups(rows):
+                writer.write_table(group, row_group_size=group.num_rows)
+                count += group.num_rows
+        opened.flush()
+        os.fsync(opened.fileno())
+    return count
 
 
 def put_in_place(directory: Path, day: date, written: WrittenFile) -> None:
@@ -82,7 +93,10 @@ def remove_leftovers(directory: Path, days: Container[date]) -> None:
     Otherwise they would hold events that were erased since. Raises: OSError.
     """
     for folder in directory.glob("day=????-??-??"):
-        day = date.fromisoformat(folder.name.removeprefix("day="))
+        try:
+            day = date.fromisoformat(folder.name.removeprefix("day="))
+        except ValueError:  # not ours
+            continue
         if day not in days:
             remove_day(directory, day)
         else:

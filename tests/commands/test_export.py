@@ -1,12 +1,13 @@
 """`python main.py export`: the files are the events, and only days that changed are replaced."""
 
+import errno
 import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from fcntl import LOCK_EX, flock
 from pathlib import Path
@@ -21,7 +22,7 @@ from psycopg2.extensions import connection
 import services.export.run as run
 from repo.export import EventRow
 from repo.lifecycle.erasure import EraseRepo
-from services.export.files import write_aside
+from services.export.files import remove_leftovers, write_aside
 from tests.api.requests import stored_rows
 from tests.cli import run_cli
 from tests.events import fold, insert, insert_many
@@ -317,3 +318,22 @@ def test_row_groups_are_bounded_by_bytes(tmp_path: Path) -> None:
     metadata = pq.read_metadata(written.aside)
     assert written.rows == metadata.num_rows == 2_000
     assert metadata.num_row_groups == 4
+
+
+def test_a_file_that_cannot_be_completed_is_removed(tmp_path: Path) -> None:
+    """As if the disk were full."""
+
+    def rows() -> Iterator[list[EventRow]]:
+        yield [("id", None, "view", 0, "{}")]
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_aside(tmp_path, SECOND.date(), rows())
+    assert list((tmp_path / "day=2025-02-01").iterdir()) == []
+
+
+def test_folders_with_similar_names_are_left_alone(tmp_path: Path) -> None:
+    for name in ("day=2025-13-99", "day=____-__-__", "day=2025-02-01"):
+        (tmp_path / name).mkdir()
+    remove_leftovers(tmp_path, set())
+    assert {each.name for each in tmp_path.iterdir()} == {"day=2025-13-99", "day=____-__-__"}
