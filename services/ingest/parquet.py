@@ -61,7 +61,10 @@ def parquet_records(file: Input, max_rows: int) -> Iterator[list[Record]]:
 
 def column_names(file: Input) -> list[str]:
     """The names of the columns. Raises: UnreadableInput."""
-    return list(_opened(file).schema_arrow.names)
+    names: list[str] = _opened(file).schema_arrow.names
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise UnreadableInput(f"two columns have the same name: {', '.join(repeated)}")
+    return names
 
 
 def _opened(file: Input) -> Any:

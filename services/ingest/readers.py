@@ -40,7 +40,16 @@ class Layout:
         """Words about what is unusual; empty without that."""
         if self.form == "csv":
             return self.dialect.description
-        return "" if self.encoding == "utf-8-sig" else self.encoding
+        return "" if self._is_utf_8 or self.form in ("parquet", "access-log") else self.encoding
+
+    @property
+    def _is_utf_8(self) -> bool:
+        return self.encoding in ("utf-8-sig", "utf-8")
+
+    def lines(self, file: Input) -> Lines:
+        """The lines of JSON, in UTF-8 whatever the encoding of the file."""
+        is_plain = self.form == "ndjson" and self._is_utf_8
+        return cast(Lines, file) if is_plain else JsonLines(file, self.encoding)
 
 
 def sniff(start: bytes) -> Form:
@@ -72,7 +81,7 @@ def read_records(layout: Layout, file: Input, max_rows: int) -> Iterator[list[Re
         return csv_records(file, layout.dialect, max_rows)
     if layout.form == "access-log":
         return access_log_records(file, max_rows)
-    return ndjson_records(_lines(layout, file), max_rows)
+    return ndjson_records(layout.lines(file), max_rows)
 
 
 def read(
@@ -88,10 +97,6 @@ def read(
         elif layout.form == "csv":
             yield from csv_blocks(file, columns, max_rows)
         else:
-            yield from ndjson_blocks(_lines(layout, file), columns, max_rows)
+            yield from ndjson_blocks(layout.lines(file), columns, max_rows)
     except (*DAMAGED, UnicodeDecodeError) as exc:
         raise TruncatedInput("the compressed input is truncated or damaged") from exc
-
-
-def _lines(layout: Layout, file: Input) -> Lines:
-    return JsonLines(file, layout.encoding) if layout.form == "json" else cast(Lines, file)

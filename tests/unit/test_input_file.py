@@ -4,9 +4,12 @@ import io
 from datetime import UTC, datetime
 from typing import cast
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from services.ingest.input_file import InputFile, ReadOptions
+from services.ingest.input_rows import UnreadableInput
 from services.ingest.mapping.options import MappingOptions
 from services.ingest.mapping.presets import PRESETS, with_preset
 from services.ingest.mapping.snowplow import COLUMNS
@@ -76,3 +79,32 @@ def test_a_name_that_is_a_number_is_no_text_in_any_block() -> None:
         for block in file.blocks(file.resolve(options), options, 500):
             assert not isinstance(block, list)
             assert (block.rows(LATEST) is not None) == is_plain
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_lines_of_json_in_another_encoding_are_read(encoding: str) -> None:
+    row = f'{{"id":1,"event_name":"Käse","occurred_at":"{TIME}Z"}}\n'
+    file, options = opened((row * 2).encode(encoding)), MappingOptions(id_sources=("id",))
+    assert (file.layout.form, file.layout.description) == ("ndjson", encoding)
+    assert [event.event_name for event in events(file, options) if isinstance(event, RawEvent)] == [
+        *("Käse", "Käse")
+    ]
+
+
+def test_two_columns_of_parquet_with_one_name_are_refused() -> None:
+    table = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 3, ["event_name", "x", "x"])
+    parquet.write_table(table, buffer := io.BytesIO())
+    with pytest.raises(UnreadableInput, match="two columns have the same name: x"):
+        opened(buffer.getvalue()).resolve(MappingOptions(properties={"*": None}))
+
+
+def test_a_column_without_values_changes_no_id() -> None:
+    """The schema of an export grows."""
+    columns = {"event_name": ["a"], "occurred_at": [f"{TIME}Z"]}
+    ids = []
+    for more in ({}, {"x": pyarrow.array([None], pyarrow.string())}):
+        parquet.write_table(pyarrow.table(columns | more), buffer := io.BytesIO())
+        (event,) = events(opened(buffer.getvalue()), MappingOptions(properties={"*": None}))
+        assert isinstance(event, RawEvent)
+        ids.append(event.event_id)
+    assert ids[0] == ids[1]

@@ -115,7 +115,9 @@ def _canonical_texts(row: Row) -> bytes:
 
 
 def _canonical_values(row: Row) -> bytes:
-    return json.dumps(row, sort_keys=True, default=str).encode()
+    # Without columns that have no value: a later file may have more of them.
+    values = {key: value for key, value in row.items() if value is not None}
+    return json.dumps(values, sort_keys=True, default=str).encode()
 
 
 JSON = RowFormat(_canonical_json, omits_empty=False)
