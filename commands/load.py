@@ -164,7 +164,8 @@ def _inputs(path: Path) -> Iterator[tuple[Path, io.BufferedReader]]:
             yield path, file
             return
         for name, contents in zip_members(file):
-            yield path / name, contents
+            # With a slash at its beginning, it would be a path of its own, also of rejected rows.
+            yield path / name.lstrip("/"), contents
 
 
 @contextmanager

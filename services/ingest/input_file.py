@@ -76,7 +76,7 @@ class InputFile:
         resolution = resolve(options, sample)
         if resolution.problems and self.layout.form == "csv":
             self._check_header(sample)
-        if resolution.has_unknown and len(sample.rows) >= _ROWS:
+        if resolution.has_unknown:
             return resolve(options, self._sample(_MANY_ROWS, _MANY_BYTES))
         return resolution
 

@@ -160,6 +160,13 @@ def _extended(properties: msgspec.Raw, **more: _Id) -> msgspec.Raw:
     return msgspec.Raw(_encode(added | members))
 
 
+def _traits(message: _Message) -> msgspec.Raw:
+    """Raises: Invalid."""
+    if message.traits != _NULL and not bytes(message.traits).startswith(b"{"):
+        raise Invalid("traits must be an object")
+    return message.traits
+
+
 _PROPERTIES: dict[str, Callable[[_Message], msgspec.Raw]] = {
     "track": lambda message: message.properties,
     "page": lambda message: _extended(
@@ -168,7 +175,7 @@ _PROPERTIES: dict[str, Callable[[_Message], msgspec.Raw]] = {
     "screen": lambda message: _extended(
         message.properties, name=message.name, category=message.category
     ),
-    "identify": lambda message: message.traits,
-    "group": lambda message: _extended(message.traits, groupId=message.group_id),
+    "identify": _traits,
+    "group": lambda message: _extended(_traits(message), groupId=message.group_id),
     "alias": lambda message: _extended(_NULL, previousId=message.previous_id),
 }

@@ -147,6 +147,8 @@ def test_numbers_are_stored_exactly(service: httpx.Client, conn: connection) -> 
         ),
         (call("page", name="x", properties=["canary"]), "properties", "must be an object"),
         (call("track", event="x", properties=["canary"]), "properties", "must be an object"),
+        (call("identify", traits=["canary"]), "traits", "must be an object"),
+        (call("group", groupId="g", traits="canary"), "traits", "must be an object"),
         (b'{"type":"page","userId":"canary","userId":"u"}', "(event)", "must not have a key twice"),
         (
             b'{"type":"page","properties":{"x":1e400}}',

@@ -94,6 +94,16 @@ def test_each_file_of_a_zip_archive_is_loaded(load: Load, conn: connection) -> N
     assert count(conn) == (ROWS, ROWS)
 
 
+def test_names_in_an_archive_lead_nowhere_else(load: Load, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    rows = b"event_name,occurred_at\n,2025-01-01T00:00:00Z\n"
+    Path("a.zip").write_bytes(zipped(**{f"{elsewhere}/bad.csv": rows}))
+    assert "rejected 1" in load("a.zip").stdout
+    assert list(elsewhere.iterdir()) == []
+    assert Path("bad.csv.rejected.ndjson").exists()
+
+
 def test_a_damaged_archive_is_told(load: Load) -> None:
     Path("a.zip").write_bytes(zipped(a=LINES)[:-10])
     done = load("a.zip")

@@ -108,3 +108,10 @@ def test_a_column_without_values_changes_no_id() -> None:
         assert isinstance(event, RawEvent)
         ids.append(event.event_id)
     assert ids[0] == ids[1]
+
+
+def test_sources_are_searched_where_few_rows_fill_the_first_part() -> None:
+    row = f'{{"event_name":"a","occurred_at":"{TIME}Z","text":"{"x" * 10_000}"}}\n'
+    content = row * 150 + row.replace('"text"', '"who":"u","text"')
+    options = MappingOptions(fields={"user_id": ("who",)}, properties={"*": None})
+    assert [event[1] for event in events(opened(content.encode()), options)][-1:] == ["u"]
