@@ -60,8 +60,11 @@ def _checked_name(_: click.Context, __: click.Parameter, name: str) -> str:
 def _checked_origins(
     _: click.Context, __: click.Parameter, origins: tuple[str, ...]
 ) -> tuple[str, ...]:
-    if not all(map(_ORIGIN.fullmatch, origins)):
-        raise click.BadParameter("must be as browsers send it, such as https://www.example.com")
+    for origin in origins:
+        # Browsers leave the usual port out, so an origin with it would never be theirs.
+        usual_port = ":443" if origin.startswith("https:") else ":80"
+        if not _ORIGIN.fullmatch(origin) or origin.endswith(usual_port):
+            raise click.BadParameter("must be as browsers send it, such as https://www.example.com")
     return origins
 
 

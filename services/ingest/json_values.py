@@ -85,6 +85,8 @@ def is_envelope(value: Any, *, is_only: bool) -> bool:
     """
     if not isinstance(value, dict) or not (is_only or len(value) == 1):
         return False
+    if is_only and [*value.values()] == [[]]:
+        return True
     lists = [each for each in value.values() if isinstance(each, list) and _are_objects(each)]
     return len(lists) == 1 and not any(isinstance(each, dict) for each in value.values())
 

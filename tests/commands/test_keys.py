@@ -78,6 +78,8 @@ def test_a_key_of_a_page_has_origins_and_a_rate(keys: Keys, conn: connection) ->
         (["--scope", "write", "--origin", "https://a.example/"], "must be as browsers send it"),
         (["--scope", "write", "--origin", "a.example"], "must be as browsers send it"),
         (["--scope", "write", "--origin", "*"], "must be as browsers send it"),
+        (["--scope", "write", "--origin", "https://a.example:443"], "must be as browsers send it"),
+        (["--scope", "write", "--origin", "http://a.example:80"], "must be as browsers send it"),
         (["--scope", "write", "--rate", "0"], "0 is not in the range"),
     ],
 )

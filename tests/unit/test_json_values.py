@@ -37,6 +37,11 @@ def test_objects_become_lines_with_their_own_text(text: str) -> None:
     assert lines(text.removeprefix("\ufeff"), "utf-16") == ['{"a": 1.10}\n', '{"b": 2}\n']
 
 
+def test_an_object_with_an_empty_list_has_no_rows() -> None:
+    assert lines('{"Records": []}') == []
+    assert lines('{"Records": [], "items": []}') != []
+
+
 def test_an_object_over_several_lines_becomes_one() -> None:
     assert lines('{\n"a": {\r\n"b": "c\\n"}\n}') == ['{ "a": {  "b": "c\\n"} }\n']
 

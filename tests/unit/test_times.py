@@ -103,3 +103,10 @@ def test_local_times_are_those_without_an_offset() -> None:
     assert are_all_local(ISO, ["2025-01-10", "2025-01-10 09:00"])
     assert not are_all_local(ISO, ["2025-01-10", "2025-01-10T09:00:00Z"])
     assert not are_all_local(ISO, ["no time"])
+
+
+def test_a_number_of_many_digits_is_no_time() -> None:
+    digits = "1" * 5_000  # Python makes no integer of as many
+    assert guess_reading([digits]) is None
+    with pytest.raises(Invalid, match="must be a number of seconds"):
+        epoch_reading("s").read(digits)

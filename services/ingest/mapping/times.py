@@ -10,7 +10,7 @@ from typing import Any
 from services.ingest.validation import Invalid, parse_time
 from utils.time.epochs import EPOCH_NAMES, Epoch, instant_of, unit_of
 
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
+_NUMBER = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?", re.ASCII)  # longer ones are no times
 # Formats that are suggested where they fit. Where both orders of day and month fit, both are.
 _SUGGESTED_FORMATS = (
     *(
