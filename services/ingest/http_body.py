@@ -37,6 +37,7 @@ _WINDOW_LOG = 23  # zstd window of at most 8 MB (RFC 9659), which bounds the mem
 
 # More commas may be an array of too many elements, which are counted first without keeping them.
 _MAX_COMMAS = 500_000
+_MAX_OTHER_COMMAS = 10_000  # of a batch, outside of its array: each may be one more object
 _BOM = b"\xef\xbb\xbf"
 
 # Linear time for any text: no two parts can match the same spaces, and none is given back.
@@ -210,9 +211,16 @@ class _Counted(msgspec.Struct, gc=False):
             raise ValueError
 
 
+class _Batch(msgspec.Struct, gc=False):
+    """The member of a batch that is kept; the decoder skips all others."""
+
+    batch: msgspec.Raw
+
+
 _counter = threading.local()  # msgspec passes no context to `__post_init__`
 _count = msgspec.json.Decoder(list[_Counted]).decode
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_batch = msgspec.json.Decoder(_Batch).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -253,12 +261,14 @@ def _split_json(text: bytes) -> list[bytes]:
 def _split_members(text: bytes) -> list[bytes]:
     """Raises: UnreadableBody, TooLarge, and errors of the decoder."""
     try:
-        members = _members(text)
-        batch = bytes(members["batch"])
-        if not batch.startswith(b"["):
-            raise KeyError
-    except (msgspec.ValidationError, KeyError):
-        raise UnreadableBody("must be an object with an array `batch`") from None
+        batch = bytes(_batch(text).batch)
+    except msgspec.ValidationError:
+        batch = b""
+    if not batch.startswith(b"["):
+        raise UnreadableBody("must be an object with an array `batch`")
+    if text.count(b",") - batch.count(b",") > _MAX_OTHER_COMMAS:
+        raise TooLarge(f"must hold at most {_MAX_OTHER_COMMAS:,} values beside `batch`")
+    members = _members(text)
     # Decoding drops a repeated key, and with it the colon after it.
     colons = len(members) + sum(key.count(":") for key in members)
     if colons + sum(bytes(raw).count(b":") for raw in members.values()) != text.count(b":"):

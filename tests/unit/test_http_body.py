@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from common.errors import SlowBody, TooLarge, UnreadableBody, UnsupportedMedia
+from common.errors import AnalyticsError, SlowBody, TooLarge, UnreadableBody, UnsupportedMedia
 from services.ingest.body_formats import EVENTS
-from services.ingest.http_body import BodyReader, inflate, parse_body_headers
+from services.ingest.http_body import BodyReader, inflate, parse_body_headers, split_batch
 
 
 async def chunks(*parts: bytes, delay_s: float = 0) -> AsyncIterator[bytes]:
@@ -94,3 +94,22 @@ def test_damaged_and_too_large_bodies_are_refused() -> None:
         inflate(b"abc", "zstd")
     with pytest.raises(TooLarge):
         inflate(gzip.compress(bytes(2**24 + 1)), "gzip")
+
+
+def test_a_batch_has_few_values_beside_its_events() -> None:
+    """Each member would take ten times its size in memory."""
+    events = b"[" + b",".join([b"{}"] * 10_000) + b"]"
+    others = b",".join(b'"%d":1' % n for n in range(10_000))
+    assert len(split_batch(b'{%s,"batch":%s}' % (others, events))) == 10_000
+    refusals: list[tuple[type[AnalyticsError], bytes, str]] = [
+        (
+            TooLarge,
+            b'{%s,"x":1,"batch":%s}' % (others, events),
+            "must hold at most 10,000 values beside `batch`",
+        ),
+        (UnreadableBody, b'{"batch":[],"batch":%s}' % events, "must not have a key twice"),
+    ]
+    for error, text, message in refusals:
+        with pytest.raises(error) as refused:
+            split_batch(text)
+        assert [fault.message for fault in refused.value.faults] == [message]
