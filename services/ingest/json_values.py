@@ -50,8 +50,10 @@ def _objects(text: "_Text") -> Iterator[str]:
             yield from _members(text)
         else:
             line = text.take(end)
-            is_only = is_first and not text.peek()
-            yield from _members(_text_of(line)) if is_envelope(value, is_only=is_only) else (line,)
+            if is_envelope(value, is_only=is_first and not text.peek()):
+                yield from _members(_text_of(line))
+            else:
+                yield line
         is_first = False
     if text.peek():
         raise TruncatedInput("what follows is not a JSON object")
