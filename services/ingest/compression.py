@@ -42,6 +42,8 @@ def zip_members(file: io.BufferedReader) -> Iterator[tuple[str, io.BufferedReade
     """The names and contents of the files in a zip archive. Raises: UnreadableInput."""
     try:
         with ZipFile(file) as archive:
+            if "[Content_Types].xml" in archive.namelist():
+                raise UnreadableInput("this is a workbook of Excel: save its sheets as CSV")
             for member in archive.infolist():
                 if not member.is_dir() and not member.filename.startswith("__MACOSX/"):
                     with archive.open(member) as contents:

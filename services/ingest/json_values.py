@@ -13,7 +13,10 @@ from services.ingest.input_rows import MAX_LINE_BYTES, Input, TruncatedInput
 _CHUNK_BYTES = 1024 * 1024
 _SPACE = re.compile(r"[ \t\r\n,]*")
 _OPEN_LINE = re.compile(r"[{\[]\s*$|[^}],\s*$")
-_ENVELOPE = re.compile(r'\{(?:\s*"[^"]*"\s*:\s*[^\[{,]*,)*\s*"[^"]*"\s*:\s*\[\s*\{', re.ASCII)
+# Linear time for any text: possessive quantifiers do not backtrack.
+_ENVELOPE = re.compile(
+    r'\{(?:\s*+"[^"]*+"\s*+:\s*+[^\[{,]*+,)*+\s*+"[^"]*+"\s*+:\s*+\[\s*+\{', re.ASCII
+)
 _MIN_ENVELOPE_CHARS = 4_096
 _raw_decode = json.JSONDecoder().raw_decode
 

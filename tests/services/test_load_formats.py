@@ -104,6 +104,13 @@ def test_names_in_an_archive_lead_nowhere_else(load: Load, tmp_path: Path) -> No
     assert Path("bad.csv.rejected.ndjson").exists()
 
 
+def test_a_workbook_is_told(load: Load) -> None:
+    Path("a.xlsx").write_bytes(zipped(**{"[Content_Types].xml": b"<Types/>", "xl/a.xml": b"<a/>"}))
+    done = load("a.xlsx")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == "a.xlsx: this is a workbook of Excel: save its sheets as CSV\n"
+
+
 def test_a_damaged_archive_is_told(load: Load) -> None:
     Path("a.zip").write_bytes(zipped(a=LINES)[:-10])
     done = load("a.zip")

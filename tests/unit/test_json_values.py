@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 
 import pytest
 
@@ -40,6 +41,14 @@ def test_objects_become_lines_with_their_own_text(text: str) -> None:
 def test_an_object_with_an_empty_list_has_no_rows() -> None:
     assert lines('{"Records": []}') == []
     assert lines('{"Records": [], "items": []}') != []
+
+
+def test_an_object_that_is_cut_off_is_read_in_no_time() -> None:
+    began = time.process_time()
+    start = "{" + ", ".join(f'"key {n}": {n}' for n in range(1_000))
+    assert not extends_over_lines(f'{start}, "object": {{"text": "')
+    assert extends_over_lines(f'{start}, "rows": [{{"text": "')
+    assert time.process_time() - began < 0.5
 
 
 def test_an_object_over_several_lines_becomes_one() -> None:
