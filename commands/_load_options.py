@@ -157,6 +157,7 @@ def parse_options(values: Mapping[str, Any]) -> tuple[ReadOptions, MappingOption
     if preset is None:
         return ReadOptions(**layout), options
     layout["delimiter"] = layout["delimiter"] or PRESETS[preset].delimiter
+    layout["quote"] = layout["quote"] or PRESETS[preset].quote
     return ReadOptions(**layout, header=PRESETS[preset].header), with_preset(preset, options)
 
 

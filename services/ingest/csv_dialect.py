@@ -13,6 +13,8 @@ _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?')
 _LETTERS = re.compile(rb"[A-Za-z][\x8a\x8c\x8e\x9a\x9c\x9e\x9f\xc0-\xff]|[\xc0-\xff][A-Za-z]")
 _UNDEFINED = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 _GUESSED_LINES = 20
+NO_QUOTE = "\x01"
+"""The quote of files without quotes: a character that they have not either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Dialect:
         if self.delimiter != ",":
             name = _NAMES.get(self.delimiter, self.delimiter)
             parts.append(f"columns separated by {name}")
-        if self.quote != '"':
+        if self.quote not in ('"', NO_QUOTE):
             parts.append(f"quotes {self.quote}")
         return ", ".join(parts)
 

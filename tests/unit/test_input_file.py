@@ -1,6 +1,7 @@
 """Files as they are opened: their layout, their first rows, and the rows that become events."""
 
 import io
+import json
 from datetime import UTC, datetime
 from typing import cast
 
@@ -47,16 +48,18 @@ def test_values_that_repeat_or_are_names_of_columns_are_no_header(has_header: bo
         "derived_tstamp": TIME,
         "br_cookies": "1",
         "br_features_pdf": "1",
+        "page_title": '"The Best" shoes',  # quotes are text
     }
     lines = ["\t".join(COLUMNS)] * has_header + ["\t".join(values.get(c, "") for c in COLUMNS)] * 2
     file = opened(
         "".join(line + "\n" for line in lines).encode(),
-        ReadOptions(delimiter=SNOWPLOW.delimiter, header=SNOWPLOW.header),
+        ReadOptions(delimiter=SNOWPLOW.delimiter, quote=SNOWPLOW.quote, header=SNOWPLOW.header),
     )
     first, second = events(file, with_preset("snowplow", MappingOptions()))
     assert isinstance(first, RawEvent)
     assert first[:4] == (values["event_id"], "d", "event", TIME)
     assert first == second
+    assert json.loads(first.properties)["page_title"] == '"The Best" shoes'
 
 
 @pytest.mark.parametrize("text", [r"{\"a\":1,\"a\":2}", r"{\"a\":1e400}", r"{\"a\"}"])

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from commands._load_options import mapping_options, parse_options
+from services.ingest.csv_dialect import NO_QUOTE
 from services.ingest.input_file import ReadOptions
 from services.ingest.mapping.options import MappingOptions
 
@@ -70,7 +71,8 @@ def test_a_source_that_is_ignored_is_no_source_of_a_preset() -> None:
 
 def test_the_header_of_a_preset_is_used() -> None:
     layout, _ = parsed("--from", "snowplow")
-    assert (len(layout.header), layout.delimiter) == (131, "\t")
+    assert (len(layout.header), layout.delimiter, layout.quote) == (131, "\t", NO_QUOTE)
+    assert parsed("--from", "snowplow", "--quote", "'")[0].quote == "'"
 
 
 @pytest.mark.parametrize(

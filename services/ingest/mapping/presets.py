@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from services.ingest.csv_dialect import NO_QUOTE
 from services.ingest.mapping.options import MappingOptions
 from services.ingest.mapping.snowplow import COLUMNS as SNOWPLOW_COLUMNS
 from utils.time.zones import zone
@@ -19,6 +20,7 @@ class Preset:
     signature: frozenset[str]
     """Sources that all rows of such an export have."""
     delimiter: str | None = None
+    quote: str | None = None
     header: tuple[str, ...] = field(default=())
 
 
@@ -34,6 +36,7 @@ def _preset(
     pairs: tuple[str, ...] = (),
     ignored: tuple[str, ...] = (),
     delimiter: str | None = None,
+    quote: str | None = None,
     header: tuple[str, ...] = (),
 ) -> Preset:
     """A preset; `fields` and `signature` are sources, separated by spaces."""
@@ -49,7 +52,7 @@ def _preset(
         pairs=pairs,
         optional=frozenset(sum(sources.values(), ())),
     )
-    return Preset(title, options, frozenset(signature.split()), delimiter, header)
+    return Preset(title, options, frozenset(signature.split()), delimiter, quote, header)
 
 
 PRESETS: Mapping[str, Preset] = {
@@ -118,6 +121,7 @@ PRESETS: Mapping[str, Preset] = {
         },
         "collector_tstamp event_id domain_userid",
         delimiter="\t",
+        quote=NO_QUOTE,
         header=SNOWPLOW_COLUMNS,
     ),
     "matomo": _preset(
