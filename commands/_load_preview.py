@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from services.ingest.input_file import InputFile
@@ -25,12 +26,20 @@ def preview(name: str, file: InputFile, options: MappingOptions) -> tuple[str, b
     presets = list(matching_presets(file.sample)) if resolution.problems else []
     sections = [
         [f"{name}: {_layout(file)}"],
-        list(_columns(resolution, file.sample)),
+        list(_columns(_without_rare_sources(resolution, file.sample), file.sample)),
         list(_problems(resolution, presets)),
         list(_events(file, resolution, options, presets)),
     ]
     text = "\n\n".join("\n".join(section) for section in sections if section)
     return text, not resolution.problems
+
+
+def _without_rare_sources(resolution: Resolution, sample: Sample) -> Resolution:
+    """The resolution without sources that none of the first rows has."""
+    mapping = resolution.mapping
+    known = {name: tuple(filter(sample.has, paths)) for name, paths in mapping.fields.items()}
+    fields = {name: paths for name, paths in known.items() if paths}
+    return replace(resolution, mapping=replace(mapping, fields=fields))
 
 
 def _layout(file: InputFile) -> str:

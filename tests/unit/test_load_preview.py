@@ -74,3 +74,15 @@ def test_a_row_that_is_no_event_is_shown_with_the_reason() -> None:
 def test_an_export_of_a_product_is_recognized() -> None:
     text, _ = previewed('{"event": "a", "properties": {"distinct_id": "u", "time": 1736500000}}\n')
     assert "This looks like Mixpanel: --from mixpanel" in text
+
+
+def test_sources_that_no_row_has_are_not_shown() -> None:
+    row = '{"event_name": "a", "occurred_at": "2025-01-10T00:00:00Z", "device": "d"}\n'
+    text, is_clean = previewed(row, fields={"user_id": ("login", "device")}, ignored=("*",))
+    assert is_clean
+    assert text.splitlines()[3:7] == [
+        "  user_id      device",
+        "  event_name   event_name",
+        "  occurred_at  occurred_at",
+        "  properties   none",
+    ]
