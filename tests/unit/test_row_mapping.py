@@ -136,6 +136,13 @@ def test_columns_of_text_become_numbers_booleans_and_json() -> None:
     assert event.properties == '{"n":1.50,"zip":"01234","on":true,"o":{"a": 1.0}}'
 
 
+def test_a_word_for_no_value_leaves_other_values_of_json_alone() -> None:
+    values = {"empty": "", "none": None, "word": "NULL", "list": ["NULL"]}
+    row = json_row({"event_name": "a", "occurred_at": TIME, **values})
+    event = mapped(row, properties={"*": None}, nulls=("NULL",))
+    assert event.properties == '{"empty":"","none":null,"list":["NULL"]}'
+
+
 def test_a_cell_of_another_type_than_its_column_is_text() -> None:
     row = {"event_name": "a", "occurred_at": TIME, "n": "1"}
     each = mapper(row, properties={"*": None})

@@ -104,7 +104,6 @@ class RowMapper:
             for name in FIELDS
             if name in mapping.fields and name in mapping.counted - mapping.constants.keys()
         }
-        self._may_be_null = mapping.format.omits_empty or bool(mapping.nulls)
 
     def __call__(self, row: Row) -> RawEvent:
         """The event of a row, before validation. Raises: Invalid."""
@@ -251,12 +250,19 @@ class RowMapper:
 
     def _text(self, value: Any, key: str) -> str | None:
         """The JSON text of a column or key of the row; None without a value."""
-        if self._may_be_null and self._is_null(value_of(value)):
+        if self._is_left_out(value):
             return None
         if self.mapping.pairs and (key,) in self.mapping.pairs:
             pairs = value_of(value)
             return json_text(key_value_pairs(pairs) if isinstance(pairs, list) else pairs)
         return self.mapping.texts.get(key, text_of)(value)
+
+    def _is_left_out(self, value: Any) -> bool:
+        """Whether a value is no property. In JSON, null and the empty text are properties."""
+        if self.mapping.format.omits_empty:
+            return self._is_null(value_of(value))
+        text = value_of(value) if self.mapping.nulls else None
+        return isinstance(text, str) and text in self.mapping.nulls
 
     def _text_at(self, row: Row, path: Path) -> str | None:
         """The JSON text of a source; None without a value."""
@@ -265,8 +271,7 @@ class RowMapper:
             return None
         if len(path) == 1:
             return self._text(value, path[0])
-        is_null = self._may_be_null and self._is_null(value_of(value))
-        return None if is_null else text_of(value)
+        return None if self._is_left_out(value) else text_of(value)
 
 
 def tree_of(paths: list[Path]) -> Tree:
