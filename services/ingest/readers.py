@@ -98,5 +98,8 @@ def read(
             yield from csv_blocks(file, columns, max_rows)
         else:
             yield from ndjson_blocks(layout.lines(file), columns, max_rows)
-    except (*DAMAGED, UnicodeDecodeError) as exc:
+    except DAMAGED as exc:
         raise TruncatedInput("the compressed input is truncated or damaged") from exc
+    except UnicodeDecodeError as exc:
+        message = f"the input is not {layout.encoding}: name its encoding with --encoding"
+        raise TruncatedInput(message) from exc

@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from services.ingest.input_file import InputFile, ReadOptions
-from services.ingest.input_rows import UnreadableInput
+from services.ingest.input_rows import TruncatedInput, UnreadableInput
 from services.ingest.mapping.options import MappingOptions
 from services.ingest.mapping.presets import PRESETS, with_preset
 from services.ingest.mapping.snowplow import COLUMNS
@@ -120,3 +120,11 @@ def test_sources_are_searched_where_few_rows_fill_the_first_part() -> None:
     *_, last = events(opened(content.encode()), options)
     assert isinstance(last, RawEvent)
     assert last.user_id == "u"
+
+
+def test_bytes_of_another_encoding_are_told() -> None:
+    text = "event_name,occurred_at\n" + f"a,{TIME}Z\n" * 500
+    broken = text.encode("utf-16") + b"\x00\xd8" + text.encode("utf-16-le")
+    options = MappingOptions()
+    with pytest.raises(TruncatedInput, match="the input is not utf-16: name its encoding with"):
+        events(opened(broken), options)
