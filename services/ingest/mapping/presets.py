@@ -179,10 +179,11 @@ def with_preset(name: str, options: MappingOptions) -> MappingOptions:
     used = {source for sources in options.fields.values() for source in sources}
     # A source that is ignored is not stored as a field either, such as an address as the user.
     fields = {
-        name: kept
-        for name, sources in preset.fields.items()
-        if (kept := tuple(source for source in sources if source not in options.ignored))
-    } | options.fields
+        name: sources
+        for name, listed in preset.fields.items()
+        if (sources := tuple(source for source in listed if source not in options.ignored))
+    }
+    fields |= options.fields
     if options.id_sources:
         fields.pop("event_id", None)
     has_id = "event_id" in options.fields

@@ -185,5 +185,6 @@ def _single(value: Any) -> Any:
         return value
     kind, single = present[0] if present else ("", None)
     # BigQuery writes integers of 64 bits as text.
-    is_integer = kind == "int_value" and isinstance(single, str) and _INTEGER.fullmatch(single)
-    return int(single) if is_integer else single
+    if kind == "int_value" and isinstance(single, str) and _INTEGER.fullmatch(single):
+        return int(single)
+    return single
