@@ -48,7 +48,7 @@ def _layout(file: InputFile) -> str:
 
 
 def _columns(resolution: Resolution, sample: Sample) -> Iterator[str]:
-    """What becomes of each field, and of each column."""
+    """The use of each field, and of each column."""
     mapping = resolution.mapping
     rows = [(field, _field(field, mapping)) for field in FIELDS[:-1]]
     rows.append(("properties", ", ".join(_properties(resolution, sample)) or "none"))

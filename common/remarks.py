@@ -50,7 +50,7 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Remarks:
-    """What a reader of an answer may not expect."""
+    """Notes on an answer, and the names in its question that no event has."""
 
     notes: tuple[AnyNote, ...] = ()
     """Values that conditions skipped, and lists whose elements count."""

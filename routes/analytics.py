@@ -179,5 +179,5 @@ async def _user_profile(
 async def user_profile(
     question: Annotated[UserProfile, Depends(_user_profile)], run_query: Runner, repo: Events
 ) -> Response:
-    """What one user did, in numbers, and the latest value of each property."""
+    """The events of one user in numbers, and the latest value of each property."""
     return await run_query(repo.get_user_profile, question)

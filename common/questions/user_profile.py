@@ -76,7 +76,7 @@ class UserProfileParameters(Ranged):
 
 
 class UserProfile(UserProfileParameters):
-    """What one user did, in numbers, and the latest value of each property."""
+    """The events of one user in numbers, and the latest value of each property."""
 
     answer = Answer[UserProfileData]
     concerns_one_user = True

@@ -19,7 +19,7 @@ _NO_ID = bytes(16)
 
 
 class EventRow(NamedTuple):
-    """What filters test of an event."""
+    """The fields of an event that filters test."""
 
     user_id: str
     """Empty for events without a user."""

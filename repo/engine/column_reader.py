@@ -271,7 +271,7 @@ class ColumnReader:
 
 
 class _Common(NamedTuple):
-    """What all scans of a question have in common."""
+    """The data that all scans of a question share."""
 
     tail: TailEvents
     erased: IdSet | None

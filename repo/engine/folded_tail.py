@@ -27,7 +27,7 @@ _ALWAYS = [Range(datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UT
 
 
 class _Origin(NamedTuple):
-    """What changes when events leave the tail."""
+    """The state of a tail; another one when events have left it."""
 
     written: Snapshot
     last_erasure: int

@@ -57,7 +57,7 @@ class Scan:
     parameters: Mapping[Path, str] = field(default_factory=dict)
     """The parameters of those properties that other parameters name."""
     alternatives: str = "`start={horizon}` or later"
-    """What can be asked where events before the horizon were dropped, for the error of it."""
+    """Questions that can be asked where events before the horizon were dropped, for the error."""
 
     @property
     def of_users(self) -> tuple["Scan", ...]:

@@ -118,7 +118,7 @@ def _named(value: int, users: Sequence[tuple[str, int]]) -> list[NamedUser]:
 
 @dataclass(slots=True)
 class Activity:
-    """What one user did."""
+    """The events of one user, in numbers."""
 
     first: int
     last: int

@@ -31,7 +31,7 @@ _SEARCH: dict[Order, Callable[[OrderedEvents, Entries, int, Checkpoint], list[Le
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainRules:
-    """What a chain is; times are microseconds since 2000-01-01 UTC."""
+    """The rules of a chain; times are microseconds since 2000-01-01 UTC."""
 
     bits: LabelBits
     order: Order = "sequence"

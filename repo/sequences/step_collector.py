@@ -45,7 +45,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class SessionRules:
-    """What a session is; times are microseconds since 2000-01-01 UTC."""
+    """The rules of a session; times are microseconds since 2000-01-01 UTC."""
 
     gap: int
     """A session ends after more than this without an event."""

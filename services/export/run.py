@@ -41,7 +41,7 @@ class CannotExport(Exception):
 
 @dataclass(slots=True)
 class ExportCounts:
-    """What a run has done so far."""
+    """The progress of a run."""
 
     written: int = 0
     """Days whose files were written or replaced."""

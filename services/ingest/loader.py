@@ -30,7 +30,7 @@ _MAX_EXCERPT_CHARS = 2_000
 
 @dataclass(slots=True)
 class LoadReport:
-    """What happened to the rows of an input. A row is counted once that is certain."""
+    """Counts of the rows of an input. A row is counted once that is certain."""
 
     inserted: int = 0
     present: int = 0

@@ -34,7 +34,7 @@ _json_key = lru_cache(10_000)(json_string)
 
 
 class Rest(Enum):
-    """What becomes of values that no option names."""
+    """The use of values that no option names."""
 
     REFUSED = "refused"
     IGNORED = "ignored"
