@@ -34,7 +34,7 @@ _MESSAGES = {
     "string_too_long": "must be at most {max_length} characters long",
     "literal_error": "must be {expected}",
 }
-"""The values that are allowed, by the type of pydantic's error; its own messages speak of Python's types."""
+"""The values that are allowed, by the type of an error; pydantic speaks of Python's types."""
 
 _DETAILS = {
     404: "There is no resource at this path; /docs lists all paths.",

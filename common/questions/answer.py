@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import date, datetime
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
-from pydantic import Field, WithJsonSchema
+from pydantic import Field
 
 from common.remarks import AnyNote, Unknown
 from utils.time.slots import SETTLED_AFTER
@@ -15,9 +15,6 @@ from utils.time.slots import SETTLED_AFTER
 D = TypeVar("D")
 
 # Numbers are `msgspec.Raw`, since they are exact.
-PropertyValue = Annotated[Any, WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
-ValueType = Literal["text", "number", "boolean", "missing", "other"]
-
 Table = tuple[type | Sequence[str], Sequence[Any]]
 """The dataclass of the rows, or the names of their columns if they are mappings; and the rows."""
 

@@ -11,14 +11,13 @@ from pydantic import BeforeValidator, Field, PlainSerializer, SkipValidation, Wi
 
 from common.filters import Condition, Exists, Name
 from common.parameters import Integer
+from common.property_values import PropertyValue, ValueType, value_type
 from common.query import Query
 from common.questions.answer import (
     Answer,
     Bucket,
-    PropertyValue,
     Table,
     Tabular,
-    ValueType,
     absent_field,
     is_absent,
 )
@@ -155,11 +154,7 @@ class _Cell(NamedTuple):
 
 
 def _cell(value: PropertyValue) -> _Cell:
-    if value is None:
-        return _Cell(None, "missing")
-    if isinstance(value, bool):
-        return _Cell(value, "boolean")
-    return _Cell(value, "text" if isinstance(value, str) else "number")
+    return _Cell(value, value_type(value))
 
 
 def _table_rows(row: BreakdownRow | OtherRows, cells: Sequence[_Cell]) -> Iterator[ValueRow]:

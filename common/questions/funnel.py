@@ -11,13 +11,12 @@ from pydantic import Field, model_validator
 from common.errors import refuse
 from common.filters import Name
 from common.parameters import Duration, Integer, Property, Selections, between
+from common.property_values import PropertyValue, ValueType, value_type
 from common.query import Query
 from common.questions.answer import (
     Answer,
-    PropertyValue,
     Table,
     Tabular,
-    ValueType,
     absent_field,
     is_absent,
 )
@@ -198,9 +197,7 @@ _OTHER, _MISSING = _Cell("(other)", "other"), _Cell(None, "missing")
 
 
 def _cell(value: PropertyValue) -> _Cell:
-    if isinstance(value, bool):
-        return _Cell(value, "boolean")
-    return _Cell(value, "text" if isinstance(value, str) else "number")
+    return _Cell(value, value_type(value))
 
 
 def _step_row(cell: _Cell, step: FunnelStep) -> StepRow:

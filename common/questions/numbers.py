@@ -12,6 +12,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from common.filters import Name
 from common.parameters import Integer, Property
+from common.property_values import value_type
 from common.query import Query
 from common.questions.answer import Answer, Table, Tabular
 from common.questions.base import Periodic
@@ -136,7 +137,7 @@ class NumbersData(dict[str, Any], Tabular):
             yield {}, self
             return
         for row in self["rows"]:
-            yield {"value": row["value"], "type": _type_of(row["value"])}, row
+            yield {"value": row["value"], "type": value_type(row["value"])}, row
         yield {"value": "(other)", "type": "other"}, self["other"]
 
     @classmethod
@@ -148,15 +149,6 @@ class NumbersData(dict[str, Any], Tabular):
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         return _DATA
-
-
-def _type_of(value: object) -> str:
-    """Return the type of the value of a row, which tells 5 from the text "5"."""
-    if value is None:
-        return "missing"
-    if isinstance(value, bool):
-        return "boolean"
-    return "text" if isinstance(value, str) else "number"
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

@@ -12,13 +12,12 @@ from common.dates import EARLIEST
 from common.errors import Fault, InvalidParameter, refuse
 from common.filters import Name
 from common.parameters import Integer, Property, SelectionText
+from common.property_values import PropertyValue, ValueType, value_type
 from common.query import Query
 from common.questions.answer import (
     Answer,
-    PropertyValue,
     Table,
     Tabular,
-    ValueType,
     absent_field,
     is_absent,
 )
@@ -150,9 +149,7 @@ class RetentionData(Tabular):
 
 
 def _typed(value: PropertyValue) -> tuple[PropertyValue, ValueType]:
-    if isinstance(value, bool):
-        return value, "boolean"
-    return value, "text" if isinstance(value, str) else "number"
+    return value, value_type(value)
 
 
 def _cell_rows(

@@ -1,12 +1,9 @@
 """Compute the answer to `breakdown` from events of columns."""
 
 from datetime import datetime
-from decimal import Decimal
 
-import msgspec
-
-from common.filters import Value
-from common.questions.answer import Bucket, Checkpoint, PropertyValue, absent_field
+from common.property_values import json_value
+from common.questions.answer import Bucket, Checkpoint, absent_field
 from common.questions.breakdown import (
     BreakdownData,
     BreakdownQuery,
@@ -20,7 +17,6 @@ from repo.engine.grouping.collector import GroupCollector, GroupCount
 from repo.engine.scan import Scan
 from repo.queries.base import ScanReduction
 from repo.queries.series import begun_buckets, check_cells
-from utils.decimals import decimal_text
 from utils.time.calendar import Range
 
 
@@ -55,7 +51,7 @@ class BreakdownReduction(ScanReduction[BreakdownQuery, BreakdownData], query=Bre
             events=groups.total.events,
             users=groups.total.users,
             rows=[
-                BreakdownRow(list(map(_json_value, row.values)), *self._counts(row, groups.total))
+                BreakdownRow(list(map(json_value, row.values)), *self._counts(row, groups.total))
                 for row in groups.rows
             ],
             other=OtherRows(groups.other_groups, *self._counts(groups.other, groups.total)),
@@ -78,11 +74,6 @@ class BreakdownReduction(ScanReduction[BreakdownQuery, BreakdownData], query=Bre
         events, users = group.total
         share = _share(group.total, total)
         return events, users, share, series if self.query.interval else absent_field()
-
-
-def _json_value(value: Value | None) -> PropertyValue:
-    """Return a value for JSON, with exact numbers."""
-    return msgspec.Raw(decimal_text(value).encode()) if isinstance(value, Decimal) else value
 
 
 def _share(part: Count, total: Count) -> float:

@@ -4,15 +4,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
-from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from common.filters import Name, Value
+from common.filters import Name
+from common.property_values import json_value
 from common.questions.answer import Checkpoint
 from common.questions.funnel import (
     Conversion,
@@ -34,7 +33,6 @@ from repo.sequences.first_values import value_order
 from repo.sequences.progress import Progress, progress_of, united
 from repo.sequences.step_collector import SessionRules, StepCollector
 from repo.sequences.step_labels import StepFilters
-from utils.decimals import decimal_text
 from utils.time.calendar import Range
 
 _MICROSECOND = timedelta.resolution
@@ -153,7 +151,7 @@ def _by_value(
     parts = [_numbers(progress.select(order[slice(*each)]), rules) for each in pairwise(bounds)]
     return {
         "rows": [
-            FunnelRow(_json_value(values[code]), **part)
+            FunnelRow(json_value(values[code]), **part)
             for code, part in zip(shown, parts, strict=False)
         ],
         "other": FunnelPart(**parts[-2]),
@@ -183,11 +181,6 @@ def _series(
         )
         for bucket, reached, open_users in zip(buckets, users, is_open, strict=True)
     ]
-
-
-def _json_value(value: Value) -> Any:
-    """Return a value as in JSON; numbers are exact."""
-    return msgspec.Raw(decimal_text(value).encode()) if isinstance(value, Decimal) else value
 
 
 def _steps(progress: Progress, steps: int) -> list[FunnelStep]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from common.filters import Value
+from common.property_values import json_value
 from common.questions.answer import Checkpoint, is_absent
 from common.questions.numbers import NumbersData, NumbersQuery, fraction_of
 from common.remarks import Note
@@ -71,7 +71,7 @@ class NumbersReduction(ScanReduction[NumbersQuery, NumbersData], query=NumbersQu
         total = self._fields(collector.total, checkpoint)
         groups = collector.groups(self.query.limit, checkpoint)
         rows = [
-            {"value": _json_value(value), **self._fields(numbers, checkpoint)}
+            {"value": json_value(value), **self._fields(numbers, checkpoint)}
             for value, numbers in groups.rows
         ]
         other = {"values": groups.other_values, **self._fields(groups.other, checkpoint)}
@@ -115,10 +115,6 @@ def _row(bucket: CalendarBucket, statistics: dict[str, Any]) -> dict[str, Any]:
     fields = {name: value for name, value in bucket.fields.items() if not is_absent(value)}
     flags = {name: fields.pop(name) for name in ("partial", "cut")}
     return {**fields, **statistics, **flags}
-
-
-def _json_value(value: Value | None) -> Any:
-    return _exact(value) if isinstance(value, Decimal) else value
 
 
 def _average(numbers: NumberAggregate) -> float | None:

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from common.dates import EARLIEST
-from common.filters import Value
+from common.property_values import json_value
 from common.questions.answer import Checkpoint
 from common.questions.retention import (
     Cell,
@@ -38,7 +36,6 @@ from repo.engine.timeline import microseconds
 from repo.queries.base import ScanReduction
 from repo.queries.series import begun_buckets
 from repo.sequences.first_values import FirstValues
-from utils.decimals import decimal_text
 from utils.time.calendar import Range, whole_units
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -105,7 +102,7 @@ class RetentionReduction(ScanReduction[RetentionQuery, RetentionData], query=Ret
         return RetentionData(
             *self._cohorts_and_total(*(each.sum(axis=0) for each in counts)),
             rows=[
-                RetentionRow(_json_value(values.values[code]), part.users, part.cohorts, part.total)
+                RetentionRow(json_value(values.values[code]), part.users, part.cohorts, part.total)
                 for code, part in zip(shown, rows, strict=True)
             ],
             other=other,
@@ -216,11 +213,6 @@ class RetentionReduction(ScanReduction[RetentionQuery, RetentionData], query=Ret
             users, all_users = (int(part[is_over, cell].sum()) for part in (present, of))
             total.append(TotalCell(users, all_users, _share(users, all_users)))
         return total
-
-
-def _json_value(value: Value) -> Any:
-    """Return a value for JSON, with exact numbers."""
-    return msgspec.Raw(decimal_text(value).encode()) if isinstance(value, Decimal) else value
 
 
 def _share(users: int, of: int) -> float | None:
