@@ -15,7 +15,7 @@ import redis
 
 from common.questions import QUESTIONS
 from tests.api.questions import path_of
-from tests.contract.test_questions import EXAMPLES, RANGE
+from tests.contract.test_questions import EXAMPLES, Case
 from tests.events import insert
 from tests.faults.conftest import Check, DedicatedServers
 from tests.faults.http_load import Reply, ask_all, hang_up_after, percentile
@@ -23,6 +23,7 @@ from tests.faults.service_process import COUNTS, WORKERS, Service, service
 from tests.faults.test_postgres import statuses
 from tests.slow_events import slow_down
 from tests.wait_until import wait_until
+from utils.formats import Format
 
 BREAKER = 'analytics_cache_errors_total{operation="skipped"}'
 LOOK_UPS = 'analytics_cache_errors_total{operation="look_up"}'
@@ -30,11 +31,11 @@ COMPUTED = 'analytics_question_duration_seconds_count{question="event_counts"'
 """Whatever the source of the answer."""
 SILENT_S = 0.15
 """Longer than Redis is waited for."""
-FORMS = [
-    f"{path_of(question, '%C3%BC')}?"
-    + urlencode({**RANGE, **example.parameters, "format": form}, doseq=True)
-    for question, example in ((question, EXAMPLES[question.name]) for question in QUESTIONS)
-    for form in ("json", "csv", "ndjson")
+FORMS: list[Format] = ["json", "csv", "ndjson"]
+PATHS = [
+    f"{path_of(case.question, '%C3%BC')}?{urlencode(case.parameters(form), doseq=True)}"
+    for case in (Case(question, EXAMPLES[question.name]) for question in QUESTIONS)
+    for form in FORMS
 ]
 
 
@@ -211,13 +212,13 @@ def test_hits_equal_misses(running: Service, check: Check) -> None:
     )
     running.wait_until_folded()
     same = 0
-    for path in FORMS:
+    for path in PATHS:
         for coding in ("identity", "gzip"):
             answers = [running.get(path, **{"Accept-Encoding": coding}) for _ in range(2)]
             assert [answer.headers["x-cache"] for answer in answers] == ["miss", "hit"], path
             assert answers[0].content == answers[1].content
             same += 1
-    check.record(f"{same} of {len(FORMS) * 2}")
+    check.record(f"{same} of {len(PATHS) * 2}")
 
 
 @pytest.mark.check(23)
