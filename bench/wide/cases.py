@@ -59,8 +59,13 @@ class WideCase:
     @property
     def address(self) -> str:
         """The URL path and query string of the query to the service."""
-        path = "breakdown" if self.by else "funnel" if self.steps else "event-counts"
+        path = self.question_name.replace("_", "-")
         return f"/analytics/{path}?{urlencode(self.parameters, doseq=True, safe=':/')}"
+
+    @property
+    def question_name(self) -> str:
+        """The name of the question of the service."""
+        return "breakdown" if self.by else "funnel" if self.steps else "event_counts"
 
     @property
     def by(self) -> tuple[str, ...]:

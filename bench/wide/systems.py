@@ -17,8 +17,10 @@ from bench.http_client import HttpConnection
 from bench.in_process import InProcess, in_process
 from bench.stored_set import Stores
 from bench.wide.cases import WideCase, whole_cases, wide_query_texts
+from common.questions.base import Question
 from common.questions.breakdown import Breakdown
 from common.questions.event_counts import EventCounts
+from common.questions.funnel import Funnel
 from tests.live_server import AUTHORIZED
 from tests.source_comparison import connected
 
@@ -26,6 +28,9 @@ Answer = list[int]
 """Events, and users unless only events are counted: of each day, if any, and of the range."""
 
 _SETTINGS = ("timezone = 'UTC'", "jit = off", "work_mem = '256MB'")
+_QUESTIONS: dict[str, type[Question]] = {
+    each.name: each for each in (EventCounts, Breakdown, Funnel)
+}
 _WARM_CONNECTIONS = 8
 """So many connections at once reach both workers of the service."""
 
@@ -91,15 +96,12 @@ class WideInProcess:
         self._service = service
 
     def query_text(self, case: WideCase) -> str:
-        return f"EventsRepo.{'get_breakdown' if case.by else 'get_event_counts'}"
+        return f"EventsRepo.get_{case.question_name}"
 
     def prepare(self, case: WideCase) -> Callable[[], Any]:
-        parameters = json.dumps(case.parameters)
-        if case.by:
-            breakdown = Breakdown.model_validate_json(parameters)
-            return self._service.caller(lambda repo: repo.get_breakdown(breakdown.query))
-        counts = EventCounts.model_validate_json(parameters)
-        return self._service.caller(lambda repo: repo.get_event_counts(counts.query))
+        question = _QUESTIONS[case.question_name].model_validate_json(json.dumps(case.parameters))
+        method = f"get_{case.question_name}"
+        return self._service.caller(lambda repo: getattr(repo, method)(question.query))
 
     def read(self, case: WideCase, result: Any) -> Answer:
         return from_service(case, msgspec.json.decode(msgspec.json.encode(result.data)))
