@@ -629,7 +629,7 @@ def test_user_events_agree(
     whole=st.booleans(),
     more=st.fixed_dictionaries(shared),
 )
-@settings(max_examples=examples(100))
+@settings(max_examples=examples(100), derandomize=True)
 @pytest.mark.thorough
 def test_user_profile_agrees(
     owner: connection,
