@@ -69,8 +69,8 @@ class Query:
     """Whether the range is narrowed to whole periods of `interval` that are over."""
 
     def definition(self, time_range: Range) -> str:
-        """Return a sentence that says what the answer counts."""
-        raise NotImplementedError
+        """Return a sentence that says what the answer is about."""
+        return f"The events{self.criteria} {self.range_text(time_range)}."
 
     def is_over(self, now: datetime) -> bool:
         """Return whether only late events can change the answer."""

@@ -23,7 +23,7 @@ class ListNote:
 
     property: str
     repeated: int
-    """How many times more than once they count, of all events together."""
+    """The number of times that events count beyond the first, in all."""
     used: str = "each distinct element of a list"
 
 

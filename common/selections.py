@@ -59,7 +59,7 @@ class Selection:
 
 
 class Times(NamedTuple):
-    """How often something happened: at least, and at most if there is an upper bound."""
+    """Bounds of a number of events: at least, and at most if there is an upper bound."""
 
     low: int = 1
     high: int | None = None
@@ -77,7 +77,7 @@ _AT_LEAST_ONCE = Times()
 
 @dataclass(frozen=True, slots=True)
 class UserCondition:
-    """How often users caused the events of a selection, in a range of time."""
+    """A condition on users: the events of a selection that they caused in a range of time."""
 
     selection: Selection
     times: Times = _AT_LEAST_ONCE

@@ -17,7 +17,8 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class UserCriterion:
-    """How often users must have caused events, or must not have if it is of `not_did`."""
+    """A condition on users with its range: events that they must have caused, or, for `not_did`,
+    must not."""
 
     parameter: Literal["did", "not_did"]
     condition: UserCondition

@@ -142,7 +142,7 @@ def _with_user(question: type[Q], user_id: str, query: Parameters) -> Q:
 
 @router.get("/funnel", **_route(Funnel))
 async def funnel(question: Annotated[Funnel, Query()], run_query: Runner, repo: Events) -> Response:
-    """How many users go through steps one after the other, and how long it takes."""
+    """The number of users who go through steps one after the other, and the time it takes."""
     return await run_query(repo.get_plan if question.explain else repo.get_funnel, question)
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from common.query import Query
 from common.questions.answer import Answer, Table, Tabular
 from common.questions.base import Catalogue
+from utils.time.calendar import Range
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,13 @@ class EventNamesData(Tabular):
 class EventNamesQuery(Query):
     prefix: str
     limit: int
+
+    def definition(self, time_range: Range) -> str:
+        named = f' that begin with "{self.prefix}"' if self.prefix else ""
+        return (
+            f"The {self.limit} most frequent event names{named}, with the number of their events "
+            f"{self.range_text(time_range)} up to now, and of the distinct users who caused them."
+        )
 
 
 class EventNames(Catalogue):

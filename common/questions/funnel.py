@@ -34,7 +34,7 @@ _DEFAULT_GAP = timedelta(minutes=30)
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
-    """How long it took; null if nobody came so far."""
+    """Durations in seconds; null if nobody reached the step."""
 
     avg: float | None
     p50: float | None
@@ -43,7 +43,7 @@ class Seconds:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """How many users entered, and how many of them reached the last step."""
+    """The number of users who entered, and of those who reached the last step."""
 
     entered: int
     converted: int
@@ -161,7 +161,7 @@ class FunnelData(Tabular):
     open: int
     """Users who have not reached the last step, and may still reach a further one."""
     closed: Conversion
-    """The same for entries whose time for the last step is over."""
+    """Entered, converted and rate, of entries whose time for the last step is over."""
     seconds: Seconds
     """The time from the first step to the last one."""
     steps: list[FunnelStep]
@@ -286,7 +286,7 @@ def _any_of(selections: Sequence[Selection]) -> str:
 
 
 class Funnel(Periodic):
-    """How many users go through steps, one after the other."""
+    """The number of users who go through steps, one after the other."""
 
     answer = Answer[FunnelData]
     has_values = True

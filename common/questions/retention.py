@@ -237,7 +237,7 @@ def _selection_text(selection: Selection) -> str:
 
 
 class Retention(Completable):
-    """How many users come back in the periods after the one in which they entered."""
+    """The number of users who come back in the periods after the one in which they entered."""
 
     answer = Answer[RetentionData]
     has_values = True

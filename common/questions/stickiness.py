@@ -32,7 +32,7 @@ class StickinessData(Tabular):
     periods: int
     """The periods that have begun."""
     partial_periods: int
-    """Those of them that have not ended, or of which the range has only a part."""
+    """Periods that have not ended, or of which the range has only a part."""
     users: int
     """Users who were active in at least one period."""
     rows: list[StickinessRow]

@@ -63,6 +63,10 @@ class UserEventsQuery(Query):
     identity: str
     """The fingerprint of the parameters that must not change from page to page."""
 
+    def definition(self, time_range: Range) -> str:
+        events = f"The events of one user{self.criteria} {self.range_text(time_range)}"
+        return f"{events}, the newest first, in pages of {self.limit}."
+
     def cursor_at(self, position: Position) -> str:
         """Return the cursor of a page."""
         return encode_cursor(position, self.identity)

@@ -114,7 +114,7 @@ def joined(first: Chunk, second: Chunk) -> Chunk:
 
 
 class TailLimits(NamedTuple):
-    """How much may be read: events, and bytes of their properties as JSON."""
+    """The largest tail that is read: events, and bytes of their properties as JSON."""
 
     events: int
     bytes: int

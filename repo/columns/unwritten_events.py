@@ -20,7 +20,7 @@ from utils.copy_binary import decode
 
 MAX_EVENTS = 65_536
 MAX_BYTES = 16 * 2**20
-"""Of the properties of a page as JSON, which one event may exceed."""
+"""The largest size of the properties of a page as JSON, which one event may exceed."""
 
 BACKFILL_START = BackfillCursor("infinity", "ffffffff-ffff-ffff-ffff-ffffffffffff")
 """All events are before it."""
@@ -42,7 +42,7 @@ _FIRST_ID = "00000000-0000-0000-0000-000000000000"
 _EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 
 _PIECE_BYTES = 2**20
-"""Of the properties in a row of the result."""
+"""The largest size of the properties that one row of the result holds."""
 
 
 class Limits(NamedTuple):

@@ -29,7 +29,7 @@ class NumberGroups(NamedTuple):
     rows: list[tuple[Value | None, NumberCollector]]
     """The values of most events; None for events without a value."""
     other_values: int
-    """How many values are not among the rows."""
+    """The number of values that are not among the rows."""
     other: NumberCollector
     """The numbers of events with such a value."""
     missing: NumberCollector

@@ -18,7 +18,7 @@ from repo.engine.ordinals import Ordinals, count_distinct, distinct_ordinals, gr
 from repo.engine.scan import MatchingEvents
 
 MAX_BYTES = 256 * 2**20
-"""Of the numbers that percentiles, or the sums of users, need all at once."""
+"""The largest size of the numbers that are held for percentiles, or for the sums of users."""
 
 _MAX_PENDING = 2**22  # ordinals that are not distinct: 16 MB
 _CHEAPER = "a shorter range, or no percentiles"

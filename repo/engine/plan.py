@@ -42,7 +42,7 @@ class Aggregation:
     """The length in days of the longest rolling window that is counted from the sets of users; 0
     without windows. Each range is a day then."""
     alternatives: str = "`start={horizon}` or later"
-    """What can be asked where a filter needs events from before the horizon, for the error of it.
+    """Questions that can be asked where a filter needs dropped events, for the error of it.
     """
 
 

@@ -42,7 +42,7 @@ class _Unfinished(Generic[D]):
 
 
 class _Choice(NamedTuple, Generic[Q, D]):
-    """How to answer a query."""
+    """The reduction of a query, the plan for it, and the call that reads it."""
 
     reduction: BaseReduction[Q, D]
     plan: Plan

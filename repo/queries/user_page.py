@@ -22,7 +22,7 @@ _DAYS = 2**22  # more than there are days
 
 
 class _Rule(NamedTuple):
-    """How the values of events become the value of their user."""
+    """A reduction of the values of events to the value of their user."""
 
     combine: Any
     """A function of numpy."""

@@ -26,7 +26,7 @@ from repo.engine.scan import MatchingEvents
 MISSING = -1
 
 MAX_BYTES = 256 * 2**20
-"""Of distinct values in memory."""
+"""The largest size of distinct values in memory."""
 _CODE_BYTES = 160  # of a code with its place in a dictionary, besides the value
 
 

@@ -1,4 +1,4 @@
-"""How far the owners of events came: the furthest step of their chains, and the reported chain."""
+"""The furthest step that the owners of events reached, and their reported chains."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from repo.sequences.chain_search import Chains
 from repo.sequences.ordered_events import OrderedEvents, Positions, first_of_runs
 
 MAX_BYTES = 256 * 2**20
-"""Of the arrays of all owners."""
+"""The largest size of the arrays of all owners."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far owners came who entered a funnel; each has a place in all arrays.
+    """The furthest steps of the owners who entered a funnel; each has a place in all arrays.
 
     Times are microseconds since 2000-01-01 UTC.
     """

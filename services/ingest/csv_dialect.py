@@ -19,7 +19,7 @@ NO_QUOTE = "\x01"
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How the rows of a CSV file are written."""
+    """The encoding, the delimiter and the layout of a CSV file."""
 
     encoding: str = "utf-8-sig"
     delimiter: str = ","

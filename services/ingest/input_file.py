@@ -42,7 +42,7 @@ _UNUSUAL_KEY = re.compile(r'["\\\x00-\x1f]')
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How a file is written, as far as that is not to be guessed."""
+    """The format of a file, as far as options name it; the rest is guessed."""
 
     form: Form | None = None
     encoding: str | None = None

@@ -28,12 +28,12 @@ from services.ingest.parquet import column_names, parquet_records, parquet_rows
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the rows of a file are written."""
+    """The format, encoding and dialect of a file."""
 
     form: Form
     encoding: str = "utf-8-sig"
     dialect: Dialect = field(default=COMMA)
-    """Of CSV."""
+    """The dialect of CSV."""
 
     @property
     def description(self) -> str:

@@ -22,15 +22,13 @@ from tests.repo.test_column_reader import (
     World,
     database_url,
     own_cache,
-    owner,
-    repo,
     selected,
     store,
     worlds,
 )
 from tests.source_comparison import finished
 
-__all__ = ["database_url", "own_cache", "owner", "repo"]  # fixtures
+__all__ = ["database_url", "own_cache"]  # fixtures
 
 BY = st.lists(st.sampled_from(["a", "b", '"a.b"', "a.a", "@event", "none"]), min_size=1, max_size=2)
 

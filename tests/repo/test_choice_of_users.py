@@ -34,9 +34,7 @@ from tests.repo.test_column_reader import (
     database_url,
     folded,
     own_cache,
-    owner,
     put,
-    repo,
     selected,
     store,
     worlds,
@@ -44,7 +42,7 @@ from tests.repo.test_column_reader import (
 from tests.source_comparison import finished
 from tests.where_strategies import EVENT_NAMES
 
-__all__ = ["database_url", "folded", "own_cache", "owner", "repo"]
+__all__ = ["database_url", "folded", "own_cache"]
 
 HOUR = timedelta(hours=1)
 TIMES = {

@@ -1,7 +1,6 @@
 """Event counts with filters agree with plain Python, from chunks and from their tail."""
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-import psycopg2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +19,6 @@ from common.errors import ColumnsBuilding, EventsDropped, InvalidParameter
 from common.questions.answer import Answer, Reading, is_absent
 from common.questions.event_counts import EventCounts, EventCountsData
 from common.remarks import Note, Unknown
-from config.database import Database, get_connection
 from config.database_errors import DeadlineExceeded
 from repo.columns import cache, chunk_writer, codec, column_tail
 from repo.columns.cache import COLUMN_CACHE, ColumnFolder
@@ -53,21 +50,6 @@ DAY = timedelta(days=1)
 @pytest.fixture(scope="module")
 def database_url(cluster: Cluster) -> str:
     return cluster.migrated_database()
-
-
-@pytest.fixture(scope="module")
-def owner(database_url: str) -> Iterator[connection]:
-    conn = psycopg2.connect(database_url)
-    conn.autocommit = True
-    yield conn
-    conn.close()
-
-
-@pytest.fixture(scope="module")
-def repo(database_url: str) -> Iterator[EventsRepo]:
-    database = Database(database_url, size=1, waiters=0, acquire_timeout_s=1, name="columns")
-    yield EventsRepo(get_connection(database, time.monotonic() + 600))
-    database.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,11 @@
 """Percentiles, sums and averages are those of PostgreSQL over the events themselves."""
 
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 from uuid import uuid4
 
-import psycopg2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +13,6 @@ from psycopg2.extensions import connection
 from psycopg2.extras import execute_values
 
 from common.questions.numbers import Numbers
-from config.database import Database, get_connection
 from repo.events import EventsRepo
 from repo.rollups.rollup_writer import RollupWriter
 from tests.column_writer import write_columns
@@ -73,21 +69,6 @@ events = st.tuples(
 @pytest.fixture(scope="module")
 def database_url(cluster: Cluster) -> str:
     return cluster.migrated_database()
-
-
-@pytest.fixture(scope="module")
-def owner(database_url: str) -> Iterator[connection]:
-    conn = psycopg2.connect(database_url)
-    conn.autocommit = True
-    yield conn
-    conn.close()
-
-
-@pytest.fixture(scope="module")
-def repo(database_url: str) -> Iterator[EventsRepo]:
-    database = Database(database_url, size=1, waiters=0, acquire_timeout_s=1, name="numbers")
-    yield EventsRepo(get_connection(database, time.monotonic() + 600))
-    database.close()
 
 
 def insert(owner: connection, stored: list[tuple[str, int, str, Decimal]]) -> None:

@@ -1,6 +1,5 @@
 """Every answer agrees with plain Python over the same events, on each PostgreSQL there is."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from statistics import median
 from typing import Any, get_args
 from uuid import UUID
 
-import psycopg2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,7 +27,6 @@ from common.questions.stickiness import Stickiness
 from common.questions.top_events import TopEvents
 from common.questions.user_events import UserEvents
 from common.questions.user_profile import UserProfile
-from config.database import Database, get_connection
 from repo.engine.timeline import microseconds
 from repo.events import EventsRepo
 from repo.rollups import seal, span_store
@@ -147,21 +144,6 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
             yield Cluster(endpoints.database_url).migrated_database()
     else:
         yield request.getfixturevalue("cluster").migrated_database()
-
-
-@pytest.fixture(scope="module")
-def owner(database_url: str) -> Iterator[connection]:
-    conn = psycopg2.connect(database_url)
-    conn.autocommit = True
-    yield conn
-    conn.close()
-
-
-@pytest.fixture(scope="module")
-def repo(database_url: str) -> Iterator[EventsRepo]:
-    database = Database(database_url, size=1, waiters=0, acquire_timeout_s=1, name="oracle")
-    yield EventsRepo(get_connection(database, time.monotonic() + 600))
-    database.close()
 
 
 @pytest.fixture(autouse=True, scope="module")

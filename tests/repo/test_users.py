@@ -25,15 +25,13 @@ from tests.repo.test_column_reader import (
     erase,
     insert,
     own_cache,
-    owner,
-    repo,
     store,
     worlds,
 )
 from tests.where_strategies import USERS
 from utils.time.zones import zone
 
-__all__ = ["database_url", "own_cache", "owner", "repo"]
+__all__ = ["database_url", "own_cache"]
 
 
 def expected_users(

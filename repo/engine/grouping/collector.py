@@ -28,7 +28,7 @@ from repo.engine.grouping.value_table import NO_NUMBERS, NO_TEXTS, ValueTable
 from repo.engine.scan import MatchingEvents
 
 _MAX_BYTES = 2**28
-"""Of groups and users that are not in the arrays of chunks."""
+"""The largest size of groups and users that are not in the arrays of chunks."""
 _FEW = 2**16
 _DENSE = 4
 """Up to so many possible groups for each event, counting is faster than sorting."""
@@ -49,9 +49,10 @@ class Groups(NamedTuple):
     rows: list[GroupCount]
     """The groups with the most events; ties are in the order of their values."""
     other_groups: int
-    """How many groups are not among the rows."""
+    """The number of groups that are not among the rows."""
     other: GroupCount
-    """These together. An event that is in several of them because of a list counts in each."""
+    """All other groups together. An event that is in several of them because of a list counts in
+    each."""
     missing: Count
     """The groups that lack a property, also those that are among the rows."""
 
@@ -61,9 +62,9 @@ class _Part(NamedTuple):
 
     events: GroupedEvents
     indexes: Sequence[int]
-    """The ranges."""
+    """The indexes of the ranges."""
     bounds: Sequence[int]
-    """Where these begin and end."""
+    """The positions at which the ranges begin and end."""
 
 
 class GroupCollector:
@@ -77,7 +78,7 @@ class GroupCollector:
         self.names: Mapping[int, str] = {}
         """The event names by their ids, for groups by name; they may be set after `add`."""
         self.repeated = [0] * len(dimensions)
-        """How many times more than once events count, because of lists, by property."""
+        """The number of times that events count beyond the first because of lists, by property."""
         self._dimensions = dimensions
         self._tables: list[tuple[ValueTable, ...]] = []
         self._parts: list[_Part] = []

@@ -30,9 +30,9 @@ class CountedCodes(NamedTuple):
     """The groups of chunks with the same tables, and how many events each has."""
 
     tables: tuple[ValueTable, ...]
-    """Of each property; see `digits_of` for codes."""
+    """The values of each property, which codes refer to (`digits_of`)."""
     codes: Integers
-    """Of groups with events, ascending."""
+    """The codes of groups with events, ascending."""
     events: Integers
 
     def at(self, positions: NDArray[np.intp]) -> "CountedCodes":
@@ -49,7 +49,7 @@ class Ranking:
 
     values: list[GroupValues]
     categories: list[Integers]
-    """Of the codes of each `CountedCodes`."""
+    """For each `CountedCodes`, the category of each of its codes."""
     other_groups: int
 
     @property

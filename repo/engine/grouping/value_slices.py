@@ -27,7 +27,7 @@ class ValueSlices:
     """Slices of one property, the one with the most texts."""
 
     tables: Sequence[ValueTable]
-    """Of the property, in each part."""
+    """The values of the property, one table for each part."""
     dimension: int
     """The position of the property."""
     starts: Sequence[str]

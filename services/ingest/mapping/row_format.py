@@ -1,4 +1,4 @@
-"""How values of a row are read: JSON, of which the text is kept, texts of CSV, and Parquet."""
+"""Reads the values of a row: JSON, of which the text is kept, texts of CSV, and Parquet."""
 
 import json
 import re
@@ -33,7 +33,7 @@ AsText = Callable[[Any], str]
 
 @dataclass(frozen=True, slots=True)
 class RowFormat:
-    """How rows of a format differ; JSON values are `msgspec.Raw`, which keeps all digits."""
+    """The functions that read the rows of a format. JSON values are `msgspec.Raw`."""
 
     canonical: Callable[[Row], bytes]
     """A text of a row that is the same in every file that holds the row."""
@@ -126,7 +126,7 @@ VALUES = RowFormat(_canonical_values, omits_empty=True)
 
 
 def column_text(cells: Sequence[str]) -> tuple[AsText, str]:
-    """How the cells of a column become JSON, by those of the first rows, and their type.
+    """The function that makes JSON of the cells of a column, by the first rows, and their type.
 
     Cells that are of another type are text.
     """

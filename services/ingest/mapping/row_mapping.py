@@ -65,7 +65,7 @@ class RowMapping:
     pairs: frozenset[Path] = frozenset()
     """Lists of objects with `key` and `value` that become objects."""
     texts: Mapping[str, AsText] = field(default_factory=dict)
-    """How cells of columns become JSON."""
+    """The functions that make JSON of the cells of columns."""
     counted: frozenset[str] = frozenset()
     """The fields for which rows without a source are counted."""
 

@@ -123,7 +123,7 @@ def likely_source(field: str, rows: Sequence[Row], paths: Sequence[Path]) -> Pat
 
 
 def _rank(field: str, path: Path) -> tuple[int, int] | None:
-    """How likely a path is by its name, the least first; None if it is not."""
+    """The rank of a path by its name, the likeliest first; None if it is unlikely."""
     names = _NAMES[field]
     whole, last = ("".join(filter(str.isalpha, text.lower())) for text in ("".join(path), path[-1]))
     if whole in names:

@@ -30,7 +30,7 @@ ReadTime = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class TimeReading:
-    """How times are read, and words about it for the report; without words it is the usual way."""
+    """A way to read times, with words about it for the report; the usual way has none."""
 
     read: ReadTime
     description: str = ""
@@ -85,7 +85,7 @@ ISO = TimeReading(_read_text)
 
 
 def guess_reading(values: Sequence[Any]) -> TimeReading | None:
-    """How to read times like these; None if no way fits any of them."""
+    """The way to read times like these; None if no way fits any of them."""
     units = {unit for value in values if (unit := _unit(value)) is not None}
     if len(units) == 1 and all(_unit(value) is not None for value in values):
         return epoch_reading(units.pop())
