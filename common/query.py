@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from common.dates import ALL_TIME, EARLIEST, OUTSIDE_YEARS
@@ -47,6 +47,8 @@ class Period:
 class Query:
     """A question with resolved parameters: its range, calendar and event names."""
 
+    subject: ClassVar[str] = "The events"
+    """The beginning of the definition, unless a question has another one."""
     name: str
     """The name of the question, a label in metrics."""
     period: Period
@@ -70,7 +72,7 @@ class Query:
 
     def definition(self, time_range: Range) -> str:
         """Return a sentence that says what the answer is about."""
-        return f"The events{self.criteria} {self.range_text(time_range)}."
+        return f"{self.subject}{self.criteria} {self.range_text(time_range)}."
 
     def is_over(self, now: datetime) -> bool:
         """Return whether only late events can change the answer."""
@@ -104,6 +106,7 @@ class Query:
             "computed_at": computed_at,
             "complete_until": min(end, computed_at),
             "source": source,
+            "definition": self.definition(time_range) + self.definition_of_users(time_range, now),
             **({"where": str(self.where)} if self.where else {}),
         }
 

@@ -175,7 +175,6 @@ class EventsRepo:
 
 def _history(cur: Cursor, query: UserEventsQuery, history: History) -> UserEventsAnswer:
     meta = query.meta(history.time_range, cur.now, "events")
-    meta["definition"] = query.definition(history.time_range)
     if query.is_full_history:
         has_horizon = history.time_range.start != ALL_TIME.start
         meta |= {"start": meta["start"] if has_horizon else None, "end": None}

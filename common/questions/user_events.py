@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, WithJsonSchema
 
@@ -54,6 +54,7 @@ class UserEventsAnswer(Answer[list[UserEvent]]):
 class UserEventsQuery(Query):
     """A page of a history. Its period is that of the first page, which cursors hold."""
 
+    subject: ClassVar[str] = "The events of one user"
     user_id: str
     limit: int
     position: Position | None
@@ -62,10 +63,6 @@ class UserEventsQuery(Query):
     """Whether the request has no range."""
     identity: str
     """The fingerprint of the parameters that must not change from page to page."""
-
-    def definition(self, time_range: Range) -> str:
-        events = f"The events of one user{self.criteria} {self.range_text(time_range)}"
-        return f"{events}, the newest first, in pages of {self.limit}."
 
     def cursor_at(self, position: Position) -> str:
         """Return the cursor of a page."""

@@ -58,7 +58,7 @@ def answer(cur: Cursor, query: Q, reduction_type: type[BaseReduction[Q, D]]) -> 
     choice = _choose(cur, query, reduction_type)
     choice.plan.check()
     reduction = choice.reduction
-    meta = {**_meta(choice, cur.now), **reduction.meta()}
+    meta = {**_meta(choice, cur.now), **reduction.extra_meta()}
     is_over = query.is_over(cur.now)
     cache_version = choice.cache_version if query.months else None
 

@@ -41,12 +41,6 @@ class BaseReduction(ABC, Generic[Q, D]):
         """Return the fields of the meta that this question adds or replaces."""
         return {}
 
-    def meta(self) -> dict[str, Any]:
-        """Return the fields of the meta that depend on the question."""
-        definition = self.query.definition(self.time_range)
-        users = self.query.definition_of_users(self.time_range, self.now)
-        return {"definition": f"{definition}{users}", **self.extra_meta()}
-
     @property
     def _users(self) -> tuple[UserCriterion, ...]:
         """The criteria by which users are chosen, up to the clock of the snapshot."""

@@ -32,7 +32,6 @@ def event_names(cur: Cursor, query: EventNamesQuery) -> Answer[EventNamesData]:
     assert isinstance(aggregates, Aggregates), "only filters need an evaluation"
     meta = query.meta(ALL_TIME, cur.now, source.kind)
     meta |= {"start": None, "end": None, "counted_at": meta["computed_at"]}
-    meta["definition"] = query.definition(ALL_TIME)
     return Answer(_data(cur, query, watermark, aggregates), Meta(**meta))
 
 

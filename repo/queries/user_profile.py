@@ -37,7 +37,7 @@ def user_profile(cur: Cursor, query: UserProfileQuery) -> Answer[UserProfileData
     if query.is_all_time:
         has_horizon = time_range.start != query.range_at(cur.now).start
         meta |= {"start": meta["start"] if has_horizon else None, "end": None}
-    return Answer(data, Meta(**meta, definition=query.definition(time_range)))
+    return Answer(data, Meta(**meta))
 
 
 def _stored_range(cur: Cursor, query: UserProfileQuery) -> Range:

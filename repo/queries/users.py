@@ -187,7 +187,7 @@ def _snapshot(cur: Cursor, query: UsersQuery, watermark: Watermark | None) -> st
 
 def _meta(reduction: UsersReduction, plan: ColumnPlan) -> dict[str, Any]:
     query, time_range = reduction.query, reduction.time_range
-    meta = {**query.meta(time_range, reduction.now, plan.source), **reduction.meta()}
+    meta = {**query.meta(time_range, reduction.now, plan.source), **reduction.extra_meta()}
     if not query.is_all_time:
         return meta
     has_horizon = time_range.start != ALL_TIME.start

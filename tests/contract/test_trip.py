@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 LIMITS = {
     "event-counts, uncached": (47, 222),
     "event-counts, cached": (10, 27),
-    "history, uncached": (31, 134),
+    "history, uncached": (31, 133),
     "POST /events": (21, 60),
 }
 
