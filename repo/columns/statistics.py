@@ -4,7 +4,7 @@ Nothing is rounded but averages and percentiles, which are the nearest doubles.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from functools import cached_property, reduce
@@ -28,8 +28,10 @@ _EXACT_INTEGERS = 2**53
 _EXACT_POWERS = 22
 """Doubles hold integers up to 2**53, and powers of ten up to 10**22, without rounding."""
 
-_FEW = 2**16
-"""Integers of a range of so many are counted, and not sorted."""
+_BIN_BITS = 16
+"""Integers are counted in up to so many powers of two of intervals."""
+_MAX_SORTED = 2**22
+"""Up to so many numbers are sorted, with 64 MB at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +91,19 @@ class ScaledSample:
     def greatest(self) -> Decimal:
         return ExactSum(int(self.scaled.max()), self.scale).number
 
-    def rescaled(self, scale: int) -> NDArray[np.int64] | None:
-        """Return the integers of a scale at least as large; None if some need over 64 bits."""
+    def fits(self, scale: int) -> bool:
+        """Return whether the integers of a scale at least as large need no more than 64 bits."""
         if scale == self.scale or not len(self):
-            return self.scaled
+            return True
         factor = 10 ** (scale - self.scale)
         low, high = int(self.scaled.min()) * factor, int(self.scaled.max()) * factor
-        if scale > MAX_SCALE or low < _INT64.min or high > _INT64.max:
-            return None
-        return self.scaled.astype(np.int64) * np.int64(factor)
+        return scale <= MAX_SCALE and low >= _INT64.min and high <= _INT64.max
+
+    def rescaled(self, scale: int) -> NDArray[np.int64]:
+        """Return the integers of a scale that fits."""
+        if scale == self.scale or not len(self):
+            return self.scaled
+        return self.scaled.astype(np.int64) * np.int64(10 ** (scale - self.scale))
 
     def doubles(self) -> NDArray[np.float64]:
         if self.scale <= _EXACT_POWERS and _is_within(self.scaled, _EXACT_INTEGERS):
@@ -237,9 +243,11 @@ def _scaled_sums(parts: Sequence[tuple[NDArray[Any], int]], scale: int) -> NDArr
     """
     scaled = list[NDArray[np.int64]]()
     for integers, each in parts:
-        is_small = integers.dtype == np.int64
-        rescaled = ScaledSample(integers, each).rescaled(scale) if is_small else None
-        if rescaled is None or not _is_within(rescaled, _INT64.max // len(parts)):
+        sample = ScaledSample(integers, each)
+        if integers.dtype != np.int64 or not sample.fits(scale):
+            return None
+        rescaled = sample.rescaled(scale)
+        if not _is_within(rescaled, _INT64.max // len(parts)):
             return None
         scaled.append(rescaled)
     return np.asarray(reduce(np.add, scaled)) if scaled else None
@@ -282,36 +290,83 @@ def _sample_of_units(units: list[int], scale: int) -> Sample:
 
 def _values_at(samples: Sequence[Sample], ranks: list[int]) -> list[float]:
     """Return the doubles at ranks, which begin with 0 for the least of all numbers."""
-    integers, scale = _integers(samples)
-    if integers is None:
-        # Sorting with vector instructions takes less time than `np.partition`.
-        doubles = np.sort(np.concatenate([sample.doubles() for sample in samples]))
-        return doubles[ranks].tolist()  # type: ignore[no-any-return]
+    present = [sample for sample in samples if len(sample)]
+    scale = max(sample.scale if isinstance(sample, ScaledSample) else 0 for sample in present)
+    if not all(isinstance(sample, ScaledSample) and sample.fits(scale) for sample in present):
+        keys = _integers_at(_Parts(present, _double_keys), ranks)
+        return _doubles_of(keys).tolist()  # type: ignore[no-any-return]
+    integers = _integers_at(_Parts(present, lambda sample: sample.rescaled(scale)), ranks)
     power = 10**scale
-    return [_nearest_double(each, power) for each in _integers_at(integers, ranks).tolist()]
+    return [_nearest_double(each, power) for each in integers.tolist()]
 
 
-def _integers_at(parts: Sequence[NDArray[np.int64]], ranks: list[int]) -> NDArray[np.int64]:
-    low = min(int(part.min()) for part in parts)
-    span = max(int(part.max()) for part in parts) - low + 1
-    if span > max(_FEW, sum(map(len, parts))):
-        return np.asarray(np.sort(np.concatenate(parts))[ranks])
-    counts = np.zeros(span, np.int64)
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Samples as integers, computed part by part whenever they are needed, to save memory."""
+
+    samples: Sequence[Sample]
+    integers_of: Callable[[Any], NDArray[np.int64]]
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        return map(self.integers_of, self.samples)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.samples))
+
+
+def _double_keys(sample: Sample) -> NDArray[np.int64]:
+    """Return integers that are in the order of the doubles of a sample."""
+    bits = (sample.doubles() + 0.0).view(np.int64)  # there is one zero
+    return np.where(bits < 0, bits ^ _INT64.max, bits)
+
+
+def _doubles_of(keys: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the doubles of `_double_keys`."""
+    return np.where(keys < 0, keys ^ _INT64.max, keys).view(np.float64)
+
+
+def _integers_at(parts: _Parts, ranks: list[int]) -> NDArray[np.int64]:
+    """Return the integers at ranks.
+
+    If they are many, they are counted in ever smaller intervals: sorting needs memory for a copy.
+    """
+    is_small = len(parts) <= _MAX_SORTED
+    arrays = list(parts) if is_small else parts
+    low = min(int(part.min()) for part in arrays)
+    high = max(int(part.max()) for part in arrays)
+    if is_small and (high - low) >> _BIN_BITS:
+        return np.asarray(np.sort(np.concatenate(list(arrays)))[ranks])
+    found = dict(_found(arrays, low, high, ranks))
+    return np.array([found[rank] for rank in ranks], np.int64)
+
+
+def _found(
+    parts: Iterable[NDArray[np.int64]], low: int, high: int, ranks: Sequence[int], skipped: int = 0
+) -> Iterator[tuple[int, int]]:
+    """Yield each rank with its integer, which is from `low` to `high`; `skipped` are less."""
+    shift = max((high - low).bit_length() - _BIN_BITS, 0)
+    counts = np.zeros(((high - low) >> shift) + 1, np.int64)
     for part in parts:
-        counts += np.bincount(part.astype(np.int64) - low, minlength=span)
-    return np.searchsorted(np.cumsum(counts), ranks, side="right") + low
+        counts += np.bincount(_bins(part, low, high, shift), minlength=len(counts))
+    ends = np.cumsum(counts) + skipped
+    bins = np.searchsorted(ends, ranks, side="right")
+    for each in np.unique(bins).tolist():
+        first = low + (each << shift)
+        members = [rank for rank, at in zip(ranks, bins, strict=True) if at == each]
+        if not shift:
+            yield from ((rank, first) for rank in members)
+        else:
+            last = min(first + (1 << shift) - 1, high)
+            yield from _found(parts, first, last, members, int(ends[each] - counts[each]))
 
 
-def _integers(samples: Sequence[Sample]) -> tuple[list[NDArray[np.int64]] | None, int]:
-    """Return numbers as integers of one scale, and the scale; None if there is no such scale."""
-    scale = max(sample.scale if isinstance(sample, ScaledSample) else 0 for sample in samples)
-    parts = []
-    for sample in filter(len, samples):
-        integers = sample.rescaled(scale) if isinstance(sample, ScaledSample) else None
-        if integers is None:
-            return None, 0
-        parts.append(integers)
-    return parts, scale
+def _bins(part: NDArray[np.int64], low: int, high: int, shift: int) -> NDArray[np.intp]:
+    """Return the number of the bin of each integer that is from `low` to `high`."""
+    part = part.astype(np.int64, copy=False)
+    part = part[(part >= low) & (part <= high)]
+    # Differences of up to 64 bits are right as unsigned integers.
+    offsets = part.view(np.uint64) - np.uint64(low % 2**64)
+    return (offsets >> np.uint64(shift)).astype(np.intp)
 
 
 def _between(low: float, high: float, proportion: float) -> float:

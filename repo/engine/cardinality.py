@@ -15,13 +15,12 @@ from pyroaring import BitMap
 
 from common.remarks import NO_REMARKS, Remarks
 from repo.engine.bitmaps import rolling_counts, running_counts, union_of
-from repo.engine.ordinals import Ordinals, count_distinct, distinct_ordinals, set_of
+from repo.engine.ordinals import Ordinals, count_distinct, set_of
 from repo.engine.span_cache import Row, size_of
 from utils.lru_cache import SharedLruCache
 
 _MAX_COUNTS = 20_000  # about 4 MB
 _MAX_SET_BYTES = 12 * 2**20
-_MAX_PENDING = 2**22  # ordinals of a partial aggregate that are not distinct: 16 MB
 _SET_OVERHEAD = 200  # bytes of a cached set in addition to its own size
 
 WindowCount = Callable[[Sequence[BitMap], int], Iterable[int]]
@@ -60,9 +59,16 @@ class PartialAggregate:
         """Add events by their users, with 0 for those without one."""
         self.events += len(ordinals)
         self.ordinals.append(ordinals)
-        # Bounds the memory, at the price of a second pass for each user.
-        if sum(map(len, self.ordinals)) > max(_MAX_PENDING, 4 * len(self.ordinals[0])):
-            self.ordinals = [distinct_ordinals(self.ordinals)]
+
+    def compact(self) -> int:
+        """Turn ordinals into a set, which takes less memory; return the bytes of all sets, about.
+
+        Another pass for each user is the price.
+        """
+        if self.ordinals:
+            self.uncached = [union_of([*self.uncached, set_of(*self.ordinals)])]
+            self.ordinals = []
+        return sum(map(size_of, self.uncached))
 
 
 def merge(partials: Sequence[PartialAggregate]) -> PartialAggregate:
@@ -110,7 +116,7 @@ class CardinalityCache:
         """Return the set of users, which must not be changed: it may be shared."""
         if partial.union is None:
             users = self._union_of(partial.rows)
-            others = [*partial.uncached, *map(set_of, filter(len, partial.ordinals))]
+            others = [*partial.uncached, *([set_of(*partial.ordinals)] if partial.ordinals else [])]
             partial.union = union_of([users, *others]) if others else users
         return partial.union
 

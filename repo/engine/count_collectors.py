@@ -1,7 +1,8 @@
 """Collectors of partial aggregates: events and users by range, and by event name."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from repo.engine.cardinality import (
     RangeAggregate,
     aggregates,
 )
-from repo.engine.ordinals import Ordinals
+from repo.engine.ordinals import Ordinals, UserMemory
 from repo.engine.scan import MatchingEvents
 
 
@@ -24,13 +25,17 @@ class CountCollector:
     def __init__(self, ranges: int) -> None:
         """`ranges` is the number of ranges."""
         self.partials = [PartialAggregate() for _ in range(ranges)]
+        self._memory = UserMemory()
 
     def add(self, events: MatchingEvents) -> None:
+        """Raises: TooExpensive."""
+        users = events.users
         if len(events.indexes) == 1:
-            self.partials[events.indexes[0]].add_events(events.users)
-            return
-        for index, users in _by_range(events, events.users):
-            self.partials[index].add_events(users)
+            self.partials[events.indexes[0]].add_events(users)
+        else:
+            for index, part in _by_range(events, users):
+                self.partials[index].add_events(part)
+        self._memory.take(len(users), self.partials)
 
     def aggregates(self) -> Aggregates:
         """Return the partial aggregates of all events of each range."""
@@ -43,13 +48,16 @@ class NameCollector:
 
     partials: Sequence[dict[int, PartialAggregate]]
     """By range and id of the event name."""
+    _memory: UserMemory = field(default_factory=UserMemory)
 
     def add(self, events: MatchingEvents) -> None:
+        """Raises: TooExpensive."""
         names = _smallest(events.chunk.name[events.rows])
         for index, part in _by_range(events, np.arange(len(names))):
             # Stable sorting of 16 bits takes linear time.
             order = part[np.argsort(names[part], kind="stable")]
             self._add_sorted(self.partials[index], names[order], events.users[order])
+        self._memory.take(len(names), chain.from_iterable(map(dict.values, self.partials)))
 
     def aggregates(self, names: Mapping[int, str], limit: int | None) -> Aggregates:
         """Return the partial aggregates of the most frequent names; None for all."""

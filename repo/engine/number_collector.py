@@ -1,12 +1,13 @@
 """Collect the numbers of a property by range, or the sums of users by range."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pyroaring import BitMap
 
 from common.errors import TooExpensive
 from common.questions.answer import Checkpoint
@@ -14,13 +15,14 @@ from repo.columns.chunk import Column, DecimalNumbers, Kind, ScaledNumbers
 from repo.columns.chunk_table import Path
 from repo.columns.filter_evaluation import KINDS
 from repo.columns.statistics import ExactSum, Positions, Sample, sample_of, sums_by_group
-from repo.engine.ordinals import Ordinals, count_distinct, distinct_ordinals, group_by_user
+from repo.engine.bitmaps import union_of
+from repo.engine.ordinals import Ordinals, UserMemory, count_distinct, group_by_user, set_of
 from repo.engine.scan import MatchingEvents
+from repo.engine.span_cache import size_of
 
 MAX_BYTES = 256 * 2**20
 """The largest size of the numbers that are held for percentiles, or for the sums of users."""
 
-_MAX_PENDING = 2**22  # ordinals that are not distinct: 16 MB
 _CHEAPER = "a shorter range, or no percentiles"
 
 Rows = NDArray[Any]
@@ -40,11 +42,13 @@ class NumberAggregate:
     """The numbers, for percentiles."""
     ordinals: list[Ordinals] = field(default_factory=list)
     """The users, who may repeat; 0 is no user."""
+    sets: list[BitMap] = field(default_factory=list)
+    """Further users."""
 
     def add(self, sample: Sample, users: Ordinals) -> int:
         """Add at least one number; return the bytes that are held from now on."""
         self._include(len(sample), sample.sum(), sample.least(), sample.greatest())
-        self._add_users([users])
+        self.ordinals.append(users)
         if not self.has_percentiles:
             return 0
         self.samples.append(sample)
@@ -53,25 +57,28 @@ class NumberAggregate:
     def merge(self, other: "NumberAggregate") -> None:
         if other.least is not None and other.greatest is not None:
             self._include(other.count, other.sum, other.least, other.greatest)
-            self._add_users(other.ordinals)
+            self.ordinals += other.ordinals
+            self.sets += other.sets
             self.samples += other.samples
 
     @property
     def users(self) -> int:
         """The number of distinct users."""
-        return count_distinct(self.ordinals)
+        if not self.sets:
+            return count_distinct(self.ordinals)
+        return len(union_of([*self.sets, set_of(*self.ordinals)]))
+
+    def compact(self) -> int:
+        """Turn ordinals into a set, which takes less memory; return its bytes, about."""
+        self.sets = [union_of([*self.sets, set_of(*self.ordinals)])]
+        self.ordinals = []
+        return size_of(self.sets[0])
 
     def _include(self, count: int, total: ExactSum, least: Decimal, greatest: Decimal) -> None:
         self.count += count
         self.sum += total
         self.least = least if self.least is None else min(self.least, least)
         self.greatest = greatest if self.greatest is None else max(self.greatest, greatest)
-
-    def _add_users(self, parts: Sequence[Ordinals]) -> None:
-        self.ordinals += parts
-        # Bounds the memory, at the price of a second pass for each user.
-        if sum(map(len, self.ordinals)) > max(_MAX_PENDING, 4 * len(self.ordinals[0])):
-            self.ordinals = [distinct_ordinals(self.ordinals)]
 
 
 @dataclass(slots=True)
@@ -119,10 +126,20 @@ class _Values(NamedTuple):
 
 
 class NumberBudget:
-    """The memory that the numbers of a question hold, also in several collectors."""
+    """The memory that the numbers of a question and their users hold, in all its collectors."""
 
     def __init__(self) -> None:
         self._bytes = 0
+        self._users = UserMemory()
+        self._aggregates: list[NumberAggregate] = []
+
+    def add(self, aggregates: Iterable[NumberAggregate]) -> None:
+        """Bound the memory of the users of aggregates from now on."""
+        self._aggregates += aggregates
+
+    def take_users(self, count: int) -> None:
+        """Note that users were added to aggregates. Raises: TooExpensive."""
+        self._users.take(count, self._aggregates)
 
     def take(self, count: int) -> None:
         """Add a number of bytes. Raises: TooExpensive."""
@@ -149,6 +166,7 @@ class NumberCollector:
         self._has_percentiles = has_percentiles
         self._parts = [self._type(has_percentiles) for _ in range(ranges)]
         self._budget = budget or NumberBudget()
+        self._budget.add(part for part in self._parts if isinstance(part, NumberAggregate))
         self._skipped = np.zeros((ranges, len(SkippedEvents._fields)), np.int64)
         self.events_without_user = 0
         """Events with numbers that sums of users leave out."""
@@ -205,6 +223,8 @@ class NumberCollector:
             if start < stop:
                 part = slice(start, stop)
                 self._budget.take(self._parts[index].add(sample.at(part), users[part]))
+        if self._type is NumberAggregate:
+            self._budget.take_users(len(users))
 
 
 def _finished(part: NumberAggregate | UserNumbers, checkpoint: Checkpoint) -> NumberAggregate:

@@ -1,16 +1,23 @@
 """Operations on arrays of the ordinals of users, in which users may repeat and 0 is no user."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
+from common.errors import TooExpensive
+from repo.engine.cost import MAX_BYTES
+
 Ordinals = NDArray[np.uint32]
 
 # Above one ordinal for so many possible ones, setting flags is faster than sorting.
 _SPARSE = 16
+
+_MAX_PENDING = 2**22  # ordinals of all groups that may repeat: 16 MB
+_CHEAPER = "a longer interval, a shorter range, or a filter"
 
 
 def count_distinct(parts: Sequence[Ordinals]) -> int:
@@ -48,9 +55,34 @@ def group_by_user(
     return users, [positions[part] for part in parts]
 
 
-def set_of(ordinals: Ordinals) -> BitMap:
+def set_of(*parts: Ordinals) -> BitMap:
     """Return the distinct users as a set."""
-    return BitMap(array("I", distinct_ordinals([ordinals]).tobytes()))
+    return BitMap(array("I", distinct_ordinals(parts).tobytes()))
+
+
+class HasUsers(Protocol):
+    """Users of events, as ordinals that may repeat, or as a set."""
+
+    def compact(self) -> int:
+        """Turn ordinals into a set; return the bytes of the set, about."""
+        ...
+
+
+class UserMemory:
+    """Bounds the memory of the users of many groups, which one computation collects together."""
+
+    def __init__(self) -> None:
+        self._pending = 0
+
+    def take(self, ordinals: int, groups: Iterable[HasUsers]) -> None:
+        """Note that a number of ordinals were added to the groups. Raises: TooExpensive."""
+        self._pending += ordinals
+        if self._pending <= _MAX_PENDING:
+            return
+        self._pending = 0
+        size = sum(group.compact() for group in groups)
+        if size > MAX_BYTES:
+            raise TooExpensive("bytes of users", size, MAX_BYTES, _CHEAPER)
 
 
 def _highest(parts: Sequence[Ordinals]) -> int:

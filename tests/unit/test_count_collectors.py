@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
+from common.errors import TooExpensive
 from repo.columns.filter_evaluation import EventFields
-from repo.engine.cardinality import Aggregates, CardinalityCache, PartialAggregate
+from repo.engine import ordinals
+from repo.engine.cardinality import Aggregates, CardinalityCache, PartialAggregate, merge
 from repo.engine.count_collectors import CountCollector, NameCollector
+from repo.engine.ordinals import UserMemory
 from repo.engine.scan import Collector, Scan, Scanner
 from repo.engine.timeline import Timeline
 from tests.chunks import chunk_of
@@ -92,9 +96,32 @@ def test_ids_of_names_may_be_large() -> None:
 
 
 def test_users_of_many_events_take_bounded_memory() -> None:
-    partial = PartialAggregate()
+    partials = [PartialAggregate(), PartialAggregate()]
     everyone = np.arange(1, 1_000_001, dtype=np.uint32)
-    for _ in range(9):
-        partial.add_events(everyone)
-    assert sum(map(len, partial.ordinals)) < 5_000_001
-    assert CardinalityCache().counts([partial]) == [(9_000_000, 1_000_000)]
+    memory = UserMemory()
+    for number in range(10):
+        partials[number % 2].add_events(everyone)
+        memory.take(len(everyone), partials)
+        assert sum(len(part) for each in partials for part in each.ordinals) <= 4 * 2**20
+    assert counts(partials) == [(5_000_000, 1_000_000)] * 2
+    assert counts([merge(partials)]) == [(10_000_000, 1_000_000)]
+
+
+@pytest.mark.parametrize("pending", [0, 2, 100])
+def test_users_that_became_sets_count_once(monkeypatch: pytest.MonkeyPatch, pending: int) -> None:
+    monkeypatch.setattr(ordinals, "_MAX_PENDING", pending)
+    collector = CountCollector(2)
+    for _ in range(2):
+        collect(collector, 0, 2, 5)
+    assert counts([*collector.partials, merge(collector.partials)]) == [(4, 1), (6, 2), (10, 2)]
+    (groups,) = by_name(None, 0, 5).ranges
+    assert counts(list(groups.named.values())) == [(3, 1), (2, 2)]
+
+
+def test_users_of_too_many_ranges_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ordinals, "_MAX_PENDING", 2)
+    monkeypatch.setattr(ordinals, "MAX_BYTES", 0)
+    with pytest.raises(TooExpensive, match="bytes of users"):
+        counted(0, 5)
+    with pytest.raises(TooExpensive, match="bytes of users"):
+        by_name(None, 0, 5)

@@ -7,7 +7,7 @@ import pytest
 
 from common.errors import TooExpensive
 from repo.columns.filter_evaluation import EventFields
-from repo.engine import number_collector
+from repo.engine import number_collector, ordinals
 from repo.engine.number_collector import NumberCollector, SkippedEvents
 from repo.engine.scan import Scan, Scanner
 from repo.engine.timeline import Timeline
@@ -94,5 +94,10 @@ def test_the_numbers_in_memory_are_limited(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_users_of_many_numbers_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(number_collector, "_MAX_PENDING", 4)
+    monkeypatch.setattr(ordinals, "_MAX_PENDING", 4)
     assert numbers(collected(0, 6))[0][:2] == (5, 2)
+    monkeypatch.setattr(ordinals, "_MAX_PENDING", 0)
+    assert [each[:2] for each in numbers(collected(0, 2, 6))] == [(5, 2), (3, 1), (2, 2)]
+    monkeypatch.setattr(ordinals, "MAX_BYTES", 0)
+    with pytest.raises(TooExpensive, match="bytes of users"):
+        collected(0, 6)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from repo.columns import statistics
 from repo.columns.exact_numbers import number_values
 from repo.columns.statistics import (
     DecimalSample,
@@ -82,11 +83,16 @@ def test_extremes_are_exact(lists: list[list[Decimal]]) -> None:
         assert (sample(*part).least(), sample(*part).greatest()) == (min(part), max(part))
 
 
-@given(lists=parts)
+@given(lists=parts, most_sorted=st.sampled_from([0, 5, 2**22]), bits=st.sampled_from([1, 4, 16]))
 @settings(max_examples=examples(600))
-def test_percentiles_interpolate_doubles(lists: list[list[Decimal]]) -> None:
+def test_percentiles_interpolate_doubles(
+    lists: list[list[Decimal]], most_sorted: int, bits: int
+) -> None:
     values = [value for part in lists for value in part]
-    result = percentiles([sample(*part) for part in lists], FRACTIONS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "_MAX_SORTED", most_sorted)
+        patch.setattr(statistics, "_BIN_BITS", bits)
+        result = percentiles([sample(*part) for part in lists], FRACTIONS)
     if not values:
         assert result == [None] * len(FRACTIONS)
         return
