@@ -143,6 +143,12 @@ def test_the_image_bears_the_version() -> None:
     assert set(re.findall(r"analytics-service:([\d.]+)", page)) == {version}
 
 
+def test_columns_that_were_read_are_on_disk() -> None:
+    """A tmpfs would be part of the memory of the container."""
+    service = SERVICES["analytics"]
+    assert service["volumes"] == [f"columns:{service['environment']['TMPDIR']}"]
+
+
 def test_each_setting_can_be_given_and_no_other() -> None:
     """Those of a container are fixed, and nothing is embedded in it."""
     fixed = {"ANALYTICS_HOST", "ANALYTICS_PORT", "ANALYTICS_DATA_DIR", "ANALYTICS_MIN_FREE_MB"}
@@ -150,6 +156,7 @@ def test_each_setting_can_be_given_and_no_other() -> None:
     command = "docker compose exec analytics python /app/main.py"
     own = {"ANALYTICS_METRICS_TOKEN": "METRICS_TOKEN"}
     passed = dict(SERVICES["analytics"]["environment"])
+    del passed["TMPDIR"]
     names = {variable(field) for field in Settings.model_fields} | DEPRECATED_SETTINGS.keys()
     assert passed.keys() == names - fixed
     assert passed.pop("ANALYTICS_COMMAND") == command
