@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from bench.cases import Case, example_user
 from bench.serving import TIMEOUT_S, zones
 from bench.systems import Answer, from_service
 from common.questions.active_users import ActiveUsers
-from common.questions.answer import Reading
+from common.questions.answer import MoreToRead, Reading
 from common.questions.event_counts import EventCounts
 from common.questions.top_events import TopEvents
 from common.questions.user_events import UserEvents
@@ -58,9 +59,12 @@ class InProcess:
     async def _answer(self, call: RepoCall) -> Any:
         deadline = time.monotonic() + TIMEOUT_S
         connection = get_connection(self._resources.database, deadline)
-        result = await connection.run(lambda: call(EventsRepo(connection)))
-        if isinstance(result, Reading):
-            return await self._evaluator.run(result.evaluate, "bench", deadline)
+        repo = EventsRepo(connection)
+        result = await connection.run(lambda: call(repo))
+        while isinstance(result, Reading):
+            result = await self._evaluator.run(result.evaluate, "bench", deadline)
+            if isinstance(result, MoreToRead):
+                result = await connection.run(partial(repo.read_more, result))
         return result
 
 

@@ -6,7 +6,7 @@ from common.dates import ALL_TIME
 from common.decorators import with_cursor, with_statement
 from common.query import Query
 from common.questions.active_users import ActiveUsersData, ActiveUsersQuery
-from common.questions.answer import Answer, PlanData, Result
+from common.questions.answer import Answer, MoreToRead, PlanData, Reading, Result
 from common.questions.breakdown import BreakdownData, BreakdownQuery
 from common.questions.event_counts import EventCountsData, EventCountsQuery
 from common.questions.event_names import EventNamesData, EventNamesQuery
@@ -141,6 +141,14 @@ class EventsRepo:
         Raises: InvalidParameter, EventsDropped, TooExpensive.
         """
         return answer(cur, query, FunnelReduction)
+
+    @with_cursor
+    def read_more(self, cur: Cursor, more: MoreToRead[D]) -> Reading[D]:
+        """Return the reading that gives an answer, which needed more than was read at first.
+
+        Raises: TooExpensive.
+        """
+        return more.read(cur)
 
     @with_cursor
     def get_plan(self, cur: Cursor, query: Query) -> Answer[PlanData]:

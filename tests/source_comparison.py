@@ -10,8 +10,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection, cursor
 
-import repo.events  # noqa: F401  # registers the reductions
-from common.questions.answer import Answer, Reading, Result
+from common.questions.answer import Answer, MoreToRead, Reading, Result
 from common.questions.base import Counting
 from config.database import Cursor, Database, get_connection
 from repo.engine import rollup_source, span_cache
@@ -21,6 +20,7 @@ from repo.engine.raw_source import RawSource
 from repo.engine.rollup_source import RollupSource
 from repo.engine.source import Source
 from repo.engine.watermark import LONG_TAIL_EVENTS
+from repo.events import EventsRepo
 from repo.queries.answers import open_sources, open_watermark
 from repo.queries.base import REDUCTIONS, Reduction
 from repo.rollups import seal
@@ -82,9 +82,19 @@ def no_checkpoint() -> None:
     """Let a computation run to its end."""
 
 
-def finished(result: Result[D]) -> Answer[D]:
-    """The answer that a repository's method returns, or the one that is computed from a reading."""
-    return result.evaluate(no_checkpoint) if isinstance(result, Reading) else result
+def finished(result: Result[D], repo: EventsRepo | None = None) -> Answer[D]:
+    """The answer that a repository's method returns, or the one that is computed from a reading.
+
+    `repo` reads what an evaluation needs besides.
+    """
+    while isinstance(result, Reading):
+        evaluated = result.evaluate(no_checkpoint)
+        if isinstance(evaluated, MoreToRead):
+            assert repo, "the evaluation needs to read more"
+            result = repo.read_more(evaluated)
+        else:
+            result = evaluated
+    return result
 
 
 def compute_answer(cur: Cursor, question: Counting) -> Any:

@@ -10,6 +10,7 @@ import msgspec
 from pydantic import Field
 
 from common.remarks import AnyNote, Unknown
+from config.database import Cursor
 from utils.time.slots import SETTLED_AFTER
 
 D = TypeVar("D")
@@ -180,11 +181,19 @@ Checkpoint = Callable[[], None]
 class Reading(Generic[D]):
     """Data that was read in one snapshot; an answer is computed from it without a connection."""
 
-    evaluate: Callable[[Checkpoint], Answer[D]]
+    evaluate: Callable[[Checkpoint], "Answer[D] | MoreToRead[D]"]
     """Compute the answer, for longer than an event loop may wait. Raises: TooExpensive, and what
     the checkpoint raises."""
     size: int = 0
     """The bytes that it holds, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class MoreToRead(Generic[D]):
+    """What an evaluation needs besides what was read: it is read in a snapshot of its own."""
+
+    read: Callable[[Cursor], Reading[D]]
+    """Return the reading that gives the answer. Raises: TooExpensive."""
 
 
 Result = Answer[D] | Reading[D]

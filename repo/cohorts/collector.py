@@ -15,6 +15,7 @@ from repo.cohorts.elapsed_windows import TimedEvents
 from repo.cohorts.entries import EntryCollector, SelectedEvents
 from repo.cohorts.presence import Flags, MemoryBudget, Ordinals, Presence, UserFlags
 from repo.columns.filter_evaluation import Mask
+from repo.columns.tied_events import Ties
 from repo.engine.scan import MatchingEvents
 from repo.sequences.first_values import FirstValues
 
@@ -40,6 +41,24 @@ class CohortCollector:
     """The events to enter with that have no user."""
 
     def add(self, events: MatchingEvents) -> None:
+        for part, entering, returning in self._by_part(events):
+            self._add(part, entering, returning)
+
+    @property
+    def unordered_ties(self) -> Ties:
+        """After the cohorts: entries of which it matters which is first, and is not known."""
+        return self.entries.unordered_ties
+
+    def add_in_order(self, events: MatchingEvents) -> None:
+        """Add the events of ties again, all of a tie in order."""
+        for part, entering, returning in self._by_part(events):
+            if part.period is not None and part.is_entry:
+                self.entries.settle(part.period, entering, returning.mask)
+
+    def _by_part(
+        self, events: MatchingEvents
+    ) -> Iterator[tuple[Part, SelectedEvents, SelectedEvents]]:
+        """Yield the events to enter and to return with of each range that has events."""
         entering = _selected(events, self.entry)
         is_equal = self.entry == self.comeback
         returning = entering if is_equal else _selected(events, self.comeback)
@@ -47,11 +66,8 @@ class CohortCollector:
             if start < stop:
                 rows = slice(start - events.start, stop - events.start)
                 entries = SelectedEvents(events, start, entering[rows])
-                self._add(
-                    self.parts[index],
-                    entries,
-                    entries if is_equal else SelectedEvents(events, start, returning[rows]),
-                )
+                returns = entries if is_equal else SelectedEvents(events, start, returning[rows])
+                yield self.parts[index], entries, returns
 
     def cohorts(self, checkpoint: Checkpoint) -> Iterator[Cohort]:
         """Return the cohort of each period. The iterator raises: what the checkpoint raises."""

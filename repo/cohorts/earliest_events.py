@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from repo.cohorts.counts import Codes, Cohort, Times, exclude_users, positions_by_number
 from repo.cohorts.presence import Flags, MemoryBudget, Ordinals
+from repo.columns.tied_events import NO_TIES, Ties, distinct_ties
 
 _NO_TIME = 2**62
 _USER_BYTES = 29  # of the arrays of `EarliestEvents`
@@ -36,6 +37,7 @@ class EarliestEvents:
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
+        self._unordered: list[tuple[Times, Ordinals]] = []
         self._times = np.zeros(0, np.int64)
         self._ids = np.zeros((0, 2), np.uint64)
         self._is_return = np.zeros(0, np.bool_)
@@ -55,8 +57,42 @@ class EarliestEvents:
         is_first = times < self._times[users]
         ids = _halves(entries.ids)
         tied = np.flatnonzero(times == self._times[users])
+        if len(tied):
+            self._note_unordered(entries, ids, tied)
         is_first[tied] = _before(ids[tied], self._ids[users[tied]])
-        replaced = users[is_first]
+        self._replace(entries, ids, is_first)
+
+    def settle(self, entries: Entries) -> None:
+        """Let events be the first of their users among all at the same instant."""
+        known = np.flatnonzero(entries.users < self.users)
+        is_first = np.zeros(len(entries.users), np.bool_)
+        is_first[known] = entries.times[known] == self._times[entries.users[known]]
+        self._replace(entries, _halves(entries.ids), is_first)
+
+    @property
+    def unordered_ties(self) -> Ties:
+        """The users with several events at the first instant, of which it matters which is first.
+
+        Their order is not known, since the chunk of one lacks its id.
+        """
+        if not self._unordered:
+            return NO_TIES
+        times, users = map(np.concatenate, zip(*self._unordered, strict=True))
+        is_first = self._times[users] == times
+        return distinct_ties(times[is_first], users[is_first])
+
+    def _note_unordered(self, entries: Entries, ids: _Ids, tied: NDArray[np.intp]) -> None:
+        users = entries.users[tied]
+        differs = entries.is_return[tied] != self._is_return[users]
+        if entries.values is not None:
+            differs |= entries.values[tied] != self._values[users]
+        lacks_id = ~(ids[tied].any(axis=1) & self._ids[users].any(axis=1))
+        rows = tied[differs & lacks_id]
+        if len(rows):
+            self._unordered.append((entries.times[rows], entries.users[rows]))
+
+    def _replace(self, entries: Entries, ids: _Ids, is_first: Flags) -> None:
+        replaced, times = entries.users[is_first], entries.times
         self._times[replaced] = times[is_first]
         self._ids[replaced] = ids[is_first]
         self._is_return[replaced] = entries.is_return[is_first]

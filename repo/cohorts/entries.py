@@ -12,6 +12,7 @@ from repo.cohorts.earliest_events import EarliestEvents, Entries, first_rows
 from repo.cohorts.presence import NEVER, Flags, MemoryBudget, Ordinals, Presence
 from repo.columns.chunk import Chunk
 from repo.columns.filter_evaluation import Mask
+from repo.columns.tied_events import NO_TIES, Ties
 from repo.engine.scan import MatchingEvents
 from repo.sequences.first_values import FirstValues
 
@@ -69,6 +70,15 @@ class EntryCollector(Protocol):
         """
         ...
 
+    @property
+    def unordered_ties(self) -> Ties:
+        """Entries, once the cohorts were returned, of which it is not known which is the first."""
+        ...
+
+    def settle(self, period: int, events: SelectedEvents, is_return: Mask) -> None:
+        """Add events of ties again, all of a tie in order."""
+        ...
+
 
 class UsersOfPeriods:
     """Entries of which only the periods matter."""
@@ -103,6 +113,13 @@ class UsersOfPeriods:
         for period in range(self._periods):
             yield Cohort(np.flatnonzero(self._presence.flags(period)))
 
+    @property
+    def unordered_ties(self) -> Ties:
+        return NO_TIES
+
+    def settle(self, period: int, events: SelectedEvents, is_return: Mask) -> None:
+        pass
+
 
 class FirstEntries:
     """The first entry of each user, with its time."""
@@ -125,6 +142,13 @@ class FirstEntries:
     def cohorts(self, excluded: Flags) -> list[Cohort]:
         return self._earliest.cohorts(self._starts, excluded)
 
+    @property
+    def unordered_ties(self) -> Ties:
+        return self._earliest.unordered_ties
+
+    def settle(self, period: int, events: SelectedEvents, is_return: Mask) -> None:
+        self._earliest.settle(_first_events(events, is_return, self._values))
+
 
 class FirstEntriesOfPeriods:
     """The first entry of each user in each period, with its time."""
@@ -137,7 +161,9 @@ class FirstEntriesOfPeriods:
         self._budget = budget
         self._values = values
         self._parts: dict[int, list[Entries]] = {}
+        self._settled: dict[int, list[Entries]] = {}
         self.users = 1
+        self.unordered_ties = NO_TIES
 
     def add(self, period: int, events: SelectedEvents, is_return: Mask) -> None:
         part = _first_events(events, is_return, self._values)
@@ -147,12 +173,21 @@ class FirstEntriesOfPeriods:
             self._parts.setdefault(period, []).append(part)
 
     def cohorts(self, excluded: Flags) -> Iterator[Cohort]:
+        unordered = [NO_TIES]
         for period in range(len(self._starts)):
             earliest = EarliestEvents(self._budget)
             for part in self._parts.get(period, ()):
                 earliest.add(part)
+            unordered.append(earliest.unordered_ties)
+            for part in self._settled.get(period, ()):
+                earliest.settle(part)
             yield from earliest.cohorts(self._starts[period : period + 1], excluded)
             earliest.release()
+        self.unordered_ties = Ties(*map(np.concatenate, zip(*unordered, strict=True)))
+
+    def settle(self, period: int, events: SelectedEvents, is_return: Mask) -> None:
+        part = _first_events(events, is_return, self._values)
+        self._settled.setdefault(period, []).append(part)
 
 
 def _first_events(events: SelectedEvents, is_return: Mask, values: FirstValues | None) -> Entries:

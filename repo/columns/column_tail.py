@@ -6,12 +6,13 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from common.errors import ColumnsBuilding
+from common.errors import ColumnsBuilding, TooExpensive
 from config.database import Cursor
 from repo.columns.builder import EventRecord, build_chunk
 from repo.columns.chunk import Chunk
 from repo.columns.chunk_operations import concatenate
 from repo.columns.chunk_table import ColumnState
+from repo.columns.tied_events import Ties
 from repo.engine.tail import NO_BACKFILL, NOTHING_FOLDED, Snapshot, tail_ranges
 from repo.statements import compose, statements
 from utils.copy_binary import decode
@@ -23,6 +24,12 @@ MAX_EVENTS = 100_000
 """Events that a question may read in addition to chunks."""
 MAX_BYTES = 64 * 2**20
 """Bytes that the properties of these events may have, as JSON texts."""
+
+MAX_TIES = 10_000
+"""Pairs of a user and an instant whose events a question may read again for their order."""
+_TIES = "pairs of a user and an instant with events in several chunks"
+_TIED_EVENTS = "events, or 64 MB of properties, of the same users and instants"
+_FEWER_TIES = "a shorter range"
 
 _EVENT_BYTES = 500  # in memory, in addition to the properties
 _COLUMNS = "qiqbbbb"
@@ -149,7 +156,11 @@ class TailReader:
 
         The ids of `other_names` are returned as well, as far as there are such names.
         """
-        rows = self._rows(ranges)
+        return self._events(self._rows(ranges), other_names, name_ids)
+
+    def _events(
+        self, rows: Sequence[tuple[Any, ...]], other_names: Iterable[str], name_ids: NameIds
+    ) -> TailEvents:
         names = {name for *_, name, _, _ in rows}
         known = name_ids({*other_names, *map(bytes.decode, names)})
         has_new = any(user_id or name.decode() not in known for *_, name, user_id, _ in rows)
@@ -172,15 +183,40 @@ class TailReader:
         has_temporary_ids = bool(new_users or new_names)
         return TailEvents(records, {**known, **new_names}, new_users, has_temporary_ids)
 
+    def read_ties(self, ties: Ties, snapshot: Snapshot, name_ids: NameIds) -> TailEvents:
+        """Return the events of ties that a snapshot sees, also those that are in chunks.
+
+        Raises: TooExpensive.
+        """
+        if ties.size > MAX_TIES:
+            raise TooExpensive(_TIES, ties.size, MAX_TIES, _FEWER_TIES)
+        statement = compose(
+            SQL["column_questions_tail"], events=SQL["column_questions_tied_events"]
+        )
+        params = {
+            "ordinals": ties.user.tolist(),
+            "times": ties.time.tolist(),
+            "snapshot": snapshot.text,
+            "limit": self._limits.events + 1,
+            "max_bytes": self._limits.bytes,
+        }
+        rows = list(decode(self.cur.copy_out(statement, params), _COLUMNS))
+        if self._are_too_many(rows):
+            raise TooExpensive(_TIED_EVENTS, len(rows), self._limits.events, _FEWER_TIES)
+        return self._events(rows, (), name_ids)
+
     def _rows(self, ranges: Sequence[Range]) -> list[tuple[Any, ...]]:
         statement = self.backlog.statement
         if not statement or not ranges:
             return []
         rows = list(decode(self.cur.copy_out(statement, self._params(ranges)), _COLUMNS))
-        max_events, max_bytes = self._limits
-        if len(rows) > max_events or sum(len(row[-1]) for row in rows) >= max_bytes:
+        if self._are_too_many(rows):
             raise self._building()
         return rows
+
+    def _are_too_many(self, rows: Sequence[tuple[Any, ...]]) -> bool:
+        max_events, max_bytes = self._limits
+        return len(rows) > max_events or sum(len(row[-1]) for row in rows) >= max_bytes
 
     @property
     def _limits(self) -> TailLimits:

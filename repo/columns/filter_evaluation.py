@@ -26,13 +26,16 @@ _FEW_IDS = 8
 class IdSet:
     """Ids of event names, or ordinals of users."""
 
-    def __init__(self, ids: Iterable[int]) -> None:
-        self._ids = np.unique(np.fromiter(ids, np.int64))
+    def __init__(self, ids: Iterable[int] | NDArray[np.integer]) -> None:
+        self._ids = np.unique(ids if isinstance(ids, np.ndarray) else np.fromiter(ids, np.int64))
         self._table = np.zeros(0, np.bool_)
         if len(self._ids) > _FEW_IDS:
             # Greater values are clipped to the last entry, which is false.
             self._table = np.zeros(int(self._ids[-1]) + 2, np.bool_)
             self._table[self._ids] = True
+
+    def __or__(self, other: "IdSet") -> "IdSet":
+        return IdSet(np.concatenate([self._ids, other._ids]))
 
     def contains(self, values: NDArray[Any]) -> Mask:
         """Return for each value whether it is in the set; a new array."""

@@ -4,8 +4,9 @@ Tables store the ids of tied rows only, since an id takes more space than the re
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +16,41 @@ from repo.columns.chunk import EVENT_ID, Chunk, Column, ColumnKey, event_order
 from repo.columns.chunk_operations import take
 from repo.columns.values import python_values
 
+_MAX_TIES = 10_000
+"""Of so many ties the events are read together."""
+
 
 class Ties(NamedTuple):
     """Users and times of tied rows, in ascending order of time and user, without duplicates."""
 
     time: NDArray[np.int64]
     user: NDArray[np.uint32]
+
+    @property
+    def size(self) -> int:
+        """The number of ties."""
+        return len(self.time)
+
+
+NO_TIES = Ties(np.zeros(0, np.int64), np.zeros(0, np.uint32))
+
+
+def distinct_ties(time: NDArray[np.int64], user: NDArray[np.uint32]) -> Ties:
+    """Return the ties of rows in any order, which may repeat."""
+    order = np.lexsort((user, time))
+    time, user = time[order], user[order]
+    is_first = np.ones(len(time), np.bool_)
+    is_first[1:] = (np.diff(time) != 0) | (np.diff(user) != 0)
+    return Ties(time[is_first], user[is_first])
+
+
+def rows_of_ties(time: NDArray[np.int64], user: NDArray[np.uint32], ties: Ties) -> NDArray[np.intp]:
+    """Return the rows that have the user and time of one of the ties, ascending."""
+    candidates = np.flatnonzero(np.isin(user, ties.user))
+    candidates = candidates[np.isin(time[candidates], ties.time)]
+    wanted = set(zip(ties.time.tolist(), ties.user.tolist(), strict=True))
+    pairs = zip(time[candidates].tolist(), user[candidates].tolist(), strict=True)
+    return candidates[[pair in wanted for pair in pairs]] if len(candidates) else candidates
 
 
 def tied_rows(chunk: Chunk) -> NDArray[np.bool_]:
@@ -51,19 +81,33 @@ def ties_without_ids(chunk: Chunk) -> Ties:
     Their rows are in no certain order until `with_ids` adds the ids.
     """
     lacks = np.flatnonzero(tied_rows(chunk) & ~has_id(chunk.event_id))
-    time, user = chunk.time[lacks], chunk.user[lacks]
-    is_first = np.ones(len(lacks), np.bool_)
-    is_first[1:] = (np.diff(time) != 0) | (np.diff(user) != 0)
-    return Ties(time[is_first], user[is_first])
+    return distinct_ties(chunk.time[lacks], chunk.user[lacks])
 
 
-def with_ids(chunk: Chunk, stored: Chunk) -> Chunk:
-    """Return a chunk with ids for rows of ties, from a chunk of events that includes their events.
+def with_ids(chunk: Chunk, read: Callable[[Ties], Iterable[Chunk]]) -> Chunk:
+    """Return a chunk with ids for rows of ties.
 
-    `stored` may have further events of these users and times, which are in other chunks. A row
-    gets the id of an event with the same fields, and the same properties where several have; it
-    may be any of events that differ in nothing else. Rows whose events are not in `stored` stay
-    without an id.
+    `read` returns chunks that together have the events of ties; it may also return events of these
+    users and times that are in other chunks. A row gets the id of an event with the same fields and
+    properties; it may be any of events that differ in nothing else. Rows that are left, whose
+    properties were dropped or left out, get that of an event with the same fields. Rows whose
+    events `read` does not return stay without an id.
+    """
+    for is_exact in (True, False):
+        ties = ties_without_ids(chunk)
+        for start in range(0, ties.size, _MAX_TIES):
+            part = slice(start, start + _MAX_TIES)
+            stored = iter(read(Ties(ties.time[part], ties.user[part])))
+            first = list(islice(stored, 2))
+            for page in chain(first, stored):
+                chunk = _with_some_ids(chunk, page, is_all=len(first) < 2, is_exact=is_exact)
+    return take(chunk, event_order(chunk.time, chunk.user, chunk.event_id))
+
+
+def _with_some_ids(chunk: Chunk, stored: Chunk, *, is_all: bool, is_exact: bool) -> Chunk:
+    """Return a chunk with the ids of those events of `stored` that are its rows, in any order.
+
+    `is_all` tells whether `stored` has all events of ties. With `is_exact` properties are compared.
     """
     event_id = chunk.event_id.copy()
     events = _rows_by_fields(stored, np.arange(len(stored)))
@@ -72,10 +116,15 @@ def with_ids(chunk: Chunk, stored: Chunk) -> Chunk:
     known = set(event_id[tied_rows(chunk)].tolist())
     for fields, rows in _rows_by_fields(chunk, lacks).items():
         unused = [event for event in events.get(fields, []) if ids[event] not in known]
-        for row, event in _matches(chunk, rows, stored, unused):
+        is_certain = is_all and len(rows) == 1 == len(unused)
+        matches = (
+            _exact_matches(chunk, rows, stored, unused)
+            if is_exact and not is_certain
+            else zip(rows, unused, strict=False)
+        )
+        for row, event in matches:
             event_id[row] = stored.event_id[event]
-    complete = replace(chunk, event_id=event_id)
-    return take(complete, event_order(complete.time, complete.user, event_id))
+    return replace(chunk, event_id=event_id)
 
 
 def has_id(event_id: NDArray[np.void]) -> NDArray[np.bool_]:
@@ -100,25 +149,17 @@ def _rows_by_fields(chunk: Chunk, rows: NDArray[np.intp]) -> dict[tuple[int, ...
     return groups
 
 
-def _matches(
+def _exact_matches(
     chunk: Chunk, rows: list[int], stored: Chunk, events: list[int]
 ) -> Iterator[tuple[int, int]]:
     """Yield rows of a chunk, each with the row of its event in `stored`."""
-    if len(rows) == 1 == len(events):
-        yield rows[0], events[0]
-        return
     properties = {event: _properties(stored, event) for event in events}
-    unmatched = []
-    for row in rows:
+    for row in rows if events else ():
         wanted = _properties(chunk, row)
         event = next((each for each, offered in properties.items() if offered == wanted), None)
-        if event is None:
-            unmatched.append(row)
-        else:
+        if event is not None:
             del properties[event]
             yield row, event
-    # Properties may have been dropped, or left out.
-    yield from zip(unmatched, properties, strict=False)
 
 
 def _properties(chunk: Chunk, row: int) -> dict[ColumnKey, list[Any]]:

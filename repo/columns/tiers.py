@@ -16,11 +16,8 @@ from repo.columns.chunk_operations import concatenate
 from repo.columns.chunk_table import SQL, ChunkRow, all_paths, delete_chunks, read_all_columns
 from repo.columns.chunk_writer import FAN_IN, MAX_CHUNK_BYTES, MAX_CHUNK_EVENTS, ChunkWriter
 from repo.columns.codec import decode_chunk
-from repo.columns.tied_events import Ties, ties_without_ids, with_ids
-from repo.columns.unwritten_events import NO_LIMITS, EventPages
-
-# Of which the events are read at once, to give them their ids.
-_MAX_TIES = 10_000
+from repo.columns.tied_events import with_ids
+from repo.columns.unwritten_events import LIMITS, EventPages
 
 # Larger chunks stay as they are: two others fit into one.
 _LARGE_EVENTS = MAX_CHUNK_EVENTS // 2
@@ -59,8 +56,11 @@ def _first_of(group: Sequence[ChunkRow]) -> Sequence[ChunkRow]:
 
 def merge(cur: Cursor, generation: int, rows: Sequence[ChunkRow], writer: ChunkWriter) -> None:
     """Replace chunks by one of the next tier."""
-    merged = concatenate(list(read_whole_chunks(cur, generation, rows)))
-    merged = _with_ids_of_ties(cur, merged)
+    pages = EventPages(cur, LIMITS)
+    merged = with_ids(
+        concatenate(list(read_whole_chunks(cur, generation, rows))),
+        lambda ties: map(build_batch, pages.tied_events(ties)),
+    )
     first = rows[0]
     delete_chunks(cur, generation, [row.chunk_id for row in rows])
     writer.write(
@@ -78,13 +78,3 @@ def read_whole_chunks(cur: Cursor, generation: int, rows: Sequence[ChunkRow]) ->
     for row in rows:
         columns = read_all_columns(cur, generation, [row.chunk_id])
         yield decode_chunk({stored.column: bytes(stored.data) for stored in columns}, paths)
-
-
-def _with_ids_of_ties(cur: Cursor, chunk: Chunk) -> Chunk:
-    """Return a merged chunk with the ids of events that are tied by now, if they still exist."""
-    ties, pages = ties_without_ids(chunk), EventPages(cur, NO_LIMITS)
-    for start in range(0, len(ties.time), _MAX_TIES):
-        positions = slice(start, start + _MAX_TIES)
-        part = Ties(ties.time[positions], ties.user[positions])
-        chunk = with_ids(chunk, build_batch(pages.tied_events(part)))
-    return chunk

@@ -53,7 +53,6 @@ class Limits(NamedTuple):
 
 
 LIMITS = Limits()
-NO_LIMITS = Limits(2**31 - 1, 2**62)
 
 
 class EventPages:
@@ -115,10 +114,25 @@ class EventPages:
                 return batch
         return self._read("columns_backfill_sparse", _LATEST_FIRST, params)
 
-    def tied_events(self, ties: Ties) -> EventBatch:
-        """Return the events of users at instants."""
+    def tied_events(self, ties: Ties) -> Iterator[EventBatch]:
+        """Yield the events of users at instants, by their ids."""
         params = {"ordinals": ties.user.tolist(), "times": ties.time.tolist()}
-        return self._read("columns_tied_events", _BY_XID, params)
+        after = _FIRST_ID
+        while True:
+            batch = self._read(
+                "columns_tied_events", "order by event_id", {**params, "after_id": after}
+            )
+            if not len(batch.time):
+                return
+            yield batch
+            if not self._is_full(batch):
+                return
+            after = max(map(_uuid, batch.event_id))
+
+    def _is_full(self, batch: EventBatch) -> bool:
+        """Return whether there may be further events beyond the limits of the page."""
+        size = sum(map(len, batch.properties))
+        return len(batch.time) >= self._limits.events or size >= self._limits.bytes
 
     def _read(self, source: str, order: str, params: Mapping[str, Any]) -> EventBatch:
         user, join = _HASHES if self._users else _LOOKUPS

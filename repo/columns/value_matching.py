@@ -102,7 +102,7 @@ def _containing_hits(
         # A short part of a chunk does not pay for all entries.
         used, codes = np.unique(codes, return_inverse=True)
         dictionary = dictionary.take(pa.array(used))
-    table = _containing(dictionary, texts)
+    table = containing(dictionary, texts)
     entries = np.flatnonzero(table)
     if len(entries) > _FEW:
         return table.take(codes)
@@ -122,7 +122,7 @@ def _prefix_interval(dictionary: pa.StringArray, prefix: str) -> Interval:
     return bisect_left(dictionary, prefix, key=key), bisect_right(dictionary, prefix, key=key)
 
 
-def _containing(dictionary: pa.StringArray, texts: Sequence[str]) -> NDArray[np.bool_]:
+def containing(dictionary: pa.StringArray, texts: Sequence[str]) -> NDArray[np.bool_]:
     """Return for each entry whether it contains one of the texts, in any case."""
     folded = _casefold(dictionary)
     result = np.zeros(len(dictionary), np.bool_)

@@ -27,6 +27,7 @@ from repo.columns.filter_evaluation import (
     paths_of,
 )
 from repo.columns.property_collector import is_too_long
+from repo.columns.tied_events import Ties
 from repo.engine.column_catalog import ColumnCatalog
 from repo.engine.column_plan import ColumnPlan
 from repo.engine.cost import Cost
@@ -37,6 +38,7 @@ from repo.engine.scan_evaluation import ChoiceEvaluation, ScanEvaluation
 from repo.engine.tail import NOTHING_FOLDED
 from repo.engine.timeline import Timeline, instant
 from repo.engine.user_choice import UserChoice
+from repo.engine.user_ids import read_user_ids
 from repo.engine.watermark import SQL as ROLLUPS
 from repo.engine.watermark import Watermark, format_cache_version
 from repo.hide_from_pg_stat_activity import Hidden
@@ -44,12 +46,6 @@ from utils.time.calendar import Range
 
 KIND = "columns"
 _EVENT_NAMES = EventNameDictionary()
-_CANDIDATES = {
-    "": "column_questions_users_equal",
-    "^": "column_questions_users_with_prefix",
-    "~": "column_questions_users_containing",
-}
-"""The statement that returns users by the kind of a test."""
 
 
 class ColumnReader:
@@ -117,6 +113,24 @@ class ColumnReader:
         """
         common = _Common(evaluation.tail, evaluation.scanner.erased)
         return self._read_scan(evaluation.plan, collector, common, evaluation.choice)
+
+    def read_ties(self, cur: Cursor, evaluation: ScanEvaluation, ties: Ties) -> TailEvents:
+        """Return the events of ties that the snapshot of this reader sees, with their ids.
+
+        `cur` may have a later snapshot. Events that were deleted meanwhile are missing.
+
+        Raises: TooExpensive.
+        """
+        assert self._watermark, "without rollups all events are in one chunk"
+        known = evaluation.tail.name_ids
+
+        def name_ids(names: Iterable[str]) -> Mapping[str, int]:
+            # The temporary ids of the snapshot come first: names may have got others since.
+            return {**later._name_ids(names), **known}
+
+        later = ColumnReader(cur, self._watermark, self._horizon, self._cache)
+        reader = later._tail(None)
+        return reader.read_ties(ties, self._watermark.now, name_ids)
 
     def _plan(self, scan: Scan, state: ColumnState | None) -> ColumnPlan:
         """Return the plan of a scan alone, without the choice of users."""
@@ -251,7 +265,7 @@ class ColumnReader:
         assert isinstance(test, AnyOf), "only these conditions need ids"
         if condition.name.field == "event":
             return matching_ids(test, {**self._all_names(test), **tail.name_ids})
-        return matching_ids(test, {**self._candidates(test), **tail.new_users})
+        return self._users(test) | matching_ids(test, tail.new_users)
 
     def _all_names(self, test: AnyOf) -> dict[str, int]:
         """Return the ids of all names, where a test needs them."""
@@ -260,14 +274,14 @@ class ColumnReader:
         self._cur.execute(SQL["column_questions_all_names"])
         return dict(self._cur.fetchall())
 
-    def _candidates(self, test: AnyOf) -> dict[str, int]:
-        """Return the ordinals of all users that a test may match, by user id."""
+    def _users(self, test: AnyOf) -> IdSet:
+        """Return the ordinals of the users that a test matches. Raises: TooExpensive."""
+        if test.kind:
+            memory_key = self._watermark.memory_key if self._watermark else None
+            return IdSet(read_user_ids(self._cur, memory_key).matching(test))
         texts = [text for text in test.values if isinstance(text, str)]
-        if test.kind == "~":
-            texts = [text.casefold() for text in texts]
-        statement = SQL[_CANDIDATES[test.kind]]
-        self._cur.execute(statement, {"texts": Hidden(texts)})
-        return dict(self._cur.fetchall())
+        self._cur.execute(SQL["column_questions_users_equal"], {"texts": Hidden(texts)})
+        return IdSet(ordinal for _, ordinal in self._cur)
 
 
 class _Common(NamedTuple):

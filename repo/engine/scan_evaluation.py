@@ -1,7 +1,8 @@
 """Evaluate scans of columns that were read, without a connection."""
 
+from collections import Counter
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from repo.columns.codec import FIELDS, field_key
 from repo.columns.column_tail import TailEvents
 from repo.columns.filter_evaluation import notes
 from repo.engine.column_plan import ColumnPlan
-from repo.engine.scan import Scanner
+from repo.engine.scan import MatchingEvents, OrderedCollector, Scanner
 from repo.engine.timeline import Timeline
 from repo.engine.user_choice import UserChoice
 
@@ -50,11 +51,22 @@ class ScanEvaluation:
         self.scan_chunks(self.columns, checkpoint)
         checkpoint()
         tail = self.tail.chunk
-        if len(tail):
-            first, last = int(tail.time[0]), int(tail.time[-1])
-            self.scanner.add_parts(tail, Timeline(self.plan.scan.ranges).slices(first, last))
+        self._scan_parts(tail, self.scanner)
         unknown = [self._unknown(tail), *(self.choice.unknown if self.choice else [])]
         return Remarks(tuple(notes(self.scanner.skipped)), united(unknown))
+
+    def add_in_order(self, ties: TailEvents, collector: OrderedCollector) -> None:
+        """Give the collector events of ties again, which were read with their ids.
+
+        Raises: TooExpensive.
+        """
+        adder = TieAdder(collector)
+        self._scan_parts(ties.chunk, replace(self.scanner, collector=adder, skipped=Counter()))
+
+    def _scan_parts(self, chunk: Chunk, scanner: Scanner) -> None:
+        if len(chunk):
+            first, last = int(chunk.time[0]), int(chunk.time[-1])
+            scanner.add_parts(chunk, Timeline(self.plan.scan.ranges).slices(first, last))
 
     def scan_chunks(self, chunk_ids: Container[int], checkpoint: Checkpoint = lambda: None) -> None:
         """Collect the events of these chunks, which were read."""
@@ -93,6 +105,16 @@ class ScanEvaluation:
         known = {*self.plan.paths, *(key.path for key in tail.properties)}
         unknown = self.plan.scan.all_paths - known
         return Unknown(list(self.unknown_events), [str(Name(path)) for path in unknown])
+
+
+@dataclass(frozen=True, slots=True)
+class TieAdder:
+    """Gives events of ties to a collector that has them already, without their order."""
+
+    collector: OrderedCollector
+
+    def add(self, events: MatchingEvents) -> None:
+        self.collector.add_in_order(events)
 
 
 @dataclass(slots=True)

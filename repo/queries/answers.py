@@ -3,11 +3,20 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from common.metrics import PLANS
 from common.query import Query
-from common.questions.answer import Answer, Checkpoint, Meta, PlanData, Reading, Result
+from common.questions.answer import (
+    Answer,
+    Checkpoint,
+    Meta,
+    MoreToRead,
+    PlanData,
+    Reading,
+    Result,
+)
 from common.remarks import Remarks
 from config.database import Cursor
 from repo.engine.cardinality import Aggregates
@@ -18,6 +27,7 @@ from repo.engine.cost import MAX_BYTES, MAX_COLUMN_ROWS, MAX_ROWS, Cost
 from repo.engine.plan import Aggregation, Plan
 from repo.engine.raw_source import RawSource
 from repo.engine.rollup_source import RollupSource
+from repo.engine.scan import OrderedCollector
 from repo.engine.source import Source
 from repo.engine.watermark import Watermark, read_horizon, read_watermark
 from repo.queries.base import REDUCTIONS, BaseReduction, Reduction, ScanReduction
@@ -35,9 +45,12 @@ class _Computed(NamedTuple, Generic[D]):
 
 @dataclass(frozen=True, slots=True)
 class _Unfinished(Generic[D]):
-    """Data that was read, from which the answer is computed without a connection."""
+    """Data that was read, from which the answer is computed without a connection.
 
-    compute: Callable[[Checkpoint], _Computed[D]]
+    Instead of an answer, the computation may return a call that reads more.
+    """
+
+    compute: Callable[[Checkpoint], "_Computed[D] | Callable[[Cursor], _Unfinished[D]]"]
     size: int
 
 
@@ -66,10 +79,17 @@ def answer(cur: Cursor, query: Q, reduction_type: type[BaseReduction[Q, D]]) -> 
         answer_meta = reduction.meta_type(**{**meta, **remark_fields(computed.remarks)})
         return Answer(computed.data, answer_meta, cache_version, is_over)
 
+    def reading(unfinished: _Unfinished[D]) -> Reading[D]:
+        def evaluate(checkpoint: Checkpoint) -> Answer[D] | MoreToRead[D]:
+            result = unfinished.compute(checkpoint)
+            if isinstance(result, _Computed):
+                return finish(result)
+            return MoreToRead(lambda cur: reading(result(cur)))
+
+        return Reading(evaluate, unfinished.size)
+
     result = choice.read()
-    if isinstance(result, _Computed):
-        return finish(result)
-    return Reading(lambda checkpoint: finish(result.compute(checkpoint)), result.size)
+    return finish(result) if isinstance(result, _Computed) else reading(result)
 
 
 def explain(cur: Cursor, query: Query) -> Answer[PlanData]:
@@ -149,16 +169,34 @@ def _choose_scan(
         if reduction.needs_names:
             collector.names = reader.names(evaluation.tail)
 
-        def compute(checkpoint: Checkpoint) -> _Computed[D]:
+        def compute(checkpoint: Checkpoint) -> _Computed[D] | Callable[[Cursor], _Unfinished[D]]:
             remarks = evaluation(checkpoint)
-            data = reduction.data(collector, checkpoint)
-            notes = (*remarks.notes, *reduction.remarks(collector))
-            without_user = reduction.events_without_user(collector)
-            return _Computed(data, Remarks(notes, remarks.unknown, without_user))
+            computed = _computed(reduction, collector, remarks, checkpoint)
+            if isinstance(collector, OrderedCollector) and collector.unordered_ties.size:
+                return partial(read_ties, collector, remarks)
+            return computed
+
+        def read_ties(collector: OrderedCollector, remarks: Remarks, cur: Cursor) -> _Unfinished[D]:
+            ties = reader.read_ties(cur, evaluation, collector.unordered_ties)
+
+            def compute_again(checkpoint: Checkpoint) -> _Computed[D]:
+                evaluation.add_in_order(ties, collector)
+                return _computed(reduction, collector, remarks, checkpoint)
+
+            return _Unfinished(compute_again, evaluation.size + ties.size)
 
         return _Unfinished(compute, evaluation.size)
 
     return _Choice(reduction, plan, reader.cache_version, read)
+
+
+def _computed(
+    reduction: ScanReduction[Q, D], collector: Any, remarks: Remarks, checkpoint: Checkpoint
+) -> _Computed[D]:
+    data = reduction.data(collector, checkpoint)
+    notes = (*remarks.notes, *reduction.remarks(collector))
+    without_user = reduction.events_without_user(collector)
+    return _Computed(data, Remarks(notes, remarks.unknown, without_user))
 
 
 def _choose_source(

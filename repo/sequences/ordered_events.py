@@ -1,5 +1,6 @@
 """Events in the order in which users caused them: one user after the other, each by time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from repo.columns.filter_evaluation import Mask
+from repo.columns.tied_events import NO_TIES, Ties, distinct_ties
 from repo.sequences.step_labels import LabelBits, Labels, has_any
 
 Positions = NDArray[np.intp]
@@ -41,6 +43,14 @@ class OrderedEvents:
         ends = np.append(starts, len(self))[1:]
         return np.repeat(ends, ends - starts)
 
+    def differs_from_previous(self, positions: Positions) -> Mask:
+        """Return which events differ from the one before in what chains depend on."""
+        differs: Mask = np.zeros(len(positions), np.bool_)
+        for codes in (self.labels, self.same, self.by):
+            if codes is not None:
+                differs |= codes[positions] != codes[positions - 1]
+        return differs
+
     def select(self, positions: Positions) -> "OrderedEvents":
         """Return the events at positions."""
         return OrderedEvents(
@@ -60,8 +70,15 @@ def first_of_runs(values: NDArray[Any]) -> Positions:
     return np.flatnonzero(is_first)
 
 
-def in_order(events: OrderedEvents, bits: LabelBits) -> OrderedEvents:
-    """Return events in any order by owner, time and rank; equal ones remain in their order."""
+def in_order(
+    events: OrderedEvents, bits: LabelBits, starts: Sequence[int] = ()
+) -> tuple[OrderedEvents, Ties]:
+    """Return events in any order by owner, time and rank; equal ones remain in their order.
+
+    `starts` are the positions at which the events of further chunks begin; those of one chunk are
+    in the order of their ids. With them the ties are returned whose order by id is not known,
+    since they have events of several chunks, and in which it matters.
+    """
     order, owner = _by_owner_and_time(events.owner, events.time)
     # `take` is faster than an index.
     time, labels = events.time.take(order), events.labels.take(order)
@@ -72,7 +89,36 @@ def in_order(events: OrderedEvents, bits: LabelBits) -> OrderedEvents:
         labels = events.labels.take(order)
     same = None if events.same is None else events.same.take(order)
     by = None if events.by is None else events.by.take(order)
-    return OrderedEvents(owner=owner, time=time, labels=labels, same=same, by=by)
+    ordered = OrderedEvents(owner=owner, time=time, labels=labels, same=same, by=by)
+    return ordered, _unordered_ties(ordered, is_tied, order, bits, starts)
+
+
+def _unordered_ties(
+    events: OrderedEvents, is_tied: Mask, order: Positions, bits: LabelBits, starts: Sequence[int]
+) -> Ties:
+    """Return the ties of equal rank that differ and have events of several chunks.
+
+    `order` has the position of each event before it was ordered.
+    """
+    later = np.flatnonzero(is_tied) + 1 if starts else np.zeros(0, np.intp)
+    ranks = bits.ranks()
+    rank = ranks[events.labels[later]]
+    # Of events that match no step, or end a chain, one is as good as another.
+    later = later[(rank == ranks[events.labels[later - 1]]) & (rank < bits.steps)]
+    differs = events.differs_from_previous(later)
+    if not differs.any():
+        return NO_TIES
+    chunks = np.searchsorted(starts, order, side="right")
+    is_other_chunk = chunks[later] != chunks[later - 1]
+    runs = np.cumsum(np.diff(later, prepend=later[0]) > 1)
+    is_unordered = _any_by_run(runs, differs) & _any_by_run(runs, is_other_chunk)
+    rows = later[is_unordered[runs]]
+    return distinct_ties(events.time[rows], events.owner[rows])
+
+
+def _any_by_run(runs: NDArray[np.intp], is_true: Mask) -> Mask:
+    """Return for each run whether a row of it is true."""
+    return np.bincount(runs, weights=is_true) > 0
 
 
 def _order_of_ties(is_tied: Mask, ranks: NDArray[np.uint8]) -> Positions:

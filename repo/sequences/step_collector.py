@@ -1,6 +1,7 @@
 """The collector of the events that a search for chains needs."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -11,10 +12,11 @@ from common.errors import TooExpensive
 from common.filters import Value
 from repo.columns.chunk_table import Path
 from repo.columns.filter_evaluation import Mask
+from repo.columns.tied_events import NO_TIES, Ties, distinct_ties, rows_of_ties
 from repo.engine.ordinals import Ordinals
 from repo.engine.scan import MatchingEvents
 from repo.sequences.first_values import MAX_BYTES, FirstValues, joint_codes
-from repo.sequences.ordered_events import OrderedEvents, by_session, in_order
+from repo.sequences.ordered_events import OrderedEvents, Positions, by_session, in_order
 from repo.sequences.step_labels import Labels, StepFilters, has_any
 
 MAX_EVENTS = 10_000_000
@@ -38,9 +40,24 @@ class _Part:
 
     def select(self, which: Mask) -> "_Part":
         # Faster than to index each array by the mask.
-        rows = np.flatnonzero(which)
+        return self.take(np.flatnonzero(which))
+
+    def take(self, rows: Positions) -> "_Part":
+        """Return the events at rows."""
         values = [codes.take(rows) for codes in self.values]
         return _Part(self.user.take(rows), self.time.take(rows), self.labels.take(rows), values)
+
+    def without(self, rows: Positions) -> "_Part":
+        """Return the events but those at rows."""
+        return self.take(np.delete(np.arange(len(self)), rows)) if len(rows) else self
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Return the time and the user of each event."""
+        return list(zip(self.time.tolist(), self.user.tolist(), strict=True))
+
+    def rows_of(self, pairs: Container[tuple[int, int]]) -> Positions:
+        """Return the rows of events with one of these times and users."""
+        return np.flatnonzero([pair in pairs for pair in self.pairs()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +87,8 @@ class StepCollector:
     """The property whose values have rows."""
     events_without_user: int = 0
     """Events before `entry_end` that match a step and have no user."""
+    unordered_ties: Ties = NO_TIES
+    """After `batches`: ties whose order matters and is not known, as their chunks lack ids."""
     _same: list[FirstValues] = field(init=False)
     _by: list[FirstValues] = field(init=False)
     _parts: list[_Part] = field(default_factory=list)
@@ -89,24 +108,48 @@ class StepCollector:
 
     def add(self, events: MatchingEvents) -> None:
         """Collect events of a chunk. Raises: TooExpensive."""
-        labels = self.filters.labels(events)
-        needs_all = self.is_strict or self.sessions
-        rows = np.flatnonzero(events.mask if needs_all else labels != 0)
-        part = _Part(
-            events.chunk.user[events.start : events.stop][rows],
-            events.chunk.time[events.start : events.stop][rows],
-            labels[rows],
-            [each.codes(events, rows + events.start) for each in (*self._same, *self._by)],
-        )
-        self._parts.append(self._with_users(part))
+        self._parts.append(self._with_users(self._part(events)))
         if len(self) > MAX_EVENTS:
             raise TooExpensive("events of steps", len(self), MAX_EVENTS, "a shorter range")
 
     def batches(self) -> Iterator[OrderedEvents]:
         """Yield all events in order, those of some users after those of others."""
         parts = self._parts or [self._no_events()]
+        unordered = [NO_TIES]
         for low, high in pairwise(self._user_bounds(parts)):
-            yield self._ordered([_between(part, low, high) for part in parts])
+            events, ties = self._ordered([_between(part, low, high) for part in parts])
+            unordered.append(ties)
+            yield events
+        self.unordered_ties = Ties(*map(np.concatenate, zip(*unordered, strict=True)))
+
+    def add_in_order(self, events: MatchingEvents) -> None:
+        """Replace the events of ties by the same events in order, as far as these are complete.
+
+        Raises: TooExpensive.
+        """
+        new = self._part(events)
+        ties = distinct_ties(new.time, new.user)
+        rows = [rows_of_ties(part.time, part.user, ties) for part in self._parts]
+        old = [part.take(each) for part, each in zip(self._parts, rows, strict=True)]
+        counts = Counter(pair for part in old for pair in part.pairs())
+        is_complete = {pair for pair, n in Counter(new.pairs()).items() if counts[pair] == n}
+        new = new.take(new.rows_of(is_complete))
+        for number, (part, each) in enumerate(zip(old, rows, strict=True)):
+            replaced = each[part.rows_of(is_complete)]
+            self._parts[number] = self._parts[number].without(replaced)
+        self._parts.append(new)
+
+    def _part(self, events: MatchingEvents) -> _Part:
+        """Return the events of a chunk that the search needs, also those without a user."""
+        labels = self.filters.labels(events)
+        needs_all = self.is_strict or self.sessions
+        rows = np.flatnonzero(events.mask if needs_all else labels != 0)
+        return _Part(
+            events.chunk.user[events.start : events.stop][rows],
+            events.chunk.time[events.start : events.stop][rows],
+            labels[rows],
+            [each.codes(events, rows + events.start) for each in (*self._same, *self._by)],
+        )
 
     def _no_events(self) -> _Part:
         none = np.zeros(0, np.int32)
@@ -121,7 +164,8 @@ class StepCollector:
         inner = sample[np.arange(1, batches) * len(sample) // batches]
         return [0, *np.unique(inner).tolist(), 2**32]
 
-    def _ordered(self, parts: Sequence[_Part]) -> OrderedEvents:
+    def _ordered(self, parts: Sequence[_Part]) -> tuple[OrderedEvents, Ties]:
+        """Return events in order, and the ties whose order is not known."""
         same = [np.concatenate([part.values[n] for part in parts]) for n in range(len(self._same))]
         events = OrderedEvents(
             owner=np.concatenate([part.user for part in parts]),
@@ -130,7 +174,9 @@ class StepCollector:
             same=joint_codes(same) if same else None,
             by=np.concatenate([part.values[-1] for part in parts]) if self._by else None,
         )
-        return self._considered(in_order(events, self.filters.bits))
+        starts = np.cumsum([len(part) for part in parts])[:-1].tolist()
+        ordered, ties = in_order(events, self.filters.bits, starts)
+        return self._considered(ordered), ties
 
     def _considered(self, events: OrderedEvents) -> OrderedEvents:
         """Return events by user or by session, without those that chains ignore."""

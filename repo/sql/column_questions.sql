@@ -121,6 +121,20 @@ copy (
     where  bytes_before < %(max_bytes)s
 ) to stdout (format binary);
 
+-- name: column_questions_tied_events
+-- The events of users at instants that a snapshot sees, in place of the events of a tail.
+select occurred_at, ingested_xid, event_id, event_name, user_id, properties
+from   unnest(%(ordinals)s::int[], %(times)s::bigint[]) as tie (ordinal, microseconds)
+join   users using (ordinal)
+cross  join lateral (
+    select occurred_at, ingested_xid, event_id, event_name, properties
+    from   events
+    where  events.user_id = users.user_id
+    and    occurred_at = timestamptz '2000-01-01 00:00:00+00' + microseconds * interval '1 microsecond'
+    limit  %(limit)s
+) as tied
+where  pg_visible_in_snapshot(ingested_xid, %(snapshot)s)
+
 -- name: column_questions_tail_count
 -- The number of events that column_questions_tail returns.
 select (select count(*)
@@ -174,20 +188,24 @@ where  generation in (select generation from fold_state where is_current);
 -- name: column_questions_users_equal
 select user_id, ordinal from users where user_id = any(%(texts)s);
 
--- name: column_questions_users_with_prefix
-select user_id, ordinal
-from   users
-where  exists (select from unnest(%(texts)s) as prefix (text) where starts_with(user_id, text));
+-- name: column_questions_last_user
+-- The highest ordinal of a user, and the number of the last erasure.
+select (select coalesce(max(ordinal), 0) from users),
+       (select coalesce(max(number), 0) from erasures);
 
--- name: column_questions_users_containing
--- All users whose ids contain one of the texts, which are in lower case, and users whose letters only the caller
--- can compare.
-select user_id, ordinal
-from   users
-where  octet_length(user_id) <> char_length(user_id)
-or     exists (select
-               from   unnest(%(texts)s) as part (text)
-               where  strpos(lower(user_id collate "C"), text) > 0);
+-- name: column_questions_user_id_bytes
+select coalesce(sum(octet_length(user_id)), 0)::bigint from users where ordinal > %(after)s;
+
+-- name: column_questions_user_ids
+-- The ids of users after an ordinal, many in a row: their ordinals, the lengths of their ids, and these.
+copy (
+    select   string_agg(int4send(ordinal), ''),
+             string_agg(int4send(octet_length(user_id)), ''),
+             string_agg(convert_to(user_id, 'UTF8'), '')
+    from     users
+    where    ordinal > %(after)s
+    group by ordinal / %(piece_users)s
+) to stdout (format binary);
 
 -- name: column_questions_all_names
 select event_name, name_id from event_names;

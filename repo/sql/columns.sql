@@ -254,12 +254,15 @@ where  not pg_visible_in_snapshot(ingested_xid, %(backfill_since)s)
 and    pg_visible_in_snapshot(ingested_xid, %(backfill_to)s);
 
 -- name: columns_tied_events
--- The events of users at instants, with their ordinals.
+-- The first events of users at instants whose ids are greater, with their ordinals.
 select   event_id, occurred_at, ingested_xid, event_name, user_id, properties::text as properties
 from     unnest(%(ordinals)s::int[], %(times)s::bigint[]) as tie (ordinal, microseconds)
 join     users using (ordinal)
 join     events using (user_id)
 where    occurred_at = timestamptz '2000-01-01 00:00:00+00' + microseconds * interval '1 microsecond'
+and      event_id > %(after_id)s
+order    by event_id
+limit    %(limit)s
 
 -- name: columns_users
 left     join lateral (

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from starlette.types import Receive
 
 from common.metrics import LIMITED, QUESTION_SECONDS, cache_requests
-from common.questions.answer import Answer, Checkpoint, Reading, Result
+from common.questions.answer import Answer, Checkpoint, MoreToRead, Reading, Result
 from common.questions.base import Question
 from config.database import Database, get_connection
 from config.database_errors import DatabaseError
@@ -68,6 +68,13 @@ class _Computed(NamedTuple):
 
     response: CachedResponse
     source: str
+
+
+class _Unfinished(NamedTuple):
+    """The evaluation that returns a response, and the bytes that it holds."""
+
+    evaluate: Callable[[Checkpoint], _Computed | MoreToRead[Any]]
+    size: int
 
 
 class AnswerService:
@@ -240,31 +247,52 @@ class AnswerService:
         began, source = time.perf_counter(), "none"
         bound = context.bound or self.bind_repo(context.deadline, context.limits.caller)
         try:
+            result: _Computed | _Unfinished | MoreToRead[Any]
             result = await bound.connection.run(partial(self._read, query, bound))
-            if not isinstance(result, _Computed):
-                # The connection is back in the pool.
-                evaluate, size = result
-                caller = context.limits.caller
-                result = await self._evaluator.run(
-                    evaluate, query.name, context.deadline, size, caller
-                )
+            while not isinstance(result, _Computed):
+                if isinstance(result, _Unfinished):
+                    # The connection is back in the pool.
+                    result = await self._evaluate(result, query, context)
+                else:
+                    more = partial(self._read_more, query, bound, result)
+                    result = await bound.connection.run(more)
             source = result.source
             return result.response
         finally:
             QUESTION_SECONDS.labels(query.name, source).observe(time.perf_counter() - began)
 
-    def _read(
-        self, query: PreparedQuery, bound: BoundRepo
-    ) -> _Computed | tuple[Callable[[Checkpoint], _Computed], int]:
-        """The response, or the evaluation that returns it and the bytes that this holds.
+    async def _evaluate(
+        self, unfinished: _Unfinished, query: PreparedQuery, context: CallContext
+    ) -> _Computed | MoreToRead[Any]:
+        evaluate, size = unfinished
+        caller = context.limits.caller
+        return await self._evaluator.run(evaluate, query.name, context.deadline, size, caller)
 
-        Runs in the thread of a connection.
-        """
-        finish = partial(self._finish, query, bound, time.perf_counter())
+    def _read(self, query: PreparedQuery, bound: BoundRepo) -> _Computed | _Unfinished:
+        """The response, or what it is computed from. Runs in the thread of a connection."""
+        began = time.perf_counter()
         result = query.answer(bound.repo)
         if isinstance(result, Reading):
-            return (lambda checkpoint: finish(result.evaluate(checkpoint))), result.size
-        return finish(result)
+            return self._unfinished(query, bound, began, result)
+        return self._finish(query, bound, began, result)
+
+    def _read_more(
+        self, query: PreparedQuery, bound: BoundRepo, more: MoreToRead[Any]
+    ) -> _Unfinished:
+        """What the response is computed from in the end. Runs in the thread of a connection."""
+        began = time.perf_counter()
+        return self._unfinished(query, bound, began, bound.repo.read_more(more))
+
+    def _unfinished(
+        self, query: PreparedQuery, bound: BoundRepo, began: float, reading: Reading[Any]
+    ) -> _Unfinished:
+        def evaluate(checkpoint: Checkpoint) -> _Computed | MoreToRead[Any]:
+            result = reading.evaluate(checkpoint)
+            if isinstance(result, MoreToRead):
+                return result
+            return self._finish(query, bound, began, result)
+
+        return _Unfinished(evaluate, reading.size)
 
     def _finish(
         self, query: PreparedQuery, bound: BoundRepo, began: float, answer: Answer[Any]

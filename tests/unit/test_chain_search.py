@@ -34,7 +34,7 @@ def arrays(events: Sequence[StepEvent], funnel: Funnel) -> OrderedEvents:
     bits = LabelBits(funnel.steps)
     by_id = sorted(events, key=lambda event: event.event_id)
     same = [VALUES.index(event.same) if event.same else -1 for event in by_id]
-    ordered = in_order(
+    ordered, _ = in_order(
         OrderedEvents(
             owner=np.array([event.user for event in by_id], np.uint32),
             time=np.array([event.time for event in by_id], np.int64),

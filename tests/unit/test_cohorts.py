@@ -1,6 +1,7 @@
 """Cohorts of random events agree with plain Python."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
@@ -17,8 +18,11 @@ from common.questions.retention import (
     ReturnCount,
 )
 from repo.columns.builder import EventRecord, build_chunk
+from repo.columns.chunk import Chunk
 from repo.columns.filter_evaluation import EventFields, field_conditions, matching_ids
+from repo.columns.tied_events import without_untied_ids
 from repo.engine.scan import Scanner
+from repo.engine.scan_evaluation import TieAdder
 from repo.engine.timeline import Timeline, microseconds
 from repo.queries.retention import RetentionReduction
 from tests.cohort_oracle import Cohort, Event, Rules
@@ -74,7 +78,10 @@ def worlds(draw: st.DrawFn) -> tuple[list[list[tuple[str, str, datetime]]], dict
 
 
 def computed(chunks: Sequence[Sequence[EventRecord]], now: datetime, **more: Any) -> RetentionData:
-    """The answer from chunks, which come in this order."""
+    """The answer from chunks, which come in this order and have the ids of their ties alone.
+
+    The events of ties of several chunks are read again.
+    """
     query = Retention(**more).query
     reduction = RetentionReduction(query, query.range_at(now), now)
     scan, collector = reduction.scan(), reduction.collector()
@@ -85,11 +92,20 @@ def computed(chunks: Sequence[Sequence[EventRecord]], now: datetime, **more: Any
     }
     scanner = Scanner(scan, collector, EventFields(ids), None, None)
     for records in chunks:
-        chunk = build_chunk(list(records))
-        if len(chunk):
-            slices = Timeline(scan.ranges).slices(int(chunk.time[0]), int(chunk.time[-1]))
-            scanner.add_parts(chunk, slices)
+        scan_chunk(scanner, without_untied_ids(build_chunk(list(records))))
+    data = reduction.data(collector, lambda: None)
+    if not collector.unordered_ties.size:
+        return data
+    ties = set(zip(*(array.tolist() for array in collector.unordered_ties), strict=True))
+    events = [each for records in chunks for each in records if (each.time, each.user) in ties]
+    scan_chunk(replace(scanner, collector=TieAdder(collector)), build_chunk(events))
     return reduction.data(collector, lambda: None)
+
+
+def scan_chunk(scanner: Scanner, chunk: Chunk) -> None:
+    if len(chunk):
+        slices = Timeline(scanner.scan.ranges).slices(int(chunk.time[0]), int(chunk.time[-1]))
+        scanner.add_parts(chunk, slices)
 
 
 def record(number: int, user: str, name: str, at: datetime, properties: str = "{}") -> EventRecord:

@@ -13,6 +13,7 @@ from common.filters import Value
 from repo.columns.builder import EventRecord, build_chunk
 from repo.columns.filter_evaluation import EventFields
 from repo.engine.scan import Scan, Scanner
+from repo.engine.scan_evaluation import TieAdder
 from repo.engine.timeline import Timeline
 from repo.sequences import step_collector
 from repo.sequences.first_values import FirstValues, joint_codes, value_order
@@ -31,10 +32,12 @@ def record(number: int, user: int, time: int, properties: str = "{}") -> EventRe
     return EventRecord(time, user, 1, 1, number.to_bytes(16, "big"), properties)
 
 
-def collect(collector: StepCollector, *chunks: Sequence[EventRecord]) -> StepCollector:
+def collect(
+    collector: StepCollector, *chunks: Sequence[EventRecord], adder: TieAdder | None = None
+) -> StepCollector:
     filters = collector.filters.all
     scan = Scan(question="funnel", ranges=ranges(0, MICROSECONDS), filters=filters)
-    scanner = Scanner(scan, collector, EventFields(), None, None)
+    scanner = Scanner(scan, adder or collector, EventFields(), None, None)
     for events in chunks:
         chunk = build_chunk(events)
         scanner.add_parts(chunk, Timeline(scan.ranges).slices(0, MICROSECONDS))
@@ -141,6 +144,70 @@ def test_batches_of_users_have_all_events_in_order(
         patch.setattr(step_collector, "_SAMPLE", 2)
         collector = collect(collector_of("a:1", "b:1"), *chunks)
         assert listed(collector) == sorted((*event, 1) for event in events)
+
+
+PROPERTIES = ['{"a": 1}', '{"a": 1, "b": 1}', '{"b": 1}', '{"x": 1}', '{"a": 1, "p": 2}', "{}"]
+
+
+@settings(max_examples=examples(300), deadline=None)
+@given(
+    st.lists(
+        st.tuples(*[st.integers(1, 2)] * 2, st.integers(0, 2), st.sampled_from(PROPERTIES)),
+        max_size=14,
+    ),
+    st.booleans(),
+    st.sampled_from([2, 100]),
+)
+def test_ties_of_several_chunks_are_in_order_once_they_were_read_again(
+    rows: list[tuple[int, int, int, str]], is_strict: bool, batch_size: int
+) -> None:
+    records = [record(n, user, time, text) for n, (user, time, _, text) in enumerate(rows, 1)]
+    parts = [
+        [each for each, row in zip(records, rows, strict=True) if row[2] == n] for n in (2, 1, 0)
+    ]
+
+    def new_collector() -> StepCollector:
+        return collector_of(*STEPS, is_strict=is_strict, by=("p",))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step_collector, "_BATCH_EVENTS", batch_size)
+        patch.setattr(step_collector, "_SAMPLE", 1)
+        expected = ordered(collect(new_collector(), records))
+        collector = collect(new_collector(), *parts)
+        assert sorted(map(str, ordered(collector))) == sorted(map(str, expected))
+        ties = set(zip(*(array.tolist() for array in collector.unordered_ties), strict=True))
+        assert bool(ties) >= (ordered(collector) != expected)
+        events = [each for each in records if (each.time, each.user) in ties]
+        collect(collector, events, adder=TieAdder(collector))
+        assert ordered(collector) == expected
+
+
+def ordered(collector: StepCollector) -> list[tuple[int, int, int, Value | None]]:
+    """All events in order with their value, if they match a step."""
+    values = [*collector.by_values, None]
+    return [
+        (owner, time, label, values[by] if label & 3 else None)
+        for events in collector.batches()
+        for owner, time, label, by in zip(
+            events.owner.tolist(),
+            events.time.tolist(),
+            events.labels.tolist(),
+            [] if events.by is None else events.by.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def test_incomplete_ties_stay_as_they_are() -> None:
+    """Some of their events were deleted since."""
+    first, second = record(2, 7, 3, '{"a": 1}'), record(1, 7, 3, '{"a": 1, "b": 1}')
+    collector = collect(collector_of(*STEPS), [first], [second])
+    assert listed(collector) == [(7, 3, 1), (7, 3, 3)]
+    collect(collector, [second], adder=TieAdder(collector))
+    assert listed(collector) == [(7, 3, 1), (7, 3, 3)]
+    collect(collector, [first, second], adder=TieAdder(collector))
+    assert listed(collector) == [(7, 3, 3), (7, 3, 1)]
+    assert collector.unordered_ties.size == 0
 
 
 def test_too_many_events_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Rows that are tied, their ids, and how ids are looked up after a merge."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from repo.columns.builder import EventRecord, build_chunk
 from repo.columns.chunk import Chunk
 from repo.columns.chunk_operations import concatenate, select, without_properties
-from repo.columns.tied_events import tied_rows, ties_without_ids, with_ids, without_untied_ids
+from repo.columns.tied_events import Ties, tied_rows, ties_without_ids, with_ids, without_untied_ids
 from tests.columns import assert_equal_chunks
 from tests.example_counts import examples
 
@@ -16,6 +18,11 @@ def event(
     time: int, user: int, number: int, properties: str = "{}", name: int = 1, xid: int = 1
 ) -> EventRecord:
     return EventRecord(time, user, name, xid, number.to_bytes(16), properties)
+
+
+def reading(*pages: Chunk) -> Callable[[Ties], Sequence[Chunk]]:
+    """A function that returns events of ties in pages."""
+    return lambda _: pages
 
 
 def ids(chunk: Chunk) -> list[int]:
@@ -70,7 +77,7 @@ def test_ids_are_assigned_by_name_and_transaction() -> None:
     second = event(1, 1, 20, '{"a": 2}', name=8)
     elsewhere = event(1, 1, 25, '{"a": 3}', name=9)
     chunk = concatenate([stored(first), stored(second)])
-    complete = with_ids(chunk, build_chunk([first, elsewhere, second]))
+    complete = with_ids(chunk, reading(build_chunk([first, elsewhere, second])))
     assert ids(complete) == [20, 30]
     assert_equal_chunks(complete, build_chunk([first, second]))
 
@@ -79,7 +86,8 @@ def test_ids_of_events_with_equal_fields_are_assigned_by_properties() -> None:
     first, second = event(1, 1, 30, '{"a": ["x", 1.5]}'), event(1, 1, 20, '{"a": ["y", 1.5]}')
     elsewhere = event(1, 1, 10, '{"a": "z"}')
     complete = with_ids(
-        concatenate([stored(first), stored(second)]), build_chunk([first, second, elsewhere])
+        concatenate([stored(first), stored(second)]),
+        reading(build_chunk([first, second, elsewhere])),
     )
     assert_equal_chunks(complete, build_chunk([first, second]))
 
@@ -88,21 +96,29 @@ def test_ids_that_other_rows_have_are_not_assigned_twice() -> None:
     events = [event(1, 1, number) for number in (10, 20, 30)]
     chunk = concatenate([stored(*events[:2]), stored(events[2])])
     assert ids(chunk) == [0, 10, 20]
-    assert ids(with_ids(chunk, build_chunk(events))) == [10, 20, 30]
+    assert ids(with_ids(chunk, reading(build_chunk(events)))) == [10, 20, 30]
 
 
 def test_ids_are_assigned_after_properties_were_dropped() -> None:
     events = [event(1, 1, 30, '{"a": 1}'), event(1, 1, 20, '{"a": 2}')]
     chunk = without_properties(concatenate([stored(each) for each in events]))
-    assert ids(with_ids(chunk, build_chunk(events))) == [20, 30]
+    assert ids(with_ids(chunk, reading(build_chunk(events)))) == [20, 30]
 
 
 def test_rows_whose_events_were_dropped_stay_without_ids() -> None:
     first, second = event(1, 1, 30), event(1, 1, 20, name=2)
     chunk = concatenate([stored(first), stored(second)])
-    complete = with_ids(chunk, build_chunk([first]))
+    complete = with_ids(chunk, reading(build_chunk([first])))
     assert (ids(complete), complete.name.tolist()) == ([0, 30], [2, 1])
-    assert ids(with_ids(chunk, build_chunk([]))) == [0, 0]
+    assert ids(with_ids(chunk, reading(build_chunk([])))) == [0, 0]
+
+
+def test_properties_decide_also_where_events_come_in_several_pages() -> None:
+    first, second = event(1, 1, 30, '{"a": 1}'), event(1, 1, 20, '{"a": 2}', xid=2)
+    elsewhere = event(1, 1, 10, '{"a": 5}')
+    chunk = concatenate([stored(first), stored(second)])
+    pages = [build_chunk([each]) for each in (elsewhere, second, first)]
+    assert_equal_chunks(with_ids(chunk, reading(*pages)), build_chunk([first, second]))
 
 
 @settings(max_examples=examples(300), deadline=None)
@@ -124,7 +140,10 @@ def test_a_merge_with_ids_has_the_order_of_all_events(
     merged = concatenate([stored(*part) for part in parts[:2]])
     ties = set(zip(*(array.tolist() for array in ties_without_ids(merged)), strict=True))
     in_ties = [each for part in parts for each in part if (each.time, each.user) in ties]
-    complete = with_ids(merged, build_chunk(in_ties))
+    in_ties.sort(key=lambda each: each.event_id)
+    size = data.draw(st.sampled_from([1, 3, 100]))
+    pages = [build_chunk(in_ties[n : n + size]) for n in range(0, len(in_ties), size)]
+    complete = with_ids(merged, reading(*pages))
     expected = without_untied_ids(build_chunk(parts[0] + parts[1]))
     # Events without a user are in no certain order.
     has_user = complete.user != 0
