@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cases import QUESTIONS
-from bench.wide import cases as wide
+from bench.wide import questions as wide
 
 BASELINE = "service http uncached"
 """The system with which all others are compared."""
@@ -55,7 +55,7 @@ def show(report: Report) -> None:
     """Print all figures in ms, each with its ratio to BASELINE."""
     console = Console(file=sys.stdout, width=200, color_system=None)
     console.print(f"{report.events:,} events, {report.machine}; ms, and times `{BASELINE}`")
-    for rows, labels in ((report.rows, QUESTIONS), (report.wide, wide.QUESTIONS)):
+    for rows, labels in ((report.rows, QUESTIONS), (report.wide, wide.LABELS)):
         if rows:
             console.print(_table(rows, labels))
     for name, figure in report.columns.items():

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import chdb.session
 import duckdb
-import msgspec
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 from psycopg2.extensions import connection
 
-from bench.event_set import COUNTRIES, PATHS, PLANS, PLATFORMS, VERSION, days_of_events
+from bench.event_set import COUNTRIES, PATHS, PLANS, PLATFORMS, days_of_events
+from bench.set_state import describe_set, forget_copy, forget_set, has_set
 from repo.migrate import migrate, migrations
 from services.embedded import Endpoints, embedded_servers
 from tests.servers import url_of
@@ -24,8 +24,9 @@ from tests.source_comparison import connected
 
 SET = "event_set"
 """The database that holds nothing but the set; queries run on a copy."""
+COPY = "asked"
+"""The copy that is folded and queried."""
 
-_DESCRIPTION = "set.json"
 _OPTIONS = {
     "shared_buffers": "1GB",
     "maintenance_work_mem": "1GB",
@@ -93,46 +94,37 @@ class Stores:
         return self.folder / "chdb"
 
 
-class Description(msgspec.Struct, frozen=True):
-    """The version and size of a stored set. Written last: a directory without it is incomplete."""
-
-    events: int
-    version: int = 1
-    """The `VERSION` of the events."""
-
-
 @contextmanager
-def open_stores(folder: Path, events: int, say: Callable[[str], None]) -> Iterator[Stores]:
+def open_stores(
+    folder: Path, events: int, say: Callable[[str], None], *, copy_suffices: bool = False
+) -> Iterator[Stores]:
     """Open the stored set; build it if it is missing, or from an earlier version of the events.
+
+    With `copy_suffices` a set that was used up is not built while its folded copy is current.
 
     Raises: AssertionError if the folder holds another number of events.
     """
-    file = folder / _DESCRIPTION
     with embedded_servers(folder / "servers", postgres_options=_OPTIONS) as endpoints:
         stores = Stores(folder, endpoints)
-        description = _description(file)
-        assert description is None or description.events == events, (
-            f"{folder} holds {description.events:,} events: set BENCH_DIR"
-        )
-        if description != Description(events, VERSION):
-            file.unlink(missing_ok=True)
+        if not has_set(folder, events, copy_suffices=copy_suffices):
+            forget_set(folder)
+            forget_copy(folder)
             _build(stores, events, say)
-            file.write_bytes(msgspec.json.encode(Description(events, VERSION)))
+            describe_set(folder, events)
         yield stores
 
 
-def _description(file: Path) -> Description | None:
-    return msgspec.json.decode(file.read_bytes(), type=Description) if file.exists() else None
-
-
 @contextmanager
-def working_copy(stores: Stores, name: str, *, use_up: bool) -> Iterator[str]:
-    """A copy of the set with the current schema, dropped at the end of the block.
+def working_copy(stores: Stores, name: str, *, use_up: bool, keep: bool = False) -> Iterator[str]:
+    """A copy of the set with the current schema, dropped at the end of the block unless `keep`.
 
     `use_up` uses the set itself, which the next run builds again.
     """
-    database = _renamed(stores, name) if use_up else fresh_database(stores, name, SET)
-    with database as url:
+    create_statement = _template_statement(name, SET)
+    if use_up:
+        forget_set(stores.folder)
+        create_statement = f"alter database {SET} rename to {name}"
+    with _database(stores, name, create_statement, keep=keep) as url:
         with connected(url) as conn:
             conn.autocommit = False
             migrate(conn, migrations())
@@ -142,27 +134,27 @@ def working_copy(stores: Stores, name: str, *, use_up: bool) -> Iterator[str]:
         yield url
 
 
-def fresh_database(
-    stores: Stores, name: str, template: str = "template0"
-) -> AbstractContextManager[str]:
-    create_statement = f"create database {name} template {template} strategy file_copy"
-    return _database(stores, name, create_statement)
+def fresh_database(stores: Stores, name: str) -> AbstractContextManager[str]:
+    """An empty database, dropped at the end of the block."""
+    return _database(stores, name, _template_statement(name, "template0"))
 
 
-def _renamed(stores: Stores, name: str) -> AbstractContextManager[str]:
-    (stores.folder / _DESCRIPTION).unlink()
-    return _database(stores, name, f"alter database {SET} rename to {name}")
+def _template_statement(name: str, template: str) -> str:
+    return f"create database {name} template {template} strategy file_copy"
 
 
 @contextmanager
-def _database(stores: Stores, name: str, create_statement: str) -> Iterator[str]:
+def _database(
+    stores: Stores, name: str, create_statement: str, *, keep: bool = False
+) -> Iterator[str]:
     server = stores.endpoints.database_url
     drop_statement = f"drop database if exists {name} with (force)"
     execute(server, drop_statement, create_statement)
     try:
         yield url_of(server, name)
     finally:
-        execute(server, drop_statement)
+        if not keep:
+            execute(server, drop_statement)
 
 
 def execute(url: str, *statements: str) -> None:
@@ -187,7 +179,8 @@ def _build(stores: Stores, events: int, say: Callable[[str], None]) -> None:
     """Fill all three stores day by day; create PostgreSQL's indexes after all rows."""
     began = time.monotonic()
     server = stores.endpoints.database_url
-    execute(server, f"drop database if exists {SET} with (force)", f"create database {SET}")
+    drop_statements = [f"drop database if exists {name} with (force)" for name in (SET, COPY)]
+    execute(server, *drop_statements, f"create database {SET}")
     for path in (stores.duckdb, stores.duckdb.with_name("events.duckdb.wal"), stores.chdb):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     with connected(stores.set_url) as conn:

@@ -13,7 +13,7 @@ import msgspec
 
 from bench.report import BASELINE, Report, Row
 from bench.serving import ROOT
-from bench.wide.cases import QUESTIONS
+from bench.wide.questions import LABELS
 
 PAGES = (ROOT / "README.md", ROOT / "docs/benchmarks.md")
 
@@ -22,7 +22,7 @@ _INTROS = {
     "wide-warm": "Warm. ",
     "wide-cold": "Nothing cached. ",
     "wide-readme": (
-        "Counts under filters on properties, and by their values, each query with another range "
+        "Filters on properties, breakdowns, funnels and retention, each query with another range "
         "and filter; DuckDB and chDB have typed columns.\n"
     ),
 }
@@ -75,14 +75,19 @@ def _cold_row(rows: Sequence[Row]) -> list[Row]:
 
 
 def _wide(rows: Sequence[Row], more: Sequence[Row] = ()) -> list[list[str]]:
-    """A row for each system, with the times in ms."""
+    """A row for each question that was measured, with the times of the systems in ms."""
     times = {(row.system, row.question): row.ms for row in (*rows, *more)}
     systems = dict.fromkeys(system for system, _ in times)
-    header = ["ms", *QUESTIONS.values()]
-    return [header] * bool(systems) + [
-        [system, *(_format(times[system, question]) for question in QUESTIONS)]
-        for system in systems
+    measured = {question for _, question in times}
+    return [["ms", *systems]] * bool(systems) + [
+        [label, *(_cell(times.get((system, question))) for system in systems)]
+        for question, label in LABELS.items()
+        if question in measured
     ]
+
+
+def _cell(ms: float | None) -> str:
+    return "-" if ms is None else _format(ms)
 
 
 def _figures(figures: Mapping[str, float]) -> list[list[str]]:

@@ -76,3 +76,142 @@ select count(distinct user_id) filter (where step = 1 and may_enter),
            where step = 3 and occurred_at <= began_second + interval '7 days'
        )
 from   third
+
+-- name: numbers
+with numbers as materialized (
+    select occurred_at::date as day, (properties->>'amount')::numeric as amount
+    from   events
+    where  occurred_at >= '{start}' and occurred_at < '{end}' and properties->>'amount' is not null
+), statistics as (
+    select   day, count(*) as count, sum(amount) as sum,
+             percentile_cont(array[0.5, 0.95]) within group (order by amount::float8) as percentiles
+    from     numbers
+    group by grouping sets ((day), ())
+)
+select   day, count, sum, percentiles[1], percentiles[2]
+from     statistics
+order by day nulls last
+
+-- name: funnel_times
+-- The chain of each user that reaches furthest, and of these the first. `second` is the next event
+-- of the second step, `third` the next one of the third step after that.
+with steps as (
+    select user_id, occurred_at, properties->>'plan' as plan,
+           case event_name when '{steps[0]}' then 1 when '{steps[1]}' then 2 else 3 end as step
+    from   events
+    where  occurred_at >= '{start}' and occurred_at < '{until}'
+    and    event_name in {steps} and user_id <> ''
+), followed as (
+    select *, min(case when step = 2 then occurred_at end) over later as second,
+           min(case when step = 3 then occurred_at end) over later as next_third
+    from   steps
+    window later as (partition by user_id order by occurred_at desc, step desc)
+), chains as (
+    select *, min(case when step = 2 then next_third end) over later as third
+    from   followed
+    window later as (partition by user_id order by occurred_at desc, step desc)
+), entries as (
+    select user_id, plan, occurred_at,
+           case when second <= occurred_at + interval '7 days' then second end as second,
+           case when third <= occurred_at + interval '7 days' then third end as third
+    from   chains
+    where  step = 1 and occurred_at < '{end}'
+), reported as (
+    select   distinct on (user_id) plan,
+             extract(epoch from second - occurred_at)::float8 as to_second,
+             extract(epoch from third - second)::float8 as to_third,
+             extract(epoch from third - occurred_at)::float8 as whole
+    from     entries
+    order by user_id, third is null, second is null, occurred_at
+), statistics as (
+    select   plan, count(*) as entered, count(to_second) as reached, count(whole) as converted,
+             avg(to_second) as avg_second,
+             percentile_cont(array[0.5, 0.9]) within group (order by to_second) as second,
+             avg(to_third) as avg_third,
+             percentile_cont(array[0.5, 0.9]) within group (order by to_third) as third,
+             avg(whole) as avg_whole,
+             percentile_cont(array[0.5, 0.9]) within group (order by whole) as last
+    from     reported
+    group by grouping sets ((plan), ())
+)
+select   plan, entered, reached, converted, avg_second, second[1], second[2],
+         avg_third, third[1], third[2], avg_whole, last[1], last[2]
+from     statistics
+order by plan nulls last
+
+-- name: retention_day
+-- The days of a user as bits, from the first day of the range.
+with users as (
+    select   bit_or(1::bigint << (occurred_at::date - date '{first_day}')) as active,
+             min(occurred_at)::date - date '{first_day}' as cohort
+    from     events
+    where    occurred_at >= '{start}' and occurred_at < '{until}' and user_id <> ''
+    group by user_id
+)
+select   cohort,
+       {counts}
+from     users
+where    cohort < {days}
+group by cohort
+order by cohort
+
+-- name: retention_week
+-- The weeks of a user as bits, from the first week of all events.
+with users as (
+    select   bit_or(1::bigint << ((occurred_at::date - date '{first_monday}') / 7)) as active,
+             min(occurred_at) as entered
+    from     events
+    where    occurred_at < '{until}' and user_id <> '' and {filter}
+    group by user_id
+), cohorts as (
+    select active, (entered::date - date '{first_monday}') / 7 as cohort
+    from   users
+    where  entered >= '{start}' and entered < '{end}'
+)
+select   cohort,
+       {counts}
+from     cohorts
+group by cohort
+order by cohort
+
+-- name: lifecycle
+-- The days of a user as bits, from the day before the range, and the day of the first event.
+with users as (
+    select   min(occurred_at)::date - date '{first_day}' as entered,
+             coalesce(
+                 bit_or(1::bigint << (occurred_at::date - date '{first_day}' + 1))
+                     filter (where occurred_at >= '{day_before}'),
+                 0
+             ) as active
+    from     events
+    where    occurred_at < '{end}' and user_id <> ''
+    group by user_id
+)
+select {counts}
+from   users
+
+-- name: stickiness
+with users as (
+    select   bit_count(
+                 bit_or(1::bigint << (occurred_at::date - date '{first_day}'))::bit(64)
+             ) as days
+    from     events
+    where    occurred_at >= '{start}' and occurred_at < '{end}' and user_id <> ''
+    group by user_id
+)
+select   days, count(*)
+from     users
+group by days
+order by days
+
+-- name: did_not
+select count(*)
+from   (
+    select   user_id
+    from     events
+    where    occurred_at >= '{start}' and occurred_at < '{end}'
+    and      event_name in {did} and user_id <> ''
+    group by user_id
+    having   bool_or(event_name = '{did[0]}' and {filter})
+    and      not bool_or(event_name = '{did[1]}')
+) as users

@@ -1,4 +1,4 @@
-"""The queries of the part `wide`: events by filters on properties, each with its own parameters."""
+"""The queries of the part `wide`: each has its own range, and its own filter if there is one."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,31 +9,27 @@ from typing import Any
 from urllib.parse import urlencode
 
 from bench.cases import named_texts
-from bench.event_set import COUNTRIES, DAYS, END, PLANS, PLATFORMS, START
+from bench.event_set import COUNTRIES, DAYS, PLANS, PLATFORMS, START
+from bench.wide.questions import (
+    PERIODS,
+    QUESTIONS,
+    WEEKS,
+    WITHIN,
+    WideQuestion,
+    first_monday,
+)
 
-QUESTIONS = {
-    "filtered_events": "two filters, events",
-    "filtered_users": "two filters, events and users",
-    "filtered_per_day": "two filters by day, with totals",
-    "wide_users": "one wide filter, events and users",
-    "by_country": "by 10 values, events and users",
-    "by_path": "top 10 of 2,000 values, and all others",
-    "by_pair": "top 10 of 6,000 pairs of values, and all others",
-    "funnel_common": "three common steps in 7 days",
-    "funnel_rare": "three rarer steps in 7 days",
-}
-BREAKDOWNS = {"by_country": ("country",), "by_path": ("path",), "by_pair": ("plan", "path")}
-"""The properties of the questions without a filter."""
-FUNNELS = {
-    "funnel_common": ("page_view", "search", "product_view"),
-    "funnel_rare": ("add_to_cart", "checkout_started", "purchase"),
-}
-"""The steps of the questions about users, half and a seventh of all events."""
-WITHIN = timedelta(days=7)
 RANGE_DAYS = 30
 
+_RANGE = timedelta(days=RANGE_DAYS)
 _RANGES = DAYS - RANGE_DAYS + 1  # has no divisor in common with the numbers of filters
 _SEED = 7
+_COUNTS = {
+    "wide_duckdb": "count(*) filter ({})",
+    "wide_postgresql": "count(*) filter (where {})",
+    "wide_chdb": "countIf({})",
+}
+"""How many rows of a table of users fulfil a condition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,86 +53,116 @@ class WideCase:
     condition: Condition
 
     @property
+    def definition(self) -> WideQuestion:
+        return QUESTIONS[self.question]
+
+    @property
     def address(self) -> str:
         """The URL path and query string of the query to the service."""
-        path = self.question_name.replace("_", "-")
+        path = self.definition.name.replace("_", "-")
         return f"/analytics/{path}?{urlencode(self.parameters, doseq=True, safe=':/')}"
-
-    @property
-    def question_name(self) -> str:
-        """The name of the question of the service."""
-        return "breakdown" if self.by else "funnel" if self.steps else "event_counts"
-
-    @property
-    def by(self) -> tuple[str, ...]:
-        """The properties of a breakdown."""
-        return BREAKDOWNS.get(self.question, ())
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """The event names of the steps of a funnel."""
-        return FUNNELS.get(self.question, ())
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters of the query to the service."""
         shared = {"start": str(self.start), "end": str(self.end)}
-        if self.by:
-            return {**shared, "by": list(self.by)}
-        if self.steps:
-            return {**shared, "step": list(self.steps), "within": f"{WITHIN.days}d"}
-        series = {"interval": "day"} if self.question == "filtered_per_day" else {}
-        return {**shared, "where": [self.condition.where], **series}
+        return {**shared, **self.definition.parameters, **self._filter_parameters()}
+
+    def _filter_parameters(self) -> dict[str, list[str]]:
+        did, did_not = self.definition.did
+        if did:
+            return {"did": [f"{did} {self.condition.where}"], "not_did": [did_not]}
+        return {"where": [self.condition.where]} if self.definition.filters != "none" else {}
 
 
 def wide_cases(question: str) -> Iterator[WideCase]:
     """Yield cases of a question without end, each with another range and filter than the last.
 
     The same pair of a range and a filter comes back after hundreds of others, or the range of a
-    breakdown or a funnel after 60 others.
+    question without a filter after 60 others.
     """
-    conditions = _wide() if question == "wide_users" else _narrow()
-    if question in BREAKDOWNS or question in FUNNELS:
-        conditions = [_EVERYTHING]
+    conditions = _CONDITIONS[QUESTIONS[question].filters]()
     starts = [START + timedelta(days=day) for day in range(_RANGES)]
     random = Random(f"{_SEED} {question}")
     random.shuffle(starts)
     random.shuffle(conditions)
     for start, condition in zip(cycle(starts), cycle(conditions), strict=False):
-        end = start + timedelta(days=RANGE_DAYS)
-        yield WideCase(question, start.date(), end.date(), condition)
+        yield WideCase(question, start.date(), (start + _RANGE).date(), condition)
 
 
-def whole_cases() -> Iterator[WideCase]:
-    """Yield a case of each question that reads all days, and the columns of all questions."""
+def warming_cases(question: str) -> Iterator[WideCase]:
+    """Yield cases of a question that read all days, and the columns of all filters."""
     columns = _both(_is("plan", "free"), _is("country", "DE"))
     columns = _both(columns, _is("platform", "web"))
-    for question in QUESTIONS:
-        yield WideCase(question, START.date(), END.date(), columns)
+    for day in range(0, DAYS, RANGE_DAYS):
+        start = START + timedelta(days=day)
+        yield WideCase(question, start.date(), (start + _RANGE).date(), columns)
 
 
-def wide_query_texts(file: str, timestamp_suffix: str = "") -> Callable[[WideCase], str]:
+def wide_query_texts(file: str) -> Callable[[WideCase], str]:
     """A function that returns the SQL of a case from a file."""
     named = named_texts(file)
+    suffix = "Z" if "postgresql" in file else ""
 
     def query_text(case: WideCase) -> str:
-        condition = case.condition
-        jsonb = [f"properties->>'{name}' as {name}" for name in case.by]
-        name = "breakdown" if case.by else "funnel" if case.steps else case.question
-        return named[name].format(
-            start=_sql_timestamp(case.start) + timestamp_suffix,
-            end=_sql_timestamp(case.end) + timestamp_suffix,
+        question, condition = case.definition, case.condition
+        return named[question.statement or case.question].format(
+            start=_sql_timestamp(case.start) + suffix,
+            end=_sql_timestamp(case.end) + suffix,
+            until=_sql_timestamp(question.until(case.end)) + suffix,
+            day_before=_sql_timestamp(case.start - timedelta(days=1)) + suffix,
+            first_day=case.start,
+            first_monday=first_monday(),
+            days=(case.end - case.start).days,
             filter=condition.jsonb if "postgresql" in file else condition.sql,
-            by=", ".join(case.by),
-            jsonb=", ".join(jsonb),
-            followed=_sql_timestamp(case.end + WITHIN) + timestamp_suffix,
-            steps=case.steps,
+            by=", ".join(question.by),
+            jsonb=", ".join(f"properties->>'{name}' as {name}" for name in question.by),
+            steps=question.steps,
+            within_us=int(WITHIN.total_seconds()) * 1_000_000,
+            did=question.did,
+            counts=",\n       ".join(_counts(case, file)),
         )
 
     return query_text
 
 
-_EVERYTHING = Condition("", "true", "true")
+def _counts(case: WideCase, file: str) -> Iterator[str]:
+    """Yield the columns that count users by the bits of their days or weeks."""
+    conditions: dict[str, Iterator[str]] = {
+        "none": iter(()),
+        "day": _cells(PERIODS, file),
+        "week": _cells(WEEKS, file),
+        "lifecycle": _lifecycle((case.end - case.start).days, file),
+    }
+    return map(_COUNTS[file].format, conditions[case.definition.bits])
+
+
+def _cells(periods: int, file: str) -> Iterator[str]:
+    """Yield for each period of a cohort the condition that a user was present."""
+    for period in range(periods):
+        if file == "wide_chdb":
+            yield f"bitTest(active, cohort + {period})"
+        else:
+            yield f"((active >> (cohort + {period})) & 1) = 1"
+
+
+def _lifecycle(days: int, file: str) -> Iterator[str]:
+    """Yield for each day the conditions of new, returning, resurrected and dormant users.
+
+    The first bit of `active` is the day before the range.
+    """
+    for day in range(days):
+        of_two_days = f"((active >> {day}) & 3)"
+        if file == "wide_chdb":
+            of_two_days = f"bitAnd(bitShiftRight(active, {day}), 3)"
+        yield f"entered = {day}"
+        yield f"{of_two_days} = 3"
+        yield f"{of_two_days} = 2 and entered < {day}"
+        yield f"{of_two_days} = 1"
+
+
+def _everything() -> list[Condition]:
+    return [Condition("", "true", "true")]
 
 
 def _narrow() -> list[Condition]:
@@ -148,6 +174,9 @@ def _wide() -> list[Condition]:
     """All values of a property but one: 65 to 90 % of all events."""
     plans = [_is_not("plan", plan) for plan in PLANS]
     return plans + [_is_not("platform", platform) for platform in PLATFORMS]
+
+
+_CONDITIONS = {"none": _everything, "narrow": _narrow, "wide": _wide}
 
 
 def _is(name: str, value: str) -> Condition:

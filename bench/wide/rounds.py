@@ -3,24 +3,28 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
+from bench.figures import Figures
 from bench.report import Row
 from bench.rounds import timed
 from bench.stored_set import Stores
-from bench.wide.cases import QUESTIONS, WideCase, wide_cases
+from bench.wide.answers import Answer
+from bench.wide.cases import WideCase, wide_cases
 from bench.wide.first_query import first_queries
+from bench.wide.questions import LABELS, QUESTIONS
 from bench.wide.random_filters import check_random_filters
-from bench.wide.systems import Answer, WideSystem, warm_systems
+from bench.wide.systems import WideSystem, warm_systems
 
 ROUNDS = 7
 _CASES_PER_ROUND = 3
 """Cases of a round. PostgreSQL, which takes seconds, is asked the first of them."""
 _SLOW = ("postgresql tuned",)
-_UNTIMED = 1
-_WARM_CASES = _UNTIMED + ROUNDS * _CASES_PER_ROUND
+_WARM_CASES = 1 + ROUNDS * _CASES_PER_ROUND  # the first is not timed
 COLD_ROUNDS = 7
+STATES = ("warm", "cold")
 
 Say = Callable[[str], None]
 
@@ -35,30 +39,66 @@ class Timing(NamedTuple):
     answer: Answer
 
 
-def measure_wide(stores: Stores, url: str, port: int, say: Say) -> list[Row]:
-    """Time all questions with warm and with empty caches; the states are the zones of the rows.
+@dataclass(frozen=True, slots=True)
+class WideSelection:
+    """What runs of the part `wide`."""
 
-    Raises: AssertionError if two systems answer a case differently.
+    questions: tuple[str, ...] = tuple(QUESTIONS)
+    states: tuple[str, ...] = STATES
+    without: tuple[str, ...] = ()
+    """The systems that are left out."""
+
+
+def measure_wide(
+    stores: Stores, url: str, port: int, selection: WideSelection, figures: Figures, say: Say
+) -> None:
+    """Time the questions with warm and with empty caches, and add a row for each system.
+
+    The states are the zones of the rows. A question that systems answer differently fails alone.
     """
-    with warm_systems(stores, url, port) as systems:
-        check_random_filters([each for each in systems if each.name not in _SLOW], say)
-        rows = [row for question in QUESTIONS for row in _warm(systems, question, say)]
-    return rows + [row for question in QUESTIONS for row in _cold(stores, url, question, say)]
+    if "warm" in selection.states:
+        with warm_systems(stores, url, port, selection.questions) as systems:
+            asked = [system for system in systems if system.name not in selection.without]
+            with figures.part("random filters"):
+                check_random_filters([each for each in asked if each.name not in _SLOW], say)
+            for question in selection.questions:
+                with figures.part(f"{question}, warm"):
+                    figures.wide += _warm(asked, question, figures, say)
+    if "cold" in selection.states:
+        for question in selection.questions:
+            with figures.part(f"{question}, nothing cached"):
+                figures.wide += _cold(stores, url, question, say)
 
 
-def _warm(systems: Sequence[WideSystem], question: str, say: Say) -> Iterator[Row]:
+def _warm(
+    systems: Sequence[WideSystem], question: str, figures: Figures, say: Say
+) -> Iterator[Row]:
     cases = wide_cases(question)
-    for case in islice(cases, _UNTIMED):
-        _compare(_timings(systems, case))
+    able = _able(systems, next(cases), figures)
     timings = []
     for turn in range(ROUNDS):
         for number, case in enumerate(islice(cases, _CASES_PER_ROUND)):
-            first = (turn + number) % len(systems)
-            rotated = [*systems[first:], *systems[:first]]
+            first = (turn + number) % len(able)
+            rotated = [*able[first:], *able[:first]]
             asked = [system for system in rotated if number == 0 or system.name not in _SLOW]
             timings += _compare(_timings(asked, case))
-    say(f"warm: {QUESTIONS[question]}")
+    say(f"warm: {LABELS[question]}")
     return _rows(timings, question, "warm")
+
+
+def _able(systems: Sequence[WideSystem], case: WideCase, figures: Figures) -> list[WideSystem]:
+    """The systems that answer a case: one may have too little memory for it.
+
+    Raises: AssertionError if two of them answer differently.
+    """
+    able: list[WideSystem] = []
+    timings: list[Timing] = []
+    for system in systems:
+        with figures.part(f"{case.question}, {system.name}"):
+            timings.append(_timing(system, case))
+            able.append(system)
+    _compare(timings)
+    return able
 
 
 def _cold(stores: Stores, url: str, question: str, say: Say) -> Iterator[Row]:
@@ -68,7 +108,7 @@ def _cold(stores: Stores, url: str, question: str, say: Say) -> Iterator[Row]:
         timings += _compare(
             [Timing(each.system, f"case {number}", "", each.ms, each.answer) for each in firsts]
         )
-    say(f"cold: {QUESTIONS[question]}")
+    say(f"cold: {LABELS[question]}")
     return _rows(timings, question, "cold")
 
 
