@@ -55,13 +55,27 @@ def show(report: Report) -> None:
     """Print all figures in ms, each with its ratio to BASELINE."""
     console = Console(file=sys.stdout, width=200, color_system=None)
     console.print(f"{report.events:,} events, {report.machine}; ms, and times `{BASELINE}`")
-    for rows, labels in ((report.rows, QUESTIONS), (report.wide, wide.LABELS)):
-        if rows:
-            console.print(_table(rows, labels))
+    if report.rows:
+        console.print(_table(report.rows, QUESTIONS))
+    if report.wide:
+        console.print(_transposed(report.wide, wide.LABELS))
     for name, figure in report.columns.items():
         console.print(f"{name}: {figure:,.0f}" if figure >= 100 else f"{name}: {figure:.3g}")
     for name, rate in report.rates.items():
         console.print(f"{name}: {rate:,.0f}")
+
+
+def _transposed(rows: list[Row], labels: dict[str, str]) -> Table:
+    """A table with a row for each question, as there are many of them."""
+    table = Table(box=box.MARKDOWN)
+    columns = _unique((row.zone, row.system) for row in rows)
+    for name in ("question", *(f"{zone}: {system}" for zone, system in columns)):
+        table.add_column(name, justify="left" if name == "question" else "right")
+    figures = {(row.zone, row.system, row.question): row.ms for row in rows}
+    for question in dict.fromkeys(row.question for row in rows):
+        cells = (_cell(figures, zone, system, question) for zone, system in columns)
+        table.add_row(labels[question], *cells)
+    return table
 
 
 def _table(rows: list[Row], labels: dict[str, str]) -> Table:

@@ -49,7 +49,7 @@ from   (
                  event_name = '{steps[2]}'
              ) as level
     from     events
-    where    occurred_at >= '{start}' and occurred_at < '{followed}'
+    where    occurred_at >= '{start}' and occurred_at < '{until}'
     and      event_name in {steps} and user_id <> ''
     group by user_id
 )
@@ -83,16 +83,18 @@ with steps as (
     select *, min(if(step = 2, next_third, 9000000000000000000)) over later as third
     from   followed
     window later as (partition by user_id order by moment desc, step desc)
-), reported as (
+), first_chains as (
     select   argMin(
                  (plan, moment, second, third),
                  (third - moment > {within_us}, second - moment > {within_us}, moment)
-             ) as chain,
-             chain.1 as plan, chain.3 - chain.2 as to_second, chain.4 - chain.2 as whole,
-             chain.4 - chain.3 as to_third
+             ) as chain
     from     chains
     where    step = 1 and may_enter
     group by user_id
+), reported as (
+    select chain.1 as plan, chain.3 - chain.2 as to_second, chain.4 - chain.2 as whole,
+           chain.4 - chain.3 as to_third
+    from   first_chains
 )
 select   plan, count(), countIf(to_second <= {within_us}), countIf(whole <= {within_us}),
          avgIf(to_second, to_second <= {within_us}) / 1e6,
@@ -179,13 +181,12 @@ group by days
 order by days
 
 -- name: did_not
-select count()
-from   (
-    select   user_id
-    from     events
-    where    occurred_at >= '{start}' and occurred_at < '{end}'
-    and      event_name in {did} and user_id <> ''
-    group by user_id
-    having   countIf(event_name = '{did[0]}' and {filter}) > 0
-    and      countIf(event_name = '{did[1]}') = 0
+select uniqExact(user_id)
+from   events
+where  occurred_at >= '{start}' and occurred_at < '{end}'
+and    event_name = '{did[0]}' and user_id <> '' and {filter}
+and    user_id not in (
+    select user_id
+    from   events
+    where  occurred_at >= '{start}' and occurred_at < '{end}' and event_name = '{did[1]}'
 )

@@ -65,7 +65,7 @@ with steps as (
     select user_id, occurred_at, occurred_at < '{end}' as may_enter,
            case event_name when '{steps[0]}' then 1 when '{steps[1]}' then 2 else 3 end as step
     from   events
-    where  occurred_at >= '{start}' and occurred_at < '{followed}'
+    where  occurred_at >= '{start}' and occurred_at < '{until}'
     and    event_name in {steps} and user_id <> ''
 ), second as (
     select *, max(case when step = 1 and may_enter then occurred_at end) over chain as began
@@ -180,7 +180,8 @@ group by cohort
 order by cohort
 
 -- name: lifecycle
--- The days of a user as bits, from the day before the range, and the day of the first event.
+-- The days of a user as bits, from the day before the range, and the day of the first event. A
+-- join with the days takes a quarter of the time of a column for each day.
 with users as (
     select   min(occurred_at)::date - date '{first_day}' as entered,
              bit_or(
@@ -191,8 +192,13 @@ with users as (
     where    occurred_at < '{end}' and user_id <> ''
     group by user_id
 )
-select {counts}
-from   users
+select   count(*) filter (entered = day),
+         count(*) filter (((active >> day) & 3) = 3),
+         count(*) filter (((active >> day) & 3) = 2 and entered < day),
+         count(*) filter (((active >> day) & 3) = 1)
+from     users, range({days}) as days (day)
+group by day
+order by day
 
 -- name: stickiness
 with users as (

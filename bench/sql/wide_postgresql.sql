@@ -58,7 +58,7 @@ with steps as (
     select user_id, occurred_at, occurred_at < '{end}' as may_enter,
            case event_name when '{steps[0]}' then 1 when '{steps[1]}' then 2 else 3 end as step
     from   events
-    where  occurred_at >= '{start}' and occurred_at < '{followed}'
+    where  occurred_at >= '{start}' and occurred_at < '{until}'
     and    event_name in {steps} and user_id <> ''
 ), second as (
     select *, max(case when step = 1 and may_enter then occurred_at end) over chain as began
