@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 
+from bench.wide.questions import QUESTIONS
 from bench.wide.systems import WideService
 
 _FIELDS = ("Rss", "Pss", "Private_Dirty")
@@ -17,7 +18,7 @@ def worker_memory(port: int) -> dict[str, float]:
 
     `Pss` divides pages by the number of processes that share them.
     """
-    WideService(port).warm_up()
+    WideService(port).warm_up(QUESTIONS)
     workers = [_memory(pid) for pid in _descendants(os.getpid()) if _has_columns(pid)]
     assert workers, "no process has mapped columns"
     figures = {
