@@ -25,8 +25,8 @@ from common.questions.users import Users
 from repo.events import EventsRepo
 from routes.errors import PROBLEMS
 from routes.parameters import USER
+from services.answering.question_request import QueryRunner
 from services.dependencies import (
-    QueryRunner,
     get_events_repo,
     get_query_runner,
     get_reader,

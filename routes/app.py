@@ -12,8 +12,7 @@ from common.questions import QUESTIONS
 from config.settings import Settings
 from routes import analytics, events, health, metrics, root, segment, users
 from routes.errors import add_error_handlers
-from routes.fast_path import FastPath
-from routes.middleware import RequestChecks, RequestContext
+from routes.middleware import FastPath, RequestChecks, RequestContext
 from routes.openapi import describe
 
 _CORS: dict[str, Any] = {

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Depends, Response
 
 from common.event_models import NewEvent, StoredEvents
 from routes.errors import PROBLEMS_OF_BODIES
-from services.dependencies import Ingest, get_ingest, get_page_ingest, get_writer, refuse_query
+from services.dependencies import get_ingest, get_page_ingest, get_writer, refuse_query
 from services.ingest.body_formats import PAGE_EVENTS
 from services.ingest.http_body import MAX_EVENTS
 from services.ingest.http_event_validation import MAX_VALUES
+from services.ingest.ingest_service import Ingest
 
 BROWSER_PATH = "/events/browser"
 

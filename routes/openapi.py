@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
 from routes.errors import Problem
-from services.answering.responses import has_etag
+from services.answering.question_request import has_etag
 
 
 class _Document(NamedTuple):

@@ -6,9 +6,10 @@ from fastapi import APIRouter, Depends, Response
 
 from common.event_models import StoredEvents
 from routes.errors import PROBLEMS_OF_BODIES
-from services.dependencies import Ingest, get_ingest, get_writer, refuse_query
+from services.dependencies import get_ingest, get_writer, refuse_query
 from services.ingest.body_formats import SEGMENT_BATCH, BodyFormat, segment_call
 from services.ingest.http_body import MAX_EVENTS
+from services.ingest.ingest_service import Ingest
 from services.ingest.segment import CALLS
 
 router = APIRouter(

@@ -5,10 +5,9 @@ All are async: FastAPI runs sync dependencies in a thread pool, which costs more
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from operator import methodcaller
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Request
 from fastapi.security import APIKeyQuery, HTTPBearer
 
 from common.errors import (
@@ -19,19 +18,15 @@ from common.errors import (
     Unavailable,
 )
 from common.parameters import Parameters
-from common.query import Query
-from common.questions.answer import Result
-from common.questions.base import Question
 from common.receipts import Receipt
 from repo.api_keys import Scope
 from repo.events import EventsRepo
-from services.answering.question_request import QuestionRequest
-from services.answering.responses import receipt
+from services.answering.question_request import QueryRunner, QuestionRequest
 from services.answering.single_flight import BoundRepo
 from services.auth import Caller, authorize, authorize_page
-from services.cache_service import CacheLookup, Limits
+from services.cache_service import Limits
 from services.container import Resources
-from services.ingest.body_formats import EVENTS, BodyFormat
+from services.ingest.ingest_service import Ingest
 
 _SHUTTING_DOWN = (
     "The service is shutting down. Nothing was erased, unless the erasure was committed at this "
@@ -106,61 +101,6 @@ async def get_events_repo(bound: Annotated[BoundRepo, Depends(get_bound_repo)]) 
     return bound.repo
 
 
-class QueryRunner:
-    """Answers the question of a request, and renders the response in the form that it accepts."""
-
-    def __init__(self, request: QuestionRequest, caller: Caller, bound: BoundRepo) -> None:
-        self._request = request
-        self._caller = caller
-        self._bound = bound
-
-    async def __call__(self, method: Callable[[Any], Result[Any]], question: Question) -> Response:
-        """The response to a question. `method` is a bound method of a repo.
-
-        Raises: TooManyRequests, TooManyConcurrent, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
-        ClientDisconnected.
-        """
-        call = self._call(method, question.query)
-        return await self._request.answer(question, call, self._caller, self._bound)
-
-    def _call(
-        self, method: Callable[[Any], Result[Any]], query: Query
-    ) -> Callable[[EventsRepo], Result[Any]]:
-        """The call of this method on any repo, or on the override alone."""
-        if self._bound.is_override:
-            return lambda _: method(query)
-        return methodcaller(method.__name__, query)
-
-
-async def _count(request: Request, resources: Resources, limits: Limits) -> CacheLookup | None:
-    """Count a request that is not a question against the rate limit. Raises: TooManyRequests."""
-    request.state.counted = True
-    return await resources.cache.count(limits)
-
-
-class Ingest:
-    """Stores the events of a request."""
-
-    def __init__(self, request: Request, resources: Resources, caller: Caller) -> None:
-        self._request = request
-        self._resources = resources
-        self._caller = caller
-
-    async def __call__(self, body_format: BodyFormat = EVENTS) -> Response:
-        """The response with the counts of stored events.
-
-        Raises: UnsupportedMedia, UnreadableBody, SlowBody, TooLarge, InvalidEvents,
-        TooManyRequests, Busy, TooSlow, Unavailable, ClientDisconnected.
-        """
-        request, ingest = self._request, self._resources.ingest
-        limits, deadline = self._caller
-        lookup = await _count(request, self._resources, limits)
-        result = await ingest.store(
-            request.headers, request.stream(), deadline, limits.caller, body_format
-        )
-        return receipt(result, lookup, limits)
-
-
 async def get_page_ingest(
     request: Request,
     resources: Annotated[Resources, Depends(get_resources)],
@@ -191,7 +131,8 @@ class Erase:
 
         Raises: TooManyRequests, TooSlow, Busy, Unavailable, DatabaseUnavailable.
         """
-        await _count(self._request, self._resources, self._limits)
+        self._request.state.counted = True
+        await self._resources.cache.count(self._limits)
         try:
             return await self._resources.erasure.erase(
                 user_id, suppressed=suppressed, deadline=self._deadline

@@ -1,21 +1,26 @@
-"""A request with a question, from its headers to the response.
+"""A request with a question, from its headers to the HTTP response.
 
 The fast path and the handlers use `QuestionRequest` and `services.auth.authorize` alone, so that a
 check of one is a check of both.
 """
 
+import time
 from collections.abc import Callable, Mapping
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
+from common.errors import rate_limit_headers
+from common.query import Query
 from common.questions.answer import Result
 from common.questions.base import Question
 from repo.events import EventsRepo
-from services.answering.responses import respond
+from services.answering.answer_service import ServedResponse
 from services.answering.single_flight import BoundRepo, CallContext
 from services.auth import Caller, authorize
+from services.cache_service import Limits
 from services.cached_response import PreparedQuery
 from utils.formats import preferred_format
 
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     from services.container import Resources
 
 _MAX_REMEMBERED_BYTES = 2_000  # of path, query string and Accept header
+_CACHE_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Accept-Encoding"}
 
 
 class RequestKey(NamedTuple):
@@ -130,3 +136,83 @@ class QuestionRequest:
         if self._key:
             remembered = RememberedRequest(query, self._scope["route"])
             self._resources.recent_requests[self._key] = remembered
+
+
+class QueryRunner:
+    """Answers the question of a request with the repo that the handler was given."""
+
+    def __init__(self, request: QuestionRequest, caller: Caller, bound: BoundRepo) -> None:
+        self._request = request
+        self._caller = caller
+        self._bound = bound
+
+    async def __call__(self, method: Callable[[Any], Result[Any]], question: Question) -> Response:
+        """The response to a question. `method` is a bound method of a repo.
+
+        Raises: TooManyRequests, TooManyConcurrent, PoolBusy, DeadlineExceeded, DatabaseUnavailable,
+        ClientDisconnected.
+        """
+        call = self._call(method, question.query)
+        return await self._request.answer(question, call, self._caller, self._bound)
+
+    def _call(
+        self, method: Callable[[Any], Result[Any]], query: Query
+    ) -> Callable[[EventsRepo], Result[Any]]:
+        """The call of this method on any repo, or on the override alone."""
+        if self._bound.is_override:
+            return lambda _: method(query)
+        return methodcaller(method.__name__, query)
+
+
+class BytesResponse(Response):
+    """A response with exactly these headers and this body."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        # Not Starlette's constructor, which would encode the body and add headers of its own.
+        self.status_code = status
+        self.background = None
+        self.body = body
+        self.raw_headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1"))
+            for name, value in headers.items()
+        ]
+
+
+def respond(
+    served: ServedResponse, headers: Mapping[str, str], limits: Limits, began: float
+) -> BytesResponse:
+    """The HTTP response: 200, or 304 if the client has this ETag.
+
+    `began` is the start of the request in monotonic time.
+    """
+    response, lookup = served.response, served.lookup
+    age_s = lookup.age_ms // 1000 if lookup and served.cache != "miss" else 0
+    response_headers = {
+        **_CACHE_HEADERS,
+        "ETag": response.etag,
+        "X-Cache": served.cache,
+        "Age": str(age_s),
+        "Server-Timing": _timing(served.seconds, time.monotonic() - began),
+    }
+    if lookup and limits.per_second:
+        response_headers |= rate_limit_headers(limits.per_second, lookup.remaining, lookup.wait_ms)
+    if has_etag(headers.get("if-none-match"), response.etag):
+        return BytesResponse(304, response_headers, b"")
+    response_headers |= response.headers
+    response_headers["Content-Type"] = response.media_type
+    response_headers["Content-Length"] = str(len(response.body))
+    return BytesResponse(200, response_headers, response.body)
+
+
+def has_etag(if_none_match: str | None, etag: str) -> bool:
+    """Whether `If-None-Match` lists this ETag, by weak comparison (RFC 9110, section 13.1.2)."""
+    if if_none_match is None:
+        return False
+    tags = [tag.strip() for tag in if_none_match.split(",")]
+    return "*" in tags or any(tag.removeprefix("W/") == etag.removeprefix("W/") for tag in tags)
+
+
+def _timing(seconds: dict[str, float], total: float) -> str:
+    return ", ".join(
+        f"{name};dur={elapsed * 1000:.2f}" for name, elapsed in (*seconds.items(), ("total", total))
+    )

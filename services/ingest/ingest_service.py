@@ -6,6 +6,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
 from common.errors import (
     Busy,
@@ -14,17 +19,23 @@ from common.errors import (
     InvalidEvents,
     TooSlow,
     Unavailable,
+    rate_limit_headers,
 )
 from common.metrics import INGEST_SECONDS, INGESTED
 from config.database import Connection, Database, get_connection
 from config.database_errors import DatabaseUnavailable, DeadlineExceeded, DiskFull, PoolBusy
 from repo.ingest import HttpEventsRepo
 from repo.rejection_reasons import EventsExpired, EventsRefused
+from services.auth import Caller
+from services.cache_service import CacheLookup, Limits
 from services.disk_space import Storage
 from services.ingest.body_formats import EVENTS, BodyFormat
 from services.ingest.http_body import BodyHeaders, BodyReader, inflate, parse_body_headers
 from services.ingest.http_event_validation import EVENT, Faults
 from utils.tracing import trace_span
+
+if TYPE_CHECKING:
+    from services.container import Resources
 
 _MAX_CHECKED = 10  # refused events that are searched for: each one takes another statement
 _BUSY = "Too many requests are storing events; nothing was stored, try again shortly."
@@ -46,6 +57,39 @@ class IngestResult:
     duplicates: int
     refused: int = 0
     """Events of suppressed users."""
+
+
+class Ingest:
+    """Stores the events of one request, and makes the response."""
+
+    def __init__(self, request: Request, resources: "Resources", caller: Caller) -> None:
+        self._request = request
+        self._resources = resources
+        self._caller = caller
+
+    async def __call__(self, body_format: BodyFormat = EVENTS) -> Response:
+        """The response with the counts of stored events.
+
+        Raises: UnsupportedMedia, UnreadableBody, SlowBody, TooLarge, InvalidEvents,
+        TooManyRequests, Busy, TooSlow, Unavailable, ClientDisconnected.
+        """
+        request, (limits, deadline) = self._request, self._caller
+        request.state.counted = True
+        lookup = await self._resources.cache.count(limits)
+        result = await self._resources.ingest.store(
+            request.headers, request.stream(), deadline, limits.caller, body_format
+        )
+        return receipt(result, lookup, limits)
+
+
+def receipt(result: IngestResult, lookup: CacheLookup | None, limits: Limits) -> Response:
+    """The response to a request that stored events; `refused` is only there if it is not 0."""
+    counts = {"accepted": result.accepted, "duplicates": result.duplicates}
+    body = msgspec.json.encode(counts | ({"refused": result.refused} if result.refused else {}))
+    headers = {"Cache-Control": "no-store"}
+    if lookup and limits.per_second:
+        headers |= rate_limit_headers(limits.per_second, lookup.remaining, lookup.wait_ms)
+    return Response(body, headers=headers, media_type="application/json")
 
 
 class IngestService:

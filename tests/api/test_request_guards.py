@@ -12,10 +12,9 @@ from fastapi.routing import APIRoute
 from psycopg2.extensions import connection
 
 from main import create_app
-from routes import analytics, fast_path
-from routes.fast_path import FastPath
-from services.answering import question_request
-from services.dependencies import QueryRunner
+from routes import analytics
+from routes.middleware import FastPath
+from services.answering.question_request import QueryRunner, QuestionRequest
 from tests.api.test_keys import add_key, guess
 from tests.live_server import AUTHORIZED, app_of, running
 from tests.problems import assert_problem
@@ -174,7 +173,7 @@ def test_no_handler_has_a_check_that_the_fast_path_lacks(route: APIRoute) -> Non
 
 
 def test_the_fast_path_has_no_check_that_handlers_lack() -> None:
-    for code in (fast_path, question_request.QuestionRequest.answer_remembered):
+    for code in (FastPath, QuestionRequest.answer_remembered):
         assert "raise " not in inspect.getsource(code)
 
 

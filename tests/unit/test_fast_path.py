@@ -9,7 +9,7 @@ from cachetools import LRUCache
 from starlette.types import Message, Receive, Scope, Send
 
 from common.errors import Forbidden, InvalidKey
-from routes.fast_path import FastPath
+from routes.middleware import FastPath
 from services.answering.question_request import RememberedRequest, RequestKey
 from services.cached_response import PreparedQuery
 

@@ -18,9 +18,10 @@ from common.errors import (
 from config.database import Database
 from config.database_errors import DatabaseUnavailable, DeadlineExceeded, DiskFull, PoolBusy
 from repo.ingest import Inserted
+from services.cache_service import CacheLookup, Limits
 from services.disk_space import Storage, StorageLimits
 from services.ingest import ingest_service
-from services.ingest.ingest_service import IngestResult, IngestService
+from services.ingest.ingest_service import IngestResult, IngestService, receipt
 
 HEADERS = {"content-type": "application/x-ndjson"}
 NO_DATABASE = cast(Database, None)
@@ -95,3 +96,24 @@ def test_errors_of_postgresql_are_told_with_what_to_do(
 def test_a_body_of_another_type_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnsupportedMedia):
         store(monkeypatch, b"", headers={"content-type": "text/csv"})
+
+
+def test_a_receipt_names_refused_events_if_there_are_any() -> None:
+    stored, some = IngestResult(2, 1, 0), IngestResult(2, 1, 3)
+    response = receipt(stored, None, Limits())
+    assert response.body == b'{"accepted":2,"duplicates":1}'
+    assert receipt(some, None, Limits()).body == b'{"accepted":2,"duplicates":1,"refused":3}'
+    assert dict(response.headers) == {
+        "cache-control": "no-store",
+        "content-type": "application/json",
+        "content-length": "29",
+    }
+
+
+def test_a_receipt_says_what_remains_of_the_rate_limit() -> None:
+    lookup = CacheLookup("miss", "", 9, 200, False, b"", 0, 0, 0, None)
+    headers = receipt(IngestResult(1, 0), lookup, Limits("key", 10)).headers
+    assert (headers["ratelimit"], headers["ratelimit-policy"]) == (
+        '"second";r=9;t=1',
+        '"second";q=10;w=1',
+    )
