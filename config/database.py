@@ -28,6 +28,7 @@ from config.database_errors import (
     SerializationFailure,
 )
 from config.fair_queue import FairQueue, PoolStats
+from utils import tracing
 from utils.postgres import Cursor as Cursor
 from utils.postgres import (
     GuardedPool,
@@ -48,7 +49,6 @@ from utils.session_options import (
     connect_arguments,
     search_path,
 )
-from utils.tracing import trace_span
 
 R = TypeVar("R")
 
@@ -104,7 +104,7 @@ class Database:
 
         Waiting takes no thread. Connections are shared fairly between callers.
         """
-        with trace_span("pool wait"):
+        with tracing.span("pool wait"):
             await self._queue.acquire(deadline, caller)
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._threads, copy_context().run, work)
@@ -181,7 +181,7 @@ class Connection:
         Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
         """
         with self._borrow() as conn, self._translate_errors(conn):
-            if conn.is_to_replica is not False or not conn.session.pool_sessions.is_direct:
+            if conn.is_to_replica is not False or not conn.sessions.is_direct:
                 with self._in_transaction(conn, begin_snapshot) as cur:
                     yield cur
                 return

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.trace_settings import use_stable_names
 from routes.middleware import CLIENT_GONE, METHODS
-from utils.tracing import child_spans
+from utils.tracing import child_spans, enable_spans
 
 _UNTRACED = ("/healthz", "/readyz", "/metrics")
 _ORIGINAL = "analytics.scope"
@@ -30,6 +30,7 @@ def instrument(app: FastAPI, provider: TracerProvider, *, link_only: bool) -> No
     With `link_only`, traces of clients are linked instead of continued.
     """
     use_stable_names()
+    enable_spans()
     FastAPIInstrumentor.instrument_app(
         app,
         server_request_hook=_link_to_client if link_only else None,

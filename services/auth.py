@@ -23,7 +23,7 @@ from config.database_errors import DatabaseError
 from repo.api_keys import ApiKey, ApiKeySet, ApiKeysRepo, KeysRepo, Scope
 from services.api_key_secrets import SECRET_PATTERN, digest_of, secret_in
 from services.cache_service import Limits
-from utils.tracing import trace_span
+from utils import tracing
 
 if TYPE_CHECKING:
     from services.container import Resources
@@ -158,7 +158,7 @@ class ApiKeyCache:
 
     def check_cached(self, authorization: str | None, scope: Scope) -> ApiKey | None:
         """The key of a request, without waiting; None if it is not in memory. Raises: Forbidden."""
-        with trace_span("key check"):
+        with tracing.span("key check"):
             key = self._find(authorization)
         if key is None:
             return None

@@ -22,8 +22,8 @@ from common.questions.base import FILTERED
 from services.cached_response import CachedResponse
 from services.database_identity import Identity
 from services.redis_client import Command, MultiplexedRedis, Script, lua_script
+from utils import tracing
 from utils.circuit_breaker import CircuitBreaker
-from utils.tracing import trace_span
 
 Verdict = Literal["hit", "miss", "rate", "slots"]
 
@@ -310,7 +310,7 @@ class _Attempt:
     def __init__(self, breaker: CircuitBreaker, operation: str) -> None:
         self._breaker = breaker
         self._operation = operation
-        self._span = trace_span(f"cache {operation}")
+        self._span = tracing.span(f"cache {operation}")
 
     def __enter__(self) -> Self:
         if self._breaker.is_open and not self._breaker.allows():

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import os
 import random
 import select
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, Protocol, cast
@@ -21,16 +23,20 @@ from psycopg2.extensions import libpq_version as _libpq_version
 from psycopg2.pool import PoolError, SimpleConnectionPool
 from psycopg2.sql import SQL, Composable, Composed, Identifier, Literal, Placeholder
 
+from utils import tracing
 from utils.circuit_breaker import CircuitBreaker
-from utils.prepared_statements import PoolSessions, PreparedStatement, Session
+from utils.prepared_statements import PreparedStatement
 from utils.session_options import (
     BEGIN,
     BEGIN_ON_REPLICA,
     search_path,
 )
-from utils.tracing import trace_statement
 
 log = logging.getLogger("analytics.database")
+
+# A generic plan is made for the size that tables have at the time, and those of a new database grow
+# fast: a plan for an empty table scans all of it.
+_PLAN_LIFETIME_S = 10.0
 
 _PLAN_ERRORS = (
     errors.InvalidSqlStatementName,
@@ -93,6 +99,16 @@ class SessionChanged(psycopg2.OperationalError):
     """A connection pooler has put another session behind the connection than before."""
 
 
+@dataclass(slots=True)
+class PoolSessions:
+    """Properties that all sessions of a pool share."""
+
+    # A pooler such as PgBouncer in transaction mode uses another session for each transaction, even
+    # one of another server: it does not know the statements that were prepared before.
+    is_direct: bool = True
+    """Whether each connection keeps its session; false once a connection pooler was noticed."""
+
+
 class PooledConnection(connection):
     """A pool's connection, with the time of its retirement and the identity of its database."""
 
@@ -106,16 +122,18 @@ class PooledConnection(connection):
     """Whether the last transaction was on a replica; None before the first transaction."""
     path = ""
     """The search path that each transaction has to set, as SQL; empty if the session has it."""
-    session: Session
+    sessions: PoolSessions
+    prepared_at: dict[str, float]
+    """When the session has prepared each statement, by its name; on the monotonic clock."""
 
     def mark_session_changed(self) -> SessionChanged:
         """Stop preparing statements in this pool, and return the error to raise."""
-        if self.session.pool_sessions.is_direct:
+        if self.sessions.is_direct:
             log.warning(
                 "a connection pooler changes the session for each transaction: "
                 "statements are not prepared"
             )
-        self.session.pool_sessions.is_direct = False
+        self.sessions.is_direct = False
         return SessionChanged()
 
 
@@ -138,13 +156,13 @@ class Cursor(cursor):
     def execute(self, query: Any, vars: Any = None) -> None:
         text = query.as_string(self) if isinstance(query, Composable) else query
         message = self._message(text)
-        with trace_statement(text):
+        with tracing.statement_span(text):
             super().execute(message, vars)
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
         text = sql.as_string(self) if isinstance(sql, Composable) else sql
         message = self._message(text)
-        with trace_statement(text):
+        with tracing.statement_span(text):
             super().copy_expert(message, file, size)
 
     def _message(self, text: str) -> str | Composed:
@@ -154,14 +172,15 @@ class Cursor(cursor):
     def execute_prepared(self, statement: PreparedStatement, params: Mapping[str, Any]) -> None:
         """Execute a prepared statement, preparing it first if needed. Raises: SessionChanged."""
         conn = self.connection
-        if not isinstance(conn, PooledConnection) or not conn.session.pool_sessions.is_direct:
+        if not isinstance(conn, PooledConnection) or not conn.sessions.is_direct:
             self.execute(statement.plain_sql, params)
             return
         try:
-            if not conn.session.has_plan(statement):
-                is_prepared = conn.session.is_prepared(statement)
+            prepared_at = conn.prepared_at.get(statement.name, -math.inf)
+            if time.monotonic() >= prepared_at + _PLAN_LIFETIME_S:
+                is_prepared = statement.name in conn.prepared_at
                 super().execute(prepare_command(statement, is_prepared=is_prepared))
-                conn.session.mark_prepared(statement)
+                conn.prepared_at[statement.name] = time.monotonic()
             self.execute(execute_command(statement), params)
         except _PLAN_ERRORS as exc:
             raise conn.mark_session_changed() from exc
@@ -401,7 +420,7 @@ class GuardedPool(SimpleConnectionPool):
             self._breaker.record_failure()
             raise
         self._breaker.record_success()
-        conn.session = Session(self._sessions)
+        conn.sessions, conn.prepared_at = self._sessions, {}
         # Jitter: connections that were opened together are not replaced together.
         conn.retire_at = time.monotonic() + self._lifetime_s * random.uniform(0.8, 1)
         conn.generation = generation

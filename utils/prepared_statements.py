@@ -1,18 +1,12 @@
 """Prepared statements, for frequent queries whose planning takes longer than their execution."""
 
 import hashlib
-import math
 import re
-import time
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from utils.session_options import statement_name
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
-# A generic plan is made for the size that tables have at the time, and those of a new database grow
-# fast: a plan for an empty table scans all of it.
-_PLAN_LIFETIME_S = 10.0
 
 
 class PreparedStatement(NamedTuple):
@@ -36,32 +30,3 @@ def prepared_statement(text: str) -> PreparedStatement:
     return PreparedStatement(
         label, f"{label}_{digest[:12]}", text, numbered.replace("%%", "%"), parameters
     )
-
-
-@dataclass(slots=True)
-class PoolSessions:
-    """Properties that all sessions of a pool share."""
-
-    # A pooler such as PgBouncer in transaction mode uses another session for each transaction, even
-    # one of another server: it does not know the statements that were prepared before.
-    is_direct: bool = True
-    """Whether each connection keeps its session; false once a connection pooler was noticed."""
-
-
-@dataclass(slots=True)
-class Session:
-    """The prepared statements of one session."""
-
-    pool_sessions: PoolSessions = field(default_factory=PoolSessions)
-    _prepared_at: dict[str, float] = field(default_factory=dict)
-
-    def is_prepared(self, statement: PreparedStatement) -> bool:
-        return statement.name in self._prepared_at
-
-    def has_plan(self, statement: PreparedStatement) -> bool:
-        """Return whether a statement is prepared, and not too long ago."""
-        prepared_at = self._prepared_at.get(statement.name, -math.inf)
-        return time.monotonic() < prepared_at + _PLAN_LIFETIME_S
-
-    def mark_prepared(self, statement: PreparedStatement) -> None:
-        self._prepared_at[statement.name] = time.monotonic()

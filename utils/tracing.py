@@ -1,6 +1,9 @@
-"""Spans of what a request does; their names are fixed, and none holds values of a request."""
+"""Spans of what a request does; their names are fixed, and none holds values of a request.
 
-from collections.abc import Iterator
+Call `tracing.span(...)` by way of the module: `enable_spans` replaces it.
+"""
+
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
@@ -9,14 +12,27 @@ from opentelemetry.trace import Span, Tracer
 
 from utils.session_options import statement_name
 
-_NO_SPAN: AbstractContextManager[None] = nullcontext()
 # Set for the time of a request that is traced, so that background tasks record no spans.
 _tracer: ContextVar[Tracer | None] = ContextVar("tracer", default=None)
+
+span: Callable[[str], AbstractContextManager[object]] = nullcontext
+"""Return a context manager that records a span of this name.
+
+It does nothing until traces are enabled, and where the current request has none.
+"""
+statement_span: Callable[[str | bytes], AbstractContextManager[object]] = nullcontext
+"""Like `span`, for an SQL statement: the span has the name in the comment before it."""
+
+
+def enable_spans() -> None:
+    """Let `span` and `statement_span` record spans in this process, within `child_spans`."""
+    global span, statement_span
+    span, statement_span = _span, _statement_span
 
 
 @contextmanager
 def child_spans(tracer: Tracer) -> Iterator[None]:
-    """Let `trace_span` record spans with this tracer within the block, also in its threads."""
+    """Record spans with this tracer within the block, also in its threads."""
     token = _tracer.set(tracer)
     try:
         yield
@@ -24,16 +40,14 @@ def child_spans(tracer: Tracer) -> Iterator[None]:
         _tracer.reset(token)
 
 
-def trace_span(name: str) -> AbstractContextManager[Span | None]:
-    """Return a context manager that records a span; it does nothing if the request has no trace."""
+def _span(name: str) -> AbstractContextManager[object]:
     tracer = _tracer.get()
-    return _start_span(tracer, name) if tracer else _NO_SPAN
+    return _start_span(tracer, name) if tracer else nullcontext()
 
 
-def trace_statement(text: str | bytes) -> AbstractContextManager[Span | None]:
-    """Like `trace_span`, for an SQL statement: the span has the name in the comment before it."""
+def _statement_span(text: str | bytes) -> AbstractContextManager[object]:
     tracer = _tracer.get()
-    return _start_span(tracer, statement_name(text)) if tracer else _NO_SPAN
+    return _start_span(tracer, statement_name(text)) if tracer else nullcontext()
 
 
 @contextmanager
@@ -42,12 +56,12 @@ def _start_span(tracer: Tracer, name: str) -> Iterator[Span]:
     span_manager = tracer.start_as_current_span(
         name, record_exception=False, set_status_on_exception=False
     )
-    with span_manager as span:
+    with span_manager as recorded:
         try:
-            yield span
+            yield recorded
         except Exception as exc:
-            span.set_status(trace.StatusCode.ERROR)
-            span.set_attribute("error.type", type(exc).__name__)
+            recorded.set_status(trace.StatusCode.ERROR)
+            recorded.set_attribute("error.type", type(exc).__name__)
             raise
 
 

@@ -25,8 +25,8 @@ from services.cache_service import CacheFailed, CacheLookup, CacheService, Limit
 from services.cached_response import CachedResponse, PreparedQuery, render
 from services.database_identity import Identity
 from services.disconnect import cancel_on_disconnect
+from utils import tracing
 from utils.formats import Format
-from utils.tracing import trace_span
 
 CacheResult = Literal["hit", "miss", "stale"]
 
@@ -309,7 +309,7 @@ class AnswerService:
         # The answer is not from the database in the key: do not store the response.
         if identity != query.identity:
             ttl_s = 0
-        with trace_span("write"):
+        with tracing.span("write"):
             return render(query, answer, compute_s=time.perf_counter() - began, fresh_s=ttl_s)
 
     def _refresh(self, query: PreparedQuery) -> None:

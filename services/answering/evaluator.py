@@ -14,7 +14,7 @@ from common.metrics import EVALUATION_SECONDS, EVALUATION_WAIT_SECONDS, EVALUATI
 from common.questions.answer import Checkpoint
 from config.database_errors import DeadlineExceeded, PoolBusy
 from config.fair_queue import FairQueue, PoolStats
-from utils.tracing import trace_span
+from utils import tracing
 
 R = TypeVar("R")
 
@@ -61,7 +61,7 @@ class Evaluator:
             raise PoolBusy
         self._bytes += size
         try:
-            with EVALUATIONS.track_inprogress(), trace_span("evaluation"):
+            with EVALUATIONS.track_inprogress(), tracing.span("evaluation"):
                 async with asyncio.timeout(deadline - time.monotonic()):
                     return await self._run_in_turn(evaluate, name, deadline, caller)
         except TimeoutError:

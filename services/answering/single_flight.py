@@ -18,7 +18,7 @@ from repo.events import EventsRepo
 from services.cache_service import CacheFailed, CacheLookup, CacheService, Limits
 from services.cached_response import CachedResponse, PreparedQuery
 from services.disconnect import run_after_delay
-from utils.tracing import trace_span
+from utils import tracing
 
 T = TypeVar("T")
 
@@ -131,7 +131,7 @@ class Flights(Generic[T]):
         """Wait for a flight, and return or raise what its work does."""
         flight.waiting += 1
         try:
-            with trace_span("flight"):
+            with tracing.span("flight"):
                 # Shielded: the cancellation of one request must not end the work for the others.
                 return await asyncio.shield(flight.task)
         finally:

@@ -32,7 +32,7 @@ from services.disk_space import Storage
 from services.ingest.body_formats import EVENTS, BodyFormat
 from services.ingest.http_body import BodyHeaders, BodyReader, inflate, parse_body_headers
 from services.ingest.http_event_validation import EVENT, Faults
-from utils.tracing import trace_span
+from utils import tracing
 
 if TYPE_CHECKING:
     from services.container import Resources
@@ -156,7 +156,7 @@ def _store(
 ) -> IngestResult:
     """Decompress, parse, validate and store the events of a body. Runs in a thread."""
     now = datetime.now(UTC)
-    with trace_span("read events"):
+    with tracing.span("read events"):
         text = inflate(body, body_headers.coding)
         with _read_lock:
             rows = body_format.read(text, body_headers.form, now)

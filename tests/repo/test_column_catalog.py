@@ -216,7 +216,7 @@ def test_statements_of_a_question(
     fold(conn)
     write_columns(conn)
     sent: list[str] = []
-    monkeypatch.setattr("utils.postgres.trace_statement", Recorder(sent))
+    monkeypatch.setattr("utils.tracing.statement_span", Recorder(sent))
     database = Database(database_url, size=1, waiters=0, acquire_timeout_s=1, name="columns")
     repo = EventsRepo(get_connection(database, time.monotonic() + 60))
     question = EventCounts(start=NOW - 2 * HOUR, end=NOW + HOUR, where=["plan:pro"], event=["view"])

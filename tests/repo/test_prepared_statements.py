@@ -20,8 +20,7 @@ from repo.rollups.rollup_writer import RollupWriter
 from tests.events import insert
 from tests.source_comparison import finished
 from tests.wait_until import adjusted_for_load
-from utils import postgres
-from utils import prepared_statements as prepared_statements_module
+from utils import postgres, tracing
 from utils.postgres import PooledConnection, execute_command, prepare_command
 from utils.prepared_statements import prepared_statement
 from utils.session_options import statement_name
@@ -87,7 +86,7 @@ def _forgets(conn: PooledConnection) -> None:
 
 
 def _is_prepared(conn: PooledConnection) -> None:
-    conn.session._prepared_at.clear()
+    conn.prepared_at.clear()
 
 
 def test_the_three_forms_say_the_same(conn: connection) -> None:
@@ -139,7 +138,7 @@ def test_plans_are_made_anew_for_tables_that_grow(
     before = in_session(database, PREPARED)
     assert answers(database) == (1, 2)
     assert in_session(database, PREPARED) == before
-    monkeypatch.setattr(prepared_statements_module, "_PLAN_LIFETIME_S", 0)
+    monkeypatch.setattr(postgres, "_PLAN_LIFETIME_S", 0)
     assert answers(database) == (1, 2)
     assert all(new > old for new, old in zip(in_session(database, PREPARED), before, strict=True))
 
@@ -190,7 +189,7 @@ def test_composed_statements_have_their_name_in_traces(
     """In a transaction, and as a transaction by themselves, which has SQL before them."""
     spans: list[str] = []
 
-    def trace_statement(text: str) -> AbstractContextManager[None]:
+    def statement_span(text: str) -> AbstractContextManager[None]:
         spans.append(statement_name(text))
         return nullcontext()
 
@@ -198,7 +197,7 @@ def test_composed_statements_have_their_name_in_traces(
     copy = SQL("/* copied */ copy (select {}) to stdout").format(Literal("it's"))
     repo(database).get_user_events(HISTORY.query)
     deadline = time.monotonic() + 10
-    monkeypatch.setattr(postgres, "trace_statement", trace_statement)
+    monkeypatch.setattr(tracing, "statement_span", statement_span)
     with get_connection(database, deadline).statement() as cur:
         assert cur.prefix
         cur.execute(one, ("!",))
