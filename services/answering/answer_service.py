@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -165,7 +165,7 @@ class AnswerService:
         looked_up_at = time.perf_counter()
         served = self._hit(query, lookup) if lookup else None
         if served is None:
-            served = await cancel_on_disconnect(receive, self._compute(query, context, lookup))
+            served = await self._compute(query, context, receive, lookup)
             served.seconds["answer"] = time.perf_counter() - looked_up_at
         served.seconds["cache"] = looked_up_at - began
         return served
@@ -200,14 +200,18 @@ class AnswerService:
         return ServedResponse(query, lookup.response, "hit", lookup)
 
     async def _compute(
-        self, query: PreparedQuery, context: CallContext, lookup: CacheLookup | None
+        self,
+        query: PreparedQuery,
+        context: CallContext,
+        receive: Receive,
+        lookup: CacheLookup | None,
     ) -> ServedResponse:
         """A newly computed response; if that fails, the stale one of the cache, if there is one.
 
-        Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable.
+        Raises: PoolBusy, DeadlineExceeded, DatabaseUnavailable, ClientDisconnected.
         """
         try:
-            response = await self._fetch(query, context, lookup)
+            response = await cancel_on_disconnect(receive, self._fetch(query, context, lookup))
             return ServedResponse(query, response, "miss", lookup)
         except DatabaseError:
             stale = await self._stale_response(query) if lookup and lookup.response else None
@@ -232,16 +236,17 @@ class AnswerService:
     def _bypasses_cache(self, context: CallContext) -> bool:
         return context.fresh or not self._policy.enabled
 
-    async def _fetch(
+    def _fetch(
         self, query: PreparedQuery, context: CallContext, lookup: CacheLookup | None
-    ) -> CachedResponse:
+    ) -> Coroutine[Any, Any, CachedResponse]:
+        """The computation of a response, or the wait for one that is in progress."""
         if self._bypasses_cache(context):
             # An open flight may have taken its snapshot before the last commit of this client.
             cache_requests("bypass").inc()
-            return await self._single_flight.fetch_alone(query, context, lookup)
+            return self._single_flight.fetch_alone(query, context, lookup)
         is_joining = self._single_flight.is_open(query.key)
         cache_requests(_result(lookup, is_joining=is_joining)).inc()
-        return await self._single_flight.fetch(query, context, lookup)
+        return self._single_flight.fetch(query, context, lookup)
 
     async def _run_query(self, query: PreparedQuery, context: CallContext) -> CachedResponse:
         began, source = time.perf_counter(), "none"
