@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from common.questions.answer import Answer, Result, is_absent
+from common.questions.answer import Answer, Result
 from repo.engine.watermark import Months
 from repo.events import EventsRepo
 from utils.formats import MEDIA_TYPES, Format, as_csv, as_json, as_ndjson
@@ -102,6 +102,6 @@ def _etag(answer: Answer[Any], data: msgspec.Raw, form: Format) -> str:
     volatile = answer.meta.volatile_fields
     names = [each.name for each in fields(answer.meta) if each.name not in volatile]
     values = {name: getattr(answer.meta, name) for name in names}
-    meta = {name: value for name, value in values.items() if not is_absent(value)}
+    meta = {name: value for name, value in values.items() if value is not msgspec.UNSET}
     stable = as_json([form, data, meta])
     return f'W/"{blake2b(stable, digest_size=12).hexdigest()}"'

@@ -94,23 +94,33 @@ class CardinalityCache:
 
     def counts(self, partials: Iterable[PartialAggregate]) -> list[Count]:
         """Return the events and the distinct users of each partial aggregate."""
-        return [Count(partial.events, self._cardinality(partial)) for partial in partials]
+        keyed = [(partial, _count_key(partial)) for partial in partials]
+        cardinalities = self._cardinalities({key: partial for partial, key in keyed if key})
+        return [
+            Count(partial.events, cardinalities[key] if key else self._cardinality(partial))
+            for partial, key in keyed
+        ]
+
+    def _cardinalities(self, partials: Mapping[bytes, PartialAggregate]) -> dict[bytes, int]:
+        """Return the cardinality of the rows of each partial aggregate, by the cache key."""
+        if not partials:
+            return {}
+        cached = self._counts.get_many(partials)
+        computed = {
+            key: len(union_of(row.users for row in partial.rows))
+            for key, partial in partials.items()
+            if key not in cached
+        }
+        if computed:
+            self._counts.put_many(computed)
+        return cached | computed
 
     def _cardinality(self, partial: PartialAggregate) -> int:
-        # Uncached sets are unique to this query, so the cardinality of their union is not cached.
         if partial.uncached:
             return len(self.users(partial))
         if partial.ordinals:
             return count_distinct(partial.ordinals)
-        rows = partial.rows
-        if len(rows) < 2:
-            return len(rows[0].users) if rows else 0
-        key = _key(sorted(row.row_id for row in rows))
-        count = self._counts.get(key)
-        if count is None:
-            count = len(union_of(row.users for row in rows))
-            self._counts.put(key, count)
-        return count
+        return len(partial.rows[0].users) if partial.rows else 0
 
     def users(self, partial: PartialAggregate) -> BitMap:
         """Return the set of users, which must not be changed: it may be shared."""
@@ -162,6 +172,14 @@ class CardinalityCache:
             users = union_of(row.users for row in rows)
             self._sets.put(key, users)
         return users
+
+
+def _count_key(partial: PartialAggregate) -> bytes | None:
+    """Return the cache key of a cardinality; None for one that is not cached."""
+    # Uncached sets are unique to this query, and the cardinality of a single row is at hand.
+    if partial.uncached or partial.ordinals or len(partial.rows) < 2:
+        return None
+    return _key(sorted(row.row_id for row in partial.rows))
 
 
 def _key(row_ids: Iterable[int]) -> bytes:

@@ -18,8 +18,7 @@ from repo.engine.cardinality import (
     aggregates,
 )
 from repo.engine.cost import MAX_EVENTS, WINDOWS, Cost
-from repo.engine.plan import Aggregation, CoverPlan
-from repo.engine.planner import Cover
+from repo.engine.plan import Aggregation, Cover, CoverPlan
 from repo.statements import statements
 from utils.time.calendar import Range
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -14,8 +15,7 @@ from repo.engine.aggregate_decoder import TemporaryOrdinals, decode_events, segm
 from repo.engine.cardinality import PartialAggregate
 from repo.engine.cost import Cost
 from repo.engine.dimensions import ALL, EventNameFilter, Key
-from repo.engine.plan import CoverPlan
-from repo.engine.planner import Cover
+from repo.engine.plan import Cover, CoverPlan
 from repo.engine.span_cache import Row, Rows, SpanCache, SpanKey
 from repo.engine.tail import NO_BACKFILL, split_ranges
 from repo.engine.watermark import SQL, Watermark
@@ -31,6 +31,13 @@ Partials = dict[Key, PartialAggregate]
 """Partial aggregates by the key of the event name; ALL for names that are counted together."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollupPlan(CoverPlan):
+    """A plan to read rollups, with the event names that it counts."""
+
+    names: EventNameFilter
+
+
 class RollupReader:
     """Reads the partial aggregates of one plan, within one snapshot."""
 
@@ -40,9 +47,8 @@ class RollupReader:
         watermark: Watermark,
         cache: SpanCache,
         versions: Mapping[Span, int],
-        names: EventNameFilter,
         temporary_ordinals: TemporaryOrdinals,
-        plan: CoverPlan,
+        plan: RollupPlan,
     ) -> None:
         """`versions` are those of the sealed spans in this snapshot.
 
@@ -52,13 +58,14 @@ class RollupReader:
         self._watermark = watermark
         self._cache = cache
         self._versions = versions
-        self._names = names
+        self._names = plan.names
         self._cover = plan.cover
         self._question = plan.aggregation.question
         self._temporary_ordinals = temporary_ordinals
         self._partials: list[Partials] = [
             defaultdict(PartialAggregate) for _ in plan.aggregation.ranges
         ]
+        self._rows = self._bytes = self._events = 0
 
     def read(self) -> list[Partials]:
         """Return the partial aggregates of each range."""
@@ -71,17 +78,25 @@ class RollupReader:
             self._add_slots(self._cover.gaps)
         if self._cover.edges:
             self._add_edges(self._cover.edges)
+        self._count_reads()
         return self._partials
 
-    def _add_spans(self) -> None:
-        rows = self._span_rows([span for _, span in self._cover.spans])
-        for index, span in self._cover.spans:
-            self._add_rows(index, rows[span])
+    def _count_reads(self) -> None:
+        for metric, number in (
+            (ROLLUP_ROWS, self._rows),
+            (ROLLUP_BYTES, self._bytes),
+            (EVENTS_READ, self._events),
+        ):
+            if number:
+                metric.labels(self._question).inc(number)
 
-    def _add_rows(self, index: int, rows: Rows) -> None:
-        by_name, partials = self._names.by_name, self._partials[index]
-        for name_id, row in rows.items():
-            partials[name_id if by_name else ALL].add(row)
+    def _add_spans(self) -> None:
+        by_name = self._names.by_name
+        rows_by_span = self._span_rows([span for _, span in self._cover.spans])
+        for index, span in self._cover.spans:
+            partials = self._partials[index]
+            for name_id, row in rows_by_span[span].items():
+                partials[name_id if by_name else ALL].add(row)
 
     def _span_rows(self, spans: Sequence[Span]) -> Mapping[Span, Rows]:
         """Return rows by span, from the cache or else from the tables."""
@@ -116,8 +131,8 @@ class RollupReader:
             _for_names(name, self._names), _span_params(self._watermark, self._names, spans)
         )
         rows = list(decode(data, columns))
-        ROLLUP_ROWS.labels(self._question).inc(len(rows))
-        ROLLUP_BYTES.labels(self._question).inc(len(data))
+        self._rows += len(rows)
+        self._bytes += len(data)
         return rows
 
     def _add_tail(self, middles: list[tuple[int, Range]]) -> None:
@@ -160,7 +175,7 @@ class RollupReader:
         names = {"names": self._names.event_names, "by_name": self._names.by_name}
         data = self._cur.copy_out(statement, {**params, **names})
         rows = list(decode_events(data, self._temporary_ordinals))
-        EVENTS_READ.labels(self._question).inc(sum(event.row.events for event in rows))
+        self._events += sum(event.row.events for event in rows)
         keys = self._names.keys_of_events(event.event_name for event in rows)
         for segment, name, row in rows:
             if segment in indexes:  # else it is between two middles, which edges cover

@@ -11,11 +11,10 @@ from repo.engine.bitmaps import max_bytes
 from repo.engine.cardinality import Aggregates, CardinalityCache, aggregates
 from repo.engine.cost import FEW_SETS, MAX_BYTES, MAX_EDGE_EVENTS, Cost, windows_cost
 from repo.engine.dimensions import EventNameDictionary, EventNameFilter, Key
-from repo.engine.plan import Aggregation, CoverPlan
-from repo.engine.planner import Cover, Kind, cover_ranges
-from repo.engine.rollup_reader import Partials, RollupReader, count_tail, read_cost
+from repo.engine.plan import Aggregation, Cover, Kind, cover_ranges
+from repo.engine.rollup_reader import Partials, RollupPlan, RollupReader, count_tail, read_cost
 from repo.engine.span_cache import SpanCache
-from repo.engine.watermark import Watermark, format_cache_version, read_user_count
+from repo.engine.watermark import Watermark, read_user_count
 from utils.time.slots import SEALED_HOURS, days_in, hours_in, months_in, slot_of
 from utils.time.zones import zone
 
@@ -55,6 +54,7 @@ class RollupSource:
         caches: EngineCaches = CACHES,
     ) -> None:
         """Without `is_guarded`, the cost of plans is not looked up, so all are within limits."""
+        self.cache_version = watermark.cache_version
         self._cur = cur
         self._watermark = watermark
         self._is_guarded = is_guarded
@@ -63,20 +63,17 @@ class RollupSource:
         # For all plans of the snapshot, so that their sets of users can be combined.
         self._temporary_ordinals = TemporaryOrdinals()
 
-    @property
-    def cache_version(self) -> str:
-        return format_cache_version(self._watermark.lineage, self._watermark.changed_version)
-
     def supports(self, aggregation: Aggregation) -> bool:
         return aggregation.where is None
 
-    def plan(self, aggregation: Aggregation, *, explain: bool = False) -> CoverPlan:
+    def plan(self, aggregation: Aggregation, *, explain: bool = False) -> RollupPlan:
         names, cover = self._names(aggregation), self._cover(aggregation)
         horizon = self._watermark.horizon
-        return CoverPlan(
+        return RollupPlan(
             source=self.kind,
             aggregation=aggregation,
             cover=cover,
+            names=names,
             cost=self._cost(aggregation, cover, names, explain=explain),
             allowed_events=MAX_EDGE_EVENTS,
             tail=count_tail(self._cur, self._watermark, _MAX_TAIL) if explain else 0,
@@ -86,20 +83,18 @@ class RollupSource:
             alternatives=_ALTERNATIVES,
         )
 
-    def read(self, plan: CoverPlan) -> Aggregates:
-        names = self._names(plan.aggregation)
+    def read(self, plan: RollupPlan) -> Aggregates:
         reader = RollupReader(
             self._cur,
             self._watermark,
             self._caches.spans,
             self._versions,
-            names,
             self._temporary_ordinals,
             plan,
         )
         partials = reader.read()
         group = plan.aggregation.group
-        named = _most_frequent(partials, names, group.limit) if group else {}
+        named = _most_frequent(partials, plan.names, group.limit) if group else {}
         return aggregates(partials, named, self._caches.cardinalities)
 
     def _names(self, aggregation: Aggregation) -> EventNameFilter:
@@ -115,10 +110,10 @@ class RollupSource:
         folded_range = self._watermark.folded_range
         # Older hours may have been deleted.
         oldest_hour = slot_of(folded_range.end) - SEALED_HOURS
+        zones = dict.fromkeys((aggregation.zone, _UTC))
         kinds: list[Kind] = [
             months_in,
-            partial(days_in, tz=aggregation.zone),
-            partial(days_in, tz=_UTC),
+            *(partial(days_in, tz=each) for each in zones),
             partial(hours_in, since=oldest_hour),
         ]
         return cover_ranges(aggregation.ranges, folded_range, kinds, self._versions.__contains__)

@@ -42,25 +42,39 @@ class Watermark:
     """The number of event names."""
     changed_version: int
     """The version at which late events last changed the queried months; 0 if they never did."""
+    cache_version: str
+    """The cache version of the queried months, a part of the keys of cached responses."""
     horizon: datetime | None
     """The time before which events were dropped; None if none were."""
     now: Snapshot
     """The snapshot of the query."""
-    tail: dict[str, Any]
-    """Parameters of statements that read the tail."""
-    is_backfilling: bool
-    """Whether a backfill is in progress."""
-    tail_events: int
-    """Events stored since the last fold, up to LONG_TAIL_EVENTS, including backfilled ones."""
-    has_early_events: bool
-    """Whether future events are set aside, some of which may be due by now."""
     folded: Snapshot
     """All events that it sees are folded, so their users and names have ids."""
+    backfill_to: Snapshot
+    """The events that the backfill in progress folds."""
+    backfill_cursor: BackfillCursor
+    """How far this backfill has come; NO_BACKFILL if none is in progress."""
+    tail_events: int
+    """Events stored since the last fold, up to LONG_TAIL_EVENTS, including backfilled ones."""
+    has_tail: bool
+    """Whether there may be events that are not folded: stored since the last fold, or set aside
+    since they were in the future."""
 
     @property
-    def has_tail(self) -> bool:
-        """Whether there may be events that are not folded."""
-        return self.tail_events > 0 or self.has_early_events
+    def tail(self) -> dict[str, Any]:
+        """The parameters of statements that read the tail."""
+        # Events before the horizon may not be deleted yet, but are folded: the tail has none.
+        return {
+            "generation": self.generation,
+            "folded_at": self.folded_range.end,
+            "horizon": self.horizon or "-infinity",
+            **tail_ranges(self.now, self.folded, self.backfill_to, self.backfill_cursor),
+        }
+
+    @property
+    def is_backfilling(self) -> bool:
+        """Whether a backfill is in progress."""
+        return self.backfill_cursor != NO_BACKFILL
 
     @property
     def has_long_tail(self) -> bool:
@@ -95,7 +109,6 @@ def read_horizon(cur: Cursor) -> datetime | None:
     return cast(datetime, row[0]) if row else None
 
 
-# Events before the horizon may not be deleted yet, but are folded: the tail leaves them out.
 def _watermark(
     generation: int,
     lineage: str,
@@ -115,9 +128,6 @@ def _watermark(
     horizon: datetime | None,
 ) -> Watermark:
     first = folded_at if first_slot is None else slot_start(first_slot - LEAD)
-    backfill_cursor = BackfillCursor(cursor_until, cursor_id)
-    ranges = tail_ranges(Snapshot(now), Snapshot(snapshot), Snapshot(backfill_to), backfill_cursor)
-    fields = {"generation": generation, "folded_at": folded_at, "horizon": horizon or "-infinity"}
     return Watermark(
         generation,
         lineage,
@@ -126,11 +136,12 @@ def _watermark(
         sealed_version,
         name_count,
         changed_version,
+        format_cache_version(lineage, changed_version),
         horizon,
         Snapshot(now),
-        {**fields, **ranges},
-        backfill_cursor != NO_BACKFILL,
-        tail_events,
-        has_early_events,
         Snapshot(snapshot),
+        Snapshot(backfill_to),
+        BackfillCursor(cursor_until, cursor_id),
+        tail_events,
+        tail_events > 0 or has_early_events,
     )

@@ -71,8 +71,8 @@ def answer(cur: Cursor, query: Q, reduction_type: type[BaseReduction[Q, D]]) -> 
     choice = _choose(cur, query, reduction_type)
     choice.plan.check()
     reduction = choice.reduction
-    meta = {**_meta(choice, cur.now), **reduction.extra_meta()}
     is_over = query.is_over(cur.now)
+    meta = {**_meta(choice, cur.now), **reduction.extra_meta()}
     cache_version = choice.cache_version if query.months else None
 
     def finish(computed: _Computed[D]) -> Answer[D]:
@@ -149,12 +149,13 @@ def _choose(
 ) -> _Choice[Q, D]:
     # The watermark comes first: it may move the clock of the snapshot.
     watermark = open_watermark(cur, query)
+    is_filtered = query.reads_properties
     reduction = reduction_type(query, query.range_at(cur.now), cur.now)
     if isinstance(reduction, ScanReduction):
         reader = ColumnReader(cur, watermark, horizon_of(cur, watermark))
         return _choose_scan(reader, reduction, explain=explain)
     assert isinstance(reduction, Reduction), "there are two kinds of reductions"
-    sources = open_sources(cur, watermark, is_filtered=query.reads_properties)
+    sources = open_sources(cur, watermark, is_filtered=is_filtered)
     return _choose_source(sources, reduction, explain=explain)
 
 

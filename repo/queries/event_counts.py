@@ -39,15 +39,19 @@ class EventCountsReduction(Reduction[EventCountsQuery, EventCountsData], query=E
         return self._aggregation([*previous, *self._parts(self.time_range, self._buckets)], **also)
 
     def data(self, aggregates: Aggregates) -> EventCountsData:
-        before = len(self._parts(self._previous, self._previous_buckets))
-        previous, parts = aggregates.totals[:before], aggregates.totals[before:]
-        counts = aggregates.cardinalities.counts
-        total, *others = counts([merge(parts), *([merge(previous)] if self._previous else [])])
+        before, totals = len(self._parts(self._previous, self._previous_buckets)), aggregates.totals
+        previous, parts = totals[:before], totals[before:]
+        series = [*parts, *previous] if self.query.interval else []
+        total, previous_total, *counts = aggregates.cardinalities.counts(
+            [merge(parts), merge(previous), *series]
+        )
         data = EventCountsData(*total)
         if self.query.interval:
-            data = replace(data, series=_series(self._buckets, counts(parts)))
+            data = replace(data, series=_series(self._buckets, counts[: len(parts)]))
         if self._previous:
-            data = replace(data, previous=self._previous_counts(others[0], counts(previous)))
+            data = replace(
+                data, previous=self._previous_counts(previous_total, counts[len(parts) :])
+            )
         return data
 
     def _buckets_of(self, time_range: Range) -> list[CalendarBucket]:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from psycopg2.extensions import cursor
 from pyroaring import BitMap
 
-from repo.engine.planner import Kind, cover
+from repo.engine.plan import Kind, cover
 from repo.rollups.aggregate import Delta
 from repo.rollups.bitmap_rows import (
     SQL,

@@ -9,7 +9,7 @@ from psycopg2.extensions import cursor
 from pyroaring import BitMap
 
 from repo.engine.bitmaps import max_bytes
-from repo.engine.planner import cover
+from repo.engine.plan import cover
 from repo.rollups.aggregate import Delta, Key
 from repo.rollups.bitmap_rows import copy_out, read_sealed_spans, span_params
 from repo.statements import statements

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repo.engine.planner import Cover, Kind, cover, cover_ranges
+from repo.engine.plan import Cover, Kind, cover, cover_ranges
 from utils.time.calendar import Range, day_start
 from utils.time.slots import (
     HOUR,
