@@ -23,10 +23,10 @@ from services.ingest.http_event_validation import (
     EventBody,
     JsonLimits,
     read_rows,
+    time_ordered_uuid,
 )
 from services.ingest.validation import FIELDS, Invalid
 from tests.api.requests import ENCODERS, array, ndjson
-from utils.uuid7 import time_ordered_uuid
 
 NOW = datetime(2026, 1, 31, 9, tzinfo=UTC)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
@@ -200,6 +200,12 @@ def test_ids_of_one_request_differ_and_tell_the_time() -> None:
     for new_ids in ids:
         assert (new_ids.version, new_ids.variant) == (7, "specified in RFC 4122")
         assert new_ids.int >> 80 == NOW.timestamp() * 1000
+
+
+def test_ids_begin_with_the_time_as_in_the_example_of_the_rfc() -> None:
+    """The example of RFC 9562, appendix A.6, is 017F22E2-79B0-7CC3-98C4-DC0C0C07398F."""
+    instant = datetime(2022, 2, 22, 19, 22, 22, tzinfo=UTC)
+    assert time_ordered_uuid(instant).startswith("017f22e2-79b0-7")
 
 
 def test_ids_of_later_moments_are_later() -> None:
