@@ -4,7 +4,7 @@ import hashlib
 import re
 from abc import abstractmethod
 from collections.abc import Collection
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -141,21 +141,25 @@ class Ranged(Question):
             "week_start": self.week_start,
             "event_names": list(self.event) or None,
             "look_ahead": look_ahead,
-            "months": self._months(period.fixed_range) if period.fixed_range else None,
+            "months": self._months(fixed_range) if (fixed_range := period.fixed_range) else None,
         }
 
     def _period(self) -> Period:
         if self.start is None:
             return Period(last=parse_last(self.last or DEFAULT_LAST))
-        end = None if self.end is None else self._edge_instant(self.end)
-        return Period(self._edge_instant(self.start), end)
+        tz = zone(self.tz)
+        start, end = [
+            edge if edge is None or isinstance(edge, datetime) else day_start(edge, tz)
+            for edge in (self.start, self.end)
+        ]
+        return Period(start, end)
 
     def _months(self, time_range: Range) -> tuple[int, int] | None:
         """Return the first and last UTC month that the answer depends on."""
         # The end is exclusive, but one month too many does no harm: late events in it only cause a
         # cached answer to be computed again.
-        first_instant = time_range.start - self._look_back(time_range)
         last_instant = time_range.end + self._look_ahead
+        first_instant = time_range.start - self._look_back(time_range)
         return month_number(first_instant), month_number(last_instant)
 
     def _look_back(self, time_range: Range) -> timedelta:
@@ -166,9 +170,6 @@ class Ranged(Question):
     def _look_ahead(self) -> timedelta:
         """How long after the range events matter, at most."""
         return timedelta(0)
-
-    def _edge_instant(self, edge: date | datetime) -> datetime:
-        return edge if isinstance(edge, datetime) else day_start(edge, zone(self.tz))
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
