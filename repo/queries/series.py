@@ -39,8 +39,8 @@ def begun_buckets(query: Query, time_range: Range, now: datetime) -> list[Calend
     assert query.interval, "only a series has buckets"
     interval, zone, week_start = query.interval, query.zone, query.week_start
     all_parts = buckets(time_range, interval, zone, week_start=week_start)
-    parts = [part for part in all_parts if part.start <= now]
     whole = set(unit_starts(time_range, interval, zone, week_start=week_start))
+    parts = [part for part in all_parts if part.start <= now]
     days = [absent_field()] * len(parts) if interval == "hour" else first_days(parts, zone)
     return [
         CalendarBucket(
