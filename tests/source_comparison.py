@@ -70,7 +70,7 @@ class Asker:
             ]
             if watermark:
                 self.rollup_answers += 1
-                long_tail = replace(watermark, tail_events=LONG_TAIL_EVENTS)
+                long_tail = replace(watermark, tail_events=LONG_TAIL_EVENTS, has_tail=True)
                 sources.append(RollupSource(cur, long_tail))
             for number, each in enumerate(sources):
                 answer = run(cur, each, question)
