@@ -8,6 +8,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+_MAX_COUNTED = 4_096
+"""Up to so many codes of a column are counted, in 32 kB."""
+
 Kind = Literal["text", "number", "boolean"]
 """The types of values; a property may have values of several types."""
 
@@ -64,6 +67,21 @@ class Column:
     values: Values
     rows: NDArray[np.int32] | None = None
     """The row of each value, ascending; a list repeats its row. None: each row has one value."""
+    _counts: list[NDArray[np.int64]] = field(
+        default_factory=list, init=False, compare=False, repr=False
+    )
+
+    def code_counts(self) -> NDArray[np.int64] | None:
+        """Return how many values each code has; None unless these are a few texts.
+
+        They are counted once, as columns are cached and never change.
+        """
+        if not isinstance(self.values, TextValues) or len(self.values.dictionary) > _MAX_COUNTED:
+            return None
+        if not self._counts:
+            size = len(self.values.dictionary)
+            self._counts.append(np.bincount(self.values.codes, minlength=size))
+        return self._counts[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

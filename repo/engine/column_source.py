@@ -10,7 +10,7 @@ from repo.columns.cache import COLUMN_CACHE, ColumnCache
 from repo.engine.cardinality import Aggregates
 from repo.engine.column_plan import ColumnPlan
 from repo.engine.column_reader import KIND, ColumnReader
-from repo.engine.count_collectors import CountCollector, NameCollector
+from repo.engine.count_collectors import CountCollector, NameCollector, TotalCollector
 from repo.engine.plan import Aggregation
 from repo.engine.scan import Scan
 from repo.engine.scan_evaluation import ScanEvaluation
@@ -22,6 +22,9 @@ class ColumnAggregationPlan(ColumnPlan):
     """A plan to aggregate events of columns."""
 
     aggregation: Aggregation
+
+
+_Collector = TotalCollector | CountCollector | NameCollector
 
 
 class ColumnSource:
@@ -65,7 +68,7 @@ class ColumnEvaluation:
 
     plan: ColumnAggregationPlan
     evaluation: ScanEvaluation
-    collector: CountCollector | NameCollector
+    collector: _Collector
     names: Mapping[int, str]
     """All event names by their ids, if events are grouped by name."""
 
@@ -80,7 +83,7 @@ class ColumnEvaluation:
 
     def _aggregates(self) -> Aggregates:
         group = self.plan.aggregation.group
-        if isinstance(self.collector, CountCollector):
+        if not isinstance(self.collector, NameCollector):
             return self.collector.aggregates()
         assert group, "this collector is that of groups"
         return self.collector.aggregates(self.names, group.limit)
@@ -98,8 +101,8 @@ def _scan(aggregation: Aggregation) -> Scan:
     )
 
 
-def _collector(aggregation: Aggregation) -> CountCollector | NameCollector:
+def _collector(aggregation: Aggregation) -> _Collector:
     ranges = len(aggregation.ranges)
-    return (
-        NameCollector([{} for _ in range(ranges)]) if aggregation.group else CountCollector(ranges)
-    )
+    if aggregation.group:
+        return NameCollector([{} for _ in range(ranges)])
+    return TotalCollector() if ranges == 1 else CountCollector(ranges)

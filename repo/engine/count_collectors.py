@@ -15,8 +15,31 @@ from repo.engine.cardinality import (
     RangeAggregate,
     aggregates,
 )
-from repo.engine.ordinals import Ordinals, UserMemory
+from repo.engine.ordinals import FlaggedUsers, Ordinals, UserMemory
 from repo.engine.scan import MatchingEvents
+
+# Above this share of events that match, to set the flag of no user is faster than to leave it out.
+_MOST = 0.4
+
+
+class TotalCollector:
+    """Collects the events and users of a single range."""
+
+    def __init__(self) -> None:
+        self._events = 0
+        self._users = FlaggedUsers()
+
+    def add(self, events: MatchingEvents) -> None:
+        self._events += events.count
+        if _MOST * len(events.mask) < events.count < len(events.mask):
+            self._users.add(events.chunk.user[events.start : events.stop] * events.mask)
+        elif events.count:
+            self._users.add(events.users)
+
+    def aggregates(self) -> Aggregates:
+        """Return the partial aggregate of all events."""
+        partial = PartialAggregate(self._events, ordinals=[self._users.ordinals()])
+        return Aggregates([RangeAggregate({}, partial)], CardinalityCache())
 
 
 class CountCollector:

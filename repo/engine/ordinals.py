@@ -60,6 +60,29 @@ def set_of(*parts: Ordinals) -> BitMap:
     return BitMap(array("I", distinct_ordinals(parts).tobytes()))
 
 
+class FlaggedUsers:
+    """A set of users, with a flag for each possible one."""
+
+    def __init__(self) -> None:
+        self._flags = np.zeros(1, np.bool_)
+
+    def add(self, users: Ordinals) -> None:
+        """Add users, who may repeat; 0 is no user."""
+        try:
+            self._flags[users] = True
+        except IndexError:  # which is noticed faster than the highest ordinal is found
+            highest = int(users.max())
+            # By a quarter at least, since ordinals often rise from chunk to chunk.
+            flags = np.zeros(max(highest + 1, len(self._flags) * 5 // 4), np.bool_)
+            flags[: len(self._flags)] = self._flags
+            self._flags = flags
+            self._flags[users] = True
+
+    def ordinals(self) -> Ordinals:
+        """Return the users, ascending."""
+        return (np.flatnonzero(self._flags[1:]) + 1).astype(np.uint32)
+
+
 class HasUsers(Protocol):
     """Users of events, as ordinals that may repeat, or as a set."""
 

@@ -4,16 +4,20 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from common.errors import TooExpensive
+from repo.columns.builder import EventRecord, build_chunk
 from repo.columns.filter_evaluation import EventFields
 from repo.engine import ordinals
 from repo.engine.cardinality import Aggregates, CardinalityCache, PartialAggregate, merge
-from repo.engine.count_collectors import CountCollector, NameCollector
+from repo.engine.count_collectors import CountCollector, NameCollector, TotalCollector
 from repo.engine.ordinals import UserMemory
 from repo.engine.scan import Collector, Scan, Scanner
 from repo.engine.timeline import Timeline
-from tests.chunks import chunk_of
+from tests.chunks import chunk_of, parsed
+from tests.example_counts import examples
 from tests.unit.test_timeline import ranges
 from tests.where_oracle import Event
 from tests.where_strategies import EVENT_NAMES
@@ -57,6 +61,29 @@ def test_events_count_in_their_range() -> None:
     assert counted(0, 5) == [(5, 2)]
     assert counted(0, 1, 3, 4, 5) == [(1, 1), (2, 1), (1, 1), (1, 1)]
     assert counted(2, 4) == [(2, 2)]
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(st.lists(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=8), max_size=4))
+def test_the_events_of_one_range_count(chunks: list[list[tuple[int, bool]]]) -> None:
+    """Whether few, most or all events of a chunk match."""
+    collector = TotalCollector()
+    scan = Scan(question="event_counts", ranges=ranges(0, 10), where=parsed("a:true"))
+    scanner = Scanner(scan, collector, EventFields(), None, None)
+    for events in chunks:
+        scanner.add_whole(
+            build_chunk(
+                [
+                    EventRecord(0, user, 1, 1, bytes(16), f'{{"a": {str(is_match).lower()}}}')
+                    for user, is_match in events
+                ]
+            ),
+            0,
+        )
+    matching = [user for events in chunks for user, is_match in events if is_match]
+    aggregates = collector.aggregates()
+    (count,) = aggregates.cardinalities.counts(aggregates.totals)
+    assert count == (len(matching), len(set(matching) - {0}))
 
 
 def test_events_count_by_name_most_frequent_first() -> None:

@@ -1,5 +1,6 @@
 """Events and users by the values of properties, beside plain Python and in literal examples."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import TooExpensive
+from repo.columns import chunk as chunk_module
 from repo.columns.builder import EventRecord, build_chunk
-from repo.columns.chunk import Chunk
+from repo.columns.chunk import Chunk, ColumnKey
 from repo.engine.cardinality import Count
 from repo.engine.grouping import (
     category_counts,
@@ -298,3 +300,26 @@ def test_too_many_pairs_of_elements_are_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(memberships, "_MAX_PAIRS", 5)
     with pytest.raises(TooExpensive, match="pairs of elements of lists"):
         grouped(chunks, [("a",), ("b",)], edges=(0, 1))
+
+
+@pytest.mark.parametrize("edges", [(0, 9), (1, 9), (0, 4, 8)])
+def test_values_of_whole_chunks_are_counted_once(edges: Sequence[int]) -> None:
+    """Such counts are kept with the column, and also serve later questions."""
+    plans = ["pro", "free", "pro", "pro", "team", "free", "free", "pro", "pro"]
+    events = [Event("u1", "view", {"plan": plan}) for plan in plans]
+    chunks = chunks_of(events, 3)
+    first, last = edges[0], edges[-1]
+    for _ in range(2):
+        groups, _ = grouped(chunks, [("plan",)], edges=edges)
+        rows = {str(each.values[0]): each.total.events for each in groups.rows}
+        assert rows == dict(Counter(plans[first:last]))
+    key = ColumnKey(("plan",), "text")
+    counts = [each.properties[key].code_counts() for each in chunks]
+    assert [each.tolist() for each in counts if each is not None] == [[1, 2], [1, 1, 1], [1, 2]]
+
+
+def test_only_a_few_texts_are_counted_in_advance(monkeypatch: pytest.MonkeyPatch) -> None:
+    (chunk_of_all,) = chunks_of([Event("u1", "view", {"plan": plan, "n": 1}) for plan in "ab"], 9)
+    assert chunk_of_all.properties[ColumnKey(("n",), "number")].code_counts() is None
+    monkeypatch.setattr(chunk_module, "_MAX_COUNTED", 1)
+    assert chunk_of_all.properties[ColumnKey(("plan",), "text")].code_counts() is None

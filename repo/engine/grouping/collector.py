@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from common.errors import TooExpensive
 from common.questions.answer import Checkpoint
@@ -65,6 +66,8 @@ class _Part(NamedTuple):
     """The indexes of the ranges."""
     bounds: Sequence[int]
     """The positions at which the ranges begin and end."""
+    counts: NDArray[np.int64] | None
+    """The number of events by code, where it is known."""
 
 
 class GroupCollector:
@@ -93,13 +96,13 @@ class GroupCollector:
         bounds = _bounds(events, selection)
         for index, start, end in zip(events.indexes, bounds, bounds[1:], strict=False):
             self._events[index] += end - start
-        (codes, rows), tables = self._group(events, selection)
+        (codes, rows, counts), tables = self._group(events, selection)
         users = selection.of(events.chunk.user[events.start : events.stop])
         if rows is not None:
             users, bounds = users[rows], np.searchsorted(rows, bounds).tolist()
         codes = _compact(codes, prod(map(len, tables)))
         grouped = GroupedEvents(self._position(tables), codes, users)
-        self._parts.append(_Part(grouped, events.indexes, bounds))
+        self._parts.append(_Part(grouped, events.indexes, bounds, counts))
         self._highest_user = max(self._highest_user, int(users.max()))
         self._check(sum(each.nbytes for each in (codes, users) if each.flags.owndata))
 
@@ -148,7 +151,10 @@ class GroupCollector:
         """Yield the groups of chunks with the same tables."""
         for position, parts in groupby(self._parts, lambda part: part.events.table):
             checkpoint()
-            yield count_codes(self._tables[position], [part.events.codes for part in parts])
+            listed = list(parts)
+            known = [part.counts for part in listed if part.counts is not None]
+            codes = [part.events.codes for part in listed if part.counts is None]
+            yield count_codes(self._tables[position], codes, known)
 
     def _by_range(self, ranges: int) -> Iterator[list[GroupedEvents]]:
         """Yield the events of each range."""
@@ -198,15 +204,24 @@ def _name_table(ids: ValueTable, names: Mapping[int, str]) -> ValueTable:
     return ValueTable(NO_NUMBERS, pa.array([names[int(each)] for each in numbers], pa.string()))
 
 
-def count_codes(tables: tuple[ValueTable, ...], parts: Sequence[Codes]) -> CountedCodes:
-    """Return how many events each group has, from the codes of parts with the same tables."""
+def count_codes(
+    tables: tuple[ValueTable, ...],
+    parts: Sequence[Codes],
+    known: Sequence[NDArray[np.int64]] = (),
+) -> CountedCodes:
+    """Return how many events each group has, from the codes of parts with the same tables.
+
+    `known` has the numbers of events of further parts by code.
+    """
     size = prod(map(len, tables))
-    if size > max(_FEW, _DENSE * sum(map(len, parts))):
+    if not known and size > max(_FEW, _DENSE * sum(map(len, parts))):
         codes, events = np.unique_counts(np.concatenate(parts))
         return CountedCodes(tables, codes.astype(np.int64), events)
     sums = np.zeros(size, np.int64)
     for part in parts:
         sums += np.bincount(part, minlength=size)
+    for counts in known:
+        sums[: len(counts)] += counts
     present = np.flatnonzero(sums)
     return CountedCodes(tables, present, sums[present])
 

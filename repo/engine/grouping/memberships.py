@@ -57,6 +57,8 @@ class Memberships(NamedTuple):
     codes: Codes
     rows: NDArray[np.int64] | None = None
     """The positions of the events among the selected ones, ascending; None: one group for each."""
+    counts: NDArray[np.int64] | None = None
+    """The number of events by code, where it is known."""
 
 
 def by_property(
@@ -80,7 +82,10 @@ def by_property(
         rows.append(None if column.rows is None else column.rows[part] - events.start)
     table = ValueTable(numbers, texts)
     if len(rows) == 1 and rows[0] is None:
-        return Memberships(selection.of(codes[0])), table
+        is_whole = selection.is_whole and selection.count == len(events.chunk)
+        only = next(filter(None, (events.column(path, kind) for kind in _KINDS)))
+        counts = only.code_counts() if is_whole else None
+        return Memberships(selection.of(codes[0]), counts=counts), table
     return _memberships(codes, rows, table, selection), table
 
 

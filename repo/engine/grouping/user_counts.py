@@ -47,18 +47,21 @@ class UserCounter:
     def counts(self) -> list[int]:
         """Return the number of distinct users of each category."""
         if self._flags is not None:
+            # Row by row: with an axis, numpy converts the flags first.
             table = self._flags.reshape(-1, self._stride)
-            return np.count_nonzero(table[:, 1:], axis=1).tolist()  # type: ignore[no-any-return]
+            return [int(np.count_nonzero(row[1:])) for row in table]
         starts, ends = self._bounds(self._firsts)
         return (ends - starts).tolist()  # type: ignore[no-any-return]
 
     def union(self, categories: Sequence[int]) -> int:
         """Return the number of distinct users of categories together."""
-        chosen = np.array(categories, np.intp)
         if self._flags is not None:
-            flags = self._flags.reshape(-1, self._stride)[chosen, 1:]
-            return int(np.count_nonzero(flags.any(axis=0)))
-        firsts = self._firsts[chosen]
+            table = self._flags.reshape(-1, self._stride).view(np.uint8)
+            union = np.zeros(self._stride, np.uint8)
+            for category in categories:
+                np.bitwise_or(union, table[category], out=union)
+            return int(np.count_nonzero(union[1:]))
+        firsts = self._firsts[np.array(categories, np.intp)]
         starts, ends = self._bounds(firsts)
         keys = self._settle()
         return count_distinct(
