@@ -57,8 +57,9 @@ bench: install  ## benchmark with EVENTS events, stored in BENCH_DIR, beside oth
 trip: install  ## print how many files a request walks through
 	$(BIN)/python -m tools.trip
 
-pages: install  ## rewrite the answers on the pages from a running service
+pages: install  ## rewrite the answers on the pages from a running service, and their pictures
 	TEST_WRITE_PAGES=1 $(BIN)/python -m pytest -q -p no:randomly tests/contract/test_answers.py
+	$(BIN)/python -m tools.pictures.answers
 
 lint: install  ## ruff, mypy --strict, and known vulnerabilities of packages where the database can be reached
 	$(BIN)/ruff check .
