@@ -1,11 +1,14 @@
 """Compare `load` with psql: the same rows into the same empty table."""
 
+import csv
+import json
 import subprocess
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -20,17 +23,29 @@ from tests.source_comparison import connected
 _ROWS = 500_000
 _ROUNDS = 3
 _COLUMNS = "event_id, user_id, event_name, occurred_at, properties"
+_SOURCES = {"event_id": "id", "user_id": "who", "event_name": "what", "occurred_at": "at"}
+_MAPPED = (
+    *(text for field, source in _SOURCES.items() for text in ("--map", f"{field}={source}")),
+    "--property",
+    "*",
+)
 
 
 def load_rates(stores: Stores, events: int, say: Callable[[str], None]) -> dict[str, float]:
-    """Rows per second of `load` from NDJSON and Parquet, and of psql's `\\copy` from CSV."""
+    """Rows per second of `load` from files of all formats, and of psql's `\\copy` from CSV.
+
+    Mapped files have names of their own for all fields, and a column or key for each property.
+    """
     rows = min(events, _ROWS)
-    files = {suffix: stores.folder / f"sample.{suffix}" for suffix in ("csv", "ndjson", "parquet")}
+    names = ("sample.csv", "sample.ndjson", "sample.parquet", "mapped.csv", "mapped.ndjson")
+    files = {name: stores.folder / name for name in names}
     _write(sample(rows, seed=3), files)
     ways: dict[str, Callable[[str], None]] = {
-        "copy_per_s": lambda url: _psql(url, files["csv"]),
-        "load_per_s": lambda url: run(url, "load", str(files["ndjson"])),
-        "load_parquet_per_s": lambda url: run(url, "load", str(files["parquet"])),
+        "copy_per_s": lambda url: _psql(url, files["sample.csv"]),
+        "load_per_s": lambda url: run(url, "load", str(files["sample.ndjson"])),
+        "load_parquet_per_s": lambda url: run(url, "load", str(files["sample.parquet"])),
+        "load_mapped_csv_per_s": lambda url: run(url, "load", str(files["mapped.csv"]), *_MAPPED),
+        "load_mapped_per_s": lambda url: run(url, "load", str(files["mapped.ndjson"]), *_MAPPED),
     }
     durations: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(_ROUNDS):
@@ -77,11 +92,24 @@ def _psql(url: str, file: Path) -> None:
 
 
 def _write(table: pa.Table, files: dict[str, Path]) -> None:
-    files["csv"].write_bytes(as_csv(table).getvalue())
-    pa.parquet.write_table(table, files["parquet"])
-    with files["ndjson"].open("w") as lines:
-        for row in table.to_pylist():
-            lines.write(_ndjson_line(row))
+    files["sample.csv"].write_bytes(as_csv(table).getvalue())
+    pa.parquet.write_table(table, files["sample.parquet"])
+    with files["sample.ndjson"].open("w") as lines:
+        lines.writelines(map(_ndjson_line, table.to_pylist()))
+    rows = list(map(_mapped, table.to_pylist()))
+    with files["mapped.ndjson"].open("w") as lines:
+        lines.writelines(json.dumps(row) + "\n" for row in rows)
+    with files["mapped.csv"].open("w", newline="") as file:
+        writer = csv.DictWriter(file, dict.fromkeys(key for row in rows for key in row))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _mapped(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with other names, and its properties beside them."""
+    fields = {source: row[field] for field, source in _SOURCES.items()}
+    properties: dict[str, Any] = json.loads(row["properties"])
+    return fields | {"at": row["occurred_at"].isoformat()} | properties
 
 
 def _ndjson_line(row: dict[str, str]) -> str:

@@ -14,6 +14,7 @@ from services.ingest.mapping.presets import PRESETS, with_preset
 from services.ingest.mapping.resolution import Resolution, Sample
 from services.ingest.mapping.row_mapping import Rest, RowMapper, RowMapping
 from services.ingest.mapping.suggestions import as_text, leaf_paths, with_options
+from services.ingest.mapping.tables import single_records
 from services.ingest.validation import FIELDS, Invalid, Validator
 
 _ROWS = 3
@@ -130,7 +131,7 @@ def _events(
         yield f"First rows as events{suffix}:"
         yield ""
     validator = Validator(options.tz, lambda: datetime.now(UTC))
-    for row in MappedBlock(records, RowMapper(resolution.mapping)).lines():
+    for row in MappedBlock(single_records(records), RowMapper(resolution.mapping)).lines():
         text = _event(row, validator)
         yield "  " + (text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]} ...")
 

@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from itertools import starmap
 
 from services.ingest.input_rows import Lines
-from services.ingest.mapped_block import Record
+from services.ingest.mapping.row_mapping import RowMapping
+from services.ingest.mapping.tables import Record, Records
+from services.ingest.mapping.text_table import text_records
 from services.ingest.ndjson import lines_of
 from services.ingest.validation import Invalid
 
@@ -18,6 +21,7 @@ COLUMNS = (
     "http_referer",
     "http_user_agent",
 )
+_Row = tuple[int, str, list[str] | Invalid]
 _QUOTED = r'"((?:[^"\\]|\\.)*)"'
 _LINE = re.compile(
     rf"(\S+) \S+ (.+?) \[([^\]]+)\] {_QUOTED} (\d{{3}}|-) (\d+|-)(?: {_QUOTED} {_QUOTED})?.*"
@@ -30,19 +34,36 @@ def is_access_log(line: str) -> bool:
 
 def access_log_records(file: Lines, max_lines: int) -> Iterator[list[Record]]:
     """The lines as rows of COLUMNS, at most `max_lines` at a time. Raises: any of DAMAGED."""
+    for rows in _rows(file, max_lines):
+        yield list(starmap(_record, rows))
+
+
+def access_log_tables(file: Lines, mapping: RowMapping, max_lines: int) -> Iterator[Records]:
+    """The lines as tables of at most `max_lines` rows. Raises: any of DAMAGED."""
+    for rows in _rows(file, max_lines):
+        yield text_records(COLUMNS, rows, mapping)
+
+
+def _rows(file: Lines, max_lines: int) -> Iterator[list[_Row]]:
     number = 1
     for raw in lines_of(file, max_lines):
-        yield [_record(at, line) for at, line in enumerate(raw, number) if not line.isspace()]
+        yield [_row(at, line) for at, line in enumerate(raw, number) if not line.isspace()]
         number += len(raw)
 
 
-def _record(number: int, line: bytes) -> Record:
+def _row(number: int, line: bytes) -> _Row:
+    """The number of a line, its text, and its cells."""
     try:
         text = line.decode().rstrip("\r\n")
     except UnicodeDecodeError:
-        return Record(number, line.decode(errors="replace"), Invalid("the line is not valid UTF-8"))
+        return number, line.decode(errors="replace"), Invalid("the line is not valid UTF-8")
     match = _LINE.fullmatch(text)
     if not match:
-        return Record(number, text, Invalid("the line is not one of an access log"))
-    cells = ("" if cell in (None, "-") else cell for cell in match.groups())
+        return number, text, Invalid("the line is not one of an access log")
+    return number, text, ["" if cell in (None, "-") else cell for cell in match.groups()]
+
+
+def _record(number: int, text: str, cells: list[str] | Invalid) -> Record:
+    if isinstance(cells, Invalid):
+        return Record(number, text, cells)
     return Record(number, text, dict(zip(COLUMNS, cells, strict=True)))

@@ -22,12 +22,16 @@ from services.ingest.input_rows import (
     UnreadableInput,
     ValidRows,
 )
-from services.ingest.mapped_block import Record
+from services.ingest.mapping.row_mapping import RowMapping
+from services.ingest.mapping.tables import Record, Records
+from services.ingest.mapping.text_table import text_records
 from services.ingest.validation import Invalid, RawEvent
 
 _LINE_ENDS = ("\n", "\r")
 _NULL = "\\N"
 _WRONG_ENCODING = "the header has bytes of another encoding: name it with --encoding"
+_NOT_UTF8 = "the row is not valid UTF-8"
+_LINES_AT_ONCE = 50
 _MAX_ROW_LINES = 1_000  # a quoted field that spans more lines was never closed
 
 
@@ -55,6 +59,17 @@ def csv_records(file: Input, dialect: Dialect, max_lines: int) -> Iterator[list[
             yield [_record(header, *record) for record in block.records()]
 
 
+def csv_tables(
+    file: Input, dialect: Dialect, mapping: RowMapping, max_lines: int
+) -> Iterator[Records]:
+    """The rows as tables of at most `max_lines` rows. Raises: UnreadableInput, any of DAMAGED."""
+    with _opened(file, dialect) as lines:
+        header = dialect.header or column_names(_header(lines) or [])
+        while raw := lines.peek(max_lines):
+            block = CsvBlock(lines, raw, [], len(header))
+            yield text_records(header, block.records(), mapping)
+
+
 def csv_header(file: Input, dialect: Dialect) -> list[str]:
     """The names of the columns; empty for an empty file. Raises: UnreadableInput."""
     with _opened(file, dialect) as lines:
@@ -79,10 +94,6 @@ def _record(
 ) -> Record:
     if isinstance(cells, Invalid):
         return Record(number, raw, cells)
-    try:
-        "".join(cells).encode()
-    except UnicodeEncodeError:
-        return Record(number, raw, Invalid("the row is not valid UTF-8"))
     row = dict(zip(header, cells, strict=True))
     if "" in row:
         unnamed = (cell for name, cell in zip(header, cells, strict=True) if not name)
@@ -142,6 +153,7 @@ class _Lines:
         self._row: list[str] = []
         self._row_size = 0
         self._damage: Exception | None = None
+        self._longest = MAX_PART_BYTES  # of the lines that were read last
         self.number = 0
         """The number of the line on which the current row begins."""
 
@@ -180,12 +192,25 @@ class _Lines:
     def peek(self, max_lines: int) -> list[str]:
         """The next lines, at most `max_lines`, without consuming them."""
         size = 0
-        while (
-            len(self._pushed_back) < max_lines and size < MAX_PART_BYTES and (line := self._next())
-        ):
-            self._pushed_back.append(line)
-            size += len(line)
+        while len(self._pushed_back) < max_lines and size < MAX_PART_BYTES:
+            count = max(1, min(_LINES_AT_ONCE, MAX_PART_BYTES // self._longest))
+            if not (lines := self._next_lines(min(max_lines, count))):
+                break
+            size += sum(map(len, lines))
+            self._longest = max(map(len, lines))
         return list(islice(self._pushed_back, max_lines))
+
+    def _next_lines(self, max_lines: int) -> list[str]:
+        """Push back the next lines, and return them. Raises: any of DAMAGED without any line."""
+        before = len(self._pushed_back)
+        if self._damage is None:
+            try:
+                self._pushed_back.extend(islice(self._text, max_lines))
+            except DAMAGED as exc:
+                self._damage = exc
+        if self._damage is not None and not self._pushed_back:
+            raise self._damage
+        return list(islice(self._pushed_back, before, None))
 
     def _next_of_row(self) -> str | None:
         try:
@@ -211,8 +236,9 @@ class _Lines:
     def skip(self, count: int) -> int:
         """Consume `count` lines that were peeked, and return the number of the first."""
         first = self.number + (len(self._row) or 1)
-        for _ in range(count):
-            self._row = [self._pushed_back.popleft()]
+        for _ in range(count - 1):
+            self._pushed_back.popleft()
+        self._row = [self._pushed_back.popleft()]
         self.number = first + count - 1
         return first
 
@@ -244,13 +270,13 @@ class CsvBlock:
     def records(self) -> Iterable[tuple[int, list[str] | str, list[str] | Invalid]]:
         """The number, the cells as read, and the values or the fault of each row."""
         if (parsed := self._parsed()) is None:
-            return self._single_rows()
+            return self._utf8_rows()
         first = self.all_lines.skip(len(parsed))
         return zip(range(first, first + len(parsed)), parsed, self._values(parsed), strict=True)
 
     def _parsed(self) -> list[list[str]] | None:
         """The cells of all rows; None if any of them needs a closer look."""
-        if any(map(_is_cut, self.raw)):
+        if max(map(len, self.raw)) == MAX_LINE_BYTES and any(map(_is_cut, self.raw)):
             return None
         try:
             "".join(self.raw).encode()
@@ -282,6 +308,11 @@ class CsvBlock:
         for number, raw, cells in self._single_rows():
             event = cells if isinstance(cells, Invalid) else _row(cells, self.positions)
             yield InputRow(number, raw, event)
+
+    def _utf8_rows(self) -> Iterator[tuple[int, list[str] | str, list[str] | Invalid]]:
+        for number, raw, cells in self._single_rows():
+            is_text = isinstance(cells, Invalid) or _is_utf8(cells)
+            yield number, raw, cells if is_text else Invalid(_NOT_UTF8)
 
     def _single_rows(self) -> Iterator[tuple[int, list[str] | str, list[str] | Invalid]]:
         lines = self.all_lines
@@ -315,9 +346,15 @@ def _values(row: list[str], raw: Iterable[str], options: Mapping[str, Any]) -> l
     ]
 
 
-def _row(row: list[str], positions: list[int | None]) -> RawEvent | Invalid:
+def _is_utf8(row: list[str]) -> bool:
     try:
         "".join(row).encode()
     except UnicodeEncodeError:
-        return Invalid("the row is not valid UTF-8")
+        return False
+    return True
+
+
+def _row(row: list[str], positions: list[int | None]) -> RawEvent | Invalid:
+    if not _is_utf8(row):
+        return Invalid(_NOT_UTF8)
     return RawEvent(*(None if position is None else row[position] for position in positions))

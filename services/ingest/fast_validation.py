@@ -21,9 +21,11 @@ _DATE = (
     r"(?:\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)"
     r"|(?:0[13578]|1[02])-31)|\d\d(?:[02468][048]|[13579][26])-02-29)"
 )
-_CLOCK = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:0\d|1[0-5])(?::?[0-5]\d)?)"
-_TIMES = re.compile(rf"(?:{_DATE}[T ]{_CLOCK}\n)+", re.ASCII)
-_IDS = re.compile(r"(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\n)+")
+_CLOCK = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?"
+_OFFSET = r"(?:Z|[+-](?:0\d|1[0-5])(?::?[0-5]\d)?)"
+TIMES = re.compile(rf"(?:{_DATE}[T ]{_CLOCK}{_OFFSET}\n)+", re.ASCII)
+LOCAL_TIMES = re.compile(rf"(?:{_DATE}[T ]{_CLOCK}\n)+", re.ASCII)
+IDS = re.compile(r"(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\n)+")
 
 
 def validate_block(
@@ -39,9 +41,9 @@ def validate_block(
     """
     ids, users, names, times, objects = columns
     if not (
-        _all_match(_IDS, ids)
-        and _all_match(_TIMES, times)
-        and _are_in_range(times, latest)
+        all_match(IDS, ids)
+        and all_match(TIMES, times)
+        and are_in_range(times, latest)
         and all(names)
         and _are_short(names)
         and _are_short(users)
@@ -52,13 +54,15 @@ def validate_block(
     return rows_of(columns) if are_strict(text, len(objects)) else None
 
 
-def _all_match(pattern: re.Pattern[str], values: Sequence[str]) -> bool:
+def all_match(pattern: re.Pattern[str], values: Sequence[str]) -> bool:
+    """Whether a pattern of lines matches all values. Raises: TypeError if one is no text."""
     # Join the values with line breaks, so that one match checks all of them.
-    text = "\n".join((*values, ""))
+    text = "\n".join(values) + "\n"
     return text.count("\n") == len(values) and bool(pattern.fullmatch(text))
 
 
-def _are_in_range(times: Sequence[str], latest: datetime) -> bool:
+def are_in_range(times: Sequence[str], latest: datetime) -> bool:
+    """Whether times that TIMES matches are certainly within the years of events."""
     # ISO times in UTC compare as strings, but a space sorts before `T`.
     text = "\n".join((*times, "")).replace(" ", "T")
     are_utc = text.count("Z\n") + text.count("+00:00\n") == len(times)

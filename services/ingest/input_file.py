@@ -15,21 +15,19 @@ from services.ingest.csv import csv_header
 from services.ingest.csv_dialect import COMMA, Dialect, guess_dialect, guess_encoding
 from services.ingest.input_rows import (
     DAMAGED,
-    Block,
     ColumnMapping,
     Form,
-    InputRow,
     TruncatedInput,
     UnreadableInput,
 )
-from services.ingest.mapped_block import Record
 from services.ingest.mapping.options import MappingOptions
 from services.ingest.mapping.resolution import Resolution, Sample, resolve
 from services.ingest.mapping.row_format import JSON, TEXTS, VALUES
 from services.ingest.mapping.row_mapping import RowMapper
 from services.ingest.mapping.suggestions import values_at
+from services.ingest.mapping.tables import Record
 from services.ingest.mapping.times import ISO
-from services.ingest.readers import Layout, columns_of, read, read_records, sniff
+from services.ingest.readers import Layout, Part, columns_of, read, read_records, sniff
 from services.ingest.validation import REQUIRED, Invalid, is_uuid, parse_time
 
 _ROWS, _BYTES = 500, 1024 * 1024
@@ -82,7 +80,7 @@ class InputFile:
 
     def blocks(
         self, resolution: Resolution, options: MappingOptions, max_rows: int
-    ) -> Iterator[Block | list[InputRow]]:
+    ) -> Iterator[Part]:
         """The rows of the file as events. Raises: UnreadableInput, TruncatedInput."""
         columns: ColumnMapping | RowMapper = (
             ColumnMapping(options.names, options.ignored)
@@ -156,6 +154,8 @@ class InputFile:
         """Whether the columns are the fields of an event as they are, which is read fastest."""
         mapping = resolution.mapping
         paths = [path for paths in mapping.fields.values() for path in paths]
+        if self.layout.form == "parquet":
+            return False
         if not (self.sample.rows or self.sample.columns):
             return options.is_simple
         return (
@@ -172,7 +172,7 @@ class InputFile:
         """Whether the rows of this format need no mapping."""
         mapping, form = resolution.mapping, self.layout.form
         used = [*chain.from_iterable(mapping.fields.values()), *mapping.ignored]
-        if form in ("csv", "parquet"):
+        if form == "csv":
             has_names = "" not in (self.sample.columns or ())
             is_flat = all(len(path) == 1 for path in used)
             return has_names and is_flat and self.layout.dialect == COMMA

@@ -55,6 +55,20 @@ class InputRow(NamedTuple):
     """Mapped fields whose column is missing in this row."""
 
 
+class UnreadRow:
+    """A row that is only read if it is rejected."""
+
+    __slots__ = ("_at", "_read")
+
+    def __init__(self, read: Callable[[int], Any], at: int) -> None:
+        self._read = read
+        self._at = at
+
+    def read(self) -> Any:
+        """The row as it is written to the file of rejected rows."""
+        return self._read(self._at)
+
+
 # The number of a row, and the row as read, for the file of rejected rows.
 RowOrigin = tuple[int, Any]
 
@@ -122,13 +136,6 @@ def _column(source: str, header: Collection[str]) -> str:
         path = path_of(source)
         return path[0] if len(path) == 1 else source
     return source
-
-
-def size_of_row(row: InputRow) -> int:
-    """The approximate size of a row in memory, in bytes."""
-    if isinstance(row.raw, bytes | str):
-        return len(row.raw)
-    return sum(len(cell) if isinstance(cell, bytes | str) else 100 for cell in row.raw)
 
 
 def parts(rows: Iterator[Row], max_rows: int, size_of: Callable[[Row], int]) -> Iterator[list[Row]]:

@@ -15,14 +15,16 @@ from services.ingest.input_rows import (
     InputRow,
     RowOrigin,
     TruncatedInput,
+    UnreadRow,
     ValidRows,
 )
+from services.ingest.mapped_block import MappedBlock
 from services.ingest.validation import Invalid, Validator
 from utils.signals import uninterrupted
 from utils.time.local_times import Adjustment
 
 BATCH = 10_000
-Blocks = Iterator[Block | list[InputRow]]
+Blocks = Iterator[Block | MappedBlock | list[InputRow]]
 # Rows that are validated at once. If fast validation fails for one, all are validated one by one.
 PART = 500
 _MAX_EXCERPT_CHARS = 2_000
@@ -156,15 +158,28 @@ class Loader:
         yield batch
 
     def _validate_part(
-        self, part: Block | list[InputRow], report: LoadReport, rejected: RejectedFile
+        self, part: Block | MappedBlock | list[InputRow], report: LoadReport, rejected: RejectedFile
     ) -> ValidRows:
         """The valid rows of a part: of the whole block at once if possible, else row by row."""
         if isinstance(part, list):
             return self._validate_rows(part, report, rejected)
+        if isinstance(part, MappedBlock):
+            return self._validate_mapped(part, report, rejected)
         if valid_rows := part.rows(self._validator.latest()):
             report.missing_sources.update(part.missing_sources)
             return valid_rows
         return self._validate_rows(list(part.lines()), report, rejected)
+
+    def _validate_mapped(
+        self, part: MappedBlock, report: LoadReport, rejected: RejectedFile
+    ) -> ValidRows:
+        """The valid rows of a block, in their order."""
+        rows, origins = part.rows(self._validator)
+        report.missing_sources.update(part.missing_sources)
+        if not part.others:
+            return rows, origins
+        others, other_origins = self._validate_rows(part.others, report, rejected)
+        return _in_order((rows + others, origins + other_origins))
 
     def _validate_rows(
         self, input_rows: list[InputRow], report: LoadReport, rejected: RejectedFile
@@ -181,6 +196,13 @@ class Loader:
             except Invalid as exc:
                 _reject(origin, str(exc), report, rejected)
         return as_rows(events), origins
+
+
+def _in_order(valid_rows: ValidRows) -> ValidRows:
+    """The same rows in the order of the file."""
+    rows, origins = valid_rows
+    order = sorted(range(len(rows)), key=lambda at: origins[at][0])
+    return [rows[at] for at in order], [origins[at] for at in order]
 
 
 def _count_results(writer: BatchWriter, report: LoadReport, rejected: RejectedFile) -> None:
@@ -201,6 +223,8 @@ def _reject(origin: RowOrigin, reason: str, report: LoadReport, rejected: Reject
 
 
 def _excerpt(row: Any) -> str:
+    if isinstance(row, UnreadRow):
+        row = row.read()
     if isinstance(row, bytes):
         return row[:_MAX_EXCERPT_CHARS].decode(errors="replace").rstrip("\r\n")
     text = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False, default=str)

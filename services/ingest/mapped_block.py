@@ -1,83 +1,151 @@
-"""Blocks of rows that a mapping makes events of; they are validated at once where possible."""
+"""Blocks of rows that a mapping makes events of: by column where possible, else one by one."""
 
-from collections.abc import Iterable, Iterator
-from datetime import datetime
-from typing import Any, NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from services.ingest.fast_validation import validate_block
+from services.ingest.column_validation import EventColumns, valid_rows
 from services.ingest.input_rows import InputRow, ValidRows
 from services.ingest.lone_surrogates import lone_surrogate_field
-from services.ingest.mapping.row_format import Row
-from services.ingest.mapping.row_mapping import RowMapper
-from services.ingest.strict_json import HugeNumber, NotStrict, check_strict
-from services.ingest.validation import Invalid
+from services.ingest.mapping.column_mapping import ColumnMapper, MappedTable
+from services.ingest.mapping.row_mapping import RowMapper, id_text
+from services.ingest.mapping.tables import Records
+from services.ingest.mapping.time_columns import TimeColumns
+from services.ingest.mapping.times import ISO
+from services.ingest.strict_json import HugeNumber, NotStrict, are_strict, check_strict
+from services.ingest.validation import Invalid, RawEvent, Validator
 
-
-class Record(NamedTuple):
-    """One row as read, before it is mapped."""
-
-    number: int
-    raw: Any
-    """The row for the file of rejected rows; a line of JSON as bytes."""
-    row: Row | Invalid
+_MIN_ROWS_OF_COLUMNS = 16
+_Ids = Mapping[int, str]
+_Faults = Mapping[int, Invalid]
 
 
 class MappedBlock:
     """Consecutive rows and their events. Rows are mapped once, since equal ones are numbered."""
 
-    def __init__(self, records: Iterable[Record], mapper: RowMapper) -> None:
-        self._rows = [_input_row(record, mapper) for record in records]
+    def __init__(
+        self, records: Records, mapper: RowMapper, columns: ColumnMapper | None = None
+    ) -> None:
+        self._records = records
+        self._mapper = mapper
+        self._columns = columns or ColumnMapper(mapper)
+        self.missing_sources: Counter[str] = Counter()
+        """The rows of `rows` that lack the source of a field, by field."""
+        self.others: list[InputRow] = []
+        """The rows that `rows` has left out, each with its event or the reason why it has none."""
 
-    @property
-    def missing_sources(self) -> list[str]:
-        """For each row that lacks the source of a field, the field."""
-        return [name for row in self._rows for name in row.missing_sources]
+    def rows(self, validator: Validator) -> ValidRows:
+        """The rows that are certainly valid, in the text format of COPY."""
+        mapped = [
+            (positions, self._columns(table, validator))
+            for positions, table in self._records.tables
+        ]
+        ids, faults = self._ids(mapped), self._faults()
+        lines: dict[int, str] = {}
+        for positions, table in mapped:
+            if table is not None:
+                lines |= self._valid(positions, table, ids, faults)
+        others = self._input_rows(ids, faults, lines)
+        lines |= self._valid_singles(others, validator)
+        self.others = [row for at, row in others.items() if at not in lines]
+        origins = self._records.origins
+        if len(lines) == len(origins):
+            return [line for _, line in sorted(lines.items())], origins
+        positions = sorted(lines)
+        return [lines[at] for at in positions], [origins[at] for at in positions]
 
-    def rows(self, latest: datetime) -> ValidRows | None:
-        """All rows in the text format of COPY; None if any of them needs a closer look."""
-        events = [row.event for row in self._rows]
-        if not events or any(isinstance(event, Invalid) for event in events):
-            return None
+    def lines(self) -> Iterable[InputRow]:
+        """All rows one by one."""
+        unmapped = [(positions, None) for positions, _ in self._records.tables]
+        return self._input_rows(self._ids(unmapped), self._faults(), {}).values()
+
+    def _ids(self, mapped: Sequence[tuple[Sequence[int], MappedTable | None]]) -> _Ids:
+        """The ids that are derived from whole rows, by position."""
+        if not self._mapper.numbers_rows:
+            return {}
+        texts: dict[int, bytes] = {}
+        for (positions, table), (_, source) in zip(mapped, self._records.tables, strict=True):
+            if table is not None:
+                names, canonical = table.events.event_names, source.canonical()
+                texts.update(zip(positions, map(id_text, names, canonical), strict=True))
+        for at in range(len(self._records.origins)):
+            if at not in texts and not isinstance(row := self._records.row(at), Invalid):
+                texts[at] = self._mapper.id_text(row)
+        in_order = sorted(texts)
+        ids = self._mapper.ids_of(texts[at] for at in in_order)
+        return dict(zip(in_order, ids, strict=True))
+
+    def _faults(self) -> _Faults:
+        """The reasons why lines of JSON are not strict, by position."""
+        singles = self._records.singles
+        lines = {
+            at: raw
+            for at, (_, raw) in enumerate(self._records.origins)
+            if isinstance(raw, bytes) and not isinstance(singles.get(at), Invalid)
+        }
+        if are_strict(b"\n".join(line.strip() for line in lines.values()), len(lines)):
+            return {}
+        return {at: fault for at, line in lines.items() if (fault := _not_strict(line))}
+
+    def _valid(
+        self, positions: Sequence[int], table: MappedTable, ids: _Ids, faults: _Faults
+    ) -> dict[int, str]:
+        """The valid rows of a table by position."""
+        events = table.events
+        if ids:
+            events = events._replace(event_ids=[ids[at] for at in positions])
+        kept: Sequence[int] = range(len(positions))
+        if table.odd or faults:
+            kept = [n for n, at in enumerate(positions) if n not in table.odd and at not in faults]
+            positions = [positions[n] for n in kept]
+            events = events.take(kept)
+        if not positions:
+            return {}
+        rows, valid = valid_rows(events)
+        for name, missing in table.missing.items():
+            self.missing_sources[name] += sum(kept[n] in missing for n in valid)
+        return dict(zip([positions[n] for n in valid], rows, strict=True))
+
+    def _input_rows(
+        self, ids: _Ids, faults: _Faults, lines: Mapping[int, str]
+    ) -> dict[int, InputRow]:
+        """The rows that are in no line, mapped one by one, by position."""
+        rows: dict[int, InputRow] = {}
+        for at, (number, raw) in enumerate(self._records.origins):
+            if at not in lines:
+                fault = faults.get(at)
+                rows[at] = self._input_row(number, raw, at, ids.get(at), fault)
+        return rows
+
+    def _input_row(
+        self, number: int, raw: Any, at: int, event_id: str | None, fault: Invalid | None
+    ) -> InputRow:
+        row = self._records.row(at)
+        if isinstance(row, Invalid):
+            return InputRow(number, raw, _not_strict(raw) or row)
+        if fault is not None:
+            return InputRow(number, raw, fault)
         try:
-            columns = [list(map(_as_text, column)) for column in zip(*events, strict=True)]
-            columns[1] = [str(user) if type(user) is int else user for user in columns[1]]
-            columns[-1] = [text or "{}" for text in columns[-1]]
-            rows = validate_block(columns, latest, self._lines())
-        except (TypeError, AttributeError, UnicodeEncodeError):
-            return None
-        return None if rows is None else (rows, [(row.number, row.raw) for row in self._rows])
+            event = self._mapper(row, event_id)
+        except Invalid as exc:
+            return InputRow(number, raw, exc)
+        return InputRow(number, raw, event, self._mapper.missing_fields(row, event))
 
-    def lines(self) -> Iterator[InputRow]:
-        """The rows one by one."""
-        for row in self._rows:
-            yield row._replace(event=exc) if (exc := _not_strict(row.raw)) else row
-
-    def _lines(self) -> bytes | None:
-        """The lines of JSON, which are checked as a whole; None for other formats."""
-        lines = [row.raw.strip() for row in self._rows if isinstance(row.raw, bytes)]
-        return b"\n".join(lines) if lines else None
-
-
-def _input_row(record: Record, mapper: RowMapper) -> InputRow:
-    if isinstance(record.row, Invalid):
-        return InputRow(record.number, record.raw, record.row)
-    try:
-        event = mapper(record.row)
-        missing = mapper.missing_fields(record.row, event)
-        return InputRow(record.number, record.raw, event, missing)
-    except Invalid as exc:
-        return InputRow(record.number, record.raw, exc)
-
-
-def _as_text(value: Any) -> Any:
-    """The text of a value that needs no closer look; other values are left as they are."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        return value.isoformat()
-    return value
+    def _valid_singles(self, rows: Mapping[int, InputRow], validator: Validator) -> dict[int, str]:
+        """Those of rows that were mapped one by one which are certainly valid, by position."""
+        events = {at: row.event for at, row in rows.items() if isinstance(row.event, RawEvent)}
+        if len(events) < _MIN_ROWS_OF_COLUMNS:
+            return {}
+        ids, users, names, times, properties = zip(*events.values(), strict=True)
+        try:
+            read = TimeColumns(ISO)(times, validator)
+            lines, valid = valid_rows(EventColumns(ids, users, names, read, properties, False))
+        except TypeError:  # a value that is an object
+            return {}
+        positions = [list(events)[n] for n in valid]
+        for at in positions:
+            self.missing_sources.update(rows[at].missing_sources)
+        return dict(zip(positions, lines, strict=True))
 
 
 def _reason(text: str, fault: NotStrict) -> str:

@@ -22,8 +22,10 @@ from services.ingest.input_rows import (
 )
 from services.ingest.json_paths import Path, has_path, paths_in, source_of, suggest
 from services.ingest.lone_surrogates import lone_surrogate_field
-from services.ingest.mapped_block import Record
+from services.ingest.mapping.json_table import Branches, json_tables
 from services.ingest.mapping.row_format import decode_raw
+from services.ingest.mapping.row_mapping import RowMapping
+from services.ingest.mapping.tables import Record, Records
 from services.ingest.ndjson_decoder import ABSENT, LineShape
 from services.ingest.strict_json import (
     HugeNumber,
@@ -183,6 +185,28 @@ def ndjson_records(file: Lines, max_lines: int) -> Iterator[list[Record]]:
     for raw in parts(_lines(file), max_lines, len):
         yield _records(number, raw)
         number += len(raw)
+
+
+def json_line_tables(
+    file: Lines, mapping: RowMapping, branches: Branches, max_lines: int
+) -> Iterator[Records]:
+    """The objects of the lines as tables of at most `max_lines` rows.
+
+    Raises: UnreadableInput, any of DAMAGED.
+    """
+    for records in ndjson_records(file, max_lines):
+        rows = {
+            at: record.row
+            for at, record in enumerate(records)
+            if not isinstance(record.row, Invalid)
+        }
+        tables = json_tables(rows, branches, mapping)
+        in_tables = {at for positions, _ in tables for at in positions}
+        yield Records(
+            [(record.number, record.raw) for record in records],
+            {at: record.row for at, record in enumerate(records) if at not in in_tables},
+            tables,
+        )
 
 
 def _records(number: int, raw: list[bytes]) -> list[Record]:

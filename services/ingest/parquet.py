@@ -1,20 +1,17 @@
 """Parquet reader: converts rows, with nested columns as JSON values."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any, cast
 
 from services.ingest.input_rows import (
-    ColumnMapping,
     Input,
-    InputRow,
     TruncatedInput,
     UnreadableInput,
 )
-from services.ingest.mapped_block import Record
 from services.ingest.mapping.row_format import ONE_OF
-from services.ingest.validation import FIELDS, Invalid, RawEvent
+from services.ingest.mapping.tables import Record
+from services.ingest.validation import Invalid
 
-_ROWS = 1_000
 _PAIR = {"key", "value"}
 
 _Plain = Callable[[Any], Any]
@@ -24,39 +21,42 @@ class _Unstorable(ValueError):
     """A map with a duplicate key, or with a key that is null."""
 
 
-def parquet_rows(file: Input, columns: ColumnMapping) -> Iterator[InputRow]:
-    """The rows of a file. Raises: UnreadableInput, TruncatedInput."""
-    import pyarrow  # imported here, since it is large and other formats do not need it
-
-    source = _opened(file)
-    positions = columns.positions(source.schema_arrow.names)
-    number = 0
-    try:
-        for batch in source.iter_batches(batch_size=_ROWS):
-            for row in zip(*map(_values, batch.columns), strict=True):
-                number += 1
-                yield InputRow(number, row, _cells(row, positions))
-    except (pyarrow.ArrowException, OSError) as exc:
-        raise TruncatedInput(f"the Parquet file is damaged: {exc}") from exc
-
-
 def parquet_records(file: Input, max_rows: int) -> Iterator[list[Record]]:
     """The rows as dictionaries, at most `max_rows` at a time.
 
     Raises: UnreadableInput, TruncatedInput.
     """
+    for number, batch in parquet_batches(file, max_rows):
+        yield batch_records(number, batch)
+
+
+def parquet_batches(file: Input, max_rows: int) -> Iterator[tuple[int, Any]]:
+    """Batches of Arrow, and the numbers of their first rows.
+
+    Raises: UnreadableInput, TruncatedInput.
+    """
     import pyarrow
 
-    source, number = _opened(file), 0
-    names = source.schema_arrow.names
+    source, number = _opened(file), 1
+    if not source.schema_arrow.names:
+        raise UnreadableInput("the Parquet file has no columns")
     try:
         for batch in source.iter_batches(batch_size=max_rows):
-            columns = list(map(_values, batch.columns))
-            rows = zip(*columns, strict=True) if columns else ()
-            yield [_record(at, names, row) for at, row in enumerate(rows, number + 1)]
+            yield number, batch
             number += batch.num_rows
     except (pyarrow.ArrowException, OSError) as exc:
         raise TruncatedInput(f"the Parquet file is damaged: {exc}") from exc
+
+
+def batch_records(number: int, batch: Any, ignored: Container[str] = frozenset()) -> list[Record]:
+    """The rows of a batch, the first one with this number, as dictionaries.
+
+    A row with a value that cannot be read is Invalid, unless its column is ignored.
+    """
+    columns = list(map(column_values, batch.columns))
+    rows = zip(*columns, strict=True) if columns else ()
+    names = batch.schema.names
+    return [_record(at, names, row, ignored) for at, row in enumerate(rows, number)]
 
 
 def column_names(file: Input) -> list[str]:
@@ -78,27 +78,19 @@ def _opened(file: Input) -> Any:
         raise UnreadableInput(f"this is not a Parquet file: {exc}") from exc
 
 
-def _record(number: int, names: list[str], row: tuple[Any, ...]) -> Record:
+def _record(number: int, names: list[str], row: tuple[Any, ...], ignored: Container[str]) -> Record:
     for name, value in zip(names, row, strict=True):
-        if isinstance(value, Invalid):
+        if isinstance(value, Invalid) and name not in ignored:
             return Record(number, row, Invalid(f"{name} {value}"))
     return Record(number, row, dict(zip(names, row, strict=True)))
 
 
-def _cells(row: tuple[Any, ...], positions: list[int | None]) -> RawEvent | Invalid:
-    cells = [None if position is None else row[position] for position in positions]
-    for name, cell in zip(FIELDS, cells, strict=True):
-        if isinstance(cell, Invalid):
-            return Invalid(f"{name} {cell}")
-    return RawEvent(*cells)
-
-
-def _values(column: Any) -> list[Any]:
+def column_values(column: Any) -> list[Any]:
     """The values of a column in Python types; an invalid value becomes `Invalid`."""
     # Nanoseconds are truncated: PostgreSQL and Python only have microseconds.
     import pyarrow
 
-    if (kind := _in_microseconds(column.type)) != column.type:
+    if (kind := in_microseconds(column.type)) != column.type:
         column = column.cast(kind, safe=False)
     plain = _plain(column.type)
     try:
@@ -109,7 +101,7 @@ def _values(column: Any) -> list[Any]:
     return values if plain is None else [_convert(plain, value) for value in values]
 
 
-def _in_microseconds(kind: Any) -> Any:
+def in_microseconds(kind: Any) -> Any:
     """The type with timestamps in microseconds instead of nanoseconds, at any depth."""
     import pyarrow
     from pyarrow import types
@@ -117,15 +109,15 @@ def _in_microseconds(kind: Any) -> Any:
     if types.is_timestamp(kind) and kind.unit == "ns":
         return pyarrow.timestamp("us", kind.tz)
     if types.is_map(kind):
-        return pyarrow.map_(_in_microseconds(kind.key_type), _in_microseconds(kind.item_type))
+        return pyarrow.map_(in_microseconds(kind.key_type), in_microseconds(kind.item_type))
     if types.is_struct(kind):
-        return pyarrow.struct([field.with_type(_in_microseconds(field.type)) for field in kind])
+        return pyarrow.struct([field.with_type(in_microseconds(field.type)) for field in kind])
     if types.is_list(kind):
-        return pyarrow.list_(_in_microseconds(kind.value_type))
+        return pyarrow.list_(in_microseconds(kind.value_type))
     if types.is_large_list(kind):
-        return pyarrow.large_list(_in_microseconds(kind.value_type))
+        return pyarrow.large_list(in_microseconds(kind.value_type))
     if types.is_fixed_size_list(kind):
-        return pyarrow.list_(_in_microseconds(kind.value_type), kind.list_size)
+        return pyarrow.list_(in_microseconds(kind.value_type), kind.list_size)
     return kind
 
 
@@ -159,7 +151,7 @@ def _plain(kind: Any) -> _Plain | None:
         return _nullable(_struct({field.name: _plain(field.type) for field in kind}))
     if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
         return None
-    if _is_pair(kind.value_type):
+    if is_pair(kind.value_type):
         return _nullable(_pairs(_object(_one_of(kind.value_type.field("value").type))))
     inner = _plain(kind.value_type)
     return _nullable(lambda values: [inner(value) for value in values]) if inner else None
@@ -169,7 +161,7 @@ def _nullable(plain: _Plain) -> _Plain:
     return lambda value: None if value is None else plain(value)
 
 
-def _is_pair(kind: Any) -> bool:
+def is_pair(kind: Any) -> bool:
     from pyarrow import types
 
     return bool(types.is_struct(kind)) and {field.name for field in kind} == _PAIR

@@ -4,8 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
-from services.ingest.access_log import COLUMNS, access_log_records, is_access_log
-from services.ingest.csv import csv_blocks, csv_header, csv_records
+from services.ingest.access_log import (
+    COLUMNS,
+    access_log_records,
+    access_log_tables,
+    is_access_log,
+)
+from services.ingest.csv import csv_blocks, csv_header, csv_records, csv_tables
 from services.ingest.csv_dialect import COMMA, Dialect, guess_encoding
 from services.ingest.input_rows import (
     DAMAGED,
@@ -16,14 +21,18 @@ from services.ingest.input_rows import (
     InputRow,
     Lines,
     TruncatedInput,
-    parts,
-    size_of_row,
 )
 from services.ingest.json_values import JsonLines, extends_over_lines
-from services.ingest.mapped_block import MappedBlock, Record
-from services.ingest.mapping.row_mapping import RowMapper
-from services.ingest.ndjson import ndjson_blocks, ndjson_records
-from services.ingest.parquet import column_names, parquet_records, parquet_rows
+from services.ingest.mapped_block import MappedBlock
+from services.ingest.mapping.column_mapping import ColumnMapper
+from services.ingest.mapping.json_table import branches_of
+from services.ingest.mapping.row_mapping import RowMapper, RowMapping
+from services.ingest.mapping.tables import Record, Records, single_records
+from services.ingest.ndjson import json_line_tables, ndjson_blocks, ndjson_records
+from services.ingest.parquet import column_names, parquet_records
+from services.ingest.parquet_table import parquet_tables
+
+Part = Block | MappedBlock | list[InputRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +93,32 @@ def read_records(layout: Layout, file: Input, max_rows: int) -> Iterator[list[Re
     return ndjson_records(layout.lines(file), max_rows)
 
 
+def _tables(
+    layout: Layout, file: Input, mapper: ColumnMapper, mapping: RowMapping, max_rows: int
+) -> Iterator[Records]:
+    """The rows in tables, if they can be mapped by column."""
+    if layout.form in ("ndjson", "json"):
+        branches = branches_of(mapper.paths())
+        return json_line_tables(layout.lines(file), mapping, branches, max_rows)
+    is_flat = all(len(path) == 1 for path in mapper.paths())
+    if layout.form == "parquet":
+        return parquet_tables(file, mapping, max_rows, by_column=is_flat)
+    if not is_flat:
+        return map(single_records, read_records(layout, file, max_rows))
+    if layout.form == "csv":
+        return csv_tables(file, layout.dialect, mapping, max_rows)
+    return access_log_tables(file, mapping, max_rows)
+
+
 def read(
     layout: Layout, file: Input, columns: ColumnMapping | RowMapper, max_rows: int
-) -> Iterator[Block | list[InputRow]]:
+) -> Iterator[Part]:
     """The rows of a file, at most `max_rows` at a time. Raises: UnreadableInput, TruncatedInput."""
     try:
         if isinstance(columns, RowMapper):
-            for records in read_records(layout, file, max_rows):
-                yield MappedBlock(records, columns)
-        elif layout.form == "parquet":
-            yield from parts(parquet_rows(file, columns), max_rows, size_of_row)
+            mapper = ColumnMapper(columns)
+            for records in _tables(layout, file, mapper, columns.mapping, max_rows):
+                yield MappedBlock(records, columns, mapper)
         elif layout.form == "csv":
             yield from csv_blocks(file, columns, max_rows)
         else:

@@ -58,7 +58,7 @@ def has_one_object_per_line(text: bytes, lines: int) -> bool:
 
 def may_escape_colon(text: bytes) -> bool:
     """Whether the text may contain an escaped colon, which makes counting colons unreliable."""
-    return b"\\" in text and b"\\u003" in text
+    return b"\\u003" in text and (b"\\u003a" in text or b"\\u003A" in text)
 
 
 def check_strict(text: str) -> None:

@@ -34,7 +34,7 @@ _FILE_TIME = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _LOG_TIME = re.compile(r"(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4})", re.ASCII)
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 # Linear time for any text: possessive quantifiers do not backtrack.
 _STORABLE = re.compile(
@@ -45,7 +45,7 @@ _STORABLE = re.compile(
 _FIRST_INEXACT = 2**53  # from here on, a float may be another integer than it was made of
 _FIRST_INSTANT = datetime(2000, 1, 1, tzinfo=UTC)
 _END_INSTANT = datetime(2100, 1, 1, tzinfo=UTC)
-_STORED_LIMIT = 65_536  # properties must be shorter than this, as PostgreSQL writes them
+STORED_LIMIT = 65_536  # properties must be shorter than this, as PostgreSQL writes them
 # Matches only from the first digit of a number on: starting at each digit takes quadratic time.
 _WITH_EXPONENT = re.compile(r"[0-9](?<![0-9.].)[0-9.]*+[eE][+-]?[0-9]++")
 _MAX_PROPERTIES_CHARS = 262_144  # as sent; whitespace and escapes can make it longer than stored
@@ -100,9 +100,9 @@ def _iso_time(text: str) -> str | None:
 def _iso_log_time(text: str) -> str | None:
     """The usual form of a time of an access log; None for other texts."""
     match = _LOG_TIME.fullmatch(text)
-    if not match or match[2] not in _MONTHS:
+    if not match or match[2] not in MONTHS:
         return None
-    return f"{match[3]}-{_MONTHS.index(match[2]) + 1:02}-{match[1]}T{match[4]}{match[5]}"
+    return f"{match[3]}-{MONTHS.index(match[2]) + 1:02}-{match[1]}T{match[4]}{match[5]}"
 
 
 _UTC_NAMES = ("Z", "UTC", "GMT")
@@ -140,7 +140,7 @@ class Validator:
     def __init__(
         self, tz: ZoneInfo | None, now: Callable[[], datetime], policy: IngestPolicy = FILES
     ) -> None:
-        self._tz = tz
+        self.tz = tz
         self.adjusted: Counter[Adjustment] = Counter()
         """The number of local times that occur twice or never, at a change of the clocks."""
         self._now = now
@@ -152,27 +152,44 @@ class Validator:
         `is_strict`: the caller has checked that the properties are strict JSON.
         """
         return Event(
-            _event_id(raw.event_id),
-            _user_id(raw.user_id),
-            _event_name(raw.event_name),
+            stored_event_id(raw.event_id),
+            stored_user_id(raw.user_id),
+            stored_event_name(raw.event_name),
             self._occurred_at(raw.occurred_at),
-            _properties(raw.properties, is_strict),
+            stored_properties(raw.properties, is_strict),
         )
 
     def latest(self) -> datetime:
         """The latest time that an event may have, in UTC."""
         return self._now() + self._policy.max_ahead
 
+    def unadjusted_time(self, value: Any) -> str | None:
+        """The time as stored; None if it is a local time that occurs twice or never.
+
+        Raises: Invalid.
+        """
+        instant, adjustment = self._instant(value)
+        return None if adjustment else self._in_utc(instant)
+
     def _occurred_at(self, value: Any) -> str:
+        instant, adjustment = self._instant(value)
+        if adjustment:
+            self.adjusted[adjustment] += 1
+        return self._in_utc(instant)
+
+    def _instant(self, value: Any) -> tuple[datetime, Adjustment | None]:
+        """The time with an offset, and how a local time was adjusted. Raises: Invalid."""
         if isinstance(value, date) and not isinstance(value, datetime):
             value = datetime(value.year, value.month, value.day)
         instant = value if isinstance(value, datetime) else self._policy.parse_time(value)
-        if instant.tzinfo is None:
-            if self._tz is None:
-                raise Invalid(self._policy.no_offset_message)
-            instant, adjustment = read_local(instant, self._tz)
-            if adjustment:
-                self.adjusted[adjustment] += 1
+        if instant.tzinfo is not None:
+            return instant, None
+        if self.tz is None:
+            raise Invalid(self._policy.no_offset_message)
+        return read_local(instant, self.tz)
+
+    def _in_utc(self, instant: datetime) -> str:
+        """The text of a time that an event may have. Raises: Invalid."""
         try:
             instant = instant.astimezone(UTC)
         except OverflowError:
@@ -184,7 +201,8 @@ class Validator:
         return instant.isoformat()
 
 
-def _event_id(value: Any) -> str:
+def stored_event_id(value: Any) -> str:
+    """The id in lower case with dashes. Raises: Invalid."""
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, bytes):
@@ -201,7 +219,7 @@ def _bytes_id(value: bytes) -> str:
     """The id in 16 bytes, or in a text of Parquet that is not marked as text. Raises: Invalid."""
     if len(value) == 16:
         return str(UUID(bytes=value))
-    return _event_id(_text("event_id", value, 64))
+    return stored_event_id(_text("event_id", value, 64))
 
 
 def _decoded(field: str, value: bytes) -> str:
@@ -215,13 +233,14 @@ def _decoded(field: str, value: bytes) -> str:
 def is_uuid(value: Any) -> bool:
     """Whether a value can be an event_id as it is."""
     try:
-        _event_id(value)
+        stored_event_id(value)
     except Invalid:
         return False
     return True
 
 
-def _user_id(value: Any) -> str:
+def stored_user_id(value: Any) -> str:
+    """The text of a user id; empty for None. Raises: Invalid."""
     if value is None:
         return ""
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
@@ -240,7 +259,8 @@ def _whole_number(field: str, value: float | Decimal) -> str:
     return str(int(value))
 
 
-def _event_name(value: Any) -> str:
+def stored_event_name(value: Any) -> str:
+    """Raises: Invalid."""
     if value is None or value == "":
         raise Invalid("event_name is missing")
     return _text("event_name", value, 200)
@@ -259,7 +279,7 @@ def _text(field: str, value: Any, limit: int) -> str:
     return value
 
 
-def _properties(value: Any, is_strict: bool) -> str:
+def stored_properties(value: Any, is_strict: bool) -> str:
     """The JSON text of properties. Raises: Invalid."""
     # The text of the client is kept: decoding and encoding would round long numbers.
     if value is None or value == "":
@@ -269,7 +289,7 @@ def _properties(value: Any, is_strict: bool) -> str:
         if text.strip(" \t\r\n") == "null":
             return "{}"
         raise Invalid("properties must be an object")
-    if len(text) > _STORED_LIMIT and _is_too_large(text):
+    if len(text) > STORED_LIMIT and _is_too_large(text):
         raise Invalid("properties must be an object of less than 64 kB")
     if "\\u" in text:
         _check_escapes(text)
@@ -283,7 +303,7 @@ def _properties(value: Any, is_strict: bool) -> str:
 
 
 def _is_too_large(text: str) -> bool:
-    return len(text) > _MAX_PROPERTIES_CHARS or min_stored_size(text) >= _STORED_LIMIT
+    return len(text) > _MAX_PROPERTIES_CHARS or min_stored_size(text) >= STORED_LIMIT
 
 
 def min_stored_size(text: str) -> int:

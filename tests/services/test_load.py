@@ -26,8 +26,6 @@ from config.database import connect
 from repo.ingest import IngestRepo
 from repo.lifecycle.suppression import SuppressionRepo
 from services.ingest.batch_writer import Batch, BatchWriter
-from services.ingest.input_rows import InputRow, size_of_row
-from services.ingest.validation import Invalid
 from tests.cli import run_cli
 from tests.events import GIT_HISTORY
 from tests.factories import ID, event
@@ -400,9 +398,9 @@ def test_rows_of_parquet_that_cannot_be_read_are_told(
 
 
 def test_large_rows_are_not_all_kept_in_memory() -> None:
-    invalid = Invalid("not looked at")
-    assert size_of_row(InputRow(1, ["x" * 60_000, "y", None], invalid)) == 60_101
-    assert size_of_row(InputRow(1, b"x" * 100, invalid)) == 100
+    batch = Batch()
+    batch.add(["x" * (17 * 2**20)], [(1, None)])
+    assert batch.is_full(10_000)
 
 
 def test_two_inputs_of_one_name_have_two_lists_of_rejects(load: Load, tmp_path: Path) -> None:

@@ -11,16 +11,16 @@ from pyarrow import parquet
 
 from services.ingest.input_file import InputFile, ReadOptions
 from services.ingest.input_rows import TruncatedInput, UnreadableInput
+from services.ingest.mapped_block import MappedBlock
 from services.ingest.mapping.options import MappingOptions
 from services.ingest.mapping.presets import PRESETS, with_preset
 from services.ingest.mapping.snowplow import COLUMNS
-from services.ingest.validation import Invalid, RawEvent
+from services.ingest.validation import Invalid, RawEvent, Validator
+from utils.time.zones import zone
 
 TIME = "2025-01-10 09:06:40.123"
 SNOWPLOW = PRESETS["snowplow"]
-
-
-LATEST = datetime(2026, 1, 1, tzinfo=UTC)
+VALIDATOR = Validator(zone("UTC"), lambda: datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def opened(content: bytes, options: ReadOptions | None = None) -> InputFile:
@@ -68,8 +68,8 @@ def test_json_in_a_text_of_json_is_checked(text: str) -> None:
     row = f'{{"id":1,"event_name":"a","occurred_at":"{TIME}Z","properties":"{text}"}}\n'
     file, options = opened(row.encode()), MappingOptions(id_sources=("id",))
     for block in file.blocks(file.resolve(options), options, 500):
-        assert not isinstance(block, list)
-        assert block.rows(LATEST) is None
+        assert isinstance(block, MappedBlock)
+        assert block.rows(VALIDATOR) == ([], [])
     assert str(events(opened(row.encode()), options)[0]).startswith("properties must")
 
 
@@ -80,8 +80,8 @@ def test_a_name_that_is_a_number_is_no_text_in_any_block() -> None:
     for text, is_plain in ((row, False), (row.replace('e":5', 'e":"a"'), True)):
         file = opened(text.encode())
         for block in file.blocks(file.resolve(options), options, 500):
-            assert not isinstance(block, list)
-            assert (block.rows(LATEST) is not None) == is_plain
+            assert isinstance(block, MappedBlock)
+            assert len(block.rows(VALIDATOR)[0]) == is_plain
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])

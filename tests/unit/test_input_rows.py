@@ -6,13 +6,10 @@ import pytest
 
 from services.ingest.input_rows import (
     ColumnMapping,
-    InputRow,
     TruncatedInput,
     UnreadableInput,
     parts,
-    size_of_row,
 )
-from services.ingest.validation import Invalid
 
 HEADER = ["event_id", "user", "event_name", "occurred_at"]
 
@@ -58,9 +55,3 @@ def test_rows_before_damage_are_yielded_before_its_error() -> None:
     assert next(read) == ["a"]
     with pytest.raises(TruncatedInput):
         next(read)
-
-
-def test_the_size_of_a_row_is_that_of_its_cells() -> None:
-    reason = Invalid("user_id", "must be text")
-    assert size_of_row(InputRow(1, b"abc", reason)) == 3
-    assert size_of_row(InputRow(1, ["ab", None], reason)) == 102

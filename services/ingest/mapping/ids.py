@@ -4,7 +4,7 @@ The same row gets the same id whenever it is loaded, so that a repeated load sto
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha1
 
 import msgspec
@@ -13,13 +13,14 @@ import msgspec
 NAMESPACE = bytes.fromhex("6f0a2c1e9d3b5f47a8c1d2e3f4051627")
 _MIN_SLOTS = 2**16  # a power of two
 
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _encode = msgspec.json.Encoder().encode
 
 
 def derived_id(name: bytes) -> str:
     """The UUID of version 5 of a name in our namespace."""
     digits = sha1(NAMESPACE + name, usedforsecurity=False).hexdigest()
-    variant = "89ab"[int(digits[16], 16) & 3]
+    variant = _VARIANTS[digits[16]]
     return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
@@ -45,37 +46,41 @@ class RowNumbers:
         self._counts: dict[int, int] = {}
         """By key of a row: how many equal rows came before, if any did."""
 
-    def number(self, row: bytes) -> int:
-        """The number of a row, given its digest."""
-        key = int.from_bytes(row[:8], "big") or 1  # 0 is an empty slot
-        if self._add(key):
-            if self._used * 4 > len(self._table) * 3:
-                self._grow()
-            return 0
-        self._counts[key] = count = self._counts.get(key, 0) + 1
-        return count
-
-    def _add(self, key: int) -> bool:
-        """Add a key to the table; return whether it is new."""
-        table, mask = self._table, len(self._table) - 1
-        at = key & mask
-        while present := table[at]:
-            if present == key:
-                return False
-            at = (at + 1) & mask
-        table[at] = key
-        self._used += 1
-        return True
+    def numbers(self, digests: Sequence[bytes]) -> list[int]:
+        """The numbers of the next rows, given their digests."""
+        while (self._used + len(digests)) * 4 > len(self._table) * 3:
+            self._grow()
+        # One loop without calls: this is a fifth of the time of loading rows without ids.
+        table, mask, counts = self._table, len(self._table) - 1, self._counts
+        numbers = []
+        for digest in digests:
+            key = int.from_bytes(digest[:8], "big") or 1  # 0 is an empty slot
+            at = key & mask
+            while (present := table[at]) and present != key:
+                at = (at + 1) & mask
+            if present:
+                counts[key] = number = counts.get(key, 0) + 1
+            else:
+                table[at], number = key, 0
+                self._used += 1
+            numbers.append(number)
+        return numbers
 
     def _grow(self) -> None:
-        before = self._table
-        self._table, self._used = array("Q", (0,)) * (2 * len(before)), 0
-        for key in before:
-            if key:
-                self._add(key)
+        before, size = self._table, 2 * len(self._table)
+        table, mask = array("Q", (0,)) * size, size - 1
+        for key in filter(None, before):
+            at = key & mask
+            while table[at]:
+                at = (at + 1) & mask
+            table[at] = key
+        self._table = table
 
-    def id_of(self, row: bytes) -> str:
-        """The id of a row: that of its text, and of its number among equal rows."""
-        digest = sha1(row, usedforsecurity=False).digest()
-        number = self.number(digest)
-        return derived_id(b"row" + digest + (str(number).encode() if number else b""))
+    def ids_of(self, rows: Iterable[bytes]) -> list[str]:
+        """The ids of rows: each is made of its text, and of its number among equal rows."""
+        digests = [sha1(row, usedforsecurity=False).digest() for row in rows]
+        return list(map(_row_id, digests, self.numbers(digests)))
+
+
+def _row_id(digest: bytes, number: int) -> str:
+    return derived_id(b"row" + digest + (b"%d" % number if number else b""))

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.ingest.json_paths import Path, path_of, source_of, suggest
+from services.ingest.mapping.cell_types import cell_type
 from services.ingest.mapping.options import ALL, MappingOptions
 from services.ingest.mapping.row_format import (
     MISSING,
     TEXTS,
     Row,
     RowFormat,
-    column_text,
     find,
 )
 from services.ingest.mapping.row_mapping import Property, Rest, RowMapping, tree_of, unused_paths
@@ -121,7 +121,7 @@ class _Resolver:
         fields = {name: paths for name in FIELDS if (paths := self._field_paths(name))}
         ids = [self._known_path(source, "event_id") for source in self._options.id_sources]
         ignored = [self._path(source) for source in self._options.ignored if source != ALL]
-        types = {name: column_text(self._cells(name)) for name in self._text_columns()}
+        types = {name: cell_type(self._cells(name)) for name in self._text_columns()}
         mapping = RowMapping(
             format=self._sample.format,
             fields=fields,
@@ -133,7 +133,7 @@ class _Resolver:
             reading=self._reading(fields.get("occurred_at", ())),
             nulls=frozenset(self._options.nulls),
             pairs=frozenset(path for each in self._options.pairs if (path := self._path(each))),
-            texts={name: as_text for name, (as_text, _) in types.items()},
+            texts=types,
             counted=frozenset(
                 name
                 for name, sources in self._options.fields.items()
@@ -142,7 +142,7 @@ class _Resolver:
         )
         self._check(mapping)
         mapping = self._with_rare_fields(mapping)
-        names = {name: kind for name, (_, kind) in types.items()}
+        names = {name: kind.name for name, kind in types.items()}
         return Resolution(mapping, self._problems, self._remarks, names, self._has_unknown)
 
     def _check(self, mapping: RowMapping) -> None:

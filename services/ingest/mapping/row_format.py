@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,20 +15,14 @@ from services.ingest.validation import Invalid, json_text
 Row = Mapping[str, Any]
 MISSING: Any = msgspec.UNSET
 
-# As JSON writes numbers, up to 15 digits: others, such as 007, are text.
-_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?", re.ASCII)
-_MAX_NUMBER_CHARS = 16
 _INTEGER = re.compile(r"-?\d{1,19}", re.ASCII)
 ONE_OF = "_value"
 """The suffix of the fields of a union, such as `int_value` in Google Analytics."""
-_BOOLEANS = ("true", "false")
 
-_decode = msgspec.json.Decoder().decode
+decode = msgspec.json.Decoder().decode
 decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 encode = msgspec.json.Encoder().encode
 _sorted = msgspec.json.Encoder(order="sorted").encode
-
-AsText = Callable[[Any], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +55,7 @@ def value_of(value: Any) -> Any:
     if not isinstance(value, msgspec.Raw):
         return value
     try:
-        return _decode(value)
+        return decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _odd_value(bytes(value))
 
@@ -84,13 +78,13 @@ def children(value: Any) -> Mapping[str, Any] | None:
     """The values of an object by key, also of one that is written as JSON within a text."""
     if isinstance(value, dict):
         return value
-    if isinstance(value, msgspec.Raw):
-        if bytes(value).startswith(b"{"):
-            return decode_raw(value)
-        value = value_of(value)
-    if not isinstance(value, str) or not value.startswith("{"):
-        return None
     try:
+        if isinstance(value, msgspec.Raw):
+            if bytes(value).startswith(b"{"):
+                return decode_raw(value)
+            value = value_of(value)
+        if not isinstance(value, str) or not value.startswith("{"):
+            return None
         check_object(value)
         return decode_raw(value)
     except (Invalid, msgspec.MsgspecError):
@@ -123,39 +117,6 @@ def _canonical_values(row: Row) -> bytes:
 JSON = RowFormat(_canonical_json, omits_empty=False)
 TEXTS = RowFormat(_canonical_texts, omits_empty=True)
 VALUES = RowFormat(_canonical_values, omits_empty=True)
-
-
-def column_text(cells: Sequence[str]) -> tuple[AsText, str]:
-    """The function that makes JSON of the cells of a column, by the first rows, and their type.
-
-    Cells that are of another type are text.
-    """
-    for is_type, name in ((_is_number, "number"), (_is_boolean, "boolean"), (_is_json, "JSON")):
-        if cells and all(map(is_type, cells)):
-            return _text_if(is_type), name
-    return json_string, "text"
-
-
-def _text_if(is_type: Callable[[str], bool]) -> AsText:
-    return lambda cell: cell if is_type(cell) else json_string(cell)
-
-
-def _is_number(cell: str) -> bool:
-    return len(cell) <= _MAX_NUMBER_CHARS and bool(_NUMBER.fullmatch(cell))
-
-
-def _is_boolean(cell: str) -> bool:
-    return cell in _BOOLEANS
-
-
-def _is_json(cell: str) -> bool:
-    if not cell.startswith(("{", "[")):
-        return False
-    try:
-        _decode(cell)
-    except (msgspec.MsgspecError, RecursionError):
-        return False
-    return True
 
 
 def key_value_pairs(pairs: Iterable[Any]) -> dict[str, Any]:

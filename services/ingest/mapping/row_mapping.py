@@ -1,6 +1,6 @@
 """Makes events of the rows of a file."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
@@ -9,10 +9,10 @@ from typing import Any
 from msgspec import Raw
 
 from services.ingest.json_paths import Path, source_of
+from services.ingest.mapping.cell_types import CellType
 from services.ingest.mapping.ids import RowNumbers, id_of_keys
 from services.ingest.mapping.row_format import (
     MISSING,
-    AsText,
     Row,
     RowFormat,
     check_object,
@@ -25,7 +25,7 @@ from services.ingest.mapping.row_format import (
     value_of,
 )
 from services.ingest.mapping.times import ISO, TimeReading
-from services.ingest.validation import FIELDS, Invalid, RawEvent, json_text
+from services.ingest.validation import FIELDS, Invalid, RawEvent, as_json, json_text
 
 Tree = dict[str, Any]
 """Keys that are used, each with a tree of those in its object, or None if it is used as a whole."""
@@ -64,8 +64,8 @@ class RowMapping:
     nulls: frozenset[str] = frozenset()
     pairs: frozenset[Path] = frozenset()
     """Lists of objects with `key` and `value` that become objects."""
-    texts: Mapping[str, AsText] = field(default_factory=dict)
-    """The functions that make JSON of the cells of columns."""
+    texts: Mapping[str, CellType] = field(default_factory=dict)
+    """The types of the columns of CSV."""
     counted: frozenset[str] = frozenset()
     """The fields for which rows without a source are counted."""
 
@@ -74,6 +74,13 @@ class RowMapping:
         """The path of the object whose keys become properties."""
         paths = self.fields.get("properties", ())
         return paths[0] if paths else None
+
+    def ignores(self, name: str) -> bool:
+        """Whether a column is left out."""
+        if self.rest is not Rest.IGNORED:
+            return (name,) in self.ignored
+        used = (path for path in self.used_paths() if path not in self.ignored)
+        return all(path[0] != name for path in (*used, *self.id_paths))
 
     def used_paths(self) -> Iterator[Path]:
         """The paths that are not left for the other properties."""
@@ -99,20 +106,25 @@ class RowMapper:
         inside = [path for path in paths if base is not None and _is_inside(path, base)]
         self._base_tree = tree_of([path[len(base or ()) :] for path in inside])
         self._numbers = RowNumbers()
-        self._counted = {
+        self.numbers_rows = not mapping.id_paths and "event_id" not in mapping.fields
+        """Whether the ids are made of whole rows, and of their numbers among equal rows."""
+        self.counted = {
             name: mapping.fields[name]
             for name in FIELDS
             if name in mapping.fields and name in mapping.counted - mapping.constants.keys()
         }
 
-    def __call__(self, row: Row) -> RawEvent:
-        """The event of a row, before validation. Raises: Invalid."""
+    def __call__(self, row: Row, event_id: str | None = None) -> RawEvent:
+        """The event of a row, before validation, with this id if it was derived before.
+
+        Raises: Invalid.
+        """
         used: list[Path] = []
         user_id = self._field("user_id", row, used)
         name = self._field("event_name", row, used)
         occurred_at = self._field("occurred_at", row, used)
         return RawEvent(
-            self._event_id(row, name),
+            event_id or self._event_id(row, name),
             user_id,
             name,
             None if occurred_at is None else self.mapping.reading.read(occurred_at),
@@ -123,7 +135,7 @@ class RowMapper:
         """The fields of which the row has no source."""
         return tuple(
             name
-            for name, paths in self._counted.items()
+            for name, paths in self.counted.items()
             if getattr(event, name) in (None, "{}")
             and all(find(row, path) is MISSING for path in paths)
         )
@@ -149,7 +161,15 @@ class RowMapper:
             return self._derived_id(row, name)
         if "event_id" in self.mapping.fields:
             return self._field("event_id", row, [])
-        return self._numbers.id_of(encode(str(name)) + self.mapping.format.canonical(row))
+        return self.ids_of([id_text(name, self.mapping.format.canonical(row))])[0]
+
+    def id_text(self, row: Row) -> bytes:
+        """The text that identifies a row."""
+        return id_text(self._field("event_name", row, []), self.mapping.format.canonical(row))
+
+    def ids_of(self, texts: Iterable[bytes]) -> list[str]:
+        """The ids of the next rows of the file, which are identified by these texts."""
+        return self._numbers.ids_of(texts)
 
     def _derived_id(self, row: Row, name: Any) -> str:
         values = [find(row, path) for path in self.mapping.id_paths]
@@ -201,7 +221,7 @@ class RowMapper:
         if self._base_tree:
             return self._base_texts(inner)
         if not isinstance(inner, str):
-            return json_text(inner)
+            return as_json(inner)
         if isinstance(value, Raw):  # a text within JSON, which is checked without what is in texts
             check_object(inner)
         return inner
@@ -272,6 +292,11 @@ class RowMapper:
         if len(path) == 1:
             return self._text(value, path[0])
         return None if self._is_left_out(value) else text_of(value)
+
+
+def id_text(name: Any, canonical: bytes) -> bytes:
+    """The text that identifies a row: the name of the event, and the row."""
+    return encode(str(name)) + canonical
 
 
 def tree_of(paths: list[Path]) -> Tree:

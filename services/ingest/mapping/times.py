@@ -34,6 +34,10 @@ class TimeReading:
 
     read: ReadTime
     description: str = ""
+    unit: Epoch | None = None
+    """The unit of numbers."""
+    format: str | None = None
+    """The format of `strptime`."""
 
 
 def number_of(value: Any) -> Decimal | float | None:
@@ -62,7 +66,7 @@ def epoch_reading(unit: Epoch) -> TimeReading:
             raise Invalid(OUT_OF_RANGE)
         return instant
 
-    return TimeReading(read, EPOCH_NAMES[unit])
+    return TimeReading(read, EPOCH_NAMES[unit], unit=unit)
 
 
 def format_reading(time_format: str) -> TimeReading:
@@ -74,7 +78,7 @@ def format_reading(time_format: str) -> TimeReading:
         except ValueError:
             raise Invalid(f"occurred_at must have the format {time_format}") from None
 
-    return TimeReading(read, time_format)
+    return TimeReading(read, time_format, format=time_format)
 
 
 def _read_text(value: Any) -> Any:
