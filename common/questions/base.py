@@ -179,8 +179,9 @@ class Ranged(Question):
             raise refuse("start", "must be given together with end")
         # A first check by the service's clock, so that most errors need no connection to the
         # database. The range may grow until the snapshot, whose clock counts.
+        now = _now()
         try:
-            time_range = self.query.range_at(_now())
+            time_range = self.query.range_at(now)
         except InvalidParameter as error:
             raise _refused(error) from None
         if time_range.start >= time_range.end and not self._is_skipped_day:
@@ -224,8 +225,10 @@ class Counting(Ranged):
     )
 
     def _resolved(self) -> dict[str, Any]:
-        resolved, users = super()._resolved(), self._user_filter
-        months = self._all_months(resolved["months"], resolved["period"], users)
+        users, resolved = self._user_filter, super()._resolved()
+        months = resolved["months"]
+        if months and users:
+            months = self._all_months(months, resolved["period"], users)
         return resolved | {
             "where": next(iter(self.where), None),
             "users": users,
@@ -242,10 +245,10 @@ class Counting(Ranged):
         )
 
     def _all_months(
-        self, months: tuple[int, int] | None, period: Period, users: UserFilter | None
-    ) -> tuple[int, int] | None:
+        self, months: tuple[int, int], period: Period, users: UserFilter
+    ) -> tuple[int, int]:
         """Return the first and last month, also of the events by which users are chosen."""
-        if months is None or users is None or (time_range := period.fixed_range) is None:
+        if (time_range := period.fixed_range) is None:
             return months
         ranges = [each.range for each in users.criteria(time_range, time_range.end)]
         return (

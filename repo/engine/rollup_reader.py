@@ -137,10 +137,11 @@ class RollupReader:
 
     def _add_tail(self, middles: list[tuple[int, Range]]) -> None:
         segments = segments_of(middles)
-        params = {**segments.params, **self._watermark.tail}
+        has_long_tail, tail = self._watermark.has_long_tail, self._watermark.tail
+        params = {**segments.params, **tail}
         statement = SQL["rollups_tail"]
-        if self._watermark.has_long_tail:
-            statement = self._long_tail_statement()
+        if has_long_tail:
+            statement = self._long_tail_statement(tail)
             params["row_estimate"] = self._estimate_tail(params["start"], params["end"])
         self._add_events(statement, params, segments.indexes)
 
@@ -151,10 +152,10 @@ class RollupReader:
         count = count_tail(self._cur, self._watermark, _MAX_TAIL_COUNT, start, end)
         return count if count < _MAX_TAIL_COUNT else 10 * _MAX_TAIL_COUNT
 
-    def _long_tail_statement(self) -> str:
+    def _long_tail_statement(self, tail: Mapping[str, Any]) -> str:
         parts = [
             self._cur.mogrify(SQL[_statement_for(xid_range)], xid_range).decode()
-            for xid_range in split_ranges(self._watermark.tail)
+            for xid_range in split_ranges(tail)
         ]
         ranges = sql.SQL(" or ".join(parts) or "false")
         return sql.SQL(SQL["rollups_long_tail"]).format(ranges=ranges).as_string(self._cur)

@@ -108,14 +108,11 @@ class RollupSource:
 
     def _cover(self, aggregation: Aggregation) -> Cover:
         folded_range = self._watermark.folded_range
+        zones = dict.fromkeys((aggregation.zone, _UTC))
+        kinds: list[Kind] = [months_in, *(partial(days_in, tz=each) for each in zones)]
         # Older hours may have been deleted.
         oldest_hour = slot_of(folded_range.end) - SEALED_HOURS
-        zones = dict.fromkeys((aggregation.zone, _UTC))
-        kinds: list[Kind] = [
-            months_in,
-            *(partial(days_in, tz=each) for each in zones),
-            partial(hours_in, since=oldest_hour),
-        ]
+        kinds.append(partial(hours_in, since=oldest_hour))
         return cover_ranges(aggregation.ranges, folded_range, kinds, self._versions.__contains__)
 
     def _cost(

@@ -127,6 +127,7 @@ def _watermark(
     changed_version: int,
     horizon: datetime | None,
 ) -> Watermark:
+    cache_version = format_cache_version(lineage, changed_version)
     first = folded_at if first_slot is None else slot_start(first_slot - LEAD)
     return Watermark(
         generation,
@@ -136,7 +137,7 @@ def _watermark(
         sealed_version,
         name_count,
         changed_version,
-        format_cache_version(lineage, changed_version),
+        cache_version,
         horizon,
         Snapshot(now),
         Snapshot(snapshot),

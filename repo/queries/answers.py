@@ -72,7 +72,10 @@ def answer(cur: Cursor, query: Q, reduction_type: type[BaseReduction[Q, D]]) -> 
     choice.plan.check()
     reduction = choice.reduction
     is_over = query.is_over(cur.now)
-    meta = {**_meta(choice, cur.now), **reduction.extra_meta()}
+    meta = {
+        **query.meta(reduction.time_range, cur.now, choice.plan.source),
+        **reduction.extra_meta(),
+    }
     cache_version = choice.cache_version if query.months else None
 
     def finish(computed: _Computed[D]) -> Answer[D]:

@@ -245,7 +245,10 @@ class AnswerService:
             cache_requests("bypass").inc()
             return self._single_flight.fetch_alone(query, context, lookup)
         is_joining = self._single_flight.is_open(query.key)
-        cache_requests(_result(lookup, is_joining=is_joining)).inc()
+        if lookup is None:
+            cache_requests("error").inc()
+        else:
+            cache_requests("joined" if is_joining or not lookup.holds_lease else "miss").inc()
         return self._single_flight.fetch(query, context, lookup)
 
     async def _run_query(self, query: PreparedQuery, context: CallContext) -> CachedResponse:
@@ -341,9 +344,3 @@ def is_refresh_due(response: CachedResponse, remaining_s: float) -> bool:
     VLDB 2015).
     """
     return remaining_s < -response.compute_s * math.log(1 - random.random())
-
-
-def _result(lookup: CacheLookup | None, *, is_joining: bool) -> str:
-    if lookup is None:
-        return "error"
-    return "joined" if is_joining or not lookup.holds_lease else "miss"

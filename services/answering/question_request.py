@@ -6,6 +6,7 @@ check of one is a check of both.
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -138,13 +139,13 @@ class QuestionRequest:
             self._resources.recent_requests[self._key] = remembered
 
 
+@dataclass(frozen=True, slots=True)
 class QueryRunner:
     """Answers the question of a request with the repo that the handler was given."""
 
-    def __init__(self, request: QuestionRequest, caller: Caller, bound: BoundRepo) -> None:
-        self._request = request
-        self._caller = caller
-        self._bound = bound
+    request: QuestionRequest
+    caller: Caller
+    bound: BoundRepo
 
     async def __call__(self, method: Callable[[Any], Result[Any]], question: Question) -> Response:
         """The response to a question. `method` is a bound method of a repo.
@@ -153,13 +154,13 @@ class QueryRunner:
         ClientDisconnected.
         """
         call = self._call(method, question.query)
-        return await self._request.answer(question, call, self._caller, self._bound)
+        return await self.request.answer(question, call, self.caller, self.bound)
 
     def _call(
         self, method: Callable[[Any], Result[Any]], query: Query
     ) -> Callable[[EventsRepo], Result[Any]]:
         """The call of this method on any repo, or on the override alone."""
-        if self._bound.is_override:
+        if self.bound.is_override:
             return lambda _: method(query)
         return methodcaller(method.__name__, query)
 

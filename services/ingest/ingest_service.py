@@ -59,13 +59,13 @@ class IngestResult:
     """Events of suppressed users."""
 
 
+@dataclass(frozen=True, slots=True)
 class Ingest:
     """Stores the events of one request, and makes the response."""
 
-    def __init__(self, request: Request, resources: "Resources", caller: Caller) -> None:
-        self._request = request
-        self._resources = resources
-        self._caller = caller
+    request: Request
+    resources: "Resources"
+    caller: Caller
 
     async def __call__(self, body_format: BodyFormat = EVENTS) -> Response:
         """The response with the counts of stored events.
@@ -73,10 +73,10 @@ class Ingest:
         Raises: UnsupportedMedia, UnreadableBody, SlowBody, TooLarge, InvalidEvents,
         TooManyRequests, Busy, TooSlow, Unavailable, ClientDisconnected.
         """
-        request, (limits, deadline) = self._request, self._caller
+        request, (limits, deadline) = self.request, self.caller
         request.state.counted = True
-        lookup = await self._resources.cache.count(limits)
-        result = await self._resources.ingest.store(
+        lookup = await self.resources.cache.count(limits)
+        result = await self.resources.ingest.store(
             request.headers, request.stream(), deadline, limits.caller, body_format
         )
         return receipt(result, lookup, limits)
