@@ -17,6 +17,7 @@ from config.database import connect
 from config.invocation import invocation
 from config.settings import Settings
 from repo.rollups.rollup_writer import RollupWriter
+from services.background.catalogue_worker import count_forever
 from services.background.rollup_worker import fold_forever
 from services.background.verify_worker import verify_forever
 from services.disk_space import storage_limits
@@ -62,7 +63,8 @@ def rollup(once: bool, rebuild: bool, metrics: Path | None) -> None:
             _fold(url, settings, rebuild=rebuild)
         else:
             check_schema_location(url)
-            Thread(target=verify_forever, args=(url,), daemon=True).start()
+            for worker in (verify_forever, count_forever):
+                Thread(target=worker, args=(url,), daemon=True).start()
             fold_forever(
                 url,
                 settings.zones,

@@ -296,6 +296,15 @@ class ColumnsBuilding(AnalyticsError):
         self.headers = {"Retry-After": str(min(max(wait_s, 1), _MAX_BUILDING_WAIT_S))}
 
 
+class CatalogueCounting(AnalyticsError):
+    """The properties of all events are being counted, since the counts were deleted."""
+
+    status = 503
+    kind = "catalogue-counting"
+    title = "Properties are being counted"
+    default_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "30"}
+
+
 class TooSlow(AnalyticsError):
     """The answer was not ready before the deadline; ask about a shorter range."""
 

@@ -238,6 +238,14 @@ COLUMN_WRITTEN_EVENTS = _counter(
 COLUMN_WRITE_SECONDS = _counter(
     "analytics_column_write_seconds", "Seconds spent writing events to columns and merging chunks."
 )
+CATALOGUE_AGE = _gauge(
+    "analytics_catalogue_age_seconds",
+    "Seconds since the statistics of properties were counted; 0 while there are none.",
+    aggregation="livemax",
+)
+CATALOGUE_SECONDS = _counter(
+    "analytics_catalogue_seconds", "Seconds spent counting the statistics of properties."
+)
 
 EVENTS = _counter(
     "analytics_events",

@@ -13,6 +13,8 @@ from common.questions.event_names import EventNamesData, EventNamesQuery
 from common.questions.funnel import FunnelData, FunnelQuery
 from common.questions.lifecycle import LifecycleData, LifecycleQuery
 from common.questions.numbers import NumbersData, NumbersQuery
+from common.questions.properties import PropertiesData, PropertiesQuery
+from common.questions.property_values import PropertyValuesData, PropertyValuesQuery
 from common.questions.retention import RetentionData, RetentionQuery
 from common.questions.stickiness import StickinessData, StickinessQuery
 from common.questions.top_events import TopEventsData, TopEventsQuery
@@ -28,6 +30,8 @@ from repo.queries.event_names import event_names
 from repo.queries.funnel import FunnelReduction
 from repo.queries.lifecycle import LifecycleReduction
 from repo.queries.numbers import NumbersReduction
+from repo.queries.properties import properties
+from repo.queries.property_values import property_values
 from repo.queries.retention import RetentionReduction
 from repo.queries.stickiness import StickinessReduction
 from repo.queries.top_events import TopEventsReduction
@@ -79,12 +83,30 @@ class EventsRepo:
         return answer(cur, query, ActiveUsersReduction)
 
     @with_cursor
-    def get_event_names(self, cur: Cursor, query: EventNamesQuery) -> Answer[EventNamesData]:
+    def get_event_names(self, cur: Cursor, query: EventNamesQuery) -> Result[EventNamesData]:
         """Return the event names with the counts of all their events, most frequent first.
 
         Raises: TooExpensive.
         """
         return event_names(cur, query)
+
+    @with_cursor
+    def get_properties(self, cur: Cursor, query: PropertiesQuery) -> Result[PropertiesData]:
+        """Return the properties with the counts of all their events, most frequent first.
+
+        Raises: CatalogueCounting.
+        """
+        return properties(cur, query)
+
+    @with_cursor
+    def get_property_values(
+        self, cur: Cursor, query: PropertyValuesQuery
+    ) -> Result[PropertyValuesData]:
+        """Return the values of a property with the counts of their events, most frequent first.
+
+        Raises: InvalidParameter, TooExpensive.
+        """
+        return property_values(cur, query)
 
     @with_cursor
     def get_numbers(self, cur: Cursor, query: NumbersQuery) -> Result[NumbersData]:

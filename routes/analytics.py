@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from common.parameters import Parameters, UserId
+from common.parameters import Parameters, PropertyName, UserId
 from common.questions.active_users import ActiveUsers
 from common.questions.answer import Answer, PlanData
 from common.questions.base import Counting, Question
@@ -16,6 +16,8 @@ from common.questions.event_names import EventNames
 from common.questions.funnel import Funnel
 from common.questions.lifecycle import Lifecycle
 from common.questions.numbers import Numbers
+from common.questions.properties import Properties
+from common.questions.property_values import PropertyValues, PropertyValuesParameters
 from common.questions.retention import Retention
 from common.questions.stickiness import Stickiness
 from common.questions.top_events import TopEvents
@@ -24,7 +26,7 @@ from common.questions.user_profile import UserProfile, UserProfileParameters
 from common.questions.users import Users
 from repo.events import EventsRepo
 from routes.errors import PROBLEMS
-from routes.parameters import USER
+from routes.parameters import PROPERTY, USER
 from services.answering.question_request import QueryRunner
 from services.dependencies import (
     get_events_repo,
@@ -107,6 +109,14 @@ async def event_names(
     return await run_query(repo.get_event_names, question)
 
 
+@router.get("/properties", **_route(Properties))
+async def properties(
+    question: Annotated[Properties, Query()], run_query: Runner, repo: Events
+) -> Response:
+    """All properties with their events, users, types, and numbers of distinct values."""
+    return await run_query(repo.get_properties, question)
+
+
 @router.get("/retention", **_route(Retention))
 async def retention(
     question: Annotated[Retention, Query()], run_query: Runner, repo: Events
@@ -131,13 +141,28 @@ async def stickiness(
     return await run_query(repo.get_plan if question.explain else repo.get_stickiness, question)
 
 
-def _with_user(question: type[Q], user_id: str, query: Parameters) -> Q:
-    """Return the question about a user. Raises: RequestValidationError."""
+def _with(question: type[Q], query: Parameters, **path: str) -> Q:
+    """Return the question with the parameters of the path. Raises: RequestValidationError."""
     try:
-        return question.model_validate({"user_id": user_id, **query.model_dump(exclude_unset=True)})
+        return question.model_validate({**path, **query.model_dump(exclude_unset=True)})
     except ValidationError as exc:
         faults = [{**fault, "loc": ("query", *fault["loc"])} for fault in exc.errors()]
         raise RequestValidationError(faults) from None
+
+
+async def _property_values(
+    property: Annotated[PropertyName, Path(description="The name, as in `where`.")],
+    query: Annotated[PropertyValuesParameters, Query()],
+) -> PropertyValues:
+    return _with(PropertyValues, query, property=property)
+
+
+@router.get(f"{PROPERTY}/values", **_route(PropertyValues))
+async def property_values(
+    question: Annotated[PropertyValues, Depends(_property_values)], run_query: Runner, repo: Events
+) -> Response:
+    """The values of one property with their events and users, the most frequent first."""
+    return await run_query(repo.get_property_values, question)
 
 
 @router.get("/funnel", **_route(Funnel))
@@ -150,7 +175,7 @@ async def _user_events(
     user_id: Annotated[UserId, Path(description="The user id as in events.")],
     query: Annotated[UserEventsParameters, Query()],
 ) -> UserEvents:
-    return _with_user(UserEvents, user_id, query)
+    return _with(UserEvents, query, user_id=user_id)
 
 
 @router.get(f"{USER}/events", **_route(UserEvents))
@@ -171,7 +196,7 @@ async def _user_profile(
     user_id: Annotated[UserId, Path(description="The user id as in events.")],
     query: Annotated[UserProfileParameters, Query()],
 ) -> UserProfile:
-    return _with_user(UserProfile, user_id, query)
+    return _with(UserProfile, query, user_id=user_id)
 
 
 # After the history: a path that ends with /events is one.

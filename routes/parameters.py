@@ -1,10 +1,11 @@
-"""Parameters of paths: user ids."""
+"""Parameters of paths: user ids, and names of properties."""
 
 from starlette.convertors import Convertor, register_url_convertor
 
 
 class _Text(Convertor[str]):
-    """Any text, slashes and line breaks included: the platform decides what a user id is."""
+    """Any text, slashes and line breaks included: the platform decides what a user id is, and how
+    properties are called."""
 
     regex = "(?s:.*)"
 
@@ -18,3 +19,4 @@ class _Text(Convertor[str]):
 register_url_convertor("text", _Text())
 
 USER = "/users/{user_id:text}"
+PROPERTY = "/properties/{property:text}"

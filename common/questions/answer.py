@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast
 import msgspec
 from pydantic import Field
 
+from common.checkpoint import Checkpoint as Checkpoint
 from common.remarks import AnyNote, Unknown
 from config.database import Cursor
 from utils.time.slots import SETTLED_AFTER
@@ -171,10 +172,6 @@ class Answer(Generic[D]):
     def headers(self) -> dict[str, str]:
         """Return response headers with what has no place in the rows."""
         return cast(Tabular, self.data).headers() | self.meta.headers()
-
-
-Checkpoint = Callable[[], None]
-"""Called between the parts of a computation; raises what ends it, such as DeadlineExceeded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ class Question(Parameters):
         It is the name of the question, followed by `:filtered` if the answer repeats a filter or
         has values of properties.
         """
-        return self.name
+        return f"{self.name}:{FILTERED}" if self.has_values else self.name
 
     def fingerprint(self, *, without: Collection[str] = ("format",)) -> str:
         """Return a digest that is equal for questions with the same answer, in every process."""
@@ -102,6 +102,11 @@ class Catalogue(Question):
 
     starts: Prefix = Field("", description="List names that start with this text only.")
     limit: Integer = Field(10, ge=1, le=1000, description="The maximum number of rows.")
+
+    @cached_property
+    def query(self) -> Query:
+        """The query that the question resolves to."""
+        return Query(**self._resolved())
 
     def _resolved(self) -> dict[str, Any]:
         """Return the fields that the queries of all these questions have."""

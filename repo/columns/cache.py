@@ -97,7 +97,9 @@ class _Entry:
 class ColumnCache:
     """A bounded cache of columns by chunk, shared by the threads of a process."""
 
-    def __init__(self, max_bytes: int = _DEFAULT_BYTES) -> None:
+    def __init__(self, max_bytes: int = _DEFAULT_BYTES, *, is_measured: bool = True) -> None:
+        """`is_measured`: it is the cache of the process, which metrics are about."""
+        self.is_measured = is_measured
         self._max_bytes = max_bytes
         self._processes = 1
         self._folder: ColumnFolder | None = None
@@ -174,7 +176,7 @@ class ColumnCache:
             self._live = live
             for key in [key for key in self._entries if not live.have(key)]:
                 self._size -= self._entries.pop(key).size
-            COLUMN_CACHE_BYTES.set(self._size)
+            self._publish()
         if self._folder:
             self._folder.keep(live)
 
@@ -212,7 +214,11 @@ class ColumnCache:
         while self._size > self._max_bytes and self._entries:
             _, oldest = self._entries.popitem(last=False)
             self._size -= oldest.size
-        COLUMN_CACHE_BYTES.set(self._size)
+        self._publish()
+
+    def _publish(self) -> None:
+        if self.is_measured:
+            COLUMN_CACHE_BYTES.set(self._size)
 
 
 COLUMN_CACHE = ColumnCache()
@@ -402,8 +408,9 @@ class ChunkColumns:
                 self._read(cur, generation, missing_ids[start : start + _READ_CHUNKS], missing)
                 if self.size > _MAX_PENDING_BYTES:
                     use(list(self._pending))
-        COLUMN_CACHE_COLUMNS.labels("hit").inc(len(listed) * len(keys) - misses)
-        COLUMN_CACHE_COLUMNS.labels("miss").inc(misses)
+        if self._cache.is_measured:
+            COLUMN_CACHE_COLUMNS.labels("hit").inc(len(listed) * len(keys) - misses)
+            COLUMN_CACHE_COLUMNS.labels("miss").inc(misses)
 
     def open(self, chunk_id: int) -> OpenedColumns:
         """Return the columns of a chunk, once. Raises: CorruptColumn."""

@@ -171,6 +171,16 @@ def register_paths(cur: cursor, generation: int, paths: Iterable[Path]) -> dict[
     return {tuple(path): path_id for path, path_id in cur}
 
 
+def register_kinds(cur: cursor, generation: int, columns: Sequence[StoredKey]) -> None:
+    """Register the types that properties have, for the catalogue."""
+    params = {
+        "generation": generation,
+        "path_ids": [column.path_id for column in columns],
+        "kinds": [1 << (column.kind - 1) for column in columns],
+    }
+    cur.execute(SQL["columns_register_kinds"], params)
+
+
 def read_erased_users(cur: cursor) -> list[int]:
     """Return the ordinals of erased users that are still in chunks, ascending."""
     cur.execute(SQL["columns_erased"])

@@ -8,10 +8,11 @@ from repo.columns.chunk_table import (
     ALL_PATHS,
     ChunkHead,
     all_paths,
+    register_kinds,
     register_paths,
     write_chunk,
 )
-from repo.columns.codec import FORMAT, encode_chunk
+from repo.columns.codec import FORMAT, StoredKey, encode_chunk, property_key
 from repo.columns.tied_events import without_untied_ids
 from repo.columns.unwritten_events import MAX_BYTES
 
@@ -70,7 +71,12 @@ class ChunkWriter:
         )
         columns = encode_chunk(without_untied_ids(chunk), self._path_ids)
         write_chunk(self._cur, self._generation, head, columns)
+        if complete_to is None:
+            register_kinds(self._cur, self._generation, self._kinds(chunk))
         self.chunks += 1
+
+    def _kinds(self, chunk: Chunk) -> list[StoredKey]:
+        return [property_key(self._path_ids[key.path], key.kind) for key in chunk.properties]
 
     @property
     def _complete_to(self) -> int:

@@ -1,6 +1,6 @@
 """Read columns and their tail for scans, in one snapshot."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain
@@ -11,6 +11,7 @@ from common.filters import AnyOf, Condition, Name
 from common.metrics import EVENTS_READ
 from config.database import Cursor
 from repo.columns.cache import COLUMN_CACHE, ChunkColumns, ColumnCache
+from repo.columns.chunk import ColumnKey
 from repo.columns.chunk_table import (
     ALL_PATHS,
     ChunkRow,
@@ -187,6 +188,10 @@ class ColumnReader:
             )
         return evaluation
 
+    def tail_columns(self, plan: ColumnPlan) -> Collection[ColumnKey]:
+        """Return the properties of the events that are in no chunk, by type."""
+        return self._read_tail(plan, ()).chunk.properties.keys()
+
     def names(self, tail: TailEvents) -> dict[int, str]:
         """Return all event names by their ids, with the temporary ids of a tail."""
         self._cur.execute(SQL["column_questions_all_names"])
@@ -235,7 +240,7 @@ class ColumnReader:
         if not paths:
             return {}
         registered = self._catalog.path_ids(paths) if self._catalog and state else {}
-        if chunks is not None:
+        if chunks is not None and not scan.may_lack_values:
             ids = {path: registered.get(path, ALL_PATHS) for path in paths}
             _refuse_left_out(chunks, ids, scan)
         return registered

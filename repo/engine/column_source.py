@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
-from common.questions.answer import Checkpoint
+from common.checkpoint import Checkpoint
 from config.database import Cursor
 from repo.columns.cache import COLUMN_CACHE, ColumnCache
 from repo.engine.cardinality import Aggregates

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from common.checkpoint import Checkpoint
 from common.errors import TooExpensive
 from common.filters import Value
-from common.questions.answer import Checkpoint
 from repo.columns.chunk_table import Path
 from repo.columns.filter_evaluation import Mask
 from repo.engine.grouping.collector import count_codes

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
+from common.checkpoint import Checkpoint
 from common.errors import TooExpensive
-from common.questions.answer import Checkpoint
 from repo.columns.chunk import Column, DecimalNumbers, Kind, ScaledNumbers
 from repo.columns.chunk_table import Path
 from repo.columns.filter_evaluation import KINDS

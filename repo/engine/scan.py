@@ -59,6 +59,8 @@ class Scan:
     """The parameters of those properties that other parameters name."""
     alternatives: str = "`start={horizon}` or later"
     """Questions that can be asked where events before the horizon were dropped, for the error."""
+    may_lack_values: bool = False
+    """Whether chunks may lack values of `paths`; otherwise a scan is refused where they may."""
 
     @property
     def of_users(self) -> tuple["Scan", ...]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from common.checkpoint import Checkpoint
 from common.filters import Name
-from common.questions.answer import Checkpoint
 from common.remarks import Remarks, Unknown
 from repo.columns.cache import ChunkColumns, OpenedColumns
 from repo.columns.chunk import Chunk, Column

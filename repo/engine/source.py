@@ -2,7 +2,7 @@
 
 from typing import Protocol, TypeVar
 
-from common.questions.answer import Checkpoint
+from common.checkpoint import Checkpoint
 from repo.engine.cardinality import Aggregates
 from repo.engine.plan import Aggregation, Plan
 

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from psycopg2.extensions import cursor
 
+from repo.catalogue.store import CatalogueStore
 from repo.columns.store import DEFAULT_MAX_PATHS, ColumnStore
 from repo.rollups.daily_stats_store import DailyStatsStore
 from repo.rollups.slot_store import SlotStore
@@ -17,8 +18,8 @@ SQL = statements("fold")
 
 FROM_EVENTS: Sequence[type[Store]] = (SlotStore, SpanStore, ColumnStore)
 """Stores of events, for each generation: the rollups and the columns."""
-FROM_ROLLUPS: Sequence[type[Store]] = (DailyStatsStore,)
-"""Stores of what queries on the current rollups return."""
+FROM_ROLLUPS: Sequence[type[Store]] = (DailyStatsStore, CatalogueStore)
+"""Stores of what queries on the current rollups and columns return."""
 
 
 class Stores:

@@ -111,6 +111,17 @@ from   column_state,
 where  generation = %(generation)s
 returning path, path_id;
 
+-- name: columns_register_kinds
+-- Adds the types of new values to those of their properties.
+update column_paths
+set    kinds = column_paths.kinds | added.kinds
+from   (select   path_id, bit_or(kind) as kinds
+        from     unnest(%(path_ids)s::int[], %(kinds)s::smallint[]) as registered (path_id, kind)
+        group by path_id) as added
+where  generation = %(generation)s
+and    column_paths.path_id = added.path_id
+and    column_paths.kinds | added.kinds <> column_paths.kinds;
+
 -- name: columns_add_chunk
 insert into column_chunks (generation, format, tier, is_late, has_properties, events, bytes, first, last, complete_to)
 values (%(generation)s, %(format)s, %(tier)s, %(is_late)s, %(has_properties)s, %(events)s, %(bytes)s,

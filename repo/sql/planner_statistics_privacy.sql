@@ -25,6 +25,8 @@ begin
                        ('column_chunks', '{first, last}'),
                        ('column_data', '{data}'),
                        ('column_paths', '{path}'),
+                       ('catalogue_names', '{first_seen, last_seen}'),
+                       ('catalogue_properties', '{path, first_seen, last_seen, frequent_values}'),
                        ('suppressed_users', '{digest}'),
                        ('erasures', '{erasure_id, proof}'),
                        ('rejected_rows', '{key}')) as personal ("table", columns)

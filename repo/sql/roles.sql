@@ -63,7 +63,8 @@ with on_tables (role, rights, tables) as (
         ('analytics_reader', '{select}',
          '{events, users, event_names, fold_state, slots, sealed_spans, spans, future_events,
            month_versions, retention, installation, schema_migrations,
-           column_state, column_chunks, column_data, column_paths, batch_log, columns_erasures}'),
+           column_state, column_chunks, column_data, column_paths, batch_log, columns_erasures,
+           catalogue_counts, catalogue_names, catalogue_properties}'),
         -- On the whole table, since the right to lock it needs that.
         ('analytics_writer', '{insert}', '{events}'),
         ('analytics_writer', '{select}',
@@ -73,7 +74,8 @@ with on_tables (role, rights, tables) as (
         ('analytics_rollup', '{select, insert, update, delete}',
          '{users, event_names, fold_state, slots, sealed_spans, spans, future_events, month_versions,
            day_events, day_users, daily_stats_queue, refused_events, metrics_outbox,
-           column_state, column_chunks, column_data, column_paths, batch_log, columns_erasures}'),
+           column_state, column_chunks, column_data, column_paths, batch_log, columns_erasures,
+           catalogue_counts, catalogue_names, catalogue_properties}'),
         -- Deprecated names, for processes of version 0.1.0.
         ('analytics_reader', '{select}', '{ahead}'),
         ('analytics_rollup', '{select, insert, update, delete}',
@@ -93,8 +95,8 @@ on_columns (role, "right", "table", columns) as (
         -- For events that were restored from another cluster: they get transaction ids of this one.
         ('analytics_rollup', 'update', 'events', '{ingested_xid}'),
         ('analytics_rollup', 'select', 'rejected_rows', '{adoption_id}'),
-        -- For samples that the service verifies.
-        ('analytics_rollup', 'select', 'erasures', '{unknown_before}')
+        -- For samples that the service verifies, and to notice erasures during a count.
+        ('analytics_rollup', 'select', 'erasures', '{number, unknown_before}')
 ),
 on_database (role, "right") as (
     values

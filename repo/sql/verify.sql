@@ -503,3 +503,62 @@ from   column_state
 join   fold_state using (generation)
 where  generation = %(generation)s
 and    pg_snapshot_xmax(column_state.snapshot) > pg_snapshot_xmax(fold_state.snapshot);
+
+-- name: verify_catalogue_counts
+-- When the catalogue was counted, the snapshot of the count, and whether columns may lack properties. No row if events
+-- that it counted were dropped: only columns have these.
+select counted_at,
+       snapshot::text,
+       exists (select from column_state where generation = %(generation)s and left_out)
+       or exists (select from column_paths where generation = %(generation)s and since > '-infinity')
+from   catalogue_counts
+where  not exists (select from retention where horizon is not null);
+
+-- name: verify_catalogue_rows
+select path,
+       events,
+       users,
+       (extract(epoch from first_seen) * 1000000)::bigint - 946684800000000,
+       (extract(epoch from last_seen) * 1000000)::bigint - 946684800000000,
+       texts,
+       numbers,
+       booleans,
+       distinct_values,
+       frequent_values
+from   catalogue_properties;
+
+-- name: verify_catalogue_events
+-- The counted events, with hashes of their users; 0 stands for no user.
+copy (
+    select occurred_at,
+           case when user_id = '' then 0 else hashtextextended(user_id, 0) end,
+           properties::text
+    from   events
+    where  pg_visible_in_snapshot(ingested_xid, %(snapshot)s)
+    and    occurred_at < %(counted_at)s
+    and    properties <> '{}'
+) to stdout (format binary);
+
+-- name: verify_catalogue_names
+-- Event names with counts that differ from the counted events.
+with recounted as (
+    select   event_name,
+             count(*) as events,
+             count(distinct nullif(user_id, '')) as users,
+             min(occurred_at) as first_seen,
+             max(occurred_at) as last_seen
+    from     events
+    where    pg_visible_in_snapshot(ingested_xid, %(snapshot)s)
+    and      occurred_at < %(counted_at)s
+    group by event_name
+)
+select   event_name,
+         to_jsonb(stored) - 'event_name',
+         to_jsonb(recounted) - 'event_name'
+from     catalogue_names as stored
+full     join recounted using (event_name)
+where    exists (select from catalogue_names)
+and      (stored.events, stored.users, stored.first_seen, stored.last_seen)
+         is distinct from
+         (recounted.events, recounted.users, recounted.first_seen, recounted.last_seen)
+order by event_name;

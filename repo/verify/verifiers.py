@@ -10,6 +10,7 @@ from typing import Protocol
 
 from psycopg2.extensions import connection
 
+from repo.verify.catalogue import verify_catalogue
 from repo.verify.columns import ColumnVerifier
 from repo.verify.daily_stats import verify_daily_stats
 from repo.verify.recount import Records, pieces, recount
@@ -39,6 +40,7 @@ RECOUNTED: Mapping[str, Callable[[Chunk], ChunkVerifier]] = {
 is verified before its events are dropped."""
 
 INDEPENDENT: Mapping[str, Callable[[connection, Findings, Sequence[str]], None]] = {
+    "catalogue": verify_catalogue,
     "daily_stats": verify_daily_stats,
 }
 """Stores that are verified by queries of their own, for the declared zones."""

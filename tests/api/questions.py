@@ -31,8 +31,8 @@ def required_of(question: type[Question], *others: str) -> dict[str, Any]:
 
 
 def path_of(question: type[Question], user_id: str = "u") -> str:
-    """The path of a question, about this user if it is about one."""
-    return PATHS[question.name].format(user_id=user_id)
+    """The path of a question, about this user or about the property `key` if it is about one."""
+    return PATHS[question.name].format(user_id=user_id, property="key")
 
 
 def parameters_of(question: type[Question]) -> list[str]:

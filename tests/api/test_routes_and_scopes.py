@@ -24,6 +24,8 @@ ROUTES: dict[tuple[str, str], set[str]] = {
     ("GET", "/analytics/active-users"): {"read", "admin"},
     ("GET", "/analytics/breakdown"): {"read", "admin"},
     ("GET", "/analytics/event-names"): {"read", "admin"},
+    ("GET", "/analytics/properties"): {"read", "admin"},
+    ("GET", "/analytics/properties/{property}/values"): {"read", "admin"},
     ("GET", "/analytics/numbers"): {"read", "admin"},
     ("GET", "/analytics/retention"): {"read", "admin"},
     ("GET", "/analytics/lifecycle"): {"read", "admin"},

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event
+from threading import Barrier
 from typing import Any
 
 import psycopg2
@@ -224,14 +224,14 @@ def test_the_service_restarts_its_rollup_worker(
     wait_until(lambda: rollup_sessions(conn) == 0, timeout_s=5)
 
 
-def test_samples_are_verified_beside_it(
+def test_samples_are_verified_and_properties_counted_beside_it(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = Event()
-    monkeypatch.setattr(rollup_module, "verify_forever", lambda _: begun.set())
-    monkeypatch.setattr(rollup_module, "fold_forever", lambda *_: begun.wait(5))
+    begun = Barrier(3)
+    for worker in ("verify_forever", "count_forever", "fold_forever"):
+        monkeypatch.setattr(rollup_module, worker, lambda *_: begun.wait(5))
     assert rollup(environment).exit_code == 0
-    assert begun.is_set()
+    assert not begun.broken
 
 
 def test_the_rollup_worker_survives_a_lost_connection(

@@ -28,6 +28,11 @@ WITH_EXAMPLES = {"commands/_banner.py"}
 OTHER_MEANINGS = {
     "users": {"repo/queries/retention.py", "repo/queries/user_page.py", "routes/users.py"},
     "user_profile": {"routes/users.py"},
+    "property_values": {
+        "common/property_values.py",
+        "repo/verify/catalogue.py",
+        "repo/verify/column_events.py",
+    },
     "event_names": {
         "common/questions/base.py",
         "repo/rollups/metrics_outbox.py",
@@ -35,8 +40,9 @@ OTHER_MEANINGS = {
     },
 }
 
-# Words with another meaning in the product: what drops old events, and the folders of that.
-HOMONYMS = {"retention", "lifecycle"}
+# Words with another meaning in the product: what drops old events, the folders of that, and the
+# properties of events.
+HOMONYMS = {"retention", "lifecycle", "properties"}
 
 
 @pytest.fixture(params=QUESTIONS, ids=lambda question: question.name)

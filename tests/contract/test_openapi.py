@@ -40,7 +40,7 @@ def test_an_answer_has_the_fields_that_are_described(path: str, history: httpx.C
     params |= {"by": "area", "of": "insertions"}
     names = {parameter["name"] for parameter in QUESTIONS[path]["get"]["parameters"]}
     answer = history.get(
-        path.replace("{user_id}", "u_e5e88ca5b91b"),
+        path.format(user_id="u_e5e88ca5b91b", property="area"),
         params={name: value for name, value in params.items() if name in names}
         | ({"window": 9} if "window" in names else {})
         | ({"step": ["commit", "signed_off"]} if "step" in names else {}),

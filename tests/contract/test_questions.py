@@ -82,6 +82,16 @@ EXAMPLES = {
         {"of": "ü", "by": "key", "stat": "sum,p50,p99.5", "interval": "day"},
         source="columns",
     ),
+    "properties": Example(
+        lambda data: sum(row["events"] for row in data["rows"] if row["property"] == "key"),
+        {"limit": "50"},
+        source="columns",
+    ),
+    "property_values": Example(
+        lambda data: sum(row["events"] for row in data["rows"]),
+        {"limit": "50"},
+        source="columns",
+    ),
     "retention": Example(
         lambda data: sum(cohort["users"] for cohort in data["cohorts"]),
         {"periods": "1", "by": "key"},
@@ -173,7 +183,7 @@ def shared_url(cluster: Cluster) -> str:
     conn = psycopg2.connect(url)
     conn.autocommit = True
     names = ("buy", "view", 'Öl, "groß"')
-    insert(conn, *((ERASED, name, NOON, {"ü": [0.1, name]}) for name in names))
+    insert(conn, *((ERASED, name, NOON, {"ü": [0.1, name], "key": "a"}) for name in names))
     insert(conn, ("v", "view", NOON))
     conn.close()
     fold(url)
@@ -323,11 +333,11 @@ def test_its_computations_are_counted(case: Case, shared: httpx.Client) -> None:
 def test_no_cache_sees_what_was_just_committed(
     case: Case, service: httpx.Client, conn: connection
 ) -> None:
-    insert(conn, ("v", "view", NOON))
+    insert(conn, ("v", "view", NOON, {"key": "a"}))
     empty = case.example.events(case.get(service, "json", fresh=True).json()["data"])
     for form in FORMS:
         case.get(service, form)
-    insert(conn, (ERASED, "view", NOON))
+    insert(conn, (ERASED, "view", NOON, {"key": "a"}))
     for form in FORMS:
         answer = case.get(service, form, fresh=True)
         assert answer.headers["x-cache"] == "miss"
@@ -422,7 +432,7 @@ def at_the_edge(
     conn = psycopg2.connect(url)
     conn.autocommit = True
     set_clock(conn, edge.instant + timedelta(days=1))
-    insert(conn, (ERASED, "view", edge.instant))
+    insert(conn, (ERASED, "view", edge.instant, {"key": "a"}))
     conn.close()
     if request.param == "rollups":
         fold(url)

@@ -16,8 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
 from common.errors import EventsDropped
+from common.filters import Name
 from common.questions.event_counts import EventCounts
+from common.questions.properties import Properties
 from config.database_errors import DatabaseUnavailable
+from repo.catalogue import count
+from repo.catalogue.count import count_if_due
 from repo.columns import chunk_writer, codec, consumer, retained_chunks, rewriter, tiers
 from repo.columns.chunk_writer import ChunkWriter
 from repo.columns.consumer import Consumer
@@ -25,7 +29,7 @@ from repo.columns.unwritten_events import Limits
 from repo.lifecycle import retention as retention_module
 from repo.lifecycle.erasure import EraseRepo
 from repo.rollups.rollup_writer import RollupWriter
-from tests import oracle, where_oracle
+from tests import catalogue_oracle, oracle, where_oracle
 from tests.column_contents import chunk_rows, query, read_chunk
 from tests.oracle import Event
 from tests.repo.test_state_machine import (
@@ -75,6 +79,7 @@ WRITTEN = st.lists(
 )
 ALL = "-nothing:*"
 SMALL: list[tuple[Any, str, int]] = [
+    (count, "MIN_EVENTS", 0),
     (chunk_writer, "MAX_CHUNK_EVENTS", 7),
     (tiers, "MAX_CHUNK_EVENTS", 7),
     (tiers, "_LARGE_EVENTS", 3),
@@ -153,6 +158,25 @@ class ColumnRules(WriterRules, DropRules):
         ]
         assert (answer.data.events, answer.data.users) == (len(selected), oracle.users(selected))
 
+    @rule(is_stored=st.booleans())
+    def list_properties(self, is_stored: bool) -> None:
+        """Counted by the question, or just before and stored."""
+        query(self.conn, "delete from catalogue_counts returning 1")
+        query(self.conn, "delete from catalogue_names returning 1")
+        query(self.conn, "delete from catalogue_properties returning 1")
+        if is_stored:
+            count_if_due(self.conn)
+        answer = finished(self.repo.get_properties(Properties(limit=1000).query))
+        selected = oracle.events_between(
+            self.accepted, self.unknown_before("a:*"), answer.meta.counted_at, ()
+        )
+        expected = catalogue_oracle.properties(
+            (event.occurred_at, as_stored(event)) for event in selected
+        )
+        assert {row.property: counts_of(row) for row in answer.data.rows if row.events} == {
+            str(Name(path)): counts_of(each) for path, each in expected.items()
+        }
+
     def unknown_before(self, where: str) -> datetime:
         """The start from which on the question can be answered."""
         if not self.is_rolled_up():
@@ -167,6 +191,11 @@ class ColumnRules(WriterRules, DropRules):
         assert query(self.conn, "select from columns_erasures") == []
         self.all_events_are_counted()
         super().teardown()
+
+
+def counts_of(row: Any) -> tuple[Any, ...]:
+    types = {kind: events for kind, events in row.types.items() if events}
+    return row.events, row.users, row.first_seen, row.last_seen, types, row.distinct
 
 
 def as_stored(event: Event) -> where_oracle.Event:

@@ -22,6 +22,8 @@ from common.questions.event_counts import EventCounts
 from common.questions.funnel import Funnel, Order
 from common.questions.lifecycle import Lifecycle, LifecycleInterval
 from common.questions.numbers import Numbers
+from common.questions.properties import Properties
+from common.questions.property_values import PropertyValues
 from common.questions.retention import Clock, Entry, Retention, RetentionInterval, ReturnCount
 from common.questions.stickiness import Stickiness
 from common.questions.top_events import TopEvents
@@ -645,3 +647,29 @@ def test_user_profile_agrees(
     assert latest == (
         [("amount", f"{amount(newest)}".encode(), newest.occurred_at)] if newest else []
     )
+
+
+@given(world=worlds(), limit=st.integers(1, 5))
+@settings(max_examples=examples(30))
+@pytest.mark.thorough
+def test_the_catalogue_agrees(
+    owner: connection, repo: EventsRepo, world: World, limit: int
+) -> None:
+    """`properties` and `property_values`; `test_catalogue.py` has properties of all types."""
+    store(owner, world)
+    events = oracle.events_between(world.stored, None, None, ())
+    instants = [event.occurred_at for event in events]
+    answer = finished(repo.get_properties(Properties().query))
+    assert [(each.property, each.events, each.users) for each in answer.data.rows] == (
+        [("amount", len(events), oracle.users(events))] if events else []
+    )
+    for row in answer.data.rows:
+        assert (row.first_seen, row.last_seen) == (min(instants), max(instants))
+        assert row.types == {"number": len(events)}
+    numbers = Counter(map(amount, events))
+    top = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))[:limit]
+    values = finished(
+        repo.get_property_values(PropertyValues(property="amount", limit=limit).query)
+    )
+    assert [(int(bytes(each.value)), each.events) for each in values.data.rows] == top
+    assert values.data.distinct == len(numbers)

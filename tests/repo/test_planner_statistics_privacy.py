@@ -19,6 +19,8 @@ from utils.time.zones import zone
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
 IDS_OR_PROPERTIES = [
     ("ahead", "user_id"),
+    ("catalogue_properties", "frequent_values"),
+    ("catalogue_properties", "path"),
     ("column_data", "data"),
     ("column_paths", "path"),
     ("erasures", "erasure_id"),
@@ -47,6 +49,8 @@ NOBODYS = [
     ("event_checks", "properties"),
     ("event_checks", "user_id"),
     ("ahead", "event_name"),
+    ("catalogue_counts", "columns"),
+    ("catalogue_names", "event_name"),
     ("column_state", "backfilled_id"),
     ("day_events", "event_name"),
     ("day_events", "zone"),

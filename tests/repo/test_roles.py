@@ -35,7 +35,7 @@ FOLDED = {"users", "event_names", "fold_state", "slots", "sealed_spans", "spans"
 NUMBERS = {"day_events", "day_users", "daily_stats_queue"}
 DEPRECATED = {"ahead", "numbers_due", "untold_events"}
 CHUNKS = {"column_state", "column_chunks", "column_data", "column_paths", "batch_log"}
-CHUNKS |= {"columns_erasures"}
+CHUNKS |= {"columns_erasures", "catalogue_counts", "catalogue_names", "catalogue_properties"}
 READ = CHUNKS | FOLDED
 READ |= {
     "ahead",
@@ -76,7 +76,7 @@ COLUMNS: dict[Role, dict[str, set[str]]] = {
         "UPDATE": {"api_keys.last_used_at"},
     },
     "rollup": {
-        "SELECT": {"rejected_rows.adoption_id", "erasures.unknown_before"},
+        "SELECT": {"rejected_rows.adoption_id", "erasures.number", "erasures.unknown_before"},
         "UPDATE": {"events.ingested_xid"},
     },
     "grafana": {},

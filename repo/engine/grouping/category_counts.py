@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from common.questions.answer import Checkpoint
+from common.checkpoint import Checkpoint
 from repo.engine.cardinality import Count
 from repo.engine.grouping.memberships import Codes
 from repo.engine.grouping.ranking import CountedCodes, Integers, Ranking

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from common.checkpoint import Checkpoint
 from common.errors import TooExpensive
-from common.questions.answer import Checkpoint
 from repo.columns.chunk import ScaledNumbers
 from repo.columns.chunk_table import Path
 from repo.columns.values import python_values

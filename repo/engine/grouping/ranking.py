@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from common.checkpoint import Checkpoint
 from common.filters import Value
-from common.questions.answer import Checkpoint
 from repo.engine.grouping.value_slices import slices_of
 from repo.engine.grouping.value_table import ValueTable, unite
 
