@@ -27,14 +27,16 @@ class IdSet:
     """Ids of event names, or ordinals of users."""
 
     def __init__(self, ids: Iterable[int] | NDArray[np.integer]) -> None:
-        self._ids = np.unique(ids if isinstance(ids, np.ndarray) else np.fromiter(ids, np.int64))
+        self._ids = ids if isinstance(ids, np.ndarray) else np.fromiter(ids, np.int64)
         self._table = np.zeros(0, np.bool_)
         if len(self._ids) > _FEW_IDS:
             # Greater values are clipped to the last entry, which is false.
-            self._table = np.zeros(int(self._ids[-1]) + 2, np.bool_)
+            self._table = np.zeros(int(self._ids.max()) + 2, np.bool_)
             self._table[self._ids] = True
 
     def __or__(self, other: "IdSet") -> "IdSet":
+        if not len(other._ids):
+            return self
         return IdSet(np.concatenate([self._ids, other._ids]))
 
     def contains(self, values: NDArray[Any]) -> Mask:

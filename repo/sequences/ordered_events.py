@@ -108,11 +108,13 @@ def _unordered_ties(
     differs = events.differs_from_previous(later)
     if not differs.any():
         return NO_TIES
-    chunks = np.searchsorted(starts, order, side="right")
-    is_other_chunk = chunks[later] != chunks[later - 1]
     runs = np.cumsum(np.diff(later, prepend=later[0]) > 1)
-    is_unordered = _any_by_run(runs, differs) & _any_by_run(runs, is_other_chunk)
-    rows = later[is_unordered[runs]]
+    matters = _any_by_run(runs, differs)[runs]
+    later, runs = later[matters], runs[matters]
+    chunks, others = (
+        np.searchsorted(starts, order[rows], side="right") for rows in (later, later - 1)
+    )
+    rows = later[_any_by_run(runs, chunks != others)[runs]]
     return distinct_ties(events.time[rows], events.owner[rows])
 
 
