@@ -70,4 +70,10 @@ def top(events: list[Event], limit: int) -> list[tuple[str, int, int]]:
 
 def active(events: list[Event], tz: str, first: date, last: date) -> int:
     """The number of users with an event on one of these local days."""
-    return users([e for e in events if first <= label(e.occurred_at, "day", tz) <= last])
+    return len(active_users(events, tz, first, last))
+
+
+def active_users(events: list[Event], tz: str, first: date, last: date) -> set[str]:
+    """The users with an event on one of these local days."""
+    active_events = [e for e in events if first <= label(e.occurred_at, "day", tz) <= last]
+    return {event.user_id for event in active_events} - {""}

@@ -129,12 +129,28 @@ def _active_users(
     first = shown[0] - _LEAD_DAYS * _DAY
     days = [first + n * _DAY for n in range((shown[-1] - first).days + 1)]
     active = _windows(cur, query, days, now)
+    new = _new_users(cur, query, days, now)
     return ActiveUsersData(
         [
-            _point(query, day, {w: active[w][(day - first).days] for w in active}, now)
+            _point(
+                query,
+                day,
+                {w: active[w][(day - first).days] for w in active},
+                new.get((day - first).days, 0),
+                now,
+            )
             for day in shown
         ]
     )
+
+
+def _new_users(
+    cur: Cursor, query: ActiveUsersQuery, days: Sequence[date], now: datetime
+) -> dict[int, int]:
+    """The number of new users by the index of the day."""
+    starts = [day_start(day, query.zone) for day in [*days, days[-1] + _DAY]]
+    time_range = Range(starts[0], starts[-1]).until(now)
+    return dict(_rows(cur, "first_days", query, time_range, starts=starts[:-1]))
 
 
 def _windows(
@@ -168,7 +184,9 @@ def _last_indexes(query: Query, days: Sequence[date], unit: Interval) -> list[in
     return [(next_first_day(first, unit) - days[0]).days for first in firsts]
 
 
-def _point(query: ActiveUsersQuery, day: date, users: dict[str, int], now: datetime) -> ActiveDay:
+def _point(
+    query: ActiveUsersQuery, day: date, users: dict[str, int], new: int, now: datetime
+) -> ActiveDay:
     active = users.pop("active")
     return ActiveDay(
         date=day,
@@ -176,4 +194,6 @@ def _point(query: ActiveUsersQuery, day: date, users: dict[str, int], now: datet
         partial=day_start(day + _DAY, query.zone) > now,
         **users,
         **({"active": active} if query.window else {}),
+        new=new,
+        existing=users["dau"] - new,
     )

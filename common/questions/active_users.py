@@ -1,19 +1,18 @@
 """The question `active_users` and its answer."""
 
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from functools import cached_property
 
 from pydantic import Field
 
+from common.dates import EARLIEST
 from common.parameters import Integer
 from common.query import Query
 from common.questions.answer import Answer, Meta, Table, Tabular, absent_field
 from common.questions.base import Completable
 from utils.time.calendar import Range
-
-_DAY = timedelta(days=1)
-_MONTH_DAYS = 32  # the longest month, and a day for the difference of zones
+from utils.time.slots import month_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,11 @@ class ActiveDay:
     """Whether the day had not ended when the answer was computed."""
     active: int = field(default_factory=absent_field)
     """Users of the rolling days of the parameter `window`."""
+    new: int | None = None
+    """Users of the day whose first event of all time is on it; null where that needs events that
+    were dropped, or more than a question may read."""
+    existing: int | None = None
+    """All other users of the day; null as `new` is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,9 @@ class ActiveUsersQuery(Query):
     def definition(self, time_range: Range) -> str:
         return (
             f"For each day of {self.zone.key} {self.range_text(time_range)}, the number of "
-            f"distinct users with an event{self.criteria} in each window that ends with the day."
+            f"distinct users with an event{self.criteria} in each window that ends with the day; "
+            "and of the users of the day, those for whom it is the first of all time as new, and "
+            "all others as existing."
         )
 
     @property
@@ -91,8 +97,9 @@ class ActiveUsers(Completable):
         None, ge=1, le=366, description="Also count the active users of this many rolling days."
     )
 
-    def _look_back(self, time_range: Range) -> timedelta:
-        return max(_MONTH_DAYS, self.window or 0) * _DAY
+    def _months(self, time_range: Range) -> tuple[int, int] | None:
+        months = super()._months(time_range)
+        return months and (month_number(EARLIEST), months[1])
 
     @cached_property
     def query(self) -> ActiveUsersQuery:

@@ -68,7 +68,7 @@ class PlanData(Tabular):
     """`rollups`; `columns` with a filter; or `events` if this database has no rollups."""
     rows: int
     """Rows of rollups, also those in the memory of the process, and set operations for the windows
-    of active users: eight for each day and 64 kB of its users."""
+    of active users: nine for each day and 64 kB of its users."""
     bytes: int
     """Bytes of these rows, and of the sets of the longest window."""
     events: int

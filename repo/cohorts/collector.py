@@ -12,7 +12,7 @@ from common.questions.answer import Checkpoint
 from repo.cohorts.calendar import Part
 from repo.cohorts.counts import Cohort
 from repo.cohorts.elapsed_windows import TimedEvents
-from repo.cohorts.entries import EntryCollector, SelectedEvents
+from repo.cohorts.entries import EntryCollector, SelectedEvents, UsersOfPeriods
 from repo.cohorts.presence import Flags, MemoryBudget, Ordinals, Presence, UserFlags
 from repo.columns.filter_evaluation import Mask
 from repo.columns.tied_events import Ties
@@ -69,6 +69,22 @@ class CohortCollector:
                 returns = entries if is_equal else SelectedEvents(events, start, returning[rows])
                 yield self.parts[index], entries, returns
 
+    def add_users(self, index: int, entering: Ordinals, returning: Ordinals) -> None:
+        """Add the users of the events of a range with which they enter and return.
+
+        Only the periods of these events must matter. Raises: TooExpensive.
+        """
+        assert isinstance(self.entries, UsersOfPeriods), "times of entries are those of events"
+        assert isinstance(self.returns, Presence), "windows need the times of events"
+        part = self.parts[index]
+        if part.is_earlier and self.earlier is not None:
+            self.earlier.add(entering)
+        if part.period is None:
+            return
+        if part.is_entry:
+            self.entries.add_users(part.period, entering)
+        self.returns.add(part.period, returning)
+
     def cohorts(self, checkpoint: Checkpoint) -> Iterator[Cohort]:
         """Return the cohort of each period. The iterator raises: what the checkpoint raises."""
         if isinstance(self.returns, Presence):
@@ -114,10 +130,14 @@ class PeriodCollector:
             users = SelectedEvents(events, start, mask).users
             if index >= self._counted:
                 self.events_without_user += _count_without_user(users)
-            if index < self._first:
-                self._earlier.add(users)
-            else:
-                self.presence.add(index - self._first, users)
+            self.add_users(index, users)
+
+    def add_users(self, index: int, users: Ordinals) -> None:
+        """Add users of the range with this index. Raises: TooExpensive."""
+        if index < self._first:
+            self._earlier.add(users)
+        else:
+            self.presence.add(index - self._first, users)
 
     def period_counts(self) -> NDArray[np.int32]:
         """Return the number of periods of each user; shape (users,)."""

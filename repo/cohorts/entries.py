@@ -99,8 +99,12 @@ class UsersOfPeriods:
         return self._presence.users
 
     def add(self, period: int, events: SelectedEvents, is_return: Mask) -> None:
+        self.add_users(period, events.users)
+
+    def add_users(self, period: int, users: Ordinals) -> None:
+        """Add users who enter in a period. Raises: TooExpensive."""
         if not self._is_shared:
-            self._presence.add(period, events.users)
+            self._presence.add(period, users)
 
     def cohorts(self, excluded: Flags) -> Iterable[Cohort]:
         if not self._is_first:

@@ -13,7 +13,8 @@ from utils.copy_binary import decode
 from utils.time.calendar import Range
 
 _COLUMNS = "iqbbb"
-_FIRST = 2**31  # beyond all ordinals, which are positive integers of 4 bytes
+FIRST_TEMPORARY = 2**31
+"""The first temporary ordinal, beyond all others, which are positive integers of 4 bytes."""
 
 # The interpreter's lock is held while a chunk is looked up, so chunks are short.
 _CHUNK_BYTES = 2**16
@@ -53,7 +54,7 @@ class TemporaryOrdinals(dict[bytes, int]):
     """Ordinals for users that have none yet, valid for one query, by user id."""
 
     def __missing__(self, user_id: bytes) -> int:
-        ordinal = self[user_id] = _FIRST + len(self)
+        ordinal = self[user_id] = FIRST_TEMPORARY + len(self)
         return ordinal
 
     def add_to(self, users: "array[int]", user_ids: bytes) -> None:

@@ -4,7 +4,7 @@ Rollups cover ranges with the coarsest sealed spans that fit, then with slots.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -47,7 +47,7 @@ class Aggregation:
     """The criteria of the users whose events count; without any, all events do."""
     window_days: int = 0
     """The length in days of the longest rolling window that is counted from the sets of users; 0
-    without windows. Each range is a day then."""
+    without windows. Each range but the first is a day then, and the first is all time before."""
     alternatives: str = "`start={horizon}` or later"
     """Questions that can be asked where a filter needs dropped events, for the error of it.
     """
@@ -109,6 +109,16 @@ class CoverPlan(Plan):
 
     aggregation: Aggregation
     cover: Cover
+
+
+def total_plan(plans: Sequence[CoverPlan]) -> Plan:
+    """Return a plan that has the cost of all plans, at least one."""
+    costs = [plan.cost for plan in plans if plan.cost]
+    return replace(
+        plans[0],
+        cost=sum(costs, Cost()) if costs else None,
+        needs_dropped=any(plan.needs_dropped for plan in plans),
+    )
 
 
 def cover_ranges(

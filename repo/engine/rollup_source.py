@@ -119,7 +119,7 @@ class RollupSource:
         self, aggregation: Aggregation, cover: Cover, names: EventNameFilter, *, explain: bool
     ) -> Cost | None:
         """Return the cost of a plan; None without `explain` if it is surely small."""
-        days, window_days = len(aggregation.ranges), aggregation.window_days
+        days, window_days = max(len(aggregation.ranges) - 1, 0), aggregation.window_days
         has_large_windows = window_days > 0 and days + window_days > FEW_SETS
         is_looked_up = has_large_windows or self._may_be_large(cover, names.row_count)
         if not explain and not (self._is_guarded and is_looked_up):

@@ -2,8 +2,9 @@
 
 from datetime import date, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
+from common.dates import EARLIEST
 from common.questions.active_users import (
     ActiveDay,
     ActiveUsersData,
@@ -30,13 +31,21 @@ class ActiveUsersReduction(Reduction[ActiveUsersQuery, ActiveUsersData], query=A
         self._begun_days = [day for day in days if day_start(day, query.zone) <= now]
         self._window_days = max(_LONGEST_WINDOW, query.window or 0)
         self._days = self._days_of_windows()
+        self._has_first_ever = True
+
+    def without_first_ever(self) -> Self | None:
+        if not self._has_first_ever:
+            return None
+        reduction = type(self)(self.query, self.time_range, self.now)
+        reduction._has_first_ever = False
+        return reduction
 
     def aggregation(self) -> Aggregation:
         starts = [day_start(day, self.query.zone) for day in self._days]
         ends = [day_start(day + _DAY, self.query.zone) for day in self._days[-1:]]
         ranges = [Range(*edges) for edges in pairwise([*starts, *ends])]
         return self._aggregation(
-            ranges,
+            [*map(self._before, starts[:1]), *ranges],
             window_days=self._window_days,
             alternatives=f"a `start` at least {self._window_days} days after {{horizon}}",
         )
@@ -50,6 +59,10 @@ class ActiveUsersReduction(Reduction[ActiveUsersQuery, ActiveUsersData], query=A
         ]
         return ActiveUsersData(series)
 
+    def _before(self, start: datetime) -> Range:
+        """Return all time before the first day, or an empty range if it is not read."""
+        return Range(min(EARLIEST, start) if self._has_first_ever else start, start)
+
     def extra_meta(self) -> dict[str, Any]:
         return {"windows": self.query.windows}
 
@@ -61,8 +74,11 @@ class ActiveUsersReduction(Reduction[ActiveUsersQuery, ActiveUsersData], query=A
         return [first + n * _DAY for n in range((self._begun_days[-1] - first).days + 1)]
 
     def _windows(self, aggregates: Aggregates) -> dict[str, list[int]]:
-        """Return, by window, the active users in the one that ends with each day."""
-        days, cardinalities = aggregates.totals, aggregates.cardinalities
+        """Return, by window, the active users in the one that ends with each day.
+
+        With them are the numbers of new users of each day.
+        """
+        days, cardinalities = aggregates.totals[1:], aggregates.cardinalities
         window = self.query.window
         return {
             "dau": [count.users for count in cardinalities.counts(days)],
@@ -71,6 +87,7 @@ class ActiveUsersReduction(Reduction[ActiveUsersQuery, ActiveUsersData], query=A
             "calendar_week": cardinalities.running(days, self._firsts("week")),
             "calendar_month": cardinalities.running(days, self._firsts("month")),
             **({"active": cardinalities.rolling(days, window)} if window else {}),
+            **({"new": _new_users(aggregates)} if self._has_first_ever else {}),
         }
 
     def _firsts(self, unit: Interval) -> list[bool]:
@@ -78,10 +95,18 @@ class ActiveUsersReduction(Reduction[ActiveUsersQuery, ActiveUsersData], query=A
         return [first_day(day, unit, self.query.week_start) == day for day in self._days]
 
     def _point(self, day: date, users: dict[str, int]) -> ActiveDay:
-        mau = users["mau"]
+        mau, new = users["mau"], users.get("new")
         return ActiveDay(
             date=day,
             stickiness=users["dau"] / mau if mau else None,
             partial=day_start(day + _DAY, self.query.zone) > self.now,
+            existing=None if new is None else users["dau"] - new,
             **users,
         )
+
+
+def _new_users(aggregates: Aggregates) -> list[int]:
+    """Return the users of each range but the first who are in none before it."""
+    totals = aggregates.totals
+    seen = aggregates.cardinalities.running(totals, [index == 0 for index in range(len(totals))])
+    return [after - before for before, after in pairwise(seen)]

@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from common.errors import ColumnsBuilding, EventsDropped, InvalidParameter, TooExpensive
 from common.metrics import PLANS
 from common.query import Query
 from common.questions.answer import (
@@ -17,18 +18,19 @@ from common.questions.answer import (
     Reading,
     Result,
 )
-from common.remarks import Remarks
+from common.remarks import NO_REMARKS, Remarks
 from config.database import Cursor
 from repo.engine.cardinality import Aggregates
 from repo.engine.column_plan import ColumnPlan
 from repo.engine.column_reader import ColumnReader
 from repo.engine.column_source import ColumnSource
 from repo.engine.cost import MAX_BYTES, MAX_COLUMN_ROWS, MAX_ROWS, Cost
-from repo.engine.plan import Aggregation, Plan
+from repo.engine.plan import Aggregation, Plan, total_plan
 from repo.engine.raw_source import RawSource
 from repo.engine.rollup_source import RollupSource
 from repo.engine.scan import OrderedCollector
 from repo.engine.source import Source
+from repo.engine.user_sets import user_sets_of
 from repo.engine.watermark import Watermark, read_horizon, read_watermark
 from repo.queries.base import REDUCTIONS, BaseReduction, Reduction, ScanReduction
 
@@ -61,6 +63,8 @@ class _Choice(NamedTuple, Generic[Q, D]):
     plan: Plan
     cache_version: str | None
     read: Callable[[], "_Computed[D] | _Unfinished[D]"]
+    alternative: "Callable[[], _Choice[Q, D] | None]"
+    """Returns a choice for where this one lacks events or exceeds the limits."""
 
 
 def answer(cur: Cursor, query: Q, reduction_type: type[BaseReduction[Q, D]]) -> Result[D]:
@@ -69,8 +73,18 @@ def answer(cur: Cursor, query: Q, reduction_type: type[BaseReduction[Q, D]]) -> 
     Raises: InvalidParameter, EventsDropped, TooExpensive.
     """
     choice = _choose(cur, query, reduction_type)
+    try:
+        return _answer(cur, choice)
+    except (ColumnsBuilding, EventsDropped, TooExpensive):
+        alternative = choice.alternative()
+        if alternative is None:
+            raise
+    return _answer(cur, alternative)
+
+
+def _answer(cur: Cursor, choice: _Choice[Q, D]) -> Result[D]:
     choice.plan.check()
-    reduction = choice.reduction
+    reduction, query = choice.reduction, choice.reduction.query
     is_over = query.is_over(cur.now)
     meta = {
         **query.meta(reduction.time_range, cur.now, choice.plan.source),
@@ -101,6 +115,10 @@ def explain(cur: Cursor, query: Query) -> Answer[PlanData]:
     Raises: InvalidParameter.
     """
     choice = _choose(cur, query, REDUCTIONS[type(query)], explain=True)
+    try:
+        choice.plan.check()
+    except (EventsDropped, TooExpensive):
+        choice = choice.alternative() or choice
     return Answer(_plan_data(choice.plan), Meta(**_meta(choice, cur.now)))
 
 
@@ -156,7 +174,14 @@ def _choose(
     reduction = reduction_type(query, query.range_at(cur.now), cur.now)
     if isinstance(reduction, ScanReduction):
         reader = ColumnReader(cur, watermark, horizon_of(cur, watermark))
-        return _choose_scan(reader, reduction, explain=explain)
+        choice = _choose_scan(reader, reduction, explain=explain)
+        if watermark is None or not reduction.user_sets():
+            return choice
+
+        def alternative() -> _Choice[Q, D]:
+            return _choose_user_sets(RollupSource(cur, watermark), reduction, explain=explain)
+
+        return choice._replace(alternative=alternative)
     assert isinstance(reduction, Reduction), "there are two kinds of reductions"
     sources = open_sources(cur, watermark, is_filtered=is_filtered)
     return _choose_source(sources, reduction, explain=explain)
@@ -191,7 +216,31 @@ def _choose_scan(
 
         return _Unfinished(compute, evaluation.size)
 
-    return _Choice(reduction, plan, reader.cache_version, read)
+    return _Choice(reduction, plan, reader.cache_version, read, _no_alternative)
+
+
+def _choose_user_sets(
+    source: RollupSource, reduction: ScanReduction[Q, D], *, explain: bool
+) -> _Choice[Q, D]:
+    """Return how to compute an answer about users from the sets of rollups."""
+    plans = [source.plan(each, explain=explain) for each in reduction.user_sets()]
+    PLANS.labels(reduction.query.name, source.kind).inc()
+
+    def read() -> _Unfinished[D]:
+        sets = user_sets_of([source.read(plan) for plan in plans])
+
+        def compute(checkpoint: Checkpoint) -> _Computed[D]:
+            collector = reduction.collector()
+            reduction.add_user_sets(collector, sets)
+            return _Computed(reduction.data(collector, checkpoint), NO_REMARKS)
+
+        return _Unfinished(compute, sum(each.size for each in sets))
+
+    return _Choice(reduction, total_plan(plans), source.cache_version, read, _no_alternative)
+
+
+def _no_alternative() -> None:
+    """Return no choice."""
 
 
 def _computed(
@@ -206,7 +255,13 @@ def _computed(
 def _choose_source(
     sources: list[Source[Any]], reduction: Reduction[Q, D], *, explain: bool
 ) -> _Choice[Q, D]:
-    source, plan = choose(sources, reduction.aggregation(), explain=explain)
+    cheaper = reduction.without_first_ever()
+    try:
+        source, plan = choose(sources, reduction.aggregation(), explain=explain)
+    except InvalidParameter:  # a property may be missing in older columns
+        if cheaper is None:
+            raise
+        return _choose_source(sources, cheaper, explain=explain)
 
     def compute(aggregates: Aggregates) -> _Computed[D]:
         return _Computed(reduction.data(aggregates), aggregates.remarks)
@@ -217,7 +272,10 @@ def _choose_source(
             return compute(result)
         return _Unfinished(lambda checkpoint: compute(result(checkpoint)), result.size)
 
-    return _Choice(reduction, plan, source.cache_version, read)
+    def alternative() -> _Choice[Q, D] | None:
+        return _choose_source(sources, cheaper, explain=explain) if cheaper else None
+
+    return _Choice(reduction, plan, source.cache_version, read, alternative)
 
 
 def _meta(choice: _Choice[Any, Any], now: datetime) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Reductions: what a question reads, and how its answer is computed from that."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from common.query import Query
 from common.questions.answer import Checkpoint, Meta
@@ -12,6 +13,7 @@ from common.user_criteria import UserCriterion
 from repo.engine.cardinality import Aggregates
 from repo.engine.plan import Aggregation
 from repo.engine.scan import Scan
+from repo.engine.user_sets import UserSets
 from utils.time.calendar import Range
 
 Q = TypeVar("Q", bound=Query)
@@ -47,6 +49,18 @@ class BaseReduction(ABC, Generic[Q, D]):
         criteria = self.query.user_criteria(self.time_range, self.now)
         return tuple(replace(each, range=each.range.until(self.now)) for each in criteria)
 
+    def _aggregation(self, ranges: list[Range], **options: Any) -> Aggregation:
+        """Return an aggregation of the parts of ranges that have passed."""
+        names = {"event_names": self.query.event_names}
+        return Aggregation(
+            question=self.query.name,
+            ranges=[part.until(self.now) for part in ranges],
+            zone=self.query.zone,
+            where=self.query.where,
+            users=self._users,
+            **{**names, **options},
+        )
+
 
 class Reduction(BaseReduction[Q, D], query=None):
     """The computation of an answer from partial aggregates, which any source may give."""
@@ -59,17 +73,12 @@ class Reduction(BaseReduction[Q, D], query=None):
     def data(self, aggregates: Aggregates) -> D:
         """Return the data of the answer, from the aggregates of `aggregation`."""
 
-    def _aggregation(self, ranges: list[Range], **options: Any) -> Aggregation:
-        """Return an aggregation of the parts of ranges that have passed."""
-        return Aggregation(
-            question=self.query.name,
-            ranges=[part.until(self.now) for part in ranges],
-            zone=self.query.zone,
-            event_names=self.query.event_names,
-            where=self.query.where,
-            users=self._users,
-            **options,
-        )
+    def without_first_ever(self) -> Self | None:
+        """Return a reduction that leaves out what needs the events of all time before the range.
+
+        None if nothing does.
+        """
+        return None
 
 
 class ScanReduction(BaseReduction[Q, D], query=None):
@@ -79,6 +88,17 @@ class ScanReduction(BaseReduction[Q, D], query=None):
     def needs_names(self) -> bool:
         """Whether the collector has an attribute `names`, for all event names by their ids."""
         return False
+
+    def user_sets(self) -> Sequence[Aggregation]:
+        """Return aggregations whose sets of users are enough for the answer, if there are any.
+
+        Rollups have them also where columns lack events.
+        """
+        return ()
+
+    def add_user_sets(self, collector: Any, sets: Sequence[UserSets]) -> None:
+        """Give a collector the users of each range, by the aggregations of `user_sets`."""
+        raise NotImplementedError
 
     @abstractmethod
     def scan(self) -> Scan:

@@ -1,6 +1,6 @@
 """Compute the answer to `lifecycle` from the users of each period."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -10,7 +10,9 @@ from common.questions.answer import Checkpoint
 from common.questions.lifecycle import LifecycleData, LifecyclePeriod, LifecycleQuery
 from repo.cohorts.collector import PeriodCollector
 from repo.cohorts.presence import Flags
+from repo.engine.plan import Aggregation
 from repo.engine.scan import Scan
+from repo.engine.user_sets import UserSets
 from repo.queries.base import ScanReduction
 from repo.queries.series import begun_buckets
 from utils.time.calendar import Range, whole_units
@@ -25,12 +27,23 @@ class LifecycleReduction(ScanReduction[LifecycleQuery, LifecycleData], query=Lif
         self._periods = [] if is_empty else begun_buckets(query, time_range, now)
 
     def scan(self) -> Scan:
+        return self._scan(self._ranges(), alternatives="events without `where`")
+
+    def user_sets(self) -> Sequence[Aggregation]:
+        return () if self.query.reads_properties else (self._aggregation(self._ranges()),)
+
+    def add_user_sets(self, collector: PeriodCollector, sets: Sequence[UserSets]) -> None:
+        for index in range(len(self._ranges())):
+            collector.add_users(index, sets[0].users(index))
+
+    def _ranges(self) -> list[Range]:
+        """Return all time before the previous period, that one, and the periods."""
         periods = [period.part for period in self._periods]
         if not periods:
-            return self._scan([])
+            return []
         previous = self._previous(periods[0])
         earlier = Range(min(EARLIEST, previous.start), previous.start)
-        return self._scan([earlier, previous, *periods], alternatives="events without `where`")
+        return [earlier, previous, *periods]
 
     def collector(self) -> PeriodCollector:
         return PeriodCollector(first=1, counted=2)

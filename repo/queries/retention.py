@@ -20,7 +20,13 @@ from common.questions.retention import (
 )
 from repo.cohorts.calendar import parts_of
 from repo.cohorts.collector import CohortCollector
-from repo.cohorts.counts import ALL_IN_ONE, CohortCounts, Counts, Grouping, calendar_counts
+from repo.cohorts.counts import (
+    ALL_IN_ONE,
+    CohortCounts,
+    Counts,
+    Grouping,
+    calendar_counts,
+)
 from repo.cohorts.counts import Cohort as UserCohort
 from repo.cohorts.elapsed_windows import ElapsedWindows, TimedEvents
 from repo.cohorts.entries import (
@@ -31,8 +37,10 @@ from repo.cohorts.entries import (
 )
 from repo.cohorts.presence import MemoryBudget, Presence, UserFlags
 from repo.cohorts.ranking import ranked
+from repo.engine.plan import Aggregation
 from repo.engine.scan import Scan
 from repo.engine.timeline import microseconds
+from repo.engine.user_sets import UserSets
 from repo.queries.base import ScanReduction
 from repo.queries.series import begun_buckets
 from repo.sequences.first_values import FirstValues
@@ -73,6 +81,32 @@ class RetentionReduction(ScanReduction[RetentionQuery, RetentionData], query=Ret
             parameters={by.path: "by"} if by else {},
             **({"alternatives": _ALTERNATIVES} if self.query.entry == "first_ever" else {}),
         )
+
+    def user_sets(self) -> Sequence[Aggregation]:
+        query = self.query
+        selections = (query.entry_events, query.return_events)
+        has_conditions = any(each.where for each in selections) or query.reads_properties
+        if has_conditions or self._has_times:
+            return ()
+        is_needed = [
+            [part.is_entry or part.is_earlier for part in self._parts],
+            [part.is_return for part in self._parts],
+        ]
+        return tuple(
+            self._aggregation(
+                [
+                    each.time_range if needed else Range(each.time_range.end, each.time_range.end)
+                    for each, needed in zip(self._parts, flags, strict=True)
+                ],
+                event_names=_common_names(query.event_names, selection.names),
+            )
+            for selection, flags in zip(selections, is_needed, strict=True)
+        )
+
+    def add_user_sets(self, collector: CohortCollector, sets: Sequence[UserSets]) -> None:
+        entering, returning = sets
+        for index in range(len(self._parts)):
+            collector.add_users(index, entering.users(index), returning.users(index))
 
     def collector(self) -> CohortCollector:
         budget = MemoryBudget()
@@ -171,16 +205,19 @@ class RetentionReduction(ScanReduction[RetentionQuery, RetentionData], query=Ret
             return calendar_counts(
                 cohorts, returns, self.query.periods, grouping, is_open_ended=self._is_open_ended
             )
-        windows = ElapsedWindows(
+        waves: Iterable[Sequence[UserCohort]] = (
+            ([each] for each in cohorts) if self.query.entry == "each" else [list(cohorts)]
+        )
+        return self._windows.counts(waves, returns, collector.budget, grouping)
+
+    @property
+    def _windows(self) -> ElapsedWindows:
+        return ElapsedWindows(
             length=self._window // _MICROSECOND,
             count=self.query.periods,
             clock=microseconds(self.now),
             is_open_ended=self._is_open_ended,
         )
-        waves: Iterable[Sequence[UserCohort]] = (
-            ([each] for each in cohorts) if self.query.entry == "each" else [list(cohorts)]
-        )
-        return windows.counts(waves, returns, collector.budget, grouping)
 
     def _cohort(self, number: int, users: int, cells: list[Cell | None]) -> Cohort:
         bucket = self._cohorts[number]
@@ -213,6 +250,13 @@ class RetentionReduction(ScanReduction[RetentionQuery, RetentionData], query=Ret
             users, all_users = (int(part[is_over, cell].sum()) for part in (present, of))
             total.append(TotalCell(users, all_users, _share(users, all_users)))
         return total
+
+
+def _common_names(names: list[str] | None, others: Sequence[str]) -> list[str] | None:
+    """Return the event names of a question that a selection has, too; None for all names."""
+    if not others:
+        return names
+    return [name for name in others if names is None or name in names]
 
 
 def _share(users: int, of: int) -> float | None:

@@ -1,5 +1,6 @@
 """Compute the answer to `stickiness` from the users of each period."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
@@ -7,7 +8,9 @@ import numpy as np
 from common.questions.answer import Checkpoint
 from common.questions.stickiness import StickinessData, StickinessQuery
 from repo.cohorts.collector import FrequencyCollector, PeriodCollector
+from repo.engine.plan import Aggregation
 from repo.engine.scan import Scan
+from repo.engine.user_sets import UserSets
 from repo.queries.base import ScanReduction
 from repo.queries.series import begun_buckets
 from utils.time.calendar import Range
@@ -22,6 +25,15 @@ class StickinessReduction(ScanReduction[StickinessQuery, StickinessData], query=
 
     def scan(self) -> Scan:
         return self._scan([period.part for period in self._periods])
+
+    def user_sets(self) -> Sequence[Aggregation]:
+        if self.query.reads_properties or self.query.min_events > 1:
+            return ()
+        return (self._aggregation([period.part for period in self._periods]),)
+
+    def add_user_sets(self, collector: PeriodCollector, sets: Sequence[UserSets]) -> None:
+        for index in range(len(self._periods)):
+            collector.add_users(index, sets[0].users(index))
 
     def collector(self) -> PeriodCollector | FrequencyCollector:
         min_events = self.query.min_events

@@ -66,13 +66,6 @@ class Chains:
         """The positions of the first events."""
         return self.levels[0].positions
 
-    def reach(self) -> NDArray[np.uint8]:
-        """Return the number of steps that each chain reaches."""
-        reach = np.ones(len(self.entries), np.uint8)
-        for level in self.levels[1:]:
-            reach[level.chains] += 1
-        return reach
-
 
 def find_chains(
     events: OrderedEvents, rules: ChainRules, checkpoint: Checkpoint = lambda: None
@@ -89,9 +82,9 @@ def find_chains(
     is_entry = has_any(events.labels, first_steps)
     is_entry &= events.time < rules.entry_end
     positions = np.flatnonzero(is_entry)
-    ends = events.ends()[positions]
+    ends = events.ends().take(positions)
     stop = _before_excluded(events, positions, ends, rules)
-    entries = Entries(positions, stop, events.time[positions] + rules.within)
+    entries = Entries(positions, stop, events.time.take(positions) + rules.within)
     # The very next event is that among all events, whatever their values.
     if events.same is None or rules.order == "strict":
         levels = search(events, entries)
@@ -146,7 +139,7 @@ def _last(levels: list[Level]) -> Positions:
 
 
 def _is_open(events: OrderedEvents, positions: Positions, rules: ChainRules) -> Mask:
-    is_open: Mask = events.time[positions] >= rules.open_from
+    is_open: Mask = events.time.take(positions) >= rules.open_from
     if events.is_over is not None:
         is_open &= ~events.is_over[positions]
     return is_open

@@ -42,10 +42,14 @@ class Entries:
 
     def reached(self, events: OrderedEvents, level: Level) -> Mask:
         """Return which events of a level are still part of their chains."""
-        is_reached = level.positions < self.stop[level.chains]
+        is_reached = level.positions < self._of(level, self.stop)
         times = events.time.take(level.positions, mode="clip")
-        is_reached &= times <= self.deadline[level.chains]
+        is_reached &= times <= self._of(level, self.deadline)
         return is_reached
+
+    def _of(self, level: Level, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the values of the chains of a level, which often are all chains."""
+        return values if len(level.chains) == len(self) else values.take(level.chains)
 
 
 def first_after(is_match: Mask, positions: Positions) -> Positions:
@@ -93,4 +97,5 @@ def strict_levels(
 
 
 def _only(level: Level, is_reached: Mask) -> Level:
-    return Level(level.chains[is_reached], level.positions[is_reached])
+    which = np.flatnonzero(is_reached)
+    return Level(level.chains.take(which), level.positions.take(which))

@@ -29,6 +29,8 @@ class OrderedEvents:
     """Codes of the values of which a funnel has rows; -1 for a missing one."""
     is_over: Mask | None = None
     """Whether the session of each event has ended; None where owners are users."""
+    session_users: NDArray[np.uint32] | None = None
+    """The user of each session, by its number; None where owners are users."""
 
     def __len__(self) -> int:
         return len(self.owner)
@@ -51,6 +53,10 @@ class OrderedEvents:
                 differs |= codes[positions] != codes[positions - 1]
         return differs
 
+    def users_of(self, owners: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Return the user of each of some owners."""
+        return owners if self.session_users is None else self.session_users.take(owners)
+
     def select(self, positions: Positions) -> "OrderedEvents":
         """Return the events at positions."""
         return OrderedEvents(
@@ -60,6 +66,7 @@ class OrderedEvents:
             same=None if self.same is None else self.same.take(positions),
             by=None if self.by is None else self.by.take(positions),
             is_over=None if self.is_over is None else self.is_over.take(positions),
+            session_users=self.session_users,
         )
 
 
@@ -164,4 +171,6 @@ def by_session(events: OrderedEvents, gap: int, complete_until: int) -> OrderedE
     owner = np.cumsum(is_first, dtype=np.uint32) - np.uint32(1)
     last = np.append(np.flatnonzero(is_first), len(events))[1:] - 1
     is_over = events.time[last] < complete_until - gap
-    return replace(events, owner=owner, is_over=is_over[owner])
+    return replace(
+        events, owner=owner, is_over=is_over[owner], session_users=events.owner[is_first]
+    )

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,8 @@ class Progress:
     Times are microseconds since 2000-01-01 UTC.
     """
 
+    users: NDArray[np.uint32]
+    """The user that the owner is, or that caused its session."""
     furthest: NDArray[np.uint8]
     """The number of steps that any of its chains reaches."""
     times: NDArray[np.int64]
@@ -40,12 +41,16 @@ class Progress:
     @property
     def nbytes(self) -> int:
         """The bytes of the arrays."""
-        arrays = (self.furthest, self.times, self.first_entry, self.is_open, self.by)
+        arrays = (
+            *(self.users, self.furthest, self.times, self.first_entry),
+            *(self.is_open, self.by),
+        )
         return sum(each.nbytes for each in arrays if each is not None)
 
     def select(self, which: Mask | Positions) -> "Progress":
         """Return some of the owners."""
         return Progress(
+            users=self.users[which],
             furthest=self.furthest[which],
             times=self.times[:, which],
             first_entry=self.first_entry[which],
@@ -56,19 +61,22 @@ class Progress:
 
 def progress_of(events: OrderedEvents, chains: Chains, by_step: int = 0) -> Progress:
     """Return how far the owners of chains came; the value of `by` is that at `by_step`, from 0."""
-    starts = first_of_runs(events.owner[chains.entries])
-    reach = chains.reach()
-    furthest = _reduced(np.maximum, reach, starts)
-    positions = _positions(chains, _reported(reach, furthest, starts))
-    is_open = _reduced(np.logical_or, chains.is_open, starts)
+    owners = events.owner.take(chains.entries)
+    starts = first_of_runs(owners)
+    numbers = _run_numbers(starts, len(owners))
+    furthest, reported = _reported(chains, starts, numbers)
+    positions = _positions(chains, reported, furthest)
+    is_open = np.zeros(len(starts), np.bool_)
+    is_open[numbers.take(np.flatnonzero(chains.is_open))] = True
     return Progress(
+        users=events.users_of(owners.take(starts)),
         furthest=furthest,
-        times=events.time[positions],
-        first_entry=events.time[chains.entries[starts]],
+        times=events.time.take(positions),
+        first_entry=events.time.take(chains.entries.take(starts)),
         is_open=is_open & (furthest < len(chains.levels)),
         by=None
         if events.by is None
-        else np.where(furthest > by_step, events.by[positions[by_step]], np.int32(-1)),
+        else np.where(furthest > by_step, events.by.take(positions[by_step]), np.int32(-1)),
     )
 
 
@@ -78,6 +86,7 @@ def united(parts: Iterable[Progress]) -> Progress:
     if len(listed) == 1:
         return listed[0]
     return Progress(
+        users=np.concatenate([part.users for part in listed]),
         furthest=np.concatenate([part.furthest for part in listed]),
         times=np.concatenate([part.times for part in listed], axis=1),
         first_entry=np.concatenate([part.first_entry for part in listed]),
@@ -99,27 +108,34 @@ def _bounded(parts: Iterable[Progress]) -> list[Progress]:
     return listed
 
 
+def _run_numbers(starts: Positions, length: int) -> NDArray[np.int32]:
+    """Return for each position the number of its run, from 0."""
+    is_first = np.zeros(length, np.bool_)
+    is_first[starts] = True
+    numbers = np.cumsum(is_first, dtype=np.int32)
+    numbers -= np.int32(1)
+    return numbers
+
+
 def _reported(
-    reach: NDArray[np.uint8], furthest: NDArray[np.uint8], starts: Positions
-) -> Positions:
-    """Return the first chain of each owner that reaches its furthest step."""
-    sizes = np.diff(starts, append=len(reach))
-    candidates = np.flatnonzero(reach == np.repeat(furthest, sizes))
-    return candidates[candidates.searchsorted(starts)]
+    chains: Chains, starts: Positions, numbers: NDArray[np.int32]
+) -> tuple[NDArray[np.uint8], Positions]:
+    """Return the furthest step of each owner, and its first chain that reaches it."""
+    furthest, reported = np.ones(len(starts), np.uint8), starts.copy()
+    for step, level in enumerate(chains.levels[1:], 2):
+        owners = numbers.take(level.chains)
+        furthest[owners] = step
+        # Of the chains of an owner, the one that is written last stays.
+        reported[owners[::-1]] = level.chains[::-1]
+    return furthest, reported
 
 
-def _positions(chains: Chains, reported: Positions) -> Positions:
+def _positions(chains: Chains, reported: Positions, furthest: NDArray[np.uint8]) -> Positions:
     """Return the positions of the events of the reported chains, by step; 0 where there is none."""
-    places = np.full(len(chains.entries), -1)
-    places[reported] = np.arange(len(reported))
     positions = np.zeros((len(chains.levels), len(reported)), np.intp)
-    for row, level in zip(positions, chains.levels, strict=True):
-        place = places[level.chains]
-        is_reported = place >= 0
-        row[place[is_reported]] = level.positions[is_reported]
+    positions[0] = chains.entries.take(reported)
+    for step, level in enumerate(chains.levels[1:], 1):
+        which = np.flatnonzero(furthest > step)
+        places = level.chains.searchsorted(reported.take(which))
+        positions[step, which] = level.positions.take(places)
     return positions
-
-
-def _reduced(ufunc: np.ufunc, values: NDArray[Any], starts: Positions) -> NDArray[Any]:
-    """Return the values of each owner as one; `reduceat` fails without owners."""
-    return ufunc.reduceat(values, starts) if len(starts) else values

@@ -31,6 +31,29 @@ def test_windows_roll_and_calendar_windows_begin_anew(
     assert [d["stickiness"] for d in days] == [1, 0.5, 0.5]
 
 
+def test_users_are_new_on_the_day_of_their_first_event(
+    service: httpx.Client, conn: connection
+) -> None:
+    insert(
+        conn,
+        ("old", "x", MONDAY - 900 * DAY),
+        ("old", "x", MONDAY),
+        ("a", "y", MONDAY - DAY),
+        ("a", "x", MONDAY),
+        ("b", "x", MONDAY, {"plan": "pro"}),
+        ("b", "x", MONDAY + DAY),
+        ("", "x", MONDAY),
+    )
+
+    def counts(**more: str) -> list[tuple[int, int, int]]:
+        days = series(service, start="2025-03-31", end="2025-04-02", **more)
+        return [(day["dau"], day["new"], day["existing"]) for day in days]
+
+    assert counts() == [(3, 1, 2), (1, 0, 1)]
+    assert counts(event="x") == [(3, 2, 1), (1, 0, 1)]
+    assert counts(where="plan:pro") == [(1, 1, 0), (0, 0, 0)]
+
+
 def test_the_week_begins_when_asked(service: httpx.Client, conn: connection) -> None:
     insert(conn, ("a", "x", MONDAY), ("b", "x", MONDAY - DAY))
     params = {"start": "2025-03-31", "end": "2025-04-01"}

@@ -211,3 +211,41 @@ def test_first_events_are_those_of_all_time_unless_they_need_dropped_properties(
         [0, 0],
         [0, 0],
     ]
+
+
+def test_rollups_answer_where_columns_lack_events(service: httpx.Client, conn: connection) -> None:
+    """As after an upgrade of a database whose events had been dropped before it had columns."""
+    ask(service, "lifecycle", start="2026-03-11", end="2026-03-12")  # writes the state of columns
+    conn.cursor().execute(
+        "delete from column_chunks; update column_state set events_from = '2026-03-11T00:00Z'"
+    )
+    days = {"start": "2026-03-09", "end": "2026-03-13"}
+    lifecycle = ask(service, "lifecycle", **days)
+    assert lifecycle["meta"]["source"] == "rollups"
+    assert "events_without_user" not in lifecycle["meta"]
+    assert [(day["new"], day["returning"]) for day in lifecycle["data"]["series"]] == [
+        (1, 0),
+        (0, 1),
+        (0, 1),
+        (0, 1),
+    ]
+    (cohort, *_) = ask(service, "retention", **days, periods="3")["data"]["cohorts"]
+    assert (cohort["users"], [cell["users"] for cell in cohort["cells"]]) == (1, [1, 1, 1])
+    assert ask(service, "stickiness", **days)["data"]["rows"][3] == {
+        "in": 4,
+        "users": 1,
+        "at_least": 1,
+    }
+    explained = ask(service, "lifecycle", **days, explain="true")["data"]
+    assert (explained["source"], explained["needs_dropped"]) == ("rollups", False)
+    assert "events without `where`" in refused(service, "lifecycle", **days, where="@event:view")
+
+
+def test_users_are_not_new_or_existing_where_that_needs_dropped_properties(
+    service: httpx.Client,
+) -> None:
+    days = {"start": "2026-04-11", "end": "2026-04-12"}
+    (day,) = ask(service, ACTIVE, **days, where="plan:pro")["data"]["series"]
+    assert (day["mau"], day["new"], day["existing"]) == (0, None, None)
+    (day,) = ask(service, ACTIVE, **days, where="@event:view")["data"]["series"]
+    assert (day["mau"], day["new"], day["existing"]) == (0, 0, 0)

@@ -349,6 +349,9 @@ def test_active_users_agree(
         assert point.calendar_week == oracle.active(every, tz, week, day)
         assert point.calendar_month == oracle.active(every, tz, day.replace(day=1), day)
         assert point.stickiness == (point.dau / point.mau if point.mau else None)
+        earlier = oracle.active_users(every, tz, date.min, day - timedelta(days=1))
+        new = oracle.active_users(every, tz, day, day) - earlier
+        assert (point.new, point.existing) == (len(new), point.dau - len(new))
 
 
 def cohort_events(stored: list[Event], entry: str, comeback: str) -> list[cohort_oracle.Event]:

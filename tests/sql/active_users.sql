@@ -30,3 +30,14 @@ select window_name, day, sum(change)
 from   intervals
 cross  join lateral (values (start_day, 1), (end_day, -1)) as changes (day, change)
 group  by window_name, day;
+
+-- name: first_days
+-- The number of users by the day of their first event; -1 is any day before.
+select width_bucket(first_at, %(starts)s::timestamptz[]) - 1 as day, count(*)
+from   (select min(occurred_at) as first_at
+        from   events
+        where  occurred_at < %(end)s
+        and    user_id <> ''
+        and    (%(names)s::text[] is null or event_name = any(%(names)s))
+        group  by user_id) as users
+group  by day;

@@ -231,12 +231,12 @@ def test_ordinals_above_31_bits_are_users_like_others() -> None:
 def test_owners_of_parts_are_united_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     funnel = Funnel(steps=2, within=9, entry_end=9, now=9)
     part = progress([StepEvent(n, 1, n + 1, frozenset({n})) for n in range(2)], funnel)
-    assert part.nbytes == 1 + 2 * 8 + 8 + 1
+    assert part.nbytes == 4 + 1 + 2 * 8 + 8 + 1
     assert united(iter([part])) is part
     assert united([part, part]).times.tolist() == [[1, 1], [2, 2]]
     monkeypatch.setattr(progress_module, "MAX_BYTES", 2 * part.nbytes)
     assert len(united([part, part])) == 2
-    with pytest.raises(TooExpensive, match="would read 78 bytes of users who entered"):
+    with pytest.raises(TooExpensive, match="would read 90 bytes of users who entered"):
         united([part] * 3)
 
 

@@ -139,6 +139,7 @@ def test_a_first_event_depends_on_all_months_before() -> None:
     march = {"start": "2025-03-01", "end": "2025-04-01"}
     first, march_number = (1999 * 12 + 11, 2025 * 12 + 2)
     assert (Lifecycle(**march).query.months or (0, 0))[0] == first
+    assert (ActiveUsers(**march).query.months or (0, 0))[0] == first
     assert (Retention(**march).query.months or (0, 0))[0] == first
     in_range = Retention(**march, entry="first_in_range")
     assert (in_range.query.months or (0, 0))[0] == march_number
