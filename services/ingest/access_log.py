@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from itertools import starmap
 
 from services.ingest.input_rows import Lines
+from services.ingest.lines import lines_of
 from services.ingest.mapping.row_mapping import RowMapping
 from services.ingest.mapping.tables import Record, Records
 from services.ingest.mapping.text_table import text_records
-from services.ingest.ndjson import lines_of
 from services.ingest.validation import Invalid
 
 COLUMNS = (
@@ -22,7 +22,7 @@ COLUMNS = (
     "http_user_agent",
 )
 _Row = tuple[int, str, list[str] | Invalid]
-_QUOTED = r'"((?:[^"\\]|\\.)*)"'
+_QUOTED = r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"'
 _LINE = re.compile(
     rf"(\S+) \S+ (.+?) \[([^\]]+)\] {_QUOTED} (\d{{3}}|-) (\d+|-)(?: {_QUOTED} {_QUOTED})?.*"
 )

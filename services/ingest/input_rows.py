@@ -136,22 +136,3 @@ def _column(source: str, header: Collection[str]) -> str:
         path = path_of(source)
         return path[0] if len(path) == 1 else source
     return source
-
-
-def parts(rows: Iterator[Row], max_rows: int, size_of: Callable[[Row], int]) -> Iterator[list[Row]]:
-    """The rows in lists of at most `max_rows`, shorter if the rows are large.
-
-    If the input is damaged, the rows before the damage are yielded before its error is raised.
-    """
-    part, size = list[Row](), 0
-    try:
-        for row in rows:
-            part.append(row)
-            size += size_of(row)
-            if len(part) == max_rows or size > MAX_PART_BYTES:
-                yield part
-                part, size = [], 0
-    except (TruncatedInput, *DAMAGED):
-        yield part
-        raise
-    yield part

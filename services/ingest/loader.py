@@ -25,8 +25,7 @@ from utils.time.local_times import Adjustment
 
 BATCH = 10_000
 Blocks = Iterator[Block | MappedBlock | list[InputRow]]
-# Rows that are validated at once. If fast validation fails for one, all are validated one by one.
-PART = 500
+_MAX_PART_ROWS = 2_000
 _MAX_EXCERPT_CHARS = 2_000
 
 
@@ -110,7 +109,7 @@ class Loader:
     @property
     def part_rows(self) -> int:
         """The most rows of a block."""
-        return min(PART, self._batch)
+        return min(_MAX_PART_ROWS, self._batch)
 
     def load(
         self,

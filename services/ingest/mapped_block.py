@@ -8,11 +8,12 @@ from services.ingest.column_validation import EventColumns, valid_rows
 from services.ingest.input_rows import InputRow, ValidRows
 from services.ingest.lone_surrogates import lone_surrogate_field
 from services.ingest.mapping.column_mapping import ColumnMapper, MappedTable
+from services.ingest.mapping.row_format import sorted_json
 from services.ingest.mapping.row_mapping import RowMapper, id_text
 from services.ingest.mapping.tables import Records
 from services.ingest.mapping.time_columns import TimeColumns
 from services.ingest.mapping.times import ISO
-from services.ingest.strict_json import HugeNumber, NotStrict, are_strict, check_strict
+from services.ingest.strict_json import HugeNumber, NotStrict, check_strict, strict_objects
 from services.ingest.validation import Invalid, RawEvent, Validator
 
 _MIN_ROWS_OF_COLUMNS = 16
@@ -40,7 +41,8 @@ class MappedBlock:
             (positions, self._columns(table, validator))
             for positions, table in self._records.tables
         ]
-        ids, faults = self._ids(mapped), self._faults()
+        faults, decoded = self._strict_rows()
+        ids = self._ids(mapped, decoded)
         lines: dict[int, str] = {}
         for positions, table in mapped:
             if table is not None:
@@ -57,16 +59,26 @@ class MappedBlock:
     def lines(self) -> Iterable[InputRow]:
         """All rows one by one."""
         unmapped = [(positions, None) for positions, _ in self._records.tables]
-        return self._input_rows(self._ids(unmapped), self._faults(), {}).values()
+        faults, decoded = self._strict_rows()
+        return self._input_rows(self._ids(unmapped, decoded), faults, {}).values()
 
-    def _ids(self, mapped: Sequence[tuple[Sequence[int], MappedTable | None]]) -> _Ids:
+    def _ids(
+        self,
+        mapped: Sequence[tuple[Sequence[int], MappedTable | None]],
+        decoded: Mapping[int, Any],
+    ) -> _Ids:
         """The ids that are derived from whole rows, by position."""
         if not self._mapper.numbers_rows:
             return {}
         texts: dict[int, bytes] = {}
         for (positions, table), (_, source) in zip(mapped, self._records.tables, strict=True):
             if table is not None:
-                names, canonical = table.events.event_names, source.canonical()
+                names = table.events.event_names
+                canonical = (
+                    [sorted_json(decoded[at]) for at in positions]
+                    if decoded
+                    else source.canonical()
+                )
                 texts.update(zip(positions, map(id_text, names, canonical), strict=True))
         for at in range(len(self._records.origins)):
             if at not in texts and not isinstance(row := self._records.row(at), Invalid):
@@ -75,17 +87,21 @@ class MappedBlock:
         ids = self._mapper.ids_of(texts[at] for at in in_order)
         return dict(zip(in_order, ids, strict=True))
 
-    def _faults(self) -> _Faults:
-        """The reasons why lines of JSON are not strict, by position."""
+    def _strict_rows(self) -> tuple[_Faults, Mapping[int, Any]]:
+        """The reasons why lines of JSON are not strict, and the objects if all are strict.
+
+        Both are by position, and empty for other formats.
+        """
         singles = self._records.singles
         lines = {
             at: raw
             for at, (_, raw) in enumerate(self._records.origins)
             if isinstance(raw, bytes) and not isinstance(singles.get(at), Invalid)
         }
-        if are_strict(b"\n".join(line.strip() for line in lines.values()), len(lines)):
-            return {}
-        return {at: fault for at, line in lines.items() if (fault := _not_strict(line))}
+        text = b"\n".join([line.strip() for line in lines.values()])
+        if (decoded := strict_objects(text, len(lines))) is not None:
+            return {}, dict(zip(lines, decoded, strict=True))
+        return {at: fault for at, line in lines.items() if (fault := _not_strict(line))}, {}
 
     def _valid(
         self, positions: Sequence[int], table: MappedTable, ids: _Ids, faults: _Faults

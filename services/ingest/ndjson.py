@@ -12,17 +12,16 @@ from msgspec import UNSET
 from services.ingest.fast_validation import validate_block
 from services.ingest.input_rows import (
     DAMAGED,
-    MAX_LINE_BYTES,
     ColumnMapping,
     InputRow,
     Lines,
     UnreadableInput,
     ValidRows,
-    parts,
 )
 from services.ingest.json_paths import Path, has_path, paths_in, source_of, suggest
+from services.ingest.lines import is_cut, lines_of
 from services.ingest.lone_surrogates import lone_surrogate_field
-from services.ingest.mapping.json_table import Branches, json_tables
+from services.ingest.mapping.json_table import json_tables
 from services.ingest.mapping.row_format import decode_raw
 from services.ingest.mapping.row_mapping import RowMapping
 from services.ingest.mapping.tables import Record, Records
@@ -131,7 +130,7 @@ class NdjsonBlock:
 
     def _decode(self, line: bytes) -> Any:
         """The decoded struct of a line. Raises: Invalid."""
-        if _is_cut(line):
+        if is_cut(line):
             raise Invalid("the line is over 4 MB long")
         try:
             # The decoder skips the contents of `properties`, so UTF-8 is checked here.
@@ -166,14 +165,9 @@ def ndjson_blocks(file: Lines, columns: ColumnMapping, max_lines: int) -> Iterat
     Raises: UnreadableInput, any of DAMAGED.
     """
     decoders, number = Decoders(columns), 1
-    for raw in _check_mapped(parts(_lines(file), max_lines, len), decoders.shape.mapped):
+    for raw in _check_mapped(lines_of(file, max_lines), decoders.shape.mapped):
         yield NdjsonBlock(number, raw, decoders)
         number += len(raw)
-
-
-def lines_of(file: Lines, max_lines: int) -> Iterator[list[bytes]]:
-    """The lines of a file, at most `max_lines` at a time. Raises: any of DAMAGED."""
-    return parts(_lines(file), max_lines, len)
 
 
 def ndjson_records(file: Lines, max_lines: int) -> Iterator[list[Record]]:
@@ -182,13 +176,13 @@ def ndjson_records(file: Lines, max_lines: int) -> Iterator[list[Record]]:
     Raises: UnreadableInput, any of DAMAGED.
     """
     number = 1
-    for raw in parts(_lines(file), max_lines, len):
+    for raw in lines_of(file, max_lines):
         yield _records(number, raw)
         number += len(raw)
 
 
 def json_line_tables(
-    file: Lines, mapping: RowMapping, branches: Branches, max_lines: int
+    file: Lines, mapping: RowMapping, branches: Sequence[Path], max_lines: int
 ) -> Iterator[Records]:
     """The objects of the lines as tables of at most `max_lines` rows.
 
@@ -223,7 +217,7 @@ def _records(number: int, raw: list[bytes]) -> list[Record]:
 
 
 def _record(number: int, line: bytes) -> Record:
-    if _is_cut(line):
+    if is_cut(line):
         return Record(number, line, Invalid("the line is over 4 MB long"))
     try:
         text = line.removeprefix(b"\xef\xbb\xbf").decode()
@@ -301,20 +295,3 @@ def _objects(block: list[bytes]) -> Iterator[dict[str, Any]]:
             yield _decode_object(line.removeprefix(b"\xef\xbb\xbf"))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
-
-
-def _lines(file: Lines) -> Iterator[bytes]:
-    """The lines of a file with their line breaks. A line that is too long is cut."""
-    while line := file.readline(MAX_LINE_BYTES):
-        if _is_cut(line):
-            _skip_line(file)
-        yield line
-
-
-def _is_cut(line: bytes) -> bool:
-    return len(line) == MAX_LINE_BYTES and not line.endswith(b"\n")
-
-
-def _skip_line(file: Lines) -> None:
-    while (part := file.readline(MAX_LINE_BYTES)) and not part.endswith(b"\n"):
-        pass

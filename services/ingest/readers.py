@@ -32,6 +32,8 @@ from services.ingest.ndjson import json_line_tables, ndjson_blocks, ndjson_recor
 from services.ingest.parquet import column_names, parquet_records
 from services.ingest.parquet_table import parquet_tables
 
+LINES_AT_ONCE = 500
+"""The most lines that are validated at once: more do not fit into the caches of a processor."""
 Part = Block | MappedBlock | list[InputRow]
 
 
@@ -114,6 +116,7 @@ def read(
     layout: Layout, file: Input, columns: ColumnMapping | RowMapper, max_rows: int
 ) -> Iterator[Part]:
     """The rows of a file, at most `max_rows` at a time. Raises: UnreadableInput, TruncatedInput."""
+    max_rows = max_rows if layout.form == "parquet" else min(max_rows, LINES_AT_ONCE)
     try:
         if isinstance(columns, RowMapper):
             mapper = ColumnMapper(columns)

@@ -35,6 +35,11 @@ def are_strict(text: bytes, objects: int) -> bool:
 
     If false, each needs a closer look.
     """
+    return strict_objects(text, objects) is not None
+
+
+def strict_objects(text: bytes, objects: int) -> list[dict[str, Any]] | None:
+    """The objects of a text; None if `are_strict` is false."""
     # Decoding drops duplicate keys. Encoded again, the text has fewer colons then: there is one per
     # key, and those in strings are kept.
     if (
@@ -42,12 +47,13 @@ def are_strict(text: bytes, objects: int) -> bool:
         or may_escape_colon(text)
         or _HUGE in text.translate(_AS_ZEROS)
     ):
-        return False
+        return None
     try:
         decoded = _decode(text)
-        return len(decoded) == objects and _encode(decoded).count(b":") == text.count(b":")
+        is_strict = _encode(decoded).count(b":") == text.count(b":")
+        return decoded if is_strict and len(decoded) == objects else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
+        return None
 
 
 def has_one_object_per_line(text: bytes, lines: int) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from click.testing import Result
 from psycopg2.extensions import connection
 
-from services.ingest.loader import PART
+from services.ingest.readers import LINES_AT_ONCE
 from tests.adoption import run_sql
 from tests.cli import run_cli
 from tests.factories import ID, event
@@ -122,7 +122,7 @@ def test_a_damaged_archive_is_told(load: Load) -> None:
 def test_a_mapped_file_is_loaded_in_blocks_and_once(
     load: Load, conn: connection, through: str
 ) -> None:
-    assert ROWS > 2 * PART
+    assert ROWS > 2 * LINES_AT_ONCE
     Path("a.csv").write_text(CLICKS)
     options = (*MAPPED, "--property", "n", "--id", "who")
     results = [

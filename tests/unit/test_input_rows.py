@@ -1,14 +1,10 @@
-"""Rows of an input: the columns of its fields, and parts of limited size."""
-
-from collections.abc import Iterator
+"""Rows of an input: the columns of its fields."""
 
 import pytest
 
 from services.ingest.input_rows import (
     ColumnMapping,
-    TruncatedInput,
     UnreadableInput,
-    parts,
 )
 
 HEADER = ["event_id", "user", "event_name", "occurred_at"]
@@ -38,20 +34,3 @@ def test_a_header_that_does_not_fit_is_refused(
 
 def test_ignored_columns_may_be_unknown() -> None:
     assert ColumnMapping(ignored=("user",)).positions(HEADER) == [0, None, 2, 3, None]
-
-
-def test_parts_are_limited_by_rows_and_by_size() -> None:
-    assert list(parts(iter("abcde"), 2, len)) == [["a", "b"], ["c", "d"], ["e"]]
-    large = "x" * (2**20 + 1)
-    assert list(parts(iter([large, "a"]), 2, len)) == [[large], ["a"]]
-
-
-def test_rows_before_damage_are_yielded_before_its_error() -> None:
-    def rows() -> Iterator[str]:
-        yield "a"
-        raise TruncatedInput
-
-    read = parts(rows(), 9, len)
-    assert next(read) == ["a"]
-    with pytest.raises(TruncatedInput):
-        next(read)

@@ -1,7 +1,6 @@
 """Rows of JSON with the same keys as a table of their values."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from itertools import starmap
 from typing import Any
 
@@ -12,7 +11,6 @@ from services.ingest.mapping.row_format import (
     JSON,
     Row,
     decode,
-    decode_raw,
     key_value_pairs,
     value_of,
 )
@@ -20,41 +18,32 @@ from services.ingest.mapping.row_mapping import RowMapping
 from services.ingest.mapping.tables import Fragments, Tree, object_texts
 from services.ingest.validation import Invalid, json_text
 
-Shape = tuple[Any, ...]
-"""The keys of an object, and for each branch the shape of its object, or None without one."""
-Branches = Mapping[str, Any]
-"""Keys of objects of which single values are used, each with its branches."""
+Levels = Mapping[Path, Sequence[Row | None]]
+"""The objects at the paths of some rows; None for null, and where a row has none."""
+
+_NULL = msgspec.Raw(b"null")
+_decode_objects = msgspec.json.Decoder(list[dict[str, msgspec.Raw] | None]).decode
 
 
 class JsonTable:
     """Rows of one shape."""
 
-    def __init__(
-        self,
-        rows: Sequence[Row],
-        shape: Shape,
-        values: Iterable[Sequence[msgspec.Raw]],
-        branches: Branches,
-        mapping: RowMapping,
-    ) -> None:
-        self._rows = rows
+    def __init__(self, levels: Levels, mapping: RowMapping) -> None:
+        """The objects of one path have the same keys in all rows, or are None in all rows."""
+        self._rows = [row or {} for row in levels[()]]
         self._keys: dict[Path, tuple[str, ...]] = {}
-        paths = list(self._paths(shape, branches, ()))
-        self._columns = dict(zip(paths, zip(*values, strict=True), strict=True))
+        self._columns: dict[Path, Sequence[msgspec.Raw]] = {}
+        for path, objects in levels.items():
+            if objects[0] is not None:
+                self._keys[path] = tuple(objects[0])
+                columns = zip(*[each.values() for each in objects if each is not None], strict=True)
+                for key, values in zip(objects[0], columns, strict=True):
+                    self._columns[(*path, key)] = values
         self._mapping = mapping
-        self.names = shape[0]
+        self.names = self._keys[()]
         self._nulls = {"", *mapping.nulls}
         self.is_strict = True
         self.odd: set[int] = set()
-
-    def _paths(self, shape: Shape, branches: Branches, above: Path) -> Iterable[Path]:
-        """The paths of the columns, and by the way the keys of each object."""
-        self._keys[above] = shape[0]
-        for key in shape[0]:
-            yield (*above, key)
-        for (key, inner), inner_shape in zip(branches.items(), shape[1:], strict=True):
-            if inner_shape is not None:
-                yield from self._paths(inner_shape, inner, (*above, key))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -139,54 +128,57 @@ class JsonTable:
             return None
 
 
-def branches_of(paths: Iterable[Path]) -> Branches:
-    """The keys whose objects have values at these paths."""
-    branches: dict[str, Any] = {}
-    for path in paths:
-        level = branches
-        for key in path[:-1]:
-            level = level.setdefault(key, {})
-    return branches
+def branches_of(paths: Iterable[Path]) -> list[Path]:
+    """The paths of the objects that have values at these paths, outer ones first."""
+    branches = {path[:depth] for path in paths for depth in range(1, len(path))}
+    return sorted(branches, key=len)
 
 
 def json_tables(
-    rows: Mapping[int, Row], branches: Branches, mapping: RowMapping
+    rows: Mapping[int, Row], branches: Sequence[Path], mapping: RowMapping
 ) -> list[tuple[list[int], JsonTable]]:
     """Tables of the rows that have the same keys, and the positions of their rows.
 
-    Rows in which the value of a branch is neither an object nor null are in no table.
+    Rows in which the value at a branch is neither an object nor null are in no table.
     """
-    groups: dict[Shape, list[tuple[int, list[msgspec.Raw]]]] = {}
-    for at, row in rows.items():
-        values: list[msgspec.Raw] = []
-        with suppress(msgspec.MsgspecError):  # a value that is not valid JSON after all
-            if (shape := _shape(row, branches, values)) is not None:
-                groups.setdefault(shape, []).append((at, values))
+    try:
+        levels = _levels(list(rows.values()), branches)
+    except msgspec.MsgspecError:
+        rows = {at: row for at, row in rows.items() if _has_objects(row, branches)}
+        levels = _levels(list(rows.values()), branches)
+    shapes = zip(
+        *[[None if row is None else tuple(row) for row in level] for level in levels.values()],
+        strict=True,
+    )
+    groups: dict[Any, list[int]] = {}
+    for number, shape in enumerate(shapes):
+        groups.setdefault(shape, []).append(number)
+    positions = list(rows)
     return [
-        (
-            [at for at, _ in group],
-            JsonTable(
-                [rows[at] for at, _ in group],
-                shape,
-                [values for _, values in group],
-                branches,
-                mapping,
-            ),
-        )
-        for shape, group in groups.items()
+        ([positions[number] for number in group], JsonTable(_take(levels, group), mapping))
+        for group in groups.values()
     ]
 
 
-def _shape(row: Row, branches: Branches, values: list[msgspec.Raw]) -> Shape | None:
-    """The shape of an object, whose values are added to `values`; None without a shape."""
-    values += row.values()
-    shape: list[Any] = [tuple(row)]
-    for key, inner in branches.items():
-        text = bytes(row.get(key, b"null"))
-        if text == b"null":
-            shape.append(None)
-        elif text.startswith(b"{") and (inner_shape := _shape(decode_raw(text), inner, values)):
-            shape.append(inner_shape)
-        else:
-            return None
-    return tuple(shape)
+def _levels(rows: Sequence[Row], branches: Sequence[Path]) -> Levels:
+    """Raises: MsgspecError, if a value at a branch is neither an object nor null."""
+    levels: dict[Path, Sequence[Row | None]] = {(): rows}
+    for path in branches:
+        raw = [row.get(path[-1], _NULL) if row else _NULL for row in levels[path[:-1]]]
+        levels[path] = _decode_objects(b"[" + b",".join(raw) + b"]")
+    return levels
+
+
+def _has_objects(row: Row, branches: Sequence[Path]) -> bool:
+    try:
+        _levels([row], branches)
+    except msgspec.MsgspecError:
+        return False
+    return True
+
+
+def _take(levels: Levels, rows: Sequence[int]) -> Levels:
+    """The objects of these rows."""
+    if len(rows) == len(levels[()]):
+        return levels
+    return {path: [level[row] for row in rows] for path, level in levels.items()}

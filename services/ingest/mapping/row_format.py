@@ -22,7 +22,7 @@ ONE_OF = "_value"
 decode = msgspec.json.Decoder().decode
 decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 encode = msgspec.json.Encoder().encode
-_sorted = msgspec.json.Encoder(order="sorted").encode
+sorted_json = msgspec.json.Encoder(order="sorted").encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +101,11 @@ def check_object(value: Any) -> None:
 
 
 def _canonical_json(row: Row) -> bytes:
-    return _sorted({key: value_of(raw) for key, raw in row.items()})
+    return sorted_json({key: value_of(raw) for key, raw in row.items()})
 
 
 def _canonical_texts(row: Row) -> bytes:
-    return _sorted({key: text for key, text in row.items() if text})
+    return sorted_json({key: text for key, text in row.items() if text})
 
 
 def _canonical_values(row: Row) -> bytes:
