@@ -163,8 +163,13 @@ with users as (
     where    occurred_at < '{end}' and user_id <> ''
     group by user_id
 )
-select {counts}
-from   users
+select   countIf(entered = day),
+         countIf(bitAnd(bitShiftRight(active, day), 3) = 3),
+         countIf(bitAnd(bitShiftRight(active, day), 3) = 2 and entered < day),
+         countIf(bitAnd(bitShiftRight(active, day), 3) = 1)
+from     users array join range({days}) as day
+group by day
+order by day
 
 -- name: stickiness
 with users as (

@@ -180,8 +180,7 @@ group by cohort
 order by cohort
 
 -- name: lifecycle
--- The days of a user as bits, from the day before the range, and the day of the first event. A
--- join with the days takes a quarter of the time of a column for each day.
+-- The days of a user as bits, from the day before the range, and the day of the first event.
 with users as (
     select   min(occurred_at)::date - date '{first_day}' as entered,
              bit_or(

@@ -132,7 +132,7 @@ def _counts(case: WideCase, file: str) -> Iterator[str]:
         "none": iter(()),
         "day": _cells(PERIODS, file),
         "week": _cells(WEEKS, file),
-        "lifecycle": _lifecycle((case.end - case.start).days, file),
+        "lifecycle": _lifecycle((case.end - case.start).days),
     }
     return map(_COUNTS[file].format, conditions[case.definition.bits])
 
@@ -146,15 +146,14 @@ def _cells(periods: int, file: str) -> Iterator[str]:
             yield f"((active >> (cohort + {period})) & 1) = 1"
 
 
-def _lifecycle(days: int, file: str) -> Iterator[str]:
+def _lifecycle(days: int) -> Iterator[str]:
     """Yield for each day the conditions of new, returning, resurrected and dormant users.
 
-    The first bit of `active` is the day before the range.
+    The first bit of `active` is the day before the range. The SQL of DuckDB and chDB has a row for
+    each day instead.
     """
     for day in range(days):
         of_two_days = f"((active >> {day}) & 3)"
-        if file == "wide_chdb":
-            of_two_days = f"bitAnd(bitShiftRight(active, {day}), 3)"
         yield f"entered = {day}"
         yield f"{of_two_days} = 3"
         yield f"{of_two_days} = 2 and entered < {day}"
