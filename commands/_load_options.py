@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import click
 
-from commands._options import field_values, time_zone
+from commands._options import field_values, property_names, time_zone
 from services.ingest.input_file import ReadOptions
 from services.ingest.input_rows import Form
 from services.ingest.mapping.options import ALL, MappingOptions
@@ -36,15 +36,6 @@ def _constants(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
     return field_values(values, _CONSTANTS, "VALUE")
-
-
-def _properties(
-    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> dict[str, str | None]:
-    pairs = [text.rpartition("=") if "=" in text else (text, "", "") for text in values]
-    if any(not source for source, _, _ in pairs):
-        raise click.BadParameter("use SOURCE or SOURCE=NAME")
-    return {source: name or None for source, _, name in pairs}
 
 
 def _ids(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -94,7 +85,7 @@ _OPTIONS: tuple[Callable[..., Any], ...] = (
         "--property",
         "properties",
         multiple=True,
-        callback=_properties,
+        callback=property_names,
         metavar="SOURCE[=NAME]",
         help="Store this source as a property; '*' is all others.",
     ),

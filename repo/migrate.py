@@ -221,12 +221,14 @@ def _create_schema(cur: cursor, schema: str) -> None:
         ) from exc
 
 
+def own_names(target: list[Migration]) -> list[str]:
+    """Return the names of all tables and views that the migrations create."""
+    created = (name for each in target for name in _OWN_NAME.findall(each.text))
+    return ["schema_migrations", *created]
+
+
 def _refuse_foreign(cur: cursor, schema: str, target: list[Migration]) -> None:
-    names = [
-        "schema_migrations",
-        *(name for each in target for name in _OWN_NAME.findall(each.text)),
-    ]
-    if conflicts := name_conflicts(cur, schema, names):
+    if conflicts := name_conflicts(cur, schema, own_names(target)):
         listed_names = ", ".join(name for name, _ in conflicts)
         raise MigrationError(
             f"the schema {schema} has tables of another program, owned by {conflicts[0][1]}: "

@@ -197,15 +197,24 @@ class AdoptRepo:
 
     def count_adjusted(self, adoption: Adoption) -> dict[Adjustment, int]:
         """Return the number of rows with a repeated or skipped local time."""
-        mapping = adoption.mapping
-        if mapping.tz is None:
+        if (tz := adoption.mapping.tz) is None:
             return {}
-        local = Identifier("r", mapping.occurred_at)
-        parts = {"local": local, "in_range": is_in_range(local), "rows": adoption.table.identifier}
-        statement = Text(SQL["adopt_count_adjusted"]).format(**parts, **rules_of(mapping.tz))
         with self._transaction() as cur:
-            cur.execute(statement)
+            cur.execute(_statement_over_local_times("adopt_count_adjusted", adoption, tz))
             return dict(cur.fetchall())
+
+    def count_other_rules(self, adoption: Adoption) -> int | None:
+        """Return the number of rows whose local time is another instant by PostgreSQL's own rules
+        of the zone; None if PostgreSQL does not know the zone."""
+        if (tz := adoption.mapping.tz) is None:
+            return 0
+        with self._transaction() as cur:
+            cur.execute(SQL["adopt_knows_zone"], {"tz": tz})
+            if cur.fetchone() != (True,):
+                return None
+            cur.execute(_statement_over_local_times("adopt_count_other_rules", adoption, tz))
+            (rows,) = cur.fetchone() or (0,)
+            return int(rows)
 
     def disable_trigger(self, adoption_id: int, own_schema: str) -> None:
         """Make the trigger do nothing from now on, without a lock on the table."""
@@ -250,6 +259,13 @@ def _statement_over_rows(name: str, adoption: Adoption) -> Composed:
     excluded = Text(SQL["adopt_exclusion"]).format(**tables)
     rows = adoption.mapped_rows(adoption.table.identifier)
     return Text(SQL[name]).format(mapped=rows, exclusion=excluded, **tables)
+
+
+def _statement_over_local_times(name: str, adoption: Adoption, tz: str) -> Composed:
+    """Return a statement over the local times of all rows and the rules of their zone."""
+    local = Identifier("r", adoption.mapping.occurred_at)
+    parts = {"local": local, "in_range": is_in_range(local), "rows": adoption.table.identifier}
+    return Text(SQL[name]).format(**parts, **rules_of(tz), tz=Literal(tz))
 
 
 def _register(cur: cursor, mapping: TableMapping, names: AdoptionNames) -> AdoptedTable:

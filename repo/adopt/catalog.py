@@ -1,13 +1,18 @@
 """Read from the catalog what is needed to adopt a table, and check that it can be adopted."""
 
+from difflib import get_close_matches
 from typing import NamedTuple
 
 from psycopg2 import sql
 from psycopg2.extensions import cursor
 
+from repo.migrate import migrations, own_names
 from repo.statements import statements
 
 SQL = statements("adopt")
+
+_EXACT_NAME = "write SCHEMA.TABLE in exact upper and lower case"
+_MAX_SIMILAR = 3
 
 
 class CannotAdopt(Exception):
@@ -48,11 +53,10 @@ def find_table(cur: cursor, name: str) -> Table:
     """Return the table of this exact name, with or without its schema. Raises: CannotAdopt."""
     cur.execute(SQL["adopt_table"], {"name": name})
     matches = cur.fetchall()
-    if len(matches) != 1:
-        problem = "two tables are" if matches else "no table is"
-        raise CannotAdopt(
-            f"{problem} named {name}: write SCHEMA.TABLE in exact upper and lower case"
-        )
+    if not matches:
+        raise CannotAdopt(f"no table is named {name}: {_hint(cur, name)}")
+    if len(matches) > 1:
+        raise CannotAdopt(f"two tables are named {name}: {_EXACT_NAME}")
     oid, schema, called, *_ = matches[0]
     _check_kind(name, *matches[0][3:])
     cur.execute(SQL["adopt_estimate_size"], {"oid": oid})
@@ -61,6 +65,18 @@ def find_table(cur: cursor, name: str) -> Table:
     return Table(
         oid, schema, called, is_partitioned, _columns(cur, oid), _key(cur, oid), rows, size
     )
+
+
+def _hint(cur: cursor, name: str) -> str:
+    """Return a question with the names of similar tables, or else how to write a name."""
+    cur.execute(SQL["adopt_table_names"], {"own_names": own_names(migrations())})
+    tables = dict[str, str]()  # how each is written, by its names in lower case
+    for schema, called in cur:
+        qualified = f"{schema}.{called}"
+        written = called if schema == "public" else qualified
+        tables |= {text.lower(): written for text in (called, qualified)}
+    close = [tables[text] for text in get_close_matches(name.lower(), tables, n=_MAX_SIMILAR)]
+    return f"did you mean {' or '.join(dict.fromkeys(close))}?" if close else _EXACT_NAME
 
 
 def _check_kind(

@@ -1,7 +1,7 @@
 """Map the columns of a table to the fields of an event, and build the SQL of the mapping."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from psycopg2 import sql
@@ -22,20 +22,30 @@ _TIME_TYPES = {"timestamptz", *_WITHOUT_ZONE}
 _STABLE_TEXT = {*_INTEGERS, "numeric", "uuid", "bool"}
 _JSON_TYPES = {*_STABLE_TEXT, *_NUMBERS, *_TIME_TYPES, "jsonb"}
 _MAX_PROPERTIES = 50  # a function of PostgreSQL takes 100 arguments
+_MAX_BYTES = {"event_name": 200, "user_id": 256}
+ALL = "*"
+"""As a property: all columns that are not used otherwise."""
+
+CONSTANT_FIELDS = tuple(_MAX_BYTES)
+"""The fields that may have a constant."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableMapping:
-    """The column of each field; each of `property_columns` becomes a property of its name."""
+    """The column of each field; each of `property_columns` becomes a property."""
 
     event_id: tuple[str, ...]
-    event_name: str
+    event_name: str | None
     occurred_at: str
     user_id: str | None
     properties: str | None
     property_columns: tuple[str, ...]
     tz: str | None
     epoch: Epoch | None
+    constants: Mapping[str, str] = field(default_factory=dict)
+    """The values of fields in rows in which no column has one."""
+    property_names: Mapping[str, str] = field(default_factory=dict)
+    """The names of properties that differ from those of their columns."""
 
     @property
     def columns(self) -> list[str]:
@@ -46,10 +56,12 @@ class TableMapping:
 
     def as_json(self) -> dict[str, Any]:
         """Return the mapping as it is stored."""
-        return {
+        fields = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
         }
+        # Mappings of older versions, which lack these, stay equal to the same options.
+        return {name: value for name, value in fields.items() if value != {}}
 
 
 class AdoptionNames(NamedTuple):
@@ -63,28 +75,56 @@ def make_mapping(
     table: Table,
     names: Mapping[str, str],
     *,
-    property_columns: Sequence[str] = (),
+    constants: Mapping[str, str] | None = None,
+    properties: Mapping[str, str | None] | None = None,
+    ignored: Sequence[str] = (),
     tz: str | None = None,
     epoch: Epoch | None = None,
 ) -> TableMapping:
     """Return the mapping of a table; `names` are columns by field.
 
-    A field without a name is the column of its own name. Raises: CannotAdopt.
+    A field without a name is the column of its own name. `properties` are the names of properties
+    by column, None for that of the column; the column ALL is all that are neither used otherwise
+    nor `ignored`. Raises: CannotAdopt.
     """
-    optional = {field: _column(table, names, field) for field in ("user_id", "properties")}
+    constants, properties = constants or {}, properties or {}
+    optional = {name: _column(table, names, name) for name in ("user_id", "properties")}
     time_column = _required_field(table, names, "occurred_at")
     mapping = TableMapping(
         _event_id_columns(table, names),
-        _required_field(table, names, "event_name"),
+        _event_name_column(table, names, constants),
         time_column,
         optional["user_id"],
         optional["properties"],
-        tuple(_require_column(table, name) for name in property_columns),
+        tuple(_require_column(table, name) for name in properties if name != ALL),
         tz if table.columns[time_column].base in _WITHOUT_ZONE else None,
         epoch if table.columns[time_column].base in _NUMBERS else None,
+        dict(constants),
+        {column: name for column, name in properties.items() if name and name != column},
     )
+    unused = _unused_columns(table, mapping, ignored)
+    if ALL in properties:
+        all_columns = (*mapping.property_columns, *unused)
+        mapping = replace(mapping, property_columns=all_columns)
     _check(table, mapping)
     return mapping
+
+
+def _unused_columns(table: Table, mapping: TableMapping, ignored: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that are neither read nor ignored. Raises: CannotAdopt."""
+    left_out = {*mapping.columns, *(_require_column(table, name) for name in ignored)}
+    if used := sorted(set(mapping.columns) & set(ignored)):
+        raise CannotAdopt(f"--ignore: {', '.join(used)} is the source of a field or property")
+    return tuple(name for name in table.columns if name not in left_out)
+
+
+def _event_name_column(
+    table: Table, names: Mapping[str, str], constants: Mapping[str, str]
+) -> str | None:
+    """Return the column; None if there is none but a constant. Raises: CannotAdopt."""
+    if "event_name" in constants:
+        return _column(table, names, "event_name")
+    return _required_field(table, names, "event_name")
 
 
 def stored_mapping(table: Table, fields: Mapping[str, Any]) -> TableMapping:
@@ -116,7 +156,10 @@ def _column(table: Table, names: Mapping[str, str], field: str) -> str | None:
 def _required_field(table: Table, names: Mapping[str, str], field: str) -> str:
     if (column := _column(table, names, field)) is None:
         listed = ", ".join(table.columns)
-        raise CannotAdopt(f"no column is named {field}: add --map {field}=COLUMN, one of {listed}")
+        constant = f", or --set {field}=VALUE" if field in CONSTANT_FIELDS else ""
+        raise CannotAdopt(
+            f"no column is named {field}: add --map {field}=COLUMN, one of {listed}{constant}"
+        )
     return column
 
 
@@ -134,15 +177,33 @@ def _event_id_columns(table: Table, names: Mapping[str, str]) -> tuple[str, ...]
 def _check(table: Table, mapping: TableMapping) -> None:
     for name in mapping.event_id:
         _check_type(table, name, "event_id", _STABLE_TEXT | _TIME_TYPES)
-    for field, column in (("event_name", mapping.event_name), ("user_id", mapping.user_id)):
-        _check_type(table, column, field, _STABLE_TEXT)
+    for name, column in (("event_name", mapping.event_name), ("user_id", mapping.user_id)):
+        _check_type(table, column, name, _STABLE_TEXT)
     _check_type(table, mapping.occurred_at, "occurred_at", _TIME_TYPES | _NUMBERS, texts=False)
     _check_type(table, mapping.properties, "properties", {"jsonb", "json"})
     for name in mapping.property_columns:
         _check_type(table, name, "properties", _JSON_TYPES)
+    _check_properties(mapping)
+    _check_constants(mapping)
+    _check_time(table.columns[mapping.occurred_at], mapping)
+
+
+def _check_properties(mapping: TableMapping) -> None:
     if len(mapping.property_columns) > _MAX_PROPERTIES:
         raise CannotAdopt(f"at most {_MAX_PROPERTIES} columns can be properties")
-    _check_time(table.columns[mapping.occurred_at], mapping)
+    names = [_property_name(mapping, column) for column in mapping.property_columns]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise CannotAdopt(f"two columns would be the property {twice[0]}: name one COLUMN=NAME")
+
+
+def _property_name(mapping: TableMapping, column: str) -> str:
+    return mapping.property_names.get(column, column)
+
+
+def _check_constants(mapping: TableMapping) -> None:
+    for name, text in mapping.constants.items():
+        if len(text.encode()) > _MAX_BYTES[name]:
+            raise CannotAdopt(f"--set: {name} must be at most {_MAX_BYTES[name]} bytes long")
 
 
 def _check_type(
@@ -182,10 +243,8 @@ def mapped_rows(
     return Text(SQL["adopt_mapped"]).format(
         key=_key_text(table, mapping),
         event_id=_event_id_sql(table, mapping, names.original_name),
-        user_id=Text("{}::text").format(_row_column(mapping.user_id))
-        if mapping.user_id
-        else Text("''"),
-        event_name=Text("{}::text").format(_row_column(mapping.event_name)),
+        user_id=_text_field(mapping.user_id, mapping.constants.get("user_id")),
+        event_name=_text_field(mapping.event_name, mapping.constants.get("event_name")),
         occurred_at=_occurred_at(table, mapping, instant),
         time_column=_row_column(mapping.occurred_at),
         properties=_properties_sql(table, mapping, names.own_schema),
@@ -209,6 +268,16 @@ def types_unchanged(table: Table, mapping: TableMapping) -> Composed:
 def columns(names: Iterable[str]) -> Composed:
     """Return quoted names, separated by commas."""
     return Text(", ").join(map(Identifier, names))
+
+
+def _text_field(column: str | None, constant: str | None) -> Composable:
+    """Return an expression for the text of a column, or else the constant."""
+    if column is None:
+        return Text("{}::text").format(Value(constant or ""))
+    text = Text("{}::text").format(_row_column(column))
+    if constant is None:
+        return text
+    return Text("coalesce(nullif({}, ''), {})").format(text, Value(constant))
 
 
 def _row_column(name: str) -> Composable:
@@ -285,5 +354,9 @@ def _conflicting_column(table: Table, mapping: TableMapping, own_schema: str) ->
 def _built_properties(mapping: TableMapping) -> list[Composable]:
     if not mapping.property_columns:
         return []
-    pairs = (part for name in mapping.property_columns for part in (Value(name), _row_column(name)))
+    pairs = (
+        part
+        for column in mapping.property_columns
+        for part in (Value(_property_name(mapping, column)), _row_column(column))
+    )
     return [Text("jsonb_build_object({})").format(sql.SQL(", ").join(pairs))]

@@ -27,6 +27,19 @@ where  rank = (select min(rank) from candidates)
 order  by oid
 limit  2;
 
+-- name: adopt_table_names
+-- Tables of the platform, for a suggestion: not all of a database with very many.
+select   nspname, relname
+from     pg_class c
+join     pg_namespace n on n.oid = relnamespace
+where    relkind in ('r', 'p')
+and      not relispartition
+and      nspname not in ('pg_catalog', 'information_schema')
+and      nspname !~ '^pg_(temp|toast)'
+and      not (nspname = current_schema() and relname = any(%(own_names)s))
+order by nspname, relname
+limit    10000;
+
 -- name: adopt_columns
 -- The columns of a table. The type of a domain is its base type.
 with recursive types as (
@@ -231,6 +244,27 @@ from     (
 where    local >= change - greatest(offset_now - offset_next, offset_next - offset_now)
 group    by 1
 order    by 1;
+
+-- name: adopt_knows_zone
+select exists (select from pg_timezone_names where name = %(tz)s);
+
+-- name: adopt_count_other_rules
+-- The number of rows whose local time is another instant by PostgreSQL's own rules of the zone: these show other
+-- local times at our instants. Skipped times are shown as they are moved forward.
+select   count(*)
+from     (
+    select local, local - offset_now as utc,
+           coalesce(offset_next > offset_now and local >= change - (offset_next - offset_now), false) as is_skipped,
+           offset_next - offset_now as gap
+    from   (
+        select {local}::timestamp as local, ({times})[position] as change,
+               ({offsets})[position] as offset_now, ({offsets})[position + 1] as offset_next
+        from   {rows} r
+        cross  join lateral (select 1 + width_bucket({local}::timestamp, {times}) as position) located
+        where  {in_range}
+    ) changes
+) instants
+where    utc at time zone 'UTC' at time zone {tz} <> local + case when is_skipped then gap else interval '0' end;
 
 -- name: adopt_body
 -- The body of the trigger function. The first statement fails if a column is missing or has another type. It

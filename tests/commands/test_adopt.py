@@ -39,7 +39,7 @@ from tests.cli import run_cli
 from tests.retention import drop
 from tests.source_comparison import connected
 from tests.wait_until import wait_until
-from tests.zone_rules import make_tzdata
+from tests.zone_rules import VERSION, make_tzdata
 from utils.time.zones import zone
 
 DOCS = Path(__file__).parents[2] / "docs" / "adopt.md"
@@ -358,6 +358,54 @@ def test_two_tables_with_the_same_keys_do_not_meet(adopt: Adopt, conn: connectio
     }
 
 
+SIGN_UPS = """
+create table members (
+    id int primary key, email text, plan text, invited_by text, signed_up_at timestamptz
+)
+"""
+NAME = "it's a %s {0} sign-up\\"
+SIGN_UP = "insert into members values (%s, 'a@shop.example', 'pro', %s, '2025-06-01Z')"
+
+
+def test_a_table_of_sign_ups_has_no_event_name(adopt: Adopt, conn: connection) -> None:
+    run_sql(conn, SIGN_UPS)
+    run_sql(conn, SIGN_UP, 1, "")
+    options = (
+        "--table=members",
+        f"--set=event_name={NAME}",
+        "--set=user_id=nobody",
+        "--map=user_id=invited_by",
+        "--map=occurred_at=signed_up_at",
+        "--property=plan=Plan's name",
+    )
+    shown = adopt(*options, "--dry-run")
+    assert shown.exit_code == 0
+    assert f"  event_name   {json.dumps(NAME)}\n" in shown.stdout
+    assert '  user_id      invited_by, or else "nobody"\n' in shown.stdout
+    assert "  properties   plan as Plan's name\n" in shown.stdout
+    assert "  not stored   email (--property '*' stores all columns)\n" in shown.stdout
+    assert run_sql(conn, "select from pg_trigger where tgname = 'analytics_adopt'") == []
+    done = adopt(*options)
+    assert done.exit_code == 0, done.stderr
+    run_sql(conn, SIGN_UP, 2, "u1")
+    run_sql(conn, SIGN_UP, 3, None)
+    instant = datetime(2025, 6, 1, tzinfo=UTC)
+    assert [stored_events(conn)[event_id_of(str(n), "public.members")] for n in (1, 2, 3)] == [
+        (user, NAME, instant, {"Plan's name": "pro"}) for user in ("nobody", "u1", "nobody")
+    ]
+    assert "Copied 0 events" in adopt(*options).stdout
+    assert adopt("--table=members", "--check").exit_code == 0
+
+
+def test_all_columns_are_properties(adopt: Adopt, conn: connection) -> None:
+    run_sql(conn, SIGN_UPS)
+    options = ("--set=event_name=x", "--map=occurred_at=signed_up_at", "--ignore=email")
+    assert "not stored" not in adopt("--table=members", *options, "--property=*").stdout
+    run_sql(conn, SIGN_UP, 1, "u1")
+    ((user, _, _, properties),) = stored_events(conn).values()
+    assert (user, properties) == ("", {"plan": "pro", "invited_by": "u1"})
+
+
 ODD = """
 create schema "app Ä";
 create table "app Ä"."Odd %s {0} ""Table"" " (
@@ -569,6 +617,34 @@ def test_triggers_read_local_times_by_the_rules_of_a_new_tzdata(
     assert checked.exit_code == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "is_other_tzdata", "told"),
+    [
+        (
+            "Africa/Casablanca",
+            True,
+            "  2 with a local time that PostgreSQL's rules of Africa/Casablanca read differently: "
+            f"those of tzdata {VERSION} were used\n",
+        ),
+        ("Europe/Berlin", True, ""),  # it is winter
+        ("Africa/Casablanca", False, ""),
+    ],
+)
+def test_other_rules_of_postgresql_are_told(
+    conn: connection, database_url: str, tmp_path: Path, name: str, is_other_tzdata: bool, told: str
+) -> None:
+    """All know that clocks of Casablanca were at UTC in March 2025, but for this tzdata."""
+    make_tzdata(tmp_path, {"Africa/Casablanca": 1, "Europe/Berlin": 1})
+    run_sql(conn, HAPPENINGS)
+    insert_local(conn, ["2025-03-10 12:00", "2025-03-11 12:00", "2025-01-10 12:00"], "x")
+    rules = {"PYTHONPATH": str(tmp_path)} if is_other_tzdata else {}
+    command = ["adopt", "--table=happenings", "--map=occurred_at=at", f"--tz={name}", "--yes"]
+    environment = {**os.environ, "DATABASE_URL": database_url, **rules}
+    done = subprocess.run([*MAIN, *command], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"3 rows, 3 events, rejected 0\n{told}Folded " in done.stdout
+
+
 def test_a_released_table_leaves_no_function(adopt: Adopt, conn: connection) -> None:
     run_sql(conn, HAPPENINGS)
     adopt("--table=happenings", "--map=occurred_at=at", "--tz=Europe/Berlin")
@@ -695,9 +771,22 @@ REFUSED = {
         "create table plain (event_name text, occurred_at timestamptz)",
         ("--table=plain",),
     ),
-    "no column is named event_name: add --map event_name=COLUMN, one of id, occurred_at": (
+    "no table is named Plane: did you mean old.planes or plain?": (
+        "create table plain (id int primary key); create schema old; create table old.planes ()",
+        ("--table=Plane",),
+    ),
+    "no table is named evnts: write SCHEMA.TABLE in exact upper and lower case": (
+        "select 1",
+        ("--table=evnts",),
+    ),
+    "no column is named event_name: add --map event_name=COLUMN, one of id, occurred_at, or --set "
+    "event_name=VALUE": (
         "create table plain (id int primary key, occurred_at timestamptz)",
         ("--table=plain",),
+    ),
+    "--set: event_name must be at most 200 bytes long": (
+        "create table plain (id int primary key, occurred_at timestamptz)",
+        ("--table=plain", f"--set=event_name={'x' * 201}"),
     ),
     "plain has no stored column nam; it has id, name, occurred_at": (
         "create table plain (id int primary key, name text, occurred_at timestamptz)",
