@@ -185,7 +185,7 @@ class OriginNotAllowed(AnalyticsError):
 
 
 class KeyNotForPages(AnalyticsError):
-    """A key in a URL must be limited to origins: create it with `--scope write --origin ORIGIN`."""
+    """A key of pages must be limited to origins: create it with `--scope write --origin ORIGIN`."""
 
     status = 403
     kind = "forbidden"

@@ -56,3 +56,22 @@ class StoredEvents(BaseModel):
         default=0,
         description="Events of suppressed users, which are not stored; absent if there are none.",
     )
+
+
+class InvalidCall(BaseModel):
+    """What is wrong with a call that was not stored."""
+
+    parameter: str = Field(description="The key of the call.")
+    message: str = Field(description="What is allowed.")
+    index: int = Field(description="The position of the call in the batch, from 0.")
+
+
+class StoredCalls(StoredEvents):
+    """The number of calls of a batch that were stored, and what is wrong with the others."""
+
+    rejected: int = Field(
+        default=0, description="Invalid calls, which are not stored; absent if there are none."
+    )
+    errors: list[InvalidCall] = Field(
+        default=[], description="What is wrong with the first 100 of them; absent if none is."
+    )

@@ -111,8 +111,8 @@ KEY_CHECKS = _counter(
 
 INGESTED = _counter(
     "analytics_ingested_events",
-    "Events sent to POST /events: accepted, duplicate (event_id is stored already), or refused "
-    "(invalid, so that no event of the request was stored, or of a suppressed user).",
+    "Events sent over HTTP: accepted, duplicate (event_id is stored already), or refused "
+    "(invalid, or of a suppressed user).",
     "result",
 )
 INGEST_SECONDS = _histogram(

@@ -192,7 +192,7 @@ class Settings(TraceSettings):
     )
     browser_events: bool = Field(
         False,
-        description="true: web pages may send events to `/events/browser`, with a key in the URL "
+        description="true: web pages may send events to `/events/browser` and `/v1`, with a key "
         "that is limited to origins",
     )
     metrics_token: SecretStr | None = Field(

@@ -40,24 +40,35 @@ _CORS: dict[str, Any] = {
 }
 
 
+# `AnonymousId` and `X-Retry-Count` are headers of SDKs.
 _CORS_OF_PAGES: dict[str, Any] = {
     "allow_origins": ["*"],
     "allow_methods": ["POST"],
-    "allow_headers": ["Content-Encoding", "Content-Type"],
+    "allow_headers": [
+        "AnonymousId",
+        "Authorization",
+        "Content-Encoding",
+        "Content-Type",
+        "X-Retry-Count",
+    ],
+    "expose_headers": ["RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"],
     "max_age": 3600,
 }
 
 
 class _BrowserCors:
-    """Lets pages of any origin send events to BROWSER_PATH: the key decides which may."""
+    """Lets pages of any origin send events: the key decides which may."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._cors = CORSMiddleware(app, **_CORS_OF_PAGES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_page = scope["type"] == "http" and scope["path"] == events.BROWSER_PATH
-        await (self._cors if is_page else self._app)(scope, receive, send)
+        is_of_pages = scope["type"] == "http" and scope["path"] in _PATHS_OF_PAGES
+        await (self._cors if is_of_pages else self._app)(scope, receive, send)
+
+
+_PATHS_OF_PAGES = {events.BROWSER_PATH, *segment.PATHS}
 
 
 def configure_app(app: FastAPI, settings: Settings) -> None:

@@ -4,7 +4,7 @@ All are async: FastAPI runs sync dependencies in a thread pool, which costs more
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
@@ -13,7 +13,9 @@ from fastapi.security import APIKeyQuery, HTTPBearer
 from common.errors import (
     BrowserEventsDisabled,
     Fault,
+    InvalidKey,
     InvalidParameter,
+    KeyNotForPages,
     Unauthorized,
     Unavailable,
 )
@@ -26,6 +28,8 @@ from services.answering.single_flight import BoundRepo
 from services.auth import Caller, authorize, authorize_page
 from services.cache_service import Limits
 from services.container import Resources
+from services.ingest.body_formats import TEXT
+from services.ingest.http_body import media_type_of, write_key_in
 from services.ingest.ingest_service import Ingest
 
 _SHUTTING_DOWN = (
@@ -34,6 +38,12 @@ _SHUTTING_DOWN = (
 )
 
 _KEY_IN_URL = "An API key is required: send it as `?key=KEY`."
+
+
+_KEY_IN_BODY = (
+    "An API key is required: send it as the user name of `Authorization: Basic`, or as `writeKey` "
+    "in the body."
+)
 
 
 async def get_resources(request: Request) -> Resources:
@@ -115,6 +125,51 @@ async def get_ingest(
     caller: Annotated[Caller, Depends(get_writer)],
 ) -> Ingest:
     return Ingest(request, resources, caller)
+
+
+async def get_segment_ingest(
+    request: Request,
+    resources: Annotated[Resources, Depends(get_resources)],
+    # Only for the OpenAPI description: it checks nothing.
+    _: Annotated[object, Depends(HTTPBearer(auto_error=False))],
+) -> AsyncIterator[Ingest]:
+    """Stores calls of Segment's SDKs, some of which send their key in the body.
+
+    Raises: Unauthorized, InvalidKey, Forbidden, OriginNotAllowed, KeyNotForPages,
+    BrowserEventsDisabled, TooLarge, SlowBody, Busy, Unavailable, ClientDisconnected.
+    """
+    authorization = request.headers.get("authorization")
+    if authorization is not None or resources.keys.is_open:
+        caller = await authorize(request.scope, authorization, resources, "write")
+        _check_page(request)
+        yield Ingest(request, resources, caller)
+        return
+    deadline = request.scope["state"]["began"] + resources.request_s
+    async with resources.ingest.receive_keyless(request.stream(), deadline) as body:
+        if (write_key := write_key_in(body)) is None:
+            raise Unauthorized(_KEY_IN_BODY)
+        caller = await authorize(request.scope, f"Bearer {write_key}", resources, "write")
+        _check_page(request)
+        yield Ingest(request, resources, caller, body)
+
+
+def _check_page(request: Request) -> None:
+    """Check that a page may send this request, for which it may have needed no preflight.
+
+    Raises: InvalidKey, KeyNotForPages, BrowserEventsDisabled.
+    """
+    settings, key = request.app.state.settings, request.scope["state"]["key"]
+    if key is None:  # no key exists, and plain text is what pages of any origin may send
+        if media_type_of(request.headers) == TEXT:
+            raise InvalidKey
+        return
+    origin = request.headers.get("origin")
+    if origin is None or {origin, "*"} & set(settings.origins):
+        return
+    if not key.origins:
+        raise KeyNotForPages
+    if not settings.browser_events:
+        raise BrowserEventsDisabled
 
 
 class Erase:

@@ -32,6 +32,8 @@ MAX_INFLATED_BYTES = 16 * 2**20
 MAX_EVENTS = 10_000
 _MAX_BUFFERED_BYTES = 32 * 2**20  # of all concurrent requests of a worker process
 _MAX_CALLER_BYTES = 24 * 2**20  # of the concurrent requests of one caller
+_MAX_KEYLESS_BYTES = 2**19  # of a body with a key in it, which is received before the key is known
+_MAX_ALL_KEYLESS_BYTES = 8 * 2**20  # of all concurrent requests with such bodies
 _MAX_PARTS = 100  # gzip members or zstd frames, which may be concatenated
 _WINDOW_LOG = 23  # zstd window of at most 8 MB (RFC 9659), which bounds the memory of a decoder
 
@@ -48,6 +50,12 @@ _CODINGS = ("gzip", "zstd", "identity")
 _GZIP = 31  # `wbits` of zlib for a gzip header and the largest window
 
 _BUFFER_FULL = "Too many requests are sending events; nothing was stored, try again shortly."
+
+_KEYLESS = "(keyless)"  # no other caller has this name
+_TOO_LARGE_WITHOUT_KEY = (
+    f"must be at most {_MAX_KEYLESS_BYTES // 1024} kB with the key in it; more with the key in "
+    "`Authorization: Basic`"
+)
 
 Form = Literal["json", "ndjson"]
 Coding = Literal["gzip", "zstd", "identity"]
@@ -96,6 +104,17 @@ class BodyReader:
         self._by_caller: Counter[str] = Counter()
 
     @asynccontextmanager
+    async def receive_keyless(
+        self, chunks: AsyncIterator[bytes], deadline: float
+    ) -> AsyncIterator[bytes]:
+        """The complete body of a request without a key in its headers.
+
+        Raises: TooLarge, SlowBody, Busy, ClientDisconnected.
+        """
+        async with self.receive(chunks, deadline, _KEYLESS) as body:
+            yield body
+
+    @asynccontextmanager
     async def receive(
         self, chunks: AsyncIterator[bytes], deadline: float, caller: str = ""
     ) -> AsyncIterator[bytes]:
@@ -124,6 +143,8 @@ class BodyReader:
                     self._account(caller, len(chunk))
                     if size > MAX_BODY_BYTES:
                         raise _too_large()
+                    if caller == _KEYLESS and size > _MAX_KEYLESS_BYTES:
+                        raise TooLarge(_TOO_LARGE_WITHOUT_KEY)
                     if self._is_full_for(caller):
                         raise Busy(_BUFFER_FULL)
         except TimeoutError:
@@ -138,7 +159,8 @@ class BodyReader:
             del self._by_caller[caller]
 
     def _is_full_for(self, caller: str) -> bool:
-        limit = _MAX_CALLER_BYTES if caller else _MAX_BUFFERED_BYTES
+        limits = {"": _MAX_BUFFERED_BYTES, _KEYLESS: _MAX_ALL_KEYLESS_BYTES}
+        limit = limits.get(caller, _MAX_CALLER_BYTES)
         return self._by_caller[caller] > limit or self._buffered > _MAX_BUFFERED_BYTES
 
 
@@ -211,6 +233,12 @@ class _Counted(msgspec.Struct, gc=False):
             raise ValueError
 
 
+class _WithKey(msgspec.Struct, rename="camel", gc=False):
+    """A body with a key in it; the decoder skips all other members."""
+
+    write_key: str | None = None
+
+
 class _Batch(msgspec.Struct, gc=False):
     """The member of a batch that is kept; the decoder skips all others."""
 
@@ -221,8 +249,17 @@ _counter = threading.local()  # msgspec passes no context to `__post_init__`
 _count = msgspec.json.Decoder(list[_Counted]).decode
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _batch = msgspec.json.Decoder(_Batch).decode
+_with_key = msgspec.json.Decoder(_WithKey).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def write_key_in(body: bytes) -> str | None:
+    """The member `writeKey` of an object; None if there is none."""
+    try:
+        return _with_key(body.removeprefix(_BOM)).write_key
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def split_events(text: bytes, form: Form) -> list[bytes]:

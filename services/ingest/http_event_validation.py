@@ -5,7 +5,8 @@ are validated one by one, which finds the reasons.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from secrets import randbits
 
@@ -67,26 +68,51 @@ _decoder = msgspec.json.Decoder(EventBody)
 _decode, _decode_lines = _decoder.decode, _decoder.decode_lines
 
 
-def read_events(text: bytes, form: Form, now: datetime) -> list[str]:
-    """The events of a decompressed body, as `read_rows` returns them.
+@dataclass(slots=True)
+class ReadEvents:
+    """The valid events of a request, and the faults of the others."""
+
+    rows: list[str]
+    """In the text format of COPY."""
+    indexes: list[int]
+    """The position of each row in the request, from 0."""
+    faults: "Faults"
+
+    def error(self, *, are_all: bool = True) -> InvalidEvents:
+        """The error about the faults; `are_all` false: there may be more."""
+        return self.faults.error(len(self.rows) + self.faults.count, are_all=are_all)
+
+    def reject(self, reasons: Mapping[int, str]) -> None:
+        """Turn rows into faults; `reasons` are by the number of a row."""
+        for row, reason in sorted(reasons.items()):
+            self.faults.add(self.indexes[row], reason)
+        kept = [row for row in range(len(self.rows)) if row not in reasons]
+        self.rows = [self.rows[row] for row in kept]
+        self.indexes = [self.indexes[row] for row in kept]
+
+
+def read_events(text: bytes, form: Form, now: datetime) -> ReadEvents:
+    """The events of a decompressed body, which are all valid.
 
     Raises: UnreadableBody, TooLarge, InvalidEvents.
     """
-    return read_rows(split_events(text, form), now)
+    events = read_valid_events(split_events(text, form), now)
+    if events.faults.count:
+        raise events.error()
+    return events
 
 
-def read_rows(pieces: list[bytes], now: datetime) -> list[str]:
-    """The events of a request, each a JSON text, as rows in the text format of COPY.
+def read_valid_events(pieces: list[bytes], now: datetime) -> ReadEvents:
+    """The events of a request, each a JSON text.
 
-    `now` is the time of receipt in UTC. This may take long: call it in a thread.
-
-    Raises: TooLarge, InvalidEvents.
+    `now` is the time of receipt in UTC. This may take long: call it in a thread. Raises: TooLarge.
     """
-    limits = JsonLimits(pieces)
+    limits, faults = JsonLimits(pieces), Faults()
     rows = [] if limits.are_near else _read_blocks(pieces, now)
+    events = ReadEvents(rows, list(range(len(rows))), faults)
     if len(rows) < len(pieces):
-        rows += _read_one_by_one(pieces, len(rows), limits, now)
-    return rows
+        _read_one_by_one(events, pieces, limits, now)
+    return events
 
 
 def _read_blocks(pieces: list[bytes], now: datetime) -> list[str]:
@@ -137,21 +163,19 @@ def _lacks_time(event: EventBody) -> bool:
 
 
 def _read_one_by_one(
-    pieces: list[bytes], first: int, limits: "JsonLimits", now: datetime
-) -> list[str]:
-    """The rows of the events from `first` on. Raises: TooLarge, InvalidEvents."""
+    events: ReadEvents, pieces: list[bytes], limits: "JsonLimits", now: datetime
+) -> None:
+    """Read the events after those that were read already. Raises: TooLarge."""
     validator = Validator(None, lambda: now, REQUESTS)
-    events: list[Event] = []
-    faults = Faults()
-    for index, piece in enumerate(pieces[first:], first):
+    valid: list[Event] = []
+    for index, piece in enumerate(pieces[len(events.rows) :], len(events.rows)):
         try:
             limits.check(piece)
-            events.append(validator(_raw_event(piece, now), is_strict=True))
+            valid.append(validator(_raw_event(piece, now), is_strict=True))
+            events.indexes.append(index)
         except Invalid as exc:
-            faults.add(index, str(exc))
-    if faults.count:
-        raise faults.error(len(pieces))
-    return as_rows(events)
+            events.faults.add(index, str(exc))
+    events.rows += as_rows(valid)
 
 
 def _raw_event(piece: bytes, now: datetime) -> RawEvent:
@@ -219,9 +243,11 @@ def time_ordered_uuid(instant: datetime) -> str:
 
 
 class Faults:
-    """The faults of the events of a request, of which the first 100 are reported."""
+    """The faults of the events of a request, of which at most 100 are reported."""
 
-    def __init__(self) -> None:
+    def __init__(self, parameters: Mapping[str, str] | None = None) -> None:
+        """`parameters` are the names of fields in the request, where these differ."""
+        self._parameters = parameters or {}
         self.count = 0
         self._reported: list[EventFault] = []
 
@@ -229,8 +255,26 @@ class Faults:
         """Add a fault. The first word of `reason` is the field at fault."""
         self.count += 1
         if len(self._reported) < MAX_FAULTS:
-            parameter, _, message = reason.partition(" ")
-            self._reported.append(EventFault(parameter, message, index))
+            field, _, message = reason.partition(" ")
+            self._reported.append(EventFault(self._named(field), message, index))
+
+    def _named(self, field: str) -> str:
+        return self._parameters.get(field, field)
+
+    def add_all(self, others: "Faults", indexes: Sequence[int]) -> None:
+        """Add the faults of other events, which are at `indexes` in this request."""
+        self.count += others.count
+        added = (
+            EventFault(self._named(fault.parameter), fault.message, indexes[fault.index])
+            for fault in others._reported
+        )
+        self._reported = sorted((*self._reported, *added), key=lambda fault: fault.index)
+        del self._reported[MAX_FAULTS:]
+
+    @property
+    def reported(self) -> tuple[EventFault, ...]:
+        """Those that are reported."""
+        return tuple(self._reported)
 
     def error(self, events: int, *, are_all: bool = True) -> InvalidEvents:
         """The error about `events` events in all; `are_all` false: there may be more faults."""

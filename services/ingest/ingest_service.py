@@ -1,8 +1,9 @@
-"""Ingest service: stores the events of a request in one transaction, all of them or none."""
+"""Ingest service: stores the events of a request in one transaction."""
 
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -14,6 +15,7 @@ from starlette.responses import Response
 
 from common.errors import (
     Busy,
+    EventFault,
     Fault,
     InsufficientStorage,
     InvalidEvents,
@@ -31,7 +33,7 @@ from services.cache_service import CacheLookup, Limits
 from services.disk_space import Storage
 from services.ingest.body_formats import EVENTS, BodyFormat
 from services.ingest.http_body import BodyHeaders, BodyReader, inflate, parse_body_headers
-from services.ingest.http_event_validation import EVENT, Faults
+from services.ingest.http_event_validation import EVENT, ReadEvents
 from utils import tracing
 
 if TYPE_CHECKING:
@@ -42,6 +44,10 @@ _BUSY = "Too many requests are storing events; nothing was stored, try again sho
 _FULL = (
     "PostgreSQL has no room left on its disk, so no event was stored: free some space there, then "
     "repeat the request."
+)
+_NOT_JSONB = "properties must be a value that PostgreSQL can store as jsonb"
+_UNKNOWN_FAULT = Fault(
+    EVENT, "must be a row that the table `events` accepts; which event is not one is unknown"
 )
 _UNKNOWN = "send them again: an event with an event_id is stored only once."
 
@@ -57,6 +63,10 @@ class IngestResult:
     duplicates: int
     refused: int = 0
     """Events of suppressed users."""
+    rejected: int = 0
+    """Invalid events."""
+    faults: Sequence[EventFault] = ()
+    """What is wrong with invalid events, of which the first 100 are reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,8 @@ class Ingest:
     request: Request
     resources: "Resources"
     caller: Caller
+    body: bytes | None = None
+    """The body, if it was received already."""
 
     async def __call__(self, body_format: BodyFormat = EVENTS) -> Response:
         """The response with the counts of stored events.
@@ -76,16 +88,23 @@ class Ingest:
         request, (limits, deadline) = self.request, self.caller
         request.state.counted = True
         lookup = await self.resources.cache.count(limits)
+        chunks = request.stream() if self.body is None else _once(self.body)
         result = await self.resources.ingest.store(
-            request.headers, request.stream(), deadline, limits.caller, body_format
+            request.headers, chunks, deadline, limits.caller, body_format
         )
         return receipt(result, lookup, limits)
 
 
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
 def receipt(result: IngestResult, lookup: CacheLookup | None, limits: Limits) -> Response:
-    """The response to a request that stored events; `refused` is only there if it is not 0."""
+    """The response to a request that stored events; `refused`, `rejected` and `errors` are only
+    there if some were not stored."""
     counts = {"accepted": result.accepted, "duplicates": result.duplicates}
-    body = msgspec.json.encode(counts | ({"refused": result.refused} if result.refused else {}))
+    others = {"refused": result.refused, "rejected": result.rejected, "errors": result.faults}
+    body = msgspec.json.encode(counts | {name: value for name, value in others.items() if value})
     headers = {"Cache-Control": "no-store"}
     if lookup and limits.per_second:
         headers |= rate_limit_headers(limits.per_second, lookup.remaining, lookup.wait_ms)
@@ -100,6 +119,15 @@ class IngestService:
         self._storage = storage
         self._request_s = request_s
         self._bodies = BodyReader()
+
+    def receive_keyless(
+        self, chunks: AsyncIterator[bytes], deadline: float
+    ) -> AbstractAsyncContextManager[bytes]:
+        """The complete body of a request whose key may be in it, until the end of the block.
+
+        Raises: TooLarge, SlowBody, Busy, ClientDisconnected.
+        """
+        return self._bodies.receive_keyless(chunks, deadline)
 
     async def store(
         self,
@@ -124,7 +152,7 @@ class IngestService:
                 result = await self._store_body(store, caller)
             INGESTED.labels("accepted").inc(result.accepted)
             INGESTED.labels("duplicate").inc(result.duplicates)
-            INGESTED.labels("refused").inc(result.refused)
+            INGESTED.labels("refused").inc(result.refused + result.rejected)
         return result
 
     async def _store_body(
@@ -159,35 +187,35 @@ def _store(
     with tracing.span("read events"):
         text = inflate(body, body_headers.coding)
         with _read_lock:
-            rows = body_format.read(text, body_headers.form, now)
-    if not rows:
+            events = body_format.read(text, body_headers.form, now)
+    if not events.rows:
         return IngestResult(0, 0)
     repo = HttpEventsRepo(connection)
-    try:
-        accepted, refused = repo.insert(rows)
-    except EventsExpired as exc:
-        raise _expired(exc, len(rows)) from None
-    except EventsRefused:
-        raise _refusal(repo, rows) from None
-    return IngestResult(accepted, len(rows) - accepted - refused, refused)
+    while True:
+        try:
+            accepted, refused = repo.insert(events.rows)
+            break
+        except EventsRefused as exc:
+            _reject_refused(repo, events, exc)
+            if not (body_format.is_partial and events.rows):
+                raise events.error() from None
+    duplicates, faults = len(events.rows) - accepted - refused, events.faults
+    if not faults.count:
+        return IngestResult(accepted, duplicates, refused)
+    return IngestResult(accepted, duplicates, refused, faults.count, faults.reported)
 
 
-def _expired(error: EventsExpired, events: int) -> InvalidEvents:
-    faults = Faults()
-    for index in sorted(error.indexes):
-        faults.add(index, str(error))
-    return faults.error(events)
+def _reject_refused(repo: HttpEventsRepo, events: ReadEvents, error: EventsRefused) -> None:
+    """Turn the events that PostgreSQL has refused, although they are valid here, into faults.
 
-
-def _refusal(repo: HttpEventsRepo, rows: list[str]) -> InvalidEvents:
-    """The error about events that are valid here, but that PostgreSQL has refused."""
-    faults = Faults()
-    refusals = repo.get_refused(rows, _MAX_CHECKED)
-    for index, reason in refusals.events:
-        faults.add(index, reason or "properties must be a value that PostgreSQL can store as jsonb")
-    if faults.count:
-        return faults.error(len(rows), are_all=refusals.is_complete)
-    unknown_fault = Fault(
-        EVENT, "must be a row that the table `events` accepts; which event is not one is unknown"
-    )
-    return InvalidEvents(1, len(rows), [unknown_fault], is_complete=False)
+    Raises: InvalidEvents, if there may be others.
+    """
+    if isinstance(error, EventsExpired):
+        events.reject(dict.fromkeys(error.indexes, str(error)))
+        return
+    refusals = repo.get_refused(events.rows, _MAX_CHECKED)
+    if not refusals.events:
+        raise InvalidEvents(1, len(events.rows), [_UNKNOWN_FAULT], is_complete=False)
+    events.reject({row: reason or _NOT_JSONB for row, reason in refusals.events})
+    if not refusals.is_complete:
+        raise events.error(are_all=False)

@@ -6,19 +6,19 @@ A call becomes the JSON of an event, which is validated like any other.
 import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import msgspec
 
-from common.errors import EventFault, InvalidEvents
 from services.ingest.http_body import split_batch, split_events
 from services.ingest.http_event_validation import (
     EVENT,
     EventBody,
     Faults,
     JsonLimits,
+    ReadEvents,
     check_json,
-    read_rows,
+    read_valid_events,
     undecodable_reason,
 )
 from services.ingest.mapping.ids import id_of_keys
@@ -46,6 +46,7 @@ class _Message(msgspec.Struct, rename="camel", gc=False):
     type: str | None = None
     message_id: str | None = None
     timestamp: str | None = None
+    original_timestamp: str | None = None
     user_id: _Id = None
     anonymous_id: _Id = None
     event: str | None = None
@@ -63,43 +64,38 @@ _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read_batch(text: bytes, now: datetime) -> list[str]:
-    """The calls of a batch as rows in the text format of COPY.
+def read_batch(text: bytes, now: datetime) -> ReadEvents:
+    """The calls of a batch as events.
 
     `now` is the time of receipt in UTC. This may take long: call it in a thread.
 
-    Raises: UnreadableBody, TooLarge, InvalidEvents.
+    Raises: UnreadableBody, TooLarge; InvalidEvents if no call is valid.
     """
     return _read(split_batch(text), None, now)
 
 
-def read_call(call: Call, text: bytes, now: datetime) -> list[str]:
+def read_call(call: Call, text: bytes, now: datetime) -> ReadEvents:
     """The only call of a body, as `read_batch` does for several."""
     return _read(split_events(text, "json"), call, now)
 
 
-def _read(pieces: list[bytes], call: Call | None, now: datetime) -> list[str]:
+def _read(pieces: list[bytes], call: Call | None, now: datetime) -> ReadEvents:
     """Raises: TooLarge, InvalidEvents."""
-    limits, faults, events = JsonLimits(pieces), Faults(), list[bytes]()
+    limits, faults = JsonLimits(pieces), Faults()
+    bodies, indexes = list[bytes](), list[int]()
     for index, piece in enumerate(pieces):
         try:
             limits.check(piece)
-            events.append(_event(piece, call, now))
+            bodies.append(_event(piece, call, now))
+            indexes.append(index)
         except Invalid as exc:
             faults.add(index, str(exc))
-    if faults.count:
-        raise faults.error(len(pieces))
-    try:
-        return read_rows(events, now)
-    except InvalidEvents as error:
-        error.faults = list(map(_renamed, error.faults))
-        raise
-
-
-def _renamed(fault: Any) -> EventFault:
-    """The fault with the key of the call instead of the field of the event."""
-    parameter = _KEYS.get(fault.parameter, fault.parameter)
-    return EventFault(parameter, fault.message, fault.index)
+    valid = read_valid_events(bodies, now)
+    faults.add_all(valid.faults, indexes, _KEYS)
+    events = ReadEvents(valid.rows, [indexes[row] for row in valid.indexes], faults)
+    if faults.count and not events.rows:
+        raise events.error()
+    return events
 
 
 def _event(piece: bytes, call: Call | None, now: datetime) -> bytes:
@@ -113,10 +109,14 @@ def _event(piece: bytes, call: Call | None, now: datetime) -> bytes:
         _event_id(name, message.message_id),
         message.anonymous_id if message.user_id in (None, "") else message.user_id,
         name,
-        now.isoformat() if message.timestamp is None else message.timestamp,
+        _first(message.timestamp, message.original_timestamp, now.isoformat()),
         _PROPERTIES[kind](message),
     )
     return _encode(body)
+
+
+def _first(*texts: str | None) -> str | None:
+    return next((text for text in texts if text is not None), None)
 
 
 def _event_id(name: str | None, message_id: str | None) -> str | None:

@@ -15,7 +15,7 @@ from psycopg2.extensions import connection
 from config.database import Database, get_connection
 from repo.ingest import Event, HttpEventsRepo, Inserted, as_rows
 from services.ingest import http_event_validation
-from services.ingest.http_event_validation import read_rows
+from services.ingest.http_event_validation import ReadEvents, read_valid_events
 from tests.api.requests import ndjson, send, stored_rows
 from tests.events import insert
 from tests.factories import ID, event
@@ -199,16 +199,16 @@ def test_bodies_are_read_one_after_another(
     together = threading.Barrier(2)
     read: list[str] = []
 
-    def read_rows_slowly(pieces: list[bytes], now: datetime) -> list[str]:
+    def read_slowly(pieces: list[bytes], now: datetime) -> ReadEvents:
         try:
             together.wait(0.2)
             read.append("with another one")
         except threading.BrokenBarrierError:
             read.append("alone")
             together.reset()
-        return read_rows(pieces, now)
+        return read_valid_events(pieces, now)
 
-    monkeypatch.setattr(http_event_validation, "read_rows", read_rows_slowly)
+    monkeypatch.setattr(http_event_validation, "read_valid_events", read_slowly)
     sent = [threads.submit(send, service, ndjson(event(n))) for n in range(3)]
     assert [sender.result().json()["accepted"] for sender in sent] == [1, 1, 1]
     assert read == ["alone"] * 3

@@ -38,6 +38,7 @@ ROUTES: dict[tuple[str, str], set[str]] = {
     ("POST", "/events"): {"write", "admin"},
     ("POST", "/events/browser"): set(),  # the key is in the URL
     ("POST", "/v1/batch"): {"write", "admin"},
+    **{("POST", f"/v1/{letter}"): {"write", "admin"} for letter in "btpsiga"},
     ("POST", "/v1/track"): {"write", "admin"},
     ("POST", "/v1/page"): {"write", "admin"},
     ("POST", "/v1/screen"): {"write", "admin"},

@@ -17,7 +17,10 @@ from tests.api.questions import ask
 from tests.api.requests import stored_rows
 from tests.api.test_keys import add_key
 from tests.cli import run_cli
+from tests.events import insert
+from tests.live_server import scrape, value
 from tests.problems import assert_problem
+from tests.retention import drop
 from tests.servers import KEY
 
 SENT_AT = "2025-01-31T09:00:00.250Z"
@@ -42,6 +45,11 @@ def call(kind: str, **more: Any) -> dict[str, Any]:
 
 def post(service: httpx.Client, path: str, body: Any) -> httpx.Response:
     return service.post(f"/v1/{path}", json=body, headers=basic(KEY))
+
+
+def post_json(service: httpx.Client, body: bytes) -> httpx.Response:
+    headers = {"Content-Type": "application/json"}
+    return service.post("/v1/batch", content=body, headers=headers)
 
 
 CALLS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
@@ -80,11 +88,13 @@ def test_a_call_becomes_an_event(
     name: str,
     properties: dict[str, Any],
 ) -> None:
+    """At the paths of servers and of analytics.js."""
+    kind, batch = sent["type"], {"batch": [sent], "writeKey": "x"}
     alone = {key: value for key, value in sent.items() if key != "type"}
-    for path, body in ((sent["type"], alone), ("batch", {"batch": [sent], "writeKey": "x"})):
+    for path, body in ((kind, alone), (kind[0], alone), ("batch", batch), ("b", batch)):
         assert post(service, path, body).json() == {"accepted": 1, "duplicates": 0}
     row = (user, name, OCCURRED_AT, properties)
-    assert stored_rows(conn, "user_id, event_name, occurred_at, properties") == [row, row]
+    assert stored_rows(conn, "user_id, event_name, occurred_at, properties") == [row] * 4
 
 
 @pytest.mark.parametrize(
@@ -159,16 +169,68 @@ def test_numbers_are_stored_exactly(service: httpx.Client, conn: connection) -> 
         (b"[]", "(event)", "must be a JSON object"),
     ],
 )
-def test_a_call_that_cannot_be_stored_is_named(
+def test_a_call_that_cannot_be_stored_is_named_and_the_others_are_stored(
     service: httpx.Client, conn: connection, bad: Any, parameter: str, message: str
 ) -> None:
-    good = json.dumps(call("page")).encode()
+    good = json.dumps(call("page", messageId="m")).encode()
     sent = bad if isinstance(bad, bytes) else json.dumps(bad).encode()
-    body = b'{"batch": [%s, %s], "sentAt": "canary"}' % (good, sent)
-    answer = service.post("/v1/batch", content=body, headers={"Content-Type": "application/json"})
-    assert_problem(answer, 422, "invalid-events", parameter, payload="canary")
-    assert answer.json()["errors"] == [{"parameter": parameter, "message": message, "index": 1}]
-    assert stored_rows(conn) == []
+    fault = {"parameter": parameter, "message": message, "index": 1}
+    answer = post_json(service, b'{"batch": [%s, %s], "sentAt": "canary"}' % (good, sent))
+    assert "canary" not in answer.text
+    assert answer.json() == {"accepted": 1, "duplicates": 0, "rejected": 1, "errors": [fault]}
+    answer = post_json(service, b'{"batch": [%s, %s]}' % (sent, sent))
+    assert_problem(answer, 422, "invalid-events", parameter, parameter, payload="canary")
+    assert answer.json()["errors"] == [{**fault, "index": 0}, fault]
+    assert len(stored_rows(conn)) == 1
+
+
+def test_of_many_calls_that_cannot_be_stored_the_first_are_named(
+    service: httpx.Client, conn: connection
+) -> None:
+    """Whether they are no calls, or no events; or more of them than a block."""
+    refused = 'analytics_ingested_events_total{result="refused"}'
+    before = value(scrape(service), refused)
+    bad = [{"type": "x"}, call("track", event="x" * 201)] * 75
+    answer = post(service, "batch", {"batch": [*bad, call("page"), {"type": "x"}]}).json()
+    assert (answer["accepted"], answer["rejected"]) == (1, 151)
+    assert [fault["index"] for fault in answer["errors"]] == list(range(100))
+    assert [fault["parameter"] for fault in answer["errors"]] == ["type", "event"] * 50
+    assert len(stored_rows(conn)) == 1
+    assert value(scrape(service), refused) - before == 151
+
+
+def test_what_postgresql_refuses_is_left_out_as_well(
+    service: httpx.Client, conn: connection, database_url: str
+) -> None:
+    """Events of dropped times, and what is not known to be invalid before."""
+    insert(conn, ("u", "view", datetime(2024, 1, 1, tzinfo=UTC)))
+    drop(database_url, [], datetime(2025, 1, 1, tzinfo=UTC))
+    expired = call("page", timestamp="2024-06-01T00:00:00Z")
+    unreadable = '{"type": "page", "properties": {"x": 1e-140000}}'
+    calls = [json.dumps(expired), json.dumps(call("page")), unreadable, json.dumps(call("screen"))]
+    answer = post_json(service, f'{{"batch": [{",".join(calls)}]}}'.encode())
+    errors = answer.json().pop("errors")
+    assert answer.json() | {"errors": 0} == {
+        "accepted": 2,
+        "duplicates": 0,
+        "rejected": 2,
+        "errors": 0,
+    }
+    assert sorted((fault["index"], fault["parameter"]) for fault in errors) == [
+        (0, "timestamp"),
+        (2, "properties"),
+    ]
+    assert stored_rows(conn, "event_name") == ["page", "screen"]
+    answer = post(service, "batch", {"batch": [expired, expired]})
+    assert_problem(answer, 422, "invalid-events", "timestamp", "timestamp")
+
+
+def test_the_time_of_an_export_is_that_of_the_client(
+    service: httpx.Client, conn: connection
+) -> None:
+    post(service, "track", {"event": "x", "originalTimestamp": SENT_AT})
+    post(service, "track", {"event": "x", "originalTimestamp": "2024-01-01Z", "timestamp": SENT_AT})
+    assert stored_rows(conn, "occurred_at") == [OCCURRED_AT] * 2
 
 
 @pytest.mark.parametrize(
@@ -182,7 +244,7 @@ def test_a_call_that_cannot_be_stored_is_named(
     ],
 )
 def test_a_body_that_is_no_batch(service: httpx.Client, body: bytes, message: str) -> None:
-    answer = service.post("/v1/batch", content=body, headers={"Content-Type": "application/json"})
+    answer = post_json(service, body)
     assert_problem(answer, 400, "unreadable-body", "(body)")
     assert answer.json()["errors"][0]["message"] == message
 
@@ -196,7 +258,7 @@ def test_other_forms_and_parameters(service: httpx.Client) -> None:
     lines = {"Content-Type": "application/x-ndjson"}
     answer = service.post("/v1/track", content=b"{}", headers=lines)
     assert_problem(answer, 415, "unsupported-media-type", "Content-Type")
-    assert answer.headers["accept"] == "application/json"
+    assert answer.headers["accept"] == "application/json, text/plain"
     answer = service.post("/v1/track?canary=1", json={"event": "x"})
     assert_problem(answer, 422, "invalid-parameter", "(unknown)", payload="canary")
 

@@ -16,13 +16,12 @@ from common.errors import AnalyticsError, InvalidEvents, TooLarge, UnreadableBod
 from common.event_models import NewEvent
 from repo.ingest import Event
 from services.ingest import http_event_validation
-from services.ingest.http_body import MAX_INFLATED_BYTES, Coding, Form, inflate, split_events
+from services.ingest.http_body import MAX_INFLATED_BYTES, Coding, Form, inflate
 from services.ingest.http_event_validation import (
     MAX_EVENT_BYTES,
     MAX_EVENT_VALUES,
     EventBody,
     JsonLimits,
-    read_rows,
     time_ordered_uuid,
 )
 from services.ingest.validation import FIELDS, Invalid
@@ -66,7 +65,7 @@ _ESCAPES = {"\\t": "\t", "\\n": "\n", "\\r": "\r", "\\\\": "\\"}
 
 def read_events(text: bytes, form: Form, now: datetime) -> list[Event]:
     """The events of a body, from their rows in the text format of COPY."""
-    rows = read_rows(split_events(text, form), now)
+    rows = http_event_validation.read_events(text, form, now).rows
     return [Event(*map(_unescaped, row.split("\t"))) for row in rows]
 
 

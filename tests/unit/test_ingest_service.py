@@ -10,6 +10,7 @@ import pytest
 from common.errors import (
     AnalyticsError,
     Busy,
+    EventFault,
     InsufficientStorage,
     TooSlow,
     Unavailable,
@@ -103,6 +104,11 @@ def test_a_receipt_names_refused_events_if_there_are_any() -> None:
     response = receipt(stored, None, Limits())
     assert response.body == b'{"accepted":2,"duplicates":1}'
     assert receipt(some, None, Limits()).body == b'{"accepted":2,"duplicates":1,"refused":3}'
+    faults = (EventFault("event", "is missing", 4),)
+    assert receipt(IngestResult(2, 1, 0, 1, faults), None, Limits()).body == (
+        b'{"accepted":2,"duplicates":1,"rejected":1,'
+        b'"errors":[{"parameter":"event","message":"is missing","index":4}]}'
+    )
     assert dict(response.headers) == {
         "cache-control": "no-store",
         "content-type": "application/json",
