@@ -33,9 +33,12 @@ test-dashboards: install  ## run the queries of each panel on Prometheus and Pos
 test-deployment: install  ## check the units of deploy/systemd with systemd-analyze; needs systemd
 	$(BIN)/python -m pytest -p no:randomly tests/deployment
 
-test-sdks: install  ## run SDKs and the programs of docs/clients.md against the service
+test-sdks: install  ## run SDKs, web pages, and the programs of docs/clients.md; needs chromium
 	$(BIN)/python -m venv build/sdks
 	build/sdks/bin/pip install -q --require-hashes -r requirements/sdks.txt
+	mkdir -p build/sdks/node
+	cp requirements/node/*.json build/sdks/node
+	PATH="$(CURDIR)/build/sdks/bin:$$PATH" build/sdks/bin/npm ci --prefix build/sdks/node --ignore-scripts --no-audit --no-fund --silent
 	$(BIN)/python -m pytest -p no:randomly tests/sdks
 
 test-faults: install  ## test killed, silent and full servers, and all random examples; needs promtool

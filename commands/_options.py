@@ -26,21 +26,10 @@ def field_values(values: Sequence[str], fields: Sequence[str], noun: str) -> dic
     for name, _, value in pairs:
         if name not in fields or not value:
             raise click.BadParameter(f"use FIELD={noun} with a field of {', '.join(fields)}")
-        if not _is_utf_8(value):
-            raise click.BadParameter(f"{noun} must be UTF-8")
     named = {name: value for name, _, value in pairs}
     if len(named) < len(pairs):
         raise click.BadParameter("map each field to one column, and each column to one field")
     return named
-
-
-def _is_utf_8(text: str) -> bool:
-    """Whether a text of the command line, in which other bytes are surrogates, is UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def property_names(

@@ -24,7 +24,14 @@ from config.database import connect
 from repo.database_size import database_size
 from repo.ingest import IngestRepo
 from services.disk_space import StorageGate, storage_limits
-from services.ingest.compression import is_zip, prefixed, spooled, zip_members
+from services.ingest.compression import (
+    PARQUET,
+    is_zip,
+    prefixed,
+    seekable_parquet,
+    spooled,
+    zip_members,
+)
 from services.ingest.input_file import InputFile, ReadOptions
 from services.ingest.input_rows import UnreadableInput
 from services.ingest.loader import BATCH, Loader, LoadReport, RejectedFile
@@ -159,6 +166,13 @@ def _inputs(path: Path) -> Iterator[tuple[Path, io.BufferedReader]]:
 
     Raises: OSError, UnreadableInput.
     """
+    for name, contents in _members(path):
+        with seekable_parquet(contents) as readable:
+            yield name, readable
+
+
+def _members(path: Path) -> Iterator[tuple[Path, io.BufferedReader]]:
+    """As `_inputs`, but a Parquet file may be compressed as a whole."""
     with _opened(path) as file:
         if not is_zip(file.peek(4)):
             yield path, file
@@ -178,7 +192,7 @@ def _opened(path: Path) -> Iterator[io.BufferedReader]:
     stdin = cast(io.BufferedReader, sys.stdin.buffer)
     head = stdin.read(4)  # blocks until 4 bytes or the end of the input
     stream = prefixed(head, stdin)
-    if not (head.startswith(b"PAR1") or is_zip(head)):
+    if not (head.startswith(PARQUET) or is_zip(head)):
         yield stream
         return
     with spooled(stream) as file:

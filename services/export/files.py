@@ -44,7 +44,7 @@ def file_of(day: date) -> str:
 def write_aside(directory: Path, day: date, rows: Iterable[list[EventRow]]) -> WrittenFile:
     """Write the file of a day beside its place. Raises: OSError, and what `rows` raises."""
     aside = _aside(directory, day)
-    aside.parent.mkdir(mode=0o700, exist_ok=True)
+    aside.parent.mkdir(exist_ok=True)
     try:
         count = _write(aside, rows)
     except BaseException:

@@ -6,6 +6,7 @@ next run finds the rest.
 """
 
 import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -166,7 +167,12 @@ def _counted(
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     """Keep other exports out of the directory, which is created. Raises: CannotExport, OSError."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+        raise CannotExport(
+            f"this user may not write to {directory}: export to another directory, or run the "
+            "command as the owner of this one"
+        )
     with opened_directory(directory) as number:
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any, cast
 from zipfile import BadZipFile, ZipFile
 
@@ -17,6 +18,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+PARQUET = b"PAR1"
+"""The first bytes of a Parquet file."""
 HEAD_BYTES = 4 * 1024 * 1024
 _GZIP, _BZIP2, _ZSTD, _ZIP = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 
@@ -32,6 +35,30 @@ def decompressed(raw: io.BufferedReader) -> Input:
     if start.startswith(_BZIP2):
         return bz2.BZ2File(raw)
     return raw
+
+
+@contextmanager
+def seekable_parquet(raw: io.BufferedReader) -> Iterator[io.BufferedReader]:
+    """The stream; of a Parquet file that is compressed as a whole, its contents in a file.
+
+    They are read in any order, which a compression does not allow.
+
+    Raises: OSError, UnreadableInput.
+    """
+    if not raw.peek(4)[:4].startswith((_GZIP, _ZSTD, _BZIP2)):
+        yield raw
+        return
+    head, stream = read_head(raw)
+    start = readable_part(decompressed(io.BufferedReader(io.BytesIO(head))), len(PARQUET))
+    if start != PARQUET:
+        yield stream
+        return
+    try:
+        file = spooled(decompressed(stream))
+    except DAMAGED:
+        raise UnreadableInput("the compressed input is truncated or damaged") from None
+    with file:
+        yield file
 
 
 def is_zip(start: bytes) -> bool:
@@ -71,7 +98,7 @@ def prefixed(head: bytes, rest: IO[bytes]) -> io.BufferedReader:
     return cast(io.BufferedReader, io.BufferedReader(_PrefixedStream(head, rest)))
 
 
-def spooled(stream: IO[bytes]) -> io.BufferedReader:
+def spooled(stream: IO[bytes] | Input) -> io.BufferedReader:
     """A file with the contents of a stream, which can be read in any order."""
     file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  the caller closes it
     shutil.copyfileobj(stream, file)

@@ -29,6 +29,7 @@ from tests.events import fold, insert, insert_many
 from tests.pages import ROOT
 from tests.retention import drop
 from tests.source_comparison import connected
+from tests.tempdirs import temp_dir
 from tests.wait_until import wait_until
 from utils.time.zones import zone
 
@@ -291,6 +292,48 @@ def test_directories_that_cannot_be_used(export: Export, target: Path) -> None:
     refused = export()
     assert refused.exit_code == 1
     assert "is not a manifest that this version can read" in refused.stderr
+
+
+@pytest.fixture
+def nobody() -> Iterator[Callable[[], None]]:
+    """Makes this process one without rights on files of others, until the end of the test."""
+    user = os.geteuid()
+
+    def begin() -> None:
+        if user == 0:
+            os.seteuid(65_534)
+
+    yield begin
+    os.seteuid(user)
+
+
+def test_a_directory_of_another_user(nobody: Callable[[], None]) -> None:
+    with temp_dir("export") as target:
+        target.chmod(0o555)
+        nobody()
+        with pytest.raises(run.CannotExport) as refused, run._locked(target):
+            pass
+        os.seteuid(os.getuid())
+    assert str(refused.value) == (
+        f"this user may not write to {target}: export to another directory, or run the command as "
+        "the owner of this one"
+    )
+
+
+@pytest.mark.usefixtures("events")
+@pytest.mark.parametrize(("umask", "readable_by"), [(0o022, 0o055), (0o027, 0o050), (0o077, 0)])
+def test_the_umask_decides_who_may_read_the_files(
+    export: Export, target: Path, umask: int, readable_by: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        assert export().exit_code == 0
+    finally:
+        os.umask(before)
+    everything = [target, *target.rglob("*")]
+    assert {path.stat().st_mode & 0o077 for path in everything if path.is_dir()} == {readable_by}
+    files = {path.stat().st_mode & 0o077 for path in everything if path.is_file()}
+    assert files == {readable_by & 0o044}
 
 
 def test_two_exports_do_not_write_at_once(export: Export, target: Path) -> None:

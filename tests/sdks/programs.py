@@ -11,6 +11,7 @@ from tests.servers import KEY
 
 FOLDER = ROOT / "build" / "sdks" / "bin"
 PYTHON = FOLDER / "python"
+NODE_MODULES = ROOT / "build" / "sdks" / "node" / "node_modules"
 
 
 def program(page: Path, heading: str, language: str) -> str:
@@ -26,6 +27,13 @@ def run_program(service: httpx.Client, command: list[Any], text: str, **other: s
     """The output of a program on standard input, with the address and the key of the tests."""
     for written, meant in {BASE: str(service.base_url), "ask_...": KEY, **other}.items():
         text = text.replace(written, meant)
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=NODE_MODULES.parent,  # where `import` finds packages
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout

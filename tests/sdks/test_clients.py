@@ -1,6 +1,7 @@
 """Programs on docs/clients.md, docs/export.md and docs/sdks.md are run: `make test-sdks`."""
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -48,11 +49,13 @@ def test_duckdb_reads_an_export(
     assert printed == "[('view', 8, 7), ('buy', 7, 7)]\n"
 
 
-def test_the_sdk_on_the_page(service: httpx.Client) -> None:
+@pytest.mark.parametrize(
+    ("language", "command"),
+    [("python", [PYTHON, "-"]), ("js", [FOLDER / "node", "--input-type=module", "-"])],
+)
+def test_the_sdks_on_the_page(service: httpx.Client, language: str, command: list[Any]) -> None:
+    text = program(SDKS, "Sending events with SDKs and from web pages", language)
     address = {"https://analytics.example.com": str(service.base_url)}
-    run_program(service, [PYTHON, "-"], SDKS_PROGRAM, **address)
+    run_program(service, command, text, **address)
     top = ask(service, "top-events", last="24h")["data"]["rows"]
     assert [event["event_name"] for event in top] == ["Signed Up"]
-
-
-SDKS_PROGRAM = program(SDKS, "Sending events with SDKs and from web pages", "python")

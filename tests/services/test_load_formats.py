@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 from psycopg2.extensions import connection
@@ -69,6 +71,31 @@ def test_compressed_files_are_read(
     done = load("a") if through == "file" else load("-", stdin=content)
     assert f"read {ROWS:,}, inserted {ROWS:,}, already there 0, rejected 0" in done.stdout
     assert count(conn) == (ROWS, ROWS)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd.compress, bz2.compress])
+@pytest.mark.parametrize("through", ["file", "stdin", "archive"])
+def test_a_parquet_file_may_be_compressed_as_a_whole(
+    load: Load, conn: connection, compress: Callable[[bytes], bytes], through: str
+) -> None:
+    content = compress(parquet(ROWS))
+    Path("a.parquet.gz").write_bytes(zipped(a=content) if through == "archive" else content)
+    stdin = content if through == "stdin" else b""
+    done = load("-" if through == "stdin" else "a.parquet.gz", stdin=stdin)
+    assert f"read {ROWS:,}, inserted {ROWS:,}, already there 0, rejected 0" in done.stdout
+    assert count(conn) == (ROWS, ROWS)
+    Path("a.parquet.gz").write_bytes(content[:-20])
+    cut = load("a.parquet.gz", "--dry-run")
+    assert cut.exit_code == 1
+    assert "Traceback" not in cut.output
+    assert cut.stderr.startswith("a.parquet.gz: ")
+
+
+def parquet(rows: int) -> bytes:
+    """Events as a Parquet file."""
+    events = [{**event(n), "properties": json.dumps(event(n)["properties"])} for n in range(rows)]
+    pq.write_table(pa.Table.from_pylist(events), buffer := io.BytesIO())
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstd.compress, bz2.compress])
