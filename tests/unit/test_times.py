@@ -61,6 +61,7 @@ def test_other_texts_are_no_times(text: str) -> None:
         (["1736500000", "1736500001.5"], "seconds since 1970"),
         ([1736500000123], "milliseconds since 1970"),
         (["1736500000123456"], "microseconds since 1970"),
+        (["1736500000", 1736500000123], "numbers since 1970, in s or ms by their size"),
         (["2025-01-10T00:00:00Z", "1736500000"], ""),
         ([], ""),
     ],
@@ -94,6 +95,11 @@ def test_readings_return_times_or_say_what_they_expect() -> None:
         epoch_reading("ms").read("2025-01-10")
     with pytest.raises(Invalid, match="within the years 2000 to 2099"):
         epoch_reading("ms").read(1736500000)
+    sized = guess_reading([1736500000, 1736500000123])
+    assert sized is not None
+    assert sized.read("1736500000123") == epoch_reading("ms").read(1736500000123)
+    with pytest.raises(Invalid, match="within the years 2000 to 2099"):
+        sized.read(7)
     assert format_reading("%d.%m.%Y").read("10.01.2025") == datetime(2025, 1, 10)
     with pytest.raises(Invalid, match=r"occurred_at must have the format %d\.%m\.%Y"):
         format_reading("%d.%m.%Y").read("2025-01-10")

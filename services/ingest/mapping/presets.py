@@ -31,6 +31,7 @@ def _preset(
     *,
     constants: Mapping[str, str] | None = None,
     id_sources: tuple[str, ...] = (),
+    optional_ids: tuple[str, ...] = (),
     tz: str | None = "UTC",
     nulls: tuple[str, ...] = (),
     pairs: tuple[str, ...] = (),
@@ -39,18 +40,21 @@ def _preset(
     quote: str | None = None,
     header: tuple[str, ...] = (),
 ) -> Preset:
-    """A preset; `fields` and `signature` are sources, separated by spaces."""
+    """A preset; `fields` and `signature` are sources, separated by spaces.
+
+    The ids of rows without `optional_ids` are derived from the whole row.
+    """
     sources = {name: tuple(text.split()) for name, text in fields.items()}
     options = MappingOptions(
         fields=sources,
         constants=constants or {},
         properties=_OTHERS,
         ignored=ignored,
-        id_sources=id_sources,
+        id_sources=id_sources or optional_ids,
         tz=zone(tz) if tz else None,
         nulls=nulls,
         pairs=pairs,
-        optional=frozenset(sum(sources.values(), ())),
+        optional=frozenset(sum(sources.values(), optional_ids)),
     )
     return Preset(title, options, frozenset(signature.split()), delimiter, quote, header)
 
@@ -83,11 +87,11 @@ PRESETS: Mapping[str, Preset] = {
         {
             "user_id": "properties.distinct_id",
             "event_name": "event",
-            "occurred_at": "properties.time",
+            "occurred_at": "properties.time properties.$time",
             "properties": "properties",
         },
         "event properties.distinct_id properties.time",
-        id_sources=("properties.$insert_id",),
+        optional_ids=("properties.$insert_id",),  # which older events lack
     ),
     "amplitude": _preset(
         "Amplitude",

@@ -119,7 +119,7 @@ class _Resolver:
     def resolve(self) -> Resolution:
         """The mapping, and its problems."""
         fields = {name: paths for name in FIELDS if (paths := self._field_paths(name))}
-        ids = [self._known_path(source, "event_id") for source in self._options.id_sources]
+        ids = list(map(self._id_path, self._options.id_sources))
         ignored = [self._path(source) for source in self._options.ignored if source != ALL]
         types = {name: cell_type(self._cells(name)) for name in self._text_columns()}
         mapping = RowMapping(
@@ -130,6 +130,7 @@ class _Resolver:
             ignored=tuple(path for path in ignored if path),
             rest=self._rest(),
             id_paths=tuple(path for path in ids if path),
+            has_optional_id=bool(set(self._options.id_sources) & self._options.optional),
             reading=self._reading(fields.get("occurred_at", ())),
             nulls=frozenset(self._options.nulls),
             pairs=frozenset(path for each in self._options.pairs if (path := self._path(each))),
@@ -184,6 +185,14 @@ class _Resolver:
         if source not in self._options.optional:
             self._problems.append(Problem(self._unknown(path, purpose)))
         return None
+
+    def _id_path(self, source: str) -> Path | None:
+        """The path of a source of ids, which rows after the first ones may have."""
+        path = self._path(source)
+        is_optional = source in self._options.optional
+        if path and is_optional and self._may_follow(path):
+            return path
+        return self._known_path(source, "event_id")
 
     def _unknown(self, path: Path, purpose: str) -> str:
         self._has_unknown = True

@@ -60,6 +60,8 @@ class RowMapping:
     ignored: tuple[Path, ...] = ()
     rest: Rest = Rest.REFUSED
     id_paths: tuple[Path, ...] = ()
+    has_optional_id: bool = False
+    """Whether the ids of rows without a value at `id_paths` are derived from the whole row."""
     reading: TimeReading = ISO
     nulls: frozenset[str] = frozenset()
     pairs: frozenset[Path] = frozenset()
@@ -174,6 +176,8 @@ class RowMapper:
     def _derived_id(self, row: Row, name: Any) -> str:
         values = [find(row, path) for path in self.mapping.id_paths]
         texts = [None if value is MISSING else self._id_text(value_of(value)) for value in values]
+        if not any(texts) and self.mapping.has_optional_id:
+            return self._numbers.id_of(encode(str(name)) + self.mapping.format.canonical(row))
         if not any(texts):
             sources = ", ".join(map(source_of, self.mapping.id_paths))
             raise Invalid(f"event_id is missing: the row has no {sources}")

@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from services.ingest.validation import Invalid, parse_time
-from utils.time.epochs import EPOCH_NAMES, Epoch, instant_of, unit_of
+from utils.time.epochs import EPOCH_NAMES, PER_SECOND, Epoch, instant_of, unit_of
 
 _NUMBER = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?", re.ASCII)  # longer ones are no times
 # Formats that are suggested where they fit. Where both orders of day and month fit, both are.
@@ -69,6 +69,20 @@ def epoch_reading(unit: Epoch) -> TimeReading:
     return TimeReading(read, EPOCH_NAMES[unit], unit=unit)
 
 
+def _sized_reading(units: Iterable[Epoch]) -> TimeReading:
+    """Read numbers since 1970 each in the unit in which it is a time of these years."""
+
+    def read(value: Any) -> Any:
+        number = number_of(value)
+        unit = None if number is None else unit_of(number)
+        if number is None or unit is None:
+            raise Invalid(OUT_OF_RANGE)
+        return instant_of(number, unit)
+
+    names = " or ".join(unit for unit in PER_SECOND if unit in units)
+    return TimeReading(read, f"numbers since 1970, in {names} by their size")
+
+
 def format_reading(time_format: str) -> TimeReading:
     """Read texts in a format of `strptime`."""
 
@@ -91,8 +105,8 @@ ISO = TimeReading(_read_text)
 def guess_reading(values: Sequence[Any]) -> TimeReading | None:
     """The way to read times like these; None if no way fits any of them."""
     units = {unit for value in values if (unit := _unit(value)) is not None}
-    if len(units) == 1 and all(_unit(value) is not None for value in values):
-        return epoch_reading(units.pop())
+    if units and all(_unit(value) is not None for value in values):
+        return epoch_reading(units.pop()) if len(units) == 1 else _sized_reading(units)
     if not values or any(_fits(ISO, value) for value in values):
         return ISO
     return None
