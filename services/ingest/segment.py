@@ -5,8 +5,8 @@ A call becomes the JSON of an event, which is validated like any other.
 
 import re
 from collections.abc import Callable
-from datetime import datetime
-from typing import Literal, get_args
+from datetime import datetime, timedelta
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -22,7 +22,7 @@ from services.ingest.http_event_validation import (
     undecodable_reason,
 )
 from services.ingest.mapping.ids import id_of_keys
-from services.ingest.validation import Invalid
+from services.ingest.validation import REQUESTS, Invalid
 
 Call = Literal["track", "page", "screen", "identify", "group", "alias"]
 CALLS: tuple[Call, ...] = get_args(Call)
@@ -58,7 +58,14 @@ class _Message(msgspec.Struct, rename="camel", gc=False):
     traits: msgspec.Raw = _NULL
 
 
+class _Sent(msgspec.Struct, rename="camel", gc=False):
+    """When a body was sent, by the client's clock; the decoder skips all other members."""
+
+    sent_at: Any = None
+
+
 _FIELDS = _Message.__struct_encode_fields__
+_decode_sent_at = msgspec.json.Decoder(_Sent).decode
 _decode = msgspec.json.Decoder(_Message).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -71,34 +78,46 @@ def read_batch(text: bytes, now: datetime) -> ReadEvents:
 
     Raises: UnreadableBody, TooLarge; InvalidEvents if no call is valid.
     """
-    return _read(split_batch(text), None, now)
+    return _read(split_batch(text), None, now, _clock_ahead(text, now))
 
 
 def read_call(call: Call, text: bytes, now: datetime) -> ReadEvents:
     """The only call of a body, as `read_batch` does for several."""
-    return _read(split_events(text, "json"), call, now)
+    return _read(split_events(text, "json"), call, now, _clock_ahead(text, now))
 
 
-def _read(pieces: list[bytes], call: Call | None, now: datetime) -> ReadEvents:
+def _clock_ahead(text: bytes, now: datetime) -> timedelta:
+    """How far the client's clock is ahead, as far as `sentAt` shows it; 0 if that is little.
+
+    A clock that is behind is not corrected: an old `sentAt` may be that of a stored request.
+    """
+    try:
+        ahead = datetime.fromisoformat(_decode_sent_at(text).sent_at) - now
+        return ahead if ahead > REQUESTS.max_ahead else timedelta()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError, ValueError):
+        return timedelta()
+
+
+def _read(pieces: list[bytes], call: Call | None, now: datetime, ahead: timedelta) -> ReadEvents:
     """Raises: TooLarge, InvalidEvents."""
-    limits, faults = JsonLimits(pieces), Faults()
+    limits, faults = JsonLimits(pieces), Faults(_KEYS)
     bodies, indexes = list[bytes](), list[int]()
     for index, piece in enumerate(pieces):
         try:
             limits.check(piece)
-            bodies.append(_event(piece, call, now))
+            bodies.append(_event(piece, call, now, ahead))
             indexes.append(index)
         except Invalid as exc:
             faults.add(index, str(exc))
     valid = read_valid_events(bodies, now)
-    faults.add_all(valid.faults, indexes, _KEYS)
+    faults.add_all(valid.faults, indexes)
     events = ReadEvents(valid.rows, [indexes[row] for row in valid.indexes], faults)
     if faults.count and not events.rows:
         raise events.error()
     return events
 
 
-def _event(piece: bytes, call: Call | None, now: datetime) -> bytes:
+def _event(piece: bytes, call: Call | None, now: datetime, ahead: timedelta) -> bytes:
     """The JSON of the event that a call becomes. Raises: Invalid."""
     message = _decode_message(piece)
     kind = call or message.type
@@ -109,14 +128,23 @@ def _event(piece: bytes, call: Call | None, now: datetime) -> bytes:
         _event_id(name, message.message_id),
         message.anonymous_id if message.user_id in (None, "") else message.user_id,
         name,
-        _first(message.timestamp, message.original_timestamp, now.isoformat()),
+        _time(message, now, ahead),
         _PROPERTIES[kind](message),
     )
     return _encode(body)
 
 
-def _first(*texts: str | None) -> str | None:
-    return next((text for text in texts if text is not None), None)
+def _time(message: _Message, now: datetime, ahead: timedelta) -> str:
+    """The time of a call by the clock of the service."""
+    text = message.original_timestamp if message.timestamp is None else message.timestamp
+    if text is None:
+        return now.isoformat()
+    if not ahead:
+        return text
+    try:
+        return (datetime.fromisoformat(text) - ahead).isoformat()
+    except (ValueError, OverflowError):  # found again when the event is validated
+        return text
 
 
 def _event_id(name: str | None, message_id: str | None) -> str | None:
@@ -134,9 +162,7 @@ def _decode_message(piece: bytes) -> _Message:
     except msgspec.ValidationError as exc:
         raise Invalid(_reason(str(exc))) from None
     except (msgspec.DecodeError, RecursionError):
-        raise Invalid(
-            undecodable_reason(piece.decode(), _Message.__struct_encode_fields__)
-        ) from None
+        raise Invalid(undecodable_reason(piece.decode(), _FIELDS)) from None
 
 
 def _reason(decoder_message: str) -> str:

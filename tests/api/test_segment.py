@@ -5,7 +5,7 @@ import gzip
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tests.servers import KEY
 
 SENT_AT = "2025-01-31T09:00:00.250Z"
 OCCURRED_AT = datetime(2025, 1, 31, 9, 0, 0, 250_000, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 TYPES = "must be one of track, page, screen, identify, group, alias"
 NOT_STORED = {
     "context": {"library": {"name": "analytics-python", "version": "2.4.0"}},
@@ -126,6 +127,30 @@ def test_an_export_of_segment_has_the_same_ids(
     assert "inserted 1, already there 2, rejected 0" in done.output
 
 
+@pytest.mark.parametrize("is_batch", [False, True])
+def test_the_clock_of_a_client_may_be_ahead(
+    service: httpx.Client, conn: connection, is_batch: bool
+) -> None:
+    """Then `sentAt` shows by how much; a clock that is behind may be an old request."""
+    now = datetime.now(UTC)
+
+    def send(clock: timedelta, sent_at: Any) -> httpx.Response:
+        sent = {"type": "track", "event": "x", "timestamp": (now + clock - HOUR).isoformat()}
+        body = {"batch": [sent], "sentAt": sent_at} if is_batch else {**sent, "sentAt": sent_at}
+        return post(service, "batch" if is_batch else "track", body)
+
+    for clock in (timedelta(minutes=-90), timedelta(minutes=3), timedelta(days=400)):
+        sent_at = (now + clock).isoformat().replace("+00:00", "Z")
+        assert send(clock, sent_at).status_code == 200
+    times = stored_rows(conn, "occurred_at")
+    expected = (now - timedelta(minutes=150), now - HOUR, now - HOUR + timedelta(minutes=3))
+    for instant, wanted in zip(sorted(times), expected, strict=True):
+        assert abs(instant - wanted) < timedelta(minutes=1)
+    others: tuple[Any, ...] = (None, 7, "canary", "2099-01-01T00:00:00", {"a": 1})
+    for other in others:
+        assert send(timedelta(days=400), other).status_code == 422
+
+
 def test_the_time_is_now_if_there_is_none(service: httpx.Client) -> None:
     post(service, "track", {"event": "x", "messageId": "m", "userId": "u"})
     assert ask(service, "event-counts", last="1h")["data"] == {"events": 1, "users": 1}
@@ -220,7 +245,7 @@ def test_what_postgresql_refuses_is_left_out_as_well(
         (0, "timestamp"),
         (2, "properties"),
     ]
-    assert stored_rows(conn, "event_name") == ["page", "screen"]
+    assert sorted(stored_rows(conn, "event_name")) == ["page", "screen"]
     answer = post(service, "batch", {"batch": [expired, expired]})
     assert_problem(answer, 422, "invalid-events", "timestamp", "timestamp")
 
