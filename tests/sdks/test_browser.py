@@ -46,7 +46,7 @@ def pages(
 
 
 def add_key(conn: connection, key: str, origin: str, rate: int | None) -> None:
-    name = f"key {key[-4:]}"
+    name = key.strip("-")
     store_key(conn, key, "write", name=name)
     conn.cursor().execute(
         "update api_keys set origins = %s, rate = %s where name = %s", ([origin], rate, name)
