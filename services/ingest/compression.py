@@ -101,8 +101,12 @@ def prefixed(head: bytes, rest: IO[bytes]) -> io.BufferedReader:
 def spooled(stream: IO[bytes] | Input) -> io.BufferedReader:
     """A file with the contents of a stream, which can be read in any order."""
     file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  the caller closes it
-    shutil.copyfileobj(stream, file)
-    file.seek(0)
+    try:
+        shutil.copyfileobj(stream, file)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
     return io.BufferedReader(file)
 
 

@@ -82,5 +82,10 @@ class RowNumbers:
         return list(map(_row_id, digests, self.numbers(digests)))
 
 
+def id_of_row(row: bytes) -> str:
+    """The id of a row which is the same for all equal rows."""
+    return _row_id(sha1(row, usedforsecurity=False).digest(), 0)
+
+
 def _row_id(digest: bytes, number: int) -> str:
     return derived_id(b"row" + digest + (b"%d" % number if number else b""))

@@ -87,7 +87,7 @@ PRESETS: Mapping[str, Preset] = {
         {
             "user_id": "properties.distinct_id",
             "event_name": "event",
-            "occurred_at": "properties.time properties.$time",
+            "occurred_at": "properties.time",
             "properties": "properties",
         },
         "event properties.distinct_id properties.time",

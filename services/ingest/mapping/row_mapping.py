@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from services.ingest.json_paths import Path, source_of
 from services.ingest.mapping.cell_types import CellType
-from services.ingest.mapping.ids import RowNumbers, id_of_keys
+from services.ingest.mapping.ids import RowNumbers, id_of_keys, id_of_row
 from services.ingest.mapping.row_format import (
     MISSING,
     Row,
@@ -61,7 +61,8 @@ class RowMapping:
     rest: Rest = Rest.REFUSED
     id_paths: tuple[Path, ...] = ()
     has_optional_id: bool = False
-    """Whether the ids of rows without a value at `id_paths` are derived from the whole row."""
+    """Whether the ids of rows without a value at `id_paths` are derived from the whole row; equal
+    ones of these count once."""
     reading: TimeReading = ISO
     nulls: frozenset[str] = frozenset()
     pairs: frozenset[Path] = frozenset()
@@ -177,7 +178,7 @@ class RowMapper:
         values = [find(row, path) for path in self.mapping.id_paths]
         texts = [None if value is MISSING else self._id_text(value_of(value)) for value in values]
         if not any(texts) and self.mapping.has_optional_id:
-            return self._numbers.id_of(encode(str(name)) + self.mapping.format.canonical(row))
+            return id_of_row(id_text(name, self.mapping.format.canonical(row)))
         if not any(texts):
             sources = ", ".join(map(source_of, self.mapping.id_paths))
             raise Invalid(f"event_id is missing: the row has no {sources}")
