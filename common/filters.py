@@ -143,6 +143,11 @@ def negation(part: Filter) -> Filter:
     return part.part if isinstance(part, Not) else Not(part)
 
 
+def lacking(names: Sequence[Name]) -> Filter:
+    """Return the filter for events without a value of at least one of these."""
+    return disjunction([Not(Condition(name, Exists())) for name in names])
+
+
 def conditions(part: Filter) -> Iterator[Condition]:
     """Yield all conditions of a filter, some perhaps more than once."""
     if isinstance(part, Condition):

@@ -5,10 +5,12 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
+from common.cells import Cell
 from common.dates import ALL_TIME, EARLIEST, OUTSIDE_YEARS
 from common.errors import Fault, InvalidParameter
 from common.filters import Filter
 from common.user_criteria import UserCriterion, UserFilter
+from common.user_pages import UserPage, UserPosition
 from utils.time.calendar import (
     MAX_BUCKETS,
     Interval,
@@ -69,6 +71,10 @@ class Query:
     """How long after the range events matter, at most."""
     complete: bool = False
     """Whether the range is narrowed to whole periods of `interval` that are over."""
+    cell: Cell | None = None
+    """The number of the answer whose users are listed; None for the answer itself."""
+    page: UserPage | None = None
+    """The page of a list of users."""
 
     def definition(self, time_range: Range) -> str:
         """Return a sentence that says what the answer is about."""
@@ -106,9 +112,20 @@ class Query:
             "computed_at": computed_at,
             "complete_until": min(end, computed_at),
             "source": source,
-            "definition": self.definition(time_range) + self.definition_of_users(time_range, now),
+            "definition": self._definition_of_list
+            + self.definition(time_range)
+            + self.definition_of_users(time_range, now),
             **({"where": str(self.where)} if self.where else {}),
         }
+
+    @property
+    def _definition_of_list(self) -> str:
+        return f"The users whom {self.cell.subject} of this answer counts: " if self.cell else ""
+
+    @property
+    def page_position(self) -> UserPosition | None:
+        """The place in a list of users after which a page begins; None for the first page."""
+        return self.page.position if self.page else None
 
     @property
     def criteria(self) -> str:

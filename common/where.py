@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from common.filters import (
     BARE_NAME,
@@ -113,10 +113,8 @@ class Part(NamedTuple):
 class FilterParser:
     """Parses one text, from left to right."""
 
-    syntax_hint: ClassVar[str] = "a condition is written name:value"
-    field_hint: ClassVar[str] = (
-        "the fields of an event are @event and @user; quote the name of a property"
-    )
+    syntax_hint: str = "a condition is written name:value"
+    field_hint: str = "the fields of an event are @event and @user; quote the name of a property"
 
     def __init__(self, text: str, counter: TermCounter) -> None:
         self._text = text

@@ -19,12 +19,14 @@ from common.questions.retention import RetentionData, RetentionQuery
 from common.questions.stickiness import StickinessData, StickinessQuery
 from common.questions.top_events import TopEventsData, TopEventsQuery
 from common.questions.user_events import PageMeta, UserEventsAnswer, UserEventsQuery
+from common.questions.user_lists import CountedUsers
 from common.questions.user_profile import UserProfileData, UserProfileQuery
 from common.questions.users import UsersAnswer, UsersQuery
 from config.database import Connection, Cursor
 from repo.queries.active_users import ActiveUsersReduction
 from repo.queries.answers import answer, explain
 from repo.queries.breakdown import BreakdownReduction
+from repo.queries.counted_users import counted_users
 from repo.queries.event_counts import EventCountsReduction
 from repo.queries.event_names import event_names
 from repo.queries.funnel import FunnelReduction
@@ -141,6 +143,14 @@ class EventsRepo:
         return answer(cur, query, StickinessReduction)
 
     @with_cursor
+    def get_counted_users(self, cur: Cursor, query: Query) -> CountedUsers:
+        """Return a page of the users whom a number of an answer counts.
+
+        Raises: InvalidParameter, InvalidCursor, EventsDropped, TooExpensive.
+        """
+        return counted_users(cur, query, self.connection.check)
+
+    @with_cursor
     def get_users(self, cur: Cursor, query: UsersQuery) -> UsersAnswer:
         """Return a page of users who have events.
 
@@ -176,7 +186,7 @@ class EventsRepo:
     def get_plan(self, cur: Cursor, query: Query) -> Answer[PlanData]:
         """Return what a query would read, and the limits, without reading it.
 
-        Raises: InvalidParameter.
+        Raises: InvalidParameter, InvalidCursor.
         """
         return explain(cur, query)
 

@@ -1,5 +1,6 @@
 """GET /analytics/...: the questions. Each handler is a signature and one call."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Query, Response
@@ -8,8 +9,8 @@ from pydantic import ValidationError
 
 from common.parameters import Parameters, PropertyName, UserId
 from common.questions.active_users import ActiveUsers
-from common.questions.answer import Answer, PlanData
-from common.questions.base import Counting, Question
+from common.questions.answer import Answer, PlanData, Result
+from common.questions.base import Counting, ListsUsers, Question
 from common.questions.breakdown import Breakdown
 from common.questions.event_counts import EventCounts
 from common.questions.event_names import EventNames
@@ -22,6 +23,7 @@ from common.questions.retention import Retention
 from common.questions.stickiness import Stickiness
 from common.questions.top_events import TopEvents
 from common.questions.user_events import UserEvents, UserEventsParameters
+from common.questions.user_lists import CountedUsers
 from common.questions.user_profile import UserProfile, UserProfileParameters
 from common.questions.users import Users
 from repo.events import EventsRepo
@@ -53,10 +55,22 @@ def _route(question: type[Question]) -> dict[str, Any]:
     return {"responses": _answers(question), "dependencies": [repeated]}
 
 
+def _method(
+    repo: EventsRepo, question: Counting, method: Callable[[Any], Result[Any]]
+) -> Callable[[Any], Result[Any]]:
+    """Return the method that answers a question; another one for its plan, or a list of users."""
+    if question.explain:
+        return repo.get_plan
+    return repo.get_counted_users if question.query.cell else method
+
+
 def _answers(question: type[Question]) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI description of the answers to a question, in all media types."""
-    may_explain = issubclass(question, Counting)
-    model = question.answer | Answer[PlanData] if may_explain else question.answer
+    model = question.answer
+    if issubclass(question, Counting):
+        model |= Answer[PlanData]
+    if issubclass(question, ListsUsers):
+        model |= CountedUsers
     text = {"schema": {"type": "string"}}
     return {200: {"model": model, "content": {"text/csv": text, "application/x-ndjson": text}}}
 
@@ -66,7 +80,7 @@ async def event_counts(
     question: Annotated[EventCounts, Query()], run_query: Runner, repo: Events
 ) -> Response:
     """Numbers of events and of unique users, in total and per hour, day, week or month."""
-    return await run_query(repo.get_plan if question.explain else repo.get_event_counts, question)
+    return await run_query(_method(repo, question, repo.get_event_counts), question)
 
 
 @router.get("/top-events", **_route(TopEvents))
@@ -74,7 +88,7 @@ async def top_events(
     question: Annotated[TopEvents, Query()], run_query: Runner, repo: Events
 ) -> Response:
     """The most frequent event names with their unique users; `other` sums up all others."""
-    return await run_query(repo.get_plan if question.explain else repo.get_top_events, question)
+    return await run_query(_method(repo, question, repo.get_top_events), question)
 
 
 @router.get("/breakdown", **_route(Breakdown))
@@ -82,7 +96,7 @@ async def breakdown(
     question: Annotated[Breakdown, Query()], run_query: Runner, repo: Events
 ) -> Response:
     """Events and unique users by the values of one or two properties; `other` sums up the rest."""
-    return await run_query(repo.get_plan if question.explain else repo.get_breakdown, question)
+    return await run_query(_method(repo, question, repo.get_breakdown), question)
 
 
 @router.get("/active-users", **_route(ActiveUsers))
@@ -90,7 +104,7 @@ async def active_users(
     question: Annotated[ActiveUsers, Query()], run_query: Runner, repo: Events
 ) -> Response:
     """Daily, weekly and monthly active users for each day, rolling and by calendar."""
-    return await run_query(repo.get_plan if question.explain else repo.get_active_users, question)
+    return await run_query(_method(repo, question, repo.get_active_users), question)
 
 
 @router.get("/numbers", **_route(Numbers))
@@ -98,7 +112,7 @@ async def numbers(
     question: Annotated[Numbers, Query()], run_query: Runner, repo: Events
 ) -> Response:
     """Sums, averages, extremes and percentiles of a numeric property of events."""
-    return await run_query(repo.get_plan if question.explain else repo.get_numbers, question)
+    return await run_query(_method(repo, question, repo.get_numbers), question)
 
 
 @router.get("/event-names", **_route(EventNames))
@@ -122,7 +136,7 @@ async def retention(
     question: Annotated[Retention, Query()], run_query: Runner, repo: Events
 ) -> Response:
     """Users by the period in which they enter, and how many of them come back in each period."""
-    return await run_query(repo.get_plan if question.explain else repo.get_retention, question)
+    return await run_query(_method(repo, question, repo.get_retention), question)
 
 
 @router.get("/lifecycle", **_route(Lifecycle))
@@ -130,7 +144,7 @@ async def lifecycle(
     question: Annotated[Lifecycle, Query()], run_query: Runner, repo: Events
 ) -> Response:
     """New, returning, resurrected and dormant users of each period."""
-    return await run_query(repo.get_plan if question.explain else repo.get_lifecycle, question)
+    return await run_query(_method(repo, question, repo.get_lifecycle), question)
 
 
 @router.get("/stickiness", **_route(Stickiness))
@@ -138,7 +152,7 @@ async def stickiness(
     question: Annotated[Stickiness, Query()], run_query: Runner, repo: Events
 ) -> Response:
     """In how many days, weeks or months users were active."""
-    return await run_query(repo.get_plan if question.explain else repo.get_stickiness, question)
+    return await run_query(_method(repo, question, repo.get_stickiness), question)
 
 
 def _with(question: type[Q], query: Parameters, **path: str) -> Q:
@@ -168,7 +182,7 @@ async def property_values(
 @router.get("/funnel", **_route(Funnel))
 async def funnel(question: Annotated[Funnel, Query()], run_query: Runner, repo: Events) -> Response:
     """The number of users who go through steps one after the other, and the time it takes."""
-    return await run_query(repo.get_plan if question.explain else repo.get_funnel, question)
+    return await run_query(_method(repo, question, repo.get_funnel), question)
 
 
 async def _user_events(
@@ -189,7 +203,7 @@ async def user_events(
 @router.get("/users", **_route(Users))
 async def users(question: Annotated[Users, Query()], run_query: Runner, repo: Events) -> Response:
     """The users who have events, in pages, with when they were seen and how active they were."""
-    return await run_query(repo.get_plan if question.explain else repo.get_users, question)
+    return await run_query(_method(repo, question, repo.get_users), question)
 
 
 async def _user_profile(

@@ -1,16 +1,17 @@
 """The question `active_users` and its answer."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 
 from pydantic import Field
 
+from common.cells import COUNT, CellFields
 from common.dates import EARLIEST
 from common.parameters import Integer
 from common.query import Query
 from common.questions.answer import Answer, Meta, Table, Tabular, absent_field
-from common.questions.base import Completable
+from common.questions.base import Completable, ListsUsers
 from utils.time.calendar import Range
 from utils.time.slots import month_number
 
@@ -88,14 +89,24 @@ class ActiveUsersQuery(Query):
         }
 
 
-class ActiveUsers(Completable):
+class ActiveUsers(ListsUsers, Completable):
     """Daily, weekly and monthly active users of each day."""
 
     answer = ActiveUsersAnswer
+    cell_fields = CellFields(
+        fields=("date",),
+        counts=("dau", "wau", "mau", "active", "calendar_week", "calendar_month"),
+        required=("date", COUNT),
+    )
 
     window: Integer | None = Field(
         None, ge=1, le=366, description="Also count the active users of this many rolling days."
     )
+
+    @property
+    def cells(self) -> CellFields:
+        counts = [each for each in self.cell_fields.counts if self.window or each != "active"]
+        return replace(self.cell_fields, counts=tuple(counts))
 
     def _months(self, time_range: Range) -> tuple[int, int] | None:
         months = super()._months(time_range)

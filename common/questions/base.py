@@ -6,11 +6,19 @@ from abc import abstractmethod
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    SkipValidation,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from common.cells import TOTAL, Cell, CellFields, parse_cell
 from common.dates import ALL_TIME
 from common.errors import InvalidParameter, refuse
 from common.parameters import (
@@ -27,6 +35,8 @@ from common.parameters import (
 )
 from common.query import Period, Query
 from common.user_criteria import UserFilter
+from common.user_pages import CursorText, UserPage, page_of
+from common.where import MAX_BYTES
 from utils.formats import Format
 from utils.time.calendar import (
     Interval,
@@ -40,8 +50,19 @@ from utils.time.zones import zone
 
 DEFAULT_LAST = "30d"
 FILTERED = "filtered"
+LIST_HEADERS = ("X-Count", "X-Next-Cursor")
 
 _DAY = timedelta(days=1)
+_DEFAULT_PAGE_SIZE = 50
+
+
+CellText = Annotated[
+    SkipValidation[Cell],
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema(
+        {"type": "string", "maxLength": MAX_BYTES, "examples": ["start:2025-01-06", "plan:pro"]}
+    ),
+]
 
 
 def _now() -> datetime:
@@ -275,6 +296,74 @@ class Counting(Ranged):
             self.query.user_criteria(self.query.range_at(now), now)
         except InvalidParameter as error:
             raise _refused(error) from None
+        return self
+
+
+class ListsUsers(Counting):
+    """A question whose answer counts users, who can be listed for each number."""
+
+    cell_fields: ClassVar[CellFields] = CellFields()
+    """What a cell may have, whatever the other parameters are."""
+    response_headers = (*Counting.response_headers, *LIST_HEADERS)
+
+    list_: Literal["users"] | None = Field(
+        None,
+        alias="list",
+        description="`users`: return the users whom a number of the answer counts, in pages, in "
+        "place of the answer.",
+    )
+    cell: CellText | None = Field(
+        None,
+        description="With `list`: the number, by fields of the answer and conditions on the values "
+        "of its row, such as `start:2025-01-06` or `plan:pro country:US`. Default: the total.",
+    )
+    cursor: CursorText | None = Field(
+        None, description="With `list`: `next_cursor` of an answer with the same parameters."
+    )
+    page_size: Integer | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description=f"With `list`: the maximum number of users. Default: {_DEFAULT_PAGE_SIZE}.",
+    )
+
+    @property
+    def cells(self) -> CellFields:
+        """What a cell of this answer may have."""
+        return self.cell_fields
+
+    def _resolved(self) -> dict[str, Any]:
+        if not self.list_:
+            return super()._resolved()
+        # Pages of one snapshot must not be replaced, so they have no cache version.
+        return super()._resolved() | {"months": None, "cell": self._cell, "page": self._page}
+
+    @property
+    def _cell(self) -> Cell:
+        return self.cell or TOTAL
+
+    @property
+    def _page(self) -> UserPage:
+        """The page that the cursor leads to. Raises: InvalidCursor."""
+        identity = self.fingerprint(without=("cursor", "page_size", "format", "explain"))
+        return page_of(self.cursor, self.page_size or _DEFAULT_PAGE_SIZE, identity)
+
+    @property
+    def cache_name(self) -> str:
+        return f"{self.name}:{FILTERED}" if self.list_ else super().cache_name
+
+    @field_validator("cell", mode="before")
+    @classmethod
+    def _parse_cell(cls, value: object) -> object:
+        return parse_cell(value, cls.cell_fields) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_list(self) -> Self:
+        for parameter in ("cell", "cursor", "page_size"):
+            if not self.list_ and getattr(self, parameter) is not None:
+                raise refuse(parameter, "needs `list=users`")
+        if self.list_ and (fault := self._cell.fault(self.cells)):
+            raise refuse("cell", fault)
         return self
 
 

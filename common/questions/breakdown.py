@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cached_property
 from typing import Annotated, NamedTuple
 
 from pydantic import BeforeValidator, Field, PlainSerializer, SkipValidation, WithJsonSchema
 
+from common.cells import CellFields
 from common.filters import Condition, Exists, Name
 from common.parameters import Integer
 from common.property_values import PropertyValue, ValueType, value_type
@@ -21,7 +22,7 @@ from common.questions.answer import (
     absent_field,
     is_absent,
 )
-from common.questions.base import Periodic
+from common.questions.base import ListsUsers, Periodic
 from common.where import MAX_BYTES, FilterError, parse_where
 from utils.time.calendar import Range
 
@@ -211,11 +212,12 @@ class BreakdownQuery(Query):
         )
 
 
-class Breakdown(Periodic):
+class Breakdown(ListsUsers, Periodic):
     """Events and users by the values of one or two properties."""
 
     answer = Answer[BreakdownData]
     has_values = True
+    cell_fields = CellFields(fields=("start",), rows=("other", "missing"))
 
     by: Dimensions = Field(
         description="The property, such as `plan` or `cart.total`, or `@event` for the event name; "
@@ -223,6 +225,11 @@ class Breakdown(Periodic):
         "element."
     )
     limit: Integer = Field(10, ge=1, le=1000, description="The maximum number of rows.")
+
+    @property
+    def cells(self) -> CellFields:
+        cells = replace(self.cell_fields, properties=self.by)
+        return cells if self.interval else cells.without("start")
 
     @cached_property
     def query(self) -> BreakdownQuery:

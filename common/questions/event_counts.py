@@ -7,9 +7,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from common.cells import CellFields
 from common.query import Query
 from common.questions.answer import Answer, Bucket, Table, Tabular, absent_field, is_absent
-from common.questions.base import Counting, Periodic
+from common.questions.base import ListsUsers, Periodic
 from utils.time.calendar import Range
 
 # The previous range may be longer than this one, since months, quarters and years differ in length.
@@ -71,11 +72,12 @@ class EventCountsQuery(Query):
         return f"{', '.join(filter(None, parts))}."
 
 
-class EventCounts(Periodic):
+class EventCounts(ListsUsers, Periodic):
     """The number of events and of distinct users."""
 
     answer = Answer[EventCountsData]
-    response_headers = (*Counting.response_headers, "X-Previous-Events", "X-Previous-Users")
+    response_headers = (*ListsUsers.response_headers, "X-Previous-Events", "X-Previous-Users")
+    cell_fields = CellFields(fields=("start",))
 
     compare: Literal["previous"] | None = Field(
         None,
@@ -83,6 +85,10 @@ class EventCounts(Periodic):
         "A range of whole years, quarters, months, weeks or days is shifted by these units, any "
         "other by its length.",
     )
+
+    @property
+    def cells(self) -> CellFields:
+        return self.cell_fields if self.interval else self.cell_fields.without("start")
 
     def _look_back(self, time_range: Range) -> timedelta:
         return (

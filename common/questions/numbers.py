@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
+from common.cells import ROW, CellFields
 from common.filters import Name
 from common.parameters import Integer, Property
 from common.property_values import value_type
 from common.query import Query
 from common.questions.answer import Answer, Table, Tabular
-from common.questions.base import Periodic
+from common.questions.base import ListsUsers, Periodic
 from utils.time.calendar import Range
 
 MAX_STATISTICS = 20
@@ -185,11 +186,12 @@ class NumbersQuery(Query):
         return f"{', '.join(filter(None, parts))}."
 
 
-class Numbers(Periodic):
+class Numbers(ListsUsers, Periodic):
     """Statistics of a numeric property."""
 
     answer = Answer[NumbersData]
     has_values = True
+    cell_fields = CellFields(fields=("start",), rows=("other", "missing"))
 
     of: Property = Field(
         description="The property, such as `amount` or `cart.total`. Of a list, every number "
@@ -212,6 +214,11 @@ class Numbers(Periodic):
         "distinct element.",
     )
     limit: Integer = Field(10, ge=1, le=1000, description="The maximum number of rows of `by`.")
+
+    @property
+    def cells(self) -> CellFields:
+        cells = self.cell_fields if self.interval else self.cell_fields.without("start")
+        return replace(cells, properties=(self.by,)) if self.by else cells.without(ROW)
 
     @cached_property
     def query(self) -> NumbersQuery:

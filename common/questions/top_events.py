@@ -6,10 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from common.cells import CellFields
 from common.parameters import Integer
 from common.query import Query
 from common.questions.answer import Answer, Table, Tabular
-from common.questions.base import Counting
+from common.questions.base import ListsUsers
 from utils.time.calendar import Range
 
 
@@ -77,10 +78,11 @@ class TopEventsQuery(Query):
         )
 
 
-class TopEvents(Counting):
+class TopEvents(ListsUsers):
     """The most frequent event names."""
 
     answer = Answer[TopEventsData]
+    cell_fields = CellFields(fields=("event_name",), rows=("other",))
 
     limit: Integer = Field(10, ge=1, le=1000, description="The maximum number of event names.")
 

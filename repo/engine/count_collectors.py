@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.filters import Filter
 from repo.engine.cardinality import (
     Aggregates,
     CardinalityCache,
@@ -63,6 +64,23 @@ class CountCollector:
     def aggregates(self) -> Aggregates:
         """Return the partial aggregates of all events of each range."""
         return Aggregates([RangeAggregate({}, each) for each in self.partials], CardinalityCache())
+
+
+class UserCollector:
+    """Collects the distinct users of events."""
+
+    def __init__(self, where: Filter | None = None) -> None:
+        """`where` is a condition of the scan on the events; None for all events."""
+        self._where = where
+        self._users = FlaggedUsers()
+
+    def add(self, events: MatchingEvents) -> None:
+        mask = events.mask & events.matches(self._where) if self._where else events.mask
+        self._users.add(events.chunk.user[events.start : events.stop].compress(mask))
+
+    def users(self) -> Ordinals:
+        """Return the distinct users, ascending."""
+        return self._users.ordinals()
 
 
 @dataclass(slots=True)

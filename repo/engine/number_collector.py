@@ -16,7 +16,14 @@ from repo.columns.chunk_table import Path
 from repo.columns.filter_evaluation import KINDS
 from repo.columns.statistics import ExactSum, Positions, Sample, sample_of, sums_by_group
 from repo.engine.bitmaps import union_of
-from repo.engine.ordinals import Ordinals, UserMemory, count_distinct, group_by_user, set_of
+from repo.engine.ordinals import (
+    Ordinals,
+    UserMemory,
+    count_distinct,
+    distinct_ordinals,
+    group_by_user,
+    set_of,
+)
 from repo.engine.scan import MatchingEvents
 from repo.engine.span_cache import size_of
 
@@ -74,6 +81,11 @@ class NumberAggregate:
         self.ordinals = []
         return size_of(self.sets[0])
 
+    @property
+    def all_ordinals(self) -> list[Ordinals]:
+        """The users, also those of sets; they may repeat, and 0 is no user."""
+        return [*self.ordinals, *(np.array(each, np.uint32) for each in self.sets)]
+
     def _include(self, count: int, total: ExactSum, least: Decimal, greatest: Decimal) -> None:
         self.count += count
         self.sum += total
@@ -99,6 +111,11 @@ class UserNumbers:
     def merge(self, other: "UserNumbers") -> None:
         self.samples += other.samples
         self.ordinals += other.ordinals
+
+    @property
+    def all_ordinals(self) -> list[Ordinals]:
+        """The users, who may repeat."""
+        return self.ordinals
 
     def sums(self) -> NumberAggregate:
         """Return the sums of users as an aggregate."""
@@ -209,6 +226,11 @@ class NumberCollector:
         for part in self._parts:
             whole.merge(part)  # type: ignore[arg-type]
         return _finished(whole, checkpoint), parts
+
+    def users(self, index: int | None) -> Ordinals:
+        """Return the distinct users of the numbers of one range, or of all."""
+        parts = self._parts if index is None else [self._parts[index]]
+        return distinct_ordinals([each for part in parts for each in part.all_ordinals])
 
     def _add_numbers(self, sample: Sample, values: _Values, events: MatchingEvents) -> None:
         positions, rows = values

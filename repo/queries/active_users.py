@@ -1,9 +1,11 @@
 """Compute the answer to `active_users` from partial aggregates."""
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Self
 
+from common.cells import Cell
 from common.dates import EARLIEST
 from common.questions.active_users import (
     ActiveDay,
@@ -13,10 +15,14 @@ from common.questions.active_users import (
 )
 from repo.engine.cardinality import Aggregates
 from repo.engine.plan import Aggregation
+from repo.engine.scan import Scan
 from repo.queries.base import Reduction
+from repo.queries.series import cell_error
 from utils.time.calendar import Interval, Range, day_start, days_of, first_day
 
 _DAY = timedelta(days=1)
+_ROLLING = {"dau": 1, "wau": 7, "mau": 30}
+_UNITS: dict[str, Interval] = {"calendar_week": "week", "calendar_month": "month"}
 _LONGEST_WINDOW = 31  # days of the calendar month, the longest window that is always counted
 
 
@@ -50,6 +56,30 @@ class ActiveUsersReduction(Reduction[ActiveUsersQuery, ActiveUsersData], query=A
             alternatives=f"a `start` at least {self._window_days} days after {{horizon}}",
         )
 
+    def cell_scan(self, cell: Cell) -> Scan:
+        alternatives = "a `date` whose window begins at {horizon} or later"
+        return replace(super().cell_scan(cell), alternatives=alternatives)
+
+    def _cell_ranges(self, cell: Cell) -> list[Range]:
+        day, zone = self._day_of(cell), self.query.zone
+        first = self._first_day(day, cell.count or "dau")
+        return [Range(day_start(first, zone), day_start(day + _DAY, zone))]
+
+    def _day_of(self, cell: Cell) -> date:
+        """Return the day of a cell. Raises: InvalidParameter."""
+        days = {day.isoformat(): day for day in self._begun_days}
+        text = cell.fields["date"]
+        if text in days:
+            return days[text]
+        edges = f": from {min(days)} to {max(days)}" if days else ""
+        raise cell_error(f"date must be a day of the answer that has begun{edges}")
+
+    def _first_day(self, day: date, count: str) -> date:
+        """Return the first day of the window of a count that ends with a day."""
+        if count in _UNITS:
+            return first_day(day, _UNITS[count], self.query.week_start)
+        return day - (_ROLLING.get(count, self.query.window or 1) - 1) * _DAY
+
     def data(self, aggregates: Aggregates) -> ActiveUsersData:
         windows = self._windows(aggregates)
         lead = len(self._days) - len(self._begun_days)
@@ -82,10 +112,12 @@ class ActiveUsersReduction(Reduction[ActiveUsersQuery, ActiveUsersData], query=A
         window = self.query.window
         return {
             "dau": [count.users for count in cardinalities.counts(days)],
-            "wau": cardinalities.rolling(days, 7),
-            "mau": cardinalities.rolling(days, 30),
-            "calendar_week": cardinalities.running(days, self._firsts("week")),
-            "calendar_month": cardinalities.running(days, self._firsts("month")),
+            "wau": cardinalities.rolling(days, _ROLLING["wau"]),
+            "mau": cardinalities.rolling(days, _ROLLING["mau"]),
+            **{
+                name: cardinalities.running(days, self._firsts(unit))
+                for name, unit in _UNITS.items()
+            },
             **({"active": cardinalities.rolling(days, window)} if window else {}),
             **({"new": _new_users(aggregates)} if self._has_first_ever else {}),
         }

@@ -6,7 +6,14 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from common.errors import ColumnsBuilding, EventsDropped, InvalidParameter, TooExpensive
+from common.cells import Cell
+from common.errors import (
+    ColumnsBuilding,
+    EventsDropped,
+    InvalidCursor,
+    InvalidParameter,
+    TooExpensive,
+)
 from common.metrics import PLANS
 from common.query import Query
 from common.questions.answer import (
@@ -72,6 +79,7 @@ def answer(cur: Cursor, query: Q, reduction_type: type[BaseReduction[Q, D]]) -> 
 
     Raises: InvalidParameter, EventsDropped, TooExpensive.
     """
+    assert query.cell is None, "a list of users is no answer of this kind"
     choice = _choose(cur, query, reduction_type)
     try:
         return _answer(cur, choice)
@@ -112,8 +120,11 @@ def _answer(cur: Cursor, choice: _Choice[Q, D]) -> Result[D]:
 def explain(cur: Cursor, query: Query) -> Answer[PlanData]:
     """Return what a query would read, and the limits, without reading it.
 
-    Raises: InvalidParameter.
+    Raises: InvalidParameter, InvalidCursor.
     """
+    if query.cell:
+        of_cell = choose_cell(cur, query, query.cell, explain=True)
+        return Answer(_plan_data(of_cell.plan), Meta(**of_cell.meta))
     choice = _choose(cur, query, REDUCTIONS[type(query)], explain=True)
     try:
         choice.plan.check()
@@ -152,12 +163,23 @@ def choose(
 
 
 def open_watermark(cur: Cursor, query: Query) -> Watermark | None:
-    """Return the watermark, and set the clock of the snapshot to it if it is behind."""
+    """Return the watermark, and set the clock of the snapshot to it if it is behind.
+
+    Raises: InvalidCursor, if the first page of a list was read from another database.
+    """
     watermark = read_watermark(cur, query.months)
     if watermark is not None:
         # The clock may be behind the watermark: on a replica, or because it was put back.
         cur.now = max(cur.now, watermark.folded_range.end)
+    position = query.page.position if query.page else None
+    if position and position.lineage != lineage_of(watermark):
+        raise InvalidCursor
     return watermark
+
+
+def lineage_of(watermark: Watermark | None) -> str:
+    """Return the id of the database that a list is read from; empty without rollups."""
+    return watermark.lineage if watermark else ""
 
 
 def horizon_of(cur: Cursor, watermark: Watermark | None) -> datetime | None:
@@ -171,7 +193,7 @@ def _choose(
     # The watermark comes first: it may move the clock of the snapshot.
     watermark = open_watermark(cur, query)
     is_filtered = query.reads_properties
-    reduction = reduction_type(query, query.range_at(cur.now), cur.now)
+    reduction = reduction_at(cur, query, reduction_type)
     if isinstance(reduction, ScanReduction):
         reader = ColumnReader(cur, watermark, horizon_of(cur, watermark))
         choice = _choose_scan(reader, reduction, explain=explain)
@@ -250,6 +272,44 @@ def _computed(
     notes = (*remarks.notes, *reduction.remarks(collector))
     without_user = reduction.events_without_user(collector)
     return _Computed(data, Remarks(notes, remarks.unknown, without_user))
+
+
+def reduction_at(
+    cur: Cursor, query: Q, reduction_type: type[BaseReduction[Q, D]]
+) -> BaseReduction[Q, D]:
+    """Return the reduction of a query at the clock of the snapshot, or of a list's first page.
+
+    Raises: InvalidParameter.
+    """
+    position = query.page.position if query.page else None
+    now = position.now if position else cur.now
+    return reduction_type(query, query.range_at(now), now)
+
+
+class CellChoice(NamedTuple):
+    """The reduction of a query whose users are listed, and the plan that finds them."""
+
+    reduction: BaseReduction[Any, Any]
+    plan: ColumnPlan
+    reader: ColumnReader
+    watermark: Watermark | None
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The fields that the meta of each answer has."""
+        reduction = self.reduction
+        meta = reduction.query.meta(reduction.time_range, reduction.now, self.plan.source)
+        return {name: reduction.extra_meta().get(name, value) for name, value in meta.items()}
+
+
+def choose_cell(cur: Cursor, query: Query, cell: Cell, *, explain: bool = False) -> CellChoice:
+    """Return what to read for the users of a cell. Raises: InvalidParameter, InvalidCursor."""
+    watermark = open_watermark(cur, query)
+    reduction = reduction_at(cur, query, REDUCTIONS[type(query)])
+    # Lists are read from columns, whatever the source of the number.
+    reader = ColumnReader(cur, watermark, horizon_of(cur, watermark))
+    plan = reader.plan(reduction.cell_scan(cell), explain=explain)
+    return CellChoice(reduction, plan, reader, watermark)
 
 
 def _choose_source(

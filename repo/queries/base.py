@@ -6,13 +6,18 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+from common.cells import Cell
+from common.filters import Filter
 from common.query import Query
 from common.questions.answer import Checkpoint, Meta
 from common.remarks import AnyNote
 from common.user_criteria import UserCriterion
 from repo.engine.cardinality import Aggregates
+from repo.engine.count_collectors import UserCollector
+from repo.engine.ordinals import Ordinals
 from repo.engine.plan import Aggregation
 from repo.engine.scan import Scan
+from repo.engine.tail import Snapshot
 from repo.engine.user_sets import UserSets
 from utils.time.calendar import Range
 
@@ -42,6 +47,55 @@ class BaseReduction(ABC, Generic[Q, D]):
     def extra_meta(self) -> dict[str, Any]:
         """Return the fields of the meta that this question adds or replaces."""
         return {}
+
+    @property
+    def counts_sessions(self) -> bool:
+        """Whether numbers are those of sessions, so that `cell_users` returns users repeatedly."""
+        return False
+
+    def cell_scan(self, cell: Cell) -> Scan:
+        """Return which events are read for the users of a cell. Raises: InvalidParameter."""
+        condition = self._cell_condition(cell)
+        filters = (condition,) if condition else ()
+        return self._scan(self._cell_ranges(cell), filters=filters, parameter="cell")
+
+    def cell_collector(self, cell: Cell) -> Any:
+        """Return a new collector of the events of `cell_scan`, a `Collector`.
+
+        If it has an attribute `names`, that is set to all event names by their ids.
+        """
+        return UserCollector(self._cell_condition(cell))
+
+    def cell_users(self, collector: Any, cell: Cell, checkpoint: Checkpoint) -> Ordinals:
+        """Return the users whom a cell counts, from the collector that received all events.
+
+        Where sessions count, they are the users of the sessions.
+
+        Raises: InvalidParameter, TooExpensive, and what the checkpoint raises.
+        """
+        users: Ordinals = collector.users()
+        return users
+
+    def _cell_ranges(self, cell: Cell) -> list[Range]:
+        """Return the ranges of the events of a cell. Raises: InvalidParameter."""
+        return [self.time_range]
+
+    def _cell_condition(self, cell: Cell) -> Filter | None:
+        """Return the condition on the events of a cell, besides `where`; None for all events."""
+        return cell.where
+
+    def _scan(self, ranges: list[Range], **options: Any) -> Scan:
+        """Return a scan of the parts of ranges that have passed."""
+        position = self.query.page_position
+        return Scan(
+            question=self.query.name,
+            ranges=[part.until(self.now) for part in ranges],
+            event_names=self.query.event_names,
+            where=self.query.where,
+            users=self._users,
+            snapshot=Snapshot(position.snapshot) if position else None,
+            **options,
+        )
 
     @property
     def _users(self) -> tuple[UserCriterion, ...]:
@@ -119,17 +173,17 @@ class ScanReduction(BaseReduction[Q, D], query=None):
         """Return how many events do not count since they have no user; None where they count."""
         return None
 
+    def _reads_all(self, cell: Cell) -> bool:
+        """Return whether the users of a cell come from `collector`, after all events of `scan`."""
+        return True
+
+    def cell_scan(self, cell: Cell) -> Scan:
+        narrowed = super().cell_scan(cell)  # also checks the cell
+        return self.scan() if self._reads_all(cell) else narrowed
+
+    def cell_collector(self, cell: Cell) -> Any:
+        return self.collector() if self._reads_all(cell) else super().cell_collector(cell)
+
     def remarks(self, collector: Any) -> tuple[AnyNote, ...]:
         """Return notes on values that this question skips or repeats, besides those of `where`."""
         return ()
-
-    def _scan(self, ranges: list[Range], **options: Any) -> Scan:
-        """Return a scan of the parts of ranges that have passed."""
-        return Scan(
-            question=self.query.name,
-            ranges=[part.until(self.now) for part in ranges],
-            event_names=self.query.event_names,
-            where=self.query.where,
-            users=self._users,
-            **options,
-        )

@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from common.cells import Cell
+from common.filters import Filter, lacking
 from common.property_values import json_value
 from common.questions.answer import Bucket, Checkpoint, absent_field
 from common.questions.breakdown import (
@@ -13,10 +15,12 @@ from common.questions.breakdown import (
 )
 from common.remarks import ListNote
 from repo.engine.cardinality import Count
+from repo.engine.count_collectors import UserCollector
 from repo.engine.grouping.collector import GroupCollector, GroupCount
+from repo.engine.ordinals import Ordinals
 from repo.engine.scan import Scan
 from repo.queries.base import ScanReduction
-from repo.queries.series import begun_buckets, check_cells
+from repo.queries.series import begun_buckets, bucket_of, check_cells
 from utils.time.calendar import Range
 
 
@@ -43,6 +47,25 @@ class BreakdownReduction(ScanReduction[BreakdownQuery, BreakdownData], query=Bre
 
     def collector(self) -> GroupCollector:
         return GroupCollector([None if each.field else each.path for each in self.query.by])
+
+    def cell_users(
+        self, collector: GroupCollector | UserCollector, cell: Cell, checkpoint: Checkpoint
+    ) -> Ordinals:
+        if isinstance(collector, UserCollector):
+            return collector.users()
+        index = bucket_of(cell, "start", self._buckets)
+        return collector.other_users(self.query.limit, index, checkpoint)
+
+    def _reads_all(self, cell: Cell) -> bool:
+        # Only the counts of all values tell which are in this row.
+        return cell.row == "other"
+
+    def _cell_ranges(self, cell: Cell) -> list[Range]:
+        index = bucket_of(cell, "start", self._buckets)
+        return [self.time_range if index is None else self._buckets[index].part]
+
+    def _cell_condition(self, cell: Cell) -> Filter | None:
+        return lacking(self.query.by) if cell.row == "missing" else cell.where
 
     def data(self, collector: GroupCollector, checkpoint: Checkpoint) -> BreakdownData:
         groups = collector.groups(self.query.limit, len(self._buckets), checkpoint)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from common.cells import Cell
 from common.questions.answer import Bucket
 from common.questions.event_counts import EventCountsData, EventCountsQuery, Previous
 from repo.engine.cardinality import Aggregates, Count, merge
 from repo.engine.plan import Aggregation
 from repo.queries.base import Reduction
-from repo.queries.series import CalendarBucket, begun_buckets
+from repo.queries.series import CalendarBucket, begun_buckets, bucket_of
 from utils.time.calendar import Range
 from utils.time.ranges import previous_range
 
@@ -37,6 +38,10 @@ class EventCountsReduction(Reduction[EventCountsQuery, EventCountsData], query=E
         previous = self._parts(self._previous, self._previous_buckets)
         also = {"alternatives": _ALTERNATIVES} if self._previous else {}
         return self._aggregation([*previous, *self._parts(self.time_range, self._buckets)], **also)
+
+    def _cell_ranges(self, cell: Cell) -> list[Range]:
+        index = bucket_of(cell, "start", self._buckets)
+        return [self.time_range if index is None else self._buckets[index].part]
 
     def data(self, aggregates: Aggregates) -> EventCountsData:
         before, totals = len(self._parts(self._previous, self._previous_buckets)), aggregates.totals

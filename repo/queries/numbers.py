@@ -9,11 +9,14 @@ from typing import Any
 
 import msgspec
 
+from common.cells import Cell
+from common.filters import Compare, Condition, Filter, Operator, conjunction, disjunction, lacking
 from common.property_values import json_value
 from common.questions.answer import Checkpoint, is_absent
 from common.questions.numbers import NumbersData, NumbersQuery, fraction_of
 from common.remarks import Note
 from repo.columns.statistics import percentiles
+from repo.engine.count_collectors import UserCollector
 from repo.engine.grouped_numbers import GroupedNumberCollector
 from repo.engine.number_collector import (
     NumberAggregate,
@@ -21,13 +24,15 @@ from repo.engine.number_collector import (
     NumberCollector,
     SkippedEvents,
 )
+from repo.engine.ordinals import Ordinals
 from repo.engine.scan import Scan
 from repo.queries.base import ScanReduction
-from repo.queries.series import CalendarBucket, begun_buckets, check_cells
+from repo.queries.series import CalendarBucket, begun_buckets, bucket_of, check_cells
 from utils.decimals import decimal_text
 from utils.time.calendar import Range
 
 _MAX_PLAIN_DIGITS = 60
+_ANY_NUMBER: tuple[Operator, Operator] = (">=", "<")
 
 
 class NumbersReduction(ScanReduction[NumbersQuery, NumbersData], query=NumbersQuery):
@@ -62,6 +67,31 @@ class NumbersReduction(ScanReduction[NumbersQuery, NumbersData], query=NumbersQu
             has_percentiles=bool(self._fractions),
             budget=budget,
         )
+
+    def cell_users(
+        self, collector: GroupedNumberCollector | UserCollector, cell: Cell, checkpoint: Checkpoint
+    ) -> Ordinals:
+        if isinstance(collector, UserCollector):
+            return collector.users()
+        others = collector.groups(self.query.limit, checkpoint).other
+        return others.users(bucket_of(cell, "start", self._buckets))
+
+    def _reads_all(self, cell: Cell) -> bool:
+        # Only the counts of all values tell which are in this row.
+        return cell.row == "other"
+
+    def _cell_ranges(self, cell: Cell) -> list[Range]:
+        index = bucket_of(cell, "start", self._buckets)
+        return [self.time_range if index is None else self._buckets[index].part]
+
+    def _cell_condition(self, cell: Cell) -> Filter:
+        row = cell.where
+        if cell.row == "missing" and self.query.by:
+            row = lacking([self.query.by])
+        has_number = disjunction(
+            [Condition(self.query.of, Compare(each, Decimal(0))) for each in _ANY_NUMBER]
+        )
+        return conjunction([has_number, row]) if row else has_number
 
     def data(
         self, collector: NumberCollector | GroupedNumberCollector, checkpoint: Checkpoint

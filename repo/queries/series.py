@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
+from common.cells import Cell
+from common.dates import date_or_instant
 from common.errors import Fault, InvalidParameter
 from common.query import Query
 from common.questions.answer import absent_field
@@ -53,6 +55,39 @@ def begun_buckets(query: Query, time_range: Range, now: datetime) -> list[Calend
         )
         for part, day in zip(parts, days, strict=True)
     ]
+
+
+def bucket_of(cell: Cell, name: str, series: Sequence[CalendarBucket]) -> int | None:
+    """Return the index of the bucket that a field of a cell names by its `day` or `start`.
+
+    None if the cell does not have the field. Raises: InvalidParameter.
+    """
+    if name not in cell.fields:
+        return None
+    try:
+        value = date_or_instant(cell.fields[name])
+    except ValueError as error:
+        raise cell_error(f"{name} {error}") from None
+    # Of buckets that begin at the same instant, all but the last are days that the zone skipped.
+    for index in reversed(range(len(series))):
+        if value in (series[index].day, series[index].start):
+            return index
+    raise cell_error(
+        f"{name} must be that of a bucket of the answer that has begun{_edges(series)}"
+    )
+
+
+def cell_error(message: str) -> InvalidParameter:
+    """Return the error for a cell that the answer does not have."""
+    return InvalidParameter(faults=[Fault("cell", message)])
+
+
+def _edges(series: Sequence[CalendarBucket]) -> str:
+    """Return the first and last bucket, as the end of a sentence."""
+    if not series:
+        return ""
+    first, last = series[0].start.isoformat(), series[-1].start.isoformat()
+    return f": from {first} to {last}".replace("+00:00", "Z")
 
 
 def check_cells(series: Sequence[CalendarBucket], rows: int) -> None:

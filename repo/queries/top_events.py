@@ -1,8 +1,15 @@
 """Compute the answer to `top_events` from partial aggregates."""
 
+from common.cells import Cell
+from common.filters import AnyOf, Condition, Filter, Name
+from common.questions.answer import Checkpoint
 from common.questions.top_events import Other, TopEvent, TopEventsData, TopEventsQuery
 from repo.engine.cardinality import Aggregates, Count
+from repo.engine.count_collectors import UserCollector
+from repo.engine.grouping.collector import GroupCollector
+from repo.engine.ordinals import Ordinals
 from repo.engine.plan import Aggregation, Group
+from repo.engine.scan import Scan
 from repo.queries.base import Reduction
 
 
@@ -11,6 +18,25 @@ class TopEventsReduction(Reduction[TopEventsQuery, TopEventsData], query=TopEven
 
     def aggregation(self) -> Aggregation:
         return self._aggregation([self.time_range], group=Group(self.query.limit))
+
+    def cell_scan(self, cell: Cell) -> Scan:
+        if cell.row is None:
+            return super().cell_scan(cell)
+        return self._scan([self.time_range], fields=frozenset({"name"}))
+
+    def cell_collector(self, cell: Cell) -> UserCollector | GroupCollector:
+        return GroupCollector([None]) if cell.row else UserCollector(self._cell_condition(cell))
+
+    def cell_users(
+        self, collector: UserCollector | GroupCollector, cell: Cell, checkpoint: Checkpoint
+    ) -> Ordinals:
+        if isinstance(collector, UserCollector):
+            return collector.users()
+        return collector.other_users(self.query.limit, None, checkpoint)
+
+    def _cell_condition(self, cell: Cell) -> Filter | None:
+        name = cell.fields.get("event_name")
+        return None if name is None else Condition(Name(field="event"), AnyOf("", (name,)))
 
     def data(self, aggregates: Aggregates) -> TopEventsData:
         (groups,) = aggregates.ranges

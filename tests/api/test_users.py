@@ -7,7 +7,8 @@ import httpx
 import pytest
 from psycopg2.extensions import connection
 
-from common.questions.users import Users, UsersPosition
+from common.questions.users import Users
+from common.user_pages import UserPosition
 from tests.api.questions import ask
 from tests.api.test_keys import add_key
 from tests.events import fold, insert
@@ -191,8 +192,9 @@ def test_a_forged_cursor_is_refused(stored: httpx.Client, forged: dict[str, Any]
     """With the source anybody can make its digest."""
     times = {"start": NOON, "end": NOON + DAY, "now": NOON + DAY}
     others: dict[str, Any] = {"value": 1, "user_id": "u", "snapshot": "5:5:", "lineage": ""}
-    position = UsersPosition(**(times | others | forged))
-    response = stored.get("/analytics/users", params={"cursor": Users().query.cursor_at(position)})
+    position = UserPosition(**(times | others | forged))
+    cursor = Users().page.cursor_at(position)
+    response = stored.get("/analytics/users", params={"cursor": cursor})
     assert_problem(response, 400, "invalid-cursor", "cursor")
 
 

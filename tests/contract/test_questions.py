@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from psycopg2.extensions import connection
 from common import questions
 from common.questions import QUESTIONS
 from common.questions.answer import PlanData
-from common.questions.base import Counting, Question, Ranged
+from common.questions.base import LIST_HEADERS, Counting, ListsUsers, Question, Ranged
 from repo.events import EventsRepo
 from tests.api.questions import PATHS, parameters_of, path_of
 from tests.api.test_keys import add_key
@@ -121,6 +121,27 @@ FILTERED = {
     if "where" in question.model_fields
 }
 """Examples of the questions that take filters, which all events of users match."""
+LIST_CELLS = {"active_users": "date:{day} @count:dau"}
+"""Cells of the questions that have no total; `{day}` is the day of the events."""
+LISTED = {
+    question.name: Example(
+        len,
+        {
+            **{
+                name: value
+                for name, value in EXAMPLES[question.name].parameters.items()
+                if name in ("by", "of", "step")
+            },
+            "list": "users",
+            **({"cell": LIST_CELLS[question.name]} if question.name in LIST_CELLS else {}),
+        },
+        source="columns",
+    )
+    for question in QUESTIONS
+    # Numbers count users of events that have one, which not all events of these tests do.
+    if issubclass(question, ListsUsers) and question.name != "numbers"
+}
+"""Examples of lists of the users behind a number."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +150,13 @@ class Case:
 
     question: type[Question]
     example: Example
+    day: str = "2025-03-10"
+    """The day of the events that a cell is about."""
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the answer is a list of users in the place of numbers."""
+        return "list" in self.example.parameters
 
     @property
     def path(self) -> str:
@@ -146,33 +174,35 @@ class Case:
         """The parameters of the example and others, without those that the question lacks."""
         params: dict[str, str | list[str]] = {**RANGE, **self.example.parameters, **others}
         params["format"] = form
+        if cell := params.get("cell"):
+            params["cell"] = str(cell).format(day=self.day)
         known = parameters_of(self.question)
         return {name: value for name, value in params.items() if name in known}
 
 
 CASES = [
     pytest.param((question, examples), id=f"{question.name}{suffix}")
-    for suffix, examples in (("", EXAMPLES), (" where", FILTERED))
+    for suffix, examples in (("", EXAMPLES), (" where", FILTERED), (" list", LISTED))
     for question in QUESTIONS
-    if not suffix or "where" in question.model_fields
+    if question.name in examples
 ]
 
 
 @pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest) -> Case:
     question, examples = request.param
-    assert question.name in examples, f"add an example of {question.name} to EXAMPLES or FILTERED"
     return Case(question, examples[question.name])
 
 
 def test_examples_are_of_questions() -> None:
     assert list(EXAMPLES) == [question.name for question in QUESTIONS]
     assert FILTERED.keys() <= EXAMPLES.keys()
+    assert LIST_CELLS.keys() <= LISTED.keys()
 
 
 def test_each_module_has_its_question() -> None:
     modules = {path.stem for path in Path(questions.__path__[0]).glob("*.py")}
-    shared = {"__init__", "answer", "base"}
+    shared = {"__init__", "answer", "base", "user_lists"}
     assert {question.name for question in QUESTIONS} == modules - shared
 
 
@@ -237,6 +267,8 @@ def test_headers_beside_rows_are_declared(case: Case, shared: httpx.Client) -> N
     """Scripts in browsers may only read those that CORS names."""
     headers = {name for name in case.get(shared, "csv").headers if name.startswith("x-")}
     declared = {header.lower() for header in case.question.response_headers}
+    if issubclass(case.question, ListsUsers) and not case.is_list:
+        declared -= {header.lower() for header in LIST_HEADERS}
     assert headers - SHARED_HEADERS <= declared
     own = declared - {UNKNOWN}
     assert bool(headers - SHARED_HEADERS - {UNKNOWN}) == bool(own), "let the example have one"
@@ -359,7 +391,8 @@ def test_an_erased_user_leaves_no_trace(
         assert body(case.get(service, form, fresh=True)) != without[form]
         wait_until(partial(is_other_hit, case, service, form, without[form]), timeout_s=10)
     keys = f"analytics:*:{identity_of(service)}:{case.question.name}:*"
-    assert (b"value-canary" in stored(redis_url, keys)) == case.question.has_values
+    has_values = case.question.has_values and not case.is_list
+    assert (b"value-canary" in stored(redis_url, keys)) == has_values
     erased = service.delete(f"/analytics/users/{ERASED}", headers=admin)
     assert (erased.status_code, erased.json()["events"]) == (200, 3)
     assert b"value-canary" not in stored(redis_url, keys)
@@ -443,6 +476,7 @@ def at_the_edge(
 def test_the_first_and_the_last_instant_of_events_are_in_their_days(
     case: Case, at_the_edge: httpx.Client, edge: Edge
 ) -> None:
+    case = replace(case, day=edge.day)
     answers = {
         form: case.get(at_the_edge, form, start=edge.start, end=edge.end, tz=edge.tz)
         for form in FORMS

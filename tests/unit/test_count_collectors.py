@@ -12,7 +12,12 @@ from repo.columns.builder import EventRecord, build_chunk
 from repo.columns.filter_evaluation import EventFields
 from repo.engine import ordinals
 from repo.engine.cardinality import Aggregates, CardinalityCache, PartialAggregate, merge
-from repo.engine.count_collectors import CountCollector, NameCollector, TotalCollector
+from repo.engine.count_collectors import (
+    CountCollector,
+    NameCollector,
+    TotalCollector,
+    UserCollector,
+)
 from repo.engine.ordinals import UserMemory
 from repo.engine.scan import Collector, Scan, Scanner
 from repo.engine.timeline import Timeline
@@ -49,6 +54,14 @@ def counted(*edges: int) -> list[tuple[int, int]]:
     collector = CountCollector(len(edges) - 1)
     collect(collector, *edges)
     return counts(collector.partials)
+
+
+def test_users_count_once_and_events_without_a_user_do_not() -> None:
+    collector = UserCollector()
+    for edges in ((0, 2), (1, 5)):
+        collect(collector, *edges)
+    assert collector.users().tolist() == [1, 4]
+    assert UserCollector().users().tolist() == []
 
 
 def by_name(limit: int | None, *edges: int) -> Aggregates:

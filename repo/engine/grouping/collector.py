@@ -26,6 +26,7 @@ from repo.engine.grouping.memberships import (
 )
 from repo.engine.grouping.ranking import CountedCodes, GroupValues, Ranking, rank
 from repo.engine.grouping.value_table import NO_NUMBERS, NO_TEXTS, ValueTable
+from repo.engine.ordinals import Ordinals, distinct_ordinals
 from repo.engine.scan import MatchingEvents
 
 _MAX_BYTES = 2**28
@@ -120,6 +121,25 @@ class GroupCollector:
             for each in self._by_range(ranges)
         ]
         return _groups(ranking, all_counts, buckets, self._events.total())
+
+    def other_users(self, limit: int, index: int | None, checkpoint: Checkpoint) -> Ordinals:
+        """Return the users of all groups but those with the most events.
+
+        They are those of one range, or of all. Raises: TooExpensive, and what the checkpoint
+        raises.
+        """
+        counted = list(self._count(checkpoint))
+        ranking = rank(counted, limit, self._with_names, checkpoint)
+        parts = [part.events for part in self._parts]
+        if index is not None:
+            parts = list(self._by_range(index + 1))[index]
+        users = list[Ordinals]()
+        for part in parts:
+            checkpoint()
+            positions = np.searchsorted(counted[part.table].codes, part.codes)
+            is_other = ranking.categories[part.table][positions] >= ranking.other
+            users.append(part.users[is_other])
+        return distinct_ordinals(users)
 
     def _group(
         self, events: MatchingEvents, selection: Selection
