@@ -20,7 +20,8 @@ for _module in iter_modules(__path__, f"{__name__}."):
 
 QUESTIONS: tuple[type[Question], ...] = tuple(
     sorted(
-        (each for each in _subclasses(Question) if each.__module__ == f"{__name__}.{each.name}"),
+        # A set: a question with several base classes is found once for each.
+        {each for each in _subclasses(Question) if each.__module__ == f"{__name__}.{each.name}"},
         key=lambda question: question.name,
     )
 )
