@@ -330,13 +330,11 @@ def _integers_at(parts: _Parts, ranks: list[int]) -> NDArray[np.int64]:
 
     If they are many, they are counted in ever smaller intervals: sorting needs memory for a copy.
     """
-    is_small = len(parts) <= _MAX_SORTED
-    arrays = list(parts) if is_small else parts
-    low = min(int(part.min()) for part in arrays)
-    high = max(int(part.max()) for part in arrays)
-    if is_small and (high - low) >> _BIN_BITS:
-        return np.asarray(np.sort(np.concatenate(list(arrays)))[ranks])
-    found = dict(_found(arrays, low, high, ranks))
+    if len(parts) <= _MAX_SORTED:
+        return np.asarray(np.sort(np.concatenate(list(parts)))[ranks])
+    low = min(int(part.min()) for part in parts)
+    high = max(int(part.max()) for part in parts)
+    found = dict(_found(parts, low, high, ranks))
     return np.array([found[rank] for rank in ranks], np.int64)
 
 
