@@ -88,20 +88,39 @@ class Rules:
 
     def cohorts(self, events: Iterable[Event], *values: object) -> list[Cohort]:
         """The cohorts of all users, or of those whose entry has one of these values."""
-        past = [event for event in events if event.at < self.now and event.user]
+        past = self.past(events)
         return [self.cohort(number, past, values) for number in self.begun_periods()]
+
+    def past(self, events: Iterable[Event]) -> list[Event]:
+        return [event for event in events if event.at < self.now and event.user]
 
     def has_begun(self, number: int) -> bool:
         return day_start(self.first_day(number), self.tz) <= self.now
 
     def cohort(self, number: int, events: list[Event], values: tuple[object, ...]) -> Cohort:
+        entries = self.entries(number, events, values)
+        cell = self.elapsed_cell if self.clock == "24h" else self.calendar_cell
+        return Cohort(len(entries), [cell(number, k, entries, events) for k in range(self.periods)])
+
+    def entries(
+        self, number: int, events: list[Event], values: tuple[object, ...] = ()
+    ) -> dict[str, Event]:
+        """The entries of the cohort of a period, by user."""
         entries = {}
         for user in {event.user for event in events}:
             entry = self.entry_of([each for each in events if each.user == user], number)
             if entry and (not values or entry.value in values):
                 entries[user] = entry
-        cell = self.elapsed_cell if self.clock == "24h" else self.calendar_cell
-        return Cohort(len(entries), [cell(number, k, entries, events) for k in range(self.periods)])
+        return entries
+
+    def present(
+        self, number: int, k: int, events: list[Event], values: tuple[object, ...] = ()
+    ) -> set[str]:
+        """The users of a cell."""
+        entries = self.entries(number, events, values)
+        if self.clock == "24h":
+            return self.present_in_window(k, entries, events)
+        return self.present_in_period(number, k, entries, events)
 
     def entry_of(self, events: list[Event], number: int) -> Event | None:
         """The entry of a user, if it is in this period."""
@@ -122,6 +141,13 @@ class Rules:
     ) -> Cell | None:
         if not self.has_begun(number + k):
             return None
+        returned = self.present_in_period(number, k, entries, events)
+        is_partial = not self.has_begun(number + k + 1)
+        return len(returned), len(entries), is_partial
+
+    def present_in_period(
+        self, number: int, k: int, entries: dict[str, Event], events: list[Event]
+    ) -> set[str]:
         returned = {
             event.user
             for event in events
@@ -131,8 +157,7 @@ class Rules:
                 or (self.count == "on_or_after" and self.number(event.at) > number + k)
             )
         }
-        is_partial = not self.has_begun(number + k + 1)
-        return len(returned & entries.keys()), len(entries), is_partial
+        return returned & entries.keys()
 
     def elapsed_cell(
         self, number: int, k: int, entries: dict[str, Event], events: list[Event]
@@ -141,17 +166,24 @@ class Rules:
         end = min(self.end, day_start(self.first_day(number + 1), self.tz))
         if start + k * self.window > self.now:
             return None
-        could = {
+        could = self.users_with_window(k, entries)
+        returned = self.present_in_window(k, entries, events)
+        return len(returned), len(could), end + (k + 1) * self.window > self.now
+
+    def users_with_window(self, k: int, entries: dict[str, Event]) -> set[str]:
+        """The users whose window is over."""
+        return {
             user for user, entry in entries.items() if entry.at + (k + 1) * self.window <= self.now
         }
-        returned = {
+
+    def present_in_window(self, k: int, entries: dict[str, Event], events: list[Event]) -> set[str]:
+        return {
             user
-            for user in could
+            for user in self.users_with_window(k, entries)
             if any(
                 self.is_in_window(event, entries[user], k) for event in events if event.user == user
             )
         }
-        return len(returned), len(could), end + (k + 1) * self.window > self.now
 
     def is_in_window(self, event: Event, entry: Event, k: int) -> bool:
         if not event.is_return or event.event_id == entry.event_id or event.at < entry.at:

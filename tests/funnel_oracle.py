@@ -45,6 +45,7 @@ class Outcome(NamedTuple):
     """Of the events of the reported chain."""
     is_open: bool
     first_entry: int
+    user: int = 1
 
 
 def outcomes(events: Sequence[StepEvent], funnel: Funnel) -> list[Outcome]:
@@ -94,6 +95,7 @@ def outcome(
         tuple(events[position].time for position in reported),
         is_open and any(may_go_on(chain, events, funnel) for chain in all_chains),
         min(events[chain[0]].time for chain in all_chains),
+        session[0].user,
     )
 
 

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from common.cells import Cell
 from repo.columns.builder import EventRecord, build_chunk
 from repo.columns.filter_evaluation import EventFields, field_conditions, matching_ids
 from repo.engine.scan import Scanner
 from repo.engine.timeline import Timeline, microseconds
 from repo.queries.base import ScanReduction
+from tests.source_comparison import no_checkpoint
 
 Reduction = ScanReduction[Any, Any]
 
@@ -42,3 +44,8 @@ def collected(
             slices = Timeline(scan.ranges).slices(int(chunk.time[0]), int(chunk.time[-1]))
             scanner.add_parts(chunk, slices)
     return collector
+
+
+def listed(reduction: Any, collector: Any, cell: Cell) -> list[int]:
+    """The users of a cell in order; with sessions they may repeat."""
+    return sorted(reduction.cell_users(collector, cell, no_checkpoint).tolist())

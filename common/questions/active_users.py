@@ -95,7 +95,16 @@ class ActiveUsers(ListsUsers, Completable):
     answer = ActiveUsersAnswer
     cell_fields = CellFields(
         fields=("date",),
-        counts=("dau", "wau", "mau", "active", "calendar_week", "calendar_month"),
+        counts=(
+            "dau",
+            "wau",
+            "mau",
+            "active",
+            "calendar_week",
+            "calendar_month",
+            "new",
+            "existing",
+        ),
         required=("date", COUNT),
     )
 

@@ -1,13 +1,14 @@
 """The question `funnel` and its answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from common.cells import ROW, CellFields
 from common.errors import refuse
 from common.filters import Name
 from common.parameters import Duration, Integer, Property, Selections, between
@@ -20,7 +21,7 @@ from common.questions.answer import (
     absent_field,
     is_absent,
 )
-from common.questions.base import Periodic
+from common.questions.base import ListsUsers, Periodic
 from common.selections import Selection
 from utils.time.calendar import Range
 from utils.time.durations import duration_text
@@ -285,11 +286,14 @@ def _any_of(selections: Sequence[Selection]) -> str:
     return " or ".join(f"`{selection}`" for selection in selections)
 
 
-class Funnel(Periodic):
+class Funnel(ListsUsers, Periodic):
     """The number of users who go through steps, one after the other."""
 
     answer = Answer[FunnelData]
     has_values = True
+    cell_fields = CellFields(
+        fields=("step", "start"), counts=("dropped", "open"), rows=("other", "missing")
+    )
 
     step: Selections = Field(
         min_length=2,
@@ -350,6 +354,11 @@ class Funnel(Periodic):
         if self.by_step > len(self.step):
             raise refuse("by_step", "must be one of the steps")
         return self
+
+    @property
+    def cells(self) -> CellFields:
+        cells = self.cell_fields if self.interval else self.cell_fields.without("start")
+        return replace(cells, properties=(self.by,)) if self.by else cells.without(ROW)
 
     @property
     def _look_ahead(self) -> timedelta:

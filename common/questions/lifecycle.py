@@ -7,14 +7,17 @@ from typing import Literal
 
 from pydantic import Field
 
+from common.cells import CellFields
 from common.dates import EARLIEST
 from common.query import Query
 from common.questions.answer import Answer, Table, Tabular
-from common.questions.base import Completable
+from common.questions.base import Completable, ListsUsers
 from utils.time.calendar import Range, whole_units
 from utils.time.slots import month_number
 
 LifecycleInterval = Literal["day", "week", "month", "quarter", "year"]
+
+STATUSES = ("active", "new", "returning", "resurrected", "dormant")
 
 _LONGEST_DAYS: dict[LifecycleInterval, int] = {
     "day": 1,
@@ -73,10 +76,11 @@ class LifecycleQuery(Query):
         return Range(units[0].start, units[-1].end) if units else time_range
 
 
-class Lifecycle(Completable):
+class Lifecycle(ListsUsers, Completable):
     """New, returning, resurrected and dormant users of each period."""
 
     answer = Answer[LifecycleData]
+    cell_fields = CellFields(fields=("start", "status"), required=("start",))
 
     interval: LifecycleInterval = Field(
         "day",

@@ -1,13 +1,14 @@
 """The question `retention` and its answer."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from common.cells import ROW, CellFields
 from common.dates import EARLIEST
 from common.errors import Fault, InvalidParameter, refuse
 from common.filters import Name
@@ -21,7 +22,7 @@ from common.questions.answer import (
     absent_field,
     is_absent,
 )
-from common.questions.base import Completable
+from common.questions.base import Completable, ListsUsers
 from common.selections import Selection
 from utils.time.calendar import Range
 from utils.time.slots import month_number
@@ -236,11 +237,12 @@ def _selection_text(selection: Selection) -> str:
     return "" if text == "*" else f" of the selection `{text}`"
 
 
-class Retention(Completable):
+class Retention(ListsUsers, Completable):
     """The number of users who come back in the periods after the one in which they entered."""
 
     answer = Answer[RetentionData]
     has_values = True
+    cell_fields = CellFields(fields=("cohort", "period"), rows=("other", "missing"))
 
     from_: SelectionText = Field(
         "*",
@@ -285,6 +287,14 @@ class Retention(Completable):
         if self.clock == "24h" and self.interval == "month":
             raise refuse("interval", "must be day or week with clock=24h")
         return self
+
+    @property
+    def cells(self) -> CellFields:
+        # A user may be in several cohorts, and a period without a cohort is a sum over cohorts.
+        has_period = self.cell is not None and "period" in self.cell.fields
+        required = ("cohort",) if has_period or self.entry == "each" else ()
+        cells = replace(self.cell_fields, required=required)
+        return replace(cells, properties=(self.by,)) if self.by else cells.without(ROW)
 
     @property
     def _look_ahead(self) -> timedelta:

@@ -6,10 +6,11 @@ from typing import Annotated
 
 from pydantic import Field, WithJsonSchema
 
+from common.cells import CellFields
 from common.parameters import Integer
 from common.query import Query
 from common.questions.answer import Answer, Table, Tabular
-from common.questions.base import Completable
+from common.questions.base import Completable, ListsUsers
 from utils.time.calendar import Interval, Range
 
 _COLUMNS = ("in", "users", "at_least")
@@ -55,10 +56,11 @@ class StickinessQuery(Query):
         )
 
 
-class Stickiness(Completable):
+class Stickiness(ListsUsers, Completable):
     """In how many periods of a range users were active."""
 
     answer = Answer[StickinessData]
+    cell_fields = CellFields(fields=("in",), counts=("at_least",))
 
     interval: Interval = Field("day", description="The length of periods in `tz`.")
     min: Integer = Field(

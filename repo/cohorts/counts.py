@@ -92,6 +92,16 @@ def calendar_counts(
     )
 
 
+def present_in_period(
+    cohort: Cohort, presence: Presence, period: int, *, is_open_ended: bool
+) -> Flags:
+    """Return which users of a cohort `calendar_counts` counts in the cell of a period."""
+    if is_open_ended:
+        flags: Flags = presence.last_periods()[cohort.ordinals] >= period
+        return flags
+    return presence.flags(period)[cohort.ordinals]
+
+
 def exclude_users(values: NDArray[np.integer], excluded: Flags, replacement: int) -> None:
     """Replace the values of users for whom `excluded` is true; its length may differ."""
     length = min(len(values), len(excluded))

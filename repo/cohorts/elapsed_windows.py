@@ -18,7 +18,7 @@ from repo.cohorts.counts import (
     stacked_counts,
     user_counts,
 )
-from repo.cohorts.presence import MemoryBudget, Ordinals, Presence
+from repo.cohorts.presence import Flags, MemoryBudget, Ordinals, Presence
 
 _NO_TIME = 2**62
 """In place of the time of a user without an entry."""
@@ -90,6 +90,19 @@ class ElapsedWindows:
         shape = (grouping.count, 0, self.count)
         sizes = stacked_counts(users, shape[:2])
         return CohortCounts(sizes, stacked_counts(cells, shape), stacked_counts(of, shape))
+
+    def present(
+        self, cohort: Cohort, window: int, events: TimedEvents, budget: MemoryBudget
+    ) -> Flags:
+        """Return which users of a cohort `counts` counts in a window. Raises: TooExpensive."""
+        presence = self._presence([cohort], events, budget)
+        if self.is_open_ended:
+            last = presence.last_periods()[cohort.ordinals]
+            flags: Flags = np.minimum(last, self._ended(cohort) - 1) >= window
+        else:
+            flags = presence.flags(window)[cohort.ordinals]
+        presence.release()
+        return flags
 
     def _ended(self, cohort: Cohort) -> Counts:
         """Return how many windows of each user have ended."""

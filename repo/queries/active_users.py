@@ -13,16 +13,21 @@ from common.questions.active_users import (
     ActiveUsersMeta,
     ActiveUsersQuery,
 )
+from common.questions.answer import Checkpoint
+from repo.cohorts.collector import PeriodCollector
 from repo.engine.cardinality import Aggregates
+from repo.engine.ordinals import Ordinals
 from repo.engine.plan import Aggregation
 from repo.engine.scan import Scan
 from repo.queries.base import Reduction
+from repo.queries.cell_users import users_where
 from repo.queries.series import cell_error
 from utils.time.calendar import Interval, Range, day_start, days_of, first_day
 
 _DAY = timedelta(days=1)
 _ROLLING = {"dau": 1, "wau": 7, "mau": 30}
 _UNITS: dict[str, Interval] = {"calendar_week": "week", "calendar_month": "month"}
+_FIRST_EVER = ("new", "existing")
 _LONGEST_WINDOW = 31  # days of the calendar month, the longest window that is always counted
 
 
@@ -62,8 +67,22 @@ class ActiveUsersReduction(Reduction[ActiveUsersQuery, ActiveUsersData], query=A
 
     def _cell_ranges(self, cell: Cell) -> list[Range]:
         day, zone = self._day_of(cell), self.query.zone
+        end = day_start(day + _DAY, zone)
+        if cell.count in _FIRST_EVER:
+            start = day_start(day, zone)
+            return [Range(min(EARLIEST, start), start), Range(start, end)]
         first = self._first_day(day, cell.count or "dau")
-        return [Range(day_start(first, zone), day_start(day + _DAY, zone))]
+        return [Range(day_start(first, zone), end)]
+
+    def cell_collector(self, cell: Cell) -> Any:
+        needs_first = cell.count in _FIRST_EVER
+        return PeriodCollector(first=1) if needs_first else super().cell_collector(cell)
+
+    def cell_users(self, collector: Any, cell: Cell, checkpoint: Checkpoint) -> Ordinals:
+        if not isinstance(collector, PeriodCollector):
+            return super().cell_users(collector, cell, checkpoint)
+        earlier, active = collector.earlier_users(), collector.presence.flags(0)
+        return users_where(active & (~earlier if cell.count == "new" else earlier))
 
     def _day_of(self, cell: Cell) -> date:
         """Return the day of a cell. Raises: InvalidParameter."""

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.filters import Name
+from common.cells import Cell
+from common.filters import Name, Value
 from common.property_values import json_value
 from common.questions.answer import Checkpoint
 from common.questions.funnel import (
@@ -24,12 +25,15 @@ from common.questions.funnel import (
     Seconds,
 )
 from repo.columns.filter_evaluation import Mask
+from repo.engine.ordinals import Ordinals
 from repo.engine.scan import Scan
 from repo.engine.timeline import microseconds
 from repo.queries.base import ScanReduction
-from repo.queries.series import CalendarBucket, begun_buckets
+from repo.queries.cell_users import codes_of_row, number_of
+from repo.queries.series import CalendarBucket, begun_buckets, bucket_of
 from repo.sequences.chain_search import ChainRules, find_chains
 from repo.sequences.first_values import value_order
+from repo.sequences.ordered_events import Positions
 from repo.sequences.progress import Progress, progress_of, united
 from repo.sequences.step_collector import SessionRules, StepCollector
 from repo.sequences.step_labels import StepFilters
@@ -67,15 +71,55 @@ class FunnelReduction(ScanReduction[FunnelQuery, FunnelData], query=FunnelQuery)
         )
 
     def data(self, collector: StepCollector, checkpoint: Checkpoint) -> FunnelData:
-        rules = ChainRules(
+        rules = self._rules(collector)
+        parts = self._progress(collector, rules, checkpoint)
+        return self._data(united(parts), collector, rules)
+
+    @property
+    def counts_sessions(self) -> bool:
+        return self.query.gap is not None
+
+    def cell_users(self, collector: StepCollector, cell: Cell, checkpoint: Checkpoint) -> Ordinals:
+        """Return the users that a cell counts; with sessions, the user of each session.
+
+        Raises: InvalidParameter, and what the checkpoint raises.
+        """
+        rules = self._rules(collector)
+        progress = united(self._progress(collector, rules, checkpoint))
+        which = _at_step(progress, cell, rules.steps)
+        which &= self._in_row(progress, cell, collector)
+        which &= self._in_bucket(progress, cell)
+        return progress.users[which]
+
+    def _rules(self, collector: StepCollector) -> ChainRules:
+        return ChainRules(
             bits=collector.filters.bits,
             order=self.query.order,
             within=self.query.within // _MICROSECOND,
             entry_end=collector.entry_end,
             complete_until=microseconds(self.now),
         )
-        parts = self._progress(collector, rules, checkpoint)
-        return self._data(united(parts), collector, rules)
+
+    def _in_row(self, progress: Progress, cell: Cell, collector: StepCollector) -> Mask | bool:
+        """Return which users are in the row of a cell; True for all of them."""
+        if progress.by is None:
+            return True
+        values = collector.by_values
+        shown = _ranked(progress.by, values)[: self.query.limit]
+        codes = codes_of_row(cell, self.query.by, values, shown)
+        if codes is None:
+            return True
+        is_in_row: Mask = np.take(codes, progress.by, mode="wrap")
+        return is_in_row
+
+    def _in_bucket(self, progress: Progress, cell: Cell) -> Mask | bool:
+        """Return the users of which the reported chain began in the bucket of a cell."""
+        if "start" not in cell.fields:
+            return True
+        buckets = begun_buckets(self.query, self.time_range, self.now)
+        number = bucket_of(cell, "start", buckets)
+        assert number is not None, "the cell has the field"
+        return np.equal(_bucket_numbers(progress, buckets), number)
 
     def _progress(
         self, collector: StepCollector, rules: ChainRules, checkpoint: Checkpoint
@@ -137,10 +181,7 @@ def _by_value(
     codes = progress.by
     assert codes is not None, "the values of a property were collected"
     values = collector.by_values
-    entered = np.bincount(codes[codes >= 0], minlength=len(values)).tolist()
-    present = [code for code, count in enumerate(entered) if count]
-    present.sort(key=lambda code: (-entered[code], value_order(values[code])))
-    shown = present[:limit]
+    shown = _ranked(codes, values)[:limit]
     # Each row is a run of users after sorting; then come other values, then missing ones.
     row_of = np.full(len(values) + 1, len(shown))
     row_of[shown] = np.arange(len(shown))
@@ -159,16 +200,39 @@ def _by_value(
     }
 
 
+def _ranked(codes: NDArray[np.int32], values: Sequence[Value]) -> list[int]:
+    """Return the codes of values that users have, those of most users first."""
+    entered = np.bincount(codes[codes >= 0], minlength=len(values)).tolist()
+    present = [code for code, count in enumerate(entered) if count]
+    return sorted(present, key=lambda code: (-entered[code], value_order(values[code])))
+
+
+def _at_step(progress: Progress, cell: Cell, steps: int) -> Mask:
+    """Return the users of the step of a cell, the first one if it names none."""
+    step = number_of(cell, "step", 1, steps) or 1
+    if cell.count is None:
+        return np.greater_equal(progress.furthest, step)
+    is_last: Mask = progress.furthest == step
+    is_last &= progress.is_open if cell.count == "open" else step < steps
+    return is_last
+
+
+def _bucket_numbers(progress: Progress, buckets: Sequence[CalendarBucket]) -> Positions:
+    """Return for each user the number of the bucket in which the reported chain began."""
+    starts = [microseconds(bucket.part.start) for bucket in buckets]
+    numbers: Positions = np.searchsorted(starts, progress.times[0], side="right") - 1
+    return numbers
+
+
 def _series(
     progress: Progress, buckets: Sequence[CalendarBucket], rules: ChainRules
 ) -> list[FunnelBucket]:
     """Return the numbers of users by the bucket in which their reported chain began."""
-    starts = [microseconds(bucket.part.start) for bucket in buckets]
-    bucket_of = np.searchsorted(starts, progress.times[0], side="right") - 1
+    numbers = _bucket_numbers(progress, buckets)
     size = rules.steps + 1
-    cells = np.bincount(bucket_of * size + progress.furthest, minlength=len(buckets) * size)
+    cells = np.bincount(numbers * size + progress.furthest, minlength=len(buckets) * size)
     users = cells.reshape(-1, size)[:, ::-1].cumsum(axis=1)[:, -2::-1].tolist()
-    is_open = np.bincount(bucket_of[progress.is_open], minlength=len(buckets)).tolist()
+    is_open = np.bincount(numbers[progress.is_open], minlength=len(buckets)).tolist()
     return [
         FunnelBucket(
             **{

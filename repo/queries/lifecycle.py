@@ -5,16 +5,19 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from common.cells import Cell
 from common.dates import EARLIEST
 from common.questions.answer import Checkpoint
-from common.questions.lifecycle import LifecycleData, LifecyclePeriod, LifecycleQuery
+from common.questions.lifecycle import STATUSES, LifecycleData, LifecyclePeriod, LifecycleQuery
 from repo.cohorts.collector import PeriodCollector
 from repo.cohorts.presence import Flags
+from repo.engine.ordinals import Ordinals
 from repo.engine.plan import Aggregation
 from repo.engine.scan import Scan
 from repo.engine.user_sets import UserSets
 from repo.queries.base import ScanReduction
-from repo.queries.series import begun_buckets
+from repo.queries.cell_users import option_of, users_where
+from repo.queries.series import begun_buckets, bucket_of
 from utils.time.calendar import Range, whole_units
 
 
@@ -73,6 +76,19 @@ class LifecycleReduction(ScanReduction[LifecycleQuery, LifecycleData], query=Lif
             known |= active
             previous = active
 
+    def cell_users(
+        self, collector: PeriodCollector, cell: Cell, checkpoint: Checkpoint
+    ) -> Ordinals:
+        """Return the users of one status in one period. Raises: InvalidParameter."""
+        number = bucket_of(cell, "start", self._periods)
+        assert number is not None, "the question requires it"
+        presence, known = collector.presence, collector.earlier_users()
+        for earlier in range(number + 1):
+            known |= presence.flags(earlier)
+        active, previous = presence.flags(number + 1), presence.flags(number)
+        status = option_of(cell, "status", STATUSES) or "active"
+        return users_where(_users_of(status, active, previous, known))
+
     def _previous(self, period: Range) -> Range:
         """Return the period before the first one."""
         query = self.query
@@ -80,6 +96,23 @@ class LifecycleReduction(ScanReduction[LifecycleQuery, LifecycleData], query=Lif
         before = Range(period.start - timedelta.resolution, period.start)
         (previous,) = whole_units(before, query.interval, query.zone, week_start=query.week_start)
         return previous
+
+
+def _users_of(status: str, active: Flags, previous: Flags, known: Flags) -> Flags:
+    """Return which users `_counts` counts as having a status."""
+    flags: Flags
+    match status:
+        case "new":
+            flags = active & ~known
+        case "returning":
+            flags = active & previous
+        case "resurrected":
+            flags = active & known & ~previous
+        case "dormant":
+            flags = previous & ~active
+        case _:
+            flags = active
+    return flags
 
 
 def _counts(active: Flags, previous: Flags, known: Flags) -> tuple[int, int, int, int, int]:

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from common import cells
 from common.dates import EARLIEST
+from common.filters import Value
 from common.property_values import json_value
 from common.questions.answer import Checkpoint
 from common.questions.retention import (
@@ -26,6 +28,7 @@ from repo.cohorts.counts import (
     Counts,
     Grouping,
     calendar_counts,
+    present_in_period,
 )
 from repo.cohorts.counts import Cohort as UserCohort
 from repo.cohorts.elapsed_windows import ElapsedWindows, TimedEvents
@@ -35,14 +38,16 @@ from repo.cohorts.entries import (
     FirstEntriesOfPeriods,
     UsersOfPeriods,
 )
-from repo.cohorts.presence import MemoryBudget, Presence, UserFlags
+from repo.cohorts.presence import Flags, MemoryBudget, Presence, UserFlags
 from repo.cohorts.ranking import ranked
+from repo.engine.ordinals import Ordinals
 from repo.engine.plan import Aggregation
 from repo.engine.scan import Scan
 from repo.engine.timeline import microseconds
 from repo.engine.user_sets import UserSets
 from repo.queries.base import ScanReduction
-from repo.queries.series import begun_buckets
+from repo.queries.cell_users import codes_of_row, number_of
+from repo.queries.series import begun_buckets, bucket_of
 from repo.sequences.first_values import FirstValues
 from utils.time.calendar import Range, whole_units
 
@@ -141,6 +146,47 @@ class RetentionReduction(ScanReduction[RetentionQuery, RetentionData], query=Ret
             ],
             other=other,
             missing=missing,
+        )
+
+    def cell_users(
+        self, collector: CohortCollector, cell: cells.Cell, checkpoint: Checkpoint
+    ) -> Ordinals:
+        """Return the users that a cell counts.
+
+        Raises: InvalidParameter, TooExpensive, and what the checkpoint raises.
+        """
+        number = bucket_of(cell, "cohort", self._cohorts)
+        period = number_of(cell, "period", 0, self.query.periods - 1)
+        cohorts = list(collector.cohorts(checkpoint))
+        codes = self._codes_of_row(cell, collector, cohorts)
+        if number is None:
+            parts = [each.ordinals[_in_row(each, codes)] for each in cohorts]
+            return np.concatenate([*parts, np.zeros(0, np.intp)]).astype(np.uint32)
+        cohort = cohorts[number]
+        counted = _in_row(cohort, codes)
+        if period is not None:
+            counted &= self._present(collector, cohort, number, period)
+        return cohort.ordinals[counted].astype(np.uint32)
+
+    def _codes_of_row(
+        self, cell: cells.Cell, collector: CohortCollector, cohorts: Sequence[UserCohort]
+    ) -> Flags | None:
+        """Return which codes of values are in the row of a cell; None without one."""
+        values, shown = list[Value](), list[int]()
+        if collector.values:
+            values = collector.values.values
+            shown, _ = ranked(cohorts, values, self.query.limit)
+        return codes_of_row(cell, self.query.by, values, shown)
+
+    def _present(
+        self, collector: CohortCollector, cohort: UserCohort, number: int, period: int
+    ) -> Flags:
+        """Return which users of a cohort are present in one of its periods."""
+        returns = collector.returns
+        if isinstance(returns, TimedEvents):
+            return self._windows.present(cohort, period, returns, collector.budget)
+        return present_in_period(
+            cohort, returns, number + period, is_open_ended=self._is_open_ended
         )
 
     def _part(self, users: Counts, present: Counts, of: Counts) -> RetentionPart:
@@ -257,6 +303,14 @@ def _common_names(names: list[str] | None, others: Sequence[str]) -> list[str] |
     if not others:
         return names
     return [name for name in others if names is None or name in names]
+
+
+def _in_row(cohort: UserCohort, codes: Flags | None) -> Flags:
+    """Return which users of a cohort entered with a value of a row; all of them without one."""
+    if codes is None:
+        return np.ones(len(cohort.ordinals), np.bool_)
+    flags: Flags = codes[cohort.values]
+    return flags
 
 
 def _share(users: int, of: int) -> float | None:

@@ -1,7 +1,7 @@
 """The buckets of series: hours, days, ... of a range."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
 from common.cells import Cell
@@ -70,7 +70,8 @@ def bucket_of(cell: Cell, name: str, series: Sequence[CalendarBucket]) -> int | 
         raise cell_error(f"{name} {error}") from None
     # Of buckets that begin at the same instant, all but the last are days that the zone skipped.
     for index in reversed(range(len(series))):
-        if value in (series[index].day, series[index].start):
+        # In Python, a time that a zone has twice equals no time of another zone.
+        if value in (series[index].day, series[index].start.astimezone(UTC)):
             return index
     raise cell_error(
         f"{name} must be that of a bucket of the answer that has begun{_edges(series)}"

@@ -5,13 +5,16 @@ from datetime import datetime
 
 import numpy as np
 
+from common.cells import Cell
 from common.questions.answer import Checkpoint
 from common.questions.stickiness import StickinessData, StickinessQuery
 from repo.cohorts.collector import FrequencyCollector, PeriodCollector
+from repo.engine.ordinals import Ordinals
 from repo.engine.plan import Aggregation
 from repo.engine.scan import Scan
 from repo.engine.user_sets import UserSets
 from repo.queries.base import ScanReduction
+from repo.queries.cell_users import number_of, users_where
 from repo.queries.series import begun_buckets
 from utils.time.calendar import Range
 
@@ -41,6 +44,16 @@ class StickinessReduction(ScanReduction[StickinessQuery, StickinessData], query=
 
     def events_without_user(self, collector: PeriodCollector | FrequencyCollector) -> int:
         return collector.events_without_user
+
+    def cell_users(
+        self, collector: PeriodCollector | FrequencyCollector, cell: Cell, checkpoint: Checkpoint
+    ) -> Ordinals:
+        """Return the users who were active in a number of periods. Raises: InvalidParameter."""
+        number = number_of(cell, "in", 1, len(self._periods))
+        counts = collector.period_counts()
+        if number is None or cell.count == "at_least":
+            return users_where(counts >= (number or 1))
+        return users_where(counts == number)
 
     def data(
         self, collector: PeriodCollector | FrequencyCollector, checkpoint: Checkpoint

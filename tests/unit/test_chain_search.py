@@ -68,12 +68,13 @@ def found(events: Sequence[StepEvent], funnel: Funnel) -> list[Outcome]:
     result = progress(events, funnel)
     times = result.times.T.tolist()
     return [
-        Outcome(furthest, tuple(times[place][:furthest]), is_open, first_entry)
-        for place, (furthest, is_open, first_entry) in enumerate(
+        Outcome(furthest, tuple(times[place][:furthest]), is_open, first_entry, user)
+        for place, (furthest, is_open, first_entry, user) in enumerate(
             zip(
                 result.furthest.tolist(),
                 result.is_open.tolist(),
                 result.first_entry.tolist(),
+                result.users.tolist(),
                 strict=True,
             )
         )
