@@ -11,6 +11,7 @@ from services.ingest.mapping.row_format import (
     JSON,
     Row,
     decode,
+    encode,
     key_value_pairs,
     value_of,
 )
@@ -122,8 +123,10 @@ class JsonTable:
         if isinstance(value, str) and value in self._mapping.nulls:
             return None
         try:
-            return json_text(key_value_pairs(value) if isinstance(value, list) else value)
-        except Invalid:
+            if not isinstance(value, list):
+                return json_text(value)
+            return encode(key_value_pairs(value)).decode()
+        except (Invalid, OverflowError):
             self.odd.add(at)
             return None
 

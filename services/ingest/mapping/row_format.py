@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -137,9 +138,14 @@ def _pair(pair: Any) -> tuple[str, Any]:
     return pair["key"], _single(pair.get("value"))
 
 
+@lru_cache(1_000)
+def _is_union(kinds: tuple[str, ...]) -> bool:
+    return all(kind.endswith(ONE_OF) for kind in kinds)
+
+
 def _single(value: Any) -> Any:
     """The value of a union such as {"int_value": "7", "string_value": null}."""
-    if not isinstance(value, dict) or not all(kind.endswith(ONE_OF) for kind in value):
+    if not isinstance(value, dict) or not _is_union(tuple(value)):
         return value
     present = [(kind, each) for kind, each in value.items() if each is not None]
     if len(present) > 1:
