@@ -29,7 +29,7 @@ from tests import catalogue_oracle
 from tests.catalogue_oracle import Occurred
 from tests.events import insert
 from tests.example_counts import examples
-from tests.repo.test_column_reader import World, database_url, own_cache, store, worlds
+from tests.repo.test_column_reader import EMPTY, World, database_url, own_cache, store, worlds
 from tests.source_comparison import connected, finished
 from tests.written_columns import differences, execute
 from utils.decimals import decimal_text
@@ -151,6 +151,7 @@ def text(value: Any) -> str:
 @pytest.fixture
 def stored(owner: connection) -> Iterator[connection]:
     """Events of two users, whose statistics are stored."""
+    execute(owner, EMPTY)
     execute(owner, "truncate catalogue_counts, catalogue_properties, catalogue_names")
     insert(
         owner,
