@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from common.filters import Value, typed
@@ -16,7 +18,7 @@ from repo.catalogue.statistics import (
     kind_of,
     text_of,
 )
-from repo.catalogue.user_pairs import UserPairs
+from repo.catalogue.user_pairs import UserFlags, UserPairs
 from repo.columns.chunk import Kind, ScaledNumbers
 from repo.columns.chunk_table import Path
 from repo.columns.values import python_values
@@ -31,7 +33,8 @@ MAX_VALUES = 10_000
 _MAX_TEXT = 2**24
 """The characters of all distinct values together, at most."""
 
-_Key = tuple[str, Value]
+Key = tuple[str, Value]
+"""A value with its type."""
 
 
 class PropertyCounter:
@@ -59,7 +62,7 @@ class PropertyCounter:
         self._types: Counter[Kind] = Counter()
         self._first, self._last = 2**63 - 1, -(2**63)
         self._users = np.zeros(0, np.bool_)
-        self._indexes: dict[_Key, int] = {}
+        self._indexes: dict[Key, int] = {}
         """The numbers of the values, from 0 in the order of their first use."""
         self._events_of: list[int] = []
         """The events of each value, by its number."""
@@ -84,10 +87,19 @@ class PropertyCounter:
             self._add_values(part, users[part.rows])
 
     @property
-    def values(self) -> list[tuple[_Key, int]]:
+    def values(self) -> list[tuple[Key, int]]:
         """The values with the most events, with their numbers; ties are in the order of values."""
         ranked = sorted(self._indexes.items(), key=lambda each: self._order(*each))
         return ranked[: self._max_values]
+
+    @property
+    def highest_user(self) -> int:
+        """At least the highest ordinal of a user who has a value."""
+        return len(self._users) - 1
+
+    def has_all(self, values: Mapping[Key, int]) -> bool:
+        """Return whether these are all values, so that their numbers have no gaps."""
+        return len(values) == len(self._indexes)
 
     @property
     def value_events(self) -> int:
@@ -113,7 +125,7 @@ class PropertyCounter:
             values,
         )
 
-    def _order(self, key: _Key, index: int) -> tuple[int, int, Value]:
+    def _order(self, key: Key, index: int) -> tuple[int, int, Value]:
         _, value = key
         return -self._events_of[index], KINDS.index(kind_of(value)), value
 
@@ -128,6 +140,8 @@ class PropertyCounter:
     def _add_values(self, part: "ValuesOfChunk", users: NDArray[np.uint32]) -> None:
         counts = np.bincount(part.codes, minlength=len(part.table))
         used = np.flatnonzero(counts)
+        if self._prefix:
+            used = used[_may_begin(part.table, used, self._prefix)]
         numbers = self._numbers(part.table, used)
         if self.has_too_many:
             return
@@ -165,11 +179,13 @@ class PropertyCounter:
 class ValueUserCounter:
     """Counts the users of some values of a property, whose events are known."""
 
-    def __init__(self, path: Path, numbers: Mapping[_Key, int], pairs: UserPairs) -> None:
-        """`numbers` has the numbers of these values."""
+    def __init__(
+        self, path: Path, numbers: Mapping[Key, int], users: UserPairs | UserFlags
+    ) -> None:
+        """`numbers` has the numbers of these values, and `users` receives their users."""
         self._path = path
         self._numbers = numbers
-        self._pairs = pairs
+        self._users = users
 
     def add(self, events: MatchingEvents) -> None:
         """Add the selected events of a chunk."""
@@ -178,7 +194,7 @@ class ValueUserCounter:
         users = part.selection.of(events.chunk.user[events.start : events.stop])
         used = np.unique(part.codes).astype(np.int64)
         numbers = [self._numbers.get(key, -1) for key in keys_of(part.table, used)]
-        self._pairs.add(_mapped(part.codes, used, numbers, len(part.table)), users[part.rows])
+        self._users.add(_mapped(part.codes, used, numbers, len(part.table)), users[part.rows])
 
 
 class ValuesOfChunk(NamedTuple):
@@ -226,7 +242,7 @@ def _names_of(events: MatchingEvents, selection: Selection) -> ValuesOfChunk:
     return ValuesOfChunk(ids, np.arange(len(ids)), table, selection, is_single=True)
 
 
-def keys_of(table: ValueTable, codes: NDArray[np.int64]) -> Iterator[_Key]:
+def keys_of(table: ValueTable, codes: NDArray[np.int64]) -> Iterator[Key]:
     """Yield the values of codes, which are ascending and have a value, with their types."""
     taken = table.take(codes)
     values: Sequence[Value] = [
@@ -240,7 +256,16 @@ def keys_of(table: ValueTable, codes: NDArray[np.int64]) -> Iterator[_Key]:
 def _mapped(
     codes: NDArray[np.int32], used: NDArray[np.int64], numbers: Sequence[int], size: int
 ) -> NDArray[np.int64]:
-    """Return the numbers of codes."""
-    table = np.zeros(size, np.int64)
+    """Return the numbers of codes, -1 for those that have none."""
+    table = np.full(size, -1, np.int64)
     table[used] = numbers
     return table[codes]
+
+
+def _may_begin(table: ValueTable, codes: NDArray[np.int64], prefix: str) -> NDArray[np.bool_]:
+    """Return whether values may begin with a text; those that are no texts always may."""
+    start, end = np.searchsorted(codes, (table.first_text, table.first_boolean)).tolist()
+    texts = table.texts.take(pa.array(codes[start:end] - table.first_text))
+    may = np.ones(len(codes), np.bool_)
+    may[start:end] = pc.starts_with(texts, pattern=prefix).to_numpy(zero_copy_only=False)
+    return may

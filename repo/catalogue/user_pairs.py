@@ -51,3 +51,19 @@ class UserPairs:
         # Otherwise most of the time would be spent here.
         if self._size > self._max_pairs // 2:
             self.clear()
+
+
+class UserFlags:
+    """Collects the users of few values, as a flag for each value and user."""
+
+    def __init__(self, values: int, highest_user: int) -> None:
+        self._flags = np.zeros((values, highest_user + 1), np.bool_)
+
+    def add(self, numbers: NDArray[np.int64], users: NDArray[np.uint32]) -> None:
+        """Add the users of values; a negative number is no value, and user 0 is none."""
+        is_value = numbers >= 0
+        self._flags[numbers[is_value], users[is_value]] = True
+
+    def counts(self) -> dict[int, int]:
+        """Return the number of users of each value."""
+        return dict(enumerate(np.count_nonzero(self._flags[:, 1:], axis=1).tolist()))

@@ -17,7 +17,7 @@ from repo.engine.scan import MatchingEvents
 from repo.engine.timeline import instant
 from repo.queries.catalogue import CatalogueReader
 
-MAX_VALUES = 200_000_000
+MAX_VALUES = 20_000_000
 """Rows of columns of all properties together: some seconds of processor time."""
 
 

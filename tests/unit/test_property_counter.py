@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from repo.catalogue.name_counter import NameCounter
 from repo.catalogue.property_counter import PropertyCounter, ValueUserCounter
 from repo.catalogue.statistics import ValueCount, decode_values, encode_values, text_of
-from repo.catalogue.user_pairs import UserPairs
+from repo.catalogue.user_pairs import UserFlags, UserPairs
 from repo.columns.chunk import Chunk
 from repo.engine.scan import Collector, Scan, Scanner
 from repo.engine.timeline import Timeline
@@ -67,6 +67,9 @@ def test_counts_agree(
         for number, count in of_part.counts().items():
             users[number] = users.get(number, 0) + count
     assert users == pairs.counts()
+    flags = UserFlags(len(counter.values), counter.highest_user)
+    scan(chunks, ValueUserCounter(path, dict(counter.values), flags), first, end)
+    assert {number: count for number, count in flags.counts().items() if count} == users
     statistics = counter.statistics(users)
     micros = [(each - START) // timedelta.resolution for each in expected[2:4]]
     assert (statistics.events, statistics.users) == expected[:2]
