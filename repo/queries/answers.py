@@ -192,7 +192,6 @@ def _choose(
 ) -> _Choice[Q, D]:
     # The watermark comes first: it may move the clock of the snapshot.
     watermark = open_watermark(cur, query)
-    is_filtered = query.reads_properties
     reduction = reduction_at(cur, query, reduction_type)
     if isinstance(reduction, ScanReduction):
         reader = ColumnReader(cur, watermark, horizon_of(cur, watermark))
@@ -205,7 +204,7 @@ def _choose(
 
         return choice._replace(alternative=alternative)
     assert isinstance(reduction, Reduction), "there are two kinds of reductions"
-    sources = open_sources(cur, watermark, is_filtered=is_filtered)
+    sources = open_sources(cur, watermark, is_filtered=query.reads_properties)
     return _choose_source(sources, reduction, explain=explain)
 
 

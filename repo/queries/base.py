@@ -100,6 +100,8 @@ class BaseReduction(ABC, Generic[Q, D]):
     @property
     def _users(self) -> tuple[UserCriterion, ...]:
         """The criteria by which users are chosen, up to the clock of the snapshot."""
+        if self.query.users is None:
+            return ()
         criteria = self.query.user_criteria(self.time_range, self.now)
         return tuple(replace(each, range=each.range.until(self.now)) for each in criteria)
 
