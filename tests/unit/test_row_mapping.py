@@ -258,3 +258,9 @@ def test_a_key_of_json_may_have_the_name_of_a_column() -> None:
     }
     event = mapped(row, fields={"user_id": ("properties.u",)}, properties={"n": "number"})
     assert event.properties == '{"n":{"m": 1},"number":5}'
+
+
+def test_an_object_in_a_text_may_have_spaces_around_it() -> None:
+    row = {"event_name": "a", "occurred_at": TIME, "properties": ' {"a":1} ', "n": "7"}
+    event = mapped(row, properties={"*": None})
+    assert json.loads(event.properties) == {"a": 1, "n": 7}

@@ -84,7 +84,7 @@ def children(value: Any) -> Mapping[str, Any] | None:
             if bytes(value).startswith(b"{"):
                 return decode_raw(value)
             value = value_of(value)
-        if not isinstance(value, str) or not value.startswith("{"):
+        if not isinstance(value, str) or not value.lstrip(" \t\r\n").startswith("{"):
             return None
         check_object(value)
         return decode_raw(value)
