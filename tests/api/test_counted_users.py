@@ -75,6 +75,8 @@ def ids(answer: Any) -> list[str]:
         ("active-users", {"cell": "date:2025-03-12 @count:active", "window": 2},
          ["Zoe", "ann", "bob", "cid"]),
         ("active-users", {"cell": "date:2025-03-12 @count:active", "window": 1}, []),
+        ("active-users", {"cell": "date:2025-03-11 @count:new"}, ["Zoe", "bob"]),
+        ("active-users", {"cell": "date:2025-03-11 @count:existing"}, ["ann", "cid"]),
         ("breakdown", {"by": "plan"}, ["Zoe", "ann", "bob", "cid"]),
         ("breakdown", {"by": "plan", "cell": "plan:pro"}, ["ann", "cid"]),
         ("breakdown", {"by": "plan", "cell": "plan:team"}, ["Zoe", "cid"]),

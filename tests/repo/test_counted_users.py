@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import connection
 
+from common.dates import EARLIEST
 from common.filters import quote
 from common.questions.active_users import ActiveUsers
 from common.questions.answer import is_absent
@@ -144,12 +145,19 @@ def top_events_cells(answered: Answered) -> Iterator[CellCase]:
 
 
 def active_users_cells(answered: Answered) -> Iterator[CellCase]:
+    tz = answered.question.tz
     for row in answered.data.series:
         for count in ("dau", "wau", "mau", "active", "calendar_week", "calendar_month"):
             first = first_day(row.date, count)
-            tz = answered.question.tz
             events = answered.events(midnight(first, tz), midnight(row.date + DAY, tz))
             yield CellCase(f"date:{row.date} @count:{count}", getattr(row, count), events)
+        start = midnight(row.date, tz)
+        before = {each.event.user_id for each in answered.events(EARLIEST, start)}
+        day = answered.events(start, midnight(row.date + DAY, tz))
+        new = [each for each in day if each.event.user_id not in before]
+        yield CellCase(f"date:{row.date} @count:new", row.new, new)
+        existing = [each for each in day if each.event.user_id in before]
+        yield CellCase(f"date:{row.date} @count:existing", row.existing, existing)
 
 
 def first_day(day: date, count: str) -> date:

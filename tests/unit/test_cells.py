@@ -154,10 +154,10 @@ def test_cells_of_questions(question: ListsUsers) -> None:
          "must have conditions on the values of rows; this answer has event_name, @row:other"),
         (ActiveUsers, {"list": "users"}, "cell",
          "must have date and @count; this answer has date, @count:dau, @count:wau, @count:mau, "
-         "@count:calendar_week, @count:calendar_month"),
+         "@count:calendar_week, @count:calendar_month, @count:new, @count:existing"),
         (ActiveUsers, {"list": "users", "cell": "date:2025-01-06 @count:active"}, "cell",
          "must have another @count; this answer has date, @count:dau, @count:wau, @count:mau, "
-         "@count:calendar_week, @count:calendar_month"),
+         "@count:calendar_week, @count:calendar_month, @count:new, @count:existing"),
         (Breakdown, {"list": "users", "by": "plan", "cell": "country:US"}, "cell",
          "must have conditions on the values of rows; this answer has @row:other, @row:missing, a "
          "condition on plan"),
