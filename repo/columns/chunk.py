@@ -27,7 +27,8 @@ class ColumnKey(NamedTuple):
 class TextValues:
     """Texts, as codes of a dictionary."""
 
-    codes: NDArray[np.int32]
+    codes: NDArray[np.integer]
+    """Of 1, 2 or 4 bytes."""
     dictionary: pa.StringArray
     """The distinct texts in the order of their code points, so a prefix is a range of codes."""
 

@@ -298,7 +298,8 @@ def _column(key: StoredKey, parts: _Parts) -> Stored:
 def _values(parts: _Parts) -> Values:
     part = parts["values"]
     if "dictionary" in parts:
-        return TextValues(_integers(part, np.int32), parts["dictionary"].array)
+        # Of as few bytes as they are stored with: filters read a quarter of the memory, or half.
+        return TextValues(part.array.to_numpy(), parts["dictionary"].array)
     if "decimals" in parts:
         return DecimalNumbers(_integers(part, np.int32), parts["decimals"].array)
     if "boolean" in part.attributes:

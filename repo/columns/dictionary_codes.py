@@ -25,7 +25,7 @@ def stacked_codes(parts: Sequence[TextValues | DecimalNumbers]) -> NDArray[np.in
     )
 
 
-def without_unused(codes: NDArray[np.int32], dictionary: Any) -> tuple[NDArray[np.int32], Any]:
+def without_unused(codes: NDArray[Any], dictionary: Any) -> tuple[NDArray[Any], Any]:
     """Return codes and their dictionary without the entries that no code uses."""
     is_used = np.zeros(len(dictionary), np.bool_)
     is_used[codes] = True

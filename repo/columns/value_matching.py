@@ -73,9 +73,7 @@ def _in_interval(values: NDArray[Any], low: int, end: int) -> NDArray[np.bool_]:
     return np.asarray((values >= low) & (values < end))
 
 
-def _codes_in(
-    codes: NDArray[np.int32], intervals: Sequence[Interval], size: int
-) -> NDArray[np.bool_]:
+def _codes_in(codes: NDArray[Any], intervals: Sequence[Interval], size: int) -> NDArray[np.bool_]:
     """Return for each code of a dictionary of this size whether it is in one of the intervals."""
     if len(intervals) <= _FEW:
         return in_intervals(codes, intervals)

@@ -48,9 +48,8 @@ def taken(values: Values, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Values:
             return scaled_values(scaled[rows].astype(np.int64), scale)
         case TextValues(codes, dictionary):
             return TextValues(*without_unused(codes[rows], dictionary))
-        case DecimalNumbers(codes, dictionary):
-            codes, dictionary = without_unused(codes[rows], dictionary)
-            return sorted_numbers(codes, dictionary)
+        case DecimalNumbers(numbers, dictionary):
+            return sorted_numbers(*without_unused(numbers[rows], dictionary))
 
 
 def python_values(values: Values, part: slice = _ALL) -> list[str | Decimal | bool]:

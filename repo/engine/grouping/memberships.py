@@ -99,7 +99,7 @@ def _part(column: Column, start: int, stop: int) -> slice:
 
 
 def _shifted(codes: NDArray[Any], first: int) -> Codes:
-    return np.add(codes, first, dtype=np.int32) if first else codes.astype(np.int32, copy=False)
+    return np.add(codes, first, dtype=np.int32) if first else codes
 
 
 def _number_codes(numbers: ExactNumbers, part: slice) -> tuple[Codes, ExactNumbers]:
