@@ -111,7 +111,12 @@ _OPTIONS: tuple[Callable[..., Any], ...] = (
     click.option(
         "--time-format", metavar="FORMAT", help="The format of times, such as '%d.%m.%Y %H:%M'."
     ),
-    click.option("--tz", callback=time_zone, help="The time zone of times without an offset."),
+    click.option(
+        "--tz",
+        metavar="ZONE",
+        callback=time_zone,
+        help="The time zone of times without an offset, such as Europe/Berlin.",
+    ),
     click.option(
         "--null", "nulls", multiple=True, metavar="TEXT", help="A text that means no value."
     ),

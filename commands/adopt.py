@@ -114,7 +114,12 @@ def _constants(
     metavar="COLUMN",
     help="Do not store this column, also with --property '*'.",
 )
-@click.option("--tz", callback=time_zone, help="The time zone of times without an offset.")
+@click.option(
+    "--tz",
+    metavar="ZONE",
+    callback=time_zone,
+    help="The time zone of times without an offset, such as Europe/Berlin.",
+)
 @click.option(
     "--epoch",
     type=click.Choice(get_args(Epoch)),

@@ -61,8 +61,11 @@ _INTERRUPTED = "{}: interrupted: run the same command again, which stores no eve
 def load(files: tuple[Path, ...], batch: int, dry_run: bool, **values: Any) -> None:
     """Load events from FILES, plain or compressed; - is standard input.
 
-    FILES are NDJSON, JSON, CSV, Parquet or access logs. Run an interrupted load again to continue
-    it: each event is stored once.
+    FILES are NDJSON, JSON, CSV, Parquet or access logs. Begin with --dry-run: it shows the first
+    rows as events, and which options the file needs. An event has the fields event_id, user_id,
+    event_name, occurred_at and properties, of which the name and the time are required.
+
+    Run an interrupted load again to continue it: each event is stored once.
     """
     read_options, options = parse_options(values)
     if dry_run:

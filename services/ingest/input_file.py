@@ -141,9 +141,10 @@ class InputFile:
                 f"the first line has values, such as {values[0]}: put a line with the names of the "
                 f"columns before it{snowplow}"
             )
-        if sample.rows:
+        records = self.first_records()
+        if len(sample.rows) * 2 >= len(records):
             return
-        if self.first_records(1):
+        if records:
             header = ", ".join(sample.columns or ())[:_MAX_HEADER_CHARS]
             raise UnreadableInput(
                 f"the rows have not as many columns as the first line, which is `{header}`: remove "

@@ -3,8 +3,11 @@
 import io
 from typing import Any, cast
 
+import pytest
+
 from commands._load_preview import preview
 from services.ingest.input_file import InputFile, ReadOptions
+from services.ingest.input_rows import UnreadableInput
 from services.ingest.mapping.options import MappingOptions
 
 CLICKS = """visitor;action;ts;price;plan
@@ -86,3 +89,27 @@ def test_sources_that_no_row_has_are_not_shown() -> None:
         "  occurred_at  occurred_at",
         "  properties   none",
     ]
+
+
+def test_numbers_under_a_name_of_times_are_suggested() -> None:
+    text, _ = previewed("who\tclick_ts_ms\tat_ms\tts_ms\nv1\t7\t1741960000123\t1741960000123\n")
+    assert "there is no column occurred_at, but ts_ms looks like it" in text
+    text, _ = previewed("phone,size\n2015550123,7\n")
+    assert "looks like it" not in text
+
+
+def test_a_file_without_known_users_says_how_to_name_them() -> None:
+    text, _ = previewed("Kunde,event_name,occurred_at\nK-1,buy,2025-01-10T09:06:40Z\n")
+    hint = "there is no column user_id: map another with --map user_id=SOURCE, unless the events "
+    assert f"  {hint}have no users\n" in text
+    text, is_clean = previewed(
+        "Kunde,event_name,occurred_at\nK-1,buy,2025-01-10T09:06:40Z\n", properties={"*": None}
+    )
+    assert is_clean
+    assert hint not in text
+
+
+def test_lines_above_the_header_are_told() -> None:
+    lines = "Account report,,,\nGenerated,,,\n\nwho,action,Date,Time,Amount\na,b,c,d,e\nf,g,h,i,j\n"
+    with pytest.raises(UnreadableInput, match="remove the lines above the names of the columns"):
+        previewed(lines)

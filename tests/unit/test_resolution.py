@@ -71,9 +71,10 @@ def test_all_problems_are_in_one_sentence() -> None:
     message = csv("name,ts,plan", f"a,{TIME},pro").message()
     assert message == (
         "there is no column event_name, but name looks like it; there is no column occurred_at, "
-        "but ts looks like it; not mapped: column plan (store properties with --property SOURCE, "
-        "leave others out with --ignore SOURCE; '*' is all others); try --map event_name=name "
-        "--map occurred_at=ts --property '*', and --dry-run to see the events"
+        "but ts looks like it; there is no column user_id: map another with --map user_id=SOURCE, "
+        "unless the events have no users; not mapped: column plan (store properties with "
+        "--property SOURCE, leave others out with --ignore SOURCE; '*' is all others); try --map "
+        "event_name=name --map occurred_at=ts --property '*', and --dry-run to see the events"
     )
 
 

@@ -350,6 +350,9 @@ class _Resolver:
                     (("--map", f"user_id={source}"),),
                 )
             )
+        elif "user_id" not in self._options.constants:
+            hint = "map another with --map user_id=SOURCE, unless the events have no users"
+            self._add(f"there is no {self._sample.noun} user_id: {hint}")
 
     def _suggest_id(self, unused: Sequence[Path]) -> None:
         if path := self._suggest("event_id", unused):

@@ -54,6 +54,8 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "properties": ("properties", "eventproperties", "props"),
 }
+# Such as `ts_ms`, `visitTime` or `clicked_at`.
+_TIME_NAME = re.compile(r"(?i:ts(?![a-z])|.*(?:time|date|epoch|_at$))|.*[a-z]At$")
 _SAFE = re.compile(r"[\w.,:/=@%+-]+", re.ASCII)
 
 
@@ -118,7 +120,7 @@ def likely_source(field: str, rows: Sequence[Row], paths: Sequence[Path]) -> Pat
     ranked = sorted((rank, path) for path in paths if (rank := _rank(field, path)) is not None)
     likely = [path for _, path in ranked if _can_be(field, values_at(rows, path))]
     if not likely and field == "occurred_at":
-        likely = [path for path in paths if _are_times(values_at(rows, path))]
+        likely = [path for path in paths if _is_time(path, values_at(rows, path))]
     return likely[0] if likely else None
 
 
@@ -140,6 +142,13 @@ def _can_be(field: str, values: list[Any]) -> bool:
     if field == "occurred_at":
         return guess_reading(values) is not None or bool(suggested_formats(values))
     return all(isinstance(value, str | int) for value in values)
+
+
+def _is_time(path: Path, values: list[Any]) -> bool:
+    """Whether the values are written as times, or are numbers under a name of times."""
+    if _TIME_NAME.match(path[-1]):
+        return _can_be("occurred_at", values)
+    return _are_times(values)
 
 
 def _are_times(values: list[Any]) -> bool:
