@@ -87,7 +87,9 @@ def test_each_route_needs_its_scope(service: httpx.Client, conn: connection) -> 
     with httpx.Client(base_url=service.base_url) as stranger:
         for (method, path), may in ROUTES.items():
             statuses = {
-                scope: stranger.request(method, path.format(user_id="u"), headers=key).status_code
+                scope: stranger.request(
+                    method, path.format(user_id="u", property="key"), headers=key
+                ).status_code
                 for scope, key in {**who, "nobody": {}}.items()
             }
             refused = {scope for scope, status in statuses.items() if status in (401, 403)}

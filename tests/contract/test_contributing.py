@@ -35,6 +35,7 @@ OTHER_MEANINGS = {
     },
     "event_names": {
         "common/questions/base.py",
+        "repo/queries/base.py",
         "repo/rollups/metrics_outbox.py",
         "repo/verify/dictionaries_and_state.py",
     },
