@@ -5,7 +5,7 @@ EVENTS ?= 10000000
 MINUTES ?= 15
 BENCH_DIR ?= build/bench-$(EVENTS)
 
-.PHONY: trip help install run test test-rules test-dashboards test-deployment test-sdks test-faults test-long dashboards pictures bench lint format requirements licences sbom pages clean
+.PHONY: trip help install run test test-rules test-dashboards test-deployment test-sdks test-comparison test-faults test-long dashboards pictures bench lint format requirements licences sbom pages clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,13 @@ test-sdks: install  ## run SDKs, web pages, and the programs of docs/clients.md;
 	cp requirements/node/*.json build/sdks/node
 	PATH="$(CURDIR)/build/sdks/bin:$$PATH" build/sdks/bin/npm ci --prefix build/sdks/node --ignore-scripts --no-audit --no-fund --silent
 	$(BIN)/python -m pytest -p no:randomly tests/sdks
+
+test-comparison: install  ## compare answers with those of chDB and DuckDB, and read exports; needs java
+	$(BIN)/python -m venv build/comparison
+	build/comparison/bin/pip install -q --require-hashes -r requirements/comparison.txt
+	build/comparison/bin/pip download -q --no-deps -d build/comparison/datasets retentioneering==3.3.0
+	build/comparison/bin/pip download -q --no-deps -d build/comparison/datasets retentioneering==5.2.4
+	$(BIN)/python -m pytest -p no:randomly tests/comparison
 
 test-faults: install  ## test killed, silent and full servers, and all random examples; needs promtool
 	EXAMPLES=all $(BIN)/python -m pytest -p no:randomly -m thorough tests/faults tests/repo tests/unit $(FAULTS_OPTIONS)
@@ -80,6 +87,7 @@ requirements: install  ## pin the dependencies of pyproject.toml, with hashes
 	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group embedded --group dev -c requirements/run.txt -o requirements/dev.txt
 	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group bench -c requirements/dev.txt -o requirements/bench.txt
 	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group sdks -o requirements/sdks.txt
+	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group comparison -o requirements/comparison.txt
 
 licences: install  ## generate docs/licences.md from the metadata of the packages
 	$(BIN)/python -m tools.supply.licences
