@@ -195,7 +195,7 @@ Property = Annotated[
 ]
 """A property, named as in `where`."""
 PropertyName = Annotated[
-    str, Field(min_length=1, examples=["plan"]), AfterValidator(_without_nul), _max_bytes(MAX_BYTES)
+    str, Field(min_length=1), AfterValidator(_without_nul), _max_bytes(MAX_BYTES)
 ]
 """The name of a property that is not parsed yet."""
 Duration = Annotated[

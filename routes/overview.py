@@ -20,6 +20,7 @@ _EXAMPLES: dict[str, str | list[str]] = {
     "interval": "day",
     "limit": "10",
     "of": "amount",
+    "property": "amount",
     "step": ["product_view", "purchase"],
 }
 """Example values that work with the demo events, and with any others."""
