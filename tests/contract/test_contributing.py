@@ -26,7 +26,12 @@ PRODUCT = [
 WITH_EXAMPLES = {"commands/_banner.py"}
 # Have a table or a field that is called like the question.
 OTHER_MEANINGS = {
-    "users": {"repo/queries/retention.py", "repo/queries/user_page.py", "routes/users.py"},
+    "users": {
+        "repo/cohorts/collector.py",
+        "repo/queries/retention.py",
+        "repo/queries/user_page.py",
+        "routes/users.py",
+    },
     "user_profile": {"routes/users.py"},
     "property_values": {
         "common/property_values.py",

@@ -121,7 +121,7 @@ FILTERED = {
     if "where" in question.model_fields
 }
 """Examples of the questions that take filters, which all events of users match."""
-LIST_CELLS = {"active_users": "date:{day} @count:dau"}
+LIST_CELLS = {"active_users": "date:{day} @count:dau", "lifecycle": "start:{day}"}
 """Cells of the questions that have no total; `{day}` is the day of the events."""
 LISTED = {
     question.name: Example(

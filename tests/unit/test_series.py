@@ -54,3 +54,16 @@ def test_a_day_that_the_zone_skipped_has_only_its_own_name() -> None:
     assert [index_of(text, days) for text in ("2011-12-30", "2011-12-31")] == [1, 2]
     assert days[1].start == days[2].start
     assert index_of("2011-12-31T00:00:00+14:00", days) == 2
+
+
+def test_the_first_day_of_events_has_a_name_west_of_utc() -> None:
+    days = series("day", "2000-01-01T00:00:00Z", "2000-01-02T00:00:00Z", "America/Santiago")
+    assert [index_of(text, days) for text in ("1999-12-31", "2000-01-01")] == [0, 1]
+
+
+def test_an_hour_that_the_clocks_repeat_has_two_names() -> None:
+    hours = series("hour", "2024-10-27", "2024-10-28", "Europe/Berlin")
+    assert index_of("2024-10-27T02:00:00+02:00", hours) == 2
+    assert index_of("2024-10-27T01:00:00Z", hours) == 3
+    with pytest.raises(InvalidParameter):
+        index_of("UNSET", hours)
