@@ -188,7 +188,7 @@ def test_an_unknown_parameter_lists_the_known_ones(shared_service: httpx.Client)
     (error,) = response.json()["errors"]
     assert error["message"] == (
         "only these are allowed: format, start, end, last, tz, week_start, event, where, did, "
-        "not_did, explain, limit"
+        "not_did, explain, list, cell, cursor, page_size, limit"
     )
 
 
