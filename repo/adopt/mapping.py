@@ -203,7 +203,7 @@ def _property_name(mapping: TableMapping, column: str) -> str:
 def _check_constants(mapping: TableMapping) -> None:
     for name, text in mapping.constants.items():
         if len(text.encode()) > _MAX_BYTES[name]:
-            raise CannotAdopt(f"--set: {name} must be at most {_MAX_BYTES[name]} bytes long")
+            raise CannotAdopt(f"{name} of --set must be at most {_MAX_BYTES[name]} bytes long")
 
 
 def _check_type(

@@ -28,6 +28,7 @@ KNOWN_DEPENDENCIES = {
     "get_caller",  # `authorize`
     "HTTPBearer",  # only describes
     "refuse_repeated.<locals>.check",  # the query string
+    "_property_values",  # the path and the query string
     "_user_events",  # the path and the query string
     "_user_profile",  # the path and the query string
     "get_resources",

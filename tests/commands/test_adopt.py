@@ -784,7 +784,7 @@ REFUSED = {
         "create table plain (id int primary key, occurred_at timestamptz)",
         ("--table=plain",),
     ),
-    "--set: event_name must be at most 200 bytes long": (
+    "event_name of --set must be at most 200 bytes long": (
         "create table plain (id int primary key, occurred_at timestamptz)",
         ("--table=plain", f"--set=event_name={'x' * 201}"),
     ),

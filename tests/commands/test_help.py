@@ -15,7 +15,7 @@ from commands._help import DATABASE, EVERYWHERE, Command
 from config.settings import Settings, variable
 from main import COMMANDS, cli
 from tests.adoption import MAP, make_table, run_sql
-from tests.cli import run_cli
+from tests.cli import handle_signals, run_cli
 from tests.commands.test_errors import MIGRATED, MIGRATING, SERVE, STATUS
 from tests.commands.test_reports import MAIN, WAITING, environment, locked  # noqa: F401
 from tests.pages import DOCS
@@ -245,7 +245,7 @@ def test_a_signal_ends_a_command_with_its_code(
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=handle_signals,
         ) as process,
     ):
         wait_until(lambda: run_sql(conn, WAITING) != [(0,)], timeout_s=60)

@@ -20,7 +20,7 @@ from psycopg2.extensions import connection
 
 from repo import commit_outcome
 from tests.adoption import MAP, make_table, run_sql
-from tests.cli import run_cli
+from tests.cli import handle_signals, run_cli
 from tests.events import insert, insert_many
 from tests.factories import event
 from tests.faults.proxy import Proxy, proxy_to
@@ -77,7 +77,12 @@ def interrupted(
     with (
         locked(environment["DATABASE_URL"], lock) as holder,
         subprocess.Popen(
-            [*MAIN, *command], env=environment, stdout=pipe, stderr=pipe, text=True
+            [*MAIN, *command],
+            env=environment,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            preexec_fn=handle_signals,
         ) as process,
     ):
         wait_until(lambda: run_sql(conn, WAITING) != [(0,)], timeout_s=60)

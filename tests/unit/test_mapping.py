@@ -59,7 +59,7 @@ def test_what_is_stored_is_as_in_earlier_versions_without_these_options() -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"constants": {"user_id": "ä" * 129}}, "--set: user_id must be at most 256 bytes long"),
+        ({"constants": {"user_id": "ä" * 129}}, "user_id of --set must be at most 256 bytes long"),
         ({"properties": {"page": "n", "n": None}}, "two columns would be the property n"),
         ({"ignored": ["pag"]}, "clicks has no stored column pag"),
         ({"ignored": ["kind"]}, "--ignore: kind is the source of a field or property"),
