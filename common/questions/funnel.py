@@ -358,6 +358,9 @@ class Funnel(ListsUsers, Periodic):
     @property
     def cells(self) -> CellFields:
         cells = self.cell_fields if self.interval else self.cell_fields.without("start")
+        # The answer has the users who are open at any step, but not those dropped at any step.
+        is_dropped = self.cell is not None and self.cell.count == "dropped"
+        cells = replace(cells, required=("step",) if is_dropped else ())
         return replace(cells, properties=(self.by,)) if self.by else cells.without(ROW)
 
     @property

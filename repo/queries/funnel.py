@@ -86,10 +86,9 @@ class FunnelReduction(ScanReduction[FunnelQuery, FunnelData], query=FunnelQuery)
         """
         rules = self._rules(collector)
         progress = united(self._progress(collector, rules, checkpoint))
-        which = _at_step(progress, cell, rules.steps)
-        which &= self._in_row(progress, cell, collector)
-        which &= self._in_bucket(progress, cell)
-        return progress.users[which]
+        is_in_row = self._in_row(progress, cell, collector)
+        is_in_bucket = self._in_bucket(progress, cell)
+        return progress.users[_at_step(progress, cell, rules.steps) & is_in_row & is_in_bucket]
 
     def _rules(self, collector: StepCollector) -> ChainRules:
         return ChainRules(
@@ -208,13 +207,15 @@ def _ranked(codes: NDArray[np.int32], values: Sequence[Value]) -> list[int]:
 
 
 def _at_step(progress: Progress, cell: Cell, steps: int) -> Mask:
-    """Return the users of the step of a cell, the first one if it names none."""
-    step = number_of(cell, "step", 1, steps) or 1
+    """Return the users of the step of a cell; without one, those of all steps.
+
+    Raises: InvalidParameter.
+    """
+    step = number_of(cell, "step", 1, steps)
     if cell.count is None:
-        return np.greater_equal(progress.furthest, step)
-    is_last: Mask = progress.furthest == step
-    is_last &= progress.is_open if cell.count == "open" else step < steps
-    return is_last
+        return np.greater_equal(progress.furthest, step or 1)
+    counted: Mask = progress.is_open if cell.count == "open" else progress.furthest < steps
+    return counted if step is None else counted & (progress.furthest == step)
 
 
 def _bucket_numbers(progress: Progress, buckets: Sequence[CalendarBucket]) -> Positions:

@@ -96,6 +96,10 @@ def test_lists_of_funnels_add_up(events: Any, more: dict[str, Any]) -> None:
         return listed(reduction, collector, cell(**parts))
 
     assert users() == users(step=1)
+    assert len(users(count="open")) == data.open
+    assert [len(users(count="open", start=each.day)) for each in data.series] == [
+        each.open for each in data.series
+    ]
     if more["per"] == "user":
         assert len(set(users())) == data.entered
     for step in data.steps:
@@ -122,6 +126,13 @@ def test_lists_of_funnels_add_up(events: Any, more: dict[str, Any]) -> None:
 
 def condition_on(value: object) -> str:
     return 'plan:"pro"' if value == "pro" else "plan:5..5"
+
+
+def test_without_a_step_users_are_open_at_any_step() -> None:
+    events = [(7, 1, 48, "{}"), (8, 1, 48, "{}"), (8, 2, 49, "{}"), (9, 1, 0, "{}")]
+    reduction, collector = funnel_of(events, within="3d")
+    assert listed(reduction, collector, cell(count="open")) == [7, 8]
+    assert listed(reduction, collector, cell(step=1, count="open")) == [7]
 
 
 def test_a_list_of_a_funnel_has_each_session() -> None:
@@ -274,6 +285,7 @@ def test_the_status_of_a_user_is_one_of_the_lifecycle() -> None:
         (Retention, {"cell": "plan:pro"}, "must have conditions on the values of rows"),
         (Retention, {"cell": "country:US", "by": "plan"}, "must have conditions on the values"),
         (Funnel, {"cell": "start:2025-01-01"}, "start"),
+        (Funnel, {"cell": "@count:dropped"}, "must have step"),
         (Funnel, {"cell": "@row:other"}, "must not have @row"),
         (Funnel, {"cell": "cohort:2025-01-01"}, "must have conditions on the values of rows"),
         (Lifecycle, {"cell": "status:new"}, "must have start"),
