@@ -12,6 +12,8 @@ from common.filters import Filter, Name, conditions, conjunction
 from common.where import FilterParser, TermCounter, check_length
 
 COUNT, ROW = "@count", "@row"
+EVENT_NAME = "event_name"
+"""The field that is the value of a row."""
 
 _FIELD = re.compile(r'[^ ,()":.]+(?=:)')
 _OPERATORS = tuple("<>=!^~")
@@ -85,6 +87,7 @@ class Cell:
         others = sorted(self.names - set(allowed.names))
         missing = [name for name in allowed.required if name not in self.names]
         tested = {each.name for each in conditions(self.where)} if self.where else set[Name]()
+        unknown = sorted(map(str, tested - set(allowed.properties)))
         if others:
             needs = "; start needs `interval`" if others == ["start"] else ""
             return f"must not have {', '.join(others)}{needs}; {allowed}"
@@ -92,10 +95,13 @@ class Cell:
             return f"must have {' and '.join(missing)}; {allowed}"
         if self.count and self.count not in allowed.counts:
             return f"must have another {COUNT}; {allowed}"
-        if self.row and (tested or self.row not in allowed.rows):
+        if unknown:
+            return f"must not have a condition on {', '.join(unknown)}; {allowed}"
+        has_value = bool(tested) or EVENT_NAME in self.fields
+        if self.row and (has_value or self.row not in allowed.rows):
             return f"must have one row; {allowed}"
         if tested and tested != set(allowed.properties):
-            return f"must have conditions on the values of rows; {allowed}"
+            return f"must have a condition on each property of `by`; {allowed}"
         return None
 
 

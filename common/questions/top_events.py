@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from common.cells import CellFields
+from common.cells import EVENT_NAME, CellFields
 from common.parameters import Integer
 from common.query import Query
 from common.questions.answer import Answer, Table, Tabular
@@ -82,7 +82,7 @@ class TopEvents(ListsUsers):
     """The most frequent event names."""
 
     answer = Answer[TopEventsData]
-    cell_fields = CellFields(fields=("event_name",), rows=("other",))
+    cell_fields = CellFields(fields=(EVENT_NAME,), rows=("other",))
 
     limit: Integer = Field(10, ge=1, le=1000, description="The maximum number of event names.")
 

@@ -1,6 +1,6 @@
 """Compute the answer to `top_events` from partial aggregates."""
 
-from common.cells import Cell
+from common.cells import EVENT_NAME, Cell
 from common.filters import AnyOf, Condition, Filter, Name
 from common.questions.answer import Checkpoint
 from common.questions.top_events import Other, TopEvent, TopEventsData, TopEventsQuery
@@ -35,7 +35,7 @@ class TopEventsReduction(Reduction[TopEventsQuery, TopEventsData], query=TopEven
         return collector.other_users(self.query.limit, None, checkpoint)
 
     def _cell_condition(self, cell: Cell) -> Filter | None:
-        name = cell.fields.get("event_name")
+        name = cell.fields.get(EVENT_NAME)
         return None if name is None else Condition(Name(field="event"), AnyOf("", (name,)))
 
     def data(self, aggregates: Aggregates) -> TopEventsData:

@@ -153,7 +153,7 @@ def test_unknown_names_of_a_cell_are_in_the_meta(stored: httpx.Client) -> None:
         ("active-users", {"cell": "date:2025-03-13 @count:dau"},
          "date must be a day of the answer that has begun: from 2025-03-09 to 2025-03-12"),
         ("breakdown", {"by": "plan", "cell": "country:US"},
-         "must have conditions on the values of rows; this answer has @row:other, @row:missing, a "
+         "must not have a condition on country; this answer has @row:other, @row:missing, a "
          "condition on plan"),
     ],
 )  # fmt: skip

@@ -101,11 +101,10 @@ def test_a_text_that_is_no_cell(text: str, message: str) -> None:
          "must have one row; this answer has @row:missing"),
         ("@row:other plan:pro", CellFields(rows=("other",), properties=(Name(("plan",)),)),
          "must have one row; this answer has @row:other, a condition on plan"),
-        ("plan:pro", CellFields(), "must have conditions on the values of rows; this answer has "
-         "no cells"),
+        ("plan:pro", CellFields(), "must not have a condition on plan; this answer has no cells"),
         ("plan:pro", CellFields(properties=(Name(("plan",)), Name(("country",)))),
-         "must have conditions on the values of rows; this answer has a condition on plan and one "
-         "on country"),
+         "must have a condition on each property of `by`; this answer has a condition on plan and "
+         "one on country"),
     ],
 )  # fmt: skip
 def test_an_answer_has_not_every_cell(text: str, fields: CellFields, message: str) -> None:
@@ -151,7 +150,9 @@ def test_cells_of_questions(question: ListsUsers) -> None:
         (EventCounts, {"list": "users", "cell": "start:2025-01-06"}, "cell",
          "must not have start; start needs `interval`; this answer has no cells"),
         (TopEvents, {"list": "users", "cell": "plan:pro"}, "cell",
-         "must have conditions on the values of rows; this answer has event_name, @row:other"),
+         "must not have a condition on plan; this answer has event_name, @row:other"),
+        (TopEvents, {"list": "users", "cell": "event_name:a @row:other"}, "cell",
+         "must have one row; this answer has event_name, @row:other"),
         (ActiveUsers, {"list": "users"}, "cell",
          "must have date and @count; this answer has date, @count:dau, @count:wau, @count:mau, "
          "@count:calendar_week, @count:calendar_month, @count:new, @count:existing"),
@@ -159,7 +160,7 @@ def test_cells_of_questions(question: ListsUsers) -> None:
          "must have another @count; this answer has date, @count:dau, @count:wau, @count:mau, "
          "@count:calendar_week, @count:calendar_month, @count:new, @count:existing"),
         (Breakdown, {"list": "users", "by": "plan", "cell": "country:US"}, "cell",
-         "must have conditions on the values of rows; this answer has @row:other, @row:missing, a "
+         "must not have a condition on country; this answer has @row:other, @row:missing, a "
          "condition on plan"),
         (Numbers, {"list": "users", "of": "amount", "cell": "@row:other"}, "cell",
          "must not have @row; this answer has no cells"),
