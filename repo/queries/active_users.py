@@ -62,7 +62,10 @@ class ActiveUsersReduction(Reduction[ActiveUsersQuery, ActiveUsersData], query=A
         )
 
     def cell_scan(self, cell: Cell) -> Scan:
+        # No day works for counts that need the events of all time.
         alternatives = "a `date` whose window begins at {horizon} or later"
+        if cell.count in _FIRST_EVER:
+            alternatives = "events without `where`"
         return replace(super().cell_scan(cell), alternatives=alternatives)
 
     def _cell_ranges(self, cell: Cell) -> list[Range]:

@@ -245,6 +245,26 @@ def test_dropped_events_are_a_conflict_with_the_start_that_works(
     assert ids(ask(service, "breakdown", **by_day, cell="plan:pro start:2025-03-11")) == ["ann"]
 
 
+@pytest.mark.parametrize(
+    ("count", "alternative"),
+    [
+        ("wau", "a `date` whose window begins at 2025-03-11T00:00:00Z or later"),
+        ("new", "events without `where`"),
+        ("existing", "events without `where`"),
+    ],
+)
+def test_dropped_events_are_a_conflict_with_the_active_users_that_can_be_listed(
+    service: httpx.Client, conn: connection, database_url: str, count: str, alternative: str
+) -> None:
+    insert(conn, *EVENTS)
+    fold(database_url)
+    drop(database_url, [zone("UTC")], datetime(2025, 3, 11, tzinfo=UTC))
+    params = {**COUNTS, "where": "plan:pro", "cell": f"date:2025-03-12 @count:{count}"}
+    response = service.get("/analytics/active-users", params=params)
+    assert_problem(response, 409, "events-dropped")
+    assert response.json()["detail"].endswith(f"about {alternative}.")
+
+
 def test_a_cursor_belongs_to_its_question(stored: httpx.Client) -> None:
     cursor = ask(stored, "event-counts", **COUNTS, page_size=1)["meta"]["next_cursor"]
     others: list[tuple[str, dict[str, Any]]] = [
