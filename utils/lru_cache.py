@@ -30,6 +30,10 @@ class SharedLruCache(Generic[K, V]):
         with self._lock:
             return {key: self._entries[key] for key in keys if key in self._entries}
 
+    def clear(self) -> None:
+        with self._lock:
+            self._entries.clear()
+
     def put(self, key: K, value: V) -> None:
         self.put_many({key: value})
 

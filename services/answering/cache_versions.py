@@ -19,6 +19,8 @@ from config.database_errors import DatabaseError
 from repo.cache_versions import CacheState, CacheVersionsRepo
 from repo.cache_versions import CacheVersions as StoredVersions
 from repo.columns.cache import COLUMN_CACHE, NO_CHUNKS
+from repo.engine.folded_tail import FOLDED_TAIL_CACHE
+from repo.engine.user_ids import USER_ID_CACHE
 from repo.engine.watermark import Months
 from services.database_identity import Identity
 
@@ -87,6 +89,9 @@ class CacheVersions:
         REPLICA_LAG_SECONDS.set(latest.age_s)
         if latest.erasure_version != self.erasure_version:
             self.erasure_version = latest.erasure_version
+            # Erased users would stay in memory until a question needs it again.
+            USER_ID_CACHE.ids.clear()
+            FOLDED_TAIL_CACHE.tails.clear()
             self._begin_epoch()
         self._has_polled = True
         tail_age_s = self._tail_age.age_s(latest.tail_since)

@@ -16,6 +16,8 @@ from psycopg2.extensions import connection
 from common.questions.user_events import PageMeta, UserEventsAnswer
 from config.database_errors import DatabaseUnavailable
 from config.settings import Settings
+from repo.engine.folded_tail import FOLDED_TAIL_CACHE
+from repo.engine.user_ids import USER_ID_CACHE
 from repo.rollups.rollup_writer import RollupWriter
 from services.answering import cache_versions as cache_versions_module
 from services.cache_service import CacheFailed, CacheService, Limits
@@ -67,6 +69,22 @@ def test_a_user_is_erased_and_has_a_receipt(
     assert receipt["columns_pending"] is True
     assert receipt["erased_at"].endswith("Z")
     assert events(conn) == ["v"]
+
+
+def test_an_erased_user_stays_in_no_memory(
+    service: httpx.Client, conn: connection, admin: dict[str, str]
+) -> None:
+    writer = RollupWriter(conn, [zone("UTC")])
+    insert(conn, ("u", "view", NOON))
+    writer.catch_up()
+    insert(conn, ("u", "view", NOON))
+    writer.step()  # folds the event, and does not write it to columns
+    answer = service.get(COUNTS, params={**MARCH, "where": "@user:^u"})
+    assert answer.json()["data"]["events"] == 2
+    assert len(USER_ID_CACHE.ids) > 0
+    assert len(FOLDED_TAIL_CACHE.tails) > 0
+    assert service.delete(USER, headers=admin).status_code == 200
+    assert len(USER_ID_CACHE.ids) == len(FOLDED_TAIL_CACHE.tails) == 0
 
 
 def test_erasing_an_unknown_user_returns_an_empty_receipt(
