@@ -79,11 +79,15 @@ class LifecycleReduction(ScanReduction[LifecycleQuery, LifecycleData], query=Lif
     def cell_users(
         self, collector: PeriodCollector, cell: Cell, checkpoint: Checkpoint
     ) -> Ordinals:
-        """Return the users of one status in one period. Raises: InvalidParameter."""
+        """Return the users of one status in one period.
+
+        Raises: InvalidParameter, and what the checkpoint raises.
+        """
         number = bucket_of(cell, "start", self._periods)
         assert number is not None, "the question requires it"
         presence, known = collector.presence, collector.earlier_users()
         for earlier in range(number + 1):
+            checkpoint()
             known |= presence.flags(earlier)
         active, previous = presence.flags(number + 1), presence.flags(number)
         status = option_of(cell, "status", STATUSES) or "active"

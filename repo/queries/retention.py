@@ -157,10 +157,16 @@ class RetentionReduction(ScanReduction[RetentionQuery, RetentionData], query=Ret
         """
         number = bucket_of(cell, "cohort", self._cohorts)
         period = number_of(cell, "period", 0, self.query.periods - 1)
-        cohorts = list(collector.cohorts(checkpoint))
-        codes = self._codes_of_row(cell, collector, cohorts)
+        # With `entry=each`, all cohorts together may take far more memory than the entries.
+        needs_all = number is None or collector.values is not None
+        cohorts = {
+            index: cohort
+            for index, cohort in enumerate(collector.cohorts(checkpoint))
+            if needs_all or index == number
+        }
+        codes = self._codes_of_row(cell, collector, list(cohorts.values()))
         if number is None:
-            parts = [each.ordinals[_in_row(each, codes)] for each in cohorts]
+            parts = [each.ordinals[_in_row(each, codes)] for each in cohorts.values()]
             return np.concatenate([*parts, np.zeros(0, np.intp)]).astype(np.uint32)
         cohort = cohorts[number]
         counted = _in_row(cohort, codes)

@@ -1,9 +1,11 @@
 """Lists of users are those whom the numbers of an answer count, and so they add up to them."""
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -267,6 +269,23 @@ def test_a_cell_that_the_answer_does_not_have_is_refused(
     ((parameter, text),) = [(each.parameter, each.message) for each in error_info.value.faults]
     assert parameter == "cell"
     assert text.startswith(message)
+
+
+def test_a_list_of_one_cohort_holds_no_other() -> None:
+    days, users = 200, np.arange(1, 20_001, dtype=np.uint32)
+    end = START + days * DAY
+    query = Retention(start=START, end=end, entry="each", periods=1).query
+    reduction = RetentionReduction(query, query.range_at(end), end)
+    collector = reduction.collector()
+    for index in range(days):
+        collector.add_users(index, users, users)
+    tracemalloc.start()
+    try:
+        cohort = cell(cohort="2025-01-02")
+        assert len(reduction.cell_users(collector, cohort, no_checkpoint)) == len(users)
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_status_of_a_user_is_one_of_the_lifecycle() -> None:
