@@ -1,5 +1,6 @@
 """Events and users by the values of properties, beside plain Python and in literal examples."""
 
+import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,18 @@ def grouped(
     where: str = ALWAYS,
 ) -> tuple[Groups, list[int]]:
     """The groups of the events of adjacent ranges, and how often events repeat."""
+    result = collected(chunks, by, edges=edges, where=where)
+    return result.groups(limit, len(edges) - 1, lambda: None), result.repeated
+
+
+def collected(
+    chunks: Sequence[Chunk],
+    by: Sequence[tuple[str, ...] | None],
+    *,
+    edges: Sequence[int],
+    where: str = ALWAYS,
+) -> GroupCollector:
+    """The collector of the events of adjacent ranges."""
     filter_ = parsed(where)
     scan = Scan(question="breakdown", ranges=ranges(*edges), where=filter_)
     result = GroupCollector(by)
@@ -57,7 +70,7 @@ def grouped(
     timeline = Timeline(scan.ranges)
     for chunk in chunks:
         scanner.add_parts(chunk, timeline.slices(int(chunk.time[0]), int(chunk.time[-1])))
-    return result.groups(limit, len(edges) - 1, lambda: None), result.repeated
+    return result
 
 
 def chunks_of(events: Sequence[Event], size: int) -> list[Chunk]:
@@ -259,6 +272,17 @@ def test_ordinals_above_two_million_count() -> None:
     groups, _ = grouped([chunk], [("a",)], 1, edges=(0, 4))
     assert (tuple(groups.total), tuple(groups.rows[0].total)) == ((4, 3), (3, 3))
     assert tuple(groups.other.total) == (1, 1)
+
+
+def test_the_users_of_other_groups_take_little_memory() -> None:
+    chunk = numbered([1, 2, 3, 4] * 2_500, [1, 1, 1, 2] * 2_500)
+    result = collected([chunk] * 200, [("a",)], edges=(0, 10_000))
+    tracemalloc.start()
+    try:
+        assert result.other_users(1, None, lambda: None).tolist() == [4]
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from repo.engine.grouping.memberships import (
 )
 from repo.engine.grouping.ranking import CountedCodes, GroupValues, Ranking, rank
 from repo.engine.grouping.value_table import NO_NUMBERS, NO_TEXTS, ValueTable
-from repo.engine.ordinals import Ordinals, distinct_ordinals
+from repo.engine.ordinals import FlaggedUsers, Ordinals
 from repo.engine.scan import MatchingEvents
 
 _MAX_BYTES = 2**28
@@ -133,13 +133,13 @@ class GroupCollector:
         parts = [part.events for part in self._parts]
         if index is not None:
             parts = list(self._by_range(index + 1))[index]
-        users = list[Ordinals]()
+        users = FlaggedUsers()
         for part in parts:
             checkpoint()
             positions = np.searchsorted(counted[part.table].codes, part.codes)
             is_other = ranking.categories[part.table][positions] >= ranking.other
-            users.append(part.users[is_other])
-        return distinct_ordinals(users)
+            users.add(part.users[is_other])
+        return users.ordinals()
 
     def _group(
         self, events: MatchingEvents, selection: Selection
