@@ -43,7 +43,7 @@ _TUNED = ("timezone = 'UTC'", "jit = off", "work_mem = '256MB'")
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which parts of the benchmark run, and over how many events."""
+    """The parts of the benchmark to run, and the number of events."""
 
     events: int
     parts: tuple[str, ...]
@@ -78,10 +78,17 @@ class Selection:
     help="A question of the part wide. Default: all.",
 )
 @click.option(
-    "--state", "states", multiple=True, type=click.Choice(STATES), help="Of wide. Default: all."
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(STATES),
+    help="A state of the part wide. Default: all.",
 )
 @click.option(
-    "--without", multiple=True, type=click.Choice(OTHERS), help="A system that wide leaves out."
+    "--without",
+    multiple=True,
+    type=click.Choice(OTHERS),
+    help="A system to leave out of the part wide.",
 )
 def main(
     events: int,

@@ -1,4 +1,4 @@
-"""What a folder of the benchmark holds, as its files say: the event set, and perhaps a folded copy.
+"""Descriptions of what a folder of the benchmark holds: the event set, and perhaps a folded copy.
 
 Each file is written last, so a set or a copy without it is incomplete.
 """

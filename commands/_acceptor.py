@@ -50,7 +50,7 @@ class Connection(Protocol):
 
     @property
     def waiting_since(self) -> float:
-        """When it began to wait for its client or for the check of an API key.
+        """The time since which it has waited for its client or for the check of an API key.
 
         Infinity while a request with a valid key is answered.
         """

@@ -21,32 +21,32 @@ _OPERATORS = tuple("<>=!^~")
 
 @dataclass(frozen=True, slots=True)
 class CellFields:
-    """What the cells of an answer have."""
+    """The items that the cells of an answer may have."""
 
     fields: tuple[str, ...] = ()
     """Fields of the answer, such as `start`."""
     counts: tuple[str, ...] = ()
-    """Counts of users that stand side by side, as values of `@count`."""
+    """Counts of users in one row of the answer, as values of `@count`."""
     rows: tuple[str, ...] = ()
-    """Rows that have no value, `other` and `missing`, as values of `@row`."""
+    """Rows without a value of their own, `other` and `missing`, as values of `@row`."""
     required: tuple[str, ...] = ()
-    """The fields that each cell has, perhaps with `@count`."""
+    """The items that a cell must have: fields or `@count`."""
     properties: tuple[Name, ...] = ()
-    """What rows have values of: properties, or the name of the event."""
+    """The properties, or `@event`, whose values the rows are for."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names that stand before a colon, besides those of properties."""
+        """The names that a cell may have before a colon, besides those of properties."""
         special = {COUNT: self.counts, ROW: self.rows}
         return (*self.fields, *(name for name, values in special.items() if values))
 
     def without(self, *names: str) -> "CellFields":
-        """Return them without some fields, or without rows if `@row` is one of the names."""
+        """Return a copy without these fields, and without `rows` if `@row` is among the names."""
         fields = tuple(name for name in self.fields if name not in names)
         return replace(self, fields=fields, rows=() if ROW in names else self.rows)
 
     def __str__(self) -> str:
-        """What a cell may have, as the end of a sentence."""
+        """Return a clause for error messages that says what a cell may have."""
         special = {COUNT: self.counts, ROW: self.rows}
         parts = [*self.fields, *(f"{name}:{each}" for name in special for each in special[name])]
         if self.properties:
@@ -56,15 +56,15 @@ class CellFields:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A number of an answer. The empty one is the total."""
+    """One number of an answer; the empty cell is the total."""
 
     text: str = ""
     fields: Mapping[str, str] = field(default_factory=dict)
     """Values of fields of the answer, by field."""
     count: str | None = None
-    """Which of several counts; the value of `@count`."""
+    """The value of `@count`: one of several counts of a row."""
     row: str | None = None
-    """A row that has no value; the value of `@row`."""
+    """The value of `@row`: a row without a value of its own."""
     where: Filter | None = None
     """The condition on the values of a row."""
 
@@ -73,17 +73,17 @@ class Cell:
 
     @property
     def subject(self) -> str:
-        """The number, as the middle of a sentence."""
+        """The number, as a phrase for definitions and error messages."""
         return f"`cell={self.text}`" if self.text else "the total"
 
     @property
     def names(self) -> set[str]:
-        """The fields, `@count` and `@row`, as far as the cell has them."""
+        """The names of the items of the cell: its fields, `@count` and `@row`."""
         special = {COUNT: self.count, ROW: self.row}
         return {*self.fields, *(name for name, value in special.items() if value)}
 
     def fault(self, allowed: CellFields) -> str | None:
-        """Return why an answer with these fields does not have the cell; None if it may have it."""
+        """Return the reason why the answer has no such cell; None if it has one."""
         others = sorted(self.names - set(allowed.names))
         missing = [name for name in allowed.required if name not in self.names]
         tested = {each.name for each in conditions(self.where)} if self.where else set[Name]()
@@ -109,7 +109,7 @@ TOTAL = Cell()
 
 
 def parse_cell(text: str, allowed: CellFields) -> Cell:
-    """Return the cell that a text means; it may have these fields. Raises: FilterError."""
+    """Parse the text of a cell. Raises: FilterError."""
     check_length([text])
     return _CellParser(text, allowed).parse_cell()
 
@@ -148,7 +148,7 @@ class _CellParser(FilterParser):
             self._parts.append(self._item())
 
     def _field(self) -> str | None:
-        """Return the field of the answer that begins at this place."""
+        """Return the field, `@count` or `@row` at the current position; None if there is none."""
         match = _FIELD.match(self._text, self._at)
         return match[0] if match and match[0] in self._allowed.names else None
 

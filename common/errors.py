@@ -25,7 +25,7 @@ _MAX_BUILDING_WAIT_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with one parameter."""
+    """An error in one parameter."""
 
     parameter: str
     message: str
@@ -33,7 +33,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class EventFault(Fault):
-    """What is wrong with one event of a request."""
+    """An error in one event of a request."""
 
     index: int
     """Its position in the request, from 0."""

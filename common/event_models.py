@@ -59,7 +59,7 @@ class StoredEvents(BaseModel):
 
 
 class InvalidCall(BaseModel):
-    """What is wrong with a call that was not stored."""
+    """An error in a call that was not stored."""
 
     parameter: str = Field(description="The key of the call.")
     message: str = Field(description="What is allowed.")

@@ -1,4 +1,4 @@
-"""Pages of lists of users, all of which see what the first one saw."""
+"""Pages of lists of users; all pages of a list are read from the snapshot of the first one."""
 
 import re
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ CursorText = Annotated[str, Field(max_length=_MAX_CURSOR)]
 
 
 class UserPosition(msgspec.Struct, frozen=True, array_like=True):
-    """A place after one user, and what the first page was computed from."""
+    """The position after a user in a list, and the snapshot of the first page."""
 
     value: int
-    """By which the user was sorted: a number of events, or microseconds since 2000-01-01 UTC; 0 in
+    """The sort key of the user: a number of events, or microseconds since 2000-01-01 UTC; 0 in
     lists by `user_id`."""
     user_id: str
     start: AwareDatetime
     end: AwareDatetime
     now: AwareDatetime
-    """The clock of the first page."""
+    """The time of the snapshot of the first page."""
     snapshot: str
     """The transactions whose events the first page counted."""
     lineage: str
-    """The database that transactions are those of."""
+    """The lineage of the database that the transaction ids belong to."""
 
     @property
     def is_valid(self) -> bool:

@@ -20,7 +20,7 @@ from utils.time.zones import zone
 
 
 class WriterRun(msgspec.Struct, frozen=True):
-    """How long a process took, and how much memory at most."""
+    """The time and the peak memory of a process."""
 
     seconds: float
     max_mb: float

@@ -40,7 +40,7 @@ class FirstQuery(msgspec.Struct, frozen=True):
 
 
 class Location(msgspec.Struct, frozen=True):
-    """Where the systems are, and which case of a question they are asked."""
+    """The addresses of the systems, and the case of a question to measure."""
 
     url: str
     redis_url: str

@@ -32,7 +32,7 @@ class WideQuestion:
     name: str
     """The name of the question of the service."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Those that all cases have in common."""
+    """The parameters that all cases have in common."""
     statement: str = ""
     """The name of its SQL, unless it is the name of the question here."""
     filters: Literal["none", "narrow", "wide"] = "none"

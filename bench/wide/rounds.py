@@ -41,12 +41,12 @@ class Timing(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WideSelection:
-    """What runs of the part `wide`."""
+    """The questions, states and systems of the part `wide` to measure."""
 
     questions: tuple[str, ...] = tuple(QUESTIONS)
     states: tuple[str, ...] = STATES
     without: tuple[str, ...] = ()
-    """The systems that are left out."""
+    """The systems to leave out."""
 
 
 def measure_wide(

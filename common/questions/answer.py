@@ -187,7 +187,7 @@ class Reading(Generic[D]):
 
 @dataclass(frozen=True, slots=True)
 class MoreToRead(Generic[D]):
-    """What an evaluation needs besides what was read: it is read in a snapshot of its own."""
+    """A further read, in a second snapshot, that an evaluation needs for its answer."""
 
     read: Callable[[Cursor], Reading[D]]
     """Return the reading that gives the answer. Raises: TooExpensive."""

@@ -189,12 +189,12 @@ class Ranged(Question):
         return month_number(first_instant), month_number(last_instant)
 
     def _look_back(self, time_range: Range) -> timedelta:
-        """Return how long before the range events matter, at most."""
+        """Return the longest time before the range in which events affect the answer."""
         return timedelta(0)
 
     @property
     def _look_ahead(self) -> timedelta:
-        """How long after the range events matter, at most."""
+        """The longest time after the range in which events affect the answer."""
         return timedelta(0)
 
     @model_validator(mode="after")
@@ -303,7 +303,7 @@ class ListsUsers(Counting):
     """A question whose answer counts users, who can be listed for each number."""
 
     cell_fields: ClassVar[CellFields] = CellFields()
-    """What a cell may have, whatever the other parameters are."""
+    """The items that a cell may have with any other parameters."""
     response_headers = (*Counting.response_headers, *LIST_HEADERS)
 
     list_: Literal["users"] | None = Field(
@@ -329,7 +329,7 @@ class ListsUsers(Counting):
 
     @property
     def cells(self) -> CellFields:
-        """What a cell of this answer may have."""
+        """The items that a cell may have with the other parameters of this question."""
         return self.cell_fields
 
     def _resolved(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ else:
     from backports import zstd
 
 KINDS: tuple[Kind, ...] = ("number", "text", "boolean")
-"""In the order of values with equally many events."""
+"""The types, in the order of values that have the same number of events."""
 KIND_BITS: Mapping[Kind, int] = {"text": 1, "number": 2, "boolean": 4}
 """The types of a property, as the column `kinds` adds them up."""
 

@@ -26,13 +26,13 @@ SQL = statements("catalogue")
 
 
 class StoredCounts(NamedTuple):
-    """When the stored statistics were counted."""
+    """The time and the columns of the stored statistics."""
 
     counted_at: datetime
     columns: str
     """The state of the columns that were counted."""
     is_old: bool
-    """Whether that is at least as long ago as the caller asks for."""
+    """Whether `counted_at` is at least as long ago as the caller asked for."""
 
 
 class RegisteredKinds(NamedTuple):
@@ -44,18 +44,18 @@ class RegisteredKinds(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """What must not have changed between a count and the storage of its result."""
+    """The state that must not change between a count and the storage of its result."""
 
     erasure: int
     horizon: str | None
 
 
 class EncodedStatistics(NamedTuple):
-    """The statistics of a property, whose values take as little memory as in the table."""
+    """The statistics of a property, with the values compressed as in the table."""
 
     statistics: PropertyStatistics
     values: bytes | None
-    """None if they are not stored."""
+    """The compressed values; None if they are not stored."""
 
 
 @dataclass(frozen=True, slots=True)

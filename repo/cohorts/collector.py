@@ -46,11 +46,11 @@ class CohortCollector:
 
     @property
     def unordered_ties(self) -> Ties:
-        """After the cohorts: entries of which it matters which is first, and is not known."""
+        """After the cohorts: entries whose order is unknown, and affects the answer."""
         return self.entries.unordered_ties
 
     def add_in_order(self, events: MatchingEvents) -> None:
-        """Add the events of ties again, all of a tie in order."""
+        """Add the events of ties again, the events of each tie in order."""
         for part, entering, returning in self._by_part(events):
             if part.period is not None and part.is_entry:
                 self.entries.settle(part.period, entering, returning.mask)

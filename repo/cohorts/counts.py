@@ -32,7 +32,7 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Which values of entries are counted together."""
+    """Groups of the values of entries that are counted together."""
 
     count: int = 1
     """The number of groups."""

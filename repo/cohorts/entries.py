@@ -72,11 +72,11 @@ class EntryCollector(Protocol):
 
     @property
     def unordered_ties(self) -> Ties:
-        """Entries, once the cohorts were returned, of which it is not known which is the first."""
+        """After `cohorts`: entries at one instant in an unknown order, so that any may be first."""
         ...
 
     def settle(self, period: int, events: SelectedEvents, is_return: Mask) -> None:
-        """Add events of ties again, all of a tie in order."""
+        """Add the events of ties again, the events of each tie in order."""
         ...
 
 

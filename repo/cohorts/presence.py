@@ -1,4 +1,4 @@
-"""Which users have events in which periods: a bit for each user and period."""
+"""The presence of users in periods: a bit for each user and period."""
 
 import numpy as np
 from numpy.typing import NDArray

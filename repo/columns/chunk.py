@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 _MAX_COUNTED = 4_096
-"""Up to so many codes of a column are counted, in 32 kB."""
+"""The most codes of a column that are counted, in 32 kB."""
 
 Kind = Literal["text", "number", "boolean"]
 """The types of values; a property may have values of several types."""
@@ -28,7 +28,7 @@ class TextValues:
     """Texts, as codes of a dictionary."""
 
     codes: NDArray[np.integer]
-    """Of 1, 2 or 4 bytes."""
+    """Integers of 1, 2 or 4 bytes."""
     dictionary: pa.StringArray
     """The distinct texts in the order of their code points, so a prefix is a range of codes."""
 

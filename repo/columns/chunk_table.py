@@ -24,7 +24,7 @@ ALL_PATHS = 2**31 - 1
 
 
 class ColumnState(NamedTuple):
-    """How far the columns of a generation are written."""
+    """The progress of writing the columns of a generation."""
 
     generation: int
     snapshot: Snapshot

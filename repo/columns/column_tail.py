@@ -39,7 +39,7 @@ _NO_XIDS = tail_ranges(NOTHING_FOLDED, NOTHING_FOLDED)
 
 
 class Backlog(NamedTuple):
-    """Which events are in no chunk, as parameters of statements."""
+    """The events that are in no chunk, as parameters of statements."""
 
     recent: Mapping[str, list[str]]
     """Ranges of the transactions that chunks do not hold."""

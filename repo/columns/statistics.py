@@ -29,9 +29,9 @@ _EXACT_POWERS = 22
 """Doubles hold integers up to 2**53, and powers of ten up to 10**22, without rounding."""
 
 _BIN_BITS = 16
-"""Integers are counted in up to so many powers of two of intervals."""
+"""The power of two of the number of intervals in which integers are counted, at most."""
 _MAX_SORTED = 2**22
-"""Up to so many numbers are sorted, with 64 MB at most."""
+"""The most numbers that are sorted, in 64 MB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from repo.columns.chunk_operations import take
 from repo.columns.values import python_values
 
 _MAX_TIES = 10_000
-"""Of so many ties the events are read together."""
+"""The most ties whose events one statement reads."""
 
 
 class Ties(NamedTuple):

@@ -1,4 +1,4 @@
-"""Which values of columns match a test.
+"""Find the values of columns that match a test.
 
 Dictionaries and scaled numbers are sorted, so nearly every test is one of a few intervals of
 integers: of the codes of a dictionary, or of scaled numbers.

@@ -55,7 +55,7 @@ class Cost:
 
     @property
     def weight(self) -> int:
-        """How much is read, to compare costs."""
+        """A measure of what is read, to compare costs, in rows."""
         return self.rows + self.events + self.column_rows // _COLUMN_ROWS_PER_ROW
 
     def check(self, allowed_events: int) -> None:

@@ -71,7 +71,7 @@ class EventNameDictionary:
 
 
 class EventNameFilter:
-    """Which event names a query counts, and whether together or each by itself."""
+    """The event names that a query counts, together or each by itself."""
 
     def __init__(
         self,

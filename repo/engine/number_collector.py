@@ -50,7 +50,7 @@ class NumberAggregate:
     ordinals: list[Ordinals] = field(default_factory=list)
     """The users, who may repeat; 0 is no user."""
     sets: list[BitMap] = field(default_factory=list)
-    """Further users."""
+    """Sets of users, in addition to `ordinals`."""
 
     def add(self, sample: Sample, users: Ordinals) -> int:
         """Add at least one number; return the bytes that are held from now on."""

@@ -29,7 +29,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aggregation:
-    """Which events to aggregate, and into which partial aggregates."""
+    """The events to aggregate, and the partial aggregates to make of them."""
 
     question: str
     """The name of the question, a label in metrics."""
@@ -55,7 +55,7 @@ class Aggregation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How a source reads events, and at what cost."""
+    """The way in which a source would read events, and its cost."""
 
     source: str
     """`rollups`, `columns` or `events`."""
@@ -74,7 +74,7 @@ class Plan:
 
     @property
     def weight(self) -> int:
-        """How much the plan reads, to compare it with the plans of other sources."""
+        """A measure of what the plan reads, to compare it with the plans of other sources."""
         return self.cost.weight if self.cost else 0
 
     def check(self) -> None:

@@ -33,7 +33,7 @@ from utils.time.calendar import Range
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """Which events a question reads from columns, and what it needs of them."""
+    """The events that a question reads from columns, and the columns that it needs."""
 
     question: str
     """The name of the question, a label in metrics."""
@@ -116,7 +116,7 @@ class MatchingEvents:
 
     @cached_property
     def bounds(self) -> list[int]:
-        """Where in `rows` the ranges begin and end."""
+        """The positions in `rows` at which the ranges begin and end."""
         return np.searchsorted(self.rows, self.positions).tolist()  # type: ignore[no-any-return]
 
     @property
@@ -166,13 +166,15 @@ class OrderedCollector(Collector, Protocol):
 
     @property
     def unordered_ties(self) -> Ties:
-        """After the result was computed: ties whose order it depends on, and that is not known."""
+        """After the result is computed: ties whose order is unknown, and affects the result."""
         ...
 
     def add_in_order(self, events: MatchingEvents) -> None:
-        """Let events of ties, which come again, have the order in which they come now.
+        """Receive the events of ties again, now in their order.
 
-        All events of a tie come together. The result is computed anew then. Raises: TooExpensive.
+        All events of a tie are in one call. The result is computed again after it.
+
+        Raises: TooExpensive.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Cells of answers whose users come from the collector of the answer: their numbers and rows."""
+"""Parse the values of cells, and select the users of a row, for collectors that have them."""
 
 from collections.abc import Sequence
 from typing import Any

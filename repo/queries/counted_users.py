@@ -32,9 +32,9 @@ class _Counted(NamedTuple):
     """The users whom a number counts."""
 
     ordinals: Ordinals
-    """Ascending."""
+    """The users in ascending order."""
     sessions: NDArray[np.int64]
-    """The sessions of each, where the number counts sessions."""
+    """The number of sessions of each user, where the number counts sessions."""
     names: UserNames
     remarks: Remarks
 

@@ -88,7 +88,7 @@ class StepCollector:
     events_without_user: int = 0
     """Events before `entry_end` that match a step and have no user."""
     unordered_ties: Ties = NO_TIES
-    """After `batches`: ties whose order matters and is not known, as their chunks lack ids."""
+    """After `batches`: ties whose order is unknown, as chunks lack ids, and affects the chains."""
     _same: list[FirstValues] = field(init=False)
     _by: list[FirstValues] = field(init=False)
     _parts: list[_Part] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Which steps of a funnel events match, as bits of small integers."""
+"""Labels of events: the steps of a funnel that they match, as bits of small integers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

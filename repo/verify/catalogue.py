@@ -28,7 +28,7 @@ _Value = tuple[Kind, Any]
 
 _MAX_DISTINCT = 100_000
 _WITH_USERS = 100
-"""The users of so many values of each property are counted."""
+"""The number of values of each property whose users are counted."""
 _KINDS: tuple[Kind, ...] = ("number", "text", "boolean")
 _RECORD = np.dtype(
     [
@@ -51,7 +51,7 @@ class _Stored(NamedTuple):
 
 @dataclass(slots=True)
 class _Recount:
-    """What the events say about a property."""
+    """The statistics of a property, counted from the events."""
 
     events: int = 0
     first: int = 2**63 - 1
@@ -60,7 +60,7 @@ class _Recount:
     values: Counter[_Value] = field(default_factory=Counter)
     users: set[int] = field(default_factory=set)
     users_of: dict[_Value, set[int]] = field(default_factory=dict)
-    """Of those values whose users are counted."""
+    """The users of the values whose users are counted, by value."""
     has_too_many: bool = False
 
     def add(self, heads: NDArray[np.void], by_kind: Mapping[Kind, PropertyValues]) -> None:

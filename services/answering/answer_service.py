@@ -287,7 +287,7 @@ class AnswerService:
     def _read_more(
         self, query: PreparedQuery, bound: BoundRepo, more: MoreToRead[Any]
     ) -> _Unfinished:
-        """What the response is computed from in the end. Runs in the thread of a connection."""
+        """Read what the evaluation asked for. Runs in the thread of a connection."""
         began = time.perf_counter()
         return self._unfinished(query, bound, began, bound.repo.read_more(more))
 

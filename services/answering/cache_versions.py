@@ -126,7 +126,7 @@ def _unknown_erasure() -> str:
 
 
 class _TailAge:
-    """How long the tail has waited without a fold, as this process observes it.
+    """The time that the tail has waited without a fold, as this process observes it.
 
     The local monotonic clock measures it, so it does not depend on the clock of PostgreSQL.
     """

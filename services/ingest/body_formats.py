@@ -17,7 +17,7 @@ _JSON_OR_TEXT: Mapping[str, Form] = {**_JSON, TEXT: "json"}
 
 @dataclass(frozen=True, slots=True)
 class BodyFormat:
-    """Which bodies an endpoint accepts, and how their events are read."""
+    """The formats of bodies that an endpoint accepts, and the function that reads their events."""
 
     forms: Mapping[str, Form]
     """The formats by media type."""

@@ -273,7 +273,7 @@ class Faults:
 
     @property
     def reported(self) -> tuple[EventFault, ...]:
-        """Those that are reported."""
+        """The faults to report, 100 at most."""
         return tuple(self._reported)
 
     def error(self, events: int, *, are_all: bool = True) -> InvalidEvents:

@@ -66,7 +66,7 @@ class IngestResult:
     rejected: int = 0
     """Invalid events."""
     faults: Sequence[EventFault] = ()
-    """What is wrong with invalid events, of which the first 100 are reported."""
+    """The faults of invalid events, at most 100."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,7 @@ class Loader:
 
 
 def _in_order(valid_rows: ValidRows) -> ValidRows:
-    """The same rows in the order of the file."""
+    """Return the rows in the order of the file."""
     rows, origins = valid_rows
     order = sorted(range(len(rows)), key=lambda at: origins[at][0])
     return [rows[at] for at in order], [origins[at] for at in order]

@@ -148,7 +148,7 @@ class MappedBlock:
         return InputRow(number, raw, event, self._mapper.missing_fields(row, event))
 
     def _valid_singles(self, rows: Mapping[int, InputRow], validator: Validator) -> dict[int, str]:
-        """Those of rows that were mapped one by one which are certainly valid, by position."""
+        """Return the rows mapped one by one that are certainly valid, by position."""
         events = {at: row.event for at, row in rows.items() if isinstance(row.event, RawEvent)}
         if len(events) < _MIN_ROWS_OF_COLUMNS:
             return {}

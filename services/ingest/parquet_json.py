@@ -24,9 +24,9 @@ class ColumnJson(NamedTuple):
     """The JSON of the values of a column; None for null."""
 
     plain: Fragments
-    """As properties; None also for values that are no JSON."""
+    """Texts for properties; None also for values that are no JSON."""
     canonical: Fragments
-    """With sorted keys, in ASCII."""
+    """Texts with sorted keys, in ASCII."""
 
 
 def json_of_values(values: Sequence[Any]) -> ColumnJson:

@@ -59,7 +59,7 @@ class _Message(msgspec.Struct, rename="camel", gc=False):
 
 
 class _Sent(msgspec.Struct, rename="camel", gc=False):
-    """When a body was sent, by the client's clock; the decoder skips all other members."""
+    """The time at which a body was sent, by the client's clock; other members are skipped."""
 
     sent_at: Any = None
 
@@ -87,7 +87,7 @@ def read_call(call: Call, text: bytes, now: datetime) -> ReadEvents:
 
 
 def _clock_ahead(text: bytes, now: datetime) -> timedelta:
-    """How far the client's clock is ahead, as far as `sentAt` shows it; 0 if that is little.
+    """Return how far `sentAt` shows the client's clock to be ahead; 0 up to 5 minutes.
 
     A clock that is behind is not corrected: an old `sentAt` may be that of a stored request.
     """

@@ -33,7 +33,7 @@ _MAX_BYTES = 2**28
 """The largest size of groups and users that are not in the arrays of chunks."""
 _FEW = 2**16
 _DENSE = 4
-"""Up to so many possible groups for each event, counting is faster than sorting."""
+"""The number of possible groups for each event up to which counting is faster than sorting."""
 
 
 class GroupCount(NamedTuple):

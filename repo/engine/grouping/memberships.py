@@ -36,7 +36,7 @@ _FEW = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which rows of a part of a chunk are selected."""
+    """The selected rows of a part of a chunk."""
 
     mask: Mask
     count: int

@@ -149,7 +149,7 @@ class ColumnMapper:
         return []
 
     def _rest_texts(self, name: str, table: Table, used: _Used) -> Fragments | None:
-        """What is left of a column; of several sources of a field, the used one is not."""
+        """Return the values of a column without those that are used as fields."""
         sources = [path for path in used if path[0] == name and path not in self._paths]
         texts = self._left(name, table, self._tree)
         if texts is None or not any(used[path] for path in sources):

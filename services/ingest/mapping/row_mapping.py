@@ -51,7 +51,7 @@ class Property:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowMapping:
-    """Where the values of an event come from."""
+    """The sources of the values of an event."""
 
     format: RowFormat
     fields: Mapping[str, tuple[Path, ...]]
