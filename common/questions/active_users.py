@@ -71,8 +71,8 @@ class ActiveUsersQuery(Query):
         return (
             f"For each day of {self.zone.key} {self.range_text(time_range)}, the number of "
             f"distinct users with an event{self.criteria} in each window that ends with the day; "
-            "and of the users of the day, those for whom it is the first of all time as new, and "
-            "all others as existing."
+            "`new` are the users of the day whose first such event of all time is on it, and "
+            "`existing` all others."
         )
 
     @property
