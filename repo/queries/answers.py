@@ -36,6 +36,7 @@ from repo.engine.plan import Aggregation, Plan, total_plan
 from repo.engine.raw_source import RawSource
 from repo.engine.rollup_source import RollupSource
 from repo.engine.scan import OrderedCollector
+from repo.engine.scan_evaluation import ScanEvaluation
 from repo.engine.source import Source
 from repo.engine.user_sets import user_sets_of
 from repo.engine.watermark import Watermark, read_horizon, read_watermark
@@ -212,32 +213,50 @@ def _choose_scan(
     reader: ColumnReader, reduction: ScanReduction[Q, D], *, explain: bool
 ) -> _Choice[Q, D]:
     plan = reader.plan(reduction.scan(), explain=explain)
-
-    def read() -> _Unfinished[D]:
-        collector = reduction.collector()
-        evaluation = reader.read(plan, collector)
-        if reduction.needs_names:
-            collector.names = reader.names(evaluation.tail)
-
-        def compute(checkpoint: Checkpoint) -> _Computed[D] | Callable[[Cursor], _Unfinished[D]]:
-            remarks = evaluation(checkpoint)
-            computed = _computed(reduction, collector, remarks, checkpoint)
-            if isinstance(collector, OrderedCollector) and collector.unordered_ties.size:
-                return partial(read_ties, collector, remarks)
-            return computed
-
-        def read_ties(collector: OrderedCollector, remarks: Remarks, cur: Cursor) -> _Unfinished[D]:
-            ties = reader.read_ties(cur, evaluation, collector.unordered_ties)
-
-            def compute_again(checkpoint: Checkpoint) -> _Computed[D]:
-                evaluation.add_in_order(ties, collector)
-                return _computed(reduction, collector, remarks, checkpoint)
-
-            return _Unfinished(compute_again, evaluation.size + ties.size)
-
-        return _Unfinished(compute, evaluation.size)
-
+    read = _ScanComputation(reader, plan, reduction).read
     return _Choice(reduction, plan, reader.cache_version, read, _no_alternative)
+
+
+@dataclass(frozen=True, slots=True)
+class _ScanComputation(Generic[Q, D]):
+    """Computes an answer from columns."""
+
+    reader: ColumnReader
+    plan: ColumnPlan
+    reduction: ScanReduction[Q, D]
+
+    def read(self) -> _Unfinished[D]:
+        """Read the columns and the tail."""
+        collector = self.reduction.collector()
+        evaluation = self.reader.read(self.plan, collector)
+        if self.reduction.needs_names:
+            collector.names = self.reader.names(evaluation.tail)
+        return _Unfinished(partial(self._compute, collector, evaluation), evaluation.size)
+
+    def _compute(
+        self, collector: Any, evaluation: ScanEvaluation, checkpoint: Checkpoint
+    ) -> _Computed[D] | Callable[[Cursor], _Unfinished[D]]:
+        remarks = evaluation(checkpoint)
+        computed = _computed(self.reduction, collector, remarks, checkpoint)
+        if isinstance(collector, OrderedCollector) and collector.unordered_ties.size:
+            return partial(self._read_ties, collector, evaluation, remarks)
+        return computed
+
+    def _read_ties(
+        self,
+        collector: OrderedCollector,
+        evaluation: ScanEvaluation,
+        remarks: Remarks,
+        cur: Cursor,
+    ) -> _Unfinished[D]:
+        """Read the events of ties in their order, to compute the answer again."""
+        ties = self.reader.read_ties(cur, evaluation, collector.unordered_ties)
+
+        def compute_again(checkpoint: Checkpoint) -> _Computed[D]:
+            evaluation.add_in_order(ties, collector)
+            return _computed(self.reduction, collector, remarks, checkpoint)
+
+        return _Unfinished(compute_again, evaluation.size + ties.size)
 
 
 def _choose_user_sets(

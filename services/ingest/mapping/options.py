@@ -43,12 +43,6 @@ class MappingOptions:
         )
 
     @property
-    def named_sources(self) -> frozenset[str]:
-        """All sources that an option names."""
-        mapped = (source for sources in self.fields.values() for source in sources)
-        return frozenset([*mapped, *self.properties, *self.ignored, *self.id_sources])
-
-    @property
     def names(self) -> dict[str, str]:
         """The first source of each mapped field."""
         return {name: sources[0] for name, sources in self.fields.items()}
