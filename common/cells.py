@@ -131,7 +131,7 @@ class _CellParser(FilterParser):
         if self._peek() == ")":
             raise self._error("unmatched parenthesis")
         if self._peek():
-            raise self._error("conditions with or stand in parentheses")
+            raise self._error("conditions with or must be in parentheses")
         return Cell(
             text=self._text.strip(" "),
             count=self._fields.pop(COUNT, None),
@@ -154,7 +154,7 @@ class _CellParser(FilterParser):
 
     def _add_field(self, name: str) -> None:
         if name in self._fields:
-            raise self._error(f"{name} stands once")
+            raise self._error(f"{name} may occur once")
         self._at += len(name) + 1
         self._fields[name] = self._field_value(name)
         self._expect_end("a condition")
@@ -163,7 +163,7 @@ class _CellParser(FilterParser):
         position = self._at + 1
         part = self._value("", is_first=True)
         if self._peek() == "," or (not part.is_quoted and part.text.startswith(_OPERATORS)):
-            raise self._error(f"{name} has one value; quote a comma or an operator", position)
+            raise self._error(f"{name} must have one value; quote a comma or an operator", position)
         special = {COUNT: self._allowed.counts, ROW: self._allowed.rows}
         if name in special and part.text not in special[name]:
             raise self._error(f"{name} must be {' or '.join(special[name])}", position)
@@ -171,5 +171,5 @@ class _CellParser(FilterParser):
 
     def _name(self) -> Name:
         if name := self._field():
-            raise self._error(f"{name} stands outside of parentheses, and without -")
+            raise self._error(f"{name} must not be in parentheses or after -")
         return super()._name()

@@ -198,7 +198,7 @@ class _UserConditionParser(_SelectionParser):
     def _add_option(self, options: dict[str, Any], match: re.Match[str]) -> None:
         name = match[1]
         if name in options:
-            raise self._error(f"@{name} stands once")
+            raise self._error(f"@{name} may occur once")
         if "last" in {name, *options} and {name, *options} & {"start", "end"}:
             raise self._error("@last is not combined with @start or @end")
         self._at = match.end()

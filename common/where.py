@@ -179,7 +179,7 @@ class FilterParser:
             return self._group_or_term()
         self._at += 1
         if self._peek() in ("-", " ", ""):
-            raise self._error("- stands once, before a condition or a parenthesis")
+            raise self._error("- may occur once, before a condition or a parenthesis")
         return negation(self._group_or_term())
 
     def _group_or_term(self) -> Filter:
@@ -316,7 +316,7 @@ class FilterParser:
                 raise self._error("a value is missing; name:* tests for any value")
             raise self._error("a value is missing" + ("" if is_first else " after the comma"))
         if not is_first and self._peek() in ("^", "~"):
-            raise self._error(f"{self._peek()} stands once, before the first value")
+            raise self._error(f"{self._peek()} may occur once, before the first value")
         part = self._part(BARE_VALUE)
         self._counter.add_value(position)
         _check_value(part, kind)

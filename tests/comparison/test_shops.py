@@ -1,4 +1,4 @@
-"""What is known of the events of two shops, which a package contains: `make test-comparison`."""
+"""Compare answers with the known events of two shops, from a package: `make test-comparison`."""
 
 from collections.abc import Iterator
 from pathlib import Path

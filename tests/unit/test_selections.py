@@ -194,7 +194,7 @@ def test_what_is_refused_and_where(text: str, message: str) -> None:
         ("p @times:..", f"at 10: {TIMES}"),
         ("p @times:-1", f"at 10: {TIMES}"),
         ("p @times:3..2", "at 10: @times has the lower end first"),
-        ("p @times:1 @times:2", "at 12: @times stands once"),
+        ("p @times:1 @times:2", "at 12: @times may occur once"),
         ("p @times:3,4", "at 11: a space is missing after an option"),
         ("p @times:3 a:1", "at 12: options come last"),
         ("p @times:3)", "at 11: unmatched parenthesis"),
