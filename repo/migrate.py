@@ -40,7 +40,7 @@ _NAME_CONFLICTS = (
     errors.WrongObjectType,
 )
 _TABLE_LOCKED = (errors.LockNotAvailable, errors.DeadlockDetected)
-# How long each attempt waits for a lock. Queries of running services queue behind it, and are
+# The time that each attempt waits for a lock. Queries of running services queue behind it, and are
 # answered in the pause between two attempts, which is as long.
 _LOCK_TIMEOUTS_S = (0.2, 0.2, 0.4, 0.8, 1.6, 3.2, *[3.2] * 8)
 _LONGEST_TRANSACTION = """

@@ -52,7 +52,7 @@ def _statement_span(text: str | bytes) -> AbstractContextManager[object]:
 
 @contextmanager
 def _start_span(tracer: Tracer, name: str) -> Iterator[Span]:
-    # Of an exception only the type is recorded: its message may hold SQL with values of a request.
+    # Only the type of an exception is recorded: its message may hold SQL with values of a request.
     span_manager = tracer.start_as_current_span(
         name, record_exception=False, set_status_on_exception=False
     )

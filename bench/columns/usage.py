@@ -7,7 +7,7 @@ from typing import NamedTuple
 from psycopg2.extensions import connection
 
 _WAL = "select pg_current_wal_insert_lsn() - '0/0'"
-# Of the tables of columns and their TOAST tables, which hold what is larger than a few kB.
+# Dead rows of the tables of columns and of their TOAST tables, which hold values over a few kB.
 _DEAD = """
 select coalesce(sum(n_tup_upd + n_tup_del), 0)
 from   pg_class

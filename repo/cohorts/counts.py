@@ -110,7 +110,7 @@ def exclude_users(values: NDArray[np.integer], excluded: Flags, replacement: int
 
 def positions_by_number(numbers: NDArray[np.integer], count: int) -> list[NDArray[np.intp]]:
     """Return the positions of each number from 0 to before `count`, ascending."""
-    # Of 16 bits, since these are sorted by radix.
+    # Integers of 16 bits, since numpy sorts these by radix.
     keys = np.minimum(numbers, count).astype(np.uint16)
     ends = np.bincount(keys, minlength=count + 1).cumsum()
     return np.split(np.argsort(keys, kind="stable"), ends[:-1])[:count]

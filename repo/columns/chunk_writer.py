@@ -80,7 +80,7 @@ class ChunkWriter:
 
     @property
     def _complete_to(self) -> int:
-        # What was admitted once in this transaction is not left out later.
+        # A path that was admitted in this transaction is not left out later.
         return max(self._path_ids.values(), default=0) if self.left_out else ALL_PATHS
 
     def _register_paths(self) -> None:

@@ -298,7 +298,7 @@ def _column(key: StoredKey, parts: _Parts) -> Stored:
 def _values(parts: _Parts) -> Values:
     part = parts["values"]
     if "dictionary" in parts:
-        # Of as few bytes as they are stored with: filters read a quarter of the memory, or half.
+        # Codes keep their stored size, so that filters read a quarter or half of the memory.
         return TextValues(part.array.to_numpy(), parts["dictionary"].array)
     if "decimals" in parts:
         return DecimalNumbers(_integers(part, np.int32), parts["decimals"].array)

@@ -104,7 +104,7 @@ class _Rows:
         """Return which values of a column are in these rows."""
         if column.rows is None:
             return slice(self.start, self.stop)
-        # Of the same type, or numpy would convert all rows.
+        # An integer of the same type, or numpy would convert all rows.
         edges = np.array((self.start, self.stop), column.rows.dtype)
         return slice(*column.rows.searchsorted(edges).tolist())
 
@@ -136,7 +136,7 @@ def _evaluate(where: Filter, rows: _Rows, fields: EventFields) -> Mask:
     if isinstance(where, Not):
         mask = _evaluate(where.part, rows, fields)
         return np.logical_not(mask, out=mask)
-    # What is slow comes last, since nothing more is evaluated when no event is left.
+    # Slow conditions come last, since nothing more is evaluated when no event is left.
     first, *others = sorted(where.parts, key=_is_slow)
     mask = _evaluate(first, rows, fields)
     for part in others:

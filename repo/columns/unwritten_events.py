@@ -28,7 +28,7 @@ BACKFILL_START = BackfillCursor("infinity", "ffffffff-ffff-ffff-ffff-fffffffffff
 # If at least this share of the next events in the order of time is unwritten, a backfill reads all
 # of them; otherwise it reads and sorts all unwritten ones.
 _PROBE, _DENSE = 20_000, 1 / 10
-# How many events are read at most for each event of a page.
+# The most events that are read for each event of a page.
 _READ_FACTOR = 4
 
 # The key of a user in the result, and the join that it needs.

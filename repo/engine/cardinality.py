@@ -176,7 +176,7 @@ class CardinalityCache:
 
 def _count_key(partial: PartialAggregate) -> bytes | None:
     """Return the cache key of a cardinality; None for one that is not cached."""
-    # Uncached sets are unique to this query, and the cardinality of a single row is at hand.
+    # Uncached sets are unique to this query, and the cardinality of a single row is already known.
     if partial.uncached or partial.ordinals or len(partial.rows) < 2:
         return None
     return _key(sorted(row.row_id for row in partial.rows))

@@ -34,7 +34,7 @@ class UserCounter:
         highest = int(users.max(initial=0))
         if highest >= len(self.counts):
             self._grow(highest + 1)
-        # Of the type of the counts: adding a Python integer takes 25 times as long.
+        # An integer of the type of the counts: adding a Python integer takes 25 times as long.
         np.add.at(self.counts, users, _ONE)
 
     def meets(self, length: int) -> Mask:

@@ -19,8 +19,8 @@ from repo.statements import statements
 
 SQL = statements("suppression")
 
-# How long each attempt waits for the lock, while new writers queue behind it, and how long the
-# pause after it is. They become longer, since with many long transactions a short wait never
+# The time that each attempt waits for the lock, while new writers queue behind it, and that of the
+# pause after it. They become longer, since with many long transactions a short wait never
 # succeeds.
 _LOCK_TIMEOUTS_S = (0.2, 0.2, 0.4, 0.8, 1.6, 3.2)
 

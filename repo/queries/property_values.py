@@ -86,7 +86,7 @@ class _Counter:
         self.collector = GroupCollector([query.property.path])
 
     def values(self, checkpoint: Checkpoint) -> _Values:
-        # One more, since events without a value are among the groups.
+        # One more group, since events without a value are one.
         groups = self.collector.groups(self._limit + 1, 0, checkpoint)
         rows = [(row.values[0], row.total) for row in groups.rows]
         distinct = len(rows) + groups.other_groups - (groups.missing.events > 0)

@@ -66,14 +66,14 @@ def bucket_of(cell: Cell, name: str, series: Sequence[CalendarBucket]) -> int | 
         return None
     text = cell.fields[name]
     days = {str(bucket.day): index for index, bucket in enumerate(series)}
-    # West of UTC, the first events of all are on a day that is no date of parameters.
+    # West of UTC, the earliest possible events are on a day that parameters cannot name as a date.
     if text in days and isinstance(series[0].day, date):
         return days[text]
     try:
         value = date_or_instant(text)
     except ValueError as error:
         raise cell_error(f"{name} {error}") from None
-    # Of buckets that begin at the same instant, all but the last are days that the zone skipped.
+    # If buckets begin at the same instant, all but the last are days that the zone skipped.
     for index in reversed(range(len(series))):
         # In Python, a time that a zone has twice equals no time of another zone.
         if value == series[index].start.astimezone(UTC):

@@ -19,7 +19,7 @@ MAX_EVENTS = 500_000
 # of them; otherwise it reads and sorts all unfolded ones.
 _PROBE, _DENSE = 20_000, 1 / 10
 
-# How many events are read at most for each event of a chunk.
+# The most events that are read for each event of a chunk.
 _READ_FACTOR = 4
 
 

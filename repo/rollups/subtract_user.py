@@ -20,7 +20,7 @@ SQL = statements("erase")
 
 K = TypeVar("K")
 
-# How many rows are in memory at a time: as many as have sets of 32 MB together, within these
+# The number of rows in memory at a time: as many as have sets of 32 MB together, within these
 # limits.
 _MIN_COUNTS, _MAX_COUNTS = 500, 20_000
 _MAX_SET_BYTES = 32 * 2**20

@@ -110,7 +110,7 @@ def _unordered_ties(
     later = np.flatnonzero(is_tied) + 1 if starts else np.zeros(0, np.intp)
     ranks = bits.ranks()
     rank = ranks[events.labels[later]]
-    # Of events that match no step, or end a chain, one is as good as another.
+    # Events that match no step or end a chain may be in any order.
     later = later[(rank == ranks[events.labels[later - 1]]) & (rank < bits.steps)]
     differs = events.differs_from_previous(later)
     if not differs.any():

@@ -125,7 +125,7 @@ def _reported(
     for step, level in enumerate(chains.levels[1:], 2):
         owners = numbers.take(level.chains)
         furthest[owners] = step
-        # Of the chains of an owner, the one that is written last stays.
+        # Reversed, so that the first chain of an owner is written last and stays.
         reported[owners[::-1]] = level.chains[::-1]
     return furthest, reported
 

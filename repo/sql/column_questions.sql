@@ -1,5 +1,5 @@
 -- name: column_questions_state
--- How far the columns of a generation are written, the erased users that are still in chunks, and whether there are
+-- The progress of writing the columns of a generation, the erased users that are still in chunks, and whether there are
 -- events that the snapshot of the question sees and that of the columns does not: of transactions since the latter,
 -- between those in progress, or of transactions that were in progress then.
 select generation,

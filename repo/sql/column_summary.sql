@@ -1,5 +1,5 @@
 -- name: column_summary
--- What the tables of columns hold for the current generation. What a backfill has not reached is known by slot,
+-- The contents of the tables of columns for the current generation. What a backfill has not reached is known by slot,
 -- from the rollups.
 select generation,
        written_at,

@@ -169,7 +169,7 @@ where  generation = %(generation)s
 on conflict do nothing;
 
 -- name: columns_progress
--- How far events are folded and written. The lateness of an event is measured by the clock, and so is the time
+-- The progress of folding and of writing columns. The lateness of an event is measured by the clock, and so is the time
 -- since the last batch.
 select fold_state.snapshot::text,
        coalesce(column_state.snapshot, '3:3:')::text,
@@ -254,7 +254,7 @@ join     events using (event_id, occurred_at)
 order    by occurred_at desc, event_id desc
 
 -- name: columns_density
--- How many of the next events of a backfill, in the order of time, are not written.
+-- The number of the next events of a backfill, in the order of time, that are not written.
 select count(*)
 from   (select   ingested_xid
         from     events

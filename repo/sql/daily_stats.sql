@@ -59,7 +59,7 @@ where  (zone, day) not in (select * from unnest(%(zones)s::text[], %(days)s::dat
 select distinct zone from day_users order by zone;
 
 -- name: daily_stats_existing
--- Those of these days that have statistics.
+-- The days, of those in the parameter, that have statistics.
 select   day
 from     day_users
 where    zone = %(zone)s

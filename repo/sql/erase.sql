@@ -103,7 +103,7 @@ group    by 1
 order    by 1;
 
 -- name: erase_future_events
--- Of all generations.
+-- The rows of all generations.
 delete from future_events where user_id = %(user_id)s;
 
 -- name: erase_user

@@ -163,7 +163,7 @@ cross  join lateral (
 where  occurred_at >= coalesce((select horizon from retention), '-infinity')
 
 -- name: fold_density
--- How many of the next events, in the order of occurred_at, are not folded.
+-- The number of the next events, in the order of occurred_at, that are not folded.
 select count(*)
 from   (select   ingested_xid
         from     events

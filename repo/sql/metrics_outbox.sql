@@ -68,7 +68,7 @@ join     event_names using (name_id)
 group    by label;
 
 -- name: metrics_outbox_active_users
--- Of the present day in a zone; no row if it is not computed yet.
+-- The statistics of the present day in a zone; no row if they are not computed yet.
 select   dau, wau, mau
 from     day_users
 where    zone = %(zone)s

@@ -1,5 +1,5 @@
 -- name: suppression_missing
--- Those of these digests that are not on the denylist.
+-- The digests, of those in the parameter, that are not on the denylist.
 select digest
 from   unnest(%(digests)s::bytea[]) as digest
 where  not exists (select from suppressed_users where suppressed_users.digest = digest.digest);

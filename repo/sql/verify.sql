@@ -470,7 +470,7 @@ copy (
 ) to stdout (format binary);
 
 -- name: verify_column_tables
--- What no part of time shows: chunks without columns, columns without a chunk, paths that are listed twice, users
+-- Differences that do not belong to a part of time: chunks without columns, columns without a chunk, paths that are listed twice, users
 -- whose events should have left the chunks long ago, and columns that are ahead of the rollups.
 select 'column_chunks', 'chunk ' || chunk_id, 'no columns', 'columns'
 from   column_chunks as chunk

@@ -73,7 +73,7 @@ class QuestionRequest:
         self._scope = scope
         self._receive = receive
         self._resources = resources
-        # Of a repeated header the first value, as in Starlette.
+        # The first value of a repeated header counts, as in Starlette.
         self.headers = {
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in reversed(scope["headers"])

@@ -11,7 +11,7 @@ from repo.rejection_reasons import EventsExpired, EventsRefused
 from services.ingest.input_rows import RowOrigin
 
 _BATCH_BYTES = 16 * 1024 * 1024
-# How long to wait for the current batch when a load is interrupted, so that its result is known.
+# The time to wait for the current batch when a load is interrupted, so that its result is known.
 DRAIN_TIMEOUT_S = 10.0
 
 

@@ -75,7 +75,7 @@ def zip_members(file: io.BufferedReader) -> Iterator[tuple[str, io.BufferedReade
                 if not member.is_dir() and not member.filename.startswith("__MACOSX/"):
                     with archive.open(member) as contents:
                         yield member.filename, _seekable(contents)
-    # Of archives with unknown compression, or that are encrypted, `zipfile` raises the last two.
+    # `zipfile` raises the last two for archives with unknown compression, or that are encrypted.
     except (BadZipFile, NotImplementedError, RuntimeError) as exc:
         raise UnreadableInput(f"the zip archive cannot be read: {exc}") from exc
 

@@ -29,7 +29,7 @@ MAX_FAULTS = 100  # of a request that are reported; the others are only counted
 MAX_EVENT_BYTES = 2**18
 # More values do not fit into 64 kB: PostgreSQL writes at least two bytes for each.
 MAX_EVENT_VALUES = 2**15
-# Of all events of a request together; parsing so many takes some tenths of a second.
+# The limit for all events of a request; parsing so many takes some tenths of a second.
 MAX_VALUES = 1_000_000
 
 EVENT = "(event)"
@@ -48,7 +48,7 @@ _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _NULL = msgspec.Raw(b"null")
 _SPACES = b" \t\r\n"
 
-# Of a UUID of version 7 (RFC 9562).
+# The version and variant bits of a UUID of version 7 (RFC 9562).
 _VERSION = 0x7 << 76
 _VARIANT = 0b10 << 62
 _LOW_BITS = 2**62 - 1

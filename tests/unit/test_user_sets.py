@@ -23,7 +23,7 @@ from tests.source_comparison import no_checkpoint
 from tests.unit.test_cohorts import NAMES, record, worlds
 
 ORDINALS = {"a": 1, "b": 7, "c": 2**31}
-"""Of users in rollups; the last one has none yet."""
+"""The ordinals of users in rollups; the last one is temporary."""
 SELECTIONS = ["*", "start,both", "back,both", "start"]
 WorldEvent = tuple[str, str, datetime]
 

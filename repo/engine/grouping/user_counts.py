@@ -74,7 +74,7 @@ class UserCounter:
     def _bounds(self, firsts: Keys) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return where the keys of categories start and end, without those of no user."""
         keys = self._settle()
-        # Of the same type, or numpy would convert all keys.
+        # An integer of the same type, or numpy would convert all keys.
         starts, ends = (firsts + 1).astype(keys.dtype), (firsts + self._stride).astype(keys.dtype)
         return np.searchsorted(keys, starts), np.searchsorted(keys, ends)
 

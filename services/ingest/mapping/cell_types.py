@@ -8,13 +8,13 @@ import msgspec
 from services.ingest.fast_validation import all_match
 from services.ingest.mapping.row_format import decode, json_string
 
-# As JSON writes numbers, up to 15 digits: others, such as 007, are text.
+# Numbers as JSON writes them, up to 15 digits: others, such as 007, are text.
 _NUMBER = r"-?(?:0|[1-9]\d*)(?:\.\d+)?"
 _IS_NUMBER = re.compile(_NUMBER, re.ASCII)
 _NUMBERS = re.compile(rf"(?:{_NUMBER}\n)+", re.ASCII)
 _MAX_NUMBER_CHARS = 16
 _BOOLEANS = ("true", "false")
-# What JSON has to escape, and a character that encoders differ about.
+# Characters that JSON has to escape, and one that some encoders escape.
 _ESCAPED = re.compile(r'["\\\x00-\x1f\x7f]')
 
 

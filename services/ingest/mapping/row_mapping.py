@@ -90,7 +90,7 @@ class RowMapping:
         yield from (each.path for each in self.properties)
         yield from self.ignored
         for name, paths in self.fields.items():
-            # Of several sources one is used: the others would be lost if they were no properties.
+            # One of several sources is used: the others would be lost if they were no properties.
             if len(paths) == 1 or name == "properties" or self.rest is not Rest.PROPERTIES:
                 yield from paths
         if self.rest is not Rest.PROPERTIES:
