@@ -202,8 +202,9 @@ def _property_name(mapping: TableMapping, column: str) -> str:
 
 def _check_constants(mapping: TableMapping) -> None:
     for name, text in mapping.constants.items():
-        if len(text.encode()) > _MAX_BYTES[name]:
-            raise CannotAdopt(f"{name} of --set must be at most {_MAX_BYTES[name]} bytes long")
+        max_bytes = _MAX_BYTES[name]
+        if len(text.encode()) > max_bytes:
+            raise CannotAdopt(f"{name} of --set must be at most {max_bytes} bytes long")
 
 
 def _check_type(
