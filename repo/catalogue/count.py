@@ -4,7 +4,8 @@ One property is counted after the other, so that the memory does not grow with t
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -16,11 +17,11 @@ from common.errors import ColumnsBuilding
 from config.database import Cursor
 from repo.catalogue import statistics_table
 from repo.catalogue.name_counter import NameCount, NameCounter
-from repo.catalogue.property_counter import Key, PropertyCounter, ValueUserCounter
+from repo.catalogue.property_counter import PropertyCounter, ValueUserCounter
 from repo.catalogue.property_scans import PropertyScans
 from repo.catalogue.statistics import EVENT_NAMES, PropertyStatistics, encode_values
 from repo.catalogue.statistics_table import CatalogueCount, EncodedStatistics, StoredCounts
-from repo.catalogue.user_pairs import UserFlags, UserPairs
+from repo.catalogue.user_pairs import UserPairs
 from repo.columns.cache import ColumnCache
 from repo.columns.chunk_table import Path
 from repo.engine.column_plan import ColumnPlan
@@ -35,10 +36,8 @@ MIN_EVENTS = 20_000
 COUNT_EVERY_S = 300
 _MAX_BYTES = 2**25
 """The size of the values of all properties together; those beyond are counted by each question."""
-_MAX_PAIRS = 2**21
-"""Pairs of values and users that are in memory at one time."""
-_MAX_FLAGS = 2**25
-"""Flags of values and users, which take less time than pairs."""
+_MAX_PAIRS = 2**23
+"""Pairs of values and users that are in memory at one time, which take 64 MB."""
 _RIGHTS_MESSAGE = "this role may not count properties"
 
 
@@ -165,8 +164,7 @@ class _Counter:
             return None
         if counter.has_too_many:
             return counter.statistics(None)
-        users = self._users_in_parts(counter) if pairs.is_full else pairs.counts()
-        return counter.statistics(users)
+        return counter.statistics(self._users(counter, pairs))
 
     def _count_names(self) -> list[NameCount]:
         """Return the counts of all event names; none if these are too many, or were dropped."""
@@ -179,30 +177,18 @@ class _Counter:
         evaluation(lambda: None)
         if counter.counter.has_too_many:
             return []
-        users = self._users_in_parts(counter.counter) if pairs.is_full else pairs.counts()
-        return counter.rows(users, names)
+        return counter.rows(self._users(counter.counter, pairs), names)
 
-    def _users_in_parts(self, counter: PropertyCounter) -> dict[int, int]:
-        """Return the number of users by value, counting a part of the users in each scan."""
-        numbers = dict(counter.values)
-        if counter.has_all(numbers) and len(numbers) * counter.highest_user < _MAX_FLAGS:
-            flags = UserFlags(len(numbers), counter.highest_user)
-            self._count_users(counter.path, numbers, flags)
-            return flags.counts()
-        users = dict.fromkeys(numbers.values(), 0)
-        parts = -(-counter.value_events // _MAX_PAIRS)
-        for part in range(parts):
-            pairs = UserPairs(sys.maxsize, part, parts)
-            self._count_users(counter.path, numbers, pairs)
-            for number, count in pairs.counts().items():
-                users[number] += count
+    def _users(self, counter: PropertyCounter, pairs: UserPairs) -> Counter[int]:
+        """Return the number of users by value; those that are not in the pairs need more scans."""
+        parts, numbers = pairs.parts, dict(counter.values)
+        users = Counter(pairs.counts())
+        for part in range(1, parts):
+            others = UserPairs(sys.maxsize, part, parts)
+            collector = ValueUserCounter(counter.path, numbers, others)
+            self._scans.read(self._plan_of(counter.path), collector)(lambda: None)
+            users.update(others.counts())
         return users
-
-    def _count_users(
-        self, path: Path, numbers: Mapping[Key, int], users: UserPairs | UserFlags
-    ) -> None:
-        collector = ValueUserCounter(path, numbers, users)
-        self._scans.read(self._plan_of(path), collector)(lambda: None)
 
     def _plan_of(self, path: Path) -> ColumnPlan:
         is_name = path == EVENT_NAMES

@@ -1,6 +1,6 @@
 """Count the events and users of all event names, chunk by chunk."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -36,12 +36,10 @@ class NameCounter:
         """Add the selected events of a chunk, which are in the order of time."""
         self.counter.add(events)
         ids, times = events.chunk.name[events.rows], events.chunk.time[events.rows]
-        for name_id, position in _firsts(ids):
-            time = int(times[position])
-            self._first[name_id] = min(time, self._first.get(name_id, time))
-        for name_id, position in _firsts(ids[::-1]):
-            time = int(times[-1 - position])
-            self._last[name_id] = max(time, self._last.get(name_id, time))
+        if len(ids):
+            # Of equal indexes, numpy assigns the last one.
+            self._add_times(self._first, ids[::-1], times[::-1], min)
+            self._add_times(self._last, ids, times, max)
 
     def rows(self, users_of: Mapping[int, int], names: Mapping[int, str]) -> list[NameCount]:
         """Return all names, most events first; `names` has them by their ids."""
@@ -54,8 +52,16 @@ class NameCounter:
     def _seen(self, count: ValueCount) -> tuple[int, int]:
         return self._first[int(count.value)], self._last[int(count.value)]
 
-
-def _firsts(ids: NDArray[np.int32]) -> Iterator[tuple[int, int]]:
-    """Yield the distinct ids, each with the position at which it stands first."""
-    distinct, positions = np.unique(ids, return_index=True)
-    return zip(distinct.tolist(), positions.tolist(), strict=True)
+    @staticmethod
+    def _add_times(
+        seen: dict[int, int],
+        ids: NDArray[np.int32],
+        times: NDArray[np.int64],
+        choose: Callable[[int, int], int],
+    ) -> None:
+        """Choose between the last time of each id and the one that is seen already."""
+        last = np.zeros(int(ids.max()) + 1, np.int64)
+        last[ids] = times
+        for name_id in np.flatnonzero(np.bincount(ids)).tolist():
+            time = int(last[name_id])
+            seen[name_id] = choose(time, seen.get(name_id, time))

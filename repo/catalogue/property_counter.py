@@ -18,13 +18,15 @@ from repo.catalogue.statistics import (
     kind_of,
     text_of,
 )
-from repo.catalogue.user_pairs import UserFlags, UserPairs
+from repo.catalogue.user_pairs import UserPairs
 from repo.columns.chunk import Kind, ScaledNumbers
 from repo.columns.chunk_table import Path
 from repo.columns.values import python_values
 from repo.engine.grouping.memberships import Selection, by_property
 from repo.engine.grouping.value_table import NO_TEXTS, ValueTable
+from repo.engine.ordinals import FlaggedUsers
 from repo.engine.scan import MatchingEvents
+from utils.distinct import distinct, is_first
 
 MAX_DISTINCT = 100_000
 """The distinct values that are counted, at most."""
@@ -61,7 +63,7 @@ class PropertyCounter:
         self.events = 0
         self._types: Counter[Kind] = Counter()
         self._first, self._last = 2**63 - 1, -(2**63)
-        self._users = np.zeros(0, np.bool_)
+        self._users = FlaggedUsers()
         self._indexes: dict[Key, int] = {}
         """The numbers of the values, from 0 in the order of their first use."""
         self._events_of: list[int] = []
@@ -74,37 +76,24 @@ class PropertyCounter:
         """Add the selected events of a chunk."""
         if (part := values_of(events, self.path)) is None:
             return
-        rows = part.rows if part.is_single else np.unique(part.rows)
+        rows = part.rows if part.is_single else part.rows[is_first(part.rows)]
         self.events += len(rows)
         # The events of a chunk are in the order of time.
         times = part.selection.of(events.chunk.time[events.start : events.stop])
         self._first = min(self._first, int(times[rows[0]]))
         self._last = max(self._last, int(times[rows[-1]]))
         users = part.selection.of(events.chunk.user[events.start : events.stop])
-        self._add_users(users[rows])
-        self._types.update(part.types())
+        self._users.add(users[rows])
+        counts = np.bincount(part.codes, minlength=len(part.table))
+        self._types.update(part.types(counts))
         if not self.has_too_many:
-            self._add_values(part, users[part.rows])
+            self._add_values(part, counts, users[part.rows])
 
     @property
     def values(self) -> list[tuple[Key, int]]:
         """The values with the most events, with their numbers; ties are in the order of values."""
         ranked = sorted(self._indexes.items(), key=lambda each: self._order(*each))
         return ranked[: self._max_values]
-
-    @property
-    def highest_user(self) -> int:
-        """At least the highest ordinal of a user who has a value."""
-        return len(self._users) - 1
-
-    def has_all(self, values: Mapping[Key, int]) -> bool:
-        """Return whether these are all values, so that their numbers have no gaps."""
-        return len(values) == len(self._indexes)
-
-    @property
-    def value_events(self) -> int:
-        """The number of events of all values; those in several of them count in each."""
-        return sum(self._events_of)
 
     def statistics(self, users_of: Mapping[int, int] | None) -> PropertyStatistics:
         """Return the statistics of at least one event; `users_of` has the users by value."""
@@ -117,7 +106,7 @@ class PropertyCounter:
         return PropertyStatistics(
             self.path,
             self.events,
-            int(np.count_nonzero(self._users[1:])),
+            self._users.count,
             self._first,
             self._last,
             {kind: self._types[kind] for kind in KINDS if self._types[kind]},
@@ -129,19 +118,15 @@ class PropertyCounter:
         _, value = key
         return -self._events_of[index], KINDS.index(kind_of(value)), value
 
-    def _add_users(self, users: NDArray[np.uint32]) -> None:
-        highest = int(users.max())
-        if highest >= len(self._users):
-            grown = np.zeros(max(highest + 1, 2 * len(self._users)), np.bool_)
-            grown[: len(self._users)] = self._users
-            self._users = grown
-        self._users[users] = True
-
-    def _add_values(self, part: "ValuesOfChunk", users: NDArray[np.uint32]) -> None:
-        counts = np.bincount(part.codes, minlength=len(part.table))
+    def _add_values(
+        self, part: "ValuesOfChunk", counts: NDArray[np.int64], users: NDArray[np.uint32]
+    ) -> None:
         used = np.flatnonzero(counts)
         if self._prefix:
             used = used[_may_begin(part.table, used, self._prefix)]
+        elif len(used) > self._max_distinct:
+            self._forget_values()
+            return
         numbers = self._numbers(part.table, used)
         if self.has_too_many:
             return
@@ -159,7 +144,7 @@ class PropertyCounter:
         numbers = []
         for key in keys_of(table, used):
             number = self._indexes.get(key, -1)
-            if number < 0 and text_of(key[1]).startswith(self._prefix):
+            if number < 0 and self._begins(key[1]):
                 number = self._indexes[key] = len(self._indexes)
                 self._events_of.append(0)
                 self._text_size += len(key[1]) if isinstance(key[1], str) else 1
@@ -167,6 +152,9 @@ class PropertyCounter:
         if len(self._indexes) > self._max_distinct or self._text_size > _MAX_TEXT:
             self._forget_values()
         return numbers
+
+    def _begins(self, value: Value) -> bool:
+        return not self._prefix or text_of(value).startswith(self._prefix)
 
     def _forget_values(self) -> None:
         self.has_too_many = True
@@ -179,9 +167,7 @@ class PropertyCounter:
 class ValueUserCounter:
     """Counts the users of some values of a property, whose events are known."""
 
-    def __init__(
-        self, path: Path, numbers: Mapping[Key, int], users: UserPairs | UserFlags
-    ) -> None:
+    def __init__(self, path: Path, numbers: Mapping[Key, int], users: UserPairs) -> None:
         """`numbers` has the numbers of these values, and `users` receives their users."""
         self._path = path
         self._numbers = numbers
@@ -192,7 +178,7 @@ class ValueUserCounter:
         if (part := values_of(events, self._path)) is None:
             return
         users = part.selection.of(events.chunk.user[events.start : events.stop])
-        used = np.unique(part.codes).astype(np.int64)
+        used = np.flatnonzero(np.bincount(part.codes))
         numbers = [self._numbers.get(key, -1) for key in keys_of(part.table, used)]
         self._users.add(_mapped(part.codes, used, numbers, len(part.table)), users[part.rows])
 
@@ -208,14 +194,16 @@ class ValuesOfChunk(NamedTuple):
     is_single: bool
     """Whether no event has several values."""
 
-    def types(self) -> dict[Kind, int]:
-        """Return how many events have values of each type."""
+    def types(self, counts: NDArray[np.int64]) -> dict[Kind, int]:
+        """Return how many events have values of each type; `counts` has the events by code."""
         firsts = np.array((self.table.first_text, self.table.first_boolean))
+        if self.is_single:
+            by_kind = [int(part.sum()) for part in np.split(counts, firsts)]
+            return dict(zip(KINDS, by_kind, strict=True))
         kinds = np.searchsorted(firsts, self.codes, side="right")
-        if not self.is_single:
-            kinds = np.unique(self.rows * len(KINDS) + kinds) % len(KINDS)
-        counts = np.bincount(kinds, minlength=len(KINDS))
-        return dict(zip(KINDS, counts.tolist(), strict=True))
+        kinds = distinct(self.rows * len(KINDS) + kinds) % len(KINDS)
+        events = np.bincount(kinds, minlength=len(KINDS))
+        return dict(zip(KINDS, events.tolist(), strict=True))
 
 
 def values_of(events: MatchingEvents, path: Path) -> ValuesOfChunk | None:

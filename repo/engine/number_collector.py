@@ -26,6 +26,7 @@ from repo.engine.ordinals import (
 )
 from repo.engine.scan import MatchingEvents
 from repo.engine.span_cache import size_of
+from utils.distinct import distinct
 
 MAX_BYTES = 256 * 2**20
 """The largest size of the numbers that are held for percentiles, or for the sums of users."""
@@ -287,6 +288,6 @@ def _skipped(
 
     none = np.zeros(0, np.int32)
     parts = list(rows.values())
-    with_value = parts[0] if len(parts) == 1 else np.unique(np.concatenate([none, *parts]))
+    with_value = parts[0] if len(parts) == 1 else distinct(np.concatenate([none, *parts]))
     missing = matching - count(with_value)
     return np.array([missing, count(rows.get("text", none)), count(rows.get("boolean", none))])

@@ -10,6 +10,7 @@ from pyroaring import BitMap
 
 from common.errors import TooExpensive
 from repo.engine.cost import MAX_BYTES
+from utils.distinct import distinct
 
 Ordinals = NDArray[np.uint32]
 
@@ -33,11 +34,8 @@ def distinct_ordinals(parts: Sequence[Ordinals]) -> Ordinals:
     highest = _highest(parts)
     if not _is_sparse(parts, highest):
         return np.flatnonzero(_flags(parts, highest)).astype(np.uint32)
-    ordinals = np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.uint32)
-    is_first = np.ones(len(ordinals), np.bool_)
-    np.not_equal(ordinals[1:], ordinals[:-1], out=is_first[1:])
-    is_first &= ordinals != 0
-    return ordinals[is_first]
+    ordinals = distinct(np.concatenate([np.zeros(1, np.uint32), *parts]))
+    return ordinals[1:]
 
 
 def group_by_user(
@@ -77,6 +75,11 @@ class FlaggedUsers:
             flags[: len(self._flags)] = self._flags
             self._flags = flags
             self._flags[users] = True
+
+    @property
+    def count(self) -> int:
+        """The number of users."""
+        return int(np.count_nonzero(self._flags[1:]))
 
     def ordinals(self) -> Ordinals:
         """Return the users, ascending."""

@@ -64,7 +64,7 @@ def _of_very_many(
 
     def evaluate(checkpoint: Checkpoint) -> Answer[EventNamesData]:
         evaluation(checkpoint)
-        if pairs.is_full:
+        if counter.counter.has_too_many or not pairs.is_complete:
             raise error
         every = counter.rows(pairs.counts(), names)
         rows = [each for each in every if each.name.startswith(query.prefix)]

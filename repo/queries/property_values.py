@@ -110,7 +110,7 @@ class _PrefixCounter:
     def values(self, checkpoint: Checkpoint) -> _Values:
         """Raises: InvalidParameter."""
         checkpoint()
-        if self._pairs.is_full:
+        if not self._pairs.is_complete or self.collector.has_too_many:
             message = f"more than {MAX_DISTINCT:,} values begin with it, or have too many users"
             raise InvalidParameter(faults=[Fault("starts", message)])
         statistics = self.collector.statistics(self._pairs.counts())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from repo.catalogue.name_counter import NameCounter
 from repo.catalogue.property_counter import PropertyCounter, ValueUserCounter
 from repo.catalogue.statistics import ValueCount, decode_values, encode_values, text_of
-from repo.catalogue.user_pairs import UserFlags, UserPairs
+from repo.catalogue.user_pairs import UserPairs
 from repo.columns.chunk import Chunk
 from repo.engine.scan import Collector, Scan, Scanner
 from repo.engine.timeline import Timeline
@@ -67,9 +67,6 @@ def test_counts_agree(
         for number, count in of_part.counts().items():
             users[number] = users.get(number, 0) + count
     assert users == pairs.counts()
-    flags = UserFlags(len(counter.values), counter.highest_user)
-    scan(chunks, ValueUserCounter(path, dict(counter.values), flags), first, end)
-    assert {number: count for number, count in flags.counts().items() if count} == users
     statistics = counter.statistics(users)
     micros = [(each - START) // timedelta.resolution for each in expected[2:4]]
     assert (statistics.events, statistics.users) == expected[:2]
@@ -113,9 +110,12 @@ def test_pairs_are_bounded() -> None:
     ones = np.ones(3, np.int64)
     for _ in range(3):
         pairs.add(ones, np.array([1, 2, 0], np.uint32))
-    assert (pairs.is_full, pairs.counts()) == (False, {1: 2})
-    pairs.add(np.arange(-1, 4), np.array([9, 9, 9, 9, 9], np.uint32))
-    assert (pairs.is_full, pairs.counts()) == (True, {})
+    assert (pairs.is_complete, pairs.counts()) == (True, {1: 2})
+    pairs = UserPairs(4)
+    for users in ([4, 5, 6, 7], [0, 3, 4, 4], [8, 9, 8, 9]):
+        pairs.add(np.arange(-1, 3), np.array(users, np.uint32))
+    # Of 5, 6, 7, 3, 4, 4, 9, 8, 9 these are the multiples of 4.
+    assert (pairs.parts, pairs.counts()) == (4, {1: 2, 2: 1})
 
 
 def test_names_have_their_times() -> None:

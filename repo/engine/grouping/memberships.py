@@ -22,6 +22,7 @@ from repo.columns.property_collector import Path
 from repo.columns.values import count_values
 from repo.engine.grouping.value_table import NO_NUMBERS, NO_TEXTS, ValueTable
 from repo.engine.scan import MatchingEvents
+from utils.distinct import distinct
 
 _KINDS: tuple[Kind, ...] = ("number", "text", "boolean")
 """In the order of their codes."""
@@ -150,7 +151,7 @@ def _by_elements(
     positions = np.cumsum(selection.mask) - 1
     with_value = positions[rows[is_selected]] * size + codes[is_selected]
     without = positions[missing_rows] * size + table.missing
-    keys = np.unique(np.concatenate([with_value, without]))
+    keys = distinct(np.concatenate([with_value, without]))
     return Memberships((keys % size).astype(np.int32), keys // size)
 
 
