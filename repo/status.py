@@ -164,6 +164,11 @@ class StatusRepo:
         (age_s,) = self._row("status_daily_stats")
         return cast("float | None", age_s)
 
+    def catalogue_age_s(self) -> float | None:
+        """Return the seconds since properties were counted; None if there are no counts."""
+        (age_s,) = self._row("status_catalogue")
+        return cast("float | None", age_s)
+
     def keys(self) -> Keys:
         return Keys(*self._row("status_keys"))
 

@@ -25,7 +25,6 @@ from repo.catalogue.user_pairs import UserPairs
 from repo.columns.cache import ColumnCache
 from repo.columns.chunk_table import Path
 from repo.engine.column_plan import ColumnPlan
-from repo.engine.timeline import microseconds
 from repo.engine.watermark import Watermark, read_watermark
 from repo.rollups.fold import snapshot_locked
 
@@ -36,8 +35,8 @@ MIN_EVENTS = 20_000
 COUNT_EVERY_S = 300
 _MAX_BYTES = 2**25
 """The size of the values of all properties together; those beyond are counted by each question."""
-_MAX_PAIRS = 2**23
-"""Pairs of values and users that are in memory at one time, which take 64 MB."""
+_MAX_PAIRS = 2**22
+"""Pairs of values and users that are in memory at one time, which take 32 MB."""
 _RIGHTS_MESSAGE = "this role may not count properties"
 
 
@@ -103,7 +102,6 @@ class _Counter:
 
     def __init__(self, cur: Cursor, watermark: Watermark) -> None:
         self._cur = cur
-        self._watermark = watermark
         self._scans = PropertyScans(cur, watermark, "properties", ColumnCache(0, is_measured=False))
         self._plan = self._scans.plan
 
@@ -124,10 +122,11 @@ class _Counter:
 
     def has_changed_since(self, stored: StoredCounts) -> bool:
         """Return whether there may be events that were not counted."""
-        state, counted_at = self._plan.state, microseconds(stored.counted_at)
-        is_written = state is not None and not state.has_tail and not self._watermark.has_tail
-        has_future = any(chunk.last >= counted_at for chunk in self._plan.chunks)
-        return not is_written or has_future or self.columns != stored.columns
+        state = self._plan.state
+        if state is None or state.has_tail or self.columns != stored.columns:
+            return True
+        # Events that were in the future are in chunks already.
+        return self._scans.has_events(stored.counted_at)
 
     def count(self, snapshot: str) -> CatalogueCount | None:
         """Count all properties; None while columns are built."""

@@ -1,6 +1,7 @@
 """Scans of the events of all time, by property, in one snapshot."""
 
 from collections.abc import Collection
+from datetime import datetime
 
 from common.dates import ALL_TIME
 from config.database import Cursor
@@ -9,6 +10,7 @@ from repo.columns.chunk import ColumnKey
 from repo.columns.chunk_table import Path, all_paths
 from repo.engine.column_plan import ColumnPlan
 from repo.engine.column_reader import ColumnReader
+from repo.engine.count_collectors import TotalCollector
 from repo.engine.scan import Collector, Scan
 from repo.engine.scan_evaluation import ScanEvaluation
 from repo.engine.watermark import Watermark, read_horizon
@@ -47,6 +49,17 @@ class PropertyScans:
             may_lack_values=may_lack_values,
         )
         return self._reader.plan(scan)
+
+    def has_events(self, since: datetime) -> bool:
+        """Return whether an event occurred since a time."""
+        scan = Scan(
+            question=self._question,
+            ranges=[Range(since, self._range.end)],
+            fields=frozenset({"time"}),
+        )
+        counter = TotalCollector()
+        self.read(self._reader.plan(scan), counter)(lambda: None)
+        return counter.events > 0
 
     def plan_of_names(self) -> ColumnPlan:
         """Return the plan to read the names of all events, also before properties were dropped."""

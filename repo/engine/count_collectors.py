@@ -27,11 +27,12 @@ class TotalCollector:
     """Collects the events and users of a single range."""
 
     def __init__(self) -> None:
-        self._events = 0
+        self.events = 0
+        """The number of events."""
         self._users = FlaggedUsers()
 
     def add(self, events: MatchingEvents) -> None:
-        self._events += events.count
+        self.events += events.count
         if _MOST * len(events.mask) < events.count < len(events.mask):
             self._users.add(events.chunk.user[events.start : events.stop] * events.mask)
         elif events.count:
@@ -39,7 +40,7 @@ class TotalCollector:
 
     def aggregates(self) -> Aggregates:
         """Return the partial aggregate of all events."""
-        partial = PartialAggregate(self._events, ordinals=[self._users.ordinals()])
+        partial = PartialAggregate(self.events, ordinals=[self._users.ordinals()])
         return Aggregates([RangeAggregate({}, partial)], CardinalityCache())
 
 

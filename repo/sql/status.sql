@@ -44,6 +44,10 @@ and    occurred_at >= folded_at;
 -- Seconds since daily statistics were last written.
 select extract(epoch from now() - max(counted_at))::float8 from day_users;
 
+-- name: status_catalogue
+-- Seconds since properties were counted; null if there are no counts.
+select max(extract(epoch from now() - counted_at))::float8 from catalogue_counts;
+
 -- name: status_keys
 -- The number of keys by state and scope. A key may have several scopes.
 select count(*) filter (where works),

@@ -14,7 +14,8 @@ from utils.formats import quantity
 
 _MAX_COUNTED = 1_000_000  # events of the tail; a larger tail is reported as "at least"
 _MAX_FOLD_AGE_S = 60.0  # a rollup worker folds at least every 30 s, even an empty tail
-_MAX_COUNT_AGE_S = 3600.0  # the statistics of today are recomputed at least every 15 minutes
+# The statistics of today are recomputed at least every 15 minutes, and the catalogue every 5.
+_MAX_COUNT_AGE_S = 3600.0
 # The values of `application_name` in the sessions of these commands.
 _ROLLUP, _ADOPT, _RETAIN = "analytics-rollup", "analytics-adopt", "analytics-retain"
 _MAX_LAZY_EVENTS = 1_000  # fewer events wait for more of them
@@ -172,6 +173,22 @@ def statistics(context: Context) -> Iterator[CheckResult]:
         yield CheckResult(name, "ok", f"{days} to be recomputed", values=values)
 
 
+def catalogue(context: Context) -> Iterator[CheckResult]:
+    age_s = context.repo.catalogue_age_s()
+    values: Values = {"age_s": round(age_s, 1) if age_s is not None else None}
+    if age_s is None:
+        summary = "properties are counted by each question"
+        yield CheckResult("catalogue", "ok", summary, values=values)
+        return
+    summary = f"properties were counted {duration(age_s)} ago"
+    action = ""
+    if age_s > _MAX_COUNT_AGE_S and context.sessions.get(_ROLLUP):
+        action = "a rollup worker is connected but does not count them: see its log"
+    elif age_s > _MAX_COUNT_AGE_S:
+        action = f"no rollup worker is connected: start `{invocation('serve')}`, or `{_rollup()}`"
+    yield CheckResult("catalogue", "action" if action else "ok", summary, action, values)
+
+
 def future_events(context: Context) -> Iterator[CheckResult]:
     found = context.repo.future_events()
     summary = "none"
@@ -257,6 +274,7 @@ CHECKS: dict[str, Callable[[Context], Iterator[CheckResult]]] = {
     "columns": columns,
     "column_paths": column_paths,
     "daily_statistics": statistics,
+    "catalogue": catalogue,
     "future_events": future_events,
     "keys": keys,
     "retention": retention,

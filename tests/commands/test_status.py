@@ -81,6 +81,7 @@ def test_a_healthy_service_is_one_screen(
         "ok       columns",
         "ok       column paths",
         "ok       daily statistics",
+        "ok       catalogue",
         "ok       future events",
         "ok       keys",
         "ok       retention",
@@ -92,7 +93,7 @@ def test_a_healthy_service_is_one_screen(
     assert "all events folded; last fold " in lines[1]
     assert "all folded events written, last batch " in lines[2]
     assert lines[3].endswith("0 of at most 2,000 properties have columns")
-    assert lines[6].endswith(
+    assert lines[7].endswith(
         "1 active (1 read, 1 write, 0 admin), 0 revoked, 0 expired; never used"
     )
 
@@ -278,6 +279,25 @@ def test_days_that_wait_are_told(status: Status, conn: connection, database_url:
         summary = "2 days to be recomputed, and none was for 3 h"
         log = "see the log of the rollup worker: it names the days that fail"
         needs(status("--json"), "daily_statistics", summary, log)
+
+
+def test_the_age_of_the_catalogue_is_told(
+    status: Status, conn: connection, database_url: str
+) -> None:
+    is_fine(status("--json"), "catalogue", "properties are counted by each question")
+    run_sql(conn, "insert into catalogue_counts values (true, now(), pg_current_snapshot(), '')")
+    age = "update catalogue_counts set counted_at = now() - interval '{}'"
+    run_sql(conn, age.format("3 minutes"))
+    is_fine(status("--json"), "catalogue", "properties were counted 3 min ago")
+    run_sql(conn, age.format("2 hours"))
+    summary = "properties were counted 2 h ago"
+    wait_until(lambda: rollup_sessions(conn) == 0, timeout_s=10)
+    without = "no rollup worker is connected: start `ours serve`, or `ours rollup`"
+    needs(status("--json"), "catalogue", summary, without)
+    with closing(connect(database_url, "analytics-rollup")):
+        stuck = "a rollup worker is connected but does not count them: see its log"
+        needs(status("--json"), "catalogue", summary, stuck)
+    run_sql(conn, "truncate catalogue_counts")
 
 
 def test_events_of_the_future_are_told(status: Status, conn: connection, database_url: str) -> None:
@@ -502,6 +522,7 @@ def test_the_role_of_questions_sees_most_of_it(
         "columns": "ok",
         "column_paths": "ok",
         "daily_statistics": "unknown",
+        "catalogue": "ok",
         "future_events": "ok",
         "keys": "ok",
         "retention": "ok",

@@ -253,6 +253,22 @@ def test_without_changes_the_statistics_are_those_of_now(stored: connection) -> 
     assert execute(stored, recent) == 1
 
 
+def test_events_of_the_future_are_counted_once_they_occur(stored: connection) -> None:
+    insert(stored, ("w", "view", NOW + 9 * HOUR, {"plan": "pro"}))
+    writer = RollupWriter(stored, [])
+    writer.catch_up()
+    expire(stored)
+    writer.maintain(is_lazy=False)
+    expire(stored)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(count._Counter, "count", lambda *_: pytest.fail("counted"))
+        assert count_if_due(stored) == 0
+    # As if the last event had been in the future.
+    before = f"timestamptz '{NOW}' - interval '90 minutes'"
+    execute(stored, f"update catalogue_counts set counted_at = {before}")
+    assert count_if_due(stored) == len(ROWS)
+
+
 def test_a_rebuild_counts_anew(stored: connection, repo: EventsRepo) -> None:
     execute(stored, "update catalogue_properties set events = 7")
     RollupWriter(stored, []).rebuild()
