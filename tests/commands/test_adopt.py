@@ -18,6 +18,7 @@ from psycopg2.extensions import connection
 
 from repo.adopt.adoption import AdoptRepo, LockHeld
 from repo.adopt.mapping import make_mapping
+from repo.catalogue import count
 from repo.lifecycle.erasure import EraseRepo
 from repo.lifecycle.suppression import SuppressionRepo
 from services.lifecycle import adoption as steps
@@ -117,6 +118,17 @@ def test_what_is_adopted_is_folded(adopt: Adopt, platform_url: str, conn: connec
     assert counted(again.stdout) == (3000, 2970, 30)
     assert "  30 rejected: event_name is missing\n" in again.stdout
     assert len(run_sql(conn, "select * from rejected_rows")) == 30
+
+
+def test_the_properties_of_what_is_adopted_are_counted(
+    adopt: Adopt, platform_url: str, conn: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(count, "MIN_EVENTS", 1)
+    assert adopt(*ADOPT).exit_code == 0
+    counts = "path, events, users, numbers, texts, distinct_values"
+    assert run_sql(conn, f"select {counts} from catalogue_properties") == [
+        (["n"], 2970, 50, 2970, 0, 2970)
+    ]
 
 
 def test_it_shows_what_it_does_and_asks(adopt: Adopt, conn: connection) -> None:

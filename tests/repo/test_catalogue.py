@@ -275,6 +275,35 @@ def test_a_rebuild_counts_anew(stored: connection, repo: EventsRepo) -> None:
     assert rows(repo) == ROWS
 
 
+def test_another_cluster_counts_anew(
+    stored: connection, database_url: str, repo: EventsRepo
+) -> None:
+    insert(stored, ("w", "view", NOW - HOUR, {"plan": "pro"}))
+    execute(stored, "update fold_state set cluster = cluster + 1")
+    expected = [("pro", 3, 3), *PLAN[1:]]
+    assert values(repo, "plan") == expected  # the counts of the other cluster lack one
+    RollupWriter(stored, []).catch_up()
+    assert is_counted(stored)
+    assert values(repo, "plan") == expected
+    assert rows(repo) == {**ROWS, "plan": (4, 3, {"text": 4})}
+    assert [line for line in differences(database_url) if line.startswith("catalogue")] == []
+
+
+def test_users_of_values_are_counted_in_parts(stored: connection, repo: EventsRepo) -> None:
+    plans = ["pro", "free", "team"] * 20
+    events = [(f"u{n % 30}", "view", NOW - HOUR, {"p": plan}) for n, plan in enumerate(plans)]
+    insert(stored, *events)
+    RollupWriter(stored, []).catch_up()
+    execute(stored, "truncate catalogue_counts, catalogue_properties, catalogue_names")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(count, "_MAX_PAIRS", 8)
+        count_if_due(stored)
+    assert is_counted(stored)
+    assert values(repo, "p") == [(plan, 20, 10) for plan in ("free", "pro", "team")]
+    for n in range(30):
+        EraseRepo(stored).erase(f"u{n}")
+
+
 def test_verify_compares_statistics_with_events(stored: connection, database_url: str) -> None:
     listed = [line for line in differences(database_url) if line.startswith("catalogue")]
     assert listed == []
