@@ -90,6 +90,11 @@ class PropertyCounter:
             self._add_values(part, counts, users[part.rows])
 
     @property
+    def distinct(self) -> int:
+        """The number of distinct values that are counted."""
+        return len(self._indexes)
+
+    @property
     def values(self) -> list[tuple[Key, int]]:
         """The values with the most events, with their numbers; ties are in the order of values."""
         ranked = sorted(self._indexes.items(), key=lambda each: self._order(*each))
@@ -110,7 +115,7 @@ class PropertyCounter:
             self._first,
             self._last,
             {kind: self._types[kind] for kind in KINDS if self._types[kind]},
-            None if self.has_too_many else len(self._indexes),
+            None if self.has_too_many else self.distinct,
             values,
         )
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Collection
 from datetime import datetime
+from functools import cached_property
 
 from common.dates import ALL_TIME
 from config.database import Cursor
 from repo.columns.cache import ColumnCache
 from repo.columns.chunk import ColumnKey
 from repo.columns.chunk_table import Path, all_paths
+from repo.columns.column_tail import TailEvents
 from repo.engine.column_plan import ColumnPlan
 from repo.engine.column_reader import ColumnReader
 from repo.engine.count_collectors import TotalCollector
@@ -82,8 +84,14 @@ class PropertyScans:
 
     def tail_columns(self) -> Collection[ColumnKey]:
         """Return the properties of the events that are in no chunk, by type."""
-        return self._reader.tail_columns(self.plan)
+        return self._tail.chunk.properties.keys()
 
     def read(self, plan: ColumnPlan, collector: Collector) -> ScanEvaluation:
         """Return the evaluation of a plan, which gives the events to the collector."""
-        return self._reader.read(plan, collector)
+        tail = self._tail if plan.ranges == self.plan.ranges else None
+        return self._reader.read(plan, collector, tail)
+
+    @cached_property
+    def _tail(self) -> TailEvents:
+        """The events that are in no chunk, which are parsed once for all properties."""
+        return self._reader.read_tail(self.plan)

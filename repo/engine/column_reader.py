@@ -1,6 +1,6 @@
 """Read columns and their tail for scans, in one snapshot."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain
@@ -11,7 +11,6 @@ from common.filters import AnyOf, Condition, Name
 from common.metrics import EVENTS_READ
 from config.database import Cursor
 from repo.columns.cache import COLUMN_CACHE, ChunkColumns, ColumnCache
-from repo.columns.chunk import ColumnKey
 from repo.columns.chunk_table import (
     ALL_PATHS,
     ChunkRow,
@@ -92,12 +91,15 @@ class ColumnReader:
         )
         return self._explained(plan) if explain else plan
 
-    def read(self, plan: ColumnPlan, collector: Collector) -> ScanEvaluation:
-        """Return the evaluation of a plan, which gives the events to the collector."""
-        names = {name for each in plan.scan_plans for name in _event_names(each.scan)}
-        # One tail, so that users without an ordinal have one temporary ordinal in all scans.
-        tail = self._read_tail(plan, names)
-        EVENTS_READ.labels(plan.scan.question).inc(len(tail.records))
+    def read(
+        self, plan: ColumnPlan, collector: Collector, tail: TailEvents | None = None
+    ) -> ScanEvaluation:
+        """Return the evaluation of a plan, which gives the events to the collector.
+
+        `tail` was read for a plan with the same ranges, whose names are among those of the tail.
+        """
+        if tail is None:
+            tail = self.read_tail(plan)
         erased = plan.state.erased if plan.state else []
         common = _Common(tail, IdSet(erased) if erased else None)
         if not plan.of_users:
@@ -188,9 +190,13 @@ class ColumnReader:
             )
         return evaluation
 
-    def tail_columns(self, plan: ColumnPlan) -> Collection[ColumnKey]:
-        """Return the properties of the events that are in no chunk, by type."""
-        return self._read_tail(plan, ()).chunk.properties.keys()
+    def read_tail(self, plan: ColumnPlan) -> TailEvents:
+        """Return the events of a plan that are in no chunk."""
+        names = {name for each in plan.scan_plans for name in _event_names(each.scan)}
+        # One tail, so that users without an ordinal have one temporary ordinal in all scans.
+        tail = self._read_tail(plan, names)
+        EVENTS_READ.labels(plan.scan.question).inc(len(tail.records))
+        return tail
 
     def names(self, tail: TailEvents) -> dict[int, str]:
         """Return all event names by their ids, with the temporary ids of a tail."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from zoneinfo import ZoneInfo
 
-from common.errors import CatalogueCounting
+from common.errors import CatalogueCounting, TooExpensive
 from common.filters import Name
 from common.questions.answer import Answer, Checkpoint, Meta, Reading, Result
 from common.questions.properties import PropertiesData, PropertiesQuery, PropertyRow
@@ -17,12 +17,18 @@ from repo.engine.scan import MatchingEvents
 from repo.engine.timeline import instant
 from repo.queries.catalogue import CatalogueReader
 
-MAX_VALUES = 20_000_000
+MAX_VALUES = 100_000_000
 """Rows of columns of all properties together: some seconds of processor time."""
+
+_MAX_DISTINCT = 2**20
+"""Distinct values of all properties together, which take 250 MB."""
 
 
 def properties(cur: Cursor, query: PropertiesQuery) -> Result[PropertiesData]:
-    """Return the properties with this prefix, and their counts. Raises: CatalogueCounting."""
+    """Return the properties with this prefix, and their counts.
+
+    Raises: CatalogueCounting, TooExpensive.
+    """
     reader = CatalogueReader(cur, query)
     if reader.counted_at:
         rows = _with_new(cur, query.zone, reader)
@@ -67,8 +73,14 @@ class _Counters:
         self._counters = {path: PropertyCounter(path) for path in paths}
 
     def add(self, events: MatchingEvents) -> None:
+        """Raises: TooExpensive."""
         for path in {key.path for key in events.chunk.properties}:
             self._counters[path].add(events)
+        values = sum(each.distinct for each in self._counters.values())
+        if values > _MAX_DISTINCT:
+            raise TooExpensive(
+                "values of all properties", values, _MAX_DISTINCT, "the values of one property"
+            )
 
     def statistics(self) -> Iterator[PropertyStatistics]:
         """Yield the statistics of those properties that some event has."""

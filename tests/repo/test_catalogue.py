@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import connection
 
+from common.errors import TooExpensive
 from common.filters import Name
 from common.questions.answer import is_absent
 from common.questions.event_names import EventNames
@@ -22,8 +23,10 @@ from repo.catalogue.store import CatalogueStore
 from repo.columns import codec
 from repo.columns.cache import COLUMN_CACHE
 from repo.engine import cost, rollup_source
+from repo.engine.column_reader import ColumnReader
 from repo.events import EventsRepo
 from repo.lifecycle.erasure import EraseRepo
+from repo.queries import properties
 from repo.rollups.rollup_writer import RollupWriter
 from tests import catalogue_oracle
 from tests.catalogue_oracle import Occurred
@@ -208,6 +211,30 @@ def test_new_names_and_types_appear_before_they_are_counted(
     writer.maintain(is_lazy=False)
     assert values(repo, "plan") == [*PLAN[:1], (Decimal(5), 1, 1), *PLAN[1:]]
     assert rows(repo)["new"] == (1, 1, {"number": 1})
+
+
+def test_too_many_values_are_not_counted_at_once(stored: connection, repo: EventsRepo) -> None:
+    execute(stored, "truncate catalogue_counts, catalogue_properties, catalogue_names")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(properties, "_MAX_DISTINCT", 4)
+        with pytest.raises(TooExpensive, match="6 values of all properties; the limit is 4"):
+            rows(repo)
+    assert rows(repo) == ROWS
+
+
+def test_events_in_no_chunk_are_parsed_once(stored: connection, repo: EventsRepo) -> None:
+    insert(stored, ("w", "view", NOW, {"plan": "pro"}))
+    execute(stored, "truncate catalogue_counts, catalogue_properties, catalogue_names")
+    read, reads = ColumnReader._read_tail, list[Any]()
+
+    def read_once(*args: Any) -> Any:
+        reads.append(args)
+        return read(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ColumnReader, "_read_tail", read_once)
+        assert count_if_due(stored) == len(ROWS)
+    assert len(reads) == 1
 
 
 def test_lazy_maintenance_counts_nothing(stored: connection, repo: EventsRepo) -> None:

@@ -66,11 +66,11 @@ def test_it_goes_on_while_postgresql_is_away(
     assert caplog.messages == ["properties could not be counted"] * 2
 
 
-def test_few_events_have_no_age(
+def test_without_counts_there_is_no_age_and_a_shorter_pause(
     monkeypatch: pytest.MonkeyPatch, conn: connection, database_url: str
 ) -> None:
     insert(conn, ("u", "view", NOON, {"plan": "pro"}))
-    clock = iter([0.0] * 3)
-    assert pauses(monkeypatch, database_url, 1, clock) == [10, 0]
+    clock = iter([100.0, 101.0, 104.0])
+    assert pauses(monkeypatch, database_url, 1, clock) == [10, 4]
     samples = {sample.value for metric in CATALOGUE_AGE.collect() for sample in metric.samples}
     assert samples == {0}
