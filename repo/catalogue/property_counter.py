@@ -66,6 +66,9 @@ class PropertyCounter:
         self._users = FlaggedUsers()
         self._indexes: dict[Key, int] = {}
         """The numbers of the values, from 0 in the order of their first use."""
+        self._scaled: dict[int, dict[int, int]] = {}
+        """The numbers of values that are numbers, by their scale and themselves, since it takes
+        longer to make exact decimals of them."""
         self._events_of: list[int] = []
         """The events of each value, by its number."""
         self._text_size = 0
@@ -135,17 +138,33 @@ class PropertyCounter:
         numbers = self._numbers(part.table, used)
         if self.has_too_many:
             return
-        for number, count in zip(numbers, counts[used].tolist(), strict=True):
+        for number, count in zip(numbers.tolist(), counts[used].tolist(), strict=True):
             if number >= 0:
                 self._events_of[number] += count
         if self._pairs:
             self._pairs.add(_mapped(part.codes, used, numbers, len(part.table)), users)
 
-    def _numbers(self, table: ValueTable, used: NDArray[np.int64]) -> list[int]:
+    def _numbers(self, table: ValueTable, used: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the numbers of the values of codes, -1 without the prefix.
 
         New values get the next numbers.
         """
+        first_text = int(np.searchsorted(used, table.first_text))
+        if not first_text or not isinstance(table.numbers, ScaledNumbers):
+            return self._look_up(table, used)
+        scaled = table.numbers.scaled[used[:first_text]].tolist()
+        known = self._scaled.setdefault(table.numbers.scale, {})
+        numbers = np.full(len(used), -1)
+        numbers[:first_text] = [known.get(each, -1) for each in scaled]
+        unknown = np.flatnonzero(numbers < 0)
+        numbers[unknown] = self._look_up(table, used[unknown])
+        # Not those without the prefix, which may be many.
+        for position in unknown[unknown < first_text].tolist():
+            if numbers[position] >= 0:
+                known[scaled[position]] = int(numbers[position])
+        return numbers
+
+    def _look_up(self, table: ValueTable, used: NDArray[np.int64]) -> NDArray[np.int64]:
         numbers = []
         for key in keys_of(table, used):
             number = self._indexes.get(key, -1)
@@ -156,7 +175,7 @@ class PropertyCounter:
             numbers.append(number)
         if len(self._indexes) > self._max_distinct or self._text_size > _MAX_TEXT:
             self._forget_values()
-        return numbers
+        return np.array(numbers, np.int64)
 
     def _begins(self, value: Value) -> bool:
         return not self._prefix or text_of(value).startswith(self._prefix)
@@ -164,6 +183,7 @@ class PropertyCounter:
     def _forget_values(self) -> None:
         self.has_too_many = True
         self._indexes.clear()
+        self._scaled.clear()
         self._events_of.clear()
         if self._pairs:
             self._pairs.clear()
@@ -247,7 +267,10 @@ def keys_of(table: ValueTable, codes: NDArray[np.int64]) -> Iterator[Key]:
 
 
 def _mapped(
-    codes: NDArray[np.int32], used: NDArray[np.int64], numbers: Sequence[int], size: int
+    codes: NDArray[np.int32],
+    used: NDArray[np.int64],
+    numbers: NDArray[np.int64] | Sequence[int],
+    size: int,
 ) -> NDArray[np.int64]:
     """Return the numbers of codes, -1 for those that have none."""
     table = np.full(size, -1, np.int64)
