@@ -68,4 +68,5 @@ class UserPairs:
         """Return all pairs, and forget them."""
         merged = np.concatenate([np.zeros(0, np.int64), *self._pairs])
         self.clear()
-        return distinct(merged)
+        merged.sort()  # in place, unlike `distinct`, since it is large
+        return merged[is_first(merged)]
