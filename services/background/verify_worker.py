@@ -1,45 +1,35 @@
-"""Verify worker: verifies samples of the rollups as long as the service runs."""
+"""Verify worker: verifies samples of the rollups while the service runs."""
 
 import logging
-import time
 from contextlib import closing
+from functools import partial
 from typing import NoReturn
 
 from common.metrics import VERIFIED_ROWS, VERIFY_DIFFERENCES
 from config.database import connect
-from config.database_errors import DatabaseError
 from repo.verify.report import Findings
 from repo.verify.sample import verify_sample
+from services.background.repeat import Pace, repeat_forever
 
 log = logging.getLogger("analytics.verify")
 
-_EVERY_S = 15.0
 # Rest 30 times as long as the last sample took. A slot with millions of events takes seconds to
 # verify, and this limits the load on PostgreSQL to about 3 %.
-_REST_FACTOR = 30
-_MAX_REST_S = 900.0
+_PACE = Pace(every_s=15, rest_factor=30, max_rest_s=900)
 _MAX_LOGGED = 10
 
 
 def verify_forever(database_url: str) -> NoReturn:
     """Verify a sample every 15 s or less often, until the process ends."""
     # In a thread and with a connection of its own, so that folding does not wait for it.
-    while True:
-        time.sleep(_EVERY_S)
-        began = time.monotonic()
-        try:
-            _publish(_verify_once(database_url))
-        except DatabaseError as exc:
-            log.warning("a sample could not be verified", extra={"failure": str(exc)})
-        except Exception:
-            log.exception("a sample could not be verified")
-        time.sleep(min((time.monotonic() - began) * _REST_FACTOR, _MAX_REST_S))
+    verify = partial(_verify_once, database_url)
+    repeat_forever(verify, _PACE, log, "a sample could not be verified")
 
 
-def _verify_once(database_url: str) -> Findings:
+def _verify_once(database_url: str) -> None:
     with closing(connect(database_url, "analytics-verify")) as conn:
         conn.autocommit = True
-        return verify_sample(conn)
+        _publish(verify_sample(conn))
 
 
 def _publish(findings: Findings) -> None:

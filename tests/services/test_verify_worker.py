@@ -1,44 +1,20 @@
-"""Samples are verified beside the folder, and take a small part of the time."""
+"""Samples are verified beside the rollup worker, and take a small part of the time."""
 
 import itertools
 import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from types import SimpleNamespace
 
 import pytest
 from psycopg2.extensions import connection
 
 from common.metrics import VERIFIED_ROWS, VERIFY_DIFFERENCES
 from repo.rollups.rollup_writer import RollupWriter
-from services.background import verify_worker
 from services.background.verify_worker import verify_forever
 from tests.events import insert
+from tests.services.background import pauses
 from utils.time.zones import zone
 
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
-
-
-class Over(BaseException):
-    """Ends what goes on forever."""
-
-
-def pauses(
-    monkeypatch: pytest.MonkeyPatch, url: str, samples: int, clock: Iterator[float]
-) -> list[float]:
-    """How long it waits, by a clock of its own, until so many samples are over."""
-    intervals: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        intervals.append(seconds)
-        if len(intervals) == 2 * samples:
-            raise Over
-
-    time = SimpleNamespace(sleep=sleep, monotonic=lambda: next(clock))
-    monkeypatch.setattr(verify_worker, "time", time)
-    with pytest.raises(Over):
-        verify_forever(url)
-    return intervals
 
 
 @pytest.fixture
@@ -51,10 +27,10 @@ def folded(conn: connection) -> connection:
 def test_the_pause_grows_with_the_duration_of_a_sample(
     monkeypatch: pytest.MonkeyPatch, folded: connection, database_url: str
 ) -> None:
-    """At most a part of thirty of the time is theirs."""
+    """Samples take at most a thirtieth of the time."""
     clock = iter([100.0, 100.0, 200.0, 216.0, 300.0, 3900.0])
     rows = VERIFIED_ROWS._value.get()
-    assert pauses(monkeypatch, database_url, 3, clock) == [15, 0, 15, 480, 15, 900]
+    assert pauses(monkeypatch, verify_forever, database_url, 3, clock) == [15, 0, 15, 480, 15, 900]
     assert VERIFIED_ROWS._value.get() > rows
 
 
@@ -66,7 +42,7 @@ def test_differences_are_counted_and_logged(
 ) -> None:
     folded.cursor().execute("update slots set events = events + 1")
     drift = VERIFY_DIFFERENCES._value.get()
-    pauses(monkeypatch, database_url, 1, itertools.repeat(0))
+    pauses(monkeypatch, verify_forever, database_url, 1, itertools.repeat(0))
     assert VERIFY_DIFFERENCES._value.get() > drift
     assert "rollups differ from the events" in caplog.messages
 
@@ -76,5 +52,5 @@ def test_it_goes_on_while_postgresql_is_away(
 ) -> None:
     caplog.set_level(logging.INFO)
     away = "postgresql://nobody@127.0.0.1:1/none"
-    assert pauses(monkeypatch, away, 3, itertools.repeat(0)) == [15, 0] * 3
+    assert pauses(monkeypatch, verify_forever, away, 3, itertools.repeat(0)) == [15, 0] * 3
     assert caplog.messages == ["a sample could not be verified"] * 3
