@@ -31,12 +31,12 @@ from repo.rollups.fold import snapshot_locked
 SQL = statistics_table.SQL
 
 MIN_EVENTS = 20_000
-"""Fewer events are counted by each question."""
+"""The number of events from which statistics are stored; fewer are counted by each question."""
 COUNT_EVERY_S = 300
 _MAX_BYTES = 2**25
-"""The size of the values of all properties together; those beyond are counted by each question."""
+"""The most bytes of the stored values of all properties; each question counts the others itself."""
 _MAX_PAIRS = 2**22
-"""Pairs of values and users that are in memory at one time, which take 32 MB."""
+"""The most pairs of values and users that are in memory at one time, which take 32 MB."""
 _RIGHTS_MESSAGE = "this role may not count properties"
 
 
