@@ -22,7 +22,7 @@ _INTROS = {
     "wide-warm": "Warm. ",
     "wide-cold": "Nothing cached. ",
     "wide-readme": (
-        "Filters on properties, breakdowns, funnels and retention, each query with another range "
+        "Questions about properties and the order of events, each query with another range "
         "and filter; DuckDB and chDB have typed columns.\n"
     ),
 }

@@ -254,7 +254,7 @@ def test_tables_of_pages_are_replaced_by_those_of_a_report() -> None:
     ]
     report = Report(1_000, "2 cores", [], rows, {}, {})
     table = f"""\
-Filters on properties, breakdowns, funnels and retention, each query with another range and filter; DuckDB and chDB have typed columns.
+Questions about properties and the order of events, each query with another range and filter; DuckDB and chDB have typed columns.
 1,000 events, 2 cores:
 
 | ms | service http uncached | duckdb | service http uncached, nothing cached |
