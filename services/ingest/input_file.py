@@ -163,6 +163,7 @@ class InputFile:
             options.is_simple
             and mapping.reading is ISO
             and all(name in mapping.fields for name in REQUIRED)
+            and not mapping.has_late_ids
             and not self.layout.description
             and self._has_plain_rows(resolution)
             and not any(_UNUSUAL_KEY.search(key) for path in paths for key in path)

@@ -109,7 +109,8 @@ class MappedBlock:
         """The valid rows of a table by position."""
         events = table.events
         if ids:
-            events = events._replace(event_ids=[ids[at] for at in positions])
+            own = zip(events.event_ids, positions, strict=True)
+            events = events._replace(event_ids=[event_id or ids[at] for event_id, at in own])
         kept: Sequence[int] = range(len(positions))
         if table.odd or faults:
             kept = [n for n, at in enumerate(positions) if n not in table.odd and at not in faults]

@@ -1,5 +1,6 @@
 """Files of the shapes that people have: each is loaded, or refused with what helps."""
 
+import json
 import os
 import re
 import shlex
@@ -21,6 +22,7 @@ Load = Callable[..., Result]
 
 FILES = Path(__file__).parents[1] / "data" / "cases"
 LOCAL = ["--tz", "UTC"]
+ID = "00000000-0000-0000-0000-{:012}"
 
 # The options that the preview suggests, and how many rows are inserted.
 LOADED: dict[str, tuple[list[str], int]] = {
@@ -134,6 +136,29 @@ def test_old_events_of_mixpanel_have_no_ids_and_other_units(
     (tmp_path / "part.ndjson").write_text("".join([*lines[:0:-1], lines[1]]))
     done = load("part.ndjson", *options)
     assert "read 3, inserted 0, already there 3, rejected 0" in done.stdout
+
+
+@pytest.mark.parametrize("options", [[], ["--property", "*"], ["--ignore", "*"]])
+@pytest.mark.parametrize("form", ["ndjson", "json"])
+def test_rows_after_the_first_ones_may_have_ids(
+    load: Load, conn: connection, tmp_path: Path, form: str, options: list[str]
+) -> None:
+    at = {"event_name": "view", "occurred_at": "2025-01-10T09:00:00Z"}
+    rows = [{"user_id": f"u{n}", **at} for n in range(1_200)]
+    later = {1_100: f"{0:032x}", 1_190: f"{1:032x}", 1_191: "", 1_192: "none"}
+    rows = [{**row, "event_id": later[n]} if n in later else row for n, row in enumerate(rows)]
+    lines = list(map(json.dumps, rows))
+    text = "\n".join(lines) if form == "ndjson" else f"[{','.join(lines)}]"
+    (tmp_path / "late").write_text(text)
+    first, second = load("late", *options), load("late", *options)
+    assert "read 1,200, inserted 1,199, already there 0, rejected 1" in first.stdout
+    assert "1 rejected: event_id must be a UUID" in first.stdout
+    assert "read 1,200, inserted 0, already there 1,199, rejected 1" in second.stdout
+    where = "where event_id::text like '00000000-%' order by event_id"
+    assert run_sql(conn, f"select event_id::text, user_id, properties from events {where}") == [
+        (ID.format(0), "u1100", {}),
+        (ID.format(1), "u1190", {}),
+    ]
 
 
 @pytest.mark.parametrize("name", PRESET)

@@ -35,7 +35,6 @@ class ColumnMapper:
     def __init__(self, mapper: RowMapper) -> None:
         mapping = mapper.mapping
         self._counted = mapper.counted
-        self._numbers_rows = mapper.numbers_rows
         self._mapping = mapping
         self._nulls = {None, "", *mapping.nulls}
         self._times = TimeColumns(mapping.reading)
@@ -100,8 +99,6 @@ class ColumnMapper:
                 id_of_keys(str(name), self._id_sources, texts) if any(texts) else None
                 for name, *texts in zip(names, *keys, strict=True)
             ]
-        if self._numbers_rows:
-            return [None] * len(table)
         return self._field("event_id", table, {})
 
     def _key_texts(self, table: Table, path: Path) -> Fragments:

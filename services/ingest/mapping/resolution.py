@@ -230,12 +230,14 @@ class _Resolver:
         if self._sample.columns is not None:
             return mapping
         used = set(mapping.used_paths())
+        names = _RARE if mapping.id_paths else ("event_id", *_RARE)
         rare: dict[str, tuple[Path, ...]] = {
             name: ((name,),)
-            for name in _RARE
+            for name in names
             if name not in {*mapping.fields, *self._options.fields} and (name,) not in used
         }
-        return replace(mapping, fields={**mapping.fields, **rare})
+        fields = {**mapping.fields, **rare}
+        return replace(mapping, fields=fields, has_late_ids="event_id" in rare)
 
     def _properties(self) -> Iterator[Property]:
         for source, name in self._options.properties.items():

@@ -63,6 +63,9 @@ class RowMapping:
     has_optional_id: bool = False
     """Whether the ids of rows without a value at `id_paths` are derived from the whole row; equal
     ones of these count once."""
+    has_late_ids: bool = False
+    """Whether the first rows have no id, while later ones may have one: those without it get ids
+    that are derived from the whole row."""
     reading: TimeReading = ISO
     nulls: frozenset[str] = frozenset()
     pairs: frozenset[Path] = frozenset()
@@ -109,7 +112,8 @@ class RowMapper:
         inside = [path for path in paths if base is not None and _is_inside(path, base)]
         self._base_tree = tree_of([path[len(base or ()) :] for path in inside])
         self._numbers = RowNumbers()
-        self.numbers_rows = not mapping.id_paths and "event_id" not in mapping.fields
+        has_ids = "event_id" in mapping.fields and not mapping.has_late_ids
+        self.numbers_rows = not mapping.id_paths and not has_ids
         """Whether the ids are made of whole rows, and of their numbers among equal rows."""
         self.counted = {
             name: mapping.fields[name]
@@ -118,7 +122,7 @@ class RowMapper:
         }
 
     def __call__(self, row: Row, event_id: str | None = None) -> RawEvent:
-        """The event of a row, before validation, with this id if it was derived before.
+        """The event of a row, before validation; `event_id` is that of a row without one.
 
         Raises: Invalid.
         """
@@ -127,7 +131,7 @@ class RowMapper:
         name = self._field("event_name", row, used)
         occurred_at = self._field("occurred_at", row, used)
         return RawEvent(
-            event_id or self._event_id(row, name),
+            self._event_id(row, name, event_id),
             user_id,
             name,
             None if occurred_at is None else self.mapping.reading.read(occurred_at),
@@ -159,12 +163,13 @@ class RowMapper:
             value is None or value == "" or (isinstance(value, str) and value in self.mapping.nulls)
         )
 
-    def _event_id(self, row: Row, name: Any) -> Any:
+    def _event_id(self, row: Row, name: Any, derived: str | None) -> Any:
         if self.mapping.id_paths:
             return self._derived_id(row, name)
-        if "event_id" in self.mapping.fields:
-            return self._field("event_id", row, [])
-        return self.ids_of([id_text(name, self.mapping.format.canonical(row))])[0]
+        own = self._field("event_id", row, [])
+        if own is not None or not self.numbers_rows:
+            return own
+        return derived or self.ids_of([id_text(name, self.mapping.format.canonical(row))])[0]
 
     def id_text(self, row: Row) -> bytes:
         """The text that identifies a row."""
