@@ -14,6 +14,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from tests.adoption import run_sql
+from tests.cli import handle_signals
 from tests.events import GIT_HISTORY
 from tests.factories import event
 from tests.wait_until import wait_until
@@ -75,6 +76,7 @@ def test_an_interrupted_load_is_reported_and_continued(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=handle_signals,
     ) as process:
         wait_until(lambda: count(conn) > 5_000, timeout_s=30)
         process.send_signal(number)

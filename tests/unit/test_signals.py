@@ -5,11 +5,20 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from tests.pages import ROOT
 from utils.signals import CommandInterrupted, stoppable, uninterrupted
+
+
+@pytest.fixture(autouse=True)
+def handled_interrupts() -> Iterator[None]:
+    """The process of the tests may ignore them, as a shell's background processes do."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_signal_ends_the_block_with_the_code_of_shells() -> None:
