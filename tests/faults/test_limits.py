@@ -145,7 +145,7 @@ def test_lines_without_an_end(
         assert "1 rejected" in output, output
     check.record(f"rejected within {most:.0f} MB")
     assert running.query("select count(*) from events") == [(2,)]
-    assert most < 150
+    assert most < 200  # `load` of usual files takes up to 191 MB; with the line it would be 270
 
 
 def loaded(file: Path, url: str) -> tuple[str, float]:
