@@ -33,7 +33,7 @@ class Figures:
     columns: dict[str, float] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
-    """What failed: the names of parts, with the errors."""
+    """The names of the parts that failed, with the errors."""
 
     @property
     def report(self) -> Report:

@@ -175,7 +175,7 @@ def _inputs(path: Path) -> Iterator[tuple[Path, io.BufferedReader]]:
 
 
 def _members(path: Path) -> Iterator[tuple[Path, io.BufferedReader]]:
-    """As `_inputs`, but a Parquet file may be compressed as a whole."""
+    """The names and contents as they are stored; compressed Parquet is not decompressed."""
     with _opened(path) as file:
         if not is_zip(file.peek(4)):
             yield path, file

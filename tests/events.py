@@ -1,6 +1,7 @@
 """Inserts events by SQL, because the loader is under test itself."""
 
 import gzip
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,15 @@ def insert_git_history(url: str) -> None:
     conn.autocommit = True
     conn.cursor().execute("analyze events")
     conn.close()
+
+
+def insert_folded(
+    conn: connection, url: str, events: Sequence[tuple[Any, ...]], folded: int
+) -> None:
+    """Insert rows as `insert` does, and fold before all but this number of them come."""
+    insert(conn, *events[:folded])
+    fold(url)
+    insert(conn, *events[folded:])
 
 
 def fold(url: str) -> None:

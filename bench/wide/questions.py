@@ -45,7 +45,7 @@ class WideQuestion:
     labels: int = 0
     """The columns of the SQL before those that are compared."""
     bits: Literal["none", "day", "week", "lifecycle"] = "none"
-    """What the SQL counts in the bits of a user's days or weeks."""
+    """The unit of the SQL's bits: a user's days or weeks, or the states of `lifecycle`."""
 
     @property
     def by(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ _JSON_TYPES = {*_STABLE_TEXT, *_NUMBERS, *_TIME_TYPES, "jsonb"}
 _MAX_PROPERTIES = 50  # a function of PostgreSQL takes 100 arguments
 _MAX_BYTES = {"event_name": 200, "user_id": 256}
 ALL = "*"
-"""As a property: all columns that are not used otherwise."""
+"""The name that stands for all columns that are not used otherwise."""
 
 CONSTANT_FIELDS = tuple(_MAX_BYTES)
 """The fields that may have a constant."""

@@ -40,7 +40,13 @@ from repo.engine.scan_evaluation import ScanEvaluation
 from repo.engine.source import Source
 from repo.engine.user_sets import user_sets_of
 from repo.engine.watermark import Watermark, read_horizon, read_watermark
-from repo.queries.base import REDUCTIONS, BaseReduction, Reduction, ScanReduction
+from repo.queries.base import (
+    REDUCTIONS,
+    BaseReduction,
+    Reduction,
+    ScanReduction,
+    UserSetReduction,
+)
 
 Q = TypeVar("Q", bound=Query)
 D = TypeVar("D")
@@ -197,7 +203,9 @@ def _choose(
     if isinstance(reduction, ScanReduction):
         reader = ColumnReader(cur, watermark, horizon_of(cur, watermark))
         choice = _choose_scan(reader, reduction, explain=explain)
-        if watermark is None or not reduction.user_sets():
+        if watermark is None or not isinstance(reduction, UserSetReduction):
+            return choice
+        if not reduction.user_sets():
             return choice
 
         def alternative() -> _Choice[Q, D]:
@@ -260,7 +268,7 @@ class _ScanComputation(Generic[Q, D]):
 
 
 def _choose_user_sets(
-    source: RollupSource, reduction: ScanReduction[Q, D], *, explain: bool
+    source: RollupSource, reduction: UserSetReduction[Q, D], *, explain: bool
 ) -> _Choice[Q, D]:
     """Return how to compute an answer about users from the sets of rollups."""
     plans = [source.plan(each, explain=explain) for each in reduction.user_sets()]

@@ -145,17 +145,6 @@ class ScanReduction(BaseReduction[Q, D], query=None):
         """Whether the collector has an attribute `names`, for all event names by their ids."""
         return False
 
-    def user_sets(self) -> Sequence[Aggregation]:
-        """Return aggregations whose sets of users are enough for the answer, if there are any.
-
-        Rollups have them also where columns lack events.
-        """
-        return ()
-
-    def add_user_sets(self, collector: Any, sets: Sequence[UserSets]) -> None:
-        """Give a collector the users of each range, by the aggregations of `user_sets`."""
-        raise NotImplementedError
-
     @abstractmethod
     def scan(self) -> Scan:
         """Return which events to read."""
@@ -189,3 +178,18 @@ class ScanReduction(BaseReduction[Q, D], query=None):
     def remarks(self, collector: Any) -> tuple[AnyNote, ...]:
         """Return notes on values that this question skips or repeats, besides those of `where`."""
         return ()
+
+
+class UserSetReduction(ScanReduction[Q, D], query=None):
+    """The computation of an answer for which sets of users may be enough.
+
+    Rollups have these also where columns lack events.
+    """
+
+    @abstractmethod
+    def user_sets(self) -> Sequence[Aggregation]:
+        """Return aggregations whose sets of users are enough for the answer; empty for none."""
+
+    @abstractmethod
+    def add_user_sets(self, collector: Any, sets: Sequence[UserSets]) -> None:
+        """Give a collector the users of each range, by the aggregations of `user_sets`."""

@@ -15,13 +15,13 @@ from repo.engine.ordinals import Ordinals
 from repo.engine.plan import Aggregation
 from repo.engine.scan import Scan
 from repo.engine.user_sets import UserSets
-from repo.queries.base import ScanReduction
+from repo.queries.base import UserSetReduction
 from repo.queries.cell_users import option_of, users_where
 from repo.queries.series import begun_buckets, bucket_of
 from utils.time.calendar import Range, whole_units
 
 
-class LifecycleReduction(ScanReduction[LifecycleQuery, LifecycleData], query=LifecycleQuery):
+class LifecycleReduction(UserSetReduction[LifecycleQuery, LifecycleData], query=LifecycleQuery):
     """The users of each period that has begun, of the period before, and of all earlier time."""
 
     def __init__(self, query: LifecycleQuery, time_range: Range, now: datetime) -> None:

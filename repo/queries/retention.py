@@ -45,7 +45,7 @@ from repo.engine.plan import Aggregation
 from repo.engine.scan import Scan
 from repo.engine.timeline import microseconds
 from repo.engine.user_sets import UserSets
-from repo.queries.base import ScanReduction
+from repo.queries.base import UserSetReduction
 from repo.queries.cell_users import codes_of_row, number_of
 from repo.queries.series import begun_buckets, bucket_of
 from repo.sequences.first_values import FirstValues
@@ -55,7 +55,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _ALTERNATIVES = "`start={horizon}` or later with `entry=first_in_range`, or without properties"
 
 
-class RetentionReduction(ScanReduction[RetentionQuery, RetentionData], query=RetentionQuery):
+class RetentionReduction(UserSetReduction[RetentionQuery, RetentionData], query=RetentionQuery):
     """The cohorts of the periods that have begun, and their cells up to now."""
 
     def __init__(self, query: RetentionQuery, time_range: Range, now: datetime) -> None:

@@ -13,13 +13,13 @@ from repo.engine.ordinals import Ordinals
 from repo.engine.plan import Aggregation
 from repo.engine.scan import Scan
 from repo.engine.user_sets import UserSets
-from repo.queries.base import ScanReduction
+from repo.queries.base import UserSetReduction
 from repo.queries.cell_users import number_of, users_where
 from repo.queries.series import begun_buckets
 from utils.time.calendar import Range
 
 
-class StickinessReduction(ScanReduction[StickinessQuery, StickinessData], query=StickinessQuery):
+class StickinessReduction(UserSetReduction[StickinessQuery, StickinessData], query=StickinessQuery):
     """The number of periods in which each user was active, as a distribution."""
 
     def __init__(self, query: StickinessQuery, time_range: Range, now: datetime) -> None:

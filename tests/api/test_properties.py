@@ -11,7 +11,7 @@ from repo.catalogue import count
 from repo.queries import properties
 from tests.api.questions import ask
 from tests.api.test_keys import add_key
-from tests.events import fold, insert
+from tests.events import fold, insert, insert_folded
 from tests.problems import assert_problem
 from tests.retention import drop
 from utils.time.zones import zone
@@ -30,6 +30,19 @@ def rows(service: httpx.Client, **parameters: object) -> list[Any]:
     ]
 
 
+EVENTS = [
+    ("u", "view", NOON, {"plan": "pro", "n": 5}),
+    ("v", "view", NOON + 2 * DAY, {"plan": 5, "cart": {"total": 1.5}}),
+    (
+        "",
+        "view",
+        NOON,
+        {"plan": ["pro", True, 5.0], "none": None, "empty": {}, "unit price": 1},
+    ),
+    ("u", "later", datetime(2099, 1, 1, tzinfo=UTC), {"plan": "pro"}),
+]
+
+
 @pytest.fixture(params=["events", "folded", "partly folded", "stored"])
 def stored(
     request: pytest.FixtureRequest,
@@ -39,27 +52,13 @@ def stored(
     database_url: str,
 ) -> httpx.Client:
     """Events that are not folded, all folded, or in part; or whose statistics are stored."""
-    insert(
-        conn,
-        ("u", "view", NOON, {"plan": "pro", "n": 5}),
-        ("v", "view", NOON + 2 * DAY, {"plan": 5, "cart": {"total": 1.5}}),
-    )
-    if request.param == "partly folded":
-        fold(database_url)
-    insert(
-        conn,
-        (
-            "",
-            "view",
-            NOON,
-            {"plan": ["pro", True, 5.0], "none": None, "empty": {}, "unit price": 1},
-        ),
-        ("u", "later", datetime(2099, 1, 1, tzinfo=UTC), {"plan": "pro"}),
-    )
     if request.param == "stored":
         monkeypatch.setattr(count, "MIN_EVENTS", 0)
-    if request.param in ("folded", "stored"):
-        fold(database_url)
+    if request.param == "events":
+        insert(conn, *EVENTS)
+    else:
+        folded = 2 if request.param == "partly folded" else len(EVENTS)
+        insert_folded(conn, database_url, EVENTS, folded)
     return service
 
 

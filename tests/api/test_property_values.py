@@ -11,7 +11,7 @@ from psycopg2.extensions import connection
 from repo.catalogue import count
 from tests.api.questions import ask
 from tests.api.test_keys import add_key
-from tests.events import fold, insert
+from tests.events import insert, insert_folded
 from tests.problems import assert_problem
 
 NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
@@ -25,6 +25,15 @@ def rows(service: httpx.Client, name: str, **parameters: object) -> list[Any]:
     return [(row["value"], row["events"], row["users"]) for row in response.json()["data"]["rows"]]
 
 
+EVENTS = [
+    ("u", "view", NOON, {"plan": "pro", "a/b": {"c.d": "x"}}),
+    ("v", "view", NOON, {"plan": "pro", 'a"b': "y"}),
+    ("v", "view", NOON, {"plan": 5}),
+    ("w", "view", NOON, {"plan": [5.0, "5", "pro", "pro", True, None, []]}),
+    ("w", "view", NOON, {"plan": 50, "none": None}),
+]
+
+
 @pytest.fixture(params=["events", "folded", "partly folded", "stored"])
 def stored(
     request: pytest.FixtureRequest,
@@ -34,23 +43,13 @@ def stored(
     database_url: str,
 ) -> httpx.Client:
     """Events that are not folded, all folded, or in part; or whose statistics are stored."""
-    insert(
-        conn,
-        ("u", "view", NOON, {"plan": "pro", "a/b": {"c.d": "x"}}),
-        ("v", "view", NOON, {"plan": "pro", 'a"b': "y"}),
-        ("v", "view", NOON, {"plan": 5}),
-    )
-    if request.param == "partly folded":
-        fold(database_url)
-    insert(
-        conn,
-        ("w", "view", NOON, {"plan": [5.0, "5", "pro", "pro", True, None, []]}),
-        ("w", "view", NOON, {"plan": 50, "none": None}),
-    )
     if request.param == "stored":
         monkeypatch.setattr(count, "MIN_EVENTS", 0)
-    if request.param in ("folded", "stored"):
-        fold(database_url)
+    if request.param == "events":
+        insert(conn, *EVENTS)
+    else:
+        folded = 3 if request.param == "partly folded" else len(EVENTS)
+        insert_folded(conn, database_url, EVENTS, folded)
     return service
 
 

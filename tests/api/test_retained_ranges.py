@@ -214,7 +214,7 @@ def test_first_events_are_those_of_all_time_unless_they_need_dropped_properties(
 
 
 def test_rollups_answer_where_columns_lack_events(service: httpx.Client, conn: connection) -> None:
-    """As after an upgrade of a database whose events had been dropped before it had columns."""
+    """The events of a database may have been dropped before an upgrade gave it columns."""
     ask(service, "lifecycle", start="2026-03-11", end="2026-03-12")  # writes the state of columns
     conn.cursor().execute(
         "delete from column_chunks; update column_state set events_from = '2026-03-11T00:00Z'"

@@ -46,7 +46,7 @@ def send(
 
 @pytest.mark.parametrize("path", ["t", "track", "b", "batch"])
 def test_the_key_may_be_in_the_body(service: httpx.Client, conn: connection, path: str) -> None:
-    """As SDKs of servers of some versions send it, which are no pages."""
+    """Some versions of SDKs for servers send the key so."""
     del service.headers["Authorization"]
     for media_type in (TEXT, "application/json"):
         assert send(service, path, KEY, media_type).json() == {"accepted": 1, "duplicates": 0}

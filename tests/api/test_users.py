@@ -11,7 +11,7 @@ from common.questions.users import Users
 from common.user_pages import UserPosition
 from tests.api.questions import ask
 from tests.api.test_keys import add_key
-from tests.events import fold, insert
+from tests.events import fold, insert, insert_folded
 from tests.problems import assert_problem
 from tests.retention import drop
 from utils.time.zones import zone
@@ -35,10 +35,8 @@ def stored(
     request: pytest.FixtureRequest, service: httpx.Client, conn: connection, database_url: str
 ) -> httpx.Client:
     """A service over `EVENTS`, which are in the tail of columns, in a chunk, or in both."""
-    parts = {"tail": 0, "chunks": len(EVENTS), "both": 3}[request.param]
-    insert(conn, *EVENTS[:parts])
-    fold(database_url)
-    insert(conn, *EVENTS[parts:])
+    folded = {"tail": 0, "chunks": len(EVENTS), "both": 3}[request.param]
+    insert_folded(conn, database_url, EVENTS, folded)
     return service
 
 

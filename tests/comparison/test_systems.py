@@ -31,7 +31,7 @@ SEEDS = range(4)
 class Shop:
     client: httpx.Client
     file: Path
-    """The same events as Parquet: user_id, event_name, time (microseconds), day, plan, amount."""
+    """Parquet with the same events: user_id, event_name, time (microseconds), day, plan, amount."""
 
 
 @pytest.fixture(scope="module", params=SEEDS)

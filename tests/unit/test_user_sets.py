@@ -14,11 +14,12 @@ from common.questions.stickiness import Stickiness
 from repo.engine.cardinality import Aggregates, CardinalityCache, PartialAggregate, RangeAggregate
 from repo.engine.plan import Aggregation
 from repo.engine.user_sets import UserSets, user_sets_of
+from repo.queries.base import UserSetReduction
 from repo.queries.lifecycle import LifecycleReduction
 from repo.queries.retention import RetentionReduction
 from repo.queries.stickiness import StickinessReduction
 from tests.example_counts import examples
-from tests.reductions import Reduction, collected
+from tests.reductions import collected
 from tests.source_comparison import no_checkpoint
 from tests.unit.test_cohorts import NAMES, record, worlds
 
@@ -28,7 +29,7 @@ SELECTIONS = ["*", "start,both", "back,both", "start"]
 WorldEvent = tuple[str, str, datetime]
 
 
-def sets_of(reduction: Reduction, events: Sequence[WorldEvent]) -> list[UserSets]:
+def sets_of(reduction: UserSetReduction[Any, Any], events: Sequence[WorldEvent]) -> list[UserSets]:
     return user_sets_of([aggregates_of(each, events) for each in reduction.user_sets()])
 
 
@@ -47,7 +48,7 @@ def aggregates_of(aggregation: Aggregation, events: Sequence[WorldEvent]) -> Agg
     return Aggregates([RangeAggregate({}, each) for each in partials], CardinalityCache())
 
 
-def check(reduction: Reduction, chunks: Sequence[Sequence[WorldEvent]]) -> None:
+def check(reduction: UserSetReduction[Any, Any], chunks: Sequence[Sequence[WorldEvent]]) -> None:
     events = [event for chunk in chunks for event in chunk]
     names = reduction.query.event_names
     records = [
