@@ -27,6 +27,17 @@ _INTROS = {
     ),
 }
 _IN_README = ("service http uncached", "postgresql tuned", "duckdb", "chdb")
+_QUESTIONS_IN_README = (
+    "filtered_events",
+    "filtered_users",
+    "wide_users",
+    "by_country",
+    "by_path",
+    "numbers",
+    "funnel_common",
+    "retention_day",
+    "did_not",
+)
 _COLUMNS = {
     "folding alone, events/s": "fold_alone_per_s",
     "writing columns alone, which is how they are built in an existing database, events/s": (
@@ -54,7 +65,11 @@ _STEADY = {
 
 def tables(report: Report) -> Mapping[str, Sequence[Sequence[str]]]:
     """The rows of each table by its name; no rows if nothing was measured."""
-    readme = [row for row in report.wide if row.system in _IN_README]
+    readme = [
+        row
+        for row in report.wide
+        if row.system in _IN_README and row.question in _QUESTIONS_IN_README
+    ]
     renderers: dict[str, Callable[[], Sequence[Sequence[str]]]] = {
         "wide-warm": lambda: _wide(_of_state(report.wide, "warm")),
         "wide-cold": lambda: _wide(_of_state(report.wide, "cold")),
